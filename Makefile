@@ -1,0 +1,42 @@
+# Again: what can be done here. `make` alone lists it.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format clean
+VENV := .venv
+STAMP := $(VENV)/.again-setup
+UV_VERSION := 0.13.9
+# The first of these that is 3.11 or newer makes the virtual environment; PYTHON=… picks another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## install everything, locked, into .venv; leaves .venv/bin/again
+
+$(STAMP): pyproject.toml uv.lock
+	@test -n "$(PYTHON)" || { echo "again needs Python 3.11, 3.12 or 3.13, and none was found on the PATH; install one, or say: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(VENV)/bin/uv || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv sync --quiet --frozen --all-extras --python $(VENV)/bin/python
+	@touch $@
+
+demo: $(STAMP) ## bill three months of a make-believe shop through real parts
+	@$(VENV)/bin/again demo
+
+test: $(STAMP) ## all tests; starts the services it needs, and stops them
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+
+check: $(STAMP) ## lint, format, types, import contracts, lock file
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/uv lock --check --quiet
+
+format: $(STAMP) ## put the code into its standard form
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
