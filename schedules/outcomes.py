@@ -1,0 +1,77 @@
+"""What one call to the gateway came to: five values, told apart by what they allow us to do next."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """The money moved: status paid, with the uid, the amount and the currency that we asked for."""
+
+    imp_uid: str
+    paid_at: datetime | None = None
+    pg_provider: str | None = None
+    pg_tid: str | None = None
+    receipt_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The bank or the payment gateway said no; a later try needs a new merchant_uid."""
+
+    reason: str  # the gateway's own words, with any card number masked
+    pg_code: str | None = None
+    imp_uid: str | None = None
+    pg_provider: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Our request was wrong: set-up, validation or credentials. Says nothing about the card."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """It surely was not processed, so the same merchant_uid may be sent again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Everything else: money may have moved. Only asking the gateway ends this state."""
+
+    reason: str
+    mismatch: bool = False  # the gateway answered for another amount, currency or uid: a person must look
+
+
+Outcome = Paid | Declined | Refused | NotSent | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPayment:
+    """One payment as the gateway's records show it, in words that are no vendor's."""
+
+    imp_uid: str
+    merchant_uid: str
+    status: str  # ready, paid, cancelled or failed; anything newer is kept as it came
+    amount: int  # minor units
+    cancelled_amount: int  # minor units, cumulative
+    currency: str
+    started_at: datetime | None
+    paid_at: datetime | None
+    failed_at: datetime | None
+    cancelled_at: datetime | None
+    fail_reason: str | None
+    pg_provider: str | None
+    pg_tid: str | None
+    receipt_url: str | None
+    customer_uid: str | None
+    unclear: bool = False  # failed, but in words that name a time-out or a line fault: not a verdict yet
+
+    @property
+    def balance(self) -> int:
+        """What is left of the payment after its cancellations, in minor units."""
+        return self.amount - self.cancelled_amount

@@ -1,0 +1,101 @@
+"""A subscription's cursor walks the series by number: every period that is due is answered once."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from schedules.charges import ChargeKind, DueCharge
+from schedules.identity import charge_key
+from schedules.periods import first_on_or_after, next_after, period_date
+from schedules.plans import CatchUp, Plan, due_at
+from schedules.zones import local_date, zone
+
+MISSED_AFTER = timedelta(hours=24)  # later than this, a period was missed and the plan's catch-up decides
+MOST_IN_ONE_RUN = 400  # periods of one subscription; a daily plan after a year's outage takes two runs
+CAP_PAUSE = timedelta(days=1)  # until the next run for a customer whose catch-up cap was reached
+LONGEST_SHIFT = timedelta(days=15)  # no run of holidays is longer
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The next period of a subscription."""
+
+    period_no: int
+    period_date: date  # in the series, before any shift
+    due_at: datetime  # after the shift, in UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What one run opens for a subscription, and where the cursor stands afterwards."""
+
+    charges: tuple[DueCharge, ...]
+    cursor: Cursor
+    open_at: datetime  # when to look at the subscription again
+
+
+def first_cursor(plan: Plan, anchor: date, not_before: datetime | None = None) -> Cursor:
+    """The first period, or the first one that is due no earlier than a given instant."""
+    if not_before is None:
+        day = period_date(anchor, plan.cadence, 0)
+        return Cursor(0, day, due_at(plan, day))
+    earliest = local_date(not_before, zone(plan.zone)) - LONGEST_SHIFT
+    n, day = first_on_or_after(anchor, plan.cadence, max(earliest, anchor))
+    cursor = Cursor(n, day, due_at(plan, day))
+    while cursor.due_at < not_before:
+        cursor = advance(plan, anchor, cursor)
+    return cursor
+
+
+def advance(plan: Plan, anchor: date, cursor: Cursor) -> Cursor:
+    """The period after this one."""
+    day = next_after(plan.cadence, anchor, cursor.period_no, cursor.period_date)
+    return Cursor(cursor.period_no + 1, day, due_at(plan, day))
+
+
+def open_due(
+    plan: Plan, subscription_key: str, anchor: date, cursor: Cursor, now: datetime, ends_at: datetime | None = None
+) -> Opening:
+    """Answer every period that is due, in order, none twice and none left out.
+
+    Periods due at or after `ends_at` are not opened. The plan's catch-up decides about those that were missed:
+    due more than MISSED_AFTER ago, or, for `latest`, any but the newest.
+    """
+    periods: list[Cursor] = []
+    while cursor.due_at <= now and (ends_at is None or cursor.due_at < ends_at):
+        if len(periods) == MOST_IN_ONE_RUN:
+            return _opening(plan, subscription_key, periods, cursor, now, more=True)
+        if plan.catch_up is CatchUp.ALL and len(periods) == plan.catch_up_cap:
+            opening = _opening(plan, subscription_key, periods, cursor, now, more=False)
+            return Opening(opening.charges, cursor, now + CAP_PAUSE)
+        periods.append(cursor)
+        cursor = advance(plan, anchor, cursor)
+    return _opening(plan, subscription_key, periods, cursor, now, more=False)
+
+
+def _opening(
+    plan: Plan, subscription_key: str, periods: list[Cursor], cursor: Cursor, now: datetime, *, more: bool
+) -> Opening:
+    last = len(periods) - 1
+    charges = tuple(
+        _charge(plan, subscription_key, period, now, newest=place == last and not more)
+        for place, period in enumerate(periods)
+    )
+    return Opening(charges, cursor, now if more else cursor.due_at)
+
+
+def _charge(plan: Plan, subscription_key: str, period: Cursor, now: datetime, *, newest: bool) -> DueCharge:
+    key = charge_key(ChargeKind.RENEWAL, subscription_key, period.period_no)
+    missed = now - period.due_at > MISSED_AFTER
+    waived = held = None
+    match plan.catch_up:
+        case CatchUp.ALL:
+            pass
+        case CatchUp.LATEST if not newest:
+            waived = "missed in an outage; the plan charges the latest period only"
+        case CatchUp.NONE if missed:
+            waived = "missed in an outage; the plan charges no missed period"
+        case CatchUp.ASK if missed:
+            held = "missed in an outage; the plan asks an operator"
+        case _:
+            pass
+    return DueCharge(key, period.period_no, period.due_at, plan.price, waived, held)
