@@ -1,0 +1,1 @@
+"""The work: whatever touches a socket, a table or a clock."""

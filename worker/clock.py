@@ -1,0 +1,75 @@
+"""The one place that reads a clock; everything else is given the time."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tells the time that decisions are made by."""
+
+    def now(self) -> datetime:
+        """The time, aware, in UTC."""
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        """The time, aware, in UTC."""
+        return datetime.now(UTC)
+
+
+class MovedClock:
+    """The machine's clock moved by the seconds that a file holds, so that many processes move together."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def now(self) -> datetime:
+        """The time, aware, in UTC; a file that is not there moves nothing."""
+        try:
+            text = self.path.read_text()
+        except FileNotFoundError:
+            text = ""
+        return datetime.now(UTC) + timedelta(seconds=float(text or 0))
+
+    def move_to(self, at: datetime) -> None:
+        """Make it `at` now, for every process that reads the file."""
+        offset = (at - datetime.now(UTC)).total_seconds()
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text(repr(offset))
+        fresh.replace(self.path)
+
+
+class FixedClock:
+    """A clock that stands until it is set: for tests, and for asking what a day would bring."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        """The time that was set."""
+        return self.at
+
+
+def wait(seconds: float) -> None:
+    """Let real time pass."""
+    time.sleep(seconds)
+
+
+def elapsed() -> float:
+    """Seconds on a clock that nobody moves, for time-outs and intervals."""
+    return time.monotonic()
+
+
+def wait_until(true: Callable[[], bool], seconds: float, every: float = 0.05) -> bool:
+    """Look again and again until it is true, for at most so many seconds of real time."""
+    deadline = elapsed() + seconds
+    while not true():
+        if elapsed() > deadline:
+            return False
+        wait(every)
+    return True

@@ -1,0 +1,139 @@
+"""Settings from the environment, checked at start; what is secret is masked wherever it is shown."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schedules.errors import RuleBroken
+from schedules.identity import checked_environment
+
+PREFIX = "AGAIN_"
+LIVE_HOSTS = ("api.iamport.kr", "static-api.iamport.kr", "api.portone.io")
+LEAST_LIVE_READ_TIMEOUT = 60  # seconds; the gateway's own figure for calls that move money
+
+
+class BadSettings(Exception):
+    """The environment does not say what is needed, or says it wrongly."""
+
+
+class Settings(BaseSettings):
+    """Everything that differs between installations; docs/configuration.md explains each."""
+
+    # The file is there while `again up` runs in this folder; what the environment says comes first.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".again/env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    environment: str = Field(description="four characters that are part of every merchant_uid, such as prod")
+    database_url: SecretStr = Field(description="PostgreSQL 15 or newer, as postgresql+psycopg://user@host/name")
+    broker_url: SecretStr = Field(description="Redis or Valkey, as redis://host:6379/0, or RabbitMQ")
+    account: str = Field("main", pattern=r"^[a-z0-9-]{1,40}$", description="name of the gateway account")
+    portone_url: str = Field("https://api.iamport.kr", description="the gateway, or a simulator of it")
+    portone_key: SecretStr = Field(description="imp_key of the account")
+    portone_secret: SecretStr = Field(description="imp_secret of the account")
+    portone_tier: str | None = Field(None, description="code of a sub-merchant")
+    sandbox: bool = Field(False, description="whether the account's channels are test channels")
+
+    connect_timeout: float = Field(5, gt=0, description="seconds; a host that is up answers in well under one")
+    read_timeout: float = Field(60, gt=0, description="seconds; the gateway waits this long for the bank")
+    write_timeout: float = Field(10, gt=0, description="seconds; a request is under 2 kB")
+    pool_timeout: float = Field(2, gt=0, description="seconds; each thread has a connection of its own")
+    call_deadline: float = Field(75, gt=0, description="seconds in all for one call; above the read time-out")
+    lease: float = Field(300, gt=0, description="seconds a worker owns an attempt; above two calls and a token")
+    visibility_timeout: float = Field(900, gt=0, description="seconds until the broker hands a message out again")
+    quiet_time: float = Field(900, gt=0, description="seconds after a sending before 'not found' counts")
+
+    rate: float = Field(
+        50, ge=0, le=10_000, description="calls a second for the account, all workers; 0 is no cap"
+    )
+    queue_bound: int = Field(2000, ge=1, le=100_000, description="charges that may wait in the broker at once")
+    queue_patience: float = Field(60, gt=0, description="seconds until a queued charge is queued once more")
+    concurrency: int = Field(16, ge=1, le=256, description="threads of one worker process")
+    beat_interval: float = Field(1, gt=0, le=5, description="seconds between two looks of beat at the plans")
+    clock_file: Path | None = Field(None, description="a file that moves the clock; for demos and tests only")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="least level that is logged"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="how a log line looks")
+
+    @field_validator("environment")
+    @classmethod
+    def _environment(cls, name: str) -> str:
+        try:
+            return checked_environment(name)
+        except RuleBroken as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("postgresql://", "postgresql+psycopg://")):
+            raise ValueError(
+                "it must start with postgresql:// or postgresql+psycopg://; no other database will do"
+            )
+        return url
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker(cls, url: SecretStr) -> SecretStr:
+        schemes = ("redis://", "rediss://", "amqp://", "amqps://")
+        if not url.get_secret_value().startswith(schemes):
+            raise ValueError(f"it must start with one of {', '.join(schemes)}")
+        return url
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> "Settings":
+        live = any(host in self.portone_url for host in LIVE_HOSTS)
+        if live and self.read_timeout < LEAST_LIVE_READ_TIMEOUT:
+            raise ValueError(f"AGAIN_READ_TIMEOUT {self.read_timeout} is below {LEAST_LIVE_READ_TIMEOUT} seconds")
+        if live and self.clock_file is not None:
+            raise ValueError("AGAIN_CLOCK_FILE moves the clock; it cannot be used with the live gateway")
+        if not self.portone_url.startswith(("http://", "https://")) or (
+            live and "https://" not in self.portone_url
+        ):
+            raise ValueError(f"AGAIN_PORTONE_URL {self.portone_url!r} is not an https:// address")
+        # One 401 costs a second call and a fresh token, all under one lease.
+        rising = (
+            ("AGAIN_READ_TIMEOUT", self.read_timeout),
+            ("AGAIN_CALL_DEADLINE", self.call_deadline),
+            ("half of AGAIN_LEASE", self.lease / 2),
+            ("half of AGAIN_VISIBILITY_TIMEOUT", self.visibility_timeout / 2),
+        )
+        for (low, a), (high, b) in pairwise(rising):
+            if a >= b:
+                raise ValueError(f"{low} ({a:g} s) must be below {high} ({b:g} s)")
+        if self.quiet_time <= self.call_deadline:
+            raise ValueError(f"AGAIN_QUIET_TIME ({self.quiet_time:g} s) must be above AGAIN_CALL_DEADLINE")
+        return self
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database's address with the driver that we use; holds the password."""
+        return self.database_url.get_secret_value().replace("postgresql://", "postgresql+psycopg://", 1)
+
+    @property
+    def lease_time(self) -> timedelta:
+        """How long a worker owns an attempt."""
+        return timedelta(seconds=self.lease)
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment, or what is given instead; each bad variable is named, none shown with its value."""
+    try:
+        if environment is None:
+            return Settings()
+        short = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items()}
+        given: dict[str, Any] = {name: value for name, value in short.items() if name in Settings.model_fields}
+        return Settings(_env_file=None, **given)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_input=False, include_url=False):
+            name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
+            words = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{name}: {words}" if name else words)
+        raise BadSettings("settings are wrong:\n  " + "\n  ".join(lines)) from None

@@ -1,0 +1,57 @@
+"""Logs on standard error, one line each, as text or JSON; what looks like a card number is masked."""
+
+import json
+import logging
+import re
+import sys
+
+_SEPARATED = r"[\s.\-‐-―]{0,3}"  # blanks, dots and dashes of any kind, as people and banks write them
+# 13 digits or more: card numbers have 13 to 19, and one run together with an expiry date has more. No \b:
+# a Korean letter is a word character, so there is no boundary in "카드4111…".
+_CARD = re.compile(rf"(?<!\d)\d(?:{_SEPARATED}\d){{12,}}")
+
+
+def masked(text: str) -> str:
+    """The text with every run of digits that could be a card number reduced to its last four."""
+    return _CARD.sub(lambda run: "*" * 8 + re.sub(r"\D", "", run.group())[-4:], text)
+
+
+class TextLines(logging.Formatter):
+    """Time, level, logger and words, for people."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, masked."""
+        return masked(super().format(record))
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object for each line, for machines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, masked."""
+        line: dict[str, object] = {
+            "at": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return masked(json.dumps(line, ensure_ascii=False))
+
+
+def log_to_stderr(level: str, form: str) -> None:
+    """Send every logger's lines to standard error; libraries that tell of each request are kept quiet."""
+    stream = logging.StreamHandler(sys.stderr)
+    stream.setFormatter(JsonLines() if form == "json" else TextLines())
+    root = logging.getLogger()
+    root.handlers[:] = [stream]
+    root.setLevel(level)
+    for name in ("httpx", "httpcore", "kombu", "amqp", "redis"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Celery tells of every message that comes and goes; our own lines say what came of it.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -1,0 +1,217 @@
+"""Attempts as rows: the claim with its fence, the lease that runs out, and the asking."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_or
+
+from schedules.charges import AttemptState
+from schedules.money import Money
+from schedules.outcomes import Outcome
+from worker.store.schema import attempt_events, attempts, charges
+
+UNRESOLVED_STATES = [state.value for state in AttemptState if state.is_unresolved]
+# States in which a merchant_uid has surely not been processed, so that the same one may be sent.
+SENDABLE = (AttemptState.READY, AttemptState.NOT_SENT)
+
+
+# Statements of the hot path are built once: building one costs as much as running it.
+_OF_CHARGE = attempts.c.charge_id == bindparam("charge")
+_UNRESOLVED = select(attempts).where(_OF_CHARGE, attempts.c.state.in_(UNRESOLVED_STATES))
+_PAID = select(attempts.c.id).where(_OF_CHARGE, attempts.c.state == AttemptState.PAID.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A claimed attempt: whoever holds this fence may write its answer."""
+
+    id: int
+    charge_id: int
+    number: int
+    merchant_uid: str
+    money: Money
+    fence: int
+    last_sent_at: datetime
+    unknown_since: datetime | None
+    quiet_answers: int
+
+
+def unresolved(db: Connection, charge_id: int) -> tuple[Attempt, AttemptState] | None:
+    """The one attempt of a charge that is not over, if there is one."""
+    row = db.execute(_UNRESOLVED, {"charge": charge_id}).mappings().first()
+    return (_read(dict(row)), AttemptState(row["state"])) if row else None
+
+
+def has_paid(db: Connection, charge_id: int) -> bool:
+    """Whether the charge has a paid attempt already."""
+    return db.execute(_PAID, {"charge": charge_id}).first() is not None
+
+
+def begin(db: Connection, row: dict[str, Any]) -> Attempt | None:
+    """Write a new attempt, claimed; None when a unique constraint says that another worker was faster."""
+    statement = insert_or(attempts).values(row).on_conflict_do_nothing().returning(attempts)
+    written = db.execute(statement).mappings().first()
+    return _noted(db, dict(written), row["created_at"], "claimed") if written else None
+
+
+def claim(db: Connection, attempt: Attempt, now: datetime, lease_until: datetime) -> Attempt | None:
+    """Take an attempt that may be sent again, under the next fence; None when its fence has moved."""
+    a = attempts.c
+    statement = (
+        update(attempts)
+        .where(a.id == attempt.id, a.fence == attempt.fence, a.state.in_([state.value for state in SENDABLE]))
+        .values(
+            state=AttemptState.SENDING.value,
+            fence=a.fence + 1,
+            lease_until=lease_until,
+            sends=a.sends + 1,
+            last_sent_at=now,
+            unknown_since=None,
+            next_ask_at=None,
+            quiet_answers=0,
+            settled_at=None,
+        )
+        .returning(attempts)
+    )
+    row = db.execute(statement).mappings().first()
+    return _noted(db, dict(row), now, "claimed, to be sent again") if row else None
+
+
+def release(db: Connection, attempt: Attempt, now: datetime, why: str) -> bool:
+    """Give back an attempt that was claimed and surely not sent."""
+    values = {"state": AttemptState.READY.value, "lease_until": None, "reason": why}
+    return _write(db, attempt, AttemptState.SENDING, now, values, why)
+
+
+def settle(
+    db: Connection,
+    attempt: Attempt,
+    before: AttemptState,
+    outcome: Outcome,
+    now: datetime,
+    values: dict[str, Any],
+) -> bool:
+    """Write an answer under the fence; False, and nothing written, when the fence has moved."""
+    answer = json.loads(json.dumps(asdict(outcome), default=str))
+    return _write(db, attempt, before, now, values | {"answer": answer, "lease_until": None}, values.get("reason"))
+
+
+def take_lapsed(db: Connection, now: datetime, next_ask_at: datetime, limit: int) -> Sequence[str]:
+    """Turn attempts whose lease has run out into unknown ones, under the next fence; answers their uids."""
+    a = attempts.c
+    lapsed = (
+        select(a.id)
+        .where(a.state == AttemptState.SENDING.value, a.lease_until < now)
+        .order_by(a.lease_until)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("lapsed")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    why = "the worker's lease ran out"
+    statement = (
+        update(attempts)
+        .where(a.id.in_(select(lapsed.c.id)))
+        .values(
+            state=AttemptState.UNKNOWN.value,
+            fence=a.fence + 1,
+            lease_until=None,
+            unknown_since=now,
+            next_ask_at=next_ask_at,
+            reason=why,
+        )
+        .returning(attempts)
+    )
+    rows = [dict(row) for row in db.execute(statement).mappings()]
+    for row in rows:
+        _noted(db, row, now, why)
+    return [row["merchant_uid"] for row in rows]
+
+
+def to_ask(db: Connection, now: datetime, limit: int) -> list[int]:
+    """The unknown attempts whose time to be asked about has come, longest waiting first."""
+    a = attempts.c
+    query = (
+        select(a.id)
+        .where(a.state == AttemptState.UNKNOWN.value, a.next_ask_at <= now)
+        .order_by(a.next_ask_at)
+        .limit(limit)
+    )
+    return list(db.execute(query).scalars())
+
+
+def unknown_since(db: Connection, attempt_id: int) -> datetime | None:
+    """Since when an attempt has been unknown; None when it no longer is."""
+    query = select(attempts.c.unknown_since).where(
+        attempts.c.id == attempt_id, attempts.c.state == AttemptState.UNKNOWN.value
+    )
+    return db.execute(query).scalar()
+
+
+def claim_ask(db: Connection, attempt_id: int, now: datetime, next_ask_at: datetime) -> tuple[Attempt, str] | None:
+    """Take the right to ask, under the next fence, with the account; None when it is not time."""
+    a = attempts.c
+    statement = (
+        update(attempts)
+        .where(a.id == attempt_id, a.state == AttemptState.UNKNOWN.value, a.next_ask_at <= now)
+        .values(fence=a.fence + 1, asks=a.asks + 1, next_ask_at=next_ask_at)
+        .returning(attempts)
+    )
+    row = db.execute(statement).mappings().first()
+    if row is None:
+        return None
+    account = db.execute(select(charges.c.account).where(charges.c.id == row["charge_id"])).scalar_one()
+    return _read(dict(row)), account
+
+
+def _write(
+    db: Connection,
+    attempt: Attempt,
+    before: AttemptState,
+    now: datetime,
+    values: dict[str, Any],
+    words: str | None,
+) -> bool:
+    a = attempts.c
+    statement = (
+        update(attempts)
+        .where(a.id == attempt.id, a.fence == attempt.fence, a.state == before.value)
+        .values(**values)
+        .returning(attempts)
+    )
+    row = db.execute(statement).mappings().first()
+    if row is None:
+        return False
+    _noted(db, dict(row), now, words)
+    return True
+
+
+def _noted(db: Connection, row: dict[str, Any], now: datetime, words: str | None) -> Attempt:
+    event = {"attempt_id": row["id"], "at": now, "state": row["state"], "fence": row["fence"], "words": words}
+    db.execute(insert(attempt_events).values(event))
+    return _read(row)
+
+
+def _read(row: dict[str, Any]) -> Attempt:
+    return Attempt(
+        id=row["id"],
+        charge_id=row["charge_id"],
+        number=row["number"],
+        merchant_uid=row["merchant_uid"],
+        money=Money(row["amount"], row["currency"]),
+        fence=row["fence"],
+        last_sent_at=row["last_sent_at"],
+        unknown_since=row["unknown_since"],
+        quiet_answers=row["quiet_answers"],
+    )
+
+
+def is_under_way(db: Connection, charge_id: int) -> bool:
+    """Whether a call of this charge is in flight or its outcome unclear, so that money may have moved."""
+    states = [AttemptState.SENDING.value, AttemptState.UNKNOWN.value]
+    query = select(attempts.c.id).where(attempts.c.charge_id == charge_id, attempts.c.state.in_(states))
+    return db.execute(query).first() is not None

@@ -1,0 +1,250 @@
+"""Charges as rows: writing debts, finding those that are due, and closing them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, exists, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
+from schedules.dunning import DunningPolicy, History
+from schedules.money import Money
+from worker.store.attempts import Attempt
+from worker.store.schema import OWED, attempts, billing_keys, charges, installation, stops, subscriptions
+
+OWED_STATUSES = [status.value for status in ChargeStatus if status.is_owed]
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A debt, locked by the transaction that read it."""
+
+    id: int
+    key: str
+    subscription_id: int | None
+    account: str
+    customer_uid: str
+    money: Money
+    name: str
+    policy: DunningPolicy
+    status: ChargeStatus
+    next_attempt_at: datetime | None
+    held_why: str | None
+    attempts: int
+    history: History
+
+
+def open_many(db: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write debts; one_charge_for_each_period leaves alone what is there. Answers the new keys."""
+    if not rows:
+        return []
+    statement = insert(charges).on_conflict_do_nothing().returning(charges.c.key)
+    return list(db.execute(statement, list(rows)).scalars())
+
+
+def locked(db: Connection, charge_id: int) -> Charge | None:
+    """Read a charge and lock its row until the transaction ends."""
+    row = db.execute(_LOCKED, {"charge": charge_id}).mappings().first()
+    if row is None:
+        return None
+    return Charge(
+        id=row["id"],
+        key=row["key"],
+        subscription_id=row["subscription_id"],
+        account=row["account"],
+        customer_uid=row["customer_uid"],
+        money=Money(row["amount"], row["currency"]),
+        name=row["name"],
+        policy=DunningPolicy.from_json(row["dunning"]),
+        status=ChargeStatus(row["status"]),
+        next_attempt_at=row["next_attempt_at"],
+        held_why=row["held_why"],
+        attempts=row["attempts"],
+        history=History(row["first_declined_at"], row["declines"], row["technical_tries"], row["refusals"]),
+    )
+
+
+def change(db: Connection, charge_id: int, **values: object) -> None:
+    """Write these columns of one charge, which the caller has locked."""
+    db.execute(update(charges).where(charges.c.id == charge_id).values(**values))
+
+
+def id_of(db: Connection, key: str) -> int | None:
+    """The row id of the charge with this key."""
+    return db.execute(select(charges.c.id).where(charges.c.key == key)).scalar()
+
+
+def accounts_with_work(db: Connection, now: datetime) -> list[str]:
+    """The gateway accounts that have a charge due, each found by one step through ix_charges_due."""
+    c = charges.c
+    due = (c.next_attempt_at <= now) & c.next_attempt_at.is_not(None) & c.held_why.is_(None)
+    names: list[str] = []
+    while True:
+        query = select(c.account).where(due).order_by(c.account).limit(1)
+        name = db.execute(query.where(c.account > names[-1]) if names else query).scalar()
+        if name is None:
+            return names
+        names.append(name)
+
+
+def queued_count(db: Connection, account: str, now: datetime) -> int:
+    """How many charges of the account are thought to wait in the broker."""
+    c = charges.c
+    query = select(func.count()).where(c.account == account, c.queued_until.is_not(None), c.queued_until > now)
+    return db.execute(query).scalar_one()
+
+
+def queue_due(
+    db: Connection, account: str, now: datetime, patience: timedelta, limit: int
+) -> list[tuple[int, str]]:
+    """Mark the charges of an account that are due longest as queued; answers (id, kind) of each."""
+    c = charges.c
+    due = (
+        select(c.id)
+        .where(c.account == account, c.next_attempt_at.is_not(None), c.next_attempt_at <= now)
+        .where(c.held_why.is_(None), c.queued_until.is_(None) | (c.queued_until <= now))
+        .order_by(c.next_attempt_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    statement = (
+        update(charges)
+        .where(c.id.in_(select(due.c.id)))
+        .values(queued_until=now + patience)
+        .returning(c.id, c.kind, c.next_attempt_at)
+    )
+    rows = sorted(db.execute(statement), key=lambda row: row.next_attempt_at)
+    return [(row.id, row.kind) for row in rows]
+
+
+def unqueue(db: Connection, ids: Sequence[int]) -> None:
+    """Forget that these were queued: the broker did not take their messages."""
+    if ids:
+        db.execute(update(charges).where(charges.c.id.in_(ids)).values(queued_until=None))
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a last look sees, just before a call."""
+
+    status: str
+    held_why: str | None
+    amount: int
+    currency: str
+    due_at: datetime
+    subscription: str | None
+    key_deleted_at: datetime | None
+    stopped_why: str | None
+    fingerprint: str | None
+    fence: int
+    state: str
+    lease_until: datetime | None
+
+    def obstacle(self, intent: Attempt, now: datetime, call_takes: timedelta, fingerprint: str) -> str | None:
+        """Why this attempt must not be sent now; None when all is as it was claimed."""
+        ours = self.fence == intent.fence and self.state == AttemptState.SENDING.value
+        lasts = self.lease_until is not None and self.lease_until >= now + call_takes
+        asked = (intent.money.amount, intent.money.currency)
+        obstacles = (
+            (not ours, "another worker has taken this attempt"),
+            (not lasts, "the lease would run out during the call"),
+            (self.fingerprint != fingerprint, "this database belongs to another environment"),
+            (not ChargeStatus(self.status).is_owed, f"the charge is {self.status}"),
+            (self.held_why is not None, f"the charge is held: {self.held_why}"),
+            (self.subscription == SubscriptionStatus.CANCELED.value, "the subscription is canceled"),
+            ((self.amount, self.currency) != asked, "the amount has changed since this uid was made"),
+            (self.due_at > now, "the charge is not due yet"),
+            (self.key_deleted_at is not None, "the billing key was deleted"),
+            (self.stopped_why is not None, f"charging is stopped: {self.stopped_why}"),
+        )
+        return next((why for stands, why in obstacles if stands), None)
+
+
+def _last_look() -> Select[Any]:
+    c, a, s = charges.c, attempts.c, subscriptions.c
+    stopped = select(stops.c.why).where(stops.c.account.in_([c.account, "*"])).limit(1).scalar_subquery()
+    bound = select(installation.c.fingerprint).scalar_subquery()
+    return (
+        select(c.status, c.held_why, c.amount, c.currency, c.due_at, s.status, billing_keys.c.deleted_at)
+        .add_columns(stopped, bound, a.fence, a.state, a.lease_until)
+        .join_from(attempts, charges, a.charge_id == c.id)
+        .join(billing_keys, billing_keys.c.id == c.billing_key_id)
+        .outerjoin(subscriptions, s.id == c.subscription_id)
+        .where(a.id == bindparam("attempt"))
+    )
+
+
+# Statements of the hot path are built once: building one costs as much as running it.
+_LAST_LOOK = _last_look()
+_LOCKED = (
+    select(charges, billing_keys.c.customer_uid)
+    .join_from(charges, billing_keys)
+    .where(charges.c.id == bindparam("charge"))
+    .with_for_update(of=charges)
+)
+
+
+def last_look(db: Connection, attempt_id: int) -> Sight:
+    """Everything that may have changed since the claim, in one statement."""
+    return Sight(*db.execute(_LAST_LOOK, {"attempt": attempt_id}).one())
+
+
+def stranded(db: Connection, limit: int) -> list[tuple[int, str]]:
+    """Owed charges with no next attempt, no attempt under way and no hold: there should be none."""
+    c, a = charges.c, attempts.c
+    under_way = [AttemptState.SENDING.value, AttemptState.UNKNOWN.value]
+    attempt = exists().where(a.charge_id == c.id, a.state.in_(under_way))
+    query = (
+        select(c.id, c.key)
+        .where(text(OWED), c.next_attempt_at.is_(None), c.held_why.is_(None), ~attempt)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [(row.id, row.key) for row in db.execute(query)]
+
+
+def of_subscription(db: Connection, subscription_id: int, *, owed_only: bool = False) -> list[dict[str, Any]]:
+    """The charges of a subscription by period."""
+    c = charges.c
+    query = select(charges).where(c.subscription_id == subscription_id).order_by(c.period_no)
+    if owed_only:
+        query = query.where(c.status.in_(OWED_STATUSES)).with_for_update()
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def held(db: Connection) -> list[dict[str, Any]]:
+    """The charges that wait for an operator, oldest first."""
+    query = select(charges).where(charges.c.held_why.is_not(None)).order_by(charges.c.id)
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def tried_between(db: Connection, since: datetime, until: datetime) -> list[dict[str, Any]]:
+    """Owed charges whose next attempt falls into a span of time, with whose they are."""
+    c = charges.c
+    query = (
+        select(charges, billing_keys.c.customer_uid, subscriptions.c.key.label("subscription"))
+        .join_from(charges, billing_keys)
+        .outerjoin(subscriptions, subscriptions.c.id == c.subscription_id)
+        .where(c.next_attempt_at.is_not(None), c.held_why.is_(None), c.next_attempt_at.between(since, until))
+        .order_by(c.next_attempt_at)
+    )
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def waiting(db: Connection, now: datetime) -> dict[str, int]:
+    """How many charges are due, in flight, and held; counted over partial indexes, not over history."""
+    c = charges.c
+    due = select(func.count()).where(
+        c.next_attempt_at <= now, c.next_attempt_at.is_not(None), c.held_why.is_(None)
+    )
+    in_flight = select(func.count()).where(text(OWED), c.next_attempt_at.is_(None), c.held_why.is_(None))
+    held_ones = select(func.count()).where(c.held_why.is_not(None))
+    return {
+        "due": db.execute(due.select_from(charges)).scalar_one(),
+        "in_flight": db.execute(in_flight.select_from(charges)).scalar_one(),
+        "held": db.execute(held_ones.select_from(charges)).scalar_one(),
+    }

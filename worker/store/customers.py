@@ -1,0 +1,51 @@
+"""Customers and their billing keys as rows."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select
+
+from worker.store.schema import billing_keys, customers
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A billing key and whose it is."""
+
+    id: int
+    customer_id: int
+    customer_uid: str
+    account: str
+    deleted_at: datetime | None
+
+
+def add(
+    db: Connection, reference: str, name: str | None, email: str | None, tel: str | None, now: datetime
+) -> int:
+    """Write a customer, or answer the one that the shop already calls by this reference."""
+    existing = db.execute(select(customers.c.id).where(customers.c.reference == reference)).scalar()
+    if existing is not None:
+        return int(existing)
+    row = {"reference": reference, "name": name, "email": email, "tel": tel, "created_at": now}
+    return int(db.execute(insert(customers).values(row).returning(customers.c.id)).scalar_one())
+
+
+def add_key(
+    db: Connection,
+    customer_id: int,
+    customer_uid: str,
+    account: str,
+    card: dict[str, str | None],
+    now: datetime,
+) -> int:
+    """Write a billing key with its masked card facts (pg_provider, pg_id, card_name, card_number)."""
+    row = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account, "created_at": now}
+    return int(db.execute(insert(billing_keys).values(row | card).returning(billing_keys.c.id)).scalar_one())
+
+
+def key_by_uid(db: Connection, customer_uid: str) -> StoredKey | None:
+    """The billing key with this customer_uid."""
+    c = billing_keys.c
+    query = select(c.id, c.customer_id, c.customer_uid, c.account, c.deleted_at)
+    row = db.execute(query.where(c.customer_uid == customer_uid)).first()
+    return StoredKey(*row) if row else None

@@ -1,0 +1,112 @@
+"""Plans as rows: immutable versions, and a revision that tells beat when one has come or gone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+
+from schedules.cadence import Cron, Every, Unit
+from schedules.dunning import DunningPolicy
+from schedules.money import Money
+from schedules.plans import CatchUp, Plan
+from schedules.shifts import Shift
+from worker.store.schema import plan_revision, plans
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlan:
+    """A version of a plan, with its row id."""
+
+    id: int
+    plan: Plan
+    policy: DunningPolicy
+    created_at: datetime
+    archived_at: datetime | None
+
+
+def add(db: Connection, plan: Plan, policy: DunningPolicy, now: datetime) -> int:
+    """Write a version; a second one of that number breaks one_plan_for_each_code_and_version."""
+    row: dict[str, Any] = {
+        "code": plan.code,
+        "version": plan.version,
+        "price": plan.price.amount,
+        "currency": plan.price.currency,
+        "zone": plan.zone,
+        "billing_time": plan.billing_time,
+        "trial_days": plan.trial_days,
+        "statement_name": plan.statement_name,
+        "catch_up": plan.catch_up.value,
+        "catch_up_cap": plan.catch_up_cap,
+        "shift": plan.shift.value,
+        "holidays": plan.holidays,
+        "allow_short_months": plan.allow_short_months,
+        "dunning": policy.to_json(),
+        "created_at": now,
+    }
+    match plan.cadence:
+        case Every(every, unit):
+            row |= {"every": every, "unit": unit.value}
+        case Cron(text):
+            row |= {"cron": text}
+    return int(db.execute(insert(plans).values(row).returning(plans.c.id)).scalar_one())
+
+
+def newest(db: Connection, code: str) -> StoredPlan | None:
+    """The newest version of a plan, archived or not."""
+    query = select(plans).where(plans.c.code == code).order_by(plans.c.version.desc()).limit(1)
+    row = db.execute(query).mappings().first()
+    return read(row) if row else None
+
+
+def by_code(db: Connection, code: str) -> Sequence[StoredPlan]:
+    """Every version of a plan, oldest first."""
+    rows = db.execute(select(plans).where(plans.c.code == code).order_by(plans.c.version)).mappings()
+    return [read(row) for row in rows]
+
+
+def by_id(db: Connection, plan_id: int) -> StoredPlan:
+    """The plan with this row id."""
+    return read(db.execute(select(plans).where(plans.c.id == plan_id)).mappings().one())
+
+
+def listed(db: Connection, *, archived: bool = False) -> Sequence[StoredPlan]:
+    """All versions of all plans by code, with or without the archived ones."""
+    query = select(plans).order_by(plans.c.code, plans.c.version)
+    if not archived:
+        query = query.where(plans.c.archived_at.is_(None))
+    return [read(row) for row in db.execute(query).mappings()]
+
+
+def archive(db: Connection, code: str, now: datetime) -> int:
+    """Take every version of a plan off sale; answers how many were on sale."""
+    statement = update(plans).where(plans.c.code == code, plans.c.archived_at.is_(None)).values(archived_at=now)
+    return int(db.execute(statement).rowcount)
+
+
+def revision(db: Connection) -> int:
+    """A number that rises whenever any plan is written."""
+    return int(db.execute(select(func.coalesce(func.max(plan_revision.c.revision), 0))).scalar_one())
+
+
+def read(row: RowMapping) -> StoredPlan:
+    """A row of plans as a value."""
+    cadence = Cron(row["cron"]) if row["cron"] is not None else Every(row["every"], Unit(row["unit"]))
+    plan = Plan(
+        code=row["code"],
+        version=row["version"],
+        price=Money(row["price"], row["currency"]),
+        cadence=cadence,
+        zone=row["zone"],
+        billing_time=row["billing_time"],
+        trial_days=row["trial_days"],
+        statement_name=row["statement_name"],
+        catch_up=CatchUp(row["catch_up"]),
+        catch_up_cap=row["catch_up_cap"],
+        shift=Shift(row["shift"]),
+        holidays=row["holidays"],
+        allow_short_months=row["allow_short_months"],
+    )
+    policy = DunningPolicy.from_json(row["dunning"])
+    return StoredPlan(row["id"], plan, policy, row["created_at"], row["archived_at"])

@@ -1,0 +1,124 @@
+"""Subscriptions as rows: who is on what, and the cursor that says which period comes next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, tuple_, update
+
+from schedules.charges import SubscriptionStatus
+from schedules.subscriptions import Cursor, Opening
+from worker.store import plans as plan_rows
+from worker.store.schema import billing_keys, plans, subscriptions
+
+
+@dataclass(frozen=True, slots=True)
+class DueSubscription:
+    """A subscription that opening has locked."""
+
+    id: int
+    key: str
+    billing_key_id: int
+    account: str
+    plan_id: int
+    anchor: date
+    cursor: Cursor
+    ends_at: datetime | None
+
+
+def add(db: Connection, row: dict[str, Any]) -> int:
+    """Write a subscription; the row's names are the columns'."""
+    return int(db.execute(insert(subscriptions).values(row).returning(subscriptions.c.id)).scalar_one())
+
+
+def take_due(db: Connection, plan_id: int | None, now: datetime, limit: int) -> Sequence[DueSubscription]:
+    """Lock the next subscriptions to look at, passing over those that another opener has."""
+    s, k = subscriptions.c, billing_keys.c
+    query = (
+        select(s.id, s.key, s.billing_key_id, k.account, s.plan_id, s.anchor)
+        .add_columns(s.next_period_no, s.next_period_date, s.next_due_at, s.ends_at)
+        .join_from(subscriptions, billing_keys)
+        .where(s.status == SubscriptionStatus.ACTIVE.value, s.open_at <= now)
+        .order_by(s.open_at)
+        .limit(limit)
+        .with_for_update(of=subscriptions, skip_locked=True)
+    )
+    if plan_id is not None:
+        query = query.where(s.plan_id == plan_id)
+    return [
+        DueSubscription(r.id, r.key, r.billing_key_id, r.account, r.plan_id, r.anchor,
+                        Cursor(r.next_period_no, r.next_period_date, r.next_due_at), r.ends_at)
+        for r in db.execute(query)
+    ]  # fmt: skip
+
+
+def move_cursors(db: Connection, openings: Sequence[tuple[DueSubscription, Opening]]) -> None:
+    """Write the cursors after opening; one that has reached its end is not looked at again."""
+    statement = (
+        update(subscriptions)
+        .where(subscriptions.c.id == bindparam("row"))
+        .values(
+            next_period_no=bindparam("no"),
+            next_period_date=bindparam("day"),
+            next_due_at=bindparam("due"),
+            open_at=bindparam("look"),
+        )
+    )
+    rows = []
+    for due, opening in openings:
+        ended = due.ends_at is not None and opening.cursor.due_at >= due.ends_at
+        rows.append({
+            "row": due.id, "no": opening.cursor.period_no, "day": opening.cursor.period_date,
+            "due": opening.cursor.due_at, "look": None if ended else opening.open_at,
+        })  # fmt: skip
+    if rows:
+        db.execute(statement, rows)
+
+
+def by_key(db: Connection, key: str, *, lock: bool = False) -> dict[str, Any] | None:
+    """A subscription with its plan's code and version and its customer_uid."""
+    query = (
+        select(subscriptions, plans.c.code, plans.c.version, billing_keys.c.customer_uid, billing_keys.c.account)
+        .join_from(subscriptions, plans)
+        .join(billing_keys, billing_keys.c.id == subscriptions.c.billing_key_id)
+        .where(subscriptions.c.key == key)
+    )
+    if lock:
+        query = query.with_for_update(of=subscriptions)
+    row = db.execute(query).mappings().first()
+    return dict(row) if row else None
+
+
+def change(db: Connection, subscription_id: int, **values: object) -> None:
+    """Write these columns of one subscription."""
+    db.execute(update(subscriptions).where(subscriptions.c.id == subscription_id).values(**values))
+
+
+def looked_at_before(
+    db: Connection, until: datetime, after: tuple[datetime, int] | None, limit: int
+) -> Sequence[dict[str, Any]]:
+    """Active subscriptions that opening looks at before a time, in pages by (open_at, id)."""
+    s = subscriptions.c
+    query = (
+        select(subscriptions, billing_keys.c.customer_uid)
+        .join_from(subscriptions, billing_keys)
+        .where(s.status == SubscriptionStatus.ACTIVE.value, s.open_at < until)
+        .order_by(s.open_at, s.id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(tuple_(s.open_at, s.id) > after)
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def plans_of(db: Connection, plan_ids: set[int]) -> dict[int, plan_rows.StoredPlan]:
+    """The plans with these row ids."""
+    rows = db.execute(select(plans).where(plans.c.id.in_(plan_ids))).mappings()
+    return {row["id"]: plan_rows.read(row) for row in rows}
+
+
+def is_canceled(db: Connection, subscription_id: int) -> bool:
+    """Whether a subscription has been canceled."""
+    query = select(subscriptions.c.status).where(subscriptions.c.id == subscription_id)
+    return bool(db.execute(query).scalar_one() == SubscriptionStatus.CANCELED.value)

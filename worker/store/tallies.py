@@ -1,0 +1,77 @@
+"""Counts over the books: what is left to do at a moment, when the next moment is, and what came of all."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, exists, func, select, text
+
+from schedules.charges import AttemptState, ChargeStatus
+from worker.store.schema import OWED, attempts, charges, subscriptions
+
+
+def work_left(db: Connection, now: datetime) -> dict[str, int]:
+    """What the workers still have to do at this moment: all zero when everything waits for a later one."""
+    s, c, a = subscriptions.c, charges.c, attempts.c
+    counts = {
+        "to open": select(func.count()).where(s.status == "active", s.open_at <= now).select_from(subscriptions),
+        "due": select(func.count())
+        .where(c.next_attempt_at <= now, c.next_attempt_at.is_not(None), c.held_why.is_(None))
+        .select_from(charges),
+        "in flight": select(func.count()).where(a.state == AttemptState.SENDING.value).select_from(attempts),
+        "to ask": select(func.count())
+        .where(a.state == AttemptState.UNKNOWN.value, a.next_ask_at <= now)
+        .select_from(attempts),
+    }
+    columns = [query.scalar_subquery().label(name) for name, query in counts.items()]
+    return {name: int(count) for name, count in db.execute(select(*columns)).mappings().one().items()}
+
+
+def next_moment(db: Connection) -> datetime | None:
+    """When there is something to do next; None when never."""
+    s, c, a = subscriptions.c, charges.c, attempts.c
+    moments = (
+        select(func.min(s.open_at)).where(s.status == "active"),
+        select(func.min(c.next_attempt_at)).where(c.held_why.is_(None)),
+        select(func.min(a.next_ask_at))
+        .join_from(attempts, charges)
+        .where(a.state == AttemptState.UNKNOWN.value, c.held_why.is_(None)),
+    )
+    found = [moment for query in moments if (moment := db.execute(query).scalar()) is not None]
+    return min(found) if found else None
+
+
+def active_subscriptions(db: Connection) -> list[str]:
+    """The keys of all subscriptions that will be charged again."""
+    s = subscriptions.c
+    return list(db.execute(select(s.key).where(s.status == "active", s.open_at.is_not(None))).scalars())
+
+
+def paid_uids(db: Connection) -> dict[str, int]:
+    """Every paid merchant_uid with its amount in minor units."""
+    a = attempts.c
+    rows = db.execute(select(a.merchant_uid, a.amount).where(a.state == AttemptState.PAID.value))
+    return {row.merchant_uid: row.amount for row in rows}
+
+
+def charge_counts(db: Connection) -> dict[str, int]:
+    """How many charges were expected, and what came of them."""
+    c, a = charges.c, attempts.c
+    by_status: dict[str, int] = dict(db.execute(select(c.status, func.count()).group_by(c.status)).tuples().all())
+    paid = c.status == ChargeStatus.PAID.value
+    retried = select(func.count()).where(paid, (c.declines > 0) | (c.refusals > 0)).select_from(charges)
+    was_unknown = exists().where(a.charge_id == c.id, a.asks > 0)
+    is_unknown = exists().where(a.charge_id == c.id, a.state == AttemptState.UNKNOWN.value)
+    resolved = select(func.count()).where(was_unknown, ~is_unknown).select_from(charges)
+    held = select(func.count()).where(c.held_why.is_not(None)).select_from(charges)
+    owed = select(func.count()).where(text(OWED), c.held_why.is_(None)).select_from(charges)
+    return {
+        "expected": sum(by_status.values()),
+        "paid": by_status.get(ChargeStatus.PAID.value, 0),
+        "paid, recovered by a retry": db.execute(retried).scalar_one(),
+        "given up": by_status.get(ChargeStatus.UNCOLLECTIBLE.value, 0),
+        "still being tried": db.execute(owed).scalar_one(),
+        "held for an operator": db.execute(held).scalar_one(),
+        "unknown for a while, and resolved": db.execute(resolved).scalar_one(),
+        "unknown still": db.execute(
+            select(func.count()).where(a.state == AttemptState.UNKNOWN.value).select_from(attempts)
+        ).scalar_one(),
+    }
