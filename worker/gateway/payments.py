@@ -1,0 +1,61 @@
+"""PortOne's payment objects, one and in lists, in the words of the port."""
+
+from collections.abc import Mapping
+
+from schedules.outcomes import GatewayPayment, Unknown
+from worker.gateway.envelopes import MESSAGE_LIMIT, identifier, instant, minor, number
+from worker.gateway.masking import ID_LIMIT, shortened, told, writable
+from worker.gateway.port import PaymentPage
+from worker.gateway.unclear import is_unclear
+
+
+def read_payment(fields: Mapping[str, object]) -> GatewayPayment | None:
+    """One payment object; None when it lacks what every payment has. Unknown keys are passed over."""
+    imp_uid, uid = identifier(fields.get("imp_uid")), identifier(fields.get("merchant_uid"))
+    status, currency = identifier(fields.get("status")), identifier(fields.get("currency"))
+    if imp_uid is None or uid is None or status is None or currency is None:
+        return None
+    amount = minor(fields.get("amount"), currency)
+    cancelled = minor(fields.get("cancel_amount") or 0, currency)
+    if amount is None or cancelled is None:
+        return None
+    pg_provider, words = identifier(fields.get("pg_provider")), told(fields.get("fail_reason"), MESSAGE_LIMIT)
+    return GatewayPayment(
+        imp_uid=imp_uid,
+        merchant_uid=uid,
+        status=status,
+        amount=amount,
+        cancelled_amount=cancelled,
+        currency=currency,
+        started_at=instant(fields.get("started_at")),
+        paid_at=instant(fields.get("paid_at")),
+        failed_at=instant(fields.get("failed_at")),
+        cancelled_at=instant(fields.get("cancelled_at")),
+        fail_reason=None if words is None else shortened(words),
+        pg_provider=pg_provider,
+        pg_tid=identifier(fields.get("pg_tid")),
+        receipt_url=_url(fields.get("receipt_url")),
+        customer_uid=identifier(fields.get("customer_uid")),
+        unclear=status == "failed" and is_unclear(words, pg_provider),
+    )
+
+
+def _url(value: object) -> str | None:
+    """An address; one too long to keep is left out, for a cut one leads nowhere."""
+    url = writable(value) if isinstance(value, str) else ""
+    return url if 0 < len(url) <= 10 * ID_LIMIT else None
+
+
+def read_page(fields: Mapping[str, object]) -> PaymentPage | Unknown:
+    """The envelope's list; one payment that cannot be read spoils it, for it may be the one that matters."""
+    listed, total, after = fields.get("list"), number(fields.get("total")), number(fields.get("next"))
+    if not isinstance(listed, list):
+        return Unknown("a page without a list of payments")
+    payments: list[GatewayPayment] = []
+    for entry in listed:
+        payment = read_payment(entry) if isinstance(entry, dict) else None
+        if payment is None:
+            return Unknown(f"payment {len(payments) + 1} of {len(listed)} on the page cannot be read")
+        payments.append(payment)
+    # The envelope's `next` is a page number, and 0 after the last page.
+    return PaymentPage(tuple(payments), len(payments) if total is None else int(total), int(after or 0) or None)

@@ -1,0 +1,158 @@
+"""What a gateway must be able to do, in words that are no vendor's; its answers are values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from schedules.money import Money
+from schedules.outcomes import GatewayPayment, NotSent, Outcome, Refused, Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeOrder:
+    """One charge of a stored card."""
+
+    customer_uid: str
+    merchant_uid: str
+    money: Money
+    name: str  # on the statement, at most 40 characters
+    buyer_name: str | None = None
+    buyer_email: str | None = None
+    buyer_tel: str | None = None
+    custom_data: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Card data, in memory for the length of one call; its repr shows none of it."""
+
+    number: str = field(repr=False)
+    expiry: str = field(repr=False)  # YYYY-MM
+    birth: str | None = field(default=None, repr=False)  # YYMMDD, or a business number of 10 digits
+    password_2_digits: str | None = field(default=None, repr=False)
+    pg: str | None = None  # name or name.MID
+
+    def __str__(self) -> str:
+        return "Card(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class BillingKey:
+    """A stored card as the gateway shows it: masked facts only."""
+
+    customer_uid: str
+    pg_provider: str | None
+    pg_id: str | None
+    card_name: str | None
+    card_number: str | None  # masked by the gateway, masked again by us
+    inserted_at: datetime | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDeclined:
+    """The card was not taken: the gateway's own words."""
+
+    reason: str
+    pg_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMissing:
+    """The gateway has no billing key under this customer_uid."""
+
+    customer_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All the payments that the gateway has under a uid; none at all is an answer, not an error."""
+
+    payments: Sequence[GatewayPayment]
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentPage:
+    """One page of the gateway's list."""
+
+    payments: Sequence[GatewayPayment]
+    total: int
+    next_page: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """A refund; the balance that we believe is left must match, or the gateway does nothing."""
+
+    imp_uid: str
+    money: Money  # how much to give back: always said, for the gateway reads 0 or nothing as all of it
+    balance: int  # minor units left before this refund
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The refund was made; the payment as it stands now."""
+
+    payment: GatewayPayment
+
+
+NoAnswer = NotSent | Refused | Unknown
+KeyAnswer = BillingKey | KeyDeclined | KeyMissing | NotSent | Refused | Unknown
+CancelAnswer = Cancelled | NotSent | Refused | Unknown
+
+
+class Gateway(Protocol):
+    """A payment gateway. No method raises for what the gateway or the network does: that is an answer."""
+
+    def charge(self, order: ChargeOrder) -> Outcome:
+        """Charge a stored card, once, under the order's merchant_uid."""
+
+    def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool) -> Outcome:
+        """Charge keyed-in card data once; with `keep`, store the card under the order's customer_uid too."""
+
+    def issue_key(self, customer_uid: str, card: Card) -> KeyAnswer:
+        """Store a card; an older card under the same customer_uid is replaced in silence."""
+
+    def read_key(self, customer_uid: str) -> KeyAnswer:
+        """Read the masked facts of a stored card."""
+
+    def delete_key(self, customer_uid: str) -> KeyAnswer:
+        """Forget a stored card, for good."""
+
+    def find(self, merchant_uid: str) -> GatewayPayment | NoAnswer | None:
+        """The newest payment of a uid, for showing; never decide on it: another one may be paid."""
+
+    def find_all(self, merchant_uid: str) -> Found | NoAnswer:
+        """Every payment of a uid, all pages."""
+
+    def list_payments(
+        self, status: str, since: datetime, until: datetime, *, page: int = 1, limit: int = 1000
+    ) -> PaymentPage | NoAnswer:
+        """One page of the payments started in a window of at most 90 days, oldest first."""
+
+    def cancel(self, cancellation: Cancellation) -> CancelAnswer:
+        """Give money back, guarded by the balance."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
+class TokenStore(Protocol):
+    """Where all processes share one access token, so that one of them refreshes it for all."""
+
+    def read(self) -> tuple[str, float] | None:
+        """The shared token and the seconds it has left, or None when there is none alive."""
+
+    def begin_refresh(self, seconds: float) -> bool:
+        """Take the right to refresh for so many seconds; False when another process has it."""
+
+    def write(self, token: str, seconds_left: float) -> None:
+        """Share a fresh token and give the right to refresh back."""
+
+    def end_refresh(self) -> None:
+        """Give the right to refresh back without a token, after a failed refresh."""
+
+    def drop(self, token: str) -> None:
+        """Forget this token if it is still the shared one: the gateway has refused it."""

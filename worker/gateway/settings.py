@@ -1,0 +1,52 @@
+"""What the gateway's client needs to be told: the account, and how long to wait for what."""
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+
+class BadGatewaySettings(ValueError):
+    """Settings that cannot be worked with; says which and why, never a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds of patience for each phase of a call, and for the whole of it."""
+
+    connect: float = 5  # a host that is up answers in well under one
+    read: float = 60  # PortOne's own figure for calls that move money: it waits that long for the bank
+    write: float = 10  # a request is under 2 kB
+    pool: float = 2  # each call under way has a connection of its own, so this is never waited for
+    # All of a call: token, sending, a repetition after a 401. Above the read time-out, so that a slow bank
+    # is waited for; below the lease, so that nobody else sends while we still may.
+    deadline: float = 75
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "read", "write", "pool", "deadline"):
+            if not getattr(self, name) > 0:
+                raise BadGatewaySettings(f"time-out {name} is {getattr(self, name)}; give seconds above 0")
+        if self.read >= self.deadline:
+            raise BadGatewaySettings(f"read time-out {self.read} is not below the deadline {self.deadline}")
+
+
+@dataclass(frozen=True, slots=True)
+class PortOneSettings:
+    """One PortOne account; the repr shows no secret."""
+
+    base_url: str
+    imp_key: str = field(repr=False)
+    imp_secret: str = field(repr=False)
+    timeouts: Timeouts = Timeouts()
+    tier: str | None = None  # a sub-merchant's code of three characters
+    # Test-channel payments are answered with 404 by GET /payments/{imp_uid}, and by no other call, without it.
+    include_sandbox: bool = False
+
+    def __post_init__(self) -> None:
+        address = urlsplit(self.base_url)
+        if address.scheme not in ("https", "http") or not address.hostname or address.query or address.fragment:
+            raise BadGatewaySettings("the address is not of the form https://host or http://host:port")
+        if address.username or address.password:
+            raise BadGatewaySettings("the address holds a name or password; they do not belong there")
+        if not (self.imp_key and self.imp_secret):
+            raise BadGatewaySettings("imp_key and imp_secret must both be given")
+        if self.tier is not None and not (self.tier.isascii() and self.tier.isalnum()):
+            raise BadGatewaySettings(f"tier {self.tier!r} is not a code of letters and digits")

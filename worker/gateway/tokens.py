@@ -1,0 +1,132 @@
+"""The gateway's access token: kept in the process, shared by all of them, refreshed by one."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from schedules.outcomes import NotSent, Refused
+from worker.clock import elapsed, wait
+from worker.gateway.port import TokenStore
+
+# Below a minute: asked earlier, PortOne hands out the same token with the same end; asked in a token's last
+# minute, it adds five. And far above the time between taking a token and the gateway looking at it.
+MARGIN = 45.0
+# How long one process may take to refresh before another tries: a token call takes well under a second, and
+# whoever holds the right and lives gives it back.
+REFRESH_RIGHT = 15.0
+POLL = 0.1  # seconds between two looks at the store while another process refreshes
+LONGEST_LIFE = 3600.0  # seconds; PortOne's tokens live half an hour, and what claims more is not believed
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A token fresh from the gateway, and how long it lives by the gateway's own clock."""
+
+    token: str = field(repr=False)
+    seconds_left: float
+
+
+Fetch = Callable[[float], Issued | NotSent | Refused]
+
+
+class MemoryTokens:
+    """A TokenStore for one process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._token: str | None = None
+        self._ends = 0.0
+        self._refresh_until = 0.0
+
+    def read(self) -> tuple[str, float] | None:
+        """The shared token and the seconds it has left, or None when there is none alive."""
+        with self._lock:
+            left = self._ends - elapsed()
+            return (self._token, left) if self._token is not None and left > 0 else None
+
+    def begin_refresh(self, seconds: float) -> bool:
+        """Take the right to refresh for so many seconds; False when another has it."""
+        with self._lock:
+            if self._refresh_until > elapsed():
+                return False
+            self._refresh_until = elapsed() + seconds
+            return True
+
+    def write(self, token: str, seconds_left: float) -> None:
+        """Share a fresh token and give the right to refresh back."""
+        with self._lock:
+            self._token, self._ends, self._refresh_until = token, elapsed() + seconds_left, 0.0
+
+    def end_refresh(self) -> None:
+        """Give the right to refresh back without a token, after a failed refresh."""
+        with self._lock:
+            self._refresh_until = 0.0
+
+    def drop(self, token: str) -> None:
+        """Forget this token if it is still the shared one: the gateway has refused it."""
+        with self._lock:
+            if self._token == token:
+                self._token = None
+
+
+class AccessToken:
+    """This process's copy of the token. One thread at a time refreshes it; the others take what it brings."""
+
+    def __init__(self, store: TokenStore, fetch: Fetch) -> None:
+        self._store = store
+        self._fetch = fetch
+        self._lock = threading.Lock()
+        self._held: tuple[str, float] | None = None  # the token, and when it ends by `elapsed`
+
+    def get(self, until: float) -> str | NotSent | Refused:
+        """A token to send with, waited for until then at most."""
+        if (token := self._alive()) is not None:
+            return token
+        if not self._lock.acquire(timeout=max(0.0, until - elapsed())):
+            return NotSent("no access token in time")
+        try:
+            return self._alive() or self._shared_or_fresh(until)
+        finally:
+            self._lock.release()
+
+    def drop(self, token: str) -> None:
+        """Forget a token that the gateway has refused, unless it has been replaced already."""
+        held = self._held
+        if held is not None and held[0] == token:
+            self._held = None
+        self._store.drop(token)
+
+    def _alive(self) -> str | None:
+        held = self._held
+        return held[0] if held is not None and held[1] - elapsed() > MARGIN else None
+
+    def _shared_or_fresh(self, until: float) -> str | NotSent | Refused:
+        while True:
+            shared = self._store.read()
+            if shared is not None and shared[1] > MARGIN:
+                return self._hold(*shared)
+            if self._store.begin_refresh(REFRESH_RIGHT):
+                return self._refresh(until)
+            if elapsed() + POLL >= until:
+                return NotSent("no access token in time: another process is refreshing it")
+            wait(POLL)
+
+    def _refresh(self, until: float) -> str | NotSent | Refused:
+        shared = False
+        try:
+            asked_at = elapsed()
+            issued = self._fetch(until)
+            if not isinstance(issued, Issued):
+                return issued
+            left = min(issued.seconds_left, LONGEST_LIFE) - (elapsed() - asked_at)
+            token = self._hold(issued.token, left)  # used even when little is left: nothing fresher is to be had
+            self._store.write(token, left)
+            shared = True
+            return token
+        finally:
+            if not shared:
+                self._store.end_refresh()
+
+    def _hold(self, token: str, left: float) -> str:
+        self._held = (token, elapsed() + left)
+        return token

@@ -1,0 +1,240 @@
+"""The line to the gateway: a kept connection for each call under way, and a deadline that nothing outlasts."""
+
+import logging
+import ssl
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpcore
+import httpx
+
+from schedules.outcomes import NotSent, Unknown
+from worker.clock import elapsed
+from worker.gateway.envelopes import Reply
+from worker.gateway.settings import Timeouts
+
+# Below the 5 s after which common servers (Node, Apache, uvicorn) close an idle connection. A request on one
+# that the server has just closed is Unknown, and a POST is never repeated for it; so such are not kept.
+KEEPALIVE_EXPIRY = 4.0
+BODY_LIMIT = 8 * 2**20  # bytes; the longest list has 1000 payments of about 2 kB
+
+# httpcore has no base class for its errors. These come before the first byte of the request is sent …
+_NOT_SENT = (
+    httpcore.ConnectError,
+    httpcore.ConnectTimeout,
+    httpcore.PoolTimeout,
+    httpcore.UnsupportedProtocol,
+)
+# … and after these some or all of it may have arrived.
+_UNKNOWN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpx.HTTPError)
+
+
+class _WithoutAnswers(logging.Filter):
+    """Keeps answers out of httpcore's DEBUG lines, which hold their headers, and all of what breaks HTTP."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is logged."""
+        return not str(record.msg).startswith("receive_response_headers.")
+
+
+logging.getLogger("httpcore.http11").addFilter(_WithoutAnswers())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request; its repr shows neither headers nor body."""
+
+    method: str
+    url: str
+    headers: dict[str, str] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+
+class Watch:
+    """Tells how much of a call's time is left."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+
+    def at_most(self, seconds: float | None, late: type[Exception]) -> float:
+        """The seconds to wait, cut to what is left; raises `late` when nothing is."""
+        left = self.until - elapsed()
+        if left <= 0:
+            raise late("the call's deadline has passed")
+        return left if seconds is None else min(seconds, left)
+
+
+class WatchedStream(httpcore.NetworkStream):
+    """A connection on which every wait ends at the deadline.
+
+    httpx's time-outs are for each read, so a server that sends a byte, or a 102, now and then would hold a
+    call for ever.
+    """
+
+    def __init__(self, stream: httpcore.NetworkStream, watch: Watch) -> None:
+        self._stream = stream
+        self._watch = watch
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Wait for bytes."""
+        return self._stream.read(max_bytes, self._watch.at_most(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send bytes."""
+        self._stream.write(buffer, self._watch.at_most(timeout, httpcore.WriteTimeout))
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """Make it a TLS connection; the request has not been sent yet."""
+        seconds = self._watch.at_most(timeout, httpcore.ConnectTimeout)
+        return WatchedStream(self._stream.start_tls(ssl_context, server_hostname, seconds), self._watch)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        """What httpcore wants to know, such as whether the server has closed it."""
+        return self._stream.get_extra_info(info)
+
+
+class WatchedBackend(httpcore.SyncBackend):
+    """Opens connections that end at the deadline."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect. Looking the name up, and a second address, take time that no time-out counts."""
+        seconds = self._watch.at_most(timeout, httpcore.ConnectTimeout)
+        stream = super().connect_tcp(host, port, seconds, local_address, socket_options)
+        try:
+            self._watch.at_most(None, httpcore.ConnectTimeout)
+        except httpcore.ConnectTimeout:
+            stream.close()
+            raise
+        return WatchedStream(stream, self._watch)
+
+
+class WatchedTransport(httpx.BaseTransport):
+    """httpx's own transport takes no network backend; this is the same, over httpcore's public pool."""
+
+    def __init__(self, ssl_context: ssl.SSLContext) -> None:
+        self.watch = Watch()
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=ssl_context,
+            max_connections=1,
+            keepalive_expiry=KEEPALIVE_EXPIRY,
+            retries=0,
+            network_backend=WatchedBackend(self.watch),
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; errors are httpcore's, which do not carry the request as httpx's do."""
+        url = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        )
+        answer = self._pool.handle_request(
+            httpcore.Request(
+                request.method,
+                url,
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(answer.status, headers=answer.headers, stream=_AnswerStream(answer))
+
+    def close(self) -> None:
+        """Close the kept connection."""
+        self._pool.close()
+
+
+class _AnswerStream(httpx.SyncByteStream):
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._answer.iter_stream()
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+class Line:
+    """One client with at most one connection: as fast as a client can be, for it is never shared."""
+
+    def __init__(self, timeouts: Timeouts, ssl_context: ssl.SSLContext) -> None:
+        self._transport = WatchedTransport(ssl_context)
+        patience = httpx.Timeout(
+            connect=timeouts.connect, read=timeouts.read, write=timeouts.write, pool=timeouts.pool
+        )
+        self._client = httpx.Client(
+            transport=self._transport, timeout=patience, trust_env=False, follow_redirects=False
+        )
+
+    def send(self, call: Call, until: float) -> Reply | NotSent | Unknown:
+        """Send once, and read all of the answer; what goes wrong is told by its phase and its name alone."""
+        self._transport.watch.until = until
+        try:
+            with self._client.stream(call.method, call.url, content=call.body, headers=call.headers) as response:
+                body = bytearray()
+                for chunk in response.iter_raw():
+                    body += chunk
+                    if len(body) > BODY_LIMIT:
+                        return Unknown(f"HTTP {response.status_code} with more than {BODY_LIMIT} bytes")
+                return Reply(response.status_code, bytes(body))
+        except _NOT_SENT as error:
+            return NotSent(type(error).__name__)
+        except _UNKNOWN as error:
+            return Unknown(type(error).__name__)
+
+    def close(self) -> None:
+        """Close its connection."""
+        self._client.close()
+
+
+class Lines:
+    """As many lines as there have been calls at once; a call takes one and puts it back."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        self._ssl_context = httpx.create_ssl_context(trust_env=False)  # takes 20 ms to make, so one for all
+        self._idle: deque[Line] = deque()
+        self._closed = False
+
+    def send(self, call: Call, until: float) -> Reply | NotSent | Unknown:
+        """Send a call on a line of its own; it is over at `until`, by `worker.clock.elapsed`."""
+        try:
+            line = self._idle.pop()  # the one used last, whose connection is the likeliest to be alive
+        except IndexError:
+            line = Line(self._timeouts, self._ssl_context)
+        try:
+            return line.send(call, until)
+        finally:
+            self._idle.append(line)
+            if self._closed:
+                self.close()
+
+    def close(self) -> None:
+        """Close all lines; one in use is closed when its call is over."""
+        self._closed = True
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:  # another thread closed the last one
+                return
