@@ -1,0 +1,144 @@
+"""`python -m simulator`: serve the simulated gateway until SIGTERM or Ctrl-C."""
+
+import argparse
+import asyncio
+import json
+import signal
+import socket
+import sys
+from asyncio import BaseTransport, Transport
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import cast
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from simulator.answers import open_connections
+from simulator.api import Api
+from simulator.faults import Faults
+from simulator.faults_file import BadFaults, read_faults
+from simulator.shop import Shop
+from simulator.tokens import Tokens
+from simulator.webhooks import Webhooks
+from simulator.witness import Witness
+
+TICK = 0.25  # seconds between looks at what is due by the clock
+
+
+class CuttableProtocol(H11Protocol):
+    """HTTP/1.1 whose connections a fault can cut."""
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Remember the connection by its client's address."""
+        super().connection_made(cast("Transport", transport))
+        self._peer = transport.get_extra_info("peername")
+        if self._peer:
+            open_connections[self._peer[:2]] = cast("Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        if self._peer:
+            open_connections.pop(self._peer[:2], None)
+        super().connection_lost(exc)
+
+
+class SimulatorServer(uvicorn.Server):
+    """A server that says where it listens, and ends without a word when it is told to."""
+
+    def __init__(self, config: uvicorn.Config, words: str | None) -> None:
+        super().__init__(config)
+        self._words = words
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        if self._words is not None and self.started:
+            sys.stdout.write(self._words + "\n")
+            sys.stdout.flush()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Cut the connections that hang on purpose, and close the others."""
+        for transport in list(open_connections.values()):
+            transport.abort()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End with status 0 on SIGTERM and SIGINT; uvicorn itself would die of them once more."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_exit)
+        yield
+
+
+def application(key: str, secret: str, faults: Faults) -> Starlette:
+    """The whole simulator as an ASGI application."""
+    shop = Shop(faults)
+    webhooks = Webhooks(shop)
+    api = Api(shop, Tokens(shop, key, secret), webhooks)
+    witness = Witness(shop, api, faults.seed)
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            witness.settle()
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        ticking = asyncio.ensure_future(tick())
+        yield
+        ticking.cancel()
+        webhooks.stop()
+
+    return Starlette(routes=[*api.routes(), *witness.routes()], lifespan=lifespan)
+
+
+def main() -> None:
+    """Read the command line and serve."""
+    arguments = _arguments()
+    try:
+        faults = _faults(arguments)
+    except (OSError, ValueError) as error:
+        sys.exit(f"simulator: faults cannot be read from {arguments.faults}: {error}")
+    try:
+        family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
+        listener = socket.create_server((arguments.host, arguments.port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        sys.exit(f"simulator: cannot listen on {arguments.host}:{arguments.port}: {error}")
+    config = uvicorn.Config(
+        application(arguments.key, arguments.secret, faults),
+        http=CuttableProtocol, access_log=False, log_level="error", lifespan="on", proxy_headers=False,
+        server_header=False, ws="none",
+        # Clients keep connections for seconds; the server must not be the one who closes them first.
+        timeout_keep_alive=75, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    words = f"PortOne simulator on http://{host}:{listener.getsockname()[1]}"
+    SimulatorServer(config, None if arguments.quiet else words).run(sockets=[listener])
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="again simulator", description="A stand-in for PortOne V1.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8765, help="port to listen on (8765); 0 for any that is free")
+    parser.add_argument("--key", default="sim_key", help="imp_key that is accepted (sim_key)")
+    parser.add_argument("--secret", default="sim_secret", help="imp_secret that is accepted (sim_secret)")
+    parser.add_argument("--faults", type=Path, help="a JSON file of faults; docs/simulator.md")
+    parser.add_argument("--seed", type=int, default=0, help="decides which calls a rate hits (0)")
+    parser.add_argument("--quiet", action="store_true", help="do not say where it listens")
+    return parser.parse_args()
+
+
+def _faults(arguments: argparse.Namespace) -> Faults:
+    if arguments.faults is None:
+        return Faults(arguments.seed)
+    try:
+        return read_faults(json.loads(arguments.faults.read_text()), arguments.seed)
+    except json.JSONDecodeError as error:
+        raise BadFaults(f"not JSON: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

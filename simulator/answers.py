@@ -1,0 +1,141 @@
+"""Answering: the envelope, and what a fault makes of it."""
+
+import asyncio
+import json
+import socket
+import struct
+from asyncio import Transport
+from contextlib import suppress
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from simulator.faults import Fault, Rule
+
+# The connections that are open, by the client's address, so that a fault can cut one.
+open_connections: dict[tuple[str, int], Transport] = {}
+HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>"
+
+
+class JsonAnswer(Response):
+    """JSON as PortOne writes it: keys in order, everything but ASCII escaped."""
+
+    media_type = "application/json"
+
+    def __init__(self, document: object, status: int = 200) -> None:
+        super().__init__(json.dumps(document, sort_keys=True), status)
+
+
+class NoAnswer(Response):
+    """Says nothing for some seconds, or until the client goes away, and then resets the connection."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait, and cut."""
+        if self._seconds:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(_disconnected(receive), self._seconds)
+        await _cut(scope, receive)
+        if self.background is not None:
+            await self.background()
+
+
+class CutAnswer(Response):
+    """Promises more than it sends, and resets the connection."""
+
+    media_type = "application/json"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the head and half of the body, then cut."""
+        start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        await send(start)
+        half = bytes(self.body)[: len(self.body) // 2]
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+        await asyncio.sleep(0.05)  # a reset throws away what the client has not read yet
+        await _cut(scope, receive)
+        if self.background is not None:
+            await self.background()
+
+
+def envelope(response: object, status: int = 200) -> JsonAnswer:
+    """A request that was carried out."""
+    return JsonAnswer({"code": 0, "message": None, "response": response}, status)
+
+
+def refusal(code: int, message: str, status: int = 200) -> JsonAnswer:
+    """A request that was refused."""
+    return JsonAnswer({"code": code, "message": message, "response": None}, status)
+
+
+def is_connected(client: Any) -> bool:
+    """Whether a client is still there to be answered."""
+    transport = open_connections.get(tuple(client)) if client else None
+    return transport is not None and not transport.is_closing()
+
+
+def spoiled_before(rule: Rule) -> Response | None:
+    """What a fault answers before anything was done; None when it lets the call through."""
+    match rule.fault:
+        case Fault.TIMEOUT_BEFORE:
+            return NoAnswer(rule.seconds)
+        case Fault.RESET_BEFORE:
+            return NoAnswer()
+        case Fault.HTTP_500_BEFORE:
+            return _html(500, "500 Internal Server Error")
+        case Fault.HTTP_502_BEFORE:
+            return _html(502, "502 Bad Gateway")
+        case Fault.HTTP_429:
+            return refusal(-1, "Too Many Requests", 429)
+        case Fault.TOKEN_EXPIRED:
+            return refusal(-1, "Unauthorized", 401)
+        case _:
+            return None
+
+
+def spoiled_after(rule: Rule, answer: Response) -> tuple[Response, bool]:
+    """What a fault makes of an answer, and whether it still tells the truth."""
+    match rule.fault:
+        case Fault.TIMEOUT_AFTER:
+            return NoAnswer(rule.seconds), False
+        case Fault.RESET_AFTER:
+            return NoAnswer(), False
+        case Fault.RESET_IN_BODY:
+            return CutAnswer(answer.body, answer.status_code), False
+        case Fault.HTTP_500_AFTER:
+            return _html(500, "500 Internal Server Error"), False
+        case Fault.HTTP_502_AFTER:
+            return _html(502, "502 Bad Gateway"), False
+        case Fault.GARBAGE:
+            return Response(b"\x00\xff<<not json>>", 200, media_type="application/json"), False
+        case Fault.TRUNCATED:
+            return Response(bytes(answer.body)[: len(answer.body) // 2], 200, media_type="application/json"), False
+        case Fault.WRONG_AMOUNT:
+            return answer, False
+        case _:
+            return answer, True
+
+
+def _html(status: int, title: str) -> Response:
+    return Response(HTML.format(title), status, media_type="text/html")
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cut(scope: Scope, receive: Receive) -> None:
+    """Reset a client's connection, and wait until it is gone."""
+    client = scope["client"]
+    transport = open_connections.get(tuple(client)) if client else None
+    if transport is not None and not transport.is_closing():
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            # Linger for 0 seconds: the other side sees a reset, not an orderly end.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    await _disconnected(receive)

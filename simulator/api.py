@@ -1,0 +1,114 @@
+"""PortOne V1's calls: authentication, refusals and faults around each of them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from simulator import requests
+from simulator.answers import envelope, is_connected, refusal, spoiled_after, spoiled_before
+from simulator.calls import Answer, Call
+from simulator.charging import Charging
+from simulator.faults import CHARGES, Fault
+from simulator.keys import Keys
+from simulator.lookups import Lookups
+from simulator.prepares import Prepares
+from simulator.schedules import Schedules
+from simulator.shop import Refusal, Shop
+from simulator.tokens import Tokens
+from simulator.webhooks import Webhooks
+
+
+class Api:
+    """The calls of one account."""
+
+    def __init__(self, shop: Shop, tokens: Tokens, webhooks: Webhooks) -> None:
+        self.shop, self.tokens, self.webhooks = shop, tokens, webhooks
+        self.schedules = Schedules(shop)
+
+    def routes(self) -> list[Route]:
+        """Every path, with and without a slash at its end."""
+        table = [
+            *Charging(self.shop).table(),
+            ("/users/getToken", "POST", "token", self.get_token),
+            *self.schedules.table(),
+            *Prepares(self.shop).table(),
+            *Keys(self.shop).table(),
+            *Lookups(self.shop).table(),  # last, for its path with an imp_uid takes any word
+        ]
+        routes = []
+        for path, method, name, handler in table:
+            answer = self._answering(name, handler)
+            routes += [Route(path, answer, methods=[method]), Route(path + "/", answer, methods=[method])]
+        return routes
+
+    async def get_token(self, call: Call) -> Response:
+        """The account's token."""
+        key, secret = requests.text(call.fields, "imp_key"), requests.text(call.fields, "imp_secret")
+        return envelope(self.tokens.issue(key, secret))
+
+    def _answering(self, name: str, handler: Answer) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            self.shop.traffic.calls[name] += 1
+            call = Call(name, request)
+            try:
+                await self._admit(call)
+            except Refusal as told:
+                return refusal(told.code, told.message, told.status)
+            if name not in CHARGES:
+                return await self._carry_out(call, handler)
+            uid = requests.uid_of(call.fields, self.shop.faults)
+            self.shop.traffic.begin(uid)
+            try:
+                return await self._carry_out(call, handler, in_flight=uid)
+            except BaseException:
+                self.shop.traffic.end(uid)
+                raise
+
+        return answer
+
+    async def _admit(self, call: Call) -> None:
+        """Check the token, read the body, and look which fault hits the call."""
+        headers, faults = call.request.headers, self.shop.faults
+        if call.name != "token":
+            self.tokens.check(headers.get("authorization") or headers.get("x-imptokenheader"))
+        if call.request.method != "GET":
+            call.fields = await requests.read_body(call.request)
+        if call.name in CHARGES:
+            requests.uid_of(call.fields, faults)
+            if not self.shop.traffic.arrive(faults.rate_cap):
+                raise Refusal(-1, "Too Many Requests", 429)
+        call.rule = faults.pick(call.name, call.request.url.path, call.merchant_uid, call.customer_uid)
+        if call.rule and call.rule.fault is Fault.TOKEN_EXPIRED:
+            self.tokens.expire()
+
+    async def _carry_out(self, call: Call, handler: Answer, in_flight: str | None = None) -> Response:
+        """Do what the call asks for, unless a fault is before it, and answer, unless a fault is after it."""
+        rule, truthful = call.rule, True
+        answer = spoiled_before(rule) if rule else None
+        if answer is None:
+            if rule and rule.fault is Fault.SLOW:
+                await asyncio.sleep(rule.seconds)
+            if self.shop.faults.latency_ms and call.name not in CHARGES:
+                await asyncio.sleep(self.shop.faults.latency_ms / 1000)
+            try:
+                answer = await handler(call)
+            except Refusal as told:
+                answer = refusal(told.code, told.message, told.status)
+            if rule:
+                answer, truthful = spoiled_after(rule, answer)
+        if in_flight is not None or call.movement is not None:
+            answer.background = BackgroundTask(self._ended, call, in_flight, truthful)
+        return answer
+
+    async def _ended(self, call: Call, in_flight: str | None, truthful: bool) -> None:
+        """The answer has left, or never will."""
+        if call.movement is not None:
+            call.movement.answered = truthful and is_connected(call.request.client)
+        if call.payment is not None:
+            call.payment.call_is_open = False
+        if in_flight is not None:
+            self.shop.traffic.end(in_flight)

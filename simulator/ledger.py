@@ -1,0 +1,63 @@
+"""The witness: every movement of money in order, and whether the call that caused it was told the truth."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from simulator.payments import Payment, plain
+
+
+@dataclass(slots=True)
+class Movement:
+    """Money that moved."""
+
+    kind: str  # charge or cancel
+    uid: str
+    customer_uid: str | None
+    amount: int | float  # in major units, as PortOne counts
+    currency: str
+    at: float  # Unix seconds of the simulated clock
+    imp_uid: str
+    answered: bool = False  # whether the call that moved it got its whole and true answer
+    late: bool = False  # a payment that had been reported failed
+
+    def as_json(self) -> dict[str, Any]:
+        """The movement, as a witness tells it."""
+        return {name: getattr(self, name) for name in Movement.__slots__}
+
+
+class Ledger:
+    """Movements of money, only ever added to."""
+
+    def __init__(self) -> None:
+        self.movements: list[Movement] = []
+        self.payments_of: Counter[str] = Counter()  # by merchant_uid, those that were paid
+
+    def charge(self, payment: Payment, now: float, *, late: bool) -> Movement:
+        """Write down that a payment was paid."""
+        self.payments_of[payment.merchant_uid] += 1
+        return self._write("charge", payment, payment.amount, now, late=late)
+
+    def cancel(self, payment: Payment, amount: float, now: float) -> Movement:
+        """Write down that money of a payment was given back."""
+        return self._write("cancel", payment, amount, now, late=False)
+
+    def _write(self, kind: str, payment: Payment, amount: float, now: float, *, late: bool) -> Movement:
+        movement = Movement(
+            kind, payment.merchant_uid, payment.customer_uid, plain(amount), payment.currency, now,
+            payment.imp_uid, late=late,
+        )  # fmt: skip
+        self.movements.append(movement)
+        return movement
+
+    def summary(self) -> dict[str, Any]:
+        """Counts and sums, and the uids that were paid more than once."""
+        charges = [movement for movement in self.movements if movement.kind == "charge"]
+        cancels = [movement for movement in self.movements if movement.kind == "cancel"]
+        return {
+            "charges": len(charges), "amount": sum(movement.amount for movement in charges),
+            "cancels": len(cancels), "cancelled": sum(movement.amount for movement in cancels),
+            "unanswered": sum(not movement.answered for movement in charges),
+            "late": sum(movement.late for movement in charges),
+            "double": sorted(uid for uid, count in self.payments_of.items() if count > 1),
+        }  # fmt: skip

@@ -1,0 +1,195 @@
+"""What the simulated gateway remembers and does: billing keys, payments, and the money that moves."""
+
+import bisect
+import heapq
+from collections.abc import Callable
+from typing import Any
+
+from simulator.cards import BadCard, SimulatedCard, card_from_number
+from simulator.clock import Clock
+from simulator.faults import Fault, Faults, Rule
+from simulator.ledger import Ledger, Movement
+from simulator.payments import Key, Order, Payment
+from simulator.traffic import Traffic
+from simulator.words import Scenario
+
+UNKNOWN_BUYER = "등록되지 않은 구매자입니다."
+UID_IS_USED = "이미 주문이 이루어진 건입니다. (동일한 merchant_uid로 결제 또는 취소된 기록이 있습니다)"
+BAD_NUMBER = "[F112]유효하지않은 카드번호를 입력하셨습니다. (card_bin 없음)"
+LATE_WORDS = "(PG사 결제 장애) Internal error"  # such a failure has turned paid later
+ALL = "all"
+
+
+class Refusal(Exception):
+    """PortOne's own refusal, or the gateway's: a code that is not 0 and words."""
+
+    def __init__(self, code: int, message: str, status: int = 200) -> None:
+        super().__init__(message)
+        self.code, self.message, self.status = code, message, status
+
+
+class Shop:
+    """One merchant's account at the simulated gateway."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.clock = Clock()
+        self.faults = faults
+        self.announce: Callable[[Payment], None] = lambda _: None  # webhooks, once they are there
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget everything but the faults and the clock."""
+        self.keys: dict[str, Key] = {}
+        self.payments: dict[str, Payment] = {}
+        self.by_uid: dict[str, list[Payment]] = {}
+        self.by_customer: dict[str, list[Payment]] = {}
+        self.prepared: dict[str, dict[str, Any]] = {}
+        self.ledger = Ledger()
+        self.traffic = Traffic()
+        self._by_time: dict[str, list[tuple[int, str]]] = {}  # by status: when it came to it, and imp_uid
+        self._late: list[tuple[float, str]] = []  # a heap of payments that turn paid later
+        self._hidden_until = 0.0  # by then, every payment is shown
+        self._number = 0
+
+    def card_of(self, number: str, pg: str | None) -> SimulatedCard:
+        """The card behind a number; one that cannot be is refused in the gateway's words."""
+        try:
+            return card_from_number(number, pg)
+        except BadCard:
+            raise Refusal(-1, f"카드정보 인증에 실패하였습니다. {BAD_NUMBER}") from None
+
+    def put_key(self, customer_uid: str, card: SimulatedCard, buyer: dict[str, str | None] | None = None) -> Key:
+        """Put a card under a customer_uid; an older one is replaced in silence."""
+        now = int(self.clock.now())
+        older = self.keys.get(customer_uid)
+        inserted = older.inserted if older else now
+        key = Key(customer_uid, card, inserted, now, self.faults.sandbox, buyer or {})
+        self.keys[customer_uid] = key
+        return key
+
+    def issue(self, customer_uid: str, card: SimulatedCard, buyer: dict[str, str | None]) -> Key:
+        """Issue a billing key, unless the card refuses that."""
+        if card.scenario is Scenario.REFUSE_ISSUE:
+            raise Refusal(-1, f"카드정보 인증 및 빌키 발급에 실패하였습니다. {BAD_NUMBER}")
+        return self.put_key(customer_uid, card, buyer)
+
+    def key_of(self, customer_uid: str) -> Key:
+        """The key under a customer_uid."""
+        try:
+            return self.keys[customer_uid]
+        except KeyError:
+            words = f"요청하신 customer_uid({customer_uid})로 등록된 정보를 찾을 수 없습니다."
+            raise Refusal(1, words, self.faults.unknown_key) from None
+
+    def refuse_used_uid(self, uid: str) -> None:
+        """Refuse a uid that was paid or cancelled.
+
+        Of a call that is still under way, the gateway knows nothing yet: its payment does not count, unless
+        `concurrent_same_uid` says that such a second call is refused.
+        """
+        self.turn_late_paid()
+        strict = self.faults.concurrent_same_uid == "reject"
+        payments = self.by_uid.get(uid, ())
+        if any(payment.paid_at and (strict or not payment.call_is_open) for payment in payments):
+            raise Refusal(-1, UID_IS_USED)
+        if strict and self.traffic.in_flight(uid) > 1:
+            raise Refusal(-1, UID_IS_USED)
+
+    def charge(
+        self, order: Order, card: SimulatedCard, rule: Rule | None = None
+    ) -> tuple[Payment, Movement | None]:
+        """Charge a card once, whatever was checked before; the movement is None when the card declines."""
+        now = self.clock.now()
+        fault = rule.fault if rule else None
+        amount = order.amount + 100 if fault is Fault.WRONG_AMOUNT else order.amount
+        payment = self._payment(order, card, amount, now)
+        if rule:
+            self._hide(payment, now + (rule.seconds if fault is Fault.LATE_SHOWN else rule.shown_after), now)
+        refusal = card.refusal(now)
+        if refusal is None:
+            if not rule or fault is not Fault.LATE_PAID:
+                return payment, self._pay(payment, now, late=False)
+            refusal = LATE_WORDS
+            heapq.heappush(self._late, (now + rule.seconds, payment.imp_uid))
+        elif card.scenario is Scenario.LINE_FAULT_PAID:
+            heapq.heappush(self._late, (now + card.k, payment.imp_uid))
+        payment.failed_at, payment.fail_reason = int(now), refusal
+        self._become(payment, "failed", now)
+        return payment, None
+
+    def cancel(self, payment: Payment, amount: float, checksum: float | None, reason: str | None) -> Movement:
+        """Give back part or all of a payment; 0 is all of it."""
+        if not payment.paid_at:
+            raise Refusal(1, "취소할 결제건이 존재하지 않습니다.")
+        if payment.balance <= 0:
+            raise Refusal(1, "이미 전액취소된 주문입니다.")
+        if checksum is not None and checksum != payment.balance:
+            raise Refusal(
+                1, f"취소 가능 금액이 일치하지 않습니다. (checksum {checksum:g}, 잔액 {payment.balance:g})"
+            )
+        back = amount or payment.balance
+        if back > payment.balance:
+            raise Refusal(1, f"취소 요청 금액이 취소 가능 금액을 초과합니다. (잔액 {payment.balance:g})")
+        now = self.clock.now()
+        payment.cancelled_at, payment.cancel_reason = int(now), reason
+        payment.add_cancel(back, int(now), reason)
+        self._become(payment, "cancelled", now)
+        return self.ledger.cancel(payment, back, now)
+
+    def shown(self, payments: list[Payment]) -> list[Payment]:
+        """Those of the payments that are shown by now."""
+        self.turn_late_paid()
+        now = self.clock.now()
+        if now >= self._hidden_until:
+            return list(payments)
+        return [payment for payment in payments if payment.shown_from <= now]
+
+    def between(self, status: str, since: int, until: int) -> list[Payment]:
+        """The payments that came to a status in a span of time, both ends in it, oldest first."""
+        self.turn_late_paid()
+        times = self._by_time.get(status, [])
+        first = bisect.bisect_left(times, (since, ""))
+        last = bisect.bisect_right(times, (until, "\uffff"))
+        return self.shown([self.payments[imp_uid] for _, imp_uid in times[first:last]])
+
+    def turn_late_paid(self) -> None:
+        """Let payments that were reported failed turn paid, when their time has come."""
+        while self._late and self._late[0][0] <= self.clock.now():
+            _, imp_uid = heapq.heappop(self._late)
+            payment = self.payments[imp_uid]
+            payment.fail_reason, payment.failed_at = None, 0
+            self._pay(payment, self.clock.now(), late=True)
+            self.announce(payment)
+
+    def _payment(self, order: Order, card: SimulatedCard, amount: float, now: float) -> Payment:
+        self._number += 1
+        payment = Payment(
+            imp_uid=f"imps_{self._number:012d}", order=order, amount=amount, status="ready", started_at=int(now),
+            card=card, sandbox=self.faults.sandbox,
+        )  # fmt: skip
+        self.payments[payment.imp_uid] = payment
+        self.by_uid.setdefault(order.merchant_uid, []).append(payment)
+        if order.customer_uid:
+            self.by_customer.setdefault(order.customer_uid, []).append(payment)
+        return payment
+
+    def _pay(self, payment: Payment, now: float, *, late: bool) -> Movement:
+        payment.paid_at = int(now)
+        self._become(payment, "paid", now)
+        return self.ledger.charge(payment, now, late=late)
+
+    def _become(self, payment: Payment, status: str, now: float) -> None:
+        """Change a payment's status, and its place in the lists by time."""
+        for name in (payment.status, ALL):
+            times = self._by_time.get(name, [])
+            place = bisect.bisect_left(times, (payment.updated_at, payment.imp_uid))
+            if place < len(times) and times[place][1] == payment.imp_uid:
+                del times[place]
+        payment.status, payment.updated_at = status, int(now)
+        for name in (status, ALL):
+            bisect.insort(self._by_time.setdefault(name, []), (payment.updated_at, payment.imp_uid))
+
+    def _hide(self, payment: Payment, until: float, now: float) -> None:
+        if until > now:
+            payment.shown_from = until
+            self._hidden_until = max(self._hidden_until, until)

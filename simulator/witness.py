@@ -1,0 +1,197 @@
+"""The simulator's own side, open to a tester: ledger, faults, cards, clock, webhooks, rate, reset."""
+
+import json
+import math
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from simulator.answers import JsonAnswer
+from simulator.api import Api
+from simulator.cards import card_from_words
+from simulator.faults import Faults
+from simulator.faults_file import read_faults
+from simulator.shop import Shop
+from simulator.webhooks import FORM, JSON
+
+MOST_MOVEMENTS = 10_000  # in one answer; the rest by ?after=
+
+
+class BadRequest(ValueError):
+    """A tester's request that cannot be read."""
+
+
+class Witness:
+    """What a tester may see and set."""
+
+    def __init__(self, shop: Shop, api: Api, seed: int) -> None:
+        self._shop, self._api, self._seed = shop, api, seed
+
+    def routes(self) -> list[Route]:
+        """The paths under /_simulator."""
+        table: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
+            ("ledger", "GET", self.ledger),
+            ("ledger/summary", "GET", self.summary),
+            ("faults", "GET", self.show_faults),
+            ("faults", "POST", self.set_faults),
+            ("cards", "GET", self.list_cards),
+            ("cards", "POST", self.put_cards),
+            ("clock", "GET", self.show_clock),
+            ("clock", "POST", self.set_clock),
+            ("webhooks", "GET", self.show_webhooks),
+            ("webhooks", "POST", self.set_webhooks),
+            ("rate", "GET", self.rate),
+            ("reset", "POST", self.reset),
+        ]
+        return [Route(f"/_simulator/{path}", _told(handler), methods=[method]) for path, method, handler in table]
+
+    def settle(self) -> None:
+        """Let happen what is due by the clock."""
+        self._shop.turn_late_paid()
+        self._api.schedules.run_due()
+
+    async def ledger(self, request: Request) -> Response:
+        """Movements of money from `after` on, at most `limit`."""
+        self.settle()
+        after = _count(request, "after", 0)
+        limit = min(MOST_MOVEMENTS, _count(request, "limit", MOST_MOVEMENTS))
+        movements = self._shop.ledger.movements
+        return JsonAnswer({
+            "movements": [movement.as_json() for movement in movements[after : after + limit]],
+            "total": len(movements), "calls": dict(self._shop.traffic.calls),
+        })  # fmt: skip
+
+    async def summary(self, request: Request) -> Response:
+        """The ledger in a few numbers."""
+        self.settle()
+        return JsonAnswer({
+            **self._shop.ledger.summary(), "payments": len(self._shop.payments),
+            "max_in_flight_same_uid": self._shop.traffic.most_in_flight, "calls": dict(self._shop.traffic.calls),
+        })  # fmt: skip
+
+    async def show_faults(self, request: Request) -> Response:
+        """The faults and switches in force."""
+        return JsonAnswer(self._shop.faults.as_json())
+
+    async def set_faults(self, request: Request) -> Response:
+        """Replace the faults and switches."""
+        self._shop.faults = read_faults(await _document(request), self._seed)
+        return JsonAnswer(self._shop.faults.as_json())
+
+    async def list_cards(self, request: Request) -> Response:
+        """Every billing key, and what its card does."""
+        return JsonAnswer({"cards": [
+            {"customer_uid": key.customer_uid, "card": key.card.scenario, "pg": key.card.provider,
+             "shape": key.card.shape, "k": key.card.k, "card_number": key.card.masked, "tries": key.card.tries,
+             "approvals": key.card.approvals}
+            for key in self._shop.keys.values()
+        ]})  # fmt: skip
+
+    async def put_cards(self, request: Request) -> Response:
+        """Put cards under customer_uids, all of them or, if one cannot be read, none."""
+        document = await _document(request)
+        cards = []
+        for wish in document if isinstance(document, list) else [document]:
+            if not isinstance(wish, dict) or not wish.get("customer_uid"):
+                raise BadRequest("customer_uid: must be there")
+            cards.append((str(wish["customer_uid"]), card_from_words(wish)))
+        for customer_uid, card in cards:
+            self._shop.put_key(customer_uid, card)
+        return JsonAnswer({"cards": len(cards)})
+
+    async def show_clock(self, request: Request) -> Response:
+        """The simulated time."""
+        return JsonAnswer({"now": self._shop.clock.now()})
+
+    async def set_clock(self, request: Request) -> Response:
+        """Move the clock, and let happen what is due by then."""
+        wish = await _object(request)
+        if "now" in wish:
+            self._shop.clock.set(_instant(wish["now"]))
+        elif "advance" in wish:
+            self._shop.clock.advance(_seconds(wish["advance"], "advance"))
+        elif wish.get("reset"):
+            self._shop.clock.reset()
+        else:
+            raise BadRequest("give now (Unix seconds or ISO 8601), advance (seconds) or reset (true)")
+        self.settle()
+        return await self.show_clock(request)
+
+    async def show_webhooks(self, request: Request) -> Response:
+        """Where webhooks go to, and how."""
+        return JsonAnswer({"url": self._api.webhooks.url, "content_type": self._api.webhooks.content_type})
+
+    async def set_webhooks(self, request: Request) -> Response:
+        """Where webhooks go to, unless a payment names an address itself; null for nowhere."""
+        wish = await _object(request)
+        kind = wish.get("content_type", JSON)
+        if kind not in (JSON, FORM):
+            raise BadRequest(f"content_type: {kind!r} is neither {JSON} nor {FORM}")
+        self._api.webhooks.url = str(wish["url"]) if wish.get("url") else None
+        self._api.webhooks.content_type = kind
+        return await self.show_webhooks(request)
+
+    async def rate(self, request: Request) -> Response:
+        """Charges that arrived, by second of real time."""
+        return JsonAnswer(self._shop.traffic.as_json())
+
+    async def reset(self, request: Request) -> Response:
+        """Forget everything: money, keys, schedules, faults, token, webhooks; the clock shows real time again."""
+        self._shop.faults = Faults(self._seed)
+        self._shop.clock.reset()
+        self._shop.forget()
+        self._api.schedules.forget()
+        self._api.webhooks.forget()
+        self._api.tokens.expire()
+        return JsonAnswer({})
+
+
+def _told(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """A handler that tells a tester what was wrong with the request."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except ValueError as error:  # BadRequest, BadFaults and BadCard among them
+            return JsonAnswer({"error": str(error)}, 400)
+
+    return answer
+
+
+async def _document(request: Request) -> Any:
+    try:
+        return json.loads(await request.body() or b"{}")
+    except ValueError:
+        raise BadRequest("the body is not JSON") from None
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    document = await _document(request)
+    if not isinstance(document, dict):
+        raise BadRequest("the body is not a JSON object")
+    return document
+
+
+def _count(request: Request, name: str, default: int) -> int:
+    words = request.query_params.get(name, str(default))
+    if not (words.isascii() and words.isdigit()):
+        raise BadRequest(f"{name}: {words!r} is not a whole number of 0 or more")
+    return int(words)
+
+
+def _instant(value: object) -> float:
+    """Unix seconds from Unix seconds or ISO 8601; without an offset it is UTC."""
+    if not isinstance(value, str):
+        return _seconds(value, "now")
+    instant = datetime.fromisoformat(value)
+    return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
+
+
+def _seconds(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadRequest(f"{name}: {value!r} is not a number of seconds")
+    return float(value)
