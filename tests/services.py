@@ -1,0 +1,45 @@
+"""One PostgreSQL and one Valkey for a test process, and databases that are copied from a template."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from psycopg import sql
+
+from worker.embedded import EmbeddedServices
+
+_numbers = count(1)
+
+
+@contextmanager
+def session_services() -> Iterator[EmbeddedServices]:
+    """Both services in a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="again-tests-", ignore_cleanup_errors=True) as folder:
+        # As root, PostgreSQL runs as nobody: it may walk to its data here, and nothing is left in /var/tmp.
+        Path(folder).chmod(0o711)
+        with EmbeddedServices(Path(folder) / "services", durable=False) as services:
+            yield services
+
+
+def fresh_database(services: EmbeddedServices, template: str = "") -> str:
+    """A new database, empty or copied from the one at an address that nobody is connected to; its address."""
+    name = f"test_{next(_numbers)}"
+    # Copying the files takes 45 ms where the default, copying through the log, takes 150.
+    copied = sql.SQL("TEMPLATE {} STRATEGY file_copy")
+    source = copied.format(_name(template)) if template else sql.SQL("")
+    with services.postgres.connect() as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), source))
+    return services.postgres.url_of(name)
+
+
+def drop_database(services: EmbeddedServices, url: str) -> None:
+    """Remove a database, whoever is still connected to it."""
+    with services.postgres.connect() as admin:
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(_name(url)))
+
+
+def _name(url: str) -> sql.Identifier:
+    return sql.Identifier(unquote(urlsplit(url).path.lstrip("/")))
