@@ -1,0 +1,72 @@
+"""The house keeps its rules: contracts, one clock, and docs that name every state and setting."""
+
+import re
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
+from worker.config import PREFIX, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = [path for room in ("schedules", "worker", "simulator") for path in (ROOT / room).rglob("*.py")]
+
+
+def sections(page: str) -> dict[str, dict[str, str]]:
+    """A page's third-level headings with their text, by second-level heading."""
+    found: dict[str, dict[str, str]] = {}
+    for part in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
+        title, *entries = re.split(r"^### ", part, flags=re.MULTILINE)
+        found[title.strip()] = {
+            name.strip(): words.strip() for name, _, words in (entry.partition("\n") for entry in entries)
+        }
+    return found
+
+
+@pytest.mark.parametrize(
+    ("title", "states"),
+    [("Charge", ChargeStatus), ("Attempt", AttemptState), ("Subscription", SubscriptionStatus)],
+)
+def test_the_page_of_states_has_a_paragraph_for_each(title: str, states: type[StrEnum]) -> None:
+    told = sections((ROOT / "docs/states.md").read_text())[title]
+    assert list(told) == [state.value for state in states]
+    assert all(len(words) > 20 for words in told.values())
+
+
+def test_the_page_of_settings_has_a_row_for_each() -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+    told = re.findall(r"^\| `(AGAIN_[A-Z_]+)` \|", page, flags=re.MULTILINE)
+    assert sorted(told) == sorted(PREFIX + name.upper() for name in Settings.model_fields)
+
+
+def test_only_the_clock_reads_the_clock() -> None:
+    reading = re.compile(r"datetime\.now\(|datetime\.utcnow\(|date\.today\(|\btime\.time\(")
+    readers = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if "simulator" not in path.relative_to(ROOT).parts and reading.search(path.read_text())
+    ]
+    assert readers == ["worker/clock.py"]
+
+
+def test_nothing_waits_in_the_broker_for_business_reasons() -> None:
+    parked = re.compile(r"countdown\s*=|\beta\s*=|autoretry_for|self\.retry")
+    ours = [path for path in SOURCES if "worker" in path.relative_to(ROOT).parts]
+    assert [path.name for path in ours if parked.search(path.read_text())] == []
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [str(path.relative_to(ROOT)) for path in SOURCES if not path.read_text().startswith('"""')]
+    assert silent == []
+
+
+def test_no_room_has_grown_too_large() -> None:
+    grown = [path.name for path in SOURCES if len(path.read_text().splitlines()) > 400]
+    assert grown == []
+
+
+def test_the_readme_links_to_pages_that_are_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -1,0 +1,99 @@
+"""A gateway in memory, at the seam that we own: it answers what it is told to, and remembers what it was sent."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from schedules.money import Money
+from schedules.outcomes import Declined, GatewayPayment, Outcome, Paid, Refused
+from worker.gateway.port import (
+    BillingKey,
+    CancelAnswer,
+    Cancellation,
+    Card,
+    ChargeOrder,
+    Found,
+    KeyAnswer,
+    KeyMissing,
+    NoAnswer,
+    PaymentPage,
+)
+
+Answer = Outcome | Callable[[ChargeOrder], Outcome]
+
+
+class ScriptedGateway:
+    """Approves everything unless told otherwise; its records are what a test puts there, and what it approved."""
+
+    def __init__(self) -> None:
+        self.sent: list[ChargeOrder] = []
+        self.answers: deque[Answer] = deque()
+        self.records: dict[str, list[GatewayPayment]] = {}
+        self.asked: list[str] = []
+        self.ask_answer: NoAnswer | None = None
+        self.missing_keys: set[str] = set()
+
+    def charge(self, order: ChargeOrder) -> Outcome:
+        self.sent.append(order)
+        if not self.answers:
+            return self.approve(order)
+        answer = self.answers.popleft()
+        return answer(order) if callable(answer) else answer
+
+    def approve(self, order: ChargeOrder) -> Paid:
+        imp_uid = f"imps_{len(self.sent):012d}"
+        self.remember(order, "paid", imp_uid)
+        return Paid(imp_uid)
+
+    def remember(
+        self,
+        order: ChargeOrder,
+        status: str,
+        imp_uid: str = "imps_1",
+        *,
+        at: datetime | None = None,
+        money: Money | None = None,
+        unclear: bool = False,
+    ) -> None:
+        paid = money or order.money
+        payment = GatewayPayment(
+            imp_uid=imp_uid, merchant_uid=order.merchant_uid, status=status, amount=paid.amount,
+            cancelled_amount=0, currency=paid.currency, started_at=at, paid_at=at if status == "paid" else None,
+            failed_at=at if status == "failed" else None, cancelled_at=None,
+            fail_reason="[CC10]통장 잔액부족" if status == "failed" else None, pg_provider="kcp", pg_tid=None,
+            receipt_url=None, customer_uid=order.customer_uid, unclear=unclear,
+        )  # fmt: skip
+        self.records.setdefault(order.merchant_uid, []).append(payment)
+
+    def find_all(self, merchant_uid: str) -> Found | NoAnswer:
+        self.asked.append(merchant_uid)
+        return self.ask_answer or Found(tuple(self.records.get(merchant_uid, ())))
+
+    def read_key(self, customer_uid: str) -> KeyAnswer:
+        if customer_uid in self.missing_keys:
+            return KeyMissing(customer_uid)
+        return BillingKey(customer_uid, "kcp", "A52LD", "BC카드", "53331234****1234", None, None)
+
+    def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool) -> Outcome:
+        return Declined("not scripted")
+
+    def issue_key(self, customer_uid: str, card: Card) -> KeyAnswer:
+        return self.read_key(customer_uid)
+
+    def delete_key(self, customer_uid: str) -> KeyAnswer:
+        return self.read_key(customer_uid)
+
+    def find(self, merchant_uid: str) -> GatewayPayment | NoAnswer | None:
+        payments: Sequence[GatewayPayment] = self.records.get(merchant_uid, ())
+        return payments[-1] if payments else None
+
+    def list_payments(
+        self, status: str, since: datetime, until: datetime, *, page: int = 1, limit: int = 1000
+    ) -> PaymentPage | NoAnswer:
+        return PaymentPage((), 0, None)
+
+    def cancel(self, cancellation: Cancellation) -> CancelAnswer:
+        return Refused("not scripted")
+
+    def close(self) -> None:
+        pass

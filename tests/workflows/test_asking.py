@@ -1,0 +1,144 @@
+"""Asking: an unknown outcome ends only by what the gateway's records say."""
+
+from datetime import timedelta
+
+import pytest
+
+from schedules.charges import AttemptState
+from schedules.money import Money
+from schedules.outcomes import Unknown
+from tests.doubles import ScriptedGateway
+from tests.factories import attempt_rows, charge_rows, move, opened
+from worker.workflows import asking, charging
+from worker.workflows.services import Services
+
+
+@pytest.fixture
+def in_doubt(services: Services, gateway: ScriptedGateway) -> int:
+    """A charge whose one attempt timed out; answers the attempt's row id."""
+    charge_id = opened(services)
+    gateway.answers.append(Unknown("ReadTimeout"))
+    charging.attempt(services, charge_id)
+    return int(attempt_rows(services)[0]["id"])
+
+
+def ask_when_due(services: Services, attempt_id: int) -> AttemptState | None:
+    """Move to the attempt's next ask, and ask."""
+    due = attempt_rows(services)[-1]["next_ask_at"]
+    move(services, seconds=(due - services.clock.now()).total_seconds())
+    assert attempt_id in asking.due_asks(services)
+    return asking.ask(services, attempt_id)
+
+
+def test_it_is_asked_about_more_and_more_seldom_but_for_ever(
+    services: Services, in_doubt: int, gateway: ScriptedGateway
+) -> None:
+    gateway.ask_answer = Unknown("503")
+    began = services.clock.now()
+    asked_at = []
+    for _ in range(31):
+        assert ask_when_due(services, in_doubt) is AttemptState.UNKNOWN
+        asked_at.append(services.clock.now() - began)
+    assert asked_at[:5] == [timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200)]
+    assert asked_at[5] - asked_at[4] == timedelta(hours=1)
+    assert asked_at[30] - asked_at[29] == timedelta(days=1)
+    assert charge_rows(services)[0]["status"] == "open"
+
+
+def test_it_is_not_asked_before_its_time(services: Services, in_doubt: int, gateway: ScriptedGateway) -> None:
+    assert asking.due_asks(services) == []
+    assert asking.ask(services, in_doubt) is None
+    assert gateway.asked == []
+
+
+def test_a_paid_record_collects_the_charge(services: Services, in_doubt: int, gateway: ScriptedGateway) -> None:
+    """Crash rows 7, 8 and 9: the money moved, and the answer was lost."""
+    gateway.remember(gateway.sent[0], "paid", at=services.clock.now())
+    assert ask_when_due(services, in_doubt) is AttemptState.PAID
+    assert charge_rows(services)[0]["status"] == "paid"
+
+
+def test_a_failed_record_is_a_decline(services: Services, in_doubt: int, gateway: ScriptedGateway) -> None:
+    gateway.remember(gateway.sent[0], "failed", at=services.clock.now())
+    assert ask_when_due(services, in_doubt) is AttemptState.DECLINED
+    assert charge_rows(services)[0]["declines"] == 1
+
+
+def test_a_paid_record_wins_over_a_newer_failed_one(
+    services: Services, in_doubt: int, gateway: ScriptedGateway
+) -> None:
+    gateway.remember(gateway.sent[0], "paid", "imps_1", at=services.clock.now())
+    gateway.remember(gateway.sent[0], "failed", "imps_2", at=services.clock.now() + timedelta(seconds=1))
+    assert ask_when_due(services, in_doubt) is AttemptState.PAID
+
+
+def test_not_found_counts_only_twice_in_a_row_after_the_quiet_time(
+    services: Services, in_doubt: int, gateway: ScriptedGateway
+) -> None:
+    """Guard: quiet time and two answers (crash row 6); then the same uid is sent again."""
+    states = [ask_when_due(services, in_doubt) for _ in range(5)]
+    unknown, not_sent = AttemptState.UNKNOWN, AttemptState.NOT_SENT
+    # 10 s, 1 min and 5 min are before the quiet time of 15 min; 30 min and 2 h are after it.
+    assert states == [unknown, unknown, unknown, unknown, not_sent]
+    move(services, minutes=2)
+    assert charging.attempt(services, charge_rows(services)[0]["id"]) is AttemptState.PAID
+    assert len({order.merchant_uid for order in gateway.sent}) == 1
+    assert len(attempt_rows(services)) == 1
+
+
+def test_a_payment_that_shows_late_is_found_and_not_sent_again(
+    services: Services, in_doubt: int, gateway: ScriptedGateway
+) -> None:
+    for _ in range(4):
+        ask_when_due(services, in_doubt)
+    gateway.remember(gateway.sent[0], "paid", at=services.clock.now())
+    assert ask_when_due(services, in_doubt) is AttemptState.PAID
+    assert len(gateway.sent) == 1
+
+
+def test_two_paid_records_stop_the_charge(services: Services, in_doubt: int, gateway: ScriptedGateway) -> None:
+    gateway.remember(gateway.sent[0], "paid", "imps_1")
+    gateway.remember(gateway.sent[0], "paid", "imps_2")
+    assert ask_when_due(services, in_doubt) is AttemptState.UNKNOWN
+    assert "2 paid records" in charge_rows(services)[0]["held_why"]
+
+
+def test_a_paid_record_with_another_amount_stops_the_charge(
+    services: Services, in_doubt: int, gateway: ScriptedGateway
+) -> None:
+    gateway.remember(gateway.sent[0], "paid", money=Money(990, "KRW"))
+    assert ask_when_due(services, in_doubt) is AttemptState.UNKNOWN
+    assert "another amount" in charge_rows(services)[0]["held_why"]
+
+
+def test_a_cancelled_record_is_for_a_person(services: Services, in_doubt: int, gateway: ScriptedGateway) -> None:
+    gateway.remember(gateway.sent[0], "cancelled")
+    ask_when_due(services, in_doubt)
+    assert "cancelled at the gateway" in charge_rows(services)[0]["held_why"]
+
+
+def test_a_failure_that_names_a_time_out_is_not_believed_at_once(
+    services: Services, in_doubt: int, gateway: ScriptedGateway
+) -> None:
+    gateway.remember(gateway.sent[0], "failed", at=services.clock.now(), unclear=True)
+    states = [ask_when_due(services, in_doubt) for _ in range(5)]
+    assert states[:4] == [AttemptState.UNKNOWN] * 4
+    assert states[4] is AttemptState.DECLINED
+
+
+def test_two_askers_at_once_ask_once(services: Services, in_doubt: int, gateway: ScriptedGateway) -> None:
+    """Guard: the ask is claimed under a fence."""
+    move(services, seconds=10)
+    assert asking.ask(services, in_doubt) is AttemptState.UNKNOWN
+    assert asking.ask(services, in_doubt) is None
+    assert len(gateway.asked) == 1
+
+
+def test_a_charge_without_a_next_action_is_mended(services: Services) -> None:
+    from worker.store import charges
+
+    charge_id = opened(services)
+    with services.engine.begin() as db:
+        charges.change(db, charge_id, next_attempt_at=None)
+    asking.sweep(services)
+    assert charge_rows(services)[0]["next_attempt_at"] == services.clock.now()

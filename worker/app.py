@@ -1,0 +1,86 @@
+"""The Celery application: every setting is there on purpose, with its reason."""
+
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from worker import wiring
+from worker.config import Settings
+
+OPS = "ops"  # opening, dispatching, sweeping: never behind charges
+RECONCILE = "reconcile"  # asking the gateway
+CHARGES = "charges"  # ad-hoc charges: a person waits for them
+BULK = "charges.bulk"  # renewals
+QUEUES = (OPS, RECONCILE, CHARGES, BULK)
+
+app = Celery("again", set_as_current=True)
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """Celery's settings from ours."""
+    return {
+        "broker_url": settings.broker_url.get_secret_value(),
+        "broker_transport_options": _transport_options(settings),
+        # A broker that is away comes back; a worker that gave up would need a person.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # JSON only: a pickle from a broker is somebody else's code.
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        # The rows hold what came of a charge; a result backend would be a second, worse truth.
+        "result_backend": None,
+        "task_ignore_result": True,
+        # A message is acknowledged after its work, so that a killed worker's message comes back. What failed is
+        # acknowledged too: the row, not the message, decides about another try.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_acks_on_failure_or_timeout": True,
+        # A mistyped queue is an error, not a new queue that nobody reads.
+        "task_create_missing_queues": False,
+        "task_queues": [Queue(name, routing_key=name) for name in QUEUES],
+        "task_default_queue": OPS,
+        # Threads: a call waits, so they are as fast as gevent, without patching, and are never killed in mid-call.
+        "worker_pool": "threads",
+        "worker_concurrency": settings.concurrency,
+        # One message a thread: what a worker holds and has not begun would wait for the visibility time-out
+        # if it died.
+        "worker_prefetch_multiplier": 1,
+        # SIGTERM lets the calls under way end; a cold shutdown waits this long for them to be handed back.
+        "worker_soft_shutdown_timeout": 20.0,
+        "worker_enable_soft_shutdown_on_idle": True,
+        # A lost broker connection must not end a call that moves money.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": False,
+        # Publishing fails at once and is tried by the next tick: the rows are still due.
+        "task_publish_retry": False,
+        "beat_scheduler": "worker.beat:PlanScheduler",
+        "beat_max_loop_interval": settings.beat_interval,
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    if not settings.broker_url.get_secret_value().startswith("redis"):
+        return {}
+    return {
+        # Above the lease, which is above the calls: nothing that is still at work is handed out again.
+        "visibility_timeout": settings.visibility_timeout,
+        # Looks for what must be handed out again about every ten seconds, not every hundred.
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        # Each thread acknowledges over a connection of its own; with the default of ten, acks fail.
+        "max_connections": settings.concurrency + 20,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        # `retry_on_timeout` stays unset: it switches batch publishing off.
+    }
+
+
+app.add_defaults(lambda: celery_settings(wiring.settings()))

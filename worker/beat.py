@@ -1,0 +1,149 @@
+"""Beat: a doorbell. It rings for each plan at its billing time and for the chores; the rows decide the rest."""
+
+import heapq
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery.beat import Scheduler
+from kombu.exceptions import OperationalError
+from sqlalchemy.exc import OperationalError as DatabaseUnreachable
+
+from schedules.zones import local_date, wall_to_utc, zone
+from worker import tasks
+from worker.clock import elapsed
+from worker.store import beats
+from worker.store import plans as plan_rows
+from worker.store.plans import StoredPlan
+from worker.wiring import services
+from worker.workflows.services import Services
+
+log = logging.getLogger("again.beat")
+LEAD_SECONDS = 15.0  # a beat that is gone is replaced within this and one look
+HEARTBEAT_TICKS = 5  # a heartbeat and the lead are renewed every so many ticks
+
+# Every chore, and after how many ticks it is rung for again; a tick is AGAIN_BEAT_INTERVAL, a second by default.
+CHORES: tuple[tuple[Any, int], ...] = (
+    (tasks.dispatch, 1),
+    (tasks.ask_due, 5),
+    (tasks.sweep, 10),
+    (tasks.open_missed, 15),
+)
+
+
+@dataclass(order=True, slots=True)
+class PlanBell:
+    """When a plan's billing time comes next."""
+
+    at: datetime
+    plan_id: int
+    rings_next: Callable[[datetime], datetime]
+
+
+def next_billing_time(plan: StoredPlan, now: datetime) -> datetime:
+    """The first instant after now at which the plan's billing time strikes in its zone."""
+    tz = zone(plan.plan.zone)
+    day = local_date(now, tz)
+    while True:
+        at = wall_to_utc(day, plan.plan.billing_time, tz)
+        if at > now:
+            return at
+        day += timedelta(days=1)
+
+
+class PlanScheduler(Scheduler):
+    """Rings for plans read from SQL; several may run, and two that lead at once do no harm."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._bells: list[PlanBell] = []
+        self._revision = -1
+        self._leads = False
+        self._next_heartbeat = 0.0
+        self._chores_due = [0.0] * len(CHORES)
+        super().__init__(*args, **kwargs)
+
+    def setup_schedule(self) -> None:
+        """Nothing stands in a file: plans come from SQL with the first tick."""
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Look once; answers the seconds until the next look. A database or broker that is away is waited for."""
+        interval = float(self.max_interval or 1)
+        try:
+            made = services()
+            self._beat(made, interval)
+            if self._leads:
+                self._ring_plans(made)
+                self._ring_chores(interval)
+        except DatabaseUnreachable as error:
+            log.error("the database does not answer; looking again in %g s: %s", interval, error.orig)
+        except self._broker_errors() as error:
+            log.error("the broker does not answer; ringing again in %g s: %s", interval, error)
+        return interval
+
+    def close(self) -> None:
+        """Give the lead back, so that another beat takes over at once."""
+        try:
+            with services().engine.begin() as db:
+                beats.leave(db, self.name)
+        except DatabaseUnreachable:
+            log.warning("the lead could not be given back; it runs out in %g s", LEAD_SECONDS)
+        super().close()
+
+    def _beat(self, made: Services, interval: float) -> None:
+        if elapsed() < self._next_heartbeat:
+            self._read_plans(made)
+            return
+        with made.engine.begin() as db:
+            led = self._leads
+            self._leads = beats.lead(db, self.name, max(LEAD_SECONDS, 3 * HEARTBEAT_TICKS * interval))
+            beats.seen(db, self.name, leads=self._leads, plans=len(self._bells))
+        if self._leads and not led:
+            log.info("beat %s leads", self.name)
+        self._next_heartbeat = elapsed() + HEARTBEAT_TICKS * interval
+        self._read_plans(made)
+
+    def _read_plans(self, made: Services) -> None:
+        """Read the plans again if any has come or gone: seen within one tick."""
+        with made.engine.begin() as db:
+            revision = plan_rows.revision(db)
+            if revision == self._revision:
+                return
+            # Archived plans too: they are off sale, but whoever is on one still pays.
+            listed = plan_rows.listed(db, archived=True)
+        now = made.clock.now()
+        known = {bell.plan_id: bell for bell in self._bells}
+        self._bells = [known.get(plan.id) or _bell(plan, now) for plan in listed]
+        heapq.heapify(self._bells)
+        self._revision = revision
+        log.info("beat %s has %d plans", self.name, len(self._bells))
+
+    def _ring_plans(self, made: Services) -> None:
+        now = made.clock.now()
+        while self._bells and self._bells[0].at <= now:
+            bell = self._bells[0]
+            tasks.open_due.apply_async((bell.plan_id,), producer=self.producer)
+            heapq.heapreplace(self._bells, PlanBell(bell.rings_next(now), bell.plan_id, bell.rings_next))
+
+    def _ring_chores(self, interval: float) -> None:
+        for place, (task, ticks) in enumerate(CHORES):
+            if elapsed() >= self._chores_due[place]:
+                task.apply_async(producer=self.producer, expires=tasks.CHORE_EXPIRES)
+                self._chores_due[place] = elapsed() + ticks * interval
+
+    def _broker_errors(self) -> tuple[type[BaseException], ...]:
+        connection = self.app.connection_for_write()
+        return (OperationalError, *connection.connection_errors, *connection.channel_errors)
+
+    @property
+    def info(self) -> str:
+        """What beat's banner says of us."""
+        return f"    . plans -> from SQL, as {self.name}"
+
+
+def _bell(plan: StoredPlan, now: datetime) -> PlanBell:
+    return PlanBell(next_billing_time(plan, now), plan.id, lambda after: next_billing_time(plan, after))

@@ -1,0 +1,297 @@
+"""`again demo`: a make-believe shop, three months of it, through real parts, with faults; then the books."""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from schedules.cadence import Cadence, Cron, Every, Unit
+from schedules.dunning import DunningPolicy
+from schedules.errors import BadUid
+from schedules.identity import parse_merchant_uid
+from schedules.money import Money
+from schedules.plans import Plan
+from schedules.zones import wall_to_utc, zone
+from worker import wiring
+from worker.cli.standing import Standing
+from worker.clock import MovedClock, elapsed, wait
+from worker.config import load_settings
+from worker.store import tallies
+from worker.workflows import enrolling
+from worker.workflows.services import Services
+
+SEOUL = zone("Asia/Seoul")
+BEGIN = date(2026, 1, 31)  # a 31st, so that the short months that follow show the month rule
+WIND_DOWN = timedelta(days=16)  # after the last period: the ladder's longest way, and a day to ask
+STEP = timedelta(hours=12)  # what happens within one is lived through at once, at its end
+QUIET_LOOKS = 2  # that many looks in a row that find nothing to do, before the clock moves
+STUCK_SECONDS = 60.0  # real time without any change while there is work: something is broken
+SETTINGS = {
+    "AGAIN_ENVIRONMENT": "demo",
+    "AGAIN_READ_TIMEOUT": "0.5",  # the simulator hangs on purpose; nobody should wait a minute to see it
+    "AGAIN_CALL_DEADLINE": "2",
+    "AGAIN_LEASE": "30",
+    "AGAIN_RATE": "0",
+    "AGAIN_BEAT_INTERVAL": "0.06",  # a second of ours is hours of theirs
+    "AGAIN_QUEUE_PATIENCE": "20",
+    "AGAIN_LOG_LEVEL": "INFO",
+}
+PLANS: tuple[tuple[str, int, Cadence, str], ...] = (
+    ("monthly", 9900, Every(1, Unit.MONTH), "월간 구독"),
+    ("weekly", 2900, Every(1, Unit.WEEK), "주간 꽃 배달"),
+    ("twice", 4900, Cron("0 9 1,15 * *"), "격주 커피"),
+)
+
+
+@dataclass(slots=True)
+class Books:
+    """Our books held against the simulator's ledger."""
+
+    double: list[str] = field(default_factory=list)  # debts paid more than once there
+    lost: list[str] = field(default_factory=list)  # paid there, not here
+    ghost: list[str] = field(default_factory=list)  # paid here, not there
+    amount: list[str] = field(default_factory=list)  # paid with another amount
+
+    @property
+    def agree(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.double or self.lost or self.ghost or self.amount)
+
+
+class SimulatorWitness:
+    """The simulator's own side: its cards, faults, clock and ledger, over HTTP."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def post(self, path: str, document: object) -> Any:
+        """Post a document to the simulator's own side."""
+        body = json.dumps(document).encode()
+        request = Request(f"{self._url}/_simulator/{path}", body, {"Content-Type": "application/json"})  # noqa: S310 # our own http:// address
+        with urlopen(request, timeout=30) as answer:  # noqa: S310 # as above
+            return json.load(answer)
+
+    def movements(self) -> Iterator[Mapping[str, Any]]:
+        """Every movement of money, in order."""
+        after = 0
+        while True:
+            with urlopen(f"{self._url}/_simulator/ledger?after={after}&limit=5000", timeout=30) as answer:  # noqa: S310 # as above
+                page = json.load(answer)["movements"]
+            if not page:
+                return
+            yield from page
+            after += len(page)
+
+
+def run(customers: int, days: int, seed: int, *, keep: bool) -> bool:
+    """Live through the demo; True when the books agree."""
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="again-demo-", ignore_cleanup_errors=True) as folder:
+        data = Path(folder)
+        data.chmod(0o711)  # PostgreSQL runs as another user when we are root, and must get to its own folder
+        clock = MovedClock(data / "clock")
+        clock.move_to(wall_to_utc(BEGIN, time(8, 50), SEOUL))
+        settings = SETTINGS | {"AGAIN_CLOCK_FILE": str(clock.path)}
+        began = elapsed()
+        with Standing(
+            data / "services", settings=settings, beats=2, charge_workers=2, durable=False, logs=data / "logs",
+            named_services=False,
+        ) as standing:  # fmt: skip
+            console.print(f"{standing.describe()}; two beats, three workers, the simulator with faults on")
+            services = wiring.connect(load_settings(standing.environment))
+            shop = _Shop(services, clock, SimulatorWitness(standing.environment["AGAIN_PORTONE_URL"]), standing)
+            shop.open(customers, seed)
+            shop.live(BEGIN + timedelta(days=days), console)
+            agree = shop.report(console, elapsed() - began)
+            if keep:
+                standing.tell()
+                standing.watch()
+            services.engine.dispose()
+    return agree
+
+
+class _Shop:
+    def __init__(
+        self, services: Services, clock: MovedClock, witness: SimulatorWitness, standing: Standing
+    ) -> None:
+        self.services, self.clock, self.witness, self.standing = services, clock, witness, standing
+
+    def open(self, customers: int, seed: int) -> None:
+        """Put plans on sale, and customers with all kinds of cards on them."""
+        self._move(self.clock.now())
+        for code, price, cadence, name in PLANS:
+            plan = Plan(code=code, version=1, price=Money(price, "KRW"), cadence=cadence, statement_name=name)
+            enrolling.add_plan(self.services, plan, DunningPolicy(), "demo")
+        self.witness.post("cards", [_card(number) for number in range(customers)])
+        self.witness.post("faults", {"seed": seed, "rules": FAULTS})
+        for number in range(customers):
+            uid = _customer(number)
+            enrolling.add_customer(self.services, uid, f"손님 {number}", None, None, "demo")
+            enrolling.subscribe(self.services, uid, _plan_of(number), "demo", _anchor(number))
+
+    def live(self, until: date, console: Console) -> None:
+        """Move the clock from moment to moment until every charge has come to its end."""
+        last_period = wall_to_utc(until, time(0), SEOUL)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console) as progress:
+            begin = self.clock.now()
+            bar = progress.add_task(
+                f"{begin:%Y-%m-%d}", total=(last_period + WIND_DOWN - begin).total_seconds(), told=""
+            )
+            ended = False
+            while True:
+                self._wait_until_quiet(lambda told: progress.update(bar, told=told))
+                now = self.clock.now()
+                if not ended and now >= last_period:
+                    self._end_subscriptions()
+                    ended = True
+                    continue
+                following = self._next_moment(last_period, ended=ended)
+                if following is None:
+                    break
+                self._move(following)
+                progress.update(
+                    bar, completed=(following - begin).total_seconds(), description=f"{following:%Y-%m-%d}"
+                )
+
+    def _next_moment(self, last_period: datetime, *, ended: bool) -> datetime | None:
+        now = self.clock.now()
+        with self.services.engine.begin() as db:
+            following = tallies.next_moment(db)
+        if following is None:
+            return None if ended else last_period
+        if not ended:
+            following = min(following, last_period)
+        # Whole steps, counted from midnight in UTC, which is the billing time in Seoul.
+        return max(
+            now,
+            datetime.fromtimestamp(-(-following.timestamp() // STEP.total_seconds()) * STEP.total_seconds(), UTC),
+        )
+
+    def _move(self, to: datetime) -> None:
+        self.witness.post("clock", {"now": to.timestamp()})
+        self.clock.move_to(to)
+
+    def _wait_until_quiet(self, tell: Any) -> None:
+        quiet, before, changed_at = 0, None, elapsed()
+        while quiet < QUIET_LOOKS:
+            wait(0.03)
+            with self.services.engine.begin() as db:
+                work = tallies.work_left(db, self.clock.now())
+            quiet = quiet + 1 if not any(work.values()) else 0
+            if work != before:
+                before, changed_at = work, elapsed()
+                tell(" ".join(f"{name} {count}" for name, count in work.items() if count))
+            if elapsed() - changed_at > STUCK_SECONDS:
+                raise TimeoutError(f"nothing has moved for {STUCK_SECONDS:g} seconds though there is work: {work}")
+            self.standing.check()
+
+    def _end_subscriptions(self) -> None:
+        with self.services.engine.begin() as db:
+            keys = tallies.active_subscriptions(db)
+        for key in keys:
+            enrolling.unsubscribe(self.services, key, "demo", "the demo ends", at_period_end=True)
+
+    def report(self, console: Console, seconds: float) -> bool:
+        """Show what came of it all, and whether the books agree."""
+        with self.services.engine.begin() as db:
+            counts = tallies.charge_counts(db)
+            paid = tallies.paid_uids(db)
+        books = compare(self.witness.movements(), paid)
+        table = Table("what", "charges", title="three months of a make-believe shop", title_justify="left")
+        for name, count in counts.items():
+            table.add_row(name, f"{count:,}")
+        for name in ("double", "lost", "ghost", "amount"):
+            found = getattr(books, name)
+            table.add_row(name, f"{len(found):,}", style="bold green" if not found else "bold red")
+        console.print(table)
+        verdict = "our books and the simulator's ledger agree" if books.agree else "THE BOOKS DO NOT AGREE"
+        console.print(f"{verdict}; {seconds:.0f} s")
+        for name in ("double", "lost", "ghost", "amount"):
+            for uid in getattr(books, name)[:5]:
+                console.print(f"  {name}: {uid}")
+        return books.agree
+
+
+def compare(movements: Iterator[Mapping[str, Any]], paid: Mapping[str, int]) -> Books:
+    """Hold the ledger's charges against our paid attempts, by merchant_uid and by debt."""
+    books = Books()
+    debts: Counter[str] = Counter()
+    there: dict[str, int] = {}
+    for movement in movements:
+        if movement["kind"] != "charge":
+            continue
+        uid = str(movement["uid"])
+        there[uid] = int(movement["amount"])
+        try:
+            debts[parse_merchant_uid(uid).charge_key] += 1
+        except BadUid:
+            books.lost.append(uid)
+    books.double = [key for key, count in debts.items() if count > 1]
+    books.lost += [uid for uid in there if uid not in paid]
+    books.ghost = [uid for uid in paid if uid not in there]
+    books.amount = [uid for uid, amount in paid.items() if there.get(uid, amount) != amount]
+    return books
+
+
+def _anchor(number: int) -> date | None:
+    """Monthly customers begin on the 31st; the others in the course of their first weeks."""
+    return BEGIN if _plan_of(number) == "monthly" else BEGIN + timedelta(days=number % 7)
+
+
+def _plan_of(number: int) -> str:
+    """Of ten customers six pay monthly, two weekly, two twice a month."""
+    return ("monthly", "weekly", "monthly", "twice", "monthly")[number % 5]
+
+
+def _card(number: int) -> dict[str, object]:
+    """Seven in eight approve; the rest are as bad as cards are."""
+    bad = BAD_CARDS[number // 8 % len(BAD_CARDS)] if number % 8 == 7 else {}
+    return {"customer_uid": _customer(number), **bad}
+
+
+def _customer(number: int) -> str:
+    return f"customer-{number:05d}"
+
+
+BAD_CARDS: tuple[dict[str, object], ...] = (
+    {"card": "approve_on_try", "k": 2},
+    {"card": "approve_on_try", "k": 3, "pg": "nice", "shape": "B"},
+    {"card": "payday", "k": 10},
+    {"card": "payday", "k": 25, "pg": "kicc"},
+    {"card": "approve_times", "k": 3, "pg": "nice"},
+    {"card": "no_money", "pg": "tosspayments", "shape": "B"},
+    {"card": "monthly_limit", "shape": "B"},
+    {"card": "lost", "pg": "html5_inicis"},
+    {"card": "expired"},
+    {"card": "line_fault"},
+)
+# One call in twelve goes wrong.
+FAULTS: list[dict[str, object]] = [
+    {"fault": "timeout_after", "rate": 0.002, "seconds": 3},
+    {"fault": "timeout_before", "rate": 0.002, "seconds": 3},
+    {"fault": "reset_after", "rate": 0.01},
+    {"fault": "reset_before", "rate": 0.01},
+    {"fault": "http_500_after", "rate": 0.01},
+    {"fault": "http_502_before", "rate": 0.01},
+    {"fault": "garbage", "rate": 0.01},
+    {"fault": "truncated", "rate": 0.01},
+    {"fault": "http_429", "rate": 0.01},
+    {"fault": "late_shown", "rate": 0.005, "seconds": 120},
+    {"fault": "token_expired", "rate": 0.002},
+    {"call": "find", "fault": "http_500_before", "rate": 0.1},
+]

@@ -1,0 +1,184 @@
+"""`again show`, `due`, `dates`, `held` and `status`: looking, without changing anything."""
+
+from datetime import date
+from typing import Annotated, Any
+
+import typer
+
+from schedules.cadence import Cron, Unit, short_month_warning
+from schedules.periods import first_on_or_after, next_after, period_date
+from schedules.shifts import Shift, shifted
+from schedules.zones import wall_to_utc
+from schedules.zones import zone as read_zone
+from worker.cli.output import AsJson, instant, print_facts, print_json, print_table
+from worker.cli.parts import cadence_words, read_cadence, read_date, read_time
+from worker.cli.plans import default_time
+
+MOST_DATES = 10_000
+BEAT_IS_GONE = 60  # seconds without a heartbeat; one comes every five
+
+
+class NotHealthy(Exception):
+    """Something that should run does not."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    for command in (show, due, dates, held, status):
+        app.command(command.__name__)(command)
+
+
+def show(
+    key: Annotated[str, typer.Argument(help="A subscription's key, a charge's key, or a merchant_uid.")],
+    ask: Annotated[bool, typer.Option("--ask", help="Ask the gateway too, for a merchant_uid.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show everything that happened to a subscription, a charge or a merchant_uid, in order."""
+    from worker.wiring import services
+    from worker.workflows import showing
+
+    story = showing.show(services(), key, ask_gateway=ask)
+    if as_json:
+        told = [{"at": h.at, "what": h.what, "words": h.words} for h in story.happenings]
+        parts = "charges" if story.kind == "subscription" else "attempts"
+        print_json({"kind": story.kind, **story.facts, parts: story.parts, "history": told})
+        return
+    print_facts(f"{story.kind} {story.facts['key']}", story.facts)
+    if story.kind == "subscription":
+        rows = ((c["period_no"], c["key"], c["status"], c["due_at"], c["next_attempt_at"]) for c in story.parts)
+        print_table("charges", ("period", "key", "status", "due", "next attempt"), rows)
+    else:
+        for part in story.parts:
+            print_facts("attempt", part)
+    print_table("history", ("at", "what", "words"), ((h.at, h.what, h.words) for h in story.happenings))
+
+
+def due(
+    on: Annotated[str, typer.Option("--on", help="The local day, YYYY-MM-DD.")],
+    zone: Annotated[str, typer.Option(help="Whose day it is, for tries at older debts.")] = "Asia/Seoul",
+    as_json: AsJson = False,
+) -> None:
+    """List who will be charged on a day, how much, and why."""
+    from worker.wiring import services
+    from worker.workflows import foreseeing
+
+    day = read_date(on)
+    read_zone(zone)
+    foreseen = list(foreseeing.due_on(services(), day, zone))
+    if as_json:
+        print_json([
+            {"charge": f.charge, "customer_uid": f.customer_uid, "subscription": f.subscription,
+             "amount": f.money.amount, "currency": f.money.currency, "at": f.at, "why": f.why}
+            for f in foreseen
+        ])  # fmt: skip
+        return
+    rows = ((f.at, f.customer_uid, f.money, f.charge, f.why) for f in foreseen)
+    print_table(f"due on {day}", ("at", "customer", "amount", "charge", "why"), rows)
+    sums = ", ".join(f"{amount:,} {currency}" for currency, amount in foreseeing.totals(foreseen).items())
+    print(f"{len(foreseen)} charges, {sums or 'nothing'} (in minor units)")
+
+
+def dates(
+    anchor: Annotated[str, typer.Option(help="First date, YYYY-MM-DD.")],
+    every: Annotated[int | None, typer.Option(help="Every so many units.")] = None,
+    unit: Annotated[Unit | None, typer.Option(help="The unit.")] = None,
+    cron: Annotated[str | None, typer.Option(help="A cron text of five fields instead.")] = None,
+    zone: Annotated[str, typer.Option(help="IANA time zone.")] = "Asia/Seoul",
+    time: Annotated[str | None, typer.Option(help="Billing time, HH:MM; a cron's own, else 09:00.")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Begin with the first date on or after this.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=MOST_DATES, help="How many dates.")] = 12,
+    shift: Annotated[Shift, typer.Option(help="Where a date on a weekend or holiday moves.")] = Shift.NONE,
+    holidays: Annotated[str | None, typer.Option(help="Country whose holidays count, such as KR.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the dates that a rule means; needs no database.
+
+    Dates are numbered from the anchor, which is number 0; for a cron text that does not fire on the anchor,
+    number 0 is the first date after it on which it does.
+    """
+    cadence = read_cadence(every, unit, cron)
+    begins = read_date(anchor)
+    start = first_on_or_after(begins, cadence, read_date(from_)) if from_ else (0, period_date(begins, cadence, 0))
+    wall = read_time(time) if time is not None else default_time(cadence)
+    tz = read_zone(zone)
+    rows = [
+        (n, day, wall_to_utc(shifted(day, shift, holidays), wall, tz))
+        for n, day in _series(begins, cadence, start, count)
+    ]
+    warning = short_month_warning(cadence) if isinstance(cadence, Cron) else None
+    if warning:
+        typer.echo(f"again: {warning}", err=True)
+    if as_json:
+        print_json([{"n": n, "date": day.isoformat(), "at": instant(at)} for n, day, at in rows])
+    else:
+        print_table(f"{cadence_words(cadence)} from {begins}", ("n", "date", "at"), rows)
+
+
+def _series(anchor: date, cadence: Any, start: tuple[int, date], count: int) -> list[tuple[int, date]]:
+    series = [start]
+    while len(series) < count:
+        n, day = series[-1]
+        series.append((n + 1, next_after(cadence, anchor, n, day)))
+    return series
+
+
+def held(as_json: AsJson = False) -> None:
+    """List the charges that wait for an operator, and why."""
+    from worker.store import charges
+    from worker.wiring import services
+
+    with services().engine.begin() as db:
+        waiting = charges.held(db)
+    names = ("key", "status", "amount", "currency", "due_at", "held_why")
+    if as_json:
+        print_json([{name: row[name] for name in names} for row in waiting])
+    else:
+        print_table("held charges", names, ([row[name] for name in names] for row in waiting))
+
+
+def status(
+    as_json: AsJson = False,
+    healthy: Annotated[
+        bool, typer.Option("--healthy", help="Exit non-zero when the broker is away or no beat is alive.")
+    ] = False,
+) -> None:
+    """Show which beats are alive, whether charging is stopped, and how much waits."""
+    from worker.store import beats, charges, switches
+    from worker.wiring import services
+
+    made = services()
+    now = made.clock.now()
+    with made.engine.begin() as db:
+        alive = [dict(row) for row in beats.alive(db)]
+        facts = {
+            "environment": made.settings.environment,
+            "may_send": switches.bound(db) == made.fingerprint,
+            "beats": alive,
+            "stops": [dict(row) for row in switches.stopped(db)],
+            **charges.waiting(db, now),
+        }
+    if as_json:
+        print_json(facts)
+    else:
+        _print_status(facts)
+    if healthy:
+        _check_health(alive)
+
+
+def _print_status(facts: dict[str, Any]) -> None:
+    plain = {name: value for name, value in facts.items() if name not in ("beats", "stops")}
+    print_facts("again", plain)
+    beats = ((b["name"], b["leads"], b["plans"], f"{b['seconds_ago']:.0f} s ago") for b in facts["beats"])
+    print_table("beats", ("name", "leads", "plans", "seen"), beats)
+    stops = ((s["account"], s["at"], s["actor"], s["why"]) for s in facts["stops"])
+    print_table("stops", ("account", "since", "by", "why"), stops)
+
+
+def _check_health(alive: list[dict[str, Any]]) -> None:
+    from worker import tasks
+
+    tasks.check_broker()
+    if not any(beat["seconds_ago"] < BEAT_IS_GONE for beat in alive):
+        raise NotHealthy(f"no beat was seen in the last {BEAT_IS_GONE} seconds; start one with `again beat`")

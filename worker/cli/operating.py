@@ -1,0 +1,90 @@
+"""`again migrate`, `stop-charging`, `resume-charging`, `adopt`, `release` and `waive`."""
+
+from typing import Annotated
+
+import typer
+
+from worker.cli.output import Actor, Why, actor
+
+Account = Annotated[str, typer.Option(help="A gateway account; all of them unless given.")]
+ChargeKey = Annotated[str, typer.Argument(help="The charge's key.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.command("migrate")(migrate)
+    app.command("stop-charging")(stop_charging)
+    app.command("resume-charging")(resume_charging)
+    app.command("adopt")(adopt)
+    app.command("release")(release)
+    app.command("waive")(waive)
+
+
+def migrate(who: Actor = actor()) -> None:
+    """Bring the database to this code's revision, and bind a new one to this environment."""
+    from sqlalchemy.exc import OperationalError
+
+    from worker import wiring
+    from worker.store import revisions
+    from worker.workflows import operating
+
+    made = wiring.connect(wiring.settings())
+    try:
+        wiring.refuse_newer(made.engine)
+        revisions.migrate(made.engine)
+    except OperationalError as error:
+        raise wiring.BadDatabase(f"the migration did not finish; nothing was changed: {error.orig}") from None
+    bound = operating.bind_if_new(made, who)
+    print(f"the database is at revision {revisions.newest_revision().newest}")
+    if bound:
+        print(f"charges may be sent from it by environment {made.settings.environment!r} only")
+
+
+def stop_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
+    """Let no charge leave any more; calls under way end."""
+    from worker.wiring import services
+    from worker.workflows import operating
+
+    operating.stop_charging(services(), who, why, account)
+    print(f"charging is stopped for {'all accounts' if account == '*' else account}")
+
+
+def resume_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
+    """Let charges leave again."""
+    from worker.wiring import services
+    from worker.workflows import operating
+
+    operating.resume_charging(services(), who, why, account)
+    print(f"charging goes on for {'all accounts' if account == '*' else account}")
+
+
+def adopt(why: Why, who: Actor = actor()) -> None:
+    """Let this environment send charges from this database, and no other any more.
+
+    For a database that was moved on purpose. A copy that runs beside its original must never be adopted:
+    both would charge the same customers.
+    """
+    from worker.wiring import services
+    from worker.workflows import operating
+
+    made = services()
+    operating.adopt(made, who, why)
+    print(f"charges may be sent from this database by environment {made.settings.environment!r}")
+
+
+def release(key: ChargeKey, why: Why, who: Actor = actor()) -> None:
+    """Let a charge that waits for an operator be collected."""
+    from worker.wiring import services
+    from worker.workflows import operating
+
+    operating.release(services(), key, who, why)
+    print(f"charge {key} will be collected")
+
+
+def waive(key: ChargeKey, why: Why, who: Actor = actor()) -> None:
+    """Let a debt go."""
+    from worker.wiring import services
+    from worker.workflows import operating
+
+    operating.waive(services(), key, who, why)
+    print(f"charge {key} is waived")

@@ -1,0 +1,79 @@
+"""How lists and facts are shown: tables for people, JSON for programs."""
+
+import getpass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, time
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the audit.")]
+Actor = Annotated[str, typer.Option("--actor", envvar="AGAIN_ACTOR", help="Who does it, for the audit.")]
+
+
+def actor() -> str:
+    """The person at the keyboard, as the system names him."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def print_json(document: object) -> None:
+    """Print a document as JSON; instants in UTC with a Z."""
+    print(json.dumps(document, default=_plain, ensure_ascii=False, indent=2))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under a title; a list that is empty says so."""
+    table = Table(*columns, title=title, title_justify="left", header_style="bold")
+    count = 0
+    for row in rows:
+        table.add_row(*(_words(cell) for cell in row))
+        count += 1
+    console = Console()
+    if count:
+        console.print(table)
+    else:
+        console.print(f"{title}: none")
+
+
+def print_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Print names and values, one line each; what is not so is left out."""
+    console = Console(soft_wrap=True)
+    console.print(title, style="bold", markup=False)
+    for name, value in facts.items():
+        if value is not None:
+            console.print(f"  {name.replace('_', ' ')}: {_words(value)}", markup=False, highlight=False)
+
+
+def instant(at: datetime) -> str:
+    """An instant in UTC, as JSON shows it: 2026-11-30T00:00:00Z."""
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def _plain(value: object) -> object:
+    match value:
+        case datetime():
+            return instant(value)
+        case date() | time():
+            return value.isoformat()
+        case Enum():
+            return value.value
+        case _:
+            return str(value)
+
+
+def _words(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}Z"
+        case _:
+            return str(value)

@@ -1,0 +1,59 @@
+"""What several commands read from a person: cadences, times and dates, each with a clear error."""
+
+from datetime import date, time, timedelta
+
+import typer
+
+from schedules.cadence import Cadence, Cron, Every, Unit
+from schedules.dunning import DunningPolicy, FinalAction
+from schedules.errors import BadPolicy
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def read_cadence(every: int | None, unit: Unit | None, cron: str | None) -> Cadence:
+    """A cadence from --every and --unit, or from --cron; both or neither is an error."""
+    if cron is not None:
+        if every is not None or unit is not None:
+            raise typer.BadParameter("give --every with --unit, or --cron, not both")
+        return Cron(cron)
+    if unit is None:
+        raise typer.BadParameter("give --unit (day, week, month or year), with --every N, or --cron")
+    return Every(1 if every is None else every, unit)
+
+
+def read_time(text: str) -> time:
+    """A wall time as HH:MM."""
+    hours, colon, minutes = text.partition(":")
+    if not (colon and hours.isdecimal() and minutes.isdecimal() and int(hours) < 24 and int(minutes) < 60):
+        raise typer.BadParameter(f"{text!r} is not a time of day; write it like 09:00")
+    return time(int(hours), int(minutes))
+
+
+def read_date(text: str) -> date:
+    """A date as YYYY-MM-DD."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a date; write it like 2026-01-31") from None
+
+
+def read_policy(ladder: str, final: FinalAction) -> DunningPolicy:
+    """A dunning policy from offsets such as 1d,3d,7d; an empty text is a ladder without rungs."""
+    offsets = []
+    for text in filter(None, (part.strip() for part in ladder.split(","))):
+        if not (text[:-1].isdecimal() and text[-1] in UNITS):
+            raise BadPolicy(f"ladder offset {text!r} cannot be read; write offsets like 12h,1d,3d")
+        offsets.append(timedelta(seconds=int(text[:-1]) * UNITS[text[-1]]))
+    return DunningPolicy(tuple(offsets), final)
+
+
+def cadence_words(cadence: Cadence) -> str:
+    """A cadence as a person would say it."""
+    match cadence:
+        case Cron(text):
+            return f"cron {text}"
+        case Every(1, unit):
+            return f"every {unit.value}"
+        case Every(every, unit):
+            return f"every {every} {unit.value}s"

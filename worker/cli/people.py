@@ -1,0 +1,80 @@
+"""`again customer`, `subscribe` and `unsubscribe`: who pays for what."""
+
+from typing import Annotated
+
+import typer
+
+from worker.cli.output import Actor, AsJson, Why, actor, print_json
+from worker.cli.parts import read_date
+
+group = typer.Typer(help="Customers: who pays, by the billing key that the gateway has.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.add_typer(group, name="customer")
+    app.command("subscribe")(subscribe)
+    app.command("unsubscribe")(unsubscribe)
+
+
+@group.command("add")
+def add(
+    customer_uid: Annotated[str, typer.Argument(help="The gateway's id of the stored card.")],
+    name: Annotated[str | None, typer.Option(help="The customer's name.")] = None,
+    email: Annotated[str | None, typer.Option(help="For the shop's own notices.")] = None,
+    tel: Annotated[str | None, typer.Option(help="For the shop's own notices.")] = None,
+    as_json: AsJson = False,
+    who: Actor = actor(),
+) -> None:
+    """Make a customer known; the billing key is read back from the gateway, so it must be there."""
+    from worker.wiring import services
+    from worker.workflows import enrolling
+
+    key = enrolling.add_customer(services(), customer_uid, name, email, tel, who)
+    if as_json:
+        facts = {"customer_uid": customer_uid, "card_name": key.card_name, "card_number": key.card_number}
+        print_json(facts | {"pg_provider": key.pg_provider})
+    else:
+        print(f"customer {customer_uid} is known: {key.card_name or 'card'} {key.card_number or ''}".rstrip())
+
+
+def subscribe(
+    customer_uid: Annotated[str, typer.Argument(help="The customer's billing key.")],
+    plan: Annotated[str, typer.Argument(help="The plan's code; its newest version is taken.")],
+    anchor: Annotated[str | None, typer.Option(help="First date, YYYY-MM-DD; today unless given.")] = None,
+    as_json: AsJson = False,
+    who: Actor = actor(),
+) -> None:
+    """Begin a subscription; the first charge is due at the anchor, or after the plan's trial."""
+    from worker.wiring import services
+    from worker.workflows import enrolling
+
+    begun = enrolling.subscribe(services(), customer_uid, plan, who, read_date(anchor) if anchor else None)
+    if as_json:
+        facts = {"key": begun.key, "customer_uid": customer_uid, "plan": plan, "version": begun.version}
+        first = {"first_period": begun.first.period_no, "first_due_at": begun.first.due_at}
+        print_json(facts | {"anchor": begun.anchor} | first)
+    else:
+        due = f"{begun.first.due_at:%Y-%m-%d %H:%M}Z"
+        print(f"subscription {begun.key}: {customer_uid} on {plan} version {begun.version}, anchor {begun.anchor}")
+        print(f"its first charge is period {begun.first.period_no}, due {due}")
+
+
+def unsubscribe(
+    key: Annotated[str, typer.Argument(help="The subscription's key.")],
+    why: Why,
+    now: Annotated[
+        bool,
+        typer.Option("--now/--at-period-end", help="End at once and let go what is owed, or when it is paid to."),
+    ] = False,
+    who: Actor = actor(),
+) -> None:
+    """End a subscription, at the end of the running period unless told --now."""
+    from worker.wiring import services
+    from worker.workflows import enrolling
+
+    canceled = enrolling.unsubscribe(services(), key, who, why, at_period_end=not now)
+    if now:
+        print(f"subscription {key} is canceled, and {canceled} owed charges with it")
+    else:
+        print(f"subscription {key} ends with the running period; nothing new is charged")

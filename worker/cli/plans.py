@@ -1,0 +1,148 @@
+"""`again plan`: what is sold."""
+
+from typing import Annotated, Any
+
+import typer
+
+from schedules.cadence import Unit
+from schedules.dunning import FinalAction
+from schedules.money import parse_money
+from schedules.plans import CatchUp, Plan
+from schedules.shifts import Shift
+from worker.cli.output import Actor, AsJson, actor, print_facts, print_json, print_table
+from worker.cli.parts import cadence_words, read_cadence, read_policy, read_time
+
+group = typer.Typer(help="Plans: what is sold, at what price, on which dates.", no_args_is_help=True)
+Code = Annotated[str, typer.Argument(help="The plan's code.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.add_typer(group, name="plan")
+
+
+@group.command("add")
+def add(
+    code: Code,
+    price: Annotated[str, typer.Option(help="In major units: 9900, or 12.50 where the currency has cents.")],
+    name: Annotated[str, typer.Option(help="On the customer's statement, at most 40 characters.")],
+    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "KRW",
+    every: Annotated[int | None, typer.Option(help="Every so many units.")] = None,
+    unit: Annotated[Unit | None, typer.Option(help="The unit.")] = None,
+    cron: Annotated[str | None, typer.Option(help="A cron text of five fields instead.")] = None,
+    zone: Annotated[str, typer.Option(help="IANA time zone.")] = "Asia/Seoul",
+    time: Annotated[str | None, typer.Option(help="Billing time, HH:MM; a cron's own, else 09:00.")] = None,
+    trial_days: Annotated[int, typer.Option(help="Local calendar days before the first charge.")] = 0,
+    catch_up: Annotated[CatchUp, typer.Option(help="What becomes of periods missed in an outage.")] = CatchUp.ALL,
+    catch_up_cap: Annotated[int, typer.Option(help="Charges for one customer in one run, at most.")] = 3,
+    shift: Annotated[Shift, typer.Option(help="Where a date on a weekend or holiday moves.")] = Shift.NONE,
+    holidays: Annotated[str | None, typer.Option(help="Country whose holidays count, such as KR.")] = None,
+    ladder: Annotated[str, typer.Option(help="Tries after a decline, from the first one.")] = "1d,3d,7d,14d",
+    final: Annotated[FinalAction, typer.Option(help="The subscription after the last.")] = FinalAction.KEEP,
+    allow_short_months: Annotated[
+        bool, typer.Option("--allow-short-months", help="Take a cron text that skips short months.")
+    ] = False,
+    as_json: AsJson = False,
+    who: Actor = actor(),
+) -> None:
+    """Put a plan on sale, or a new version of it; who is on an older version stays on it."""
+    cadence = read_cadence(every, unit, cron)
+    plan = Plan(
+        code=code,
+        version=1,
+        price=parse_money(price, currency),
+        cadence=cadence,
+        zone=zone,
+        billing_time=read_time(time) if time is not None else default_time(cadence),
+        trial_days=trial_days,
+        statement_name=name,
+        catch_up=catch_up,
+        catch_up_cap=catch_up_cap,
+        shift=shift,
+        holidays=holidays,
+        allow_short_months=allow_short_months,
+    )
+    policy = read_policy(ladder, final)
+    from worker.wiring import services
+    from worker.workflows import enrolling
+
+    stored = enrolling.add_plan(services(), plan, policy, who)
+    if as_json:
+        print_json(facts(stored))
+    else:
+        print(
+            f"plan {code} version {stored.plan.version} is on sale: {stored.plan.price}, {cadence_words(cadence)}"
+        )
+
+
+@group.command("list")
+def list_plans(
+    archived: Annotated[bool, typer.Option("--archived", help="With those that are off sale.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the plans on sale."""
+    from worker.store import plans
+    from worker.wiring import services
+
+    with services().engine.begin() as db:
+        listed = plans.listed(db, archived=archived)
+    if as_json:
+        print_json([facts(stored) for stored in listed])
+        return
+    rows = (_columns(stored) for stored in listed)
+    print_table("plans", ("code", "version", "price", "cadence", "time", "zone", "archived"), rows)
+
+
+def _columns(stored: Any) -> tuple[object, ...]:
+    plan = stored.plan
+    when = f"{plan.billing_time:%H:%M}"
+    return plan.code, plan.version, plan.price, cadence_words(plan.cadence), when, plan.zone, stored.archived_at
+
+
+@group.command("show")
+def show(code: Code, as_json: AsJson = False) -> None:
+    """Show every version of a plan."""
+    from worker.store import plans
+    from worker.wiring import services
+    from worker.workflows.enrolling import CannotEnroll
+
+    with services().engine.begin() as db:
+        versions = plans.by_code(db, code)
+    if not versions:
+        raise CannotEnroll(f"plan {code!r} is not known; `again plan list` lists them")
+    if as_json:
+        print_json([facts(stored) for stored in versions])
+        return
+    for stored in versions:
+        print_facts(f"{code} version {stored.plan.version}", facts(stored))
+
+
+@group.command("archive")
+def archive(code: Code, who: Actor = actor()) -> None:
+    """Take a plan off sale; who is on it stays on it."""
+    from worker.wiring import services
+    from worker.workflows import enrolling
+
+    count = enrolling.archive_plan(services(), code, who)
+    print(f"plan {code} is off sale ({count} versions)" if count else f"plan {code} was off sale already")
+
+
+def default_time(cadence: Any) -> Any:
+    """The billing time where none is said: the cron text's own, else 09:00."""
+    import datetime
+
+    from schedules.cadence import Cron
+
+    return cadence.wall_time() if isinstance(cadence, Cron) else datetime.time(9)
+
+
+def facts(stored: Any) -> dict[str, Any]:
+    """A plan as JSON shows it; the price in minor units."""
+    plan = stored.plan
+    return {
+        "code": plan.code, "version": plan.version, "price": plan.price.amount, "currency": plan.price.currency,
+        "cadence": cadence_words(plan.cadence), "zone": plan.zone, "billing_time": f"{plan.billing_time:%H:%M}",
+        "trial_days": plan.trial_days, "statement_name": plan.statement_name, "catch_up": plan.catch_up,
+        "catch_up_cap": plan.catch_up_cap, "shift": plan.shift, "holidays": plan.holidays,
+        "dunning": stored.policy.to_json(), "created_at": stored.created_at, "archived_at": stored.archived_at,
+    }  # fmt: skip

@@ -1,0 +1,114 @@
+"""`again worker`, `beat`, `simulator`, `up` and `demo`: what runs."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker.logs import log_to_stderr
+
+Data = Annotated[Path, typer.Option("--data", help="The folder that keeps the embedded services' data.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.command("worker")(worker)
+    app.command("beat")(beat)
+    app.command("simulator", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+        simulator
+    )
+    app.command("up")(up)
+    app.command("demo")(demo)
+
+
+def worker(
+    queues: Annotated[str, typer.Option(help="Which queues, with commas; all unless given.")] = "",
+    concurrency: Annotated[int | None, typer.Option(help="Threads; AGAIN_CONCURRENCY unless given.")] = None,
+    name: Annotated[str, typer.Option(help="Celery's node name.")] = "again@%h",
+) -> None:
+    """Run a worker until SIGTERM; then it lets the calls under way end, and takes nothing new."""
+    from worker import wiring
+    from worker.app import QUEUES
+
+    chosen = [queue.strip() for queue in queues.split(",") if queue.strip()] or list(QUEUES)
+    unknown = sorted(set(chosen) - set(QUEUES))
+    if unknown:
+        raise typer.BadParameter(f"queue {', '.join(unknown)} is not known; there are {', '.join(QUEUES)}")
+    made = wiring.services()
+    _use_our_logs()
+    from worker.tasks import app as celery
+
+    threads = concurrency or made.settings.concurrency
+    celery.worker_main([
+        "worker", "--pool=threads", f"--concurrency={threads}", f"--queues={','.join(chosen)}",
+        f"--hostname={name}", "--without-gossip", "--without-mingle", f"--loglevel={made.settings.log_level}",
+    ])  # fmt: skip
+
+
+def beat() -> None:
+    """Run a beat until SIGTERM; several may run, one of them leads."""
+    from worker import wiring
+
+    made = wiring.services()
+    _use_our_logs()
+    from worker.tasks import app as celery
+
+    runner = celery.Beat(
+        scheduler="worker.beat:PlanScheduler", loglevel=made.settings.log_level, quiet=True, redirect_stdouts=False
+    )
+    runner.run()
+
+
+def simulator(context: typer.Context) -> None:
+    """Run the PortOne simulator; takes --host, --port, --key, --secret, --faults and --seed."""
+    os.execv(sys.executable, [sys.executable, "-m", "simulator", *context.args])  # noqa: S606 # our own program
+
+
+def up(
+    data: Data = Path(".again"),
+    port: Annotated[
+        int, typer.Option(help="The simulator's port, when none is named by AGAIN_PORTONE_URL.")
+    ] = 8765,
+) -> None:
+    """Run everything in the foreground until Ctrl-C: services, simulator, beat and workers.
+
+    PostgreSQL and Valkey are embedded ones, with their data in a folder, unless AGAIN_DATABASE_URL and
+    AGAIN_BROKER_URL name others; the gateway is the simulator unless AGAIN_PORTONE_URL names another.
+    """
+    from worker.cli.standing import Standing
+
+    with Standing(data, simulator_port=port) as standing:
+        standing.tell()
+        standing.watch()
+
+
+def demo(
+    customers: Annotated[int, typer.Option(min=3, max=20_000, help="How many customers.")] = 500,
+    days: Annotated[int, typer.Option(min=1, max=400, help="How many days of their lives.")] = 90,
+    seed: Annotated[int, typer.Option(help="Decides which calls go wrong.")] = 1,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running at the end, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Bill a make-believe shop for three months through real parts, with faults, and hold the books together."""
+    from worker.cli.demo import run
+
+    if not run(customers, days, seed, keep=keep):
+        sys.exit(1)
+
+
+def _use_our_logs() -> None:
+    from celery.signals import setup_logging
+
+    from worker import wiring
+
+    settings = wiring.settings()
+    log_to_stderr(settings.log_level, settings.log_format)
+    # A receiver of this signal keeps Celery from setting up logs of its own.
+    setup_logging.connect(_leave_logs_alone)
+
+
+def _leave_logs_alone(**_: object) -> None:
+    pass

@@ -1,0 +1,218 @@
+"""Everything that runs, as child processes of one command: started in order, watched, and stopped in order."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from rich.console import Console
+
+from worker.clock import wait, wait_until
+from worker.embedded import EmbeddedError, EmbeddedServices
+
+STOP_SECONDS = 90.0  # a call may take as long as its deadline
+ENV_FILE = "env"
+
+
+class Standing:
+    """Services, simulator, beat and workers; a context manager that leaves no process behind."""
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        simulator_port: int = 0,
+        settings: Mapping[str, str] | None = None,
+        beats: int = 1,
+        charge_workers: int = 1,
+        durable: bool = True,
+        named_services: bool = True,
+        logs: Path | None = None,
+    ) -> None:
+        self.data = data
+        self.console = Console(stderr=True)
+        self._simulator_port = simulator_port
+        self._extra = dict(settings or {})
+        self._beats, self._charge_workers, self._durable, self._logs = beats, charge_workers, durable, logs
+        self._use_named = named_services  # whether what AGAIN_… names is used, or all is embedded
+        self._services: EmbeddedServices | None = None
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self.environment: dict[str, str] = {}
+
+    def __enter__(self) -> "Standing":
+        signal.signal(signal.SIGTERM, _as_interrupt)
+        self.data.mkdir(parents=True, exist_ok=True)
+        try:
+            self._start_services()
+            self._start_simulator()
+            self._write_env_file()
+            self._run("migrate")
+            for number in range(self._beats):
+                self._start(f"beat-{number + 1}" if self._beats > 1 else "beat", "beat")
+            self._start(
+                "worker-ops", "worker", "--queues", "ops,reconcile", "--name", "ops@%h", "--concurrency", "4"
+            )
+            for number in range(self._charge_workers):
+                name = f"charges{number + 1}@%h"
+                self._start(
+                    f"worker-charges-{number + 1}", "worker", "--queues", "charges,charges.bulk", "--name", name
+                )
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def tell(self) -> None:
+        """Say what runs, and how to reach it from another terminal."""
+        self.console.print(f"services: {self.describe()}, data in {self.data}", markup=False)
+        self.console.print(f"gateway: {self.environment['AGAIN_PORTONE_URL']}", markup=False)
+        self.console.print(f"running: {', '.join(self._children)}; stop with Ctrl-C", markup=False)
+        where = self.data / ENV_FILE
+        if where == Path(".again") / ENV_FILE:
+            self.console.print("in another terminal, in this folder: again status", markup=False)
+        else:
+            self.console.print(f"in another terminal: set -a; . {where}; set +a; again status", markup=False)
+
+    def watch(self) -> None:
+        """Wait until Ctrl-C or SIGTERM; a child that ends by itself is an error."""
+        try:
+            while True:
+                self.check()
+                wait(0.5)
+        except KeyboardInterrupt:
+            self.console.print("stopping; calls under way are let end")
+
+    def check(self) -> None:
+        """Raise if any child has ended by itself."""
+        for name, child in self._children.items():
+            status = child.poll()
+            if status is not None:
+                where = f"; see {self._logs / (name + '.log')}" if self._logs else ""
+                raise EmbeddedError(f"{name} ended by itself with status {status}{where}")
+
+    def stop(self) -> None:
+        """Stop everything: beat first, then the workers, then what they need."""
+        order = ("beat", "worker", "simulator")
+        for prefix in order:
+            ending = [child for name, child in self._children.items() if name.startswith(prefix)]
+            for child in ending:
+                if child.poll() is None:
+                    child.send_signal(signal.SIGTERM)
+            for child in ending:
+                _wait_or_kill(child)
+        self._children.clear()
+        (self.data / ENV_FILE).unlink(missing_ok=True)
+        if self._services is not None:
+            self._services.stop()
+            self._services = None
+
+    def _start_services(self) -> None:
+        ours = {name: value for name, value in os.environ.items() if name.startswith("AGAIN_") and value}
+        named = ours if self._use_named else {}
+        pair = {"AGAIN_DATABASE_URL", "AGAIN_BROKER_URL"}
+        missing = pair - set(named)
+        if len(missing) == 1:
+            raise EmbeddedError(f"{missing.pop()} is not set though the other is; set both, or neither")
+        self.environment = {"AGAIN_ENVIRONMENT": "demo"} | named | self._extra
+        if missing:
+            self._services = EmbeddedServices(self.data, durable=self._durable)
+            self._services.start()
+            self.environment["AGAIN_DATABASE_URL"] = self._services.database_url
+            self.environment["AGAIN_BROKER_URL"] = self._services.broker_url
+
+    def describe(self) -> str:
+        """Which database and broker are used."""
+        return self._services.describe() if self._services is not None else "the services that AGAIN_… names"
+
+    def _start_simulator(self) -> None:
+        if "AGAIN_PORTONE_URL" in self.environment:
+            return
+        port = self._simulator_port or _free_port()
+        url = f"http://127.0.0.1:{port}"
+        # The simulator's own credentials, which it has by default; they are no secret.
+        self.environment |= {
+            "AGAIN_PORTONE_URL": url,
+            "AGAIN_PORTONE_KEY": "sim_key",
+            "AGAIN_PORTONE_SECRET": "sim_secret",
+        }
+        self._start("simulator", "simulator", "--host", "127.0.0.1", "--port", str(port))
+        if not wait_until(lambda: self._answers(url), 20):
+            raise EmbeddedError(f"the simulator does not answer at {url}; is port {port} free?")
+
+    def _answers(self, url: str) -> bool:
+        self.check()
+        try:
+            with urlopen(f"{url}/_simulator/clock", timeout=1):  # noqa: S310 # our own http:// address
+                return True
+        except (URLError, OSError):
+            return False
+
+    def _write_env_file(self) -> None:
+        where = self.data / ENV_FILE
+        where.unlink(missing_ok=True)
+        descriptor = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            for name, value in sorted(self.environment.items()):
+                if name.startswith("AGAIN_"):
+                    file.write(f"{name}='{value}'\n")
+
+    def _run(self, *command: str) -> None:
+        done = subprocess.run(
+            _again(*command), env=self._full_environment(), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise EmbeddedError(
+                f"`again {' '.join(command)}` failed: {done.stderr.strip().removeprefix('again: ')}"
+            )
+
+    def _start(self, name: str, *command: str) -> None:
+        output = None
+        if self._logs is not None:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            output = (self._logs / f"{name}.log").open("ab")
+        # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop the children in order.
+        self._children[name] = subprocess.Popen(
+            _again(*command), env=self._full_environment(), stdin=subprocess.DEVNULL,
+            stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+        if output is not None:
+            output.close()
+
+    def _full_environment(self) -> dict[str, str]:
+        foreign = {name: value for name, value in os.environ.items() if not name.startswith("AGAIN_")}
+        return foreign | self.environment
+
+
+def _again(*command: str) -> list[str]:
+    return [sys.executable, "-m", "worker.cli", *command]
+
+
+def _wait_or_kill(child: "subprocess.Popen[bytes]") -> None:
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _as_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

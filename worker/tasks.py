@@ -1,0 +1,83 @@
+"""The tasks by name: ids in, one call out. Messages are hints; the rows decide what is done."""
+
+from collections.abc import Sequence
+
+from kombu.exceptions import OperationalError
+
+from schedules.charges import ChargeKind
+from worker.app import BULK, CHARGES, OPS, RECONCILE
+from worker.app import app as app  # whoever starts it from here has the tasks registered
+from worker.wiring import services
+from worker.workflows import asking, charging, dispatching, opening
+
+PUBLISH_BATCH = 500  # messages in one round trip to the broker
+CHORE_EXPIRES = 60.0  # seconds; a chore that waited longer has been rung for again since
+
+
+@app.task(name="again.open_due", queue=OPS)
+def open_due(plan_id: int) -> None:
+    """Open what is due of one plan, and have it dispatched."""
+    if opening.open_due(services(), plan_id):
+        dispatch.apply_async(expires=CHORE_EXPIRES)
+
+
+@app.task(name="again.open_missed", queue=OPS)
+def open_missed() -> None:
+    """Open what is due of any plan, whoever forgot to ring for it."""
+    if opening.open_due(services()):
+        dispatch.apply_async(expires=CHORE_EXPIRES)
+
+
+@app.task(name="again.dispatch", queue=OPS)
+def dispatch() -> None:
+    """Turn charges that are due into messages, up to the bound."""
+    dispatching.top_up(services(), publish_charges)
+
+
+@app.task(name="again.charge", queue=BULK)
+def charge(charge_id: int) -> None:
+    """Try once to collect a charge."""
+    charging.attempt(services(), charge_id)
+
+
+@app.task(name="again.sweep", queue=OPS)
+def sweep() -> None:
+    """Take attempts from workers whose lease has run out."""
+    asking.sweep(services())
+
+
+@app.task(name="again.ask_due", queue=OPS)
+def ask_due() -> None:
+    """Have every unknown attempt whose time has come asked about."""
+    for attempt_id in asking.due_asks(services()):
+        ask.apply_async((attempt_id,), expires=CHORE_EXPIRES)
+
+
+@app.task(name="again.ask", queue=RECONCILE)
+def ask(attempt_id: int) -> None:
+    """Ask the gateway what became of one attempt."""
+    asking.ask(services(), attempt_id)
+
+
+def publish_charges(queued: Sequence[tuple[int, ChargeKind]]) -> None:
+    """One message for each charge, in batches; BrokerUnreachable when the broker does not take them."""
+    queues = {ChargeKind.ADHOC: CHARGES, ChargeKind.RENEWAL: BULK}
+    with app.producer_or_acquire() as producer:
+        lost = (OperationalError, *producer.connection.connection_errors, *producer.connection.channel_errors)
+        try:
+            with producer.batch(PUBLISH_BATCH):
+                for charge_id, kind in queued:
+                    charge.apply_async((charge_id,), producer=producer, queue=queues[kind])
+        except lost as error:
+            raise dispatching.BrokerUnreachable(f"the broker took no messages: {error}") from error
+
+
+def check_broker(seconds: int = 5) -> None:
+    """Raise BrokerUnreachable unless the broker answers within so many seconds."""
+    with app.connection_for_write() as connection:
+        lost: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
+        try:
+            connection.ensure_connection(max_retries=1, timeout=seconds, interval_start=0)
+        except lost as error:
+            where = connection.as_uri()
+            raise dispatching.BrokerUnreachable(f"the broker at {where} does not answer: {error}") from None

@@ -1,0 +1,113 @@
+"""Wiring: the real parts are put together here, once for each operating-system process."""
+
+import hashlib
+from functools import lru_cache
+
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from worker.clock import Clock, MovedClock, SystemClock
+from worker.config import Settings, load_settings
+from worker.gateway.portone_v1 import PortOneSettings, PortOneV1, Timeouts
+from worker.store import switches
+from worker.store.engine import make_engine
+from worker.store.revisions import newest_revision
+from worker.store.tokens import SealedTokens
+from worker.workflows.services import Services
+
+
+class BadDatabase(Exception):
+    """The database cannot be reached, or is not at the revision that this code needs."""
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return load_settings()
+
+
+@lru_cache(maxsize=1)
+def services() -> Services:
+    """The services of this process, made once; a database of another revision is refused."""
+    made = connect(settings())
+    check_revision(made.engine)
+    return made
+
+
+def connect(settings: Settings) -> Services:
+    """Put the real parts together; the database is asked who it is."""
+    # A thread holds one connection at a time; beat and the tokens' refresh need a few more.
+    engine = make_engine(settings.sqlalchemy_url, settings.concurrency + 4, "again")
+    secret = settings.portone_secret.get_secret_value()
+    gateway = PortOneV1(gateway_settings(settings), SealedTokens(engine, settings.account, secret))
+    return Services(
+        settings=settings,
+        clock=make_clock(settings),
+        engine=engine,
+        gateways={settings.account: gateway},
+        fingerprint=fingerprint(settings, engine),
+    )
+
+
+def make_clock(settings: Settings) -> Clock:
+    """The machine's clock, or one that a file moves."""
+    return MovedClock(settings.clock_file) if settings.clock_file else SystemClock()
+
+
+def gateway_settings(settings: Settings) -> PortOneSettings:
+    """What the gateway's client needs of the settings."""
+    return PortOneSettings(
+        base_url=settings.portone_url,
+        imp_key=settings.portone_key.get_secret_value(),
+        imp_secret=settings.portone_secret.get_secret_value(),
+        timeouts=Timeouts(
+            connect=settings.connect_timeout,
+            read=settings.read_timeout,
+            write=settings.write_timeout,
+            pool=settings.pool_timeout,
+            deadline=settings.call_deadline,
+        ),
+        tier=settings.portone_tier,
+        include_sandbox=settings.sandbox,
+    )
+
+
+def fingerprint(settings: Settings, engine: Engine) -> str:
+    """Names this environment, gateway account and very database; a copy of the database gives another."""
+    try:
+        with engine.begin() as db:
+            identity = switches.database_identity(db)
+    except OperationalError as error:
+        raise BadDatabase(unreachable(settings, error)) from None
+    parts = (settings.environment, settings.account, settings.portone_url, identity)
+    key = settings.portone_key.get_secret_value()
+    return hashlib.blake2b("\n".join((*parts, key)).encode(), digest_size=16, person=b"again-place").hexdigest()
+
+
+def unreachable(settings: Settings, error: OperationalError) -> str:
+    """What to tell a person when the database does not answer, without the password."""
+    url = make_engine(settings.sqlalchemy_url, 1, "again").url.render_as_string(hide_password=True)
+    return f"the database at {url} does not answer ({error.orig}); see AGAIN_DATABASE_URL"
+
+
+def check_revision(engine: Engine) -> None:
+    """Refuse a database whose migrations are behind or ahead of this code."""
+    found = refuse_newer(engine)
+    wanted = newest_revision().newest
+    if found is None:
+        raise BadDatabase("the database has no tables of ours yet; run `again migrate`")
+    if found != wanted:
+        raise BadDatabase(f"the database is at revision {found}, behind this code ({wanted}); run `again migrate`")
+
+
+def refuse_newer(engine: Engine) -> str | None:
+    """The database's revision; one that this code does not know is refused."""
+    with engine.connect() as db:
+        found = MigrationContext.configure(db).get_current_revision()
+    if found is not None and found not in newest_revision().known:
+        raise BadDatabase(
+            f"the database is at revision {found}, which this code does not know: "
+            "it is ahead; install the newer Again that made it"
+        )
+    return found

@@ -1,0 +1,62 @@
+"""Asking: lapsed leases become unknown outcomes, which are asked about until they are clear."""
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+
+from schedules import asking as rules
+from schedules.charges import AttemptState
+from schedules.outcomes import Outcome, Unknown
+from worker.gateway.port import Found
+from worker.store import attempts, charges
+from worker.workflows.services import Services
+from worker.workflows.settling import settle
+
+log = logging.getLogger("again.asking")
+BATCH = 500
+
+
+def sweep(services: Services) -> int:
+    """Take attempts from workers whose lease has run out, and mend charges without a next action."""
+    now = services.clock.now()
+    first_ask = rules.next_ask_at(now, now)
+    with services.engine.begin() as db:
+        lapsed = attempts.take_lapsed(db, now, first_ask, BATCH)
+        for charge_id, key in charges.stranded(db, BATCH):
+            log.error("charge %s had no next action; it is tried again now", key)
+            charges.change(db, charge_id, next_attempt_at=now)
+    for uid in lapsed:
+        log.warning("%s: its worker's lease ran out; the gateway will be asked", uid)
+    return len(lapsed)
+
+
+def due_asks(services: Services, limit: int = BATCH) -> Sequence[int]:
+    """The unknown attempts that are to be asked about now."""
+    with services.engine.begin() as db:
+        return attempts.to_ask(db, services.clock.now(), limit)
+
+
+def ask(services: Services, attempt_id: int) -> AttemptState | None:
+    """Ask the gateway once what became of an attempt; None when it is not time, or no longer unknown."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        since = attempts.unknown_since(db, attempt_id)
+        if since is None:
+            return None
+        claimed = attempts.claim_ask(db, attempt_id, now, rules.next_ask_at(since, now))
+    if claimed is None:
+        return None
+    attempt, account = claimed
+    answer = services.gateway(account).find_all(attempt.merchant_uid)
+    if now - since >= rules.ALERT_AFTER:
+        log.error("%s has been unknown since %s; a person should look", attempt.merchant_uid, since)
+    outcome: Outcome
+    if isinstance(answer, Found):
+        asked = rules.AskedAbout(attempt.merchant_uid, attempt.money, attempt.last_sent_at, attempt.quiet_answers)
+        quiet_time = timedelta(seconds=services.settings.quiet_time)
+        verdict = rules.read_found(answer.payments, asked, services.clock.now(), quiet_time)
+        outcome, quiet_answers = verdict.outcome, verdict.quiet_answers
+    else:
+        # No answer to our question says nothing about the payment.
+        outcome, quiet_answers = Unknown(f"asking failed: {answer.reason}"), attempt.quiet_answers
+    return settle(services, attempt, AttemptState.UNKNOWN, outcome, quiet_answers)

@@ -1,0 +1,131 @@
+"""Charging: intent, last look, ask, answer; rows before calls, and no lock held during one."""
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from schedules.charges import AttemptState
+from schedules.identity import merchant_uid
+from schedules.outcomes import NotSent
+from worker.clock import wait
+from worker.gateway.port import ChargeOrder
+from worker.store import attempts, charges, rates, switches
+from worker.store.attempts import Attempt
+from worker.store.charges import Charge
+from worker.workflows.services import Services
+from worker.workflows.settling import settle
+
+log = logging.getLogger("again.charging")
+RATE_PATIENCE = 5.0  # seconds; longer waits go back to the queue, so that the lease is for the call
+HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped is looked at again
+
+
+def attempt(services: Services, charge_id: int) -> AttemptState | None:
+    """Try once to collect a charge; None when it is not ours to try now."""
+    claimed = claim(services, charge_id)
+    return carry_out(services, claimed) if claimed is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A charge and the attempt at it that is ours until its lease runs out."""
+
+    charge: Charge
+    intent: Attempt
+
+
+def claim(services: Services, charge_id: int) -> Claimed | None:
+    """Take the charge's attempt, or write a new one, under a lease; committed before anything is sent."""
+    with services.engine.begin() as db:
+        charge = charges.locked(db, charge_id)
+        if charge is None or not _is_ours_to_try(services, db, charge):
+            return None
+        intent = _take_or_begin(services, db, charge)
+        if intent is None:
+            return None
+        attempts_made = max(charge.attempts, intent.number)
+        charges.change(db, charge.id, next_attempt_at=None, queued_until=None, attempts=attempts_made)
+    return Claimed(charge, intent)
+
+
+def carry_out(services: Services, claimed: Claimed) -> AttemptState | None:
+    """Wait for the rate cap, look a last time, ask the gateway, and settle what it answers."""
+    charge, intent = claimed.charge, claimed.intent
+    obstacle = _rate_obstacle(services, charge) or _last_look(services, intent)
+    if obstacle is not None:
+        return _hold_back(services, charge, intent, obstacle)
+    order = ChargeOrder(charge.customer_uid, intent.merchant_uid, intent.money, charge.name)
+    outcome = services.gateway(charge.account).charge(order)
+    return settle(services, intent, AttemptState.SENDING, outcome)
+
+
+def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
+    due = charge.next_attempt_at is not None and charge.next_attempt_at <= services.clock.now()
+    if not (charge.status.is_owed and charge.held_why is None and due):
+        return False
+    permission = switches.permission(db, charge.account)
+    if permission.fingerprint != services.fingerprint:
+        log.error(
+            "charge %s is not sent: this database belongs to another environment; see `again adopt`", charge.key
+        )
+        return False
+    return permission.stopped_why is None
+
+
+def _take_or_begin(services: Services, db: Connection, charge: Charge) -> Attempt | None:
+    now = services.clock.now()
+    lease_until = now + services.settings.lease_time
+    unresolved = attempts.unresolved(db, charge.id)
+    if unresolved is not None:
+        # A new merchant_uid only after a definite failure: this one is sent again, or left to its worker.
+        return attempts.claim(db, unresolved[0], now, lease_until)
+    number = charge.attempts + 1
+    row: dict[str, Any] = {
+        "charge_id": charge.id,
+        "number": number,
+        "merchant_uid": merchant_uid(services.settings.environment, charge.key, number),
+        "state": AttemptState.SENDING.value,
+        "amount": charge.money.amount,
+        "currency": charge.money.currency,
+        "fence": 1,
+        "lease_until": lease_until,
+        "sends": 1,
+        "last_sent_at": now,
+        "created_at": now,
+    }
+    return attempts.begin(db, row)
+
+
+def _rate_obstacle(services: Services, charge: Charge) -> str | None:
+    if services.settings.rate == 0:
+        return None
+    with services.engine.begin() as db:
+        seconds = rates.grant(db, charge.account, services.settings.rate, RATE_PATIENCE)
+    if seconds is None:
+        return f"the cap of {services.settings.rate:g} calls a second for account {charge.account} is used up"
+    if seconds:
+        wait(seconds)
+    return None
+
+
+def _last_look(services: Services, intent: Attempt) -> str | None:
+    call_takes = timedelta(seconds=services.settings.call_deadline)
+    # One statement that writes nothing needs no transaction around it.
+    with services.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+        sight = charges.last_look(db, intent.id)
+    return sight.obstacle(intent, services.clock.now(), call_takes, services.fingerprint)
+
+
+def _hold_back(services: Services, charge: Charge, intent: Attempt, why: str) -> AttemptState | None:
+    """Undo a claim that was surely not sent; a charge that is over gets an end, any other is tried later."""
+    log.info("%s is held back: %s", intent.merchant_uid, why)
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        current = charges.locked(db, charge.id)
+        if current is not None and current.status.is_owed and attempts.release(db, intent, now, why):
+            charges.change(db, charge.id, next_attempt_at=now + HELD_BACK)
+            return AttemptState.READY
+    return settle(services, intent, AttemptState.SENDING, NotSent(why))

@@ -1,0 +1,49 @@
+"""Dispatching: charges that are due become messages, oldest first, never more than a bound at once."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from schedules.charges import ChargeKind
+from worker.store import charges, switches
+from worker.workflows.services import Services
+
+log = logging.getLogger("again.dispatching")
+Publish = Callable[[Sequence[tuple[int, ChargeKind]]], None]
+
+
+class BrokerUnreachable(Exception):
+    """The broker did not take the messages; the charges stay due and are queued again later."""
+
+
+def top_up(services: Services, publish: Publish) -> int:
+    """Fill each account's queue up to its bound with the charges that are due longest; answers how many.
+
+    A charge is marked as queued before its message leaves. A message that is lost after that, or a broker
+    that loses everything, costs one queue_patience: then the charge is queued once more.
+    """
+    with services.engine.begin() as db:
+        accounts = charges.accounts_with_work(db, services.clock.now())
+    return sum(_top_up_account(services, account, publish) for account in accounts)
+
+
+def _top_up_account(services: Services, account: str, publish: Publish) -> int:
+    now = services.clock.now()
+    patience = timedelta(seconds=services.settings.queue_patience)
+    with services.engine.begin() as db:
+        if switches.permission(db, account).stopped_why is not None:
+            return 0
+        room = services.settings.queue_bound - charges.queued_count(db, account, now)
+        if room <= 0:
+            return 0
+        queued = charges.queue_due(db, account, now, patience, room)
+    if not queued:
+        return 0
+    try:
+        publish([(charge_id, ChargeKind(kind)) for charge_id, kind in queued])
+    except BrokerUnreachable:
+        with services.engine.begin() as db:
+            charges.unqueue(db, [charge_id for charge_id, _ in queued])
+        raise
+    log.debug("queued %d charges of account %s", len(queued), account)
+    return len(queued)

@@ -1,0 +1,168 @@
+"""Enrolling: plans are put on sale, customers become known, subscriptions begin and end."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from schedules.charges import SubscriptionStatus
+from schedules.dunning import DunningPolicy
+from schedules.identity import subject_of_entropy
+from schedules.periods import trial_end
+from schedules.plans import Plan
+from schedules.subscriptions import Cursor, first_cursor
+from schedules.zones import local_date, zone
+from worker.gateway.port import BillingKey, KeyMissing
+from worker.store import customers, notes, plans, subscriptions
+from worker.store.plans import StoredPlan
+from worker.workflows.closing import cancel_subscription
+from worker.workflows.services import Services
+
+
+class CannotEnroll(Exception):
+    """What was asked for does not fit what is there; nothing has been done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """A subscription that has begun."""
+
+    key: str
+    customer_uid: str
+    plan: str
+    version: int
+    anchor: date
+    first: Cursor
+
+
+def add_plan(services: Services, plan: Plan, policy: DunningPolicy, actor: str) -> StoredPlan:
+    """Put a plan on sale, or a new version of it; running subscriptions keep the version that they have."""
+    now = services.clock.now()
+    try:
+        with services.engine.begin() as db:
+            newest = plans.newest(db, plan.code)
+            version = replace(plan, version=newest.plan.version + 1 if newest else 1)
+            plan_id = plans.add(db, version, policy, now)
+            notes.record(db, actor, "plan.add", f"{plan.code}/{version.version}", None, now)
+            return plans.by_id(db, plan_id)
+    except IntegrityError:
+        raise CannotEnroll(
+            f"plan {plan.code!r} got a new version at this moment; look at it, then try again"
+        ) from None
+
+
+def archive_plan(services: Services, code: str, actor: str) -> int:
+    """Take a plan off sale; who is on it stays on it. Answers how many versions were on sale."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        _known_plan(db, code)
+        archived = plans.archive(db, code, now)
+        notes.record(db, actor, "plan.archive", code, None, now, versions=archived)
+    return archived
+
+
+def add_customer(
+    services: Services, customer_uid: str, name: str | None, email: str | None, tel: str | None, actor: str
+) -> BillingKey:
+    """Make a customer known whose billing key the gateway has; its masked card facts are read back from there."""
+    account = services.settings.account
+    with services.engine.begin() as db:
+        if customers.key_by_uid(db, customer_uid) is not None:
+            raise CannotEnroll(f"customer {customer_uid!r} is known already")
+    key = services.gateway(account).read_key(customer_uid)
+    if isinstance(key, KeyMissing):
+        raise CannotEnroll(
+            f"the gateway has no billing key for customer {customer_uid!r}; issue one in the payment window first"
+        )
+    if not isinstance(key, BillingKey):
+        raise CannotEnroll(f"the gateway did not tell of customer {customer_uid!r}: {key.reason}; try again")
+    now = services.clock.now()
+    card = {
+        "pg_provider": key.pg_provider, "pg_id": key.pg_id,
+        "card_name": key.card_name, "card_number": key.card_number,
+    }  # fmt: skip
+    with services.engine.begin() as db:
+        customer_id = customers.add(db, customer_uid, name, email, tel, now)
+        customers.add_key(db, customer_id, customer_uid, account, card, now)
+        notes.record(db, actor, "customer.add", customer_uid, None, now)
+    return key
+
+
+def subscribe(
+    services: Services,
+    customer_uid: str,
+    code: str,
+    actor: str,
+    anchor: date | None = None,
+    new_key: Callable[[], str] = lambda: subject_of_entropy(secrets.token_bytes(13)),
+) -> Subscribed:
+    """Begin a subscription at an anchor: today in the plan's zone, after the trial, unless one is given.
+
+    An anchor in the past keeps its dates but charges nothing of the past: the first charge is the next one due.
+    """
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        plan = _plan_on_sale(db, code)
+        key = customers.key_by_uid(db, customer_uid)
+        if key is None:
+            raise CannotEnroll(f"customer {customer_uid!r} is not known; make it known with `again customer add`")
+        if key.deleted_at is not None:
+            raise CannotEnroll(f"the billing key of customer {customer_uid!r} was deleted; add a new one")
+        begins, first = _first_charge(plan.plan, anchor, now)
+        subscription = {
+            "key": new_key(), "customer_id": key.customer_id, "billing_key_id": key.id, "plan_id": plan.id,
+            "anchor": begins, "status": SubscriptionStatus.ACTIVE.value, "next_period_no": first.period_no,
+            "next_period_date": first.period_date, "next_due_at": first.due_at, "open_at": first.due_at,
+            "created_at": now,
+        }  # fmt: skip
+        subscriptions.add(db, subscription)
+        notes.record(db, actor, "subscribe", str(subscription["key"]), None, now, plan=code, customer=customer_uid)
+    return Subscribed(str(subscription["key"]), customer_uid, code, plan.plan.version, begins, first)
+
+
+def _first_charge(plan: Plan, anchor: date | None, now: datetime) -> tuple[date, Cursor]:
+    today = local_date(now, zone(plan.zone))
+    begins = trial_end(anchor or today, plan.trial_days)
+    return begins, first_cursor(plan, begins, now if begins < today else None)
+
+
+def unsubscribe(services: Services, key: str, actor: str, why: str, *, at_period_end: bool) -> int:
+    """End a subscription, now or when its paid period ends; answers how many owed charges were canceled.
+
+    Ended at the period's end, nothing that is due before then is let go.
+    """
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        row = subscriptions.by_key(db, key, lock=True)
+        if row is None:
+            raise CannotEnroll(f"subscription {key!r} is not known; `again show` takes its key of 20 characters")
+        if row["status"] == SubscriptionStatus.CANCELED.value:
+            raise CannotEnroll(f"subscription {key} was canceled already, at {row['ends_at']}")
+        if at_period_end:
+            subscriptions.change(db, row["id"], ends_at=row["next_due_at"], open_at=None)
+            canceled = 0
+        else:
+            canceled = cancel_subscription(db, row["id"], now)
+        verb = "unsubscribe.at_period_end" if at_period_end else "unsubscribe.now"
+        notes.record(db, actor, verb, key, why, now, charges_canceled=canceled)
+    return canceled
+
+
+def _known_plan(db: Connection, code: str) -> StoredPlan:
+    plan = plans.newest(db, code)
+    if plan is None:
+        codes = sorted({stored.plan.code for stored in plans.listed(db)})
+        raise CannotEnroll(f"plan {code!r} is not known; there are: {', '.join(codes) or 'none yet'}")
+    return plan
+
+
+def _plan_on_sale(db: Connection, code: str) -> StoredPlan:
+    plan = _known_plan(db, code)
+    if plan.archived_at is not None:
+        raise CannotEnroll(
+            f"plan {code!r} was archived at {plan.archived_at:%Y-%m-%d}; it takes no new subscriptions"
+        )
+    return plan

@@ -1,0 +1,91 @@
+"""Opening: each subscription whose period is due gets its charge, once, and its cursor moves on."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from schedules.charges import ChargeKind, ChargeStatus, DueCharge
+from schedules.subscriptions import open_due as open_periods
+from worker.store import charges, notes, subscriptions
+from worker.store.plans import StoredPlan
+from worker.store.subscriptions import DueSubscription
+from worker.workflows.services import Services
+
+log = logging.getLogger("again.opening")
+BATCH = 500  # subscriptions in one transaction: some 50,000 a second, and locks held for milliseconds
+
+
+def open_due(services: Services, plan_id: int | None = None, going_on: Callable[[], bool] = lambda: True) -> int:
+    """Open every charge that is due, of one plan or of all, batch by batch; answers how many are new.
+
+    Two openers at once take different subscriptions (SKIP LOCKED), and one_charge_for_each_period refuses
+    a second charge for a period whatever happens.
+    """
+    opened = 0
+    while going_on():
+        taken, fresh = _open_batch(services, plan_id)
+        opened += fresh
+        if taken < BATCH:
+            break
+    if opened:
+        log.info("opened %d charges", opened)
+    return opened
+
+
+def _open_batch(services: Services, plan_id: int | None) -> tuple[int, int]:
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        due = subscriptions.take_due(db, plan_id, now, BATCH)
+        plans = subscriptions.plans_of(db, {subscription.plan_id for subscription in due})
+        openings = []
+        rows = []
+        for subscription in due:
+            plan = plans[subscription.plan_id]
+            opening = open_periods(
+                plan.plan,
+                subscription.key,
+                subscription.anchor,
+                subscription.cursor,
+                now,
+                subscription.ends_at,
+            )
+            openings.append((subscription, opening))
+            rows += [_row(subscription, plan, charge, now) for charge in opening.charges]
+        keys = charges.open_many(db, rows)
+        subscriptions.move_cursors(db, openings)
+        _tell(db, rows, set(keys), now)
+    return len(due), len(keys)
+
+
+def _row(subscription: DueSubscription, plan: StoredPlan, charge: DueCharge, now: datetime) -> dict[str, Any]:
+    waived = charge.waived is not None
+    return {
+        "key": charge.key,
+        "kind": ChargeKind.RENEWAL.value,
+        "subscription_id": subscription.id,
+        "period_no": charge.period_no,
+        "billing_key_id": subscription.billing_key_id,
+        "account": subscription.account,
+        "amount": charge.money.amount,
+        "currency": charge.money.currency,
+        "name": plan.plan.statement_name,
+        "dunning": plan.policy.to_json(),
+        "status": (ChargeStatus.WAIVED if waived else ChargeStatus.OPEN).value,
+        "due_at": charge.due_at,
+        "next_attempt_at": None if waived else charge.due_at,
+        "held_why": charge.held,
+        "created_at": now,
+        "closed_at": now if waived else None,
+        "closed_why": charge.waived,
+    }
+
+
+def _tell(db: Connection, rows: list[dict[str, Any]], fresh: set[str], now: datetime) -> None:
+    for row in rows:
+        if row["key"] in fresh and (row["closed_why"] or row["held_why"]):
+            kind = "charge.waived" if row["closed_why"] else "charge.held"
+            why = row["closed_why"] or row["held_why"]
+            notes.owe_notice(db, kind, row["key"], f"{row['key']}/{kind}/opening", {"why": why}, now)

@@ -1,0 +1,91 @@
+"""Operating: what a person may decide about charging, each with a reason, each written down."""
+
+from sqlalchemy import Connection
+
+from schedules.charges import ChargeStatus
+from worker.store import attempts, charges, notes, switches
+from worker.store.charges import Charge
+from worker.workflows.closing import close
+from worker.workflows.services import Services
+
+
+class CannotOperate(Exception):
+    """The verb does not fit the state that the thing is in; nothing has been done."""
+
+
+def stop_charging(services: Services, actor: str, why: str, account: str = switches.ALL_ACCOUNTS) -> None:
+    """Let no charge leave any more; every worker looks before each call."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        switches.stop(db, account, actor, why, now)
+        notes.record(db, actor, "stop-charging", account, why, now)
+
+
+def resume_charging(services: Services, actor: str, why: str, account: str = switches.ALL_ACCOUNTS) -> None:
+    """Let charges leave again."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        if not switches.resume(db, account):
+            stopped = ", ".join(row["account"] for row in switches.stopped(db))
+            raise CannotOperate(f"charging is not stopped for {account!r}; stopped are: {stopped or 'none'}")
+        notes.record(db, actor, "resume-charging", account, why, now)
+
+
+def adopt(services: Services, actor: str, why: str) -> None:
+    """Let this environment send from this database, and no other any more."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        before = switches.bound(db)
+        switches.bind(db, services.fingerprint, services.settings.environment, actor, now)
+        environment = services.settings.environment
+        notes.record(db, actor, "adopt", environment, why, now, before=before, after=services.fingerprint)
+
+
+def bind_if_new(services: Services, actor: str) -> bool:
+    """Bind a database that belongs to nobody yet to this environment; False when it belongs to somebody."""
+    with services.engine.begin() as db:
+        if switches.bound(db) is not None:
+            return False
+    adopt(services, actor, "the database was new")
+    return True
+
+
+def release(services: Services, key: str, actor: str, why: str) -> None:
+    """Let a charge that waits for an operator be collected."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        charge = _held(db, key)
+        if attempts.is_under_way(db, charge.id):
+            raise CannotOperate(f"charge {key} has an attempt whose outcome is unclear; it cannot be released")
+        charges.change(db, charge.id, held_why=None, next_attempt_at=charge.next_attempt_at or now)
+        notes.record(db, actor, "release", key, why, now, held_why=charge.held_why)
+
+
+def waive(services: Services, key: str, actor: str, why: str) -> None:
+    """Let a debt go: it is not collected any more."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        charge = _owed(db, key)
+        if attempts.is_under_way(db, charge.id):
+            raise CannotOperate(
+                f"charge {key} has an attempt under way; money may have moved, so wait for its answer"
+            )
+        close(db, charge.id, ChargeStatus.WAIVED, why, now)
+        notes.record(db, actor, "waive", key, why, now)
+
+
+def _owed(db: Connection, key: str) -> Charge:
+    charge_id = charges.id_of(db, key)
+    charge = charges.locked(db, charge_id) if charge_id is not None else None
+    if charge is None:
+        raise CannotOperate(f"charge {key!r} is not known; a charge's key has 26 characters")
+    if not charge.status.is_owed:
+        raise CannotOperate(f"charge {key} is {charge.status}; nothing is owed any more")
+    return charge
+
+
+def _held(db: Connection, key: str) -> Charge:
+    charge = _owed(db, key)
+    if charge.held_why is None:
+        raise CannotOperate(f"charge {key} does not wait for an operator; nothing to release")
+    return charge

@@ -1,0 +1,141 @@
+"""Showing: everything that happened to a subscription, a charge or a merchant_uid, in order."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from schedules.errors import BadUid
+from schedules.identity import CHARGE_KEY_LENGTH, SUBJECT_LENGTH, UID_LENGTH, parse_merchant_uid
+from worker.gateway.port import Found
+from worker.store import charges, sights, subscriptions
+from worker.workflows.services import Services
+
+
+class NothingToShow(LookupError):
+    """There is nothing under this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One thing that happened."""
+
+    at: datetime
+    what: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What a thing is now, and how it came to be so."""
+
+    kind: str
+    facts: dict[str, Any]
+    happenings: list[Happening]
+    parts: list[dict[str, Any]] = field(default_factory=list)
+
+
+def show(services: Services, key: str, *, ask_gateway: bool = False) -> Story:
+    """Tell the story of a subscription (20 characters), a charge (26) or a merchant_uid (38)."""
+    with services.engine.begin() as db:
+        if len(key) == SUBJECT_LENGTH:
+            return _subscription(db, key)
+        if len(key) == CHARGE_KEY_LENGTH:
+            return _charge(db, key)
+        if len(key) != UID_LENGTH:
+            raise NothingToShow(
+                f"{key!r} has {len(key)} characters; a subscription's key has {SUBJECT_LENGTH}, "
+                f"a charge's {CHARGE_KEY_LENGTH}, a merchant_uid {UID_LENGTH}"
+            )
+        story = _charge(db, _charge_of(key))
+        account = story.facts["account"]
+    if ask_gateway:
+        story.parts.extend(_at_gateway(services, account, key))
+    return story
+
+
+def _charge_of(uid: str) -> str:
+    try:
+        return parse_merchant_uid(uid).charge_key
+    except BadUid as error:
+        raise NothingToShow(str(error)) from None
+
+
+def _subscription(db: Connection, key: str) -> Story:
+    row = subscriptions.by_key(db, key)
+    if row is None:
+        raise NothingToShow(f"subscription {key} is not known")
+    facts = {
+        "key": key, "customer_uid": row["customer_uid"], "plan": f"{row['code']} version {row['version']}",
+        "status": row["status"], "anchor": row["anchor"], "next_period_no": row["next_period_no"],
+        "next_due_at": row["next_due_at"] if row["open_at"] else None, "ends_at": row["ends_at"],
+        "standing": _standing(row["status"], charges.of_subscription(db, row["id"])),
+    }  # fmt: skip
+    happenings = [Happening(row["created_at"], "subscribed", facts["plan"])]
+    happenings += [
+        Happening(a["at"], a["verb"], f"by {a['actor']}: {a['why'] or ''}") for a in sights.audit_of(db, key)
+    ]
+    parts = []
+    for charge in charges.of_subscription(db, row["id"]):
+        parts.append(_brief(charge))
+        happenings += _happenings(db, charge)
+    return Story("subscription", facts, sorted(happenings, key=lambda happening: happening.at), parts)
+
+
+def _standing(status: str, owed: list[dict[str, Any]]) -> str:
+    """Where a subscription stands, from facts on each look."""
+    if status != "active":
+        return status
+    if any(charge["status"] == "past_due" for charge in owed):
+        return "past_due"
+    return "active"
+
+
+def _charge(db: Connection, key: str) -> Story:
+    row = sights.charge_row(db, key)
+    if row is None:
+        raise NothingToShow(f"charge {key} is not known")
+    facts = _brief(row) | {
+        "subscription": row["subscription"], "customer_uid": row["customer_uid"], "account": row["account"],
+        "name": row["name"], "declines": row["declines"], "technical_tries": row["technical_tries"],
+        "refusals": row["refusals"],
+    }  # fmt: skip
+    parts = [
+        {
+            "merchant_uid": a["merchant_uid"], "state": a["state"], "sends": a["sends"], "asks": a["asks"],
+            "imp_uid": a["imp_uid"], "reason": a["reason"], "lease_until": a["lease_until"],
+            "next_ask_at": a["next_ask_at"],
+        }
+        for a in sights.attempts_of(db, row["id"])
+    ]  # fmt: skip
+    return Story("charge", facts, sorted(_happenings(db, row), key=lambda happening: happening.at), parts)
+
+
+def _brief(row: dict[str, Any]) -> dict[str, Any]:
+    names = ("key", "kind", "period_no", "amount", "currency", "status", "due_at", "next_attempt_at", "held_why")
+    return {name: row[name] for name in (*names, "closed_at", "closed_why")}
+
+
+def _happenings(db: Connection, charge: dict[str, Any]) -> list[Happening]:
+    told = [Happening(charge["created_at"], "opened", f"{charge['key']} due {charge['due_at']:%Y-%m-%d %H:%M}Z")]
+    for event in sights.events_of(db, charge["id"]):
+        told.append(
+            Happening(event["at"], event["state"], f"{event['merchant_uid']} {event['words'] or ''}".strip())
+        )
+    told += [
+        Happening(a["at"], a["verb"], f"by {a['actor']}: {a['why'] or ''}")
+        for a in sights.audit_of(db, charge["key"])
+    ]
+    told += [Happening(n["created_at"], n["kind"], "notice owed") for n in sights.notices_of(db, charge["key"])]
+    return told
+
+
+def _at_gateway(services: Services, account: str, uid: str) -> list[dict[str, Any]]:
+    answer = services.gateway(account).find_all(uid)
+    if not isinstance(answer, Found):
+        return [{"at_gateway": f"no answer: {answer.reason}"}]
+    return [
+        {"at_gateway": p.status, "imp_uid": p.imp_uid, "amount": p.amount, "reason": p.fail_reason}
+        for p in answer.payments
+    ]
