@@ -1,7 +1,11 @@
 """Broken rules, each saying what was wrong, with which value, and what to do."""
 
 
-class RuleBroken(ValueError):
+class ToldInWords(Exception):
+    """An error that a person can meet: its words say what was wrong, with which value, and what to do."""
+
+
+class RuleBroken(ToldInWords, ValueError):
     """What was asked for is against a rule; nothing has been done."""
 
 

@@ -3,10 +3,12 @@
 from datetime import date, timedelta
 from enum import StrEnum
 from functools import lru_cache
-
-import holidays as calendars
+from typing import TYPE_CHECKING
 
 from schedules.errors import BadPlan
+
+if TYPE_CHECKING:
+    from holidays import HolidayBase
 
 
 class Shift(StrEnum):
@@ -18,7 +20,10 @@ class Shift(StrEnum):
 
 
 @lru_cache(maxsize=64)
-def _calendar(country: str) -> calendars.HolidayBase:
+def _calendar(country: str) -> "HolidayBase":
+    # Imported only when a plan has a country: it takes longer than everything else that a command does.
+    import holidays as calendars
+
     try:
         return calendars.country_holidays(country)
     except NotImplementedError:

@@ -103,8 +103,7 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"simulator: faults cannot be read from {arguments.faults}: {error}")
     try:
-        family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
-        listener = socket.create_server((arguments.host, arguments.port), family=family, backlog=2048)
+        listener = _listen(arguments.host, arguments.port)
     except (OSError, OverflowError) as error:
         sys.exit(f"simulator: cannot listen on {arguments.host}:{arguments.port}: {error}")
     config = uvicorn.Config(
@@ -117,6 +116,16 @@ def main() -> None:
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     words = f"PortOne simulator on http://{host}:{listener.getsockname()[1]}"
     SimulatorServer(config, None if arguments.quiet else words).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    # The protocol is named because asyncio sends small answers at once (TCP_NODELAY) only where it is.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(2048)
+    return listener
 
 
 def _arguments() -> argparse.Namespace:

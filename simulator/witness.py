@@ -128,9 +128,9 @@ class Witness:
     async def set_webhooks(self, request: Request) -> Response:
         """Where webhooks go to, unless a payment names an address itself; null for nowhere."""
         wish = await _object(request)
-        kind = wish.get("content_type", JSON)
+        kind = {"json": JSON, "form": FORM}.get(str(wish.get("content_type", "json")), wish.get("content_type"))
         if kind not in (JSON, FORM):
-            raise BadRequest(f"content_type: {kind!r} is neither {JSON} nor {FORM}")
+            raise BadRequest(f"content_type: {kind!r} is neither json nor form")
         self._api.webhooks.url = str(wish["url"]) if wish.get("url") else None
         self._api.webhooks.content_type = kind
         return await self.show_webhooks(request)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from schedules.errors import RuleBroken
+from schedules.errors import RuleBroken, ToldInWords
 from schedules.identity import checked_environment
 
 PREFIX = "AGAIN_"
@@ -17,7 +17,7 @@ LIVE_HOSTS = ("api.iamport.kr", "static-api.iamport.kr", "api.portone.io")
 LEAST_LIVE_READ_TIMEOUT = 60  # seconds; the gateway's own figure for calls that move money
 
 
-class BadSettings(Exception):
+class BadSettings(ToldInWords):
     """The environment does not say what is needed, or says it wrongly."""
 
 

@@ -79,5 +79,5 @@ def check_broker(seconds: int = 5) -> None:
         try:
             connection.ensure_connection(max_retries=1, timeout=seconds, interval_start=0)
         except lost as error:
-            where = connection.as_uri()
+            where = connection.as_uri().replace("://:**@", "://")
             raise dispatching.BrokerUnreachable(f"the broker at {where} does not answer: {error}") from None

@@ -3,21 +3,21 @@
 import hashlib
 from functools import lru_cache
 
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
+from schedules.errors import ToldInWords
 from worker.clock import Clock, MovedClock, SystemClock
 from worker.config import Settings, load_settings
 from worker.gateway.portone_v1 import PortOneSettings, PortOneV1, Timeouts
 from worker.store import switches
 from worker.store.engine import make_engine
-from worker.store.revisions import newest_revision
+from worker.store.revisions import current_revision, newest_revision
 from worker.store.tokens import SealedTokens
 from worker.workflows.services import Services
 
 
-class BadDatabase(Exception):
+class BadDatabase(ToldInWords):
     """The database cannot be reached, or is not at the revision that this code needs."""
 
 
@@ -104,7 +104,7 @@ def check_revision(engine: Engine) -> None:
 def refuse_newer(engine: Engine) -> str | None:
     """The database's revision; one that this code does not know is refused."""
     with engine.connect() as db:
-        found = MigrationContext.configure(db).get_current_revision()
+        found = current_revision(db)
     if found is not None and found not in newest_revision().known:
         raise BadDatabase(
             f"the database is at revision {found}, which this code does not know: "

@@ -72,6 +72,18 @@ def test_each_revision_goes_down_one_and_up_again(engine: Engine) -> None:
         revisions.migrate_down(engine, "-1")
 
 
+def test_the_files_names_are_the_revisions() -> None:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(revisions.MIGRATIONS))
+    scripts = ScriptDirectory.from_config(config)
+    named = revisions.newest_revision()
+    assert named.newest == scripts.get_current_head()
+    assert named.known == {script.revision for script in scripts.walk_revisions()}
+
+
 def test_a_database_without_tables_is_refused(engine: Engine) -> None:
     with pytest.raises(BadDatabase, match="run `again migrate`"):
         check_revision(engine)

@@ -113,6 +113,20 @@ def test_a_rate_hits_the_same_calls_whenever_it_is_run(simulator: RunningSimulat
     assert 5 < len(first) < 35
 
 
+def test_a_rate_does_not_mind_the_order_of_arrival_and_each_sending_is_a_call_of_its_own(
+    simulator: RunningSimulator,
+) -> None:
+    simulator.card()
+
+    def hit(uids: list[str]) -> list[str]:
+        simulator.tell("faults", {"seed": 7, "rules": [{"fault": "http_429", "rate": 0.5}]})
+        return [uid for uid in uids if simulator.again(uid).status_code == 429]
+
+    uids = [f"order{number}" for number in range(20)]
+    assert hit(uids) == hit(uids[::-1])[::-1]
+    assert 0 < len(hit(["order21"] * 20)) < 20
+
+
 def test_a_rule_may_hit_so_many_times_and_one_uid_only(simulator: RunningSimulator) -> None:
     simulator.card()
     rule = {"fault": "http_429", "merchant_uid": "order2", "times": 1}
@@ -127,9 +141,86 @@ def test_calls_above_the_cap_are_told_so(simulator: RunningSimulator) -> None:
     assert 429 in statuses
 
 
+def test_a_rule_may_name_what_it_matches_apart(simulator: RunningSimulator) -> None:
+    simulator.card("ann")
+    simulator.card("bob")
+    rules = [
+        {"match": {"customer_uid": "bob"}, "fault": "http_429"},
+        {"match": {"path": "/payments/findAll"}, "fault": "http_500_before"},
+        {"match": {"call": "any", "merchant_uid": "order3"}, "fault": "http_502_before"},
+    ]
+    simulator.tell("faults", {"rules": rules})
+    assert simulator.again("order1").status_code == 200
+    assert simulator.again("order2", customer_uid="bob").status_code == 429
+    assert simulator.call("GET", "/payments/findAll/order1").status_code == 500
+    assert simulator.call("GET", "/payments/find/order1").status_code == 200
+    assert simulator.call("GET", "/payments/find/order3").status_code == 502
+    assert simulator.see("faults")["rules"][0]["match"] == {"call": "again", "customer_uid": "bob"}
+
+
+def test_a_lost_answer_and_a_payment_that_shows_late_may_come_together(simulator: RunningSimulator) -> None:
+    simulator.card()
+    simulator.fault("http_500_after", shown_after=60, times=1)
+    assert simulator.again().status_code == 500
+    assert simulator.call("GET", "/payments/find/order1").status_code == 404
+    assert simulator.again().json()["code"] == -1, "it is paid all the same"
+    simulator.tell("clock", {"advance": 61})
+    assert simulator.call("GET", "/payments/find/order1").json()["response"]["status"] == "paid"
+
+
+@pytest.mark.parametrize("call", ["token", "find", "list", "key", "issue", "cancel", "schedule", "prepare"])
+def test_every_call_can_go_wrong(simulator: RunningSimulator, call: str) -> None:
+    calls = {
+        "token": ("POST", "/users/getToken"), "find": ("GET", "/payments/find/none"),
+        "list": ("GET", "/payments/status/all"), "key": ("GET", "/users/pg"),
+        "issue": ("POST", "/subscribe/customers/ann"), "cancel": ("POST", "/payments/cancel"),
+        "schedule": ("POST", "/subscribe/payments/unschedule"), "prepare": ("GET", "/payments/prepare/none"),
+    }  # fmt: skip
+    simulator.call("GET", "/users/pg")
+    simulator.fault("http_502_before", call=call)
+    method, path = calls[call]
+    assert simulator.call(method, path).status_code == 502
+
+
+def test_a_token_may_end_with_any_call(simulator: RunningSimulator) -> None:
+    simulator.call("GET", "/users/pg")
+    simulator.fault("token_expired", call="find", times=1)
+    assert simulator.call("GET", "/payments/find/none").status_code == 401
+    assert simulator.call("GET", "/payments/find/none").status_code == 401, "it stays dead"
+    simulator.forget_token()
+    assert simulator.call("GET", "/payments/find/none").status_code == 404
+
+
+def keep(answer: httpx.Response, came: bytearray) -> None:
+    """Keep what comes, even when the rest does not."""
+    for part in answer.iter_raw():
+        came.extend(part)
+
+
+def test_a_body_that_is_cut_comes_in_part(simulator: RunningSimulator) -> None:
+    simulator.card()
+    simulator.fault("reset_in_body")
+    simulator.call("GET", "/users/pg")
+    body = {"customer_uid": "ann", "merchant_uid": "order1", "amount": 9900, "name": "Coffee"}
+    headers = {"Authorization": str(simulator._token)}
+    came = bytearray()
+    with simulator.client.stream("POST", "/subscribe/payments/again", json=body, headers=headers) as answer:
+        assert answer.status_code == 200
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+            keep(answer, came)
+    assert 0 < len(came) < int(answer.headers["content-length"])
+
+
 @pytest.mark.parametrize(
     ("document", "words"),
     [
+        ({"rules": [{"fault": "slow", "match": {"uid": "order1"}}]}, "rules[0].match.uid"),
+        ({"rules": [{"fault": "slow", "times": 1.5}]}, "rules[0].times"),
+        ({"rules": [{"fault": "slow", "call": "telephone"}]}, "rules[0].call"),
+        ({"rate_cap": "many"}, "rate_cap"),
+        ({"concurrent_same_uid": "maybe"}, "concurrent_same_uid"),
+        ({"sandbox": "yes"}, "sandbox"),
+        ({"seed": "x"}, "seed"),
         ({"rules": [{"fault": "earthquake"}]}, "rules[0].fault"),
         ({"rules": [{"fault": "slow", "rate": 2}]}, "rules[0].rate"),
         ({"rules": [{"fault": "slow", "colour": "red"}]}, "rules[0].colour"),

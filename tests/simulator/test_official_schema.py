@@ -117,3 +117,36 @@ def test_a_schedule(simulator: RunningSimulator, schema: dict[str, Any]) -> None
 
 def test_the_channels(simulator: RunningSimulator, schema: dict[str, Any]) -> None:
     check(simulator.call("GET", "/users/pg"), "PgSettingAnnotation", schema)
+
+
+def test_an_amount_that_is_prepared(simulator: RunningSimulator, schema: dict[str, Any]) -> None:
+    """The official list of required fields is of another object, a list, so only the fields are compared."""
+    schema["PaymentPrepareAnnotation"].pop("required", None)
+    body = {"merchant_uid": "window1", "amount": 5000}
+    check(simulator.call("POST", "/payments/prepare", json=body), "PaymentPrepareAnnotation", schema)
+    check(simulator.call("GET", "/payments/prepare/window1"), "PaymentPrepareAnnotation", schema)
+
+
+def test_several_payments_and_keys_and_a_payment_by_card(
+    simulator: RunningSimulator, schema: dict[str, Any]
+) -> None:
+    card = {"card_number": "5333-1234-5678-1234", "expiry": "2030-12", "customer_uid": "bob"}
+    paid = simulator.call(
+        "POST", "/subscribe/payments/onetime", json=card | {"merchant_uid": "one1", "amount": 1000}
+    )
+    check(paid, "PaymentAnnotation", schema)
+    check(simulator.call("GET", "/payments?merchant_uid[]=one1"), "PaymentAnnotation", schema)
+    check(simulator.call("GET", "/subscribe/customers?customer_uid[]=bob"), "CustomerAnnotation", schema)
+    check(simulator.call("GET", "/subscribe/customers/bob/payments"), "PagedPaymentAnnotation", schema)
+
+
+def test_every_field_of_a_payment_that_the_oldest_recorded_answers_have_is_there(
+    simulator: RunningSimulator, schema: dict[str, Any]
+) -> None:
+    simulator.card()
+    payment = simulator.again().json()["response"]
+    of_some_gateways_only = {
+        "card_issuer_code", "card_issuer_name", "card_publisher_code", "card_publisher_name", "deposit_history",
+        "promotion",
+    }  # fmt: skip
+    assert set(schema["PaymentAnnotation"]["properties"]) - set(payment) == of_some_gateways_only

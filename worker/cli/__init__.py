@@ -4,10 +4,8 @@ import sys
 
 import typer
 
-from schedules.errors import RuleBroken
+from schedules.errors import ToldInWords
 from worker.cli import looking, operating, people, plans, running
-from worker.config import BadSettings
-from worker.embedded import EmbeddedError
 
 app = typer.Typer(
     name="again",
@@ -28,13 +26,11 @@ def main() -> None:
     """Run a command; what went wrong is told in words on standard error, with exit status 1."""
     try:
         app()
-    except (RuleBroken, BadSettings, EmbeddedError, looking.NotHealthy) as error:
+    except ToldInWords as error:
         _fail(error)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
-        if not _is_told_in_words(error):
-            raise
+    except _database_errors() as error:
         _fail(error)
 
 
@@ -43,16 +39,7 @@ def _fail(error: Exception) -> None:
     sys.exit(1)
 
 
-def _is_told_in_words(error: Exception) -> bool:
-    """Whether an error's words are made for people; those of the heavier rooms are looked up only now."""
-    from sqlalchemy.exc import OperationalError
-
-    from worker.wiring import BadDatabase
-    from worker.workflows.dispatching import BrokerUnreachable
-    from worker.workflows.enrolling import CannotEnroll
-    from worker.workflows.operating import CannotOperate
-    from worker.workflows.services import UnknownAccount
-    from worker.workflows.showing import NothingToShow
-
-    ours = (BadDatabase, BrokerUnreachable, CannotEnroll, CannotOperate, UnknownAccount, NothingToShow)
-    return isinstance(error, (*ours, OperationalError))
+def _database_errors() -> tuple[type[Exception], ...]:
+    """A database that goes away in the middle of a command; looked up only if a database was used at all."""
+    module = sys.modules.get("sqlalchemy.exc")
+    return (module.OperationalError,) if module else ()

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from schedules.cadence import Cron, Unit, short_month_warning
+from schedules.errors import ToldInWords
 from schedules.periods import first_on_or_after, next_after, period_date
 from schedules.shifts import Shift, shifted
 from schedules.zones import wall_to_utc
@@ -18,7 +19,7 @@ MOST_DATES = 10_000
 BEAT_IS_GONE = 60  # seconds without a heartbeat; one comes every five
 
 
-class NotHealthy(Exception):
+class NotHealthy(ToldInWords):
     """Something that should run does not."""
 
 

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 from rich.console import Console
 
 from worker.clock import wait, wait_until
-from worker.embedded import EmbeddedError, EmbeddedServices
+from worker.embedded import EmbeddedError, EmbeddedServices, free_port
 
 STOP_SECONDS = 90.0  # a call may take as long as its deadline
 ENV_FILE = "env"
@@ -40,8 +40,9 @@ class Standing:
         self._extra = dict(settings or {})
         self._beats, self._charge_workers, self._durable, self._logs = beats, charge_workers, durable, logs
         self._use_named = named_services  # whether what AGAIN_… names is used, or all is embedded
-        self._services: EmbeddedServices | None = None
+        self.services: EmbeddedServices | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: dict[str, tuple[str, ...]] = {}
         self.environment: dict[str, str] = {}
 
     def __enter__(self) -> "Standing":
@@ -112,9 +113,18 @@ class Standing:
                 _wait_or_kill(child)
         self._children.clear()
         (self.data / ENV_FILE).unlink(missing_ok=True)
-        if self._services is not None:
-            self._services.stop()
-            self._services = None
+        if self.services is not None:
+            self.services.stop()
+            self.services = None
+
+    def children(self, prefix: str) -> list["subprocess.Popen[bytes]"]:
+        """The running children whose names begin so."""
+        return [child for name, child in self._children.items() if name.startswith(prefix)]
+
+    def restart(self, prefix: str) -> None:
+        """Start the children whose names begin so again; they must have ended."""
+        for name in [name for name in self._children if name.startswith(prefix)]:
+            self._start(name, *self._commands[name])
 
     def _start_services(self) -> None:
         ours = {name: value for name, value in os.environ.items() if name.startswith("AGAIN_") and value}
@@ -125,19 +135,19 @@ class Standing:
             raise EmbeddedError(f"{missing.pop()} is not set though the other is; set both, or neither")
         self.environment = {"AGAIN_ENVIRONMENT": "demo"} | named | self._extra
         if missing:
-            self._services = EmbeddedServices(self.data, durable=self._durable)
-            self._services.start()
-            self.environment["AGAIN_DATABASE_URL"] = self._services.database_url
-            self.environment["AGAIN_BROKER_URL"] = self._services.broker_url
+            self.services = EmbeddedServices(self.data, durable=self._durable)
+            self.services.start()
+            self.environment["AGAIN_DATABASE_URL"] = self.services.database_url
+            self.environment["AGAIN_BROKER_URL"] = self.services.broker_url
 
     def describe(self) -> str:
         """Which database and broker are used."""
-        return self._services.describe() if self._services is not None else "the services that AGAIN_… names"
+        return self.services.describe() if self.services is not None else "the services that AGAIN_… names"
 
     def _start_simulator(self) -> None:
         if "AGAIN_PORTONE_URL" in self.environment:
             return
-        port = self._simulator_port or _free_port()
+        port = self._simulator_port or free_port()
         url = f"http://127.0.0.1:{port}"
         # The simulator's own credentials, which it has by default; they are no secret.
         self.environment |= {
@@ -176,6 +186,7 @@ class Standing:
             )
 
     def _start(self, name: str, *command: str) -> None:
+        self._commands[name] = command
         output = None
         if self._logs is not None:
             self._logs.mkdir(parents=True, exist_ok=True)
@@ -203,15 +214,6 @@ def _wait_or_kill(child: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _as_interrupt(*_: object) -> None:

@@ -6,9 +6,9 @@ from types import TracebackType
 from worker.embedded.errors import EmbeddedError, ServerEnded
 from worker.embedded.locks import FolderLock
 from worker.embedded.postgres import PostgresServer
-from worker.embedded.valkey import ValkeyServer
+from worker.embedded.valkey import ValkeyServer, free_port
 
-__all__ = ["EmbeddedError", "EmbeddedServices", "PostgresServer", "ServerEnded", "ValkeyServer"]
+__all__ = ["EmbeddedError", "EmbeddedServices", "PostgresServer", "ServerEnded", "ValkeyServer", "free_port"]
 
 
 class EmbeddedServices:

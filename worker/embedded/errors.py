@@ -1,7 +1,9 @@
 """What can go wrong with embedded services."""
 
+from schedules.errors import ToldInWords
 
-class EmbeddedError(Exception):
+
+class EmbeddedError(ToldInWords):
     """An embedded service cannot be used; the words say why and what to do."""
 
 

@@ -51,7 +51,7 @@ class ValkeyServer:
         make_folder(self.folder, Owner())
         self._password = secrets.token_urlsafe(24)
         for tries_left in reversed(range(TRIES)):
-            self.port = _free_port()
+            self.port = free_port()
             try:
                 self._launch()
             except ServerEnded:
@@ -112,7 +112,8 @@ def _quoted(path: Path) -> str:
     return f'"{words}"'
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from schedules.charges import ChargeKind
+from schedules.errors import ToldInWords
 from worker.store import charges, switches
 from worker.workflows.services import Services
 
@@ -12,7 +13,7 @@ log = logging.getLogger("again.dispatching")
 Publish = Callable[[Sequence[tuple[int, ChargeKind]]], None]
 
 
-class BrokerUnreachable(Exception):
+class BrokerUnreachable(ToldInWords):
     """The broker did not take the messages; the charges stay due and are queued again later."""
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from schedules.charges import SubscriptionStatus
 from schedules.dunning import DunningPolicy
+from schedules.errors import ToldInWords
 from schedules.identity import subject_of_entropy
 from schedules.periods import trial_end
 from schedules.plans import Plan
@@ -22,7 +23,7 @@ from worker.workflows.closing import cancel_subscription
 from worker.workflows.services import Services
 
 
-class CannotEnroll(Exception):
+class CannotEnroll(ToldInWords):
     """What was asked for does not fit what is there; nothing has been done."""
 
 

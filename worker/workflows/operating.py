@@ -3,13 +3,14 @@
 from sqlalchemy import Connection
 
 from schedules.charges import ChargeStatus
+from schedules.errors import ToldInWords
 from worker.store import attempts, charges, notes, switches
 from worker.store.charges import Charge
 from worker.workflows.closing import close
 from worker.workflows.services import Services
 
 
-class CannotOperate(Exception):
+class CannotOperate(ToldInWords):
     """The verb does not fit the state that the thing is in; nothing has been done."""
 
 

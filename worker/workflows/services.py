@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
+from schedules.errors import ToldInWords
 from worker.clock import Clock
 from worker.config import Settings
 from worker.gateway.port import Gateway
 
 
-class UnknownAccount(LookupError):
+class UnknownAccount(ToldInWords, LookupError):
     """A charge belongs to a gateway account that this worker has no credentials for."""
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from schedules.errors import BadUid
+from schedules.errors import BadUid, ToldInWords
 from schedules.identity import CHARGE_KEY_LENGTH, SUBJECT_LENGTH, UID_LENGTH, parse_merchant_uid
 from worker.gateway.port import Found
 from worker.store import charges, sights, subscriptions
 from worker.workflows.services import Services
 
 
-class NothingToShow(LookupError):
+class NothingToShow(ToldInWords, LookupError):
     """There is nothing under this key."""
 
 

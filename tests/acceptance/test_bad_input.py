@@ -1,0 +1,174 @@
+"""Bad input: each a clear error in words, a non-zero exit, and nothing half done."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import create_engine, func, select, text
+
+from tests import factories
+from tests.acceptance.again import again, refused, told
+from tests.simulator.running import RunningSimulator, running_simulator
+from worker import wiring
+from worker.config import load_settings
+from worker.store import revisions
+from worker.store.schema import billing_keys, plans, subscriptions
+
+Settings = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[RunningSimulator]:
+    """A gateway to be wrong with."""
+    with running_simulator() as running:
+        running.card("ann")
+        yield running
+
+
+def settings_of(database: str, simulator: RunningSimulator) -> Settings:
+    """Settings of an installation on this database."""
+    return {
+        "AGAIN_ENVIRONMENT": "test",
+        "AGAIN_DATABASE_URL": database,
+        "AGAIN_BROKER_URL": "redis://127.0.0.1:1/0",
+        "AGAIN_PORTONE_URL": simulator.url,
+        "AGAIN_PORTONE_KEY": "sim_key",
+        "AGAIN_PORTONE_SECRET": "sim_secret",
+    }
+
+
+@pytest.fixture
+def settings(empty_database: str, simulator: RunningSimulator) -> Settings:
+    """Settings of an installation whose database has no tables yet."""
+    return settings_of(empty_database, simulator)
+
+
+@pytest.fixture
+def shop(database: str, simulator: RunningSimulator) -> Settings:
+    """Settings of an installation with a plan on sale."""
+    made = settings_of(database, simulator)
+    services = wiring.connect(load_settings(made))
+    factories.on_sale(services, code="coffee")
+    services.engine.dispose()
+    return made
+
+
+def rows(settings: Settings) -> tuple[int, ...]:
+    """How many plans, billing keys and subscriptions there are."""
+    engine = create_engine(settings["AGAIN_DATABASE_URL"])
+    with engine.connect() as db:
+        tables = (plans, billing_keys, subscriptions)
+        counts = tuple(db.execute(select(func.count()).select_from(table)).scalar_one() for table in tables)
+    engine.dispose()
+    return counts
+
+
+ADD = ["plan", "add", "tea", "--name", "Tea", "--unit", "month"]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ([*ADD, "--price", "-5"], "'-5' is not a plain positive number"),
+        ([*ADD, "--price", "99.5"], "more decimals than KRW has"),
+        ([*ADD, "--price", "5", "--currency", "XYZ"], "currency 'XYZ' is not known"),
+        ([*ADD, "--price", "5", "--name", "x" * 41], "41 characters"),
+        ([*ADD, "--price", "5", "--zone", "Asia/Soul"], "did you mean 'Asia/Seoul'"),
+        ([*ADD, "--price", "5", "--ladder", "soon"], "'soon' cannot be read"),
+        ([*ADD, "--price", "5", "--ladder", "3d,1d"], "give rising offsets"),
+        (["plan", "add", "tea", "--name", "Tea", "--cron", "0 9 31 * *", "--price", "5"], "skips every month"),
+        (["plan", "show", "tea"], "plan 'tea' is not known"),
+        (["plan", "archive", "tea"], "plan 'tea' is not known; there are: coffee"),
+        (["customer", "add", "nobody"], "no billing key for customer 'nobody'"),
+        (["subscribe", "nobody", "coffee"], "customer 'nobody' is not known"),
+        (["subscribe", "nobody", "tea"], "plan 'tea' is not known"),
+        (["subscribe", "nobody", "coffee", "--anchor", "soon"], "'soon' is not a date"),
+        (["unsubscribe", "0" * 20, "--why", "x"], "is not known"),
+        (["show", "0" * 20], "is not known"),
+        (["show", "r" + "0" * 25], "is not known"),
+        (["show", "ag1" + "0" * 35], "does not match its check character"),
+        (["release", "r" + "0" * 25, "--why", "x"], "is not known"),
+        (["waive", "r" + "0" * 25, "--why", "x"], "is not known"),
+        (["resume-charging", "--why", "x"], "charging is not stopped"),
+        (["due", "--on", "today"], "'today' is not a date"),
+        (["due", "--on", "2026-01-01", "--zone", "Mars"], "'Mars'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_left(shop: Settings, command: list[str], words: str) -> None:
+    before = rows(shop)
+    assert words in refused(*command, settings=shop)
+    assert rows(shop) == before
+
+
+def test_a_customer_is_added_once(shop: Settings) -> None:
+    told("customer", "add", "ann", settings=shop)
+    assert "is known already" in refused("customer", "add", "ann", settings=shop)
+
+
+def test_an_archived_plan_takes_no_subscriptions(shop: Settings) -> None:
+    told("customer", "add", "ann", settings=shop)
+    told("plan", "archive", "coffee", settings=shop)
+    assert "was archived" in refused("subscribe", "ann", "coffee", settings=shop)
+
+
+def test_wrong_credentials_are_named_as_such_and_not_shown(shop: Settings) -> None:
+    wrong = shop | {"AGAIN_PORTONE_SECRET": "a-wrong-secret"}
+    words = refused("customer", "add", "ann", settings=wrong)
+    assert "인증에 실패" in words
+    assert "a-wrong-secret" not in words
+
+
+@pytest.mark.parametrize("command", [["worker"], ["beat"], ["plan", "list"], ["status"]])
+def test_a_database_without_tables_is_refused(settings: Settings, command: list[str]) -> None:
+    assert "run `again migrate`" in refused(*command, settings=settings)
+
+
+def test_a_database_behind_or_ahead_of_the_code_is_refused(settings: Settings) -> None:
+    engine = create_engine(settings["AGAIN_DATABASE_URL"])
+    revisions.migrate(engine, "0001")
+    assert "behind this code" in refused("worker", settings=settings)
+    revisions.migrate(engine)
+    with engine.begin() as db:
+        db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert "it is ahead" in refused("beat", settings=settings)
+    assert "it is ahead" in refused("migrate", settings=settings)
+    engine.dispose()
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(settings: Settings) -> None:
+    away = settings | {"AGAIN_DATABASE_URL": "postgresql://again:hush@127.0.0.1:1/again"}
+    words = refused("status", settings=away)
+    assert "the database at postgresql+psycopg://again:***@127.0.0.1:1/again does not answer" in words
+    assert "hush" not in words
+
+
+def test_a_broker_that_does_not_answer_is_named(shop: Settings) -> None:
+    assert "the broker at redis://127.0.0.1:1/0 does not answer" in refused_status(shop)
+
+
+def refused_status(settings: Settings) -> str:
+    """What `again status --healthy` says, when it must fail."""
+    done = again("status", "--healthy", settings=settings)
+    assert done.returncode == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"AGAIN_ENVIRONMENT": "production"}, "AGAIN_ENVIRONMENT: environment 'production' cannot be"),
+        ({"AGAIN_DATABASE_URL": "sqlite:///x"}, "AGAIN_DATABASE_URL: it must start with postgresql"),
+        ({"AGAIN_BROKER_URL": "memory://"}, "AGAIN_BROKER_URL: it must start with one of redis"),
+        ({"AGAIN_RATE": "fast"}, "AGAIN_RATE: "),
+        ({"AGAIN_LEASE": "1"}, "half of AGAIN_LEASE"),
+        ({"AGAIN_PORTONE_URL": "https://api.iamport.kr", "AGAIN_READ_TIMEOUT": "5"}, "AGAIN_READ_TIMEOUT 5"),
+        ({"AGAIN_PORTONE_URL": "https://api.iamport.kr", "AGAIN_CLOCK_FILE": "c"}, "AGAIN_CLOCK_FILE moves"),
+        ({"AGAIN_PORTONE_URL": "http://api.iamport.kr"}, "is not an https:// address"),
+    ],
+)
+def test_a_bad_setting_is_named(settings: Settings, changes: Settings, words: str) -> None:
+    assert words in refused("status", settings=settings | changes)
+
+
+def test_a_missing_setting_is_named(settings: Settings) -> None:
+    del settings["AGAIN_PORTONE_SECRET"]
+    assert "AGAIN_PORTONE_SECRET: is not set" in refused("status", settings=settings)
