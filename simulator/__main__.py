@@ -3,9 +3,11 @@
 import argparse
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
+import threading
 from asyncio import BaseTransport, Transport
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -113,9 +115,17 @@ def main() -> None:
         # Clients keep connections for seconds; the server must not be the one who closes them first.
         timeout_keep_alive=75, timeout_graceful_shutdown=1,
     )  # fmt: skip
+    if arguments.until_stdin_closes:
+        threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     words = f"PortOne simulator on http://{host}:{listener.getsockname()[1]}"
     SimulatorServer(config, None if arguments.quiet else words).run(sockets=[listener])
+
+
+def _stop_when_stdin_closes() -> None:
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -137,6 +147,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--faults", type=Path, help="a JSON file of faults; docs/simulator.md")
     parser.add_argument("--seed", type=int, default=0, help="decides which calls a rate hits (0)")
     parser.add_argument("--quiet", action="store_true", help="do not say where it listens")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input closes")
     return parser.parse_args()
 
 

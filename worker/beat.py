@@ -29,7 +29,7 @@ HEARTBEAT_TICKS = 5  # a heartbeat and the lead are renewed every so many ticks
 # Every chore, and after how many ticks it is rung for again; a tick is AGAIN_BEAT_INTERVAL, a second by default.
 CHORES: tuple[tuple[Any, int], ...] = (
     (tasks.dispatch, 1),
-    (tasks.ask_due, 5),
+    (tasks.ask_due, 2),
     (tasks.sweep, 10),
     (tasks.open_missed, 15),
 )

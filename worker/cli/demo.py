@@ -31,7 +31,8 @@ from worker.workflows.services import Services
 
 SEOUL = zone("Asia/Seoul")
 BEGIN = date(2026, 1, 31)  # a 31st, so that the short months that follow show the month rule
-WIND_DOWN = timedelta(days=16)  # after the last period: the ladder's longest way, and a day to ask
+LADDER = DunningPolicy(ladder=tuple(timedelta(days=d) for d in (1, 3, 7)))
+WIND_DOWN = timedelta(days=9)  # after the last period: the ladder's longest way, and time to ask
 STEP = timedelta(hours=12)  # what happens within one is lived through at once, at its end
 QUIET_LOOKS = 2  # that many looks in a row that find nothing to do, before the clock moves
 STUCK_SECONDS = 60.0  # real time without any change while there is work: something is broken
@@ -130,7 +131,7 @@ class _Shop:
         self._move(self.clock.now())
         for code, price, cadence, name in PLANS:
             plan = Plan(code=code, version=1, price=Money(price, "KRW"), cadence=cadence, statement_name=name)
-            enrolling.add_plan(self.services, plan, DunningPolicy(), "demo")
+            enrolling.add_plan(self.services, plan, LADDER, "demo")
         self.witness.post("cards", [_card(number) for number in range(customers)])
         self.witness.post("faults", {"seed": seed, "rules": FAULTS})
         for number in range(customers):

@@ -1,7 +1,9 @@
 """`again worker`, `beat`, `simulator`, `up` and `demo`: what runs."""
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,9 @@ import typer
 
 from worker.logs import log_to_stderr
 
+UntilStdinCloses = Annotated[
+    bool, typer.Option("--until-stdin-closes", help="Stop, as on SIGTERM, when standard input closes.")
+]
 Data = Annotated[Path, typer.Option("--data", help="The folder that keeps the embedded services' data.")]
 
 
@@ -27,6 +32,7 @@ def worker(
     queues: Annotated[str, typer.Option(help="Which queues, with commas; all unless given.")] = "",
     concurrency: Annotated[int | None, typer.Option(help="Threads; AGAIN_CONCURRENCY unless given.")] = None,
     name: Annotated[str, typer.Option(help="Celery's node name.")] = "again@%h",
+    until_stdin_closes: UntilStdinCloses = False,
 ) -> None:
     """Run a worker until SIGTERM; then it lets the calls under way end, and takes nothing new."""
     from worker import wiring
@@ -38,6 +44,8 @@ def worker(
         raise typer.BadParameter(f"queue {', '.join(unknown)} is not known; there are {', '.join(QUEUES)}")
     made = wiring.services()
     _use_our_logs()
+    if until_stdin_closes:
+        _stop_when_stdin_closes()
     from worker.tasks import app as celery
 
     threads = concurrency or made.settings.concurrency
@@ -47,12 +55,14 @@ def worker(
     ])  # fmt: skip
 
 
-def beat() -> None:
+def beat(until_stdin_closes: UntilStdinCloses = False) -> None:
     """Run a beat until SIGTERM; several may run, one of them leads."""
     from worker import wiring
 
     made = wiring.services()
     _use_our_logs()
+    if until_stdin_closes:
+        _stop_when_stdin_closes()
     from worker.tasks import app as celery
 
     runner = celery.Beat(
@@ -97,6 +107,17 @@ def demo(
 
     if not run(customers, days, seed, keep=keep):
         sys.exit(1)
+
+
+def _stop_when_stdin_closes() -> None:
+    """End with the process that holds the other end of our standard input, however it ends."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="stdin", daemon=True).start()
 
 
 def _use_our_logs() -> None:

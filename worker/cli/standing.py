@@ -43,9 +43,11 @@ class Standing:
         self.services: EmbeddedServices | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._commands: dict[str, tuple[str, ...]] = {}
+        self._tie: tuple[int, int] | None = None
         self.environment: dict[str, str] = {}
 
     def __enter__(self) -> "Standing":
+        self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         signal.signal(signal.SIGTERM, _as_interrupt)
         self.data.mkdir(parents=True, exist_ok=True)
         try:
@@ -102,7 +104,9 @@ class Standing:
                 raise EmbeddedError(f"{name} ended by itself with status {status}{where}")
 
     def stop(self) -> None:
-        """Stop everything: beat first, then the workers, then what they need."""
+        """Stop everything: beat first, then the workers, then what they need; a second Ctrl-C changes nothing."""
+        for number in self._handlers:
+            signal.signal(number, signal.SIG_IGN)
         order = ("beat", "worker", "simulator")
         for prefix in order:
             ending = [child for name, child in self._children.items() if name.startswith(prefix)]
@@ -112,10 +116,16 @@ class Standing:
             for child in ending:
                 _wait_or_kill(child)
         self._children.clear()
+        if self._tie is not None:
+            os.close(self._tie[0])
+            os.close(self._tie[1])
+            self._tie = None
         (self.data / ENV_FILE).unlink(missing_ok=True)
         if self.services is not None:
             self.services.stop()
             self.services = None
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def children(self, prefix: str) -> list["subprocess.Popen[bytes]"]:
         """The running children whose names begin so."""
@@ -187,13 +197,16 @@ class Standing:
 
     def _start(self, name: str, *command: str) -> None:
         self._commands[name] = command
+        if self._tie is None:
+            # The children's standard input: it closes when we are gone, however we go, and they stop.
+            self._tie = os.pipe()
         output = None
         if self._logs is not None:
             self._logs.mkdir(parents=True, exist_ok=True)
             output = (self._logs / f"{name}.log").open("ab")
         # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop the children in order.
         self._children[name] = subprocess.Popen(
-            _again(*command), env=self._full_environment(), stdin=subprocess.DEVNULL,
+            _again(*command, "--until-stdin-closes"), env=self._full_environment(), stdin=self._tie[0],
             stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
         if output is not None:

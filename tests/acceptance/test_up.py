@@ -1,0 +1,94 @@
+"""`again up` and `again demo`: everything in one command, and nothing left behind, however it ends."""
+
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.again import AGAIN, again, plain_environment
+from worker.clock import wait_until
+from worker.embedded import free_port
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's own user may walk to."""
+    with tempfile.TemporaryDirectory(prefix="again-up-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.fixture
+def up(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """`again up` in a folder, killed at the end if it is still there."""
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [AGAIN, "up", "--port", str(free_port())], cwd=folder, env=plain_environment(),
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
+    assert wait_until(lambda: b"stop with Ctrl-C" in (folder / "output").read_bytes(), 60), output
+    yield process
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The command lines of the processes that work in a folder, or on data in it."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            here = os.readlink(place / "cwd")
+            line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            ended = (place / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        except OSError:
+            continue
+        if not ended and (here.startswith(str(folder)) or str(folder) in line):
+            found.append(line)
+    return found
+
+
+def test_it_runs_everything_and_commands_in_the_folder_find_it(
+    up: "subprocess.Popen[bytes]", folder: Path
+) -> None:
+    assert wait_until(lambda: again("status", "--healthy", cwd=folder).returncode == 0, 60, every=0.5)
+    assert (folder / ".again/env").stat().st_mode & 0o077 == 0
+    up.send_signal(signal.SIGINT)
+    assert up.wait(90) == 0
+    assert processes_of(folder) == []
+    assert not (folder / ".again/env").exists()
+    words = again("status", cwd=folder)
+    assert words.returncode == 1
+    assert "AGAIN_DATABASE_URL: is not set" in words.stderr
+
+
+def test_two_signals_at_once_stop_it_in_good_order(up: "subprocess.Popen[bytes]", folder: Path) -> None:
+    up.send_signal(signal.SIGTERM)
+    up.send_signal(signal.SIGINT)
+    assert up.wait(90) in (0, 130)  # 130 where the second came before the first was taken in
+    assert processes_of(folder) == []
+
+
+def test_nothing_is_left_when_it_is_killed(up: "subprocess.Popen[bytes]", folder: Path) -> None:
+    up.kill()
+    up.wait()
+    assert wait_until(lambda: processes_of(folder) == [], 60), processes_of(folder)
+
+
+def test_a_second_one_in_the_folder_is_refused(up: "subprocess.Popen[bytes]", folder: Path) -> None:
+    second = again("up", "--port", str(free_port()), cwd=folder)
+    assert second.returncode == 1
+    assert "in use by another" in second.stderr
+    assert up.poll() is None
+    up.send_signal(signal.SIGINT)
+    up.wait(90)
+
+
+def test_a_small_demo_ends_with_books_that_agree() -> None:
+    done = again("demo", "--customers", "8", "--days", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "our books and the simulator's ledger agree" in done.stdout
