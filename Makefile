@@ -18,14 +18,14 @@ $(STAMP): pyproject.toml uv.lock
 	@test -n "$(PYTHON)" || { echo "again needs Python 3.11, 3.12 or 3.13, and none was found on the PATH; install one, or say: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(VENV)/bin/uv || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv sync --quiet --frozen --all-extras --python $(VENV)/bin/python
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv sync --quiet --frozen --all-extras --compile-bytecode --python $(VENV)/bin/python
 	@touch $@
 
 demo: $(STAMP) ## bill three months of a make-believe shop through real parts
 	@$(VENV)/bin/again demo
 
 test: $(STAMP) ## all tests; starts the services it needs, and stops them
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	@$(VENV)/bin/python -m pytest -n 4 --dist loadfile
 
 check: $(STAMP) ## lint, format, types, import contracts, lock file
 	@$(VENV)/bin/ruff check .
