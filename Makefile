@@ -25,7 +25,7 @@ demo: $(STAMP) ## bill three months of a make-believe shop through real parts
 	@$(VENV)/bin/again demo
 
 test: $(STAMP) ## all tests; starts the services it needs, and stops them
-	@$(VENV)/bin/python -m pytest -n 4 --dist loadfile
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP) ## lint, format, types, import contracts, lock file
 	@$(VENV)/bin/ruff check .

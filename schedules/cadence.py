@@ -1,5 +1,7 @@
 """How often: every so many days, weeks, months or years, or a cron text that describes dates."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
@@ -12,6 +14,9 @@ from schedules.errors import BadCadence
 
 LONGEST = {"day": 3660, "week": 520, "month": 120, "year": 10}  # ten years: longer is a slip of the finger
 SHORT_MONTH_DAYS = (29, 30, 31)  # days that some months do not have
+_MONTH_LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # February's 29th is skipped in most years
+# croniter's own marks, in either case: `r`, `h/10`, `R(1-5)`. It takes a random one without a word.
+_RANDOM = re.compile(r"[hr](\(.*)?(/.*)?", re.IGNORECASE)
 
 
 class Unit(StrEnum):
@@ -48,20 +53,20 @@ class Cron:
             raise BadCadence(
                 f"cron text {self.text!r} has {len(fields)} fields; give five: minute hour day month weekday"
             )
-        if any(mark in field for field in fields for mark in ("H", "R", "h(", "r(")) and not _is_plain(fields):
+        if any(_RANDOM.fullmatch(field) for field in fields):
             raise BadCadence(
                 f"cron text {self.text!r} holds a random or hashed part; dates must be the same each time"
             )
         try:
             croniter.expand(self.text)
-            _next_fire(self.text, datetime(2000, 1, 1))  # noqa: DTZ001 # local dates have no zone
+            next(_fires(self.text, datetime(2000, 1, 1)))  # noqa: DTZ001 # local dates have no zone
         except CroniterBadDateError:
             raise BadCadence(f"cron text {self.text!r} never fires; no month has such a day") from None
         except (CroniterError, ValueError, KeyError) as error:
             raise BadCadence(f"cron text {self.text!r} cannot be read: {error}") from None
 
     def wall_time(self) -> time:
-        """The first time of day at which it fires."""
+        """The first time of day at which it fires, the same on each of its dates."""
         minutes, hours = _expanded(self.text)[:2]
         return time(_least(hours), _least(minutes))
 
@@ -75,47 +80,83 @@ Cadence = Every | Cron
 
 
 def short_month_warning(cron: Cron) -> str | None:
-    """What to tell a person whose cron text names days that some months do not have; None when it does not."""
-    form = anchor_form(cron)
-    if form is None:
+    """What to tell a person whose cron text names days that some of its months do not have; None for any other."""
+    short = _short_days(cron)
+    if not short:
         return None
-    day = max(cron.days_named())
+    form = anchor_form(cron)
+    offers = []
+    if form is not None:
+        day = max(cron.days_named())
+        offers.append(
+            f"--every {form.every} --unit {form.unit} with an anchor on day {day} of one of its months, "
+            "which falls on the last day of a shorter month"
+        )
+    if 31 in short:
+        offers.append("L instead of 31 for the last day of every month")
+    named = " and ".join(str(day) for day in short)
     return (
-        f"cron text {cron.text!r} names day {day}, so it skips every month that has none; "
-        f"for the last day of such months take --every 1 --unit month with an anchor on day {day}, "
-        "or L for the last day of every month"
+        f"cron text {cron.text!r} names day {named}, so it skips every month that has none; "
+        f"take {', or '.join(offers) or 'days up to 28'}"
     )
 
 
 def anchor_form(cron: Cron) -> Every | None:
-    """The cadence that a cron text on day 29, 30 or 31 was most likely meant to be; None for any other text."""
-    days = cron.days_named()
-    if days & set(SHORT_MONTH_DAYS) and not days >= set(range(1, 32)):
-        return Every(1, Unit.MONTH)
-    return None
+    """The cadence that a cron text on days 29 to 31 was most likely meant to be, anchored on its last day.
+
+    None when no month is skipped, or when no one anchor says it: earlier days, weekdays or uneven months too.
+    """
+    _, _, days, _, weekdays = _expanded(cron.text)
+    if not _short_days(cron) or not set(days) <= set(SHORT_MONTH_DAYS) or weekdays != ("*",):
+        return None
+    months = _months(cron)
+    step = 12 // len(months)
+    if months != tuple(range(months[0], 13, step))[: len(months)] or step * len(months) != 12:
+        return None
+    return Every(1, Unit.YEAR) if step == 12 else Every(step, Unit.MONTH)
 
 
 def fire_date_after(cron: Cron, day: date) -> date:
     """The first date after this one on which the cron text fires."""
     try:
-        return _next_fire(cron.text, datetime.combine(day, time(23, 59, 59))).date()
+        return next(_fires(cron.text, datetime.combine(day, time(23, 59, 59)))).date()
     except (CroniterBadDateError, OverflowError, ValueError):
         raise BadCadence(f"cron text {cron.text!r} has no date after {day}") from None
 
 
-def fire_date_from(cron: Cron, day: date) -> date:
-    """The first date on or after this one on which the cron text fires."""
-    if day == date.min:
-        return fire_date_after(cron, day)
-    return fire_date_after(cron, day - timedelta(days=1))
+def fire_dates(cron: Cron, first: date) -> Iterator[date]:
+    """Every date from this one on which the cron text fires, in order; a BadCadence where the calendar ends."""
+    last = first
+    try:
+        for fire in _fires(cron.text, datetime.combine(first, time(0)) - timedelta(seconds=1)):
+            last = fire.date()
+            yield last
+    except (CroniterBadDateError, OverflowError, ValueError):
+        raise BadCadence(f"cron text {cron.text!r} has no date after {last}") from None
 
 
-def _next_fire(text: str, after: datetime) -> datetime:
+def _fires(text: str, after: datetime) -> Iterator[datetime]:
+    """The midnights, after a time, of the days on which a cron text fires."""
     # Naive local dates: no zone reaches croniter, so that no DST rule of its own can add or drop a date.
-    found = croniter(text, after, ret_type=datetime).get_next()
-    if not isinstance(found, datetime):
-        raise BadCadence(f"cron text {text!r} gave {found!r}, not a date")
-    return found
+    days = croniter("0 0 " + " ".join(text.split()[2:]), after, ret_type=datetime)
+    while True:
+        found = days.get_next()
+        if not isinstance(found, datetime):
+            raise BadCadence(f"cron text {text!r} gave {found!r}, not a date")
+        yield found
+
+
+def _months(cron: Cron) -> tuple[int, ...]:
+    months = [month for month in _expanded(cron.text)[3] if isinstance(month, int)]
+    return tuple(sorted(months)) or tuple(range(1, 13))
+
+
+def _short_days(cron: Cron) -> tuple[int, ...]:
+    """The days that it names and that at least one of its months does not have, rising."""
+    if "w" in cron.text.split()[2].lower():  # `31W` is the workday nearest to it, within every month
+        return ()
+    shortest = min(_MONTH_LENGTHS[month - 1] for month in _months(cron))
+    return tuple(day for day in SHORT_MONTH_DAYS if day in cron.days_named() and day > shortest)
 
 
 @lru_cache(maxsize=4096)
@@ -126,15 +167,3 @@ def _expanded(text: str) -> tuple[tuple[Any, ...], ...]:
 def _least(field: tuple[Any, ...]) -> int:
     numbers = [value for value in field if isinstance(value, int)]
     return min(numbers) if numbers else 0
-
-
-def _is_plain(fields: list[str]) -> bool:
-    """Whether the letters H and R stand only in the names of months and weekdays."""
-    names = ("MAR", "APR", "MARCH", "THU", "FRI", "THURSDAY", "FRIDAY")
-    for field in fields:
-        rest = field.upper()
-        for name in names:
-            rest = rest.replace(name, "")
-        if "H" in rest or "R" in rest:
-            return False
-    return True

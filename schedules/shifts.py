@@ -3,12 +3,10 @@
 from datetime import date, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from schedules.errors import BadPlan
+from schedules.errors import BadCadence, BadPlan
 
-if TYPE_CHECKING:
-    from holidays import HolidayBase
+SATURDAY = 5  # of `date.weekday`
 
 
 class Shift(StrEnum):
@@ -19,30 +17,54 @@ class Shift(StrEnum):
     PREVIOUS = "previous"
 
 
-@lru_cache(maxsize=64)
-def _calendar(country: str) -> "HolidayBase":
-    # Imported only when a plan has a country: it takes longer than everything else that a command does.
-    import holidays as calendars
-
-    try:
-        return calendars.country_holidays(country)
-    except NotImplementedError:
-        raise BadPlan(
-            f"country {country!r} has no calendar of holidays; take an ISO 3166 code such as KR"
-        ) from None
-
-
 def checked_country(country: str) -> str:
     """The country, if its holidays are known."""
-    _calendar(country)
+    if country not in _countries():
+        hint = (
+            f"did you mean {country.upper()!r}?" if country.upper() in _countries() else "take a code such as KR"
+        )
+        raise BadPlan(f"country {country!r} has no calendar of holidays under an ISO 3166 code; {hint}")
     return country
 
 
 def shifted(day: date, shift: Shift, country: str | None) -> date:
-    """The date on which to charge: this one, or the nearest business day in the shift's direction."""
+    """The date on which to charge: this one, or the nearest business day in the shift's direction.
+
+    The country's calendar says which days are its weekend, its holidays and its made-up workdays; without a
+    country only Saturdays and Sundays are no business days.
+    """
     if shift is Shift.NONE:
         return day
     step = timedelta(days=1 if shift is Shift.NEXT else -1)
-    while day.weekday() >= 5 or (country is not None and day in _calendar(country)):
-        day += step
-    return day
+    moved = day
+    try:
+        while _is_off(moved, country):
+            moved += step
+    except OverflowError:
+        raise BadCadence(f"{day} has no {shift.value} business day within the years 1 to 9999") from None
+    return moved
+
+
+def _is_off(day: date, country: str | None) -> bool:
+    if country is None:
+        return day.weekday() >= SATURDAY
+    return day in _days_off(checked_country(country), day.year)
+
+
+@lru_cache(maxsize=512)
+def _days_off(country: str, year: int) -> frozenset[date]:
+    """A year's days on which no business is done; built whole, so that no thread sees it half filled."""
+    # Imported only when a plan has a country: it takes longer than everything else that a command does.
+    import holidays as calendars
+
+    calendar = calendars.country_holidays(country, years=year)
+    first = date(year, 1, 1)
+    days = (first + timedelta(days=n) for n in range((date(year, 12, 31) - first).days + 1))
+    return frozenset(day for day in days if not calendar.is_working_day(day))
+
+
+@lru_cache(maxsize=1)
+def _countries() -> frozenset[str]:
+    from holidays.registry import EntityLoader
+
+    return frozenset(EntityLoader.get_country_codes())

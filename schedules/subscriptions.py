@@ -12,7 +12,7 @@ from schedules.zones import local_date, zone
 MISSED_AFTER = timedelta(hours=24)  # later than this, a period was missed and the plan's catch-up decides
 MOST_IN_ONE_RUN = 400  # periods of one subscription; a daily plan after a year's outage takes two runs
 CAP_PAUSE = timedelta(days=1)  # until the next run for a customer whose catch-up cap was reached
-LONGEST_SHIFT = timedelta(days=15)  # no run of holidays is longer
+LONGEST_SHIFT = timedelta(days=15)  # the longest run of days off in any country, 1970-2100, is 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,9 @@ def open_due(
 ) -> Opening:
     """Answer every period that is due, in order, none twice and none left out.
 
-    Periods due at or after `ends_at` are not opened. The plan's catch-up decides about those that were missed:
-    due more than MISSED_AFTER ago, or, for `latest`, any but the newest.
+    Periods due at or after `ends_at` are not opened. The plan's catch-up decides about those that were missed,
+    due more than MISSED_AFTER ago. `latest` also waives a younger one when another came due after it, but none
+    of several that a shift put on one instant: those are all on time.
     """
     periods: list[Cursor] = []
     while cursor.due_at <= now and (ends_at is None or cursor.due_at < ends_at):
@@ -75,22 +76,20 @@ def open_due(
 def _opening(
     plan: Plan, subscription_key: str, periods: list[Cursor], cursor: Cursor, now: datetime, *, more: bool
 ) -> Opening:
-    last = len(periods) - 1
-    charges = tuple(
-        _charge(plan, subscription_key, period, now, newest=place == last and not more)
-        for place, period in enumerate(periods)
-    )
+    newest = cursor if more or not periods else periods[-1]
+    charges = tuple(_charge(plan, subscription_key, period, now, newest) for period in periods)
     return Opening(charges, cursor, now if more else cursor.due_at)
 
 
-def _charge(plan: Plan, subscription_key: str, period: Cursor, now: datetime, *, newest: bool) -> DueCharge:
+def _charge(plan: Plan, subscription_key: str, period: Cursor, now: datetime, newest: Cursor) -> DueCharge:
     key = charge_key(ChargeKind.RENEWAL, subscription_key, period.period_no)
     missed = now - period.due_at > MISSED_AFTER
+    overtaken = period != newest and (missed or period.due_at < newest.due_at)
     waived = held = None
     match plan.catch_up:
         case CatchUp.ALL:
             pass
-        case CatchUp.LATEST if not newest:
+        case CatchUp.LATEST if overtaken:
             waived = "missed in an outage; the plan charges the latest period only"
         case CatchUp.NONE if missed:
             waived = "missed in an outage; the plan charges no missed period"

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
-from schedules.errors import BadZone
+from schedules.errors import BadCadence, BadZone
 
 
 @lru_cache(maxsize=1)
@@ -33,7 +33,12 @@ def wall_to_utc(day: date, wall: time, tz: ZoneInfo) -> datetime:
     """
     # With fold 0, a time in a gap is read with the offset before it, which moves it forward by the gap's size;
     # a time in an overlap is read as the first.
-    return datetime.combine(day, wall, tz).replace(fold=0).astimezone(UTC)
+    try:
+        return datetime.combine(day, wall, tz).replace(fold=0).astimezone(UTC)
+    except OverflowError:
+        raise BadCadence(
+            f"{day} {wall:%H:%M} in {tz.key} is no instant of the years 1 to 9999; take another date"
+        ) from None
 
 
 def local_date(at: datetime, tz: ZoneInfo) -> date:
@@ -42,7 +47,12 @@ def local_date(at: datetime, tz: ZoneInfo) -> date:
 
 
 def day_bounds(first: date, last: date, tz: ZoneInfo) -> tuple[datetime, datetime]:
-    """The first instant of one local date and the last whole second of another, in UTC."""
+    """The first instant of one local date and the last whole second of another, in UTC.
+
+    A date that the zone skipped whole has no seconds: its end is one second before its start.
+    """
+    if last == date.max:
+        raise BadCadence(f"the end of {last} cannot be told: no day follows it; take an earlier one")
     start = wall_to_utc(first, time(0), tz)
     end = wall_to_utc(last + timedelta(days=1), time(0), tz) - timedelta(seconds=1)
     return start, end

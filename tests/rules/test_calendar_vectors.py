@@ -14,7 +14,9 @@ from schedules.zones import day_bounds, local_date, wall_to_utc, zone
 
 OURS = Path(__file__).with_name("calendar_vectors.json")
 REFERENCE = Path(__file__).resolve().parents[3] / "shared/reference/calendar-vectors.json"
-LEFT_OUT = {"note", "source", "shopify", "kill_bill", "croniter", "celery"}  # words, and what others answer
+COMMON = {"id", "kind", "verdict", "source"}
+VERDICTS = {"adopt", "divergent", "reject", "policy"}
+LEFT_OUT = {"note", "shopify", "kill_bill", "croniter", "celery"}  # words, and what others answer
 Vector = dict[str, Any]
 
 
@@ -127,9 +129,13 @@ def cron_trap(v: Vector) -> None:
         assert ours[: len(v["ours"])] == v["ours"]
         assert short_month_warning(cron) is None
         return
-    assert short_month_warning(cron) is not None
+    warning = short_month_warning(cron)
+    assert warning is not None
     day = max(cron.days_named())
+    assert f"--every {form.every} --unit {form.unit} with an anchor on day {day}" in warning
     assert dates_from(date(begins.year - 1, 12, day), form, begins, len(v["ours"])) == v["ours"]
+    # Told to go on all the same, the text means what it means to everybody else.
+    assert dates_from(begins, cron, begins, len(v["observed"])) == v["observed"]
 
 
 # Of each kind: what checks it, and the keys that it must and may have.
@@ -159,9 +165,11 @@ def load(path: Path) -> list[Vector]:
     """The vectors of a file; a kind or key that is not known is an error, not something to pass over."""
     vectors: list[Vector] = json.loads(path.read_text())["vectors"]
     for vector in vectors:
+        if vector["kind"] not in KINDS or vector["verdict"] not in VERDICTS:
+            raise KeyError(f"{vector['id']}: {vector['kind']} or {vector['verdict']} is not known")
         _, must, may = KINDS[vector["kind"]]
-        keys = set(vector) - {"id", "kind", "verdict"} - LEFT_OUT
-        if not must <= keys <= must | may:
+        keys = set(vector) - LEFT_OUT
+        if not must | COMMON <= keys <= must | may | COMMON:
             raise KeyError(f"{vector['id']}: keys {sorted(keys)} are not those of {vector['kind']}")
     return vectors
 
@@ -171,8 +179,22 @@ def test_the_calendar_answers_as_it_should(vector: Vector) -> None:
     KINDS[vector["kind"]][0](vector)
 
 
-def test_there_are_as_many_as_there_should_be() -> None:
-    assert len(load(OURS)) == 112
+def test_there_are_as_many_as_there_should_be_each_once() -> None:
+    assert len({vector["id"] for vector in load(OURS)}) == len(load(OURS)) == 112
+    assert {vector["kind"] for vector in load(OURS)} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    "change", [{"kind": "guess"}, {"verdict": "perhaps"}, {"colour": "red"}, {"anchor": None}, {"source": None}]
+)
+def test_a_kind_verdict_or_key_that_is_not_known_or_missing_fails_the_loading(
+    tmp_path: Path, change: dict[str, str | None]
+) -> None:
+    vector = {key: value for key, value in (load(OURS)[0] | change).items() if value is not None}
+    changed = tmp_path / "vectors.json"
+    changed.write_text(json.dumps({"vectors": [vector]}))
+    with pytest.raises(KeyError, match="LAGO-02"):
+        load(changed)
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason=f"the reference vectors are not at hand: {REFERENCE}")
