@@ -31,7 +31,7 @@ CHORES: tuple[tuple[Any, int], ...] = (
     (tasks.dispatch, 1),
     (tasks.ask_due, 2),
     (tasks.sweep, 10),
-    (tasks.open_missed, 15),
+    (tasks.open_missed, 5),
 )
 
 

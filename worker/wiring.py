@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
@@ -80,7 +81,9 @@ def fingerprint(settings: Settings, engine: Engine) -> str:
             identity = switches.database_identity(db)
     except OperationalError as error:
         raise BadDatabase(unreachable(settings, error)) from None
-    parts = (settings.environment, settings.account, settings.portone_url, identity)
+    # The host, not the port: a simulator may come back on another one.
+    host = urlsplit(settings.portone_url).hostname or settings.portone_url
+    parts = (settings.environment, settings.account, host, identity)
     key = settings.portone_key.get_secret_value()
     return hashlib.blake2b("\n".join((*parts, key)).encode(), digest_size=16, person=b"again-place").hexdigest()
 

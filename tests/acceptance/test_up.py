@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -86,6 +87,17 @@ def test_a_second_one_in_the_folder_is_refused(up: "subprocess.Popen[bytes]", fo
     assert up.poll() is None
     up.send_signal(signal.SIGINT)
     up.wait(90)
+
+
+def test_a_port_that_is_taken_is_named(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = again("up", "--port", port, cwd=folder)
+    assert done.returncode == 1
+    assert f"port {port} cannot be used" in done.stderr
+    assert processes_of(folder) == []
 
 
 def test_a_small_demo_ends_with_books_that_agree() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -158,6 +159,7 @@ class Standing:
         if "AGAIN_PORTONE_URL" in self.environment:
             return
         port = self._simulator_port or free_port()
+        _refuse_taken(port)
         url = f"http://127.0.0.1:{port}"
         # The simulator's own credentials, which it has by default; they are no secret.
         self.environment |= {
@@ -227,6 +229,17 @@ def _wait_or_kill(child: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise EmbeddedError(
+                f"port {port} cannot be used ({error.strerror}); take another with --port"
+            ) from None
 
 
 def _as_interrupt(*_: object) -> None:
