@@ -89,6 +89,7 @@ ADD = ["plan", "add", "tea", "--name", "Tea", "--unit", "month"]
         (["release", "r" + "0" * 25, "--why", "x"], "is not known"),
         (["waive", "r" + "0" * 25, "--why", "x"], "is not known"),
         (["resume-charging", "--why", "x"], "charging is not stopped"),
+        (["stop-charging", "--account", "typo", "--why", "x"], "so nothing is stopped"),
         (["due", "--on", "today"], "'today' is not a date"),
         (["due", "--on", "2026-01-01", "--zone", "Mars"], "'Mars'"),
     ],

@@ -84,6 +84,7 @@ def test_a_second_one_in_the_folder_is_refused(up: "subprocess.Popen[bytes]", fo
     second = again("up", "--port", str(free_port()), cwd=folder)
     assert second.returncode == 1
     assert "in use by another" in second.stderr
+    assert (folder / ".again/env").exists()
     assert up.poll() is None
     up.send_signal(signal.SIGINT)
     up.wait(90)

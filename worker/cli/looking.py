@@ -165,7 +165,7 @@ def status(
     else:
         _print_status(facts)
     if healthy:
-        _check_health(alive)
+        _check_health(alive, may_send=bool(facts["may_send"]))
 
 
 def _print_status(facts: dict[str, Any]) -> None:
@@ -177,9 +177,11 @@ def _print_status(facts: dict[str, Any]) -> None:
     print_table("stops", ("account", "since", "by", "why"), stops)
 
 
-def _check_health(alive: list[dict[str, Any]]) -> None:
+def _check_health(alive: list[dict[str, Any]], *, may_send: bool) -> None:
     from worker import tasks
 
     tasks.check_broker()
+    if not may_send:
+        raise NotHealthy("nothing is sent: this database belongs to another environment; see `again adopt`")
     if not any(beat["seconds_ago"] < BEAT_IS_GONE for beat in alive):
         raise NotHealthy(f"no beat was seen in the last {BEAT_IS_GONE} seconds; start one with `again beat`")

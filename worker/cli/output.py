@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, for the audit.")]
@@ -34,7 +35,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     table = Table(*columns, title=title, title_justify="left", header_style="bold")
     count = 0
     for row in rows:
-        table.add_row(*(_words(cell) for cell in row))
+        table.add_row(*(Text(_words(cell)) for cell in row))
         count += 1
     console = Console()
     if count:

@@ -45,6 +45,7 @@ class Standing:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._commands: dict[str, tuple[str, ...]] = {}
         self._tie: tuple[int, int] | None = None
+        self._wrote_env = False  # what another `again up` wrote is not ours to remove
         self.environment: dict[str, str] = {}
 
     def __enter__(self) -> "Standing":
@@ -121,7 +122,9 @@ class Standing:
             os.close(self._tie[0])
             os.close(self._tie[1])
             self._tie = None
-        (self.data / ENV_FILE).unlink(missing_ok=True)
+        if self._wrote_env:
+            (self.data / ENV_FILE).unlink(missing_ok=True)
+            self._wrote_env = False
         if self.services is not None:
             self.services.stop()
             self.services = None
@@ -182,6 +185,7 @@ class Standing:
     def _write_env_file(self) -> None:
         where = self.data / ENV_FILE
         where.unlink(missing_ok=True)
+        self._wrote_env = True
         descriptor = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             for name, value in sorted(self.environment.items()):

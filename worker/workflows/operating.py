@@ -16,6 +16,9 @@ class CannotOperate(ToldInWords):
 
 def stop_charging(services: Services, actor: str, why: str, account: str = switches.ALL_ACCOUNTS) -> None:
     """Let no charge leave any more; every worker looks before each call."""
+    if account not in (switches.ALL_ACCOUNTS, *services.gateways):
+        known = ", ".join(services.gateways)
+        raise CannotOperate(f"account {account!r} is not known, so nothing is stopped; there are: {known}, or '*'")
     now = services.clock.now()
     with services.engine.begin() as db:
         switches.stop(db, account, actor, why, now)
