@@ -30,7 +30,9 @@ def add_to(app: typer.Typer) -> None:
 
 def worker(
     queues: Annotated[str, typer.Option(help="Which queues, with commas; all unless given.")] = "",
-    concurrency: Annotated[int | None, typer.Option(help="Threads; AGAIN_CONCURRENCY unless given.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Threads; AGAIN_CONCURRENCY unless given.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Celery's node name.")] = "again@%h",
     until_stdin_closes: UntilStdinCloses = False,
 ) -> None:
