@@ -8,6 +8,7 @@ from schedules import asking as rules
 from schedules.charges import AttemptState
 from schedules.outcomes import Outcome, Unknown
 from worker.gateway.port import Found
+from worker.points import Point, reach
 from worker.store import attempts, charges
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
@@ -47,7 +48,9 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
     if claimed is None:
         return None
     attempt, account = claimed
+    reach(Point.ASKING_CLAIMED, attempt.merchant_uid)
     answer = services.gateway(account).find_all(attempt.merchant_uid)
+    reach(Point.ASKING_ANSWERED, attempt.merchant_uid)
     if now - since >= rules.ALERT_AFTER:
         log.error("%s has been unknown since %s; a person should look", attempt.merchant_uid, since)
     outcome: Outcome

@@ -12,6 +12,7 @@ from schedules.identity import merchant_uid
 from schedules.outcomes import NotSent
 from worker.clock import wait
 from worker.gateway.port import ChargeOrder
+from worker.points import Point, reach
 from worker.store import attempts, charges, rates, switches
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge
@@ -25,6 +26,7 @@ HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped i
 
 def attempt(services: Services, charge_id: int) -> AttemptState | None:
     """Try once to collect a charge; None when it is not ours to try now."""
+    reach(Point.CHARGING_BEGUN)
     claimed = claim(services, charge_id)
     return carry_out(services, claimed) if claimed is not None else None
 
@@ -54,11 +56,14 @@ def claim(services: Services, charge_id: int) -> Claimed | None:
 def carry_out(services: Services, claimed: Claimed) -> AttemptState | None:
     """Wait for the rate cap, look a last time, ask the gateway, and settle what it answers."""
     charge, intent = claimed.charge, claimed.intent
+    reach(Point.CHARGING_CLAIMED, intent.merchant_uid)
     obstacle = _rate_obstacle(services, charge) or _last_look(services, intent)
     if obstacle is not None:
         return _hold_back(services, charge, intent, obstacle)
+    reach(Point.CHARGING_LOOKED, intent.merchant_uid)
     order = ChargeOrder(charge.customer_uid, intent.merchant_uid, intent.money, charge.name)
     outcome = services.gateway(charge.account).charge(order)
+    reach(Point.CHARGING_ANSWERED, intent.merchant_uid)
     return settle(services, intent, AttemptState.SENDING, outcome)
 
 

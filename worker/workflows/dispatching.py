@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from schedules.charges import ChargeKind
 from schedules.errors import ToldInWords
+from worker.points import Point, reach
 from worker.store import charges, switches
 from worker.workflows.services import Services
 
@@ -40,11 +41,13 @@ def _top_up_account(services: Services, account: str, publish: Publish) -> int:
         queued = charges.queue_due(db, account, now, patience, room)
     if not queued:
         return 0
+    reach(Point.DISPATCHING_QUEUED, account)
     try:
         publish([(charge_id, ChargeKind(kind)) for charge_id, kind in queued])
     except BrokerUnreachable:
         with services.engine.begin() as db:
             charges.unqueue(db, [charge_id for charge_id, _ in queued])
         raise
+    reach(Point.DISPATCHING_PUBLISHED, account)
     log.debug("queued %d charges of account %s", len(queued), account)
     return len(queued)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from schedules.charges import ChargeKind, ChargeStatus, DueCharge
 from schedules.subscriptions import open_due as open_periods
+from worker.points import Point, reach
 from worker.store import charges, notes, subscriptions
 from worker.store.plans import StoredPlan
 from worker.store.subscriptions import DueSubscription
@@ -57,6 +58,8 @@ def _open_batch(services: Services, plan_id: int | None) -> tuple[int, int]:
         keys = charges.open_many(db, rows)
         subscriptions.move_cursors(db, openings)
         _tell(db, rows, set(keys), now)
+        reach(Point.OPENING_WRITTEN)
+    reach(Point.OPENING_COMMITTED)
     return len(due), len(keys)
 
 

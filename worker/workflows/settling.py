@@ -20,6 +20,7 @@ from schedules.dunning import (
     decide,
 )
 from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
+from worker.points import Point, reach
 from worker.store import attempts, charges, notes, subscriptions
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge
@@ -49,6 +50,8 @@ def settle(
             return None
         decision = decide(outcome, charge.history, charge.policy, attempt.merchant_uid, now)
         _move_charge(db, charge, attempt, outcome, decision, now)
+        reach(Point.SETTLING_WRITTEN, attempt.merchant_uid)
+    reach(Point.SETTLING_COMMITTED, attempt.merchant_uid)
     log.info("%s: %s %s", attempt.merchant_uid, values["state"], values.get("reason") or "")
     return AttemptState(values["state"])
 
