@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from schedules.errors import BadPolicy
-from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown, Voided
 
 # A gateway that is down is tried often at first and hourly in the end; none of these uses up a rung.
 TECHNICAL_DELAYS = tuple(timedelta(seconds=s) for s in (30, 60, 120, 300, 600, 1800, 3600))
@@ -121,6 +121,8 @@ def decide(outcome: Outcome, history: History, policy: DunningPolicy, uid: str, 
         case NotSent():
             delay = _nth(TECHNICAL_DELAYS, history.technical_tries)
             return SendAgain(now + delay * (0.5 + _jitter(uid, history.technical_tries)))
+        case Voided():
+            return TryAgain(now)
         case Unknown(reason, mismatch):
             return SetAside(reason) if mismatch else AskGateway()
         case _:

@@ -31,3 +31,7 @@ class BadUid(RuleBroken):
 
 class BadPolicy(RuleBroken):
     """A dunning policy that cannot be followed."""
+
+
+# What rules raise over a row that none of them allows: it is set aside, and the others go on.
+BROKEN = (RuleBroken, ValueError, LookupError, ArithmeticError)

@@ -33,7 +33,12 @@ class Money:
         return Decimal(self.amount).scaleb(-MINOR_DIGITS[self.currency])
 
     def __str__(self) -> str:
-        return f"{self.major:,} {self.currency}"
+        return amount_words(self.amount, self.currency)
+
+
+def amount_words(amount: int, currency: str) -> str:
+    """Minor units as a person reads them, with their currency; an amount that is no charge, such as 0, too."""
+    return f"{Decimal(amount).scaleb(-MINOR_DIGITS.get(currency, 0)):,} {currency}"
 
 
 def parse_money(text: str, currency: str) -> Money:

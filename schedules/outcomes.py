@@ -47,7 +47,14 @@ class Unknown:
     mismatch: bool = False  # the gateway answered for another amount, currency or uid: a person must look
 
 
-Outcome = Paid | Declined | Refused | NotSent | Unknown
+@dataclass(frozen=True, slots=True)
+class Voided:
+    """The money moved and is back: the uid is used up, the card said nothing, and a new uid may be tried."""
+
+    reason: str
+
+
+Outcome = Paid | Declined | Refused | NotSent | Unknown | Voided
 
 
 @dataclass(frozen=True, slots=True)

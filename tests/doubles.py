@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from schedules.money import Money
@@ -10,6 +11,7 @@ from worker.gateway.port import (
     BillingKey,
     CancelAnswer,
     Cancellation,
+    Cancelled,
     Card,
     ChargeOrder,
     Found,
@@ -32,8 +34,15 @@ class ScriptedGateway:
         self.asked: list[str] = []
         self.ask_answer: NoAnswer | None = None
         self.missing_keys: set[str] = set()
+        self.listed: list[tuple[str, datetime, datetime, int]] = []
+        self.list_answer: NoAnswer | None = None
+        self.cancellations: list[Cancellation] = []
+        self.cancel_answers: deque[CancelAnswer] = deque()
 
-    def charge(self, order: ChargeOrder) -> Outcome:
+    def prepare(self) -> None:
+        pass
+
+    def charge(self, order: ChargeOrder, until: float | None = None) -> Outcome:
         self.sent.append(order)
         if not self.answers:
             return self.approve(order)
@@ -90,10 +99,32 @@ class ScriptedGateway:
     def list_payments(
         self, status: str, since: datetime, until: datetime, *, page: int = 1, limit: int = 1000
     ) -> PaymentPage | NoAnswer:
-        return PaymentPage((), 0, None)
+        """The payments that came to the status in the window; those without a time are in every window."""
+        found = [
+            payment
+            for payments in self.records.values()
+            for payment in payments
+            if payment.status == status
+            and ((at := payment.cancelled_at or payment.paid_at) is None or since <= at <= until)
+        ]
+        self.listed.append((status, since, until, page))
+        if self.list_answer is not None:
+            return self.list_answer
+        last = page * limit >= len(found)
+        return PaymentPage(found[(page - 1) * limit : page * limit], len(found), None if last else page + 1)
 
     def cancel(self, cancellation: Cancellation) -> CancelAnswer:
-        return Refused("not scripted")
+        """Give back what is asked for, if the balance is as believed; then lose the answer if told to."""
+        self.cancellations.append(cancellation)
+        for payments in self.records.values():
+            for place, payment in enumerate(payments):
+                if payment.imp_uid == cancellation.imp_uid:
+                    if payment.balance != cancellation.balance or not payment.balance:
+                        return Refused("취소 가능 금액이 일치하지 않습니다.")
+                    given_back = payment.cancelled_amount + cancellation.money.amount
+                    payments[place] = replace(payment, status="cancelled", cancelled_amount=given_back)
+                    return self.cancel_answers.popleft() if self.cancel_answers else Cancelled(payments[place])
+        return Refused("취소할 결제건이 존재하지 않습니다.")
 
     def close(self) -> None:
         pass

@@ -32,6 +32,9 @@ CHORES: tuple[tuple[Any, int], ...] = (
     (tasks.ask_due, 2),
     (tasks.sweep, 10),
     (tasks.open_missed, 5),
+    (tasks.lift_hold, 5),
+    (tasks.refund, 10),
+    (tasks.reconcile, 20),
 )
 
 
@@ -114,10 +117,12 @@ class PlanScheduler(Scheduler):
             if revision == self._revision:
                 return
             # Archived plans too: they are off sale, but whoever is on one still pays.
-            listed = plan_rows.listed(db, archived=True)
+            readable, broken = plan_rows.all_readable(db)
+        for plan_id, error in broken.items():
+            log.error("plan %d is not rung for, no rule allows it: %s", plan_id, error)
         now = made.clock.now()
         known = {bell.plan_id: bell for bell in self._bells}
-        self._bells = [known.get(plan.id) or _bell(plan, now) for plan in listed]
+        self._bells = [known.get(plan.id) or _bell(plan, now) for plan in readable.values()]
         heapq.heapify(self._bells)
         self._revision = revision
         log.info("beat %s has %d plans", self.name, len(self._bells))

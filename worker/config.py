@@ -51,6 +51,15 @@ class Settings(BaseSettings):
     rate: float = Field(
         50, ge=0, le=10_000, description="calls a second for the account, all workers; 0 is no cap"
     )
+    reconcile_rate: float = Field(
+        5, gt=0, le=1000, description="calls a second for the account when its list is compared with our books"
+    )
+    refund_doubles: Literal["ask", "at_once"] = Field(
+        "ask", description="whether a second payment for one debt is given back at once, or when a person says so"
+    )
+    breaker_refusals: int = Field(
+        5, ge=1, le=10_000, description="charges refused within ten minutes that stop an account's charging"
+    )
     queue_bound: int = Field(2000, ge=1, le=100_000, description="charges that may wait in the broker at once")
     queue_patience: float = Field(60, gt=0, description="seconds until a queued charge is queued once more")
     concurrency: int = Field(16, ge=1, le=256, description="threads of one worker process")

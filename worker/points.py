@@ -42,5 +42,5 @@ def reach(point: Point, subject: str = "") -> None:
 
 def visit_with(visitor: Visitor | None) -> None:
     """Put a visitor at every point of this process, or none again. No setting and no command leads here."""
-    global _visitor  # noqa: PLW0603 # one for each process, as the points are
+    global _visitor  # one for each process, as the points are
     _visitor = visitor or _nobody

@@ -7,10 +7,12 @@ from kombu.exceptions import OperationalError
 from schedules.charges import ChargeKind
 from worker.app import BULK, CHARGES, OPS, RECONCILE
 from worker.app import app as app  # whoever starts it from here has the tasks registered
+from worker.clock import elapsed
 from worker.wiring import services
-from worker.workflows import asking, charging, dispatching, opening
+from worker.workflows import asking, charging, dispatching, opening, reconciling, refunding, restoring
 
 PUBLISH_BATCH = 500  # messages in one round trip to the broker
+SLICE = 45.0  # seconds that a long work takes of a thread at once; the next ring goes on with it
 CHORE_EXPIRES = 60.0  # seconds; a chore that waited longer has been rung for again since
 
 
@@ -57,6 +59,29 @@ def ask_due() -> None:
 def ask(attempt_id: int) -> None:
     """Ask the gateway what became of one attempt."""
     asking.ask(services(), attempt_id)
+
+
+@app.task(name="again.reconcile", queue=RECONCILE)
+def reconcile() -> None:
+    """Begin the reconciler's runs whose time has come, and go on with those that are not over."""
+    until = elapsed() + SLICE
+    made = services()
+    for account in made.gateways:
+        reconciling.begin_due(made, account)
+        reconciling.go_on(made, account, lambda: elapsed() < until)
+
+
+@app.task(name="again.refund", queue=RECONCILE)
+def refund() -> None:
+    """Give back the second payments that may be given back."""
+    refunding.refund_due(services())
+
+
+@app.task(name="again.lift_hold", queue=RECONCILE)
+def lift_hold() -> None:
+    """Go on with what a restored database waits for."""
+    until = elapsed() + SLICE
+    restoring.lift_when_known(services(), lambda: elapsed() < until)
 
 
 def publish_charges(queued: Sequence[tuple[int, ChargeKind]]) -> None:

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from schedules.errors import ToldInWords
-from worker.cli import looking, operating, people, plans, running
+from worker.cli import books, looking, operating, people, plans, running
 
 app = typer.Typer(
     name="again",
@@ -19,6 +19,7 @@ plans.add_to(app)
 people.add_to(app)
 looking.add_to(app)
 operating.add_to(app)
+books.add_to(app)
 running.add_to(app)
 
 

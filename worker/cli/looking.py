@@ -126,17 +126,22 @@ def _series(anchor: date, cadence: Any, start: tuple[int, date], count: int) -> 
 
 
 def held(as_json: AsJson = False) -> None:
-    """List the charges that wait for an operator, and why."""
-    from worker.store import charges
+    """List the charges and subscriptions that wait for an operator, and why."""
+    from worker.store import charges, subscriptions
     from worker.wiring import services
 
     with services().engine.begin() as db:
-        waiting = charges.held(db)
+        waiting, aside = charges.held(db), subscriptions.held(db)
     names = ("key", "status", "amount", "currency", "due_at", "held_why")
+    fewer = ("key", "status", "next_due_at", "held_why")
     if as_json:
-        print_json([{name: row[name] for name in names} for row in waiting])
+        print_json({
+            "charges": [{name: row[name] for name in names} for row in waiting],
+            "subscriptions": [{name: row[name] for name in fewer} for row in aside],
+        })  # fmt: skip
     else:
         print_table("held charges", names, ([row[name] for name in names] for row in waiting))
+        print_table("held subscriptions", fewer, ([row[name] for name in fewer] for row in aside))
 
 
 def status(
@@ -146,7 +151,7 @@ def status(
     ] = False,
 ) -> None:
     """Show which beats are alive, whether charging is stopped, and how much waits."""
-    from worker.store import beats, charges, switches
+    from worker.store import attempts, beats, charges, findings, switches
     from worker.wiring import services
 
     made = services()
@@ -159,6 +164,9 @@ def status(
             "beats": alive,
             "stops": [dict(row) for row in switches.stopped(db)],
             **charges.waiting(db, now),
+            "unknown": attempts.unknown_count(db),
+            "findings": sum(findings.open_counts(db).values()),
+            "hold": _hold_words(switches.hold(db)),
         }
     if as_json:
         print_json(facts)
@@ -166,6 +174,12 @@ def status(
         _print_status(facts)
     if healthy:
         _check_health(alive, may_send=bool(facts["may_send"]))
+
+
+def _hold_words(hold: Any) -> str | None:
+    if hold is None:
+        return None
+    return f"since {hold.since:%Y-%m-%d %H:%M:%S}Z; all since {hold.hold_from:%Y-%m-%d %H:%M}Z is being asked for"
 
 
 def _print_status(facts: dict[str, Any]) -> None:

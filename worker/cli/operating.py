@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
+from schedules.identity import SUBJECT_LENGTH
 from worker.cli.output import Actor, Why, actor
+from worker.cli.parts import read_instant
 
 Account = Annotated[str, typer.Option(help="A gateway account; all of them unless given.")]
 ChargeKey = Annotated[str, typer.Argument(help="The charge's key.")]
@@ -58,25 +60,51 @@ def resume_charging(why: Why, account: Account = "*", who: Actor = actor()) -> N
     print(f"charging goes on for {'all accounts' if account == '*' else account}")
 
 
-def adopt(why: Why, who: Actor = actor()) -> None:
+def adopt(
+    why: Why,
+    since: Annotated[
+        str | None,
+        typer.Option(help="The backup's time, ISO 8601; an hour before the newest thing it knows unless given."),
+    ] = None,
+    complete: Annotated[
+        bool,
+        typer.Option("--complete", help="Nothing was sent by anybody since: no hold. For a moved database only."),
+    ] = False,
+    who: Actor = actor(),
+) -> None:
     """Let this environment send charges from this database, and no other any more.
 
-    For a database that was moved on purpose. A copy that runs beside its original must never be adopted:
-    both would charge the same customers.
+    For a database that was restored, or moved on purpose. A copy that runs beside its original must never be
+    adopted: both would charge the same customers. Nothing is sent until the gateway's list since the backup
+    was compared and each owed charge's next uids were asked for; `again status` shows how far that is.
     """
     from worker.wiring import services
-    from worker.workflows import operating
+    from worker.workflows import operating, restoring
 
     made = services()
+    begins = read_instant(since) if since else None
+    if begins is not None and begins > made.clock.now():
+        raise typer.BadParameter(f"--since {since} is not in the past")
+    if not complete:
+        restoring.begin_hold(made, who, why, begins)
     operating.adopt(made, who, why)
-    print(f"charges may be sent from this database by environment {made.settings.environment!r}")
+    then = "at once" if complete else "once all that it may have missed is known; see `again status`"
+    print(f"charges are sent from this database by environment {made.settings.environment!r} {then}")
 
 
-def release(key: ChargeKey, why: Why, who: Actor = actor()) -> None:
-    """Let a charge that waits for an operator be collected."""
+def release(
+    key: Annotated[str, typer.Argument(help="A charge's key, or that of a subscription that was set aside.")],
+    why: Why,
+    who: Actor = actor(),
+) -> None:
+    """Let a charge or a subscription that waits for an operator go on."""
     from worker.wiring import services
     from worker.workflows import operating
 
+    if len(key) == SUBJECT_LENGTH:
+        operating.release_subscription(services(), key, who, why)
+        print(f"subscription {key} is looked at again")
+        return
     operating.release(services(), key, who, why)
     print(f"charge {key} will be collected")
 

@@ -3,7 +3,7 @@
 import getpass
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from enum import Enum
 from typing import Annotated, Any
 
@@ -56,6 +56,15 @@ def print_facts(title: str, facts: Mapping[str, Any]) -> None:
 def instant(at: datetime) -> str:
     """An instant in UTC, as JSON shows it: 2026-11-30T00:00:00Z."""
     return at.isoformat().replace("+00:00", "Z")
+
+
+def age(span: timedelta) -> str:
+    """A span of time as a person says it: 40 s, 12 min, 5 h, 3 d."""
+    seconds = int(span.total_seconds())
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 def _plain(value: object) -> object:

@@ -1,6 +1,6 @@
 """What several commands read from a person: cadences, times and dates, each with a clear error."""
 
-from datetime import date, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import typer
 
@@ -36,6 +36,15 @@ def read_date(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a date; write it like 2026-01-31") from None
+
+
+def read_instant(text: str) -> datetime:
+    """An instant as ISO 8601; a date is its midnight, and what names no zone is in UTC."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not an instant; write it like 2026-01-31T09:00:00+09:00") from None
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def read_policy(ladder: str, final: FinalAction) -> DunningPolicy:

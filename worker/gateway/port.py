@@ -106,8 +106,15 @@ CancelAnswer = Cancelled | NotSent | Refused | Unknown
 class Gateway(Protocol):
     """A payment gateway. No method raises for what the gateway or the network does: that is an answer."""
 
-    def charge(self, order: ChargeOrder) -> Outcome:
-        """Charge a stored card, once, under the order's merchant_uid."""
+    def prepare(self) -> None:
+        """Have at hand what a call needs, so that after a last look nothing but the call itself is left."""
+
+    def charge(self, order: ChargeOrder, until: float | None = None) -> Outcome:
+        """Charge a stored card, once, under the order's merchant_uid.
+
+        `until` is when the call must be over, by `worker.clock.elapsed`; a request that cannot leave early
+        enough to be waited for in full is not sent.
+        """
 
     def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool) -> Outcome:
         """Charge keyed-in card data once; with `keep`, store the card under the order's customer_uid too."""

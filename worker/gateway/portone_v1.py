@@ -58,14 +58,19 @@ class PortOneV1:
     def __repr__(self) -> str:
         return f"PortOneV1({self._address!r})"
 
-    def charge(self, order: ChargeOrder) -> Outcome:
-        """Charge a stored card, once, under the order's merchant_uid."""
+    def prepare(self) -> None:
+        """Have a token at hand; that there is none is told by the call that needs it."""
+        self._token.get(elapsed() + self._settings.timeouts.deadline)
+
+    def charge(self, order: ChargeOrder, until: float | None = None) -> Outcome:
+        """Charge a stored card, once, under the order's merchant_uid; over at `until` at the latest."""
         if wrong := orders.wrong_with_order(order):
             return _noted(order.merchant_uid, Refused(wrong))
         fields = {"customer_uid": order.customer_uid, **orders.charge_fields(order)}
-        outcome = self._post(
-            "/subscribe/payments/again", fields, lambda status, body: answers.read_charge(status, body, order)
-        )
+        outcome = self._call(
+            "POST", "/subscribe/payments/again", fields,
+            lambda status, body: answers.read_charge(status, body, order), until,
+        )  # fmt: skip
         return _noted(order.merchant_uid, outcome)
 
     def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool) -> Outcome:
@@ -183,11 +188,17 @@ class PortOneV1:
         return self._call("POST", path, fields, read)
 
     def _call(
-        self, method: str, path: str, fields: orders.Fields | None, read: Callable[[int, bytes], A]
+        self,
+        method: str,
+        path: str,
+        fields: orders.Fields | None,
+        read: Callable[[int, bytes], A],
+        until: float | None = None,
     ) -> A | NoAnswer:
         """Send one request under the shared token, and read its answer; over at the deadline, all in all."""
         body = None if fields is None else json.dumps(fields).encode("ascii")
-        until = elapsed() + self._settings.timeouts.deadline
+        latest = elapsed() + self._settings.timeouts.deadline
+        until = latest if until is None else min(until, latest)
         reply = self._send(method, path, body, until)
         if isinstance(reply, Reply) and reply.status == 401:
             # Refused before it was looked at: the one answer after which the same request may be repeated.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
 from schedules.charges import AttemptState
@@ -51,11 +51,26 @@ def has_paid(db: Connection, charge_id: int) -> bool:
     return db.execute(_PAID, {"charge": charge_id}).first() is not None
 
 
-def begin(db: Connection, row: dict[str, Any]) -> Attempt | None:
+def begin(db: Connection, row: dict[str, Any], words: str = "claimed") -> Attempt | None:
     """Write a new attempt, claimed; None when a unique constraint says that another worker was faster."""
     statement = insert_or(attempts).values(row).on_conflict_do_nothing().returning(attempts)
     written = db.execute(statement).mappings().first()
-    return _noted(db, dict(written), row["created_at"], "claimed") if written else None
+    return _noted(db, dict(written), row["created_at"], words) if written else None
+
+
+def from_gateway(
+    charge_id: int, number: int, uid: str, money: Money, sent_at: datetime, now: datetime
+) -> dict[str, Any]:
+    """A row for an attempt that only the gateway knows: made after the backup that these books were put back to.
+
+    It is written as declined, which no other attempt of the charge stands in the way of, and settled at once.
+    """
+    return {
+        "charge_id": charge_id, "number": number, "merchant_uid": uid, "state": AttemptState.DECLINED.value,
+        "amount": money.amount, "currency": money.currency, "fence": 1, "lease_until": None, "sends": 1,
+        "last_sent_at": sent_at, "created_at": now, "settled_at": now,
+        "reason": "made after the backup that was restored; read from the gateway",
+    }  # fmt: skip
 
 
 def claim(db: Connection, attempt: Attempt, now: datetime, lease_until: datetime) -> Attempt | None:
@@ -144,6 +159,26 @@ def to_ask(db: Connection, now: datetime, limit: int) -> list[int]:
     return list(db.execute(query).scalars())
 
 
+def unknown(db: Connection, limit: int) -> list[dict[str, Any]]:
+    """The attempts whose outcome is unknown, longest first, with whose they are."""
+    a, c = attempts.c, charges.c
+    query = (
+        select(a.merchant_uid, a.amount, a.currency, a.unknown_since, a.next_ask_at, a.asks, a.reason)
+        .add_columns(c.account, c.held_why)
+        .join_from(attempts, charges, a.charge_id == c.id)
+        .where(a.state == AttemptState.UNKNOWN.value)
+        .order_by(a.unknown_since)
+        .limit(limit)
+    )
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def unknown_count(db: Connection) -> int:
+    """How many attempts' outcomes are unknown; counted over ix_attempts_to_ask."""
+    query = select(func.count()).where(attempts.c.state == AttemptState.UNKNOWN.value)
+    return db.execute(query.select_from(attempts)).scalar_one()
+
+
 def unknown_since(db: Connection, attempt_id: int) -> datetime | None:
     """Since when an attempt has been unknown; None when it no longer is."""
     query = select(attempts.c.unknown_since).where(
@@ -166,6 +201,26 @@ def claim_ask(db: Connection, attempt_id: int, now: datetime, next_ask_at: datet
         return None
     account = db.execute(select(charges.c.account).where(charges.c.id == row["charge_id"])).scalar_one()
     return _read(dict(row)), account
+
+
+def state_of(db: Connection, merchant_uid: str) -> tuple[int, AttemptState] | None:
+    """The row id and the state of the attempt with this uid."""
+    a = attempts.c
+    row = db.execute(select(a.id, a.state).where(a.merchant_uid == merchant_uid)).first()
+    return (row.id, AttemptState(row.state)) if row else None
+
+
+def take(db: Connection, attempt_id: int, state: AttemptState, now: datetime) -> Attempt | None:
+    """Take an attempt that is in this state, under the next fence; one whose worker's lease lives is not taken."""
+    a = attempts.c
+    statement = (
+        update(attempts)
+        .where(a.id == attempt_id, a.state == state.value, a.lease_until.is_(None) | (a.lease_until < now))
+        .values(fence=a.fence + 1)
+        .returning(attempts)
+    )
+    row = db.execute(statement).mappings().first()
+    return _read(dict(row)) if row else None
 
 
 def _write(

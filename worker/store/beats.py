@@ -7,10 +7,11 @@ from sqlalchemy import Connection, text
 
 # A beat that has not been seen for this long is gone; its row is removed by the next one that looks.
 FORGOTTEN_AFTER_HOURS = 24
+BEAT = "beat"  # the lead among beats; other work that one process does at a time has names of its own
 _LEAD = text(
     """
     INSERT INTO leases AS lease (name, holder, until)
-    VALUES ('beat', :holder, clock_timestamp() + make_interval(secs => :seconds))
+    VALUES (:name, :holder, clock_timestamp() + make_interval(secs => :seconds))
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
     WHERE lease.holder = excluded.holder OR lease.until < clock_timestamp()
     RETURNING name
@@ -25,7 +26,7 @@ _SEEN = text(
     """
 )
 _FORGET = text("DELETE FROM heartbeats WHERE seen_at < clock_timestamp() - make_interval(hours => :hours)")
-_RESIGN = text("DELETE FROM leases WHERE name = 'beat' AND holder = :holder")
+_RESIGN = text("DELETE FROM leases WHERE name = :name AND holder = :holder")
 _GONE = text("DELETE FROM heartbeats WHERE name = :name")
 _ALIVE = text(
     "SELECT name, started_at, seen_at, leads, plans, "
@@ -33,9 +34,14 @@ _ALIVE = text(
 )
 
 
-def lead(db: Connection, holder: str, seconds: float) -> bool:
-    """Take or keep the lead for so many seconds; False when another beat has it."""
-    return db.execute(_LEAD, {"holder": holder, "seconds": float(seconds)}).first() is not None
+def lead(db: Connection, holder: str, seconds: float, name: str = BEAT) -> bool:
+    """Take or keep a lead for so many seconds; False when another process has it."""
+    return db.execute(_LEAD, {"name": name, "holder": holder, "seconds": float(seconds)}).first() is not None
+
+
+def resign(db: Connection, holder: str, name: str = BEAT) -> None:
+    """Give a lead back."""
+    db.execute(_RESIGN, {"name": name, "holder": holder})
 
 
 def seen(db: Connection, name: str, *, leads: bool, plans: int) -> None:
@@ -46,7 +52,7 @@ def seen(db: Connection, name: str, *, leads: bool, plans: int) -> None:
 
 def leave(db: Connection, name: str) -> None:
     """Give the lead back and take the heartbeat away, when a beat stops in good order."""
-    db.execute(_RESIGN, {"holder": name})
+    resign(db, name)
     db.execute(_GONE, {"name": name})
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
-from worker.store.schema import audit, outbox
+from worker.store.schema import attempt_events, audit, outbox
 
 
 def owe_notice(
@@ -22,6 +22,13 @@ def owe_notice(
         "created_at": now,
     }
     db.execute(insert_or(outbox).values(row).on_conflict_do_nothing(constraint="one_notice_for_each_change"))
+
+
+def newest(db: Connection) -> datetime | None:
+    """The time of the newest thing that these books know: what a person or a worker did last."""
+    events = select(attempt_events.c.at).order_by(attempt_events.c.id.desc()).limit(1)
+    acts = select(audit.c.at).order_by(audit.c.id.desc()).limit(1)
+    return max((at for query in (events, acts) if (at := db.execute(query).scalar()) is not None), default=None)
 
 
 def record(

@@ -1,6 +1,6 @@
 """Plans as rows: immutable versions, and a revision that tells beat when one has come or gone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from schedules.cadence import Cron, Every, Unit
 from schedules.dunning import DunningPolicy
+from schedules.errors import BROKEN
 from schedules.money import Money
 from schedules.plans import CatchUp, Plan
 from schedules.shifts import Shift
@@ -88,6 +89,23 @@ def archive(db: Connection, code: str, now: datetime) -> int:
 def revision(db: Connection) -> int:
     """A number that rises whenever any plan is written."""
     return int(db.execute(select(func.coalesce(func.max(plan_revision.c.revision), 0))).scalar_one())
+
+
+def readable(rows: Iterable[RowMapping]) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
+    """Rows of plans as values by row id, and what is wrong with those that no rule allows."""
+    plans: dict[int, StoredPlan] = {}
+    broken: dict[int, Exception] = {}
+    for row in rows:
+        try:
+            plans[row["id"]] = read(row)
+        except BROKEN as error:
+            broken[row["id"]] = error
+    return plans, broken
+
+
+def all_readable(db: Connection) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
+    """All versions of all plans, archived ones too, and what is wrong with those that no rule allows."""
+    return readable(db.execute(select(plans)).mappings())
 
 
 def read(row: RowMapping) -> StoredPlan:

@@ -53,6 +53,13 @@ def take_due(db: Connection, plan_id: int | None, now: datetime, limit: int) -> 
     ]  # fmt: skip
 
 
+def any_due(db: Connection, now: datetime) -> bool:
+    """Whether opening has anything to look at."""
+    s = subscriptions.c
+    query = select(s.id).where(s.status == SubscriptionStatus.ACTIVE.value, s.open_at <= now).limit(1)
+    return db.execute(query).first() is not None
+
+
 def move_cursors(db: Connection, openings: Sequence[tuple[DueSubscription, Opening]]) -> None:
     """Write the cursors after opening; one that has reached its end is not looked at again."""
     statement = (
@@ -112,10 +119,15 @@ def looked_at_before(
     return [dict(row) for row in db.execute(query).mappings()]
 
 
-def plans_of(db: Connection, plan_ids: set[int]) -> dict[int, plan_rows.StoredPlan]:
-    """The plans with these row ids."""
-    rows = db.execute(select(plans).where(plans.c.id.in_(plan_ids))).mappings()
-    return {row["id"]: plan_rows.read(row) for row in rows}
+def plans_of(db: Connection, plan_ids: set[int]) -> tuple[dict[int, plan_rows.StoredPlan], dict[int, Exception]]:
+    """The plans with these row ids, and what is wrong with those that no rule allows."""
+    return plan_rows.readable(db.execute(select(plans).where(plans.c.id.in_(plan_ids))).mappings())
+
+
+def held(db: Connection) -> list[dict[str, Any]]:
+    """The subscriptions that opening has set aside, oldest first."""
+    query = select(subscriptions).where(subscriptions.c.held_why.is_not(None)).order_by(subscriptions.c.id)
+    return [dict(row) for row in db.execute(query).mappings()]
 
 
 def is_canceled(db: Connection, subscription_id: int) -> bool:

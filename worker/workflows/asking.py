@@ -2,14 +2,17 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from schedules import asking as rules
 from schedules.charges import AttemptState
+from schedules.identity import parse_merchant_uid
 from schedules.outcomes import Outcome, Unknown
 from worker.gateway.port import Found
 from worker.points import Point, reach
-from worker.store import attempts, charges
+from worker.store import attempts, charges, notes
+from worker.store.attempts import Attempt
+from worker.workflows.comparing import compare
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
 
@@ -52,7 +55,7 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
     answer = services.gateway(account).find_all(attempt.merchant_uid)
     reach(Point.ASKING_ANSWERED, attempt.merchant_uid)
     if now - since >= rules.ALERT_AFTER:
-        log.error("%s has been unknown since %s; a person should look", attempt.merchant_uid, since)
+        _alert(services, attempt, since)
     outcome: Outcome
     if isinstance(answer, Found):
         asked = rules.AskedAbout(attempt.merchant_uid, attempt.money, attempt.last_sent_at, attempt.quiet_answers)
@@ -62,4 +65,19 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
     else:
         # No answer to our question says nothing about the payment.
         outcome, quiet_answers = Unknown(f"asking failed: {answer.reason}"), attempt.quiet_answers
-    return settle(services, attempt, AttemptState.UNKNOWN, outcome, quiet_answers)
+    state = settle(services, attempt, AttemptState.UNKNOWN, outcome, quiet_answers)
+    if isinstance(answer, Found):
+        compare(services, account, answer.payments)
+    return state
+
+
+def _alert(services: Services, attempt: Attempt, since: datetime) -> None:
+    """Call a person, once for each spell of not knowing; the asking goes on."""
+    uid = attempt.merchant_uid
+    log.error("%s has been unknown since %s; a person should look: `again unknown`", uid, since)
+    with services.engine.begin() as db:
+        told = {"merchant_uid": uid, "unknown_since": since.isoformat()}
+        subject = parse_merchant_uid(uid).charge_key
+        notes.owe_notice(
+            db, "attempt.unknown", subject, f"{uid}/unknown/{int(since.timestamp())}", told, services.clock.now()
+        )

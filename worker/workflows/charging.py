@@ -8,14 +8,16 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schedules.charges import AttemptState
+from schedules.errors import BROKEN
 from schedules.identity import merchant_uid
 from schedules.outcomes import NotSent
-from worker.clock import wait
+from worker.clock import elapsed, wait
 from worker.gateway.port import ChargeOrder
 from worker.points import Point, reach
 from worker.store import attempts, charges, rates, switches
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge
+from worker.workflows.closing import set_aside
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
 
@@ -27,7 +29,11 @@ HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped i
 def attempt(services: Services, charge_id: int) -> AttemptState | None:
     """Try once to collect a charge; None when it is not ours to try now."""
     reach(Point.CHARGING_BEGUN)
-    claimed = claim(services, charge_id)
+    try:
+        claimed = claim(services, charge_id)
+    except BROKEN as broken:
+        _quarantine(services, charge_id, f"its row breaks a rule: {broken}")
+        return None
     return carry_out(services, claimed) if claimed is not None else None
 
 
@@ -45,6 +51,9 @@ def claim(services: Services, charge_id: int) -> Claimed | None:
         charge = charges.locked(db, charge_id)
         if charge is None or not _is_ours_to_try(services, db, charge):
             return None
+        if attempts.has_paid(db, charge.id):
+            set_aside(db, charge.key, "it is owed, and yet an attempt at it is paid", now=services.clock.now())
+            return None
         intent = _take_or_begin(services, db, charge)
         if intent is None:
             return None
@@ -57,14 +66,25 @@ def carry_out(services: Services, claimed: Claimed) -> AttemptState | None:
     """Wait for the rate cap, look a last time, ask the gateway, and settle what it answers."""
     charge, intent = claimed.charge, claimed.intent
     reach(Point.CHARGING_CLAIMED, intent.merchant_uid)
-    obstacle = _rate_obstacle(services, charge) or _last_look(services, intent)
+    gateway = services.gateway(charge.account)
+    gateway.prepare()
+    obstacle = _rate_obstacle(services, charge)
+    # Counted from before the last look: a worker that is frozen after it and wakes too late does not send.
+    until = elapsed() + services.settings.call_deadline
+    obstacle = obstacle or _last_look(services, intent)
     if obstacle is not None:
         return _hold_back(services, charge, intent, obstacle)
     reach(Point.CHARGING_LOOKED, intent.merchant_uid)
     order = ChargeOrder(charge.customer_uid, intent.merchant_uid, intent.money, charge.name)
-    outcome = services.gateway(charge.account).charge(order)
+    outcome = gateway.charge(order, until)
     reach(Point.CHARGING_ANSWERED, intent.merchant_uid)
     return settle(services, intent, AttemptState.SENDING, outcome)
+
+
+def _quarantine(services: Services, charge_id: int, why: str) -> None:
+    """Set aside what cannot be worked on; the others go on."""
+    with services.engine.begin() as db:
+        set_aside(db, charges.key_of(db, charge_id), why, now=services.clock.now())
 
 
 def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
@@ -72,12 +92,10 @@ def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
     if not (charge.status.is_owed and charge.held_why is None and due):
         return False
     permission = switches.permission(db, charge.account)
-    if permission.fingerprint != services.fingerprint:
-        log.error(
-            "charge %s is not sent: this database belongs to another environment; see `again adopt`", charge.key
-        )
-        return False
-    return permission.stopped_why is None
+    obstacle = permission.obstacle(services.fingerprint)
+    if obstacle is not None:
+        log.warning("charge %s is not sent: %s", charge.key, obstacle)
+    return obstacle is None
 
 
 def _take_or_begin(services: Services, db: Connection, charge: Charge) -> Attempt | None:

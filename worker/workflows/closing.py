@@ -1,11 +1,14 @@
 """Closing: how a charge or a subscription comes to its end, inside the transaction of whoever ends it."""
 
+import logging
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from schedules.charges import ChargeStatus, SubscriptionStatus
-from worker.store import attempts, charges, subscriptions
+from worker.store import attempts, charges, notes, subscriptions
+
+log = logging.getLogger("again.closing")
 
 
 def close(db: Connection, charge_id: int, status: ChargeStatus, why: str | None, now: datetime) -> None:
@@ -20,6 +23,15 @@ def close(db: Connection, charge_id: int, status: ChargeStatus, why: str | None,
         queued_until=None,
         held_why=None,
     )
+
+
+def set_aside(db: Connection, charge_key: str | None, why: str, now: datetime) -> None:
+    """Let a debt that is still owed wait for a person, who is told; the others go on."""
+    if charge_key is None or not charges.hold(db, charge_key, why):
+        return
+    log.error("charge %s is set aside, a person must look: %s", charge_key, why)
+    dedupe = f"{charge_key}/held/{now.isoformat()}"
+    notes.owe_notice(db, "charge.held", charge_key, dedupe, {"why": why}, now)
 
 
 def cancel_subscription(db: Connection, subscription_id: int, now: datetime) -> int:

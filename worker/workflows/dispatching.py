@@ -33,7 +33,7 @@ def _top_up_account(services: Services, account: str, publish: Publish) -> int:
     now = services.clock.now()
     patience = timedelta(seconds=services.settings.queue_patience)
     with services.engine.begin() as db:
-        if switches.permission(db, account).stopped_why is not None:
+        if switches.permission(db, account).obstacle(services.fingerprint) is not None:
             return 0
         room = services.settings.queue_bound - charges.queued_count(db, account, now)
         if room <= 0:

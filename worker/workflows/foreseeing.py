@@ -39,9 +39,10 @@ def due_on(services: Services, day: date, zone_name: str) -> Iterator[Foreseen]:
         until = datetime.combine(day, datetime.max.time(), zone("UTC")) + EARLIEST_OFFSET
         after: tuple[datetime, int] | None = None
         while page := subscriptions.looked_at_before(db, until, after, PAGE):
-            plans = subscriptions.plans_of(db, {row["plan_id"] for row in page})
+            plans, _ = subscriptions.plans_of(db, {row["plan_id"] for row in page})
             for row in page:
-                yield from _periods(row, plans[row["plan_id"]], day, services.clock.now())
+                if (plan := plans.get(row["plan_id"])) is not None:
+                    yield from _periods(row, plan, day, services.clock.now())
             after = (page[-1]["open_at"], page[-1]["id"])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schedules.charges import ChargeKind, ChargeStatus, DueCharge
+from schedules.errors import BROKEN
 from schedules.subscriptions import open_due as open_periods
 from worker.points import Point, reach
 from worker.store import charges, notes, subscriptions
@@ -40,27 +41,42 @@ def _open_batch(services: Services, plan_id: int | None) -> tuple[int, int]:
     now = services.clock.now()
     with services.engine.begin() as db:
         due = subscriptions.take_due(db, plan_id, now, BATCH)
-        plans = subscriptions.plans_of(db, {subscription.plan_id for subscription in due})
+        plans, unreadable = subscriptions.plans_of(db, {subscription.plan_id for subscription in due})
         openings = []
         rows = []
         for subscription in due:
-            plan = plans[subscription.plan_id]
-            opening = open_periods(
-                plan.plan,
-                subscription.key,
-                subscription.anchor,
-                subscription.cursor,
-                now,
-                subscription.ends_at,
-            )
-            openings.append((subscription, opening))
-            rows += [_row(subscription, plan, charge, now) for charge in opening.charges]
+            try:
+                if subscription.plan_id in unreadable:
+                    raise unreadable[subscription.plan_id]
+                plan = plans[subscription.plan_id]
+                opening = open_periods(
+                    plan.plan,
+                    subscription.key,
+                    subscription.anchor,
+                    subscription.cursor,
+                    now,
+                    subscription.ends_at,
+                )
+                rows += [_row(subscription, plan, charge, now) for charge in opening.charges]
+            except BROKEN as broken:
+                _quarantine(db, subscription, broken, now)
+            else:
+                openings.append((subscription, opening))
         keys = charges.open_many(db, rows)
         subscriptions.move_cursors(db, openings)
         _tell(db, rows, set(keys), now)
         reach(Point.OPENING_WRITTEN)
     reach(Point.OPENING_COMMITTED)
     return len(due), len(keys)
+
+
+def _quarantine(db: Connection, subscription: DueSubscription, broken: Exception, now: datetime) -> None:
+    """Set a subscription aside that opening cannot work on, and tell a person; the others go on."""
+    why = f"opening cannot work on it: {broken}"
+    log.error("subscription %s is set aside, a person must look: %s", subscription.key, why)
+    subscriptions.change(db, subscription.id, open_at=None, held_why=why)
+    dedupe = f"{subscription.key}/held/{now.isoformat()}"
+    notes.owe_notice(db, "subscription.held", subscription.key, dedupe, {"why": why}, now)
 
 
 def _row(subscription: DueSubscription, plan: StoredPlan, charge: DueCharge, now: datetime) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from sqlalchemy import Connection
 
 from schedules.charges import ChargeStatus
 from schedules.errors import ToldInWords
-from worker.store import attempts, charges, notes, switches
+from worker.store import attempts, charges, notes, subscriptions, switches
 from worker.store.charges import Charge
 from worker.workflows.closing import close
 from worker.workflows.services import Services
@@ -32,11 +32,13 @@ def resume_charging(services: Services, actor: str, why: str, account: str = swi
         if not switches.resume(db, account):
             stopped = ", ".join(row["account"] for row in switches.stopped(db))
             raise CannotOperate(f"charging is not stopped for {account!r}; stopped are: {stopped or 'none'}")
+        for resumed in services.gateways if account == switches.ALL_ACCOUNTS else (account,):
+            switches.count_refusals_from(db, resumed, now)
         notes.record(db, actor, "resume-charging", account, why, now)
 
 
 def adopt(services: Services, actor: str, why: str) -> None:
-    """Let this environment send from this database, and no other any more."""
+    """Let this environment send from this database, and no other any more; a hold is begun beside it."""
     now = services.clock.now()
     with services.engine.begin() as db:
         before = switches.bound(db)
@@ -52,6 +54,19 @@ def bind_if_new(services: Services, actor: str) -> bool:
             return False
     adopt(services, actor, "the database was new")
     return True
+
+
+def release_subscription(services: Services, key: str, actor: str, why: str) -> None:
+    """Let opening look at a subscription again that it had set aside."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        row = subscriptions.by_key(db, key, lock=True)
+        if row is None:
+            raise CannotOperate(f"subscription {key!r} is not known")
+        if row["held_why"] is None:
+            raise CannotOperate(f"subscription {key} is not set aside; nothing to release")
+        subscriptions.change(db, row["id"], held_why=None, open_at=row["next_due_at"])
+        notes.record(db, actor, "release", key, why, now, held_why=row["held_why"])
 
 
 def release(services: Services, key: str, actor: str, why: str) -> None:
@@ -79,8 +94,7 @@ def waive(services: Services, key: str, actor: str, why: str) -> None:
 
 
 def _owed(db: Connection, key: str) -> Charge:
-    charge_id = charges.id_of(db, key)
-    charge = charges.locked(db, charge_id) if charge_id is not None else None
+    charge = charges.locked_by_key(db, key)
     if charge is None:
         raise CannotOperate(f"charge {key!r} is not known; a charge's key has 26 characters")
     if not charge.status.is_owed:

@@ -19,12 +19,13 @@ from schedules.dunning import (
     TryAgain,
     decide,
 )
-from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown, Voided
 from worker.points import Point, reach
 from worker.store import attempts, charges, notes, subscriptions
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge
-from worker.workflows.closing import cancel_subscription, close
+from worker.workflows.breaking import count_refusal
+from worker.workflows.closing import cancel_subscription, close, set_aside
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.settling")
@@ -50,6 +51,8 @@ def settle(
             return None
         decision = decide(outcome, charge.history, charge.policy, attempt.merchant_uid, now)
         _move_charge(db, charge, attempt, outcome, decision, now)
+        if isinstance(outcome, Refused):
+            count_refusal(db, charge.account, services.settings.breaker_refusals, now)
         reach(Point.SETTLING_WRITTEN, attempt.merchant_uid)
     reach(Point.SETTLING_COMMITTED, attempt.merchant_uid)
     log.info("%s: %s %s", attempt.merchant_uid, values["state"], values.get("reason") or "")
@@ -64,6 +67,8 @@ def _attempt_values(attempt: Attempt, outcome: Outcome, now: datetime) -> dict[s
         case Declined(reason, pg_code, imp_uid, pg_provider):
             seen = {"reason": reason, "pg_code": pg_code, "imp_uid": imp_uid, "pg_provider": pg_provider}
             return _ended(AttemptState.DECLINED, now) | seen
+        case Voided(reason):
+            return _ended(AttemptState.DECLINED, now) | {"reason": reason}
         case Refused(reason):
             return _ended(AttemptState.REFUSED, now) | {"reason": reason}
         case NotSent(reason):
@@ -93,7 +98,7 @@ def _move_charge(
         case AskGateway():
             pass  # the attempt's own next_ask_at is the next action
         case SetAside(why):
-            _set_aside(db, charge, attempt, why, now)
+            set_aside(db, charge.key, why, now)
         case SendAgain(at):
             _again(db, charge, at, now, technical_tries=charge.history.technical_tries + 1)
         case TryAgain(at):
@@ -123,12 +128,6 @@ def _collected(db: Connection, charge: Charge, attempt: Attempt, now: datetime) 
     )
 
 
-def _set_aside(db: Connection, charge: Charge, attempt: Attempt, why: str, now: datetime) -> None:
-    log.error("charge %s is set aside, a person must look: %s", charge.key, why)
-    charges.change(db, charge.id, held_why=why)
-    notes.owe_notice(db, "charge.held", charge.key, f"{attempt.merchant_uid}/held", {"why": why}, now)
-
-
 def _again(db: Connection, charge: Charge, at: datetime, now: datetime, **counters: Any) -> None:
     """Set the next attempt, if there is still anything to collect."""
     if not charge.status.is_owed:
@@ -142,6 +141,8 @@ def _again(db: Connection, charge: Charge, at: datetime, now: datetime, **counte
 
 
 def _counted(charge: Charge, outcome: Outcome, now: datetime) -> dict[str, Any]:
+    if isinstance(outcome, Voided):
+        return {}  # a person undid a payment; no rung is used up
     if isinstance(outcome, Refused):
         log.error("charge %s is refused, our set-up is wrong: %s", charge.key, outcome.reason)
         return {"refusals": charge.history.refusals + 1}
@@ -171,7 +172,7 @@ def _is_canceled(db: Connection, charge: Charge) -> bool:
 def _failed_notice(
     db: Connection, charge: Charge, attempt: Attempt, outcome: Outcome, at: datetime | None, now: datetime
 ) -> None:
-    if not isinstance(outcome, Declined):
+    if not (isinstance(outcome, Declined) and charge.status.is_owed):
         return
     payload = {
         "merchant_uid": attempt.merchant_uid,

@@ -1,4 +1,4 @@
-"""The tables and their guards, as declared; migrations/ brings a database here, and a test compares them."""
+"""What is sold, to whom, what is owed for it, and every call that was made to collect it."""
 
 from sqlalchemy import (
     BigInteger,
@@ -6,13 +6,9 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Date,
-    DateTime,
     ForeignKey,
-    Identity,
     Index,
     Integer,
-    LargeBinary,
-    MetaData,
     Table,
     Text,
     Time,
@@ -22,41 +18,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from schedules.charges import UNRESOLVED, AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
-)
-INSTANT = DateTime(timezone=True)
-# Rows that are written several times each: room for updates in place, and vacuum before they pile up.
-HOT = {
-    "fillfactor": "70",
-    "autovacuum_vacuum_scale_factor": "0.02",
-    "autovacuum_analyze_scale_factor": "0.02",
-}
-
-
-def _one_of(column: str, values: list[str]) -> str:
-    quoted = ", ".join(f"'{value}'" for value in values)
-    return f"{column} IN ({quoted})"
-
-
-def _id() -> Column[int]:
-    return Column("id", BigInteger, Identity(always=True), primary_key=True)
-
+from worker.store.schema.base import HOT, INSTANT, metadata, one_of, row_id
 
 OWED = "status IN ('open', 'past_due')"
-UNRESOLVED_STATES = _one_of("state", sorted(UNRESOLVED))
+UNRESOLVED_STATES = one_of("state", sorted(UNRESOLVED))
 
 plans = Table(
     "plans",
     metadata,
-    _id(),
+    row_id(),
     Column("code", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Column("price", BigInteger, nullable=False),
@@ -95,7 +65,7 @@ plan_revision = Table(
 customers = Table(
     "customers",
     metadata,
-    _id(),
+    row_id(),
     Column("reference", Text, nullable=False),
     Column("name", Text),
     Column("email", Text),
@@ -108,7 +78,7 @@ customers = Table(
 billing_keys = Table(
     "billing_keys",
     metadata,
-    _id(),
+    row_id(),
     Column("customer_id", BigInteger, ForeignKey("customers.id"), nullable=False, index=True),
     Column("customer_uid", Text, nullable=False),
     Column("account", Text, nullable=False),
@@ -127,7 +97,7 @@ billing_keys = Table(
 subscriptions = Table(
     "subscriptions",
     metadata,
-    _id(),
+    row_id(),
     Column("key", Text, nullable=False),
     Column("customer_id", BigInteger, ForeignKey("customers.id"), nullable=False, index=True),
     Column("billing_key_id", BigInteger, ForeignKey("billing_keys.id"), nullable=False, index=True),
@@ -138,18 +108,21 @@ subscriptions = Table(
         Text,
         nullable=False,
     ),
-    CheckConstraint(_one_of("status", list(SubscriptionStatus)), name="known_status"),
+    CheckConstraint(one_of("status", list(SubscriptionStatus)), name="known_status"),
     Column("next_period_no", Integer, nullable=False),
     Column("next_period_date", Date, nullable=False),
     Column("next_due_at", INSTANT, nullable=False),
     Column("open_at", INSTANT, comment="when opening looks at it next; null when it never will"),
     Column("ends_at", INSTANT),
+    Column("held_why", Text, comment="why opening has set it aside until an operator looks"),
     Column("created_at", INSTANT, nullable=False),
     UniqueConstraint("key", name="one_subscription_for_each_key"),
     CheckConstraint("next_period_no >= 0", name="period_number_counts_up"),
     CheckConstraint(
-        "status <> 'active' OR open_at IS NOT NULL OR ends_at IS NOT NULL", name="active_has_a_next_look"
+        "status <> 'active' OR open_at IS NOT NULL OR ends_at IS NOT NULL OR held_why IS NOT NULL",
+        name="active_has_a_next_look",
     ),
+    Index("ix_subscriptions_held", "id", postgresql_where=text("held_why IS NOT NULL")),
     Index("ix_subscriptions_due", "open_at", postgresql_where=text("status = 'active'")),
     Index("ix_subscriptions_due_by_plan", "plan_id", "open_at", postgresql_where=text("status = 'active'")),
     comment="A customer on a plan: anchor and cursor by period number.",
@@ -159,10 +132,10 @@ subscriptions = Table(
 charges = Table(
     "charges",
     metadata,
-    _id(),
+    row_id(),
     Column("key", Text, nullable=False),
     Column("kind", Text, nullable=False),
-    CheckConstraint(_one_of("kind", list(ChargeKind)), name="known_kind"),
+    CheckConstraint(one_of("kind", list(ChargeKind)), name="known_kind"),
     Column("subscription_id", BigInteger, ForeignKey("subscriptions.id")),
     Column("period_no", Integer, nullable=False),
     Column("request_key", Text),
@@ -179,7 +152,7 @@ charges = Table(
         Text,
         nullable=False,
     ),
-    CheckConstraint(_one_of("status", list(ChargeStatus)), name="known_status"),
+    CheckConstraint(one_of("status", list(ChargeStatus)), name="known_status"),
     Column("due_at", INSTANT, nullable=False),
     Column("next_attempt_at", INSTANT),
     Column("queued_until", INSTANT, comment="a message is thought to wait in the broker until then"),
@@ -207,6 +180,7 @@ charges = Table(
         postgresql_where=text("next_attempt_at IS NOT NULL AND held_why IS NULL"),
     ),
     Index("ix_charges_queued", "account", "queued_until", postgresql_where=text("queued_until IS NOT NULL")),
+    Index("ix_charges_owed", "id", postgresql_where=text(OWED)),
     Index(
         "ix_charges_in_flight",
         "id",
@@ -220,7 +194,7 @@ charges = Table(
 attempts = Table(
     "attempts",
     metadata,
-    _id(),
+    row_id(),
     Column("charge_id", BigInteger, ForeignKey("charges.id"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("merchant_uid", Text, nullable=False),
@@ -229,7 +203,7 @@ attempts = Table(
         Text,
         nullable=False,
     ),
-    CheckConstraint(_one_of("state", list(AttemptState)), name="known_state"),
+    CheckConstraint(one_of("state", list(AttemptState)), name="known_state"),
     Column("amount", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
     Column("fence", BigInteger, nullable=False),
@@ -261,6 +235,8 @@ attempts = Table(
     Index("one_paid_attempt_for_each_charge", "charge_id", unique=True, postgresql_where=text("state = 'paid'")),
     Index("ix_attempts_leased", "lease_until", postgresql_where=text("state = 'sending'")),
     Index("ix_attempts_to_ask", "next_ask_at", postgresql_where=text("state = 'unknown'")),
+    Index("ix_attempts_paid", "last_sent_at", postgresql_where=text("state = 'paid'")),
+    Index("ix_attempts_refused", "settled_at", postgresql_where=text("state = 'refused'")),
     comment="One merchant_uid at the gateway: what was asked and what came of it.",
     postgresql_with=HOT,
 )
@@ -268,7 +244,7 @@ attempts = Table(
 attempt_events = Table(
     "attempt_events",
     metadata,
-    _id(),
+    row_id(),
     Column("attempt_id", BigInteger, ForeignKey("attempts.id"), nullable=False, index=True),
     Column("at", INSTANT, nullable=False),
     Column("state", Text, nullable=False),
@@ -280,7 +256,7 @@ attempt_events = Table(
 outbox = Table(
     "outbox",
     metadata,
-    _id(),
+    row_id(),
     Column("dedupe_key", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("subject", Text, nullable=False, index=True),
@@ -294,7 +270,7 @@ outbox = Table(
 audit = Table(
     "audit",
     metadata,
-    _id(),
+    row_id(),
     Column("at", INSTANT, nullable=False),
     Column("actor", Text, nullable=False),
     Column("verb", Text, nullable=False),
@@ -302,65 +278,4 @@ audit = Table(
     Column("why", Text),
     Column("details", JSONB, nullable=False),
     comment="Who did what to which, when and why; append only.",
-)
-
-installation = Table(
-    "installation",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    CheckConstraint("id = 1", name="one_row"),
-    Column("fingerprint", Text, nullable=False),
-    Column("environment", Text, nullable=False),
-    Column("bound_at", INSTANT, nullable=False),
-    Column("bound_by", Text, nullable=False),
-    comment="The environment that may send charges from this database.",
-)
-
-stops = Table(
-    "stops",
-    metadata,
-    Column("account", Text, primary_key=True),
-    Column("at", INSTANT, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("why", Text, nullable=False),
-    comment="The kill switch: a row stops charging for its account, '*' for all.",
-)
-
-rate_buckets = Table(
-    "rate_buckets",
-    metadata,
-    Column("account", Text, primary_key=True),
-    Column("next_free_at", INSTANT, nullable=False),
-    comment="When the next call of an account may leave; by the database's own clock.",
-)
-
-gateway_tokens = Table(
-    "gateway_tokens",
-    metadata,
-    Column("account", Text, primary_key=True),
-    Column("sealed", LargeBinary, comment="encrypted under a key made from the account's secret"),
-    Column("expires_at", INSTANT),
-    Column("refresh_until", INSTANT),
-    comment="The access token that all processes share, sealed, and who may refresh it.",
-)
-
-leases = Table(
-    "leases",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("holder", Text, nullable=False),
-    Column("until", INSTANT, nullable=False),
-    comment="Leadership among beats; it saves work and carries no correctness.",
-)
-
-heartbeats = Table(
-    "heartbeats",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("kind", Text, nullable=False),
-    Column("started_at", INSTANT, nullable=False),
-    Column("seen_at", INSTANT, nullable=False),
-    Column("leads", Boolean, nullable=False),
-    Column("plans", Integer, nullable=False),
-    comment="Which beats are alive, and which of them leads; by the database's own clock.",
 )

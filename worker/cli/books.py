@@ -1,0 +1,204 @@
+"""`again reconcile`, `findings` and `unknown`: the gateway's records against our books."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from schedules.money import amount_words
+from worker.cli.output import Actor, AsJson, Why, actor, age, instant, print_json, print_table
+from worker.cli.parts import read_instant
+
+if TYPE_CHECKING:
+    from worker.store.findings import Finding
+    from worker.store.reconciliations import Run
+    from worker.workflows.services import Services
+
+MOST_LISTED = 1000
+USUAL_SPAN = timedelta(days=2)
+Number = Annotated[int, typer.Argument(help="The finding's number.")]
+findings_app = typer.Typer(help="Where the gateway's records and our books do not agree.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.command("reconcile")(reconcile)
+    app.command("unknown")(unknown)
+    app.add_typer(findings_app, name="findings", invoke_without_command=True)
+
+
+def reconcile(
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Begin here: an instant or a date; two days ago unless given.")
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="End here; two minutes ago unless given.")] = None,
+    account: Annotated[str | None, typer.Option(help="A gateway account; all of them unless given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the gateway's list with our books now, and show what is found.
+
+    It can be stopped with Ctrl-C; the same command with the same --from and --to goes on where it was.
+    """
+    from worker.wiring import services
+    from worker.workflows import reconciling
+
+    made = services()
+    now = made.clock.now()
+    since = read_instant(from_) if from_ else now - USUAL_SPAN
+    until = read_instant(to) if to else now - reconciling.SETTLING_TIME
+    if until > now:
+        raise typer.BadParameter(f"--to {to} is not in the past")
+    runs = [
+        _reconcile(made, name, since, until, quiet=as_json) for name in ([account] if account else made.gateways)
+    ]
+    with made.engine.begin() as db:
+        _print_findings(db, as_json=as_json, runs=runs)
+    if any(run.ended_at is None for run in runs):
+        raise typer.Exit(1)
+
+
+def _reconcile(made: "Services", account: str, since: datetime, until: datetime, *, quiet: bool) -> "Run":
+    from worker.workflows import reconciling
+
+    made.gateway(account)
+    run = reconciling.begin_asked(made, account, since, until)
+    console = Console(stderr=True, quiet=quiet)
+    if run.done_until > run.since:
+        console.print(f"going on from {run.done_until:%Y-%m-%d %H:%M}Z", markup=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        total = (run.until - run.since).total_seconds()
+        bar = progress.add_task(f"account {account}", total=total, told="")
+
+        def tell(run: "Run") -> None:
+            done = (run.done_until - run.since).total_seconds()
+            progress.update(bar, completed=done, told=f"{run.payments:,} payments, {run.findings} new findings")
+
+        with _until_interrupted() as going_on:
+            worked = reconciling.work(made, run.id, going_on, tell)
+    if worked is None:
+        busy = f"another process is comparing account {account}; look again in some minutes"
+        raise reconciling.CannotReconcile(busy)
+    if worked.ended_at is None:
+        why = worked.words or "interrupted"
+        again = f"again reconcile --from {instant(run.since)} --to {instant(run.until)}"
+        console.print(f"stopped at {worked.done_until:%Y-%m-%d %H:%M}Z: {why}; to go on: {again}", markup=False)
+    return worked
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[Callable[[], bool]]:
+    """True until Ctrl-C or SIGTERM: the window under way is read to its end, and the run's lease given back."""
+    interrupted = Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda *_: interrupted.set())
+    try:
+        yield lambda: not interrupted.is_set()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@findings_app.callback()
+def findings(
+    context: typer.Context,
+    everything: Annotated[bool, typer.Option("--all", help="Those that are over too, newest first.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List where the gateway's records and our books do not agree."""
+    if context.invoked_subcommand is not None:
+        return
+    from worker.wiring import services
+
+    with services().engine.begin() as db:
+        _print_findings(db, as_json=as_json, everything=everything)
+
+
+@findings_app.command("resolve")
+def resolve(
+    number: Number,
+    why: Why,
+    accept: Annotated[bool, typer.Option("--accept", help="Our books follow the gateway.")] = False,
+    unpaid: Annotated[
+        bool, typer.Option("--unpaid", help="The money is back: the debt may be tried again, under a new uid.")
+    ] = False,
+    who: Actor = actor(),
+) -> None:
+    """End a finding; the books stay as they are unless --accept or --unpaid says otherwise."""
+    from worker.wiring import services
+    from worker.workflows import resolving
+
+    if accept and unpaid:
+        raise typer.BadParameter("give --accept or --unpaid, not both")
+    chosen = {(True, False): resolving.Verdict.ACCEPTED, (False, True): resolving.Verdict.UNPAID}
+    verdict = chosen.get((accept, unpaid), resolving.Verdict.NOTED)
+    finding = resolving.resolve(services(), number, verdict, who, why)
+    print(f"finding {number} ({finding.kind}) is resolved: {verdict}")
+
+
+@findings_app.command("refund")
+def refund(number: Number, why: Why, who: Actor = actor()) -> None:
+    """Let a double payment be given back: all that is left of it, once."""
+    from worker.wiring import services
+    from worker.workflows import refunding
+
+    finding = refunding.approve(services(), number, who, why)
+    left = amount_words(finding.balance, finding.currency)
+    print(f"{left} of {finding.imp_uid} will be given back, all that is left of it")
+
+
+def _print_findings(db: Any, *, as_json: bool, everything: bool = False, runs: "list[Run] | None" = None) -> None:
+    from worker.store import findings as rows
+
+    listed = rows.listed(db, ended=everything, limit=MOST_LISTED)
+    if as_json:
+        told = [_told(finding) for finding in listed]
+        compared = [{"account": run.account, "since": run.since, "until": run.until, "done_until": run.done_until,
+                     "payments": run.payments, "new_findings": run.findings} for run in runs or ()]  # fmt: skip
+        print_json({"runs": compared, "findings": told} if runs is not None else told)
+        return
+    for run in runs or ():
+        print(f"account {run.account}: {run.payments:,} payments compared, {run.findings} new findings")
+    names = ("no", "kind", "state", "merchant_uid", "imp_uid", "left", "what")
+    title = "findings" if everything else "open findings"
+    shown = (
+        (f.id, f.kind, f.state, f.merchant_uid, f.imp_uid, amount_words(f.balance, f.currency), f.words)
+        for f in listed
+    )
+    print_table(title, names, shown)
+
+
+def _told(finding: "Finding") -> dict[str, Any]:
+    return {name: getattr(finding, name) for name in type(finding).__slots__ if name != "fence"}
+
+
+def unknown(as_json: AsJson = False) -> None:
+    """List the attempts whose outcome is unknown, with their age and when they are asked about next."""
+    from worker.store import attempts
+    from worker.wiring import services
+
+    made = services()
+    now = made.clock.now()
+    with made.engine.begin() as db:
+        rows = attempts.unknown(db, MOST_LISTED)
+    if as_json:
+        print_json([row | {"age_seconds": int((now - row["unknown_since"]).total_seconds())} for row in rows])
+        return
+    names = ("merchant_uid", "age", "asked", "next look", "what was heard last")
+    shown = (
+        (row["merchant_uid"], age(now - row["unknown_since"]), row["asks"], row["next_ask_at"], row["reason"])
+        for row in rows
+    )
+    print_table("unknown outcomes", names, shown)

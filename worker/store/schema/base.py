@@ -1,0 +1,31 @@
+"""What every table is made of: one metadata, instants with zones, row ids, closed sets as checks."""
+
+from sqlalchemy import BigInteger, Column, DateTime, Identity, MetaData
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+INSTANT = DateTime(timezone=True)
+# Rows that are written several times each: room for updates in place, and vacuum before they pile up.
+HOT = {
+    "fillfactor": "70",
+    "autovacuum_vacuum_scale_factor": "0.02",
+    "autovacuum_analyze_scale_factor": "0.02",
+}
+
+
+def one_of(column: str, values: list[str]) -> str:
+    """The SQL that says that a column has one of these values."""
+    quoted = ", ".join(f"'{value}'" for value in values)
+    return f"{column} IN ({quoted})"
+
+
+def row_id() -> Column[int]:
+    """A row id that the database gives; never part of an id that leaves it."""
+    return Column("id", BigInteger, Identity(always=True), primary_key=True)

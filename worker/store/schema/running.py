@@ -1,0 +1,157 @@
+"""What keeps charging safe and going: who may send, what stops it, what was found, and who is alive."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from schedules.findings import FindingKind, FindingState
+from worker.store.schema.base import INSTANT, metadata, one_of, row_id
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    CheckConstraint("id = 1", name="one_row"),
+    Column("fingerprint", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("bound_at", INSTANT, nullable=False),
+    Column("bound_by", Text, nullable=False),
+    Column("hold_since", INSTANT, comment="nothing is sent since then, until the hold is over"),
+    Column("hold_from", INSTANT, comment="what the gateway did from then on may be unknown here"),
+    Column("hold_cursor", BigInteger, comment="owed charges up to this row have been asked for"),
+    CheckConstraint(
+        "(hold_since IS NULL) = (hold_from IS NULL) AND (hold_since IS NULL) = (hold_cursor IS NULL)",
+        name="hold_is_whole",
+    ),
+    comment="The environment that may send charges from this database.",
+)
+
+stops = Table(
+    "stops",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("at", INSTANT, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    comment="The kill switch: a row stops charging for its account, '*' for all.",
+)
+
+breakers = Table(
+    "breakers",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("counted_from", INSTANT, nullable=False),
+    comment="Since when an account's refused calls are counted: a person has looked at those before.",
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    row_id(),
+    Column("kind", Text, nullable=False),
+    CheckConstraint(one_of("kind", list(FindingKind)), name="known_kind"),
+    Column("account", Text, nullable=False),
+    Column("merchant_uid", Text, nullable=False),
+    Column("imp_uid", Text, nullable=False, server_default="", comment="empty when there is no payment"),
+    Column("charge_key", Text, index=True),
+    Column("amount", BigInteger, nullable=False),
+    Column("balance", BigInteger, nullable=False, comment="minor units that have not been given back"),
+    Column("currency", Text, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    CheckConstraint(one_of("state", list(FindingState)), name="known_state"),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("lease_until", INSTANT, comment="when a refund under way is looked at again"),
+    Column("found_at", INSTANT, nullable=False),
+    Column("seen_at", INSTANT, nullable=False),
+    Column("ended_at", INSTANT),
+    Column("ended_by", Text),
+    Column("ended_why", Text),
+    UniqueConstraint("kind", "account", "merchant_uid", "imp_uid", name="one_finding_for_each_payment"),
+    CheckConstraint("(state = 'refunding') = (lease_until IS NOT NULL)", name="refunding_has_a_lease"),
+    CheckConstraint(
+        f"({one_of('state', [s for s in FindingState if s.is_over])}) = (ended_at IS NOT NULL)",
+        name="ended_says_when",
+    ),
+    Index("ix_findings_open", "id", postgresql_where=text("ended_at IS NULL")),
+    comment="Where the gateway's records and our books do not agree, and what was done about it.",
+)
+
+reconciliations = Table(
+    "reconciliations",
+    metadata,
+    row_id(),
+    Column("account", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    CheckConstraint(one_of("kind", ["hourly", "daily", "asked", "restore"]), name="known_kind"),
+    Column("since", INSTANT, nullable=False),
+    Column("until", INSTANT, nullable=False),
+    CheckConstraint("since < until", name="goes_forward"),
+    Column("done_until", INSTANT, nullable=False, comment="everything before is compared"),
+    Column("started_at", INSTANT, nullable=False),
+    Column("ended_at", INSTANT),
+    Column("fence", BigInteger, nullable=False),
+    Column("lease_until", INSTANT, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("payments", BigInteger, nullable=False),
+    Column("findings", BigInteger, nullable=False),
+    Column("words", Text, comment="what kept it from going on, the last time it was kept"),
+    Index(
+        "one_reconciliation_at_a_time",
+        "account",
+        "kind",
+        unique=True,
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+    Index("ix_reconciliations_newest", "account", "kind", "id"),
+    comment="Runs of the reconciler, each with how far it has come.",
+)
+
+rate_buckets = Table(
+    "rate_buckets",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("next_free_at", INSTANT, nullable=False),
+    comment="When the next call of an account may leave; by the database's own clock.",
+)
+
+gateway_tokens = Table(
+    "gateway_tokens",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("sealed", LargeBinary, comment="encrypted under a key made from the account's secret"),
+    Column("expires_at", INSTANT),
+    Column("refresh_until", INSTANT),
+    comment="The access token that all processes share, sealed, and who may refresh it.",
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", INSTANT, nullable=False),
+    comment="Leadership among beats; it saves work and carries no correctness.",
+)
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("started_at", INSTANT, nullable=False),
+    Column("seen_at", INSTANT, nullable=False),
+    Column("leads", Boolean, nullable=False),
+    Column("plans", Integer, nullable=False),
+    comment="Which beats are alive, and which of them leads; by the database's own clock.",
+)

@@ -1,0 +1,160 @@
+"""Comparing: payments that the gateway shows are held against our books; what disagrees becomes a finding."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from schedules.asking import AskedAbout, read_found
+from schedules.charges import AttemptState
+from schedules.findings import Discrepancy, FindingKind, FindingState, judge
+from schedules.identity import parse_merchant_uid
+from schedules.outcomes import GatewayPayment, Paid, Voided
+from worker.gateway.port import Found
+from worker.store import attempts, charges, findings, notes, reconciliations
+from worker.store.findings import Finding
+from worker.store.reconciliations import Debt
+from worker.workflows.breaking import break_account
+from worker.workflows.closing import set_aside
+from worker.workflows.services import Services
+from worker.workflows.settling import settle
+
+log = logging.getLogger("again.comparing")
+MENDER = "again"  # who ended a finding that mended itself
+
+
+def compare(services: Services, account: str, payments: Sequence[GatewayPayment]) -> int:
+    """Write a finding for each payment that our books do not agree with, and mend what mends itself.
+
+    Answers how many are new. Each is written in a transaction of its own, so that one that breaks a rule
+    keeps no other from being written.
+    """
+    moved = [payment for payment in payments if payment.status in ("paid", "cancelled")]
+    if not moved:
+        return 0
+    now = services.clock.now()
+    environment = services.settings.environment
+    with services.engine.begin() as db:
+        uids = [payment.merchant_uid for payment in moved]
+        debts = reconciliations.debts_of(db, account, environment, uids, now)
+    fresh = 0
+    for payment in moved:
+        debt = debts.get(payment.merchant_uid)
+        found = judge(payment, debt.side if debt else None, environment)
+        # Test channels are emptied every night by the gateway itself.
+        if found is None or (found.kind is FindingKind.REFUND_DRIFT and services.settings.sandbox):
+            continue
+        fresh += _write(services, account, payment, debt, found)
+    return fresh
+
+
+def note_ghost(services: Services, account: str, uid: str) -> bool:
+    """Write a finding for a payment of our books that the gateway does not have; whether it is new."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        debt = reconciliations.debts_of(db, account, services.settings.environment, [uid], now).get(uid)
+        if debt is None or debt.side.paid_uid != uid:
+            return False
+        money, imp_uid = debt.side.money, debt.side.attempt_imp_uid or ""
+        absent = GatewayPayment(
+            imp_uid=imp_uid, merchant_uid=uid, status="absent", amount=money.amount, cancelled_amount=0,
+            currency=money.currency, started_at=None, paid_at=None, failed_at=None, cancelled_at=None,
+            fail_reason=None, pg_provider=None, pg_tid=None, receipt_url=None, customer_uid=None,
+        )  # fmt: skip
+        found = Discrepancy(
+            FindingKind.GHOST, f"our books call it paid by {imp_uid}, and the gateway has no such payment"
+        )
+        finding, is_new = findings.note(db, account, absent, debt.charge_key, found, now)
+        if is_new:
+            _tell(services, db, finding, now)
+    return is_new
+
+
+def _write(
+    services: Services, account: str, payment: GatewayPayment, debt: Debt | None, found: Discrepancy
+) -> bool:
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        finding, is_new = findings.note(db, account, payment, debt.charge_key if debt else None, found, now)
+        if is_new and not (found.kind.mends_itself and debt):
+            _tell(services, db, finding, now)
+    if debt is not None and finding.kind.mends_itself and finding.state is FindingState.OPEN:
+        _mend(services, finding, debt)
+    return is_new
+
+
+def _tell(services: Services, db: Connection, finding: Finding, now: datetime) -> None:
+    """Page a person, keep the debt from being tried again, and stop the account if it charges twice."""
+    subject = finding.charge_key or finding.merchant_uid
+    log.error("finding %d, %s: %s: %s", finding.id, finding.kind, finding.merchant_uid, finding.words)
+    told = {"finding": finding.id, "merchant_uid": finding.merchant_uid, "imp_uid": finding.imp_uid,
+            "amount": finding.amount, "currency": finding.currency, "words": finding.words}  # fmt: skip
+    dedupe = f"finding/{finding.id}/{finding.balance}"
+    notes.owe_notice(db, f"finding.{finding.kind.value}", subject, dedupe, told, now)
+    if finding.kind in (FindingKind.AMOUNT, FindingKind.REFUND_DRIFT):
+        set_aside(db, finding.charge_key, finding.words, now)
+    if finding.kind is FindingKind.DOUBLE:
+        break_account(db, finding.account, f"{subject} was paid twice; see `again findings`", now)
+        if services.settings.refund_doubles == "at_once":
+            findings.change(db, finding, FindingState.APPROVED)
+
+
+def end_second_payment(services: Services, finding: Finding) -> None:
+    """Let the attempt behind a second payment end as failed, now that its money is back."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        state = attempts.state_of(db, finding.merchant_uid)
+        if state is None or state[1] is not AttemptState.UNKNOWN:
+            return  # ended already, or it is the attempt that paid the debt, whose uid was paid twice
+        taken = attempts.take(db, *state, now)
+    if taken is not None:
+        settle(services, taken, AttemptState.UNKNOWN, Voided("a second payment for one debt, given back"))
+    with services.engine.begin() as db:
+        charge = charges.locked_by_key(db, finding.charge_key)
+        if charge is not None and not charge.status.is_owed:
+            charges.change(db, charge.id, held_why=None)
+
+
+def _mend(services: Services, finding: Finding, debt: Debt) -> None:
+    """Settle the attempt as what the gateway, asked for this uid, says that it is."""
+    answer = services.gateway(finding.account).find_all(finding.merchant_uid)
+    if not isinstance(answer, Found):
+        log.warning("%s: %s is not mended yet: %s", finding.merchant_uid, finding.kind, answer.reason)
+        return
+    now = services.clock.now()
+    asked = AskedAbout(finding.merchant_uid, debt.side.money, now, 0)
+    outcome = read_found(answer.payments, asked, now).outcome
+    if not isinstance(outcome, Paid):
+        log.warning("%s: the list says paid, asking says %s", finding.merchant_uid, type(outcome).__name__)
+        return
+    with services.engine.begin() as db:
+        taken = _take(db, finding, debt, now)
+    if taken is None:
+        return  # somebody else is at it; the next run sees what came of it
+    attempt, before = taken
+    if settle(services, attempt, before, outcome) is not AttemptState.PAID:
+        return
+    with services.engine.begin() as db:
+        ended = {"ended_at": services.clock.now(), "ended_by": MENDER, "ended_why": "the attempt is paid now"}
+        if findings.change(db, finding, FindingState.REPAIRED, **ended):
+            log.warning("finding %d, %s: %s is mended", finding.id, finding.kind, finding.merchant_uid)
+
+
+def _take(
+    db: Connection, finding: Finding, debt: Debt, now: datetime
+) -> tuple[attempts.Attempt, AttemptState] | None:
+    if debt.attempt_id is not None and debt.side.attempt_state is not None:
+        taken = attempts.take(db, debt.attempt_id, debt.side.attempt_state, now)
+        return (taken, debt.side.attempt_state) if taken else None
+    # These books never had the attempt: they are an older backup's. It is written as the gateway knows it.
+    charge = charges.locked(db, debt.charge_id)
+    if charge is None:
+        return None
+    number = parse_merchant_uid(finding.merchant_uid).attempt_no
+    row = attempts.from_gateway(debt.charge_id, number, finding.merchant_uid, charge.money, now, now)
+    written = attempts.begin(db, row, "read from the gateway")
+    if written is None:
+        return None
+    charges.change(db, charge.id, attempts=max(charge.attempts, number))
+    return written, AttemptState.DECLINED

@@ -1,0 +1,113 @@
+"""Refunding: a second payment for one debt is given back, once, guarded by the balance that was approved."""
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+
+from schedules.findings import FindingKind, FindingState
+from schedules.money import Money
+from schedules.outcomes import GatewayPayment, NotSent, Refused, Unknown
+from worker.gateway.port import Cancellation, Cancelled, Found
+from worker.points import Point, reach
+from worker.store import findings, notes
+from worker.store.findings import Finding
+from worker.workflows.comparing import MENDER, end_second_payment
+from worker.workflows.operating import CannotOperate
+from worker.workflows.services import Services
+
+log = logging.getLogger("again.refunding")
+BATCH = 100
+LOOK_AGAIN = timedelta(minutes=10)  # above one look, one refund and a token, each within its call's deadline
+REASON = "paid twice"  # shown in the gateway's console
+
+
+def approve(services: Services, finding_id: int, actor: str, why: str) -> Finding:
+    """Let a second payment be given back: all of what is left of it."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        finding = found(findings.locked(db, finding_id), finding_id)
+        if finding.kind is not FindingKind.DOUBLE:
+            raise CannotOperate(f"finding {finding_id} is {finding.kind}; only a double payment can be refunded")
+        if finding.state is not FindingState.OPEN:
+            raise CannotOperate(f"finding {finding_id} is {finding.state}; nothing to approve")
+        changed = findings.change(db, finding, FindingState.APPROVED)
+        notes.record(db, actor, "approve-refund", finding.charge_key or finding.merchant_uid, why, now,
+                     finding=finding_id, imp_uid=finding.imp_uid, balance=finding.balance)  # fmt: skip
+    return changed or finding
+
+
+def found(finding: Finding | None, finding_id: int) -> Finding:
+    """The finding, or the error that there is none of this number."""
+    if finding is None:
+        raise CannotOperate(f"there is no finding {finding_id}; `again findings --all` lists them")
+    return finding
+
+
+def refund_due(services: Services) -> Sequence[int]:
+    """Make every refund that is approved, and look again at those whose outcome is unclear; their numbers."""
+    with services.engine.begin() as db:
+        waiting = findings.to_refund(db, services.clock.now(), BATCH)
+    for finding in waiting:
+        refund(services, finding)
+    return [finding.id for finding in waiting]
+
+
+def refund(services: Services, finding: Finding) -> FindingState | None:
+    """Give one payment back: claim, look at what is left, ask, write; None when another process has it."""
+    with services.engine.begin() as db:
+        lease = {"lease_until": services.clock.now() + LOOK_AGAIN}
+        claimed = findings.change(db, finding, FindingState.REFUNDING, **lease)
+    if claimed is None:
+        return None
+    reach(Point.REFUNDING_CLAIMED, claimed.merchant_uid)
+    payment = _look(services, claimed)
+    if payment is None:
+        return claimed.state  # no answer to a question changes nothing; it is asked again after the lease
+    if payment.balance == 0:
+        return _ended(services, claimed, "the gateway shows it as given back")
+    if payment.balance != claimed.balance:
+        return _reopened(services, claimed, f"{payment.balance} minor units are left, not {claimed.balance}")
+    order = Cancellation(claimed.imp_uid, Money(claimed.balance, claimed.currency), claimed.balance, REASON)
+    answer = services.gateway(claimed.account).cancel(order)
+    reach(Point.REFUNDING_ANSWERED, claimed.merchant_uid)
+    match answer:
+        case Cancelled():
+            return _ended(services, claimed, "given back")
+        case Refused(reason):
+            return _reopened(services, claimed, f"the gateway refused the refund: {reason}")
+        case NotSent() | Unknown():
+            # The balance goes with every call, so a second one after a first that went through is refused.
+            log.warning("the refund of %s is unclear: %s", claimed.imp_uid, answer.reason)
+            return claimed.state
+
+
+def _look(services: Services, finding: Finding) -> GatewayPayment | None:
+    answer = services.gateway(finding.account).find_all(finding.merchant_uid)
+    if not isinstance(answer, Found):
+        log.warning("the refund of %s waits: %s", finding.imp_uid, answer.reason)
+        return None
+    return next((payment for payment in answer.payments if payment.imp_uid == finding.imp_uid), None)
+
+
+def _ended(services: Services, finding: Finding, why: str) -> FindingState | None:
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        ended = {"ended_at": now, "ended_by": MENDER, "ended_why": why, "balance": 0}
+        changed = findings.change(db, finding, FindingState.REFUNDED, **ended)
+        if changed is not None:
+            subject = finding.charge_key or finding.merchant_uid
+            told = {"finding": finding.id, "imp_uid": finding.imp_uid, "amount": finding.balance,
+                    "currency": finding.currency}  # fmt: skip
+            notes.owe_notice(db, "payment.refunded", subject, f"finding/{finding.id}/refunded", told, now)
+    if changed is None:
+        return None
+    log.warning("finding %d: %s of %s %s was given back", finding.id, finding.balance, finding.imp_uid, why)
+    end_second_payment(services, finding)
+    return changed.state
+
+
+def _reopened(services: Services, finding: Finding, words: str) -> FindingState | None:
+    log.error("finding %d: no refund: %s", finding.id, words)
+    with services.engine.begin() as db:
+        changed = findings.change(db, finding, FindingState.OPEN, words=f"{finding.words}; {words}")
+    return changed.state if changed else None

@@ -1,0 +1,103 @@
+"""Resolving: a person ends a finding, and says what the books are to hold from then on."""
+
+from enum import StrEnum
+from typing import Any
+
+from schedules.charges import AttemptState, ChargeStatus
+from schedules.findings import FindingKind, FindingState
+from schedules.outcomes import Paid, Voided
+from worker.gateway.port import Found
+from worker.store import attempts, charges, findings, notes
+from worker.store.attempts import Attempt
+from worker.store.findings import Finding
+from worker.workflows.operating import CannotOperate
+from worker.workflows.refunding import found
+from worker.workflows.services import Services
+from worker.workflows.settling import settle
+
+
+class Verdict(StrEnum):
+    """What a person decides."""
+
+    NOTED = "noted"  # the finding ends, the books stay as they are
+    ACCEPTED = "accepted"  # the books follow the gateway
+    UNPAID = "unpaid"  # the money is back: the attempt failed, and the debt may be tried again
+
+
+def resolve(services: Services, finding_id: int, verdict: Verdict, actor: str, why: str) -> Finding:
+    """End a finding by a person's verdict; the books change only as the verdict says, and only under its fence."""
+    with services.engine.begin() as db:
+        finding = found(findings.locked(db, finding_id), finding_id)
+    if finding.state is FindingState.REFUNDING:
+        raise CannotOperate(f"finding {finding_id} has a refund under way; wait for its answer")
+    if finding.state.is_over:
+        raise CannotOperate(f"finding {finding_id} is {finding.state} since {finding.ended_at:%Y-%m-%d %H:%M}Z")
+    match verdict:
+        case Verdict.NOTED:
+            pass
+        case Verdict.ACCEPTED:
+            _accept(services, finding)
+        case Verdict.UNPAID:
+            _call_unpaid(services, finding)
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        ended: dict[str, Any] = {"ended_at": now, "ended_by": actor, "ended_why": why}
+        changed = findings.change(db, finding, FindingState.RESOLVED, **ended)
+        if changed is None:
+            raise CannotOperate(f"finding {finding_id} has changed just now; look again")
+        subject = finding.charge_key or finding.merchant_uid
+        notes.record(db, actor, "resolve", subject, why, now, finding=finding_id, verdict=verdict.value)
+    return changed
+
+
+def _accept(services: Services, finding: Finding) -> None:
+    match finding.kind:
+        case FindingKind.REFUND_DRIFT:
+            _accept_refund(services, finding)
+        case FindingKind.AMOUNT | FindingKind.LOST | FindingKind.LATE_PAID:
+            attempt, before = _taken(services, finding)
+            if settle(services, attempt, before, Paid(finding.imp_uid)) is not AttemptState.PAID:
+                raise CannotOperate(f"charge {finding.charge_key} could not be called paid; see `again show`")
+        case _:
+            raise CannotOperate(f"a finding of the kind {finding.kind} has nothing that the books could follow")
+
+
+def _accept_refund(services: Services, finding: Finding) -> None:
+    with services.engine.begin() as db:
+        charge = charges.locked_by_key(db, finding.charge_key)
+        if charge is None or charge.status not in (ChargeStatus.PAID, ChargeStatus.REFUNDED):
+            raise CannotOperate(f"charge {finding.charge_key} is not paid here, so nothing of it can be refunded")
+        status = ChargeStatus.PAID if finding.balance else ChargeStatus.REFUNDED
+        charges.change(db, charge.id, refunded=finding.amount - finding.balance, status=status.value)
+
+
+def _call_unpaid(services: Services, finding: Finding) -> None:
+    answer = services.gateway(finding.account).find_all(finding.merchant_uid)
+    if not isinstance(answer, Found):
+        raise CannotOperate(f"the gateway does not say what is left of {finding.merchant_uid}: {answer.reason}")
+    left = sum(payment.balance for payment in answer.payments if payment.status in ("paid", "cancelled"))
+    if left or any(payment.status == "ready" for payment in answer.payments):
+        raise CannotOperate(f"{left} minor units of {finding.merchant_uid} are still paid; refund them first")
+    attempt, before = _taken(services, finding)
+    settle(services, attempt, before, Voided(f"what was paid under {finding.merchant_uid} was given back"))
+    _let_go(services, finding)
+
+
+def _taken(services: Services, finding: Finding) -> tuple[Attempt, AttemptState]:
+    """The finding's attempt, under the next fence, and the state that it is in."""
+    with services.engine.begin() as db:
+        state = attempts.state_of(db, finding.merchant_uid)
+        taken = attempts.take(db, *state, services.clock.now()) if state is not None else None
+    if state is None or taken is None or state[1] is AttemptState.PAID:
+        raise CannotOperate(
+            f"the attempt {finding.merchant_uid} is under way, paid, or not in these books; see `again show`"
+        )
+    return taken, state[1]
+
+
+def _let_go(services: Services, finding: Finding) -> None:
+    """Lift the hold that the finding put on its debt."""
+    with services.engine.begin() as db:
+        charge = charges.locked_by_key(db, finding.charge_key)
+        if charge is not None and charge.held_why is not None:
+            charges.change(db, charge.id, held_why=None)
