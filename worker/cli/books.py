@@ -83,7 +83,7 @@ def _reconcile(made: "Services", account: str, since: datetime, until: datetime,
 
         def tell(run: "Run") -> None:
             done = (run.done_until - run.since).total_seconds()
-            progress.update(bar, completed=done, told=f"{run.payments:,} payments, {run.findings} new findings")
+            progress.update(bar, completed=done, told=f"{run.payments:,} payments, new findings: {run.findings}")
 
         with _until_interrupted() as going_on:
             worked = reconciling.work(made, run.id, going_on, tell)
@@ -170,7 +170,7 @@ def _print_findings(db: Any, *, as_json: bool, everything: bool = False, runs: "
         print_json({"runs": compared, "findings": told} if runs is not None else told)
         return
     for run in runs or ():
-        print(f"account {run.account}: {run.payments:,} payments compared, {run.findings} new findings")
+        print(f"account {run.account}: {run.payments:,} payments compared, new findings: {run.findings}")
     names = ("no", "kind", "state", "merchant_uid", "imp_uid", "left", "what")
     title = "findings" if everything else "open findings"
     shown = (

@@ -90,7 +90,8 @@ def locked_by_key(db: Connection, key: str | None) -> Charge | None:
 
 def change(db: Connection, charge_id: int, **values: object) -> None:
     """Write these columns of one charge, which the caller has locked."""
-    db.execute(update(charges).where(charges.c.id == charge_id).values(**values))
+    if values:
+        db.execute(update(charges).where(charges.c.id == charge_id).values(**values))
 
 
 def id_of(db: Connection, key: str) -> int | None:

@@ -1,0 +1,87 @@
+"""The operator's side of the promise, with real processes: the kill switch, findings, unknown answers, refunds."""
+
+from schedules.identity import merchant_uid
+from schedules.money import Money
+from schedules.outcomes import Paid
+from tests.acceptance.again import again, refused
+from tests.acceptance.conftest import Installation
+from worker.cli.output import instant
+from worker.clock import wait, wait_until
+from worker.gateway.port import ChargeOrder
+from worker.store import attempts
+from worker.workflows import operating
+
+
+def test_the_kill_switch_is_seen_by_every_worker_before_its_next_call(installation: Installation) -> None:
+    """In the middle of a few hundred charges; nothing is sent a second after the stop, and nothing is lost."""
+    many = [f"many-{number}" for number in range(300)]
+    operating.stop_charging(installation.services, "tester", "until all are there")
+    for customer in many:
+        installation.customer(customer, "now")
+    installation.simulator("faults", {"latency_ms": 200})
+    operating.resume_charging(installation.services, "tester", "all are there")
+    before = len(installation.simulator("ledger")["movements"])
+
+    def moved() -> int:
+        return len(installation.simulator("ledger")["movements"]) - before
+
+    assert wait_until(lambda: moved() > 30, 30)
+    operating.stop_charging(installation.services, "tester", "a fire drill")
+    wait(1.0)  # the promise; a call that was under way has been answered by then too
+    then = moved()
+    assert then < len(many)
+    wait(2.0)
+    assert moved() == then
+    installation.told("resume-charging", "--why", "the drill is over")
+    assert wait_until(lambda: moved() == len(many), 60)
+    installation.simulator("faults", {})
+
+
+def test_a_second_payment_is_found_shown_and_given_back(installation: Installation) -> None:
+    """Crash row 16, by hand: the debt is paid again behind our back, under a uid of ours."""
+    key = installation.customer("twice", "now")
+    charge = installation.wait_for(key, "paid").facts["key"]
+    order = ChargeOrder("twice", merchant_uid("test", charge, 2), Money(9900, "KRW"), "Now")
+    assert isinstance(installation.services.gateway("main").charge(order), Paid)
+    told = installation.told("reconcile", "--to", instant(installation.services.clock.now()))
+    assert "new findings: 1" in told
+    (finding,) = [f for f in installation.told_json("findings") if f["charge_key"] == charge]
+    assert (finding["kind"], finding["state"], finding["balance"]) == ("double", "open", 9900)
+    assert installation.told_json("status")["stops"][0]["actor"] == "again"
+    installation.told("findings", "refund", str(finding["id"]), "--why", "paid twice")
+    assert wait_until(lambda: len(installation.movements("twice")) == 3, 30)
+    assert [m["kind"] for m in installation.movements("twice")] == ["charge", "charge", "cancel"]
+
+    def state() -> str:
+        listed = installation.told_json("findings", "--all")
+        return str(next(found["state"] for found in listed if found["id"] == finding["id"]))
+
+    assert wait_until(lambda: state() == "refunded", 30)
+    installation.told("resume-charging", "--account", "main", "--why", "looked at")
+
+
+def test_an_unknown_outcome_is_listed_with_its_age_and_next_look(installation: Installation) -> None:
+    rules = [
+        {"fault": "reset_after", "customer_uid": "foggy", "times": 1},
+        {"call": "find", "fault": "http_500_before", "times": 3},
+    ]
+    installation.simulator("faults", {"rules": rules})
+    key = installation.customer("foggy", "now")
+    assert wait_until(lambda: installation.attempt_states(key) == ["unknown"], 30)
+    uid = installation.charge(key).parts[0]["merchant_uid"]  # type: ignore[union-attr]  # it is there
+    (row,) = [row for row in installation.told_json("unknown") if row["merchant_uid"] == uid]
+    assert row["age_seconds"] < 60
+    assert row["next_ask_at"]
+    assert uid in installation.told("unknown")
+    with installation.services.engine.begin() as db:
+        assert attempts.unknown_count(db) == installation.told_json("status")["unknown"] >= 1
+    installation.simulator("faults", {})
+    installation.wait_for(key, "paid", 90)
+
+
+def test_what_cannot_be_compared_or_ended_is_said(installation: Installation) -> None:
+    settings = installation.settings
+    assert "is empty" in refused("reconcile", "--from", "2026-02-01", "--to", "2026-01-01", settings=settings)
+    assert "not an instant" in again("reconcile", "--from", "yesterday", settings=settings).stderr
+    assert "no finding 4711" in refused("findings", "resolve", "4711", "--why", "x", settings=settings)
+    assert "no credentials for" in refused("reconcile", "--account", "other", settings=settings)

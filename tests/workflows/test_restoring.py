@@ -1,0 +1,240 @@
+"""Crash row 14: a database that was put back sends nothing until all that it may have missed is known."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from schedules.charges import AttemptState
+from schedules.identity import merchant_uid
+from schedules.money import Money
+from schedules.outcomes import NotSent, Refused
+from tests.doubles import ScriptedGateway
+from tests.factories import attempt_rows, charge_rows, collect_due, move, on_sale, opened, subscribed
+from worker.gateway.port import ChargeOrder
+from worker.store import notes, switches
+from worker.workflows import charging, opening, operating, restoring
+from worker.workflows.services import Services
+
+
+def order(services: Services, number: int = 1) -> ChargeOrder:
+    """The call that another worker made for the first charge, which these books know nothing of."""
+    charge = charge_rows(services)[0]
+    uid = merchant_uid("test", charge["key"], number)
+    return ChargeOrder("ann", uid, Money(9900, "KRW"), "월간 구독")
+
+
+def held(services: Services) -> bool:
+    """Whether the hold is in force."""
+    with services.engine.begin() as db:
+        return switches.hold(db) is not None
+
+
+@pytest.fixture
+def restored(services: Services) -> int:
+    """A charge that is open in the backup; the database was adopted a quarter of an hour ago."""
+    charge = opened(services)
+    restoring.begin_hold(services, "kim", "restored last night's backup")
+    move(services, seconds=services.settings.quiet_time)
+    return charge
+
+
+def test_nothing_is_sent_while_the_hold_lasts(services: Services, gateway: ScriptedGateway, restored: int) -> None:
+    """The guard in the claim."""
+    assert charging.attempt(services, restored) is None
+    assert gateway.sent == []
+
+
+def test_a_hold_that_begins_after_the_claim_keeps_the_call_from_leaving(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard in the last look."""
+    charge = opened(services)
+    claimed = charging.claim(services, charge)
+    assert claimed is not None
+    restoring.begin_hold(services, "kim", "x")
+    assert charging.carry_out(services, claimed) is AttemptState.READY
+    assert gateway.sent == []
+
+
+def test_the_quiet_time_is_waited_for_first(services: Services, gateway: ScriptedGateway) -> None:
+    opened(services)
+    restoring.begin_hold(services, "kim", "x")
+    told = restoring.lift_when_known(services)
+    assert told is not None
+    assert "payments may show late" in told
+    assert gateway.listed == []
+    assert held(services)
+
+
+def test_what_was_paid_after_the_backup_is_found_and_not_charged_again(
+    services: Services, gateway: ScriptedGateway, restored: int
+) -> None:
+    """The attempt that paid it is not in these books at all."""
+    gateway.remember(order(services), "paid", "imps_x")
+    assert restoring.lift_when_known(services) is None
+    assert not held(services)
+    assert charge_rows(services)[0]["status"] == "paid"
+    (attempt,) = attempt_rows(services)
+    assert (attempt["state"], attempt["imp_uid"], attempt["number"]) == ("paid", "imps_x", 1)
+    collect_due(services)
+    assert gateway.sent == []
+
+
+def test_a_second_attempt_that_paid_is_found_though_the_first_is_not_in_the_books(
+    services: Services, gateway: ScriptedGateway, restored: int
+) -> None:
+    """Sending the first uid again would charge twice: it only failed, so the gateway would take it."""
+    gateway.remember(order(services, 1), "failed", "imps_1", at=services.clock.now() - timedelta(hours=1))
+    gateway.remember(order(services, 2), "paid", "imps_2")
+    assert restoring.lift_when_known(services) is None
+    assert charge_rows(services)[0]["status"] == "paid"
+    collect_due(services)
+    move(services, days=3)
+    collect_due(services)
+    assert gateway.sent == []
+
+
+def test_a_payment_that_no_list_shows_is_found_by_asking_for_the_next_uids(
+    services: Services, gateway: ScriptedGateway, restored: int
+) -> None:
+    """The guard: each owed charge's next uids are asked for until one is not found."""
+    long_ago = services.clock.now() - timedelta(days=30)
+    for number, status in ((1, "failed"), (2, "paid")):
+        uid = order(services, number).merchant_uid
+        gateway.remember(order(services, number), status, f"imps_{number}", at=long_ago)
+        assert gateway.records[uid]
+    assert restoring.lift_when_known(services) is None
+    assert [row["state"] for row in attempt_rows(services)] == ["declined", "paid"]
+    assert charge_rows(services)[0]["status"] == "paid"
+    assert gateway.asked[-1] == order(services, 3).merchant_uid
+
+
+def test_an_attempt_that_was_not_sent_yet_in_the_backup_is_asked_for(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    charge = opened(services)
+    gateway.answers.append(NotSent("ConnectError"))
+    charging.attempt(services, charge)
+    restoring.begin_hold(services, "kim", "x")
+    move(services, seconds=services.settings.quiet_time)
+    gateway.remember(order(services), "paid", "imps_x", at=services.clock.now() - timedelta(days=30))
+    assert restoring.lift_when_known(services) is None
+    assert [row["state"] for row in attempt_rows(services)] == ["paid"]
+
+
+def test_a_failure_after_the_backup_uses_its_rung_of_the_ladder(
+    services: Services, gateway: ScriptedGateway, restored: int
+) -> None:
+    gateway.remember(order(services), "failed", "imps_1", at=services.clock.now() - timedelta(hours=1))
+    assert restoring.lift_when_known(services) is None
+    row = charge_rows(services)[0]
+    assert (row["status"], row["attempts"], row["declines"]) == ("past_due", 1, 1)
+    move(services, days=1)
+    collect_due(services)
+    assert [sent.merchant_uid for sent in gateway.sent] == [order(services, 2).merchant_uid]
+
+
+def test_a_period_that_came_due_after_the_backup_is_opened_before_it_is_asked_for(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """It was opened and paid before the database was put back, so its payment must find its charge here."""
+    on_sale(services)
+    key = subscribed(services)
+    restoring.begin_hold(services, "kim", "x")
+    move(services, seconds=services.settings.quiet_time)
+    uid = merchant_uid("test", f"r{key}00000", 1)
+    gateway.remember(ChargeOrder("ann", uid, Money(9900, "KRW"), "x"), "paid", "imps_x")
+    assert restoring.lift_when_known(services) is None
+    assert charge_rows(services)[0]["status"] == "paid"
+
+
+def test_a_debt_that_nobody_paid_is_charged_when_the_hold_is_over(
+    services: Services, gateway: ScriptedGateway, restored: int
+) -> None:
+    assert restoring.lift_when_known(services) is None
+    collect_due(services)
+    assert charge_rows(services)[0]["status"] == "paid"
+    assert len(gateway.sent) == 1
+
+
+@pytest.mark.parametrize("silent", ["list", "asking"])
+def test_a_gateway_that_does_not_answer_keeps_the_hold(
+    services: Services, gateway: ScriptedGateway, restored: int, silent: str
+) -> None:
+    if silent == "list":
+        gateway.list_answer = Refused("no such page")
+    else:
+        gateway.ask_answer = NotSent("ConnectError")
+    assert restoring.lift_when_known(services) is not None
+    assert held(services)
+    gateway.list_answer = gateway.ask_answer = None
+    assert restoring.lift_when_known(services) is None
+    assert not held(services)
+
+
+def test_a_hold_goes_on_where_it_was_stopped(services: Services, gateway: ScriptedGateway) -> None:
+    on_sale(services)
+    for number in range(45):
+        subscribed(services, f"customer-{number}")
+    opening.open_due(services)
+    restoring.begin_hold(services, "kim", "x")
+    move(services, seconds=services.settings.quiet_time)
+    looks = iter([True, True, False])
+    assert restoring.lift_when_known(services, lambda: next(looks)) == "owed charges are being asked for"
+    asked = set(gateway.asked)
+    assert len(asked) == 20
+    gateway.asked.clear()
+    assert restoring.lift_when_known(services) is None
+    assert len(gateway.asked) == 25
+    assert not asked & set(gateway.asked)
+
+
+def test_a_list_that_was_compared_for_an_older_hold_does_not_count(
+    services: Services, gateway: ScriptedGateway, restored: int
+) -> None:
+    restoring.lift_when_known(services)
+    charged = len(gateway.listed)
+    restoring.begin_hold(services, "kim", "restored once more")
+    move(services, seconds=services.settings.quiet_time)
+    assert restoring.lift_when_known(services) is None
+    assert len(gateway.listed) == 2 * charged
+
+
+def test_the_hold_begins_before_the_newest_thing_that_the_books_know(services: Services) -> None:
+    charging.attempt(services, opened(services))
+    known = services.clock.now()
+    move(services, days=5)
+    with services.engine.begin() as db:
+        assert notes.newest(db) == known
+    hold = restoring.begin_hold(services, "kim", "x")
+    assert hold.hold_from == known - restoring.MARGIN
+
+
+def test_a_copy_cannot_send_and_an_adopted_one_is_held(services: Services, gateway: ScriptedGateway) -> None:
+    """Crash row 15: the copy's database has another identity, so its fingerprint is another."""
+    copy = replace(services, fingerprint="of the copy")
+    charge = opened(copy)
+    assert charging.attempt(copy, charge) is None
+    restoring.begin_hold(copy, "kim", "moved")
+    operating.adopt(copy, "kim", "moved")
+    assert charging.attempt(copy, charge) is None
+    assert charging.attempt(services, charge) is None
+    move(copy, seconds=copy.settings.quiet_time)
+    assert restoring.lift_when_known(copy) is None
+    charging.attempt(copy, charge)
+    assert len(gateway.sent) == 1
+
+
+def test_an_unsent_attempt_whose_successor_was_sent_had_failed(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """A decline that leaves no record, and then another uid: the list shows neither, the next uid is found."""
+    charge = opened(services)
+    gateway.answers.append(NotSent("ConnectError"))
+    charging.attempt(services, charge)
+    restoring.begin_hold(services, "kim", "x")
+    move(services, seconds=services.settings.quiet_time)
+    gateway.remember(order(services, 2), "paid", "imps_2", at=services.clock.now() - timedelta(days=30))
+    assert restoring.lift_when_known(services) is None
+    assert [row["state"] for row in attempt_rows(services)] == ["declined", "paid"]
