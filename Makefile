@@ -1,7 +1,8 @@
 # Again: what can be done here. `make` alone lists it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check format sweep clean
+PAYMENTS ?= 1000000
 VENV := .venv
 STAMP := $(VENV)/.again-setup
 UV_VERSION := 0.13.9
@@ -37,6 +38,9 @@ check: $(STAMP) ## lint, format, types, import contracts, lock file
 format: $(STAMP) ## put the code into its standard form
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
+
+sweep: $(STAMP) ## reconcile PAYMENTS=1000000 of 90 days, and show the memory that it takes
+	@$(VENV)/bin/python -m benchmarks.sweep --payments $(PAYMENTS)
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

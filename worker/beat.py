@@ -32,6 +32,7 @@ CHORES: tuple[tuple[Any, int], ...] = (
     (tasks.ask_due, 2),
     (tasks.sweep, 10),
     (tasks.open_missed, 5),
+    (tasks.mark, 5),
     (tasks.lift_hold, 5),
     (tasks.refund, 10),
     (tasks.reconcile, 20),

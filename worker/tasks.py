@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from kombu.exceptions import OperationalError
 
 from schedules.charges import ChargeKind
+from worker import marks
 from worker.app import BULK, CHARGES, OPS, RECONCILE
 from worker.app import app as app  # whoever starts it from here has the tasks registered
 from worker.clock import elapsed
@@ -82,6 +83,12 @@ def lift_hold() -> None:
     """Go on with what a restored database waits for."""
     until = elapsed() + SLICE
     restoring.lift_when_known(services(), lambda: elapsed() < until)
+
+
+@app.task(name="again.mark", queue=OPS)
+def mark() -> None:
+    """See whether the database was put back in place, and remember how far the books have come."""
+    marks.check(app, services())
 
 
 def publish_charges(queued: Sequence[tuple[int, ChargeKind]]) -> None:

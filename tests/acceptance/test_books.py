@@ -1,5 +1,7 @@
 """The operator's side of the promise, with real processes: the kill switch, findings, unknown answers, refunds."""
 
+from redis import Redis
+
 from schedules.identity import merchant_uid
 from schedules.money import Money
 from schedules.outcomes import Paid
@@ -77,6 +79,22 @@ def test_an_unknown_outcome_is_listed_with_its_age_and_next_look(installation: I
         assert attempts.unknown_count(db) == installation.told_json("status")["unknown"] >= 1
     installation.simulator("faults", {})
     installation.wait_for(key, "paid", 90)
+
+
+def test_a_database_that_was_put_back_in_place_is_held_until_all_is_known(installation: Installation) -> None:
+    """Its fingerprint is the same; only the mark in the broker tells that the books had come further."""
+    redis = Redis.from_url(installation.settings["AGAIN_BROKER_URL"])
+    name = f"again.mark.{installation.services.fingerprint}"
+    assert wait_until(lambda: int(redis.get(name) or 0) > 0, 30)
+    redis.set(name, 10**9)
+    assert wait_until(lambda: installation.told_json("status")["hold"] is not None, 30)
+    redis.close()
+    key = installation.customer("after", "now")
+    assert wait_until(lambda: installation.charge(key) is not None, 30)
+    assert installation.movements("after") == []
+    installation.wait_for(key, "paid", 90)
+    assert installation.told_json("status")["hold"] is None
+    assert len(installation.movements("after")) == 1
 
 
 def test_what_cannot_be_compared_or_ended_is_said(installation: Installation) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
+from schedules.findings import FindingKind, FindingState
 from worker.config import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +19,7 @@ def sections(page: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for part in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
         title, *entries = re.split(r"^### ", part, flags=re.MULTILINE)
-        found[title.strip()] = {
+        found[title.partition("\n")[0].strip()] = {
             name.strip(): words.strip() for name, _, words in (entry.partition("\n") for entry in entries)
         }
     return found
@@ -26,12 +27,23 @@ def sections(page: str) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize(
     ("title", "states"),
-    [("Charge", ChargeStatus), ("Attempt", AttemptState), ("Subscription", SubscriptionStatus)],
+    [
+        ("Charge", ChargeStatus),
+        ("Attempt", AttemptState),
+        ("Subscription", SubscriptionStatus),
+        ("Finding", FindingState),
+    ],
 )
 def test_the_page_of_states_has_a_paragraph_for_each(title: str, states: type[StrEnum]) -> None:
     told = sections((ROOT / "docs/states.md").read_text())[title]
     assert list(told) == [state.value for state in states]
     assert all(len(words) > 20 for words in told.values())
+
+
+def test_the_runbook_has_a_page_for_each_kind_of_finding() -> None:
+    told = sections((ROOT / "docs/runbook.md").read_text())["Findings"]
+    assert list(told) == [kind.value for kind in FindingKind]
+    assert all(len(words) > 80 for words in told.values())
 
 
 def test_the_page_of_settings_has_a_row_for_each() -> None:

@@ -48,8 +48,10 @@ def worker(
     _use_our_logs()
     if until_stdin_closes:
         _stop_when_stdin_closes()
+    from worker import marks
     from worker.tasks import app as celery
 
+    marks.check(celery, made)
     threads = concurrency or made.settings.concurrency
     celery.worker_main([
         "worker", "--pool=threads", f"--concurrency={threads}", f"--queues={','.join(chosen)}",

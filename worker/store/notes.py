@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
 from worker.store.schema import attempt_events, audit, outbox
@@ -22,6 +22,11 @@ def owe_notice(
         "created_at": now,
     }
     db.execute(insert_or(outbox).values(row).on_conflict_do_nothing(constraint="one_notice_for_each_change"))
+
+
+def newest_event(db: Connection) -> int:
+    """The number of the newest thing that happened to any attempt; it only ever rises."""
+    return int(db.execute(select(func.coalesce(func.max(attempt_events.c.id), 0))).scalar_one())
 
 
 def newest(db: Connection) -> datetime | None:

@@ -1,0 +1,232 @@
+"""A reconciler's run over 90 days with a million payments: bounded memory, stopped half-way and gone on with.
+
+`make sweep`, or `make sweep PAYMENTS=100000`. The gateway's list is made up page by page, the books are rows in a
+real PostgreSQL; one payment in 100,000 is missing in the books, and one of theirs in the list.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from rich.console import Console
+from rich.progress import Progress
+
+from schedules.charges import ChargeKind
+from schedules.findings import FindingKind
+from schedules.identity import charge_key, merchant_uid, subject_of_entropy
+from schedules.outcomes import GatewayPayment
+from tests.doubles import ScriptedGateway
+from worker.clock import FixedClock, elapsed
+from worker.config import Settings
+from worker.embedded import EmbeddedServices
+from worker.gateway.port import Found, NoAnswer, PaymentPage
+from worker.store import findings, revisions
+from worker.store.engine import make_engine
+from worker.store.reconciliations import Run
+from worker.wiring import fingerprint
+from worker.workflows import operating, reconciling
+from worker.workflows.services import Services
+
+UNTIL = datetime(2026, 4, 1, tzinfo=UTC)
+SPAN = timedelta(days=90)
+AMOUNT = 9900
+ODD = 100_000  # one in so many is missing on one side
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """So many payments, evenly spread over the span, each of a debt of its own."""
+
+    payments: int
+
+    def at(self, number: int) -> datetime:
+        """When a payment was made."""
+        return UNTIL - SPAN + SPAN * ((number + 0.5) / self.payments)
+
+    def first_at(self, at: datetime) -> int:
+        """The number of the first payment made at this time or later."""
+        return max(0, min(self.payments, -int(-((at - UNTIL + SPAN) / SPAN * self.payments - 0.5) // 1)))
+
+    def is_lost(self, number: int) -> bool:
+        """Whether the books lack it."""
+        return number % ODD == ODD // 3
+
+    def in_books(self) -> Iterator[int]:
+        """The payments that the books have."""
+        return (number for number in range(self.payments) if not self.is_lost(number))
+
+    def is_ghost(self, number: int) -> bool:
+        """Whether the gateway lacks it."""
+        return number % ODD == ODD // 2
+
+
+def key_of(number: int) -> str:
+    """A debt's key."""
+    return charge_key(ChargeKind.RENEWAL, subject_of_entropy(number.to_bytes(13, "big")), 0)
+
+
+def uid_of(number: int) -> str:
+    """The merchant_uid that paid a debt."""
+    return merchant_uid("test", key_of(number), 1)
+
+
+class ListingGateway(ScriptedGateway):
+    """A gateway whose list is made up as it is asked for."""
+
+    def __init__(self, shop: Shop) -> None:
+        super().__init__()
+        self.shop = shop
+        self.pages = 0
+
+    def list_payments(
+        self, status: str, since: datetime, until: datetime, *, page: int = 1, limit: int = 1000
+    ) -> PaymentPage | NoAnswer:
+        self.pages += 1
+        if status != "paid":
+            return PaymentPage((), 0, None)
+        first, last = self.shop.first_at(since), self.shop.first_at(until)
+        begin = first + (page - 1) * limit
+        numbers = range(begin, min(last, begin + limit))
+        rows = [self.payment(number) for number in numbers if not self.shop.is_ghost(number)]
+        return PaymentPage(rows, last - first, page + 1 if begin + limit < last else None)
+
+    def find_all(self, merchant_uid: str) -> Found | NoAnswer:
+        self.asked.append(merchant_uid)
+        return Found(())
+
+    def payment(self, number: int) -> GatewayPayment:
+        at = self.shop.at(number)
+        return GatewayPayment(
+            imp_uid=f"imps_{number:012d}", merchant_uid=uid_of(number), status="paid", amount=AMOUNT,
+            cancelled_amount=0, currency="KRW", started_at=at, paid_at=at, failed_at=None, cancelled_at=None,
+            fail_reason=None, pg_provider="kcp", pg_tid=None, receipt_url=None, customer_uid="ann",
+        )  # fmt: skip
+
+
+def fill(url: str, shop: Shop, progress: Progress) -> None:
+    """Write the books: a paid charge and its attempt for each payment."""
+    bar = progress.add_task("writing the books", total=shop.payments)
+    with psycopg.connect(url.replace("+psycopg", "")) as db:
+        db.execute("SET session_replication_role = replica")
+        db.execute("INSERT INTO customers (reference, created_at) VALUES ('ann', now())")
+        db.execute(
+            "INSERT INTO billing_keys (customer_id, customer_uid, account, created_at) "
+            "VALUES (1, 'ann', 'main', now())"
+        )
+        charges = (
+            "COPY charges (key, kind, subscription_id, period_no, billing_key_id, account, amount, currency, "
+            "name, dunning, status, due_at, created_at, closed_at, attempts) FROM STDIN"
+        )
+        with db.cursor().copy(charges) as copy:
+            for number in shop.in_books():
+                at = shop.at(number)
+                copy.write_row((key_of(number), "renewal", number + 1, 0, 1, "main", AMOUNT, "KRW", "x",
+                                '{"ladder": [], "final": "keep"}', "paid", at, at, at, 1))  # fmt: skip
+        attempts = (
+            "COPY attempts (charge_id, number, merchant_uid, state, amount, currency, fence, sends, last_sent_at, "
+            "imp_uid, created_at, settled_at) FROM STDIN"
+        )
+        with db.cursor().copy(attempts) as copy:
+            for row_id, number in enumerate(shop.in_books(), start=1):
+                at = shop.at(number)
+                copy.write_row((row_id, 1, uid_of(number), "paid", AMOUNT, "KRW", 1, 1, at,
+                                f"imps_{number:012d}", at, at))  # fmt: skip
+                if row_id % 10_000 == 0:
+                    progress.update(bar, completed=row_id)
+        db.commit()
+        db.execute("ANALYZE charges")
+        db.execute("ANALYZE attempts")
+    progress.update(bar, completed=shop.payments)
+
+
+def sweep(services: Services, progress: Progress) -> tuple[Run, int]:
+    """The run, stopped once in the middle; answers it, and how many times it was begun on."""
+    run = reconciling.begin_asked(services, "main", UNTIL - SPAN, UNTIL)
+    bar = progress.add_task("comparing", total=SPAN.total_seconds())
+    half = run.since + SPAN / 2
+    done = run
+
+    def tell(run: Run) -> None:
+        nonlocal done
+        done = run
+        progress.update(bar, completed=(run.done_until - run.since).total_seconds())
+
+    stopped = reconciling.work(services, run.id, lambda: done.done_until < half, tell)
+    if stopped is None or stopped.ended_at is not None:
+        raise SystemExit("the run did not stop half-way")
+    ended = reconciling.work(services, run.id, told=tell)
+    if ended is None or ended.ended_at is None:
+        raise SystemExit("the run did not go on to its end")
+    return ended, ended.fence
+
+
+def memory() -> float:
+    """The most memory that this process has had, in MB."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def connected(url: str, gateway: ListingGateway) -> Iterator[Services]:
+    """Workflows' services on a database, until they are no longer needed."""
+    settings = Settings(
+        _env_file=None, environment="test", database_url=url, broker_url="redis://127.0.0.1:1/0",
+        portone_url="http://127.0.0.1:1", portone_key="key", portone_secret="secret", reconcile_rate=1000,
+    )  # fmt: skip
+    engine = make_engine(settings.sqlalchemy_url, 4, "again-benchmark")
+    revisions.migrate(engine)
+    services = Services(settings, FixedClock(UNTIL), engine, {"main": gateway}, fingerprint(settings, engine))
+    operating.bind_if_new(services, "benchmark")
+    yield services
+    engine.dispose()
+
+
+def main() -> None:
+    """Fill, sweep, and tell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--payments", type=int, default=1_000_000)
+    shop = Shop(parser.parse_args().payments)
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="again-sweep-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        with (
+            EmbeddedServices(Path(folder) / "services", durable=False) as embedded,
+            Progress(console=console) as bar,
+        ):
+            for services in connected(embedded.database_url, ListingGateway(shop)):
+                report(console, shop, services, bar)
+
+
+def report(console: Console, shop: Shop, services: Services, progress: Progress) -> None:
+    """Run it, and print what it took."""
+    fill(services.settings.sqlalchemy_url, shop, progress)
+    before = memory()
+    began = elapsed()
+    run, times = sweep(services, progress)
+    seconds = elapsed() - began
+    with services.engine.begin() as db:
+        counts = findings.open_counts(db)
+    expected = {
+        FindingKind.LOST: sum(shop.is_lost(number) for number in range(shop.payments)),
+        FindingKind.GHOST: sum(shop.is_ghost(number) for number in range(shop.payments)),
+    }
+    told: list[Any] = [
+        f"payments {run.payments:,}, calls {run.calls:,}, begun on {times} times",
+        f"seconds {seconds:.0f}, payments a second {run.payments / seconds:,.0f}",
+        f"memory before {before:.0f} MB, most during the sweep {memory():.0f} MB",
+        f"findings: {', '.join(f'{kind} {count}' for kind, count in counts.items())}",
+    ]
+    for line in told:
+        console.print(line)
+    if counts != {kind: count for kind, count in expected.items() if count}:
+        raise SystemExit(f"expected {expected}")
+
+
+if __name__ == "__main__":
+    main()
