@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from schedules.money import Money
-from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Unknown
+from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
 
 FIRST_ASKS = tuple(timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200))
 HOURLY_UNTIL = timedelta(hours=24)
 ALERT_AFTER = timedelta(hours=24)  # a person is told; asking goes on, daily, for ever
 QUIET_TIME = timedelta(minutes=15)  # longer than any gateway's own time-outs, and than it takes to show a payment
+TEST_CHANNEL = "paid on a test channel, where no money moves; see AGAIN_SANDBOX and the channels at PortOne"
 QUIET_ANSWERS = 2  # that many in a row, each after the quiet time, before "not there" counts
 
 
@@ -21,6 +22,8 @@ class AskedAbout:
     merchant_uid: str
     money: Money
     last_sent_at: datetime
+    # From here on the quiet time is counted: the call was over by then, by its answer or by its lease.
+    quiet_since: datetime
     quiet_answers: int  # answers in a row, after the quiet time, that showed nothing settled
 
 
@@ -59,7 +62,7 @@ def read_found(
         return _aside(f"{asked.merchant_uid} was paid and cancelled at the gateway, not by us", asked)
     if any(payment.status != "failed" for payment in found):
         return Verdict(Unknown("the gateway has not finished this payment"), 0)
-    if found and not any(payment.unclear for payment in found) and now - asked.last_sent_at >= quiet_time:
+    if found and not any(payment.unclear for payment in found) and now - asked.quiet_since >= quiet_time:
         return Verdict(_declined(found), 0)
     if found and all(_since_sending(payment, asked) and not payment.unclear for payment in found):
         return Verdict(_declined(found), 0)
@@ -70,6 +73,8 @@ def _read_paid(payment: GatewayPayment, asked: AskedAbout) -> Verdict:
     if (payment.amount, payment.currency) != (asked.money.amount, asked.money.currency):
         seen = f"{payment.amount} {payment.currency} (minor units)"
         return _aside(f"paid with another amount: {seen} instead of {asked.money}", asked)
+    if payment.sandbox:
+        return Verdict(Refused(TEST_CHANNEL), 0)
     return Verdict(
         Paid(payment.imp_uid, payment.paid_at, payment.pg_provider, payment.pg_tid, payment.receipt_url), 0
     )
@@ -79,7 +84,7 @@ def _read_quiet(
     found: Sequence[GatewayPayment], asked: AskedAbout, now: datetime, quiet_time: timedelta
 ) -> Verdict:
     words = "the gateway shows an unclear failure" if found else "the gateway has no such payment"
-    if now - asked.last_sent_at < quiet_time:
+    if now - asked.quiet_since < quiet_time:
         return Verdict(Unknown(f"{words}, but it is too early to count"), 0)
     seen = asked.quiet_answers + 1
     if seen < QUIET_ANSWERS:

@@ -76,6 +76,7 @@ class GatewayPayment:
     pg_tid: str | None
     receipt_url: str | None
     customer_uid: str | None
+    sandbox: bool = False  # made on a test channel, where no money moves, by an account that is not one for tests
     unclear: bool = False  # failed, but in words that name a time-out or a line fault: not a verdict yet
 
     @property

@@ -11,10 +11,12 @@ from typing import Any
 
 from celery.beat import Scheduler
 from kombu.exceptions import OperationalError
-from sqlalchemy.exc import OperationalError as DatabaseUnreachable
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from schedules.zones import local_date, wall_to_utc, zone
 from worker import tasks
+from worker.app import OPS, RECONCILE
 from worker.clock import elapsed
 from worker.store import beats
 from worker.store import plans as plan_rows
@@ -23,6 +25,10 @@ from worker.wiring import services
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.beat")
+QUEUES_OF_CHORES = (OPS, RECONCILE)
+MOST_CHORES = 600  # chores and questions that may wait in the broker at once
+# A standby after a failover refuses to write with another error than one that is down.
+DATABASE_AWAY = (DBAPIError, NoConnection)
 LEAD_SECONDS = 15.0  # a beat that is gone is replaced within this and one look
 HEARTBEAT_TICKS = 5  # a heartbeat and the lead are renewed every so many ticks
 
@@ -83,8 +89,9 @@ class PlanScheduler(Scheduler):
             if self._leads:
                 self._ring_plans(made)
                 self._ring_chores(interval)
-        except DatabaseUnreachable as error:
-            log.error("the database does not answer; looking again in %g s: %s", interval, error.orig)
+        except DATABASE_AWAY as error:
+            words = getattr(error, "orig", None) or error
+            log.error("the database does not answer; looking again in %g s: %s", interval, words)
         except self._broker_errors() as error:
             log.error("the broker does not answer; ringing again in %g s: %s", interval, error)
         return interval
@@ -94,7 +101,7 @@ class PlanScheduler(Scheduler):
         try:
             with services().engine.begin() as db:
                 beats.leave(db, self.name)
-        except DatabaseUnreachable:
+        except DATABASE_AWAY:
             log.warning("the lead could not be given back; it runs out in %g s", LEAD_SECONDS)
         super().close()
 
@@ -136,6 +143,8 @@ class PlanScheduler(Scheduler):
             heapq.heapreplace(self._bells, PlanBell(bell.rings_next(now), bell.plan_id, bell.rings_next))
 
     def _ring_chores(self, interval: float) -> None:
+        if tasks.messages_in(*QUEUES_OF_CHORES) > MOST_CHORES:
+            return  # nobody takes them: what waits is enough for when somebody does
         for place, (task, ticks) in enumerate(CHORES):
             if elapsed() >= self._chores_due[place]:
                 task.apply_async(producer=self.producer, expires=tasks.CHORE_EXPIRES)

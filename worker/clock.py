@@ -13,6 +13,9 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """The time, aware, in UTC."""
 
+    def ahead_of(self, other: datetime) -> timedelta:
+        """How far this machine's own clock, however it was moved for us, is ahead of another machine's."""
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -20,6 +23,10 @@ class SystemClock:
     def now(self) -> datetime:
         """The time, aware, in UTC."""
         return datetime.now(UTC)
+
+    def ahead_of(self, other: datetime) -> timedelta:
+        """How far this machine's clock is ahead of another's."""
+        return datetime.now(UTC) - other
 
 
 class MovedClock:
@@ -36,6 +43,10 @@ class MovedClock:
             text = ""
         return datetime.now(UTC) + timedelta(seconds=float(text or 0))
 
+    def ahead_of(self, other: datetime) -> timedelta:
+        """How far the machine's own clock is ahead of another's; what it is moved by does not count."""
+        return datetime.now(UTC) - other
+
     def move_to(self, at: datetime) -> None:
         """Make it `at` now, for every process that reads the file."""
         offset = (at - datetime.now(UTC)).total_seconds()
@@ -47,12 +58,17 @@ class MovedClock:
 class FixedClock:
     """A clock that stands until it is set: for tests, and for asking what a day would bring."""
 
-    def __init__(self, at: datetime) -> None:
+    def __init__(self, at: datetime, ahead: timedelta = timedelta(0)) -> None:
         self.at = at
+        self.ahead = ahead
 
     def now(self) -> datetime:
         """The time that was set."""
         return self.at
+
+    def ahead_of(self, other: datetime) -> timedelta:
+        """What was said when it was made: a clock that stands is right, whatever the other shows."""
+        return self.ahead + 0 * (self.at - other)
 
 
 def wait(seconds: float) -> None:
@@ -60,9 +76,13 @@ def wait(seconds: float) -> None:
     time.sleep(seconds)
 
 
+# Runs on while the machine is suspended, where there is such a clock: a call that was begun before is late then.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def elapsed() -> float:
     """Seconds on a clock that nobody moves, for time-outs and intervals."""
-    return time.monotonic()
+    return time.clock_gettime(_CLOCK)
 
 
 def wait_until(true: Callable[[], bool], seconds: float, every: float = 0.05) -> bool:

@@ -1,6 +1,7 @@
 """The tasks by name: ids in, one call out. Messages are hints; the rows decide what is done."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from kombu.exceptions import OperationalError
 
@@ -14,7 +15,10 @@ from worker.workflows import asking, charging, dispatching, opening, reconciling
 
 PUBLISH_BATCH = 500  # messages in one round trip to the broker
 SLICE = 45.0  # seconds that a long work takes of a thread at once; the next ring goes on with it
-CHORE_EXPIRES = 60.0  # seconds; a chore that waited longer has been rung for again since
+# Seconds; a chore that waited longer has been rung for again since. It is judged by the worker's clock, so a
+# beat whose clock is behind must not have all its chores thrown away for that.
+CHORE_EXPIRES = 600.0
+MOST_ASKS = 500  # questions that may wait in the broker at once
 
 
 @app.task(name="again.open_due", queue=OPS)
@@ -34,7 +38,7 @@ def open_missed() -> None:
 @app.task(name="again.dispatch", queue=OPS)
 def dispatch() -> None:
     """Turn charges that are due into messages, up to the bound."""
-    dispatching.top_up(services(), publish_charges)
+    dispatching.top_up(services(), publish_charges, lambda: messages_in(CHARGES, BULK))
 
 
 @app.task(name="again.charge", queue=BULK)
@@ -52,6 +56,8 @@ def sweep() -> None:
 @app.task(name="again.ask_due", queue=OPS)
 def ask_due() -> None:
     """Have every unknown attempt whose time has come asked about."""
+    if messages_in(RECONCILE) >= MOST_ASKS:
+        return  # nobody takes them; more copies help nobody
     for attempt_id in asking.due_asks(services()):
         ask.apply_async((attempt_id,), expires=CHORE_EXPIRES)
 
@@ -102,6 +108,22 @@ def publish_charges(queued: Sequence[tuple[int, ChargeKind]]) -> None:
                     charge.apply_async((charge_id,), producer=producer, queue=queues[kind])
         except lost as error:
             raise dispatching.BrokerUnreachable(f"the broker took no messages: {error}") from error
+
+
+def messages_in(*queues: str) -> int:
+    """How many messages wait in these queues; an empty queue need not exist."""
+    found = 0
+    with app.producer_or_acquire() as producer:
+        connection = producer.connection
+        for queue in queues:
+            channel: Any = connection.channel()  # of its own: RabbitMQ closes it when there is no such queue
+            try:
+                found += channel.queue_declare(queue, passive=True).message_count
+            except connection.channel_errors:
+                continue
+            finally:
+                channel.close()
+    return found
 
 
 def check_broker(seconds: int = 5) -> None:

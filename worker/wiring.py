@@ -83,7 +83,7 @@ def fingerprint(settings: Settings, engine: Engine) -> str:
         raise BadDatabase(unreachable(settings, error)) from None
     # The host, not the port: a simulator may come back on another one.
     host = urlsplit(settings.portone_url).hostname or settings.portone_url
-    parts = (settings.environment, settings.account, host, identity)
+    parts = (settings.environment, settings.account, settings.portone_tier or "", host, identity)
     key = settings.portone_key.get_secret_value()
     return hashlib.blake2b("\n".join((*parts, key)).encode(), digest_size=16, person=b"again-place").hexdigest()
 

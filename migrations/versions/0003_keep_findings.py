@@ -42,6 +42,12 @@ def upgrade() -> None:
     )
     op.add_column(
         "installation",
+        sa.Column(
+            "identity", sa.Text(), nullable=False, server_default="", comment="which database it was bound in"
+        ),
+    )
+    op.add_column(
+        "installation",
         sa.Column("hold_since", INSTANT, comment="nothing is sent since then, until the hold is over"),
     )
     op.add_column(
@@ -142,7 +148,7 @@ def _make_reconciliations() -> None:
 def downgrade() -> None:
     """Take the tables and columns away; a subscription that was set aside is looked at again."""
     op.drop_constraint(op.f("ck_installation_hold_is_whole"), "installation", type_="check")
-    for column in ("hold_since", "hold_from", "hold_cursor"):
+    for column in ("identity", "hold_since", "hold_from", "hold_cursor"):
         op.drop_column("installation", column)
     op.drop_index("ix_attempts_refused", "attempts")
     op.drop_index("ix_attempts_paid", "attempts")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from schedules.asking import TEST_CHANNEL
 from schedules.money import Money
 from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
 from tests.gateway.samples import (
@@ -160,17 +161,42 @@ def test_a_decline_is_read_in_both_shapes_with_the_pg_s_code(case: Case) -> None
 
 
 # G15, and what the notes say of a key that is not there.
-REFUSED = [
+NO_CARD = [
     ("등록되지 않은 구매자입니다.", 1),
     ("등록된 고객정보가 없습니다.", 1),
     ("요청하신 customer_uid(000000)로 등록된 정보를 찾을 수 없습니다.", -1),
-    ("인증에 실패하였습니다. API키와 secret을 확인하세요.", -1),
 ]
 
 
-@pytest.mark.parametrize(("words", "code"), REFUSED, ids=lambda value: str(value))
-def test_portone_s_own_refusals_say_nothing_about_the_card(words: str, code: int) -> None:
-    assert charged(refusal(words, code)) == Refused(words)
+@pytest.mark.parametrize("status", [200, 400, 404])
+@pytest.mark.parametrize(("words", "code"), NO_CARD, ids=lambda value: str(value))
+def test_a_customer_without_a_card_is_declined_and_no_fault_of_our_set_up(
+    words: str, code: int, status: int
+) -> None:
+    """Counted as refusals, a few such customers would stop the whole account."""
+    assert charged(refusal(words, code), status) == Declined(words)
+
+
+def test_portone_s_own_refusal_says_nothing_about_the_card() -> None:
+    words = "인증에 실패하였습니다. API키와 secret을 확인하세요."
+    assert charged(refusal(words, -1)) == Refused(words)
+
+
+def test_a_payment_gateway_s_own_code_is_its_answer_though_the_status_is_400() -> None:
+    words = "결제승인에 실패하였습니다. [2116]개인 월 한도금액 초과"
+    assert charged(refusal(words), 400) == Declined(words, "2116")
+
+
+def test_a_payment_on_a_test_channel_is_not_paid_unless_the_account_is_one_for_tests() -> None:
+    body = envelope(PAID | {"sandbox": True})
+    assert charged(body) == Refused(TEST_CHANNEL)
+    assert isinstance(read_charge(200, body, ORDER, sandbox=True), Paid)
+
+
+def test_a_payment_of_another_customer_is_for_a_person() -> None:
+    answer = charged(envelope(PAID | {"customer_uid": "somebody-else"}))
+    assert isinstance(answer, Unknown)
+    assert answer.mismatch
 
 
 @pytest.mark.parametrize("code", [1, -1, 500])
@@ -363,7 +389,7 @@ def test_what_looks_like_a_card_number_is_masked_in_every_text(words: str, maske
     failed = charged(envelope(FAILED | {"fail_reason": words}))
     assert isinstance(failed, Declined)
     assert failed.reason == masked
-    assert charged(refusal(words), 400) == Refused(f"HTTP 400: {masked}")
+    assert charged(refusal(words), 403) == Refused(f"HTTP 403: {masked}")
 
 
 def test_a_payment_is_read_with_every_field_and_tolerates_more_and_fewer() -> None:
@@ -384,6 +410,7 @@ def test_a_payment_is_read_with_every_field_and_tolerates_more_and_fewer() -> No
         pg_tid="201804271614461095101400",
         receipt_url="https://www.danalpay.com/receipt/creditcard/view.aspx?data=x",
         customer_uid="95382678",
+        sandbox=True,
     )
     # G6 of the notes: zero and null fields left out.
     few = {"amount": 1000, "currency": "KRW", "imp_uid": "i", "merchant_uid": "m", "status": "paid"}

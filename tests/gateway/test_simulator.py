@@ -110,9 +110,9 @@ def test_a_paid_uid_cannot_be_charged_again_and_is_to_be_asked_about(
     assert [payment.status for payment in found.payments] == ["paid"]
 
 
-def test_a_customer_without_a_card_is_a_refusal_and_leaves_no_payment(portone: PortOneV1) -> None:
+def test_a_customer_without_a_card_is_declined_and_leaves_no_payment(portone: PortOneV1) -> None:
     uid = f"ag1simtest{next(_numbers):04d}"
-    assert isinstance(portone.charge(replace(ORDER, customer_uid="nobody", merchant_uid=uid)), Refused)
+    assert isinstance(portone.charge(replace(ORDER, customer_uid="nobody", merchant_uid=uid)), Declined)
     assert portone.find_all("ag1simtestnever") == Found(())
     assert portone.find("ag1simtestnever") is None
     assert portone.find_payment("imps_000000000000") is None
@@ -276,12 +276,15 @@ def test_a_card_that_is_refused_makes_no_key(portone: PortOneV1) -> None:
 
 def test_a_payment_of_a_test_channel_is_found_when_the_settings_say_so(simulator: str, portone: PortOneV1) -> None:
     tell(simulator, "faults", {"sandbox": True})
+    settings = PortOneSettings(simulator, "sim_key", "sim_secret", TIMEOUTS, include_sandbox=True)
+    client = PortOneV1(settings, MemoryTokens())
     uid = f"ag1simtest{next(_numbers):04d}"
-    paid = portone.charge_card(replace(ORDER, merchant_uid=uid), CARD, keep=False)
+    paid = client.charge_card(replace(ORDER, merchant_uid=uid), CARD, keep=False)
     tell(simulator, "faults", {})
     assert isinstance(paid, Paid)
     assert portone.find_payment(paid.imp_uid) is None
-    settings = PortOneSettings(simulator, "sim_key", "sim_secret", TIMEOUTS, include_sandbox=True)
-    client = PortOneV1(settings, MemoryTokens())
+    found = portone.find_all(uid)
+    assert isinstance(found, Found)
+    assert [payment.sandbox for payment in found.payments] == [True]
     assert isinstance(client.find_payment(paid.imp_uid), GatewayPayment)
     client.close()

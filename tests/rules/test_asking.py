@@ -1,13 +1,14 @@
 """Judging what the gateway shows: what counts, and what only counts twice."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedules.asking import QUIET_TIME, AskedAbout, next_ask_at, read_found
+from schedules.asking import QUIET_TIME, TEST_CHANNEL, AskedAbout, next_ask_at, read_found
 from schedules.money import Money
-from schedules.outcomes import Declined, GatewayPayment, NotSent, Paid, Unknown
+from schedules.outcomes import Declined, GatewayPayment, NotSent, Paid, Refused, Unknown
 
 SENT = datetime(2026, 3, 1, tzinfo=UTC)
 SOON = SENT + timedelta(seconds=10)
@@ -17,7 +18,7 @@ MONEY = Money(9900, "KRW")
 
 def asked(quiet_answers: int = 0) -> AskedAbout:
     """An attempt that was sent at SENT."""
-    return AskedAbout("uid", MONEY, SENT, quiet_answers)
+    return AskedAbout("uid", MONEY, SENT, SENT, quiet_answers)
 
 
 def payment(
@@ -90,3 +91,16 @@ def test_what_the_gateway_has_as_paid_is_never_sent_again(statuses: list[str], q
     verdict = read_found([payment(s) for s in statuses], asked(quiet), SENT + timedelta(seconds=seconds))
     if "paid" in statuses or "cancelled" in statuses:
         assert isinstance(verdict.outcome, Paid | Unknown)
+
+
+def test_a_payment_on_a_test_channel_moved_no_money() -> None:
+    found = [replace(payment("paid"), sandbox=True)]
+    assert read_found(found, asked(), SENT + timedelta(minutes=1)).outcome == Refused(TEST_CHANNEL)
+
+
+def test_the_quiet_time_begins_when_the_call_was_surely_over() -> None:
+    """A call may leave late in a lease: counted from the claim, the quiet time could end before the call does."""
+    lapsed = replace(asked(1), quiet_since=SENT + timedelta(minutes=20))
+    early = SENT + timedelta(minutes=30)
+    assert isinstance(read_found([], lapsed, early).outcome, Unknown)
+    assert isinstance(read_found([], lapsed, SENT + timedelta(minutes=36)).outcome, NotSent)

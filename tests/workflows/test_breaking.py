@@ -21,7 +21,7 @@ def many(services: Services, count: int) -> list[int]:
 def is_stopped(services: Services) -> bool:
     """Whether the account is stopped."""
     with services.engine.begin() as db:
-        return switches.is_stopped(db, "main")
+        return switches.stopped_by(db, "main") == "again"
 
 
 def refuse(services: Services, gateway: ScriptedGateway, charges: list[int]) -> None:

@@ -79,3 +79,13 @@ def test_nothing_is_queued_while_charging_is_stopped(services: Services) -> None
     customers(services, 1)
     operating.stop_charging(services, "test", "a fire", "main")
     assert dispatching.top_up(services, Broker()) == 0
+
+
+def test_nothing_more_is_queued_while_nobody_takes_what_waits(services: Services) -> None:
+    """A gateway that hangs drains nothing; without the guard each patience would send every charge once more."""
+    customers(services, 3)
+    sent: list[int] = []
+    bound = services.settings.queue_bound
+    assert dispatching.top_up(services, lambda queued: sent.extend(i for i, _ in queued), lambda: bound) == 0
+    assert sent == []
+    assert dispatching.top_up(services, lambda queued: sent.extend(i for i, _ in queued), lambda: bound - 1) == 3

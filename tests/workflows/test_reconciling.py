@@ -120,7 +120,7 @@ def test_double_is_found_stops_the_account_and_waits_for_approval(
     assert (finding.kind, finding.state, finding.imp_uid) == (FindingKind.DOUBLE, FindingState.OPEN, "imps_late")
     assert finding.balance == 9900
     with services.engine.begin() as db:
-        assert switches.is_stopped(db, "main")
+        assert switches.stopped_by(db, "main") == "again"
     assert gateway.cancellations == []
 
 

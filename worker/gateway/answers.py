@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
+from schedules.asking import TEST_CHANNEL
 from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
 from worker.gateway.envelopes import Envelope, identifier, instant, looked_up, number, opened, read_envelope
 from worker.gateway.masking import ID_LIMIT, masked_card, shortened, told, without
@@ -25,20 +26,22 @@ from worker.gateway.unclear import is_unclear, is_used, pg_code
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")  # what can stand in a header
 # PortOne's own refusals, given before any PG was asked: our set-up or records are wrong, not the card.
-REFUSALS = (
-    "등록되지 않은 구매자입니다",
-    "등록된 고객정보가 없습니다",
-    "요청하신 customer_uid",
-    "인증에 실패하였습니다. API키",
-)
+REFUSALS = ("인증에 실패하였습니다. API키",)
+# The customer has no card here (any more): it is that customer's matter, and no fault of our set-up.
+NO_SUCH_CUSTOMER = ("등록되지 않은 구매자입니다", "등록된 고객정보가 없습니다", "요청하신 customer_uid")
 NO_SUCH_KEY = ("등록된 정보를 찾을 수 없습니다", "등록되지 않은 구매자입니다", "등록된 고객정보가 없습니다")
 
 
-def read_charge(status: int, body: bytes, order: ChargeOrder) -> Outcome:
-    """What became of a charge; anything that is not surely one of the other four is Unknown."""
+def read_charge(status: int, body: bytes, order: ChargeOrder, *, sandbox: bool = False) -> Outcome:
+    """What became of a charge; anything that is not surely one of the other four is Unknown.
+
+    `sandbox` says that the account is one for tests, so that a payment on a test channel counts as paid.
+    """
+    if words := _no_such_customer(status, body):
+        return Declined(words)
     match opened(status, body):
         case Envelope(code=0, response=dict() as fields):
-            return _read_charged(fields, order)
+            return _read_charged(fields, order, sandbox=sandbox)
         case Envelope(code=0):
             return Unknown("code 0, but no payment with it")
         case Envelope() as refusal:
@@ -47,7 +50,14 @@ def read_charge(status: int, body: bytes, order: ChargeOrder) -> Outcome:
             return other
 
 
-def _read_charged(fields: Mapping[str, object], order: ChargeOrder) -> Outcome:
+def _no_such_customer(status: int, body: bytes) -> str | None:
+    """PortOne's words, when they say that there is no billing key under the customer_uid."""
+    envelope = read_envelope(body) if status in (200, 400, 404) else None
+    words = envelope.message if envelope is not None and envelope.code != 0 else None
+    return shortened(words) if words is not None and words.startswith(NO_SUCH_CUSTOMER) else None
+
+
+def _read_charged(fields: Mapping[str, object], order: ChargeOrder, *, sandbox: bool) -> Outcome:
     payment = read_payment(fields)
     if payment is None:
         return Unknown("code 0 with a payment that cannot be read")
@@ -64,6 +74,10 @@ def _read_charged(fields: Mapping[str, object], order: ChargeOrder) -> Outcome:
     if (payment.amount, payment.currency) != asked:
         seen = f"{payment.amount} {payment.currency}"
         return _mismatch("amount in minor units", f"{order.money.amount} {order.money.currency}", seen)
+    if payment.customer_uid not in (None, order.customer_uid):
+        return _mismatch("customer_uid", order.customer_uid, str(payment.customer_uid))
+    if payment.sandbox and not sandbox:
+        return Refused(TEST_CHANNEL)
     return Paid(payment.imp_uid, payment.paid_at, payment.pg_provider, payment.pg_tid, payment.receipt_url)
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 from schedules.money import MAX_AMOUNT, minor_units
 from schedules.outcomes import NotSent, Refused, Unknown
 from worker.gateway.masking import ID_LIMIT, shortened, told, writable
-from worker.gateway.unclear import is_unclear, is_used
+from worker.gateway.unclear import is_unclear, is_used, pg_code
 
 # Client errors that leave open whether the request was, or still is being, worked on: request time-out,
 # conflict, locked, and the two with which proxies note that a client was too impatient.
@@ -66,6 +66,8 @@ def opened(status: int, body: bytes) -> Envelope | NotSent | Refused | Unknown:
     envelope = read_envelope(body)
     if 200 <= status < 300:
         return envelope or Unknown(f"HTTP {status} with {len(body)} bytes that cannot be read as an answer")
+    if status == 400 and envelope is not None and envelope.code != 0 and pg_code(envelope.message or ""):
+        return envelope  # the payment gateway's own words, and so its answer, whatever the status
     said = shortened(f"HTTP {status}: {envelope.message if envelope else _plain_words(body)}")
     if status == 429:
         return NotSent(said)

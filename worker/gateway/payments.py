@@ -36,6 +36,7 @@ def read_payment(fields: Mapping[str, object]) -> GatewayPayment | None:
         pg_tid=identifier(fields.get("pg_tid")),
         receipt_url=_url(fields.get("receipt_url")),
         customer_uid=identifier(fields.get("customer_uid")),
+        sandbox=fields.get("sandbox") is True,
         unclear=status == "failed" and is_unclear(words, pg_provider),
     )
 

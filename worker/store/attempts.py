@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
+from schedules.asking import AskedAbout
 from schedules.charges import AttemptState
 from schedules.money import Money
 from schedules.outcomes import Outcome
@@ -38,6 +39,14 @@ class Attempt:
     last_sent_at: datetime
     unknown_since: datetime | None
     quiet_answers: int
+
+
+def asked_about(attempt: Attempt) -> AskedAbout:
+    """What the rules of asking need to know of an attempt."""
+    quiet_since = max(attempt.last_sent_at, attempt.unknown_since or attempt.last_sent_at)
+    return AskedAbout(
+        attempt.merchant_uid, attempt.money, attempt.last_sent_at, quiet_since, attempt.quiet_answers
+    )
 
 
 def unresolved(db: Connection, charge_id: int) -> tuple[Attempt, AttemptState] | None:

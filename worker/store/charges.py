@@ -1,8 +1,9 @@
 """Charges as rows: writing debts, finding those that are due, and closing them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, exists, func, select, text, update
@@ -11,9 +12,10 @@ from sqlalchemy.dialects.postgresql import insert
 from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
 from schedules.dunning import DunningPolicy, History
 from schedules.money import Money
+from worker.clock import Clock
 from worker.store.attempts import Attempt
-from worker.store.schema import OWED, attempts, billing_keys, charges, installation, stops, subscriptions
-from worker.store.switches import sending_obstacle
+from worker.store.schema import OWED, attempts, billing_keys, charges, subscriptions
+from worker.store.switches import Permission, permission_columns
 
 OWED_STATUSES = [status.value for status in ChargeStatus if status.is_owed]
 
@@ -150,6 +152,22 @@ def unqueue(db: Connection, ids: Sequence[int]) -> None:
         db.execute(update(charges).where(charges.c.id.in_(ids)).values(queued_until=None))
 
 
+class Then(Enum):
+    """What becomes of a charge that a last look keeps from being sent."""
+
+    LATER = "it is tried again soon"
+    CANCEL = "it ends as canceled"
+    PERSON = "it waits for a person"
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why an attempt must not be sent now."""
+
+    why: str
+    then: Then = Then.LATER
+
+
 @dataclass(frozen=True, slots=True)
 class Sight:
     """What a last look sees, just before a call."""
@@ -161,40 +179,38 @@ class Sight:
     due_at: datetime
     subscription: str | None
     key_deleted_at: datetime | None
-    stopped_why: str | None
-    fingerprint: str | None
-    hold_since: datetime | None
     fence: int
     state: str
     lease_until: datetime | None
+    permission: Permission
 
-    def obstacle(self, intent: Attempt, now: datetime, call_takes: timedelta, fingerprint: str) -> str | None:
+    def obstacle(self, intent: Attempt, clock: Clock, call_takes: timedelta, fingerprint: str) -> Obstacle | None:
         """Why this attempt must not be sent now; None when all is as it was claimed."""
+        now = clock.now()
         ours = self.fence == intent.fence and self.state == AttemptState.SENDING.value
         lasts = self.lease_until is not None and self.lease_until >= now + call_takes
         asked = (intent.money.amount, intent.money.currency)
+        canceled = self.subscription == SubscriptionStatus.CANCELED.value
         obstacles = (
-            (not ours, "another worker has taken this attempt"),
-            (not lasts, "the lease would run out during the call"),
-            (not ChargeStatus(self.status).is_owed, f"the charge is {self.status}"),
-            (self.held_why is not None, f"the charge is held: {self.held_why}"),
-            (self.subscription == SubscriptionStatus.CANCELED.value, "the subscription is canceled"),
-            ((self.amount, self.currency) != asked, "the amount has changed since this uid was made"),
-            (self.due_at > now, "the charge is not due yet"),
-            (self.key_deleted_at is not None, "the billing key was deleted"),
+            (not ours, Obstacle("another worker has taken this attempt")),
+            (not lasts, Obstacle("the lease would run out during the call")),
+            (not ChargeStatus(self.status).is_owed, Obstacle(f"the charge is {self.status}")),
+            (self.held_why is not None, Obstacle(f"the charge is held: {self.held_why}")),
+            (canceled, Obstacle("the subscription is canceled", Then.CANCEL)),
+            ((self.amount, self.currency) != asked, Obstacle("the amount has changed since", Then.PERSON)),
+            (self.due_at > now, Obstacle("the charge is not due yet")),
+            (self.key_deleted_at is not None, Obstacle("the billing key was deleted", Then.PERSON)),
         )
-        may_not_send = sending_obstacle(self.fingerprint, fingerprint, self.hold_since, self.stopped_why)
-        return next((why for stands, why in obstacles if stands), may_not_send)
+        found = next((obstacle for stands, obstacle in obstacles if stands), None)
+        may_not_send = self.permission.obstacle(fingerprint, clock)
+        return found or (Obstacle(may_not_send) if may_not_send is not None else None)
 
 
 def _last_look() -> Select[Any]:
     c, a, s = charges.c, attempts.c, subscriptions.c
-    stopped = select(stops.c.why).where(stops.c.account.in_([c.account, "*"])).limit(1).scalar_subquery()
-    bound = select(installation.c.fingerprint).scalar_subquery()
-    hold = select(installation.c.hold_since).scalar_subquery()
     return (
         select(c.status, c.held_why, c.amount, c.currency, c.due_at, s.status, billing_keys.c.deleted_at)
-        .add_columns(stopped, bound, hold, a.fence, a.state, a.lease_until)
+        .add_columns(a.fence, a.state, a.lease_until, *permission_columns(c.account))
         .join_from(attempts, charges, a.charge_id == c.id)
         .join(billing_keys, billing_keys.c.id == c.billing_key_id)
         .outerjoin(subscriptions, s.id == c.subscription_id)
@@ -214,7 +230,10 @@ _LOCKED = (
 
 def last_look(db: Connection, attempt_id: int) -> Sight:
     """Everything that may have changed since the claim, in one statement."""
-    return Sight(*db.execute(_LAST_LOOK, {"attempt": attempt_id}).one())
+    row = list(db.execute(_LAST_LOOK, {"attempt": attempt_id}).one())
+    own = len(fields(Sight)) - 1
+    seen: list[Any] = [*row[:own], Permission(*row[own:])]
+    return Sight(*seen)
 
 
 def stranded(db: Connection, limit: int) -> list[tuple[int, str]]:

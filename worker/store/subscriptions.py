@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, insert, select, tuple_, update
 from schedules.charges import SubscriptionStatus
 from schedules.subscriptions import Cursor, Opening
 from worker.store import plans as plan_rows
-from worker.store.schema import billing_keys, plans, subscriptions
+from worker.store.schema import billing_keys, charges, plans, subscriptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,12 @@ def held(db: Connection) -> list[dict[str, Any]]:
     """The subscriptions that opening has set aside, oldest first."""
     query = select(subscriptions).where(subscriptions.c.held_why.is_not(None)).order_by(subscriptions.c.id)
     return [dict(row) for row in db.execute(query).mappings()]
+
+
+def lock_of_charge(db: Connection, charge_id: int) -> None:
+    """Lock the subscription that a charge is of, if it is of one."""
+    of_it = select(charges.c.subscription_id).where(charges.c.id == charge_id).scalar_subquery()
+    db.execute(select(subscriptions.c.id).where(subscriptions.c.id == of_it).with_for_update())
 
 
 def is_canceled(db: Connection, subscription_id: int) -> bool:

@@ -2,16 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charges import AttemptState
+from worker.clock import Clock
 from worker.store.schema import attempts, breakers, charges, installation, stops
 
 ALL_ACCOUNTS = "*"
+# Asked of the database in the same statement as the rest, for the name may lead to another one by now.
+_IDENTITY: ColumnElement[str] = literal_column(
+    "(SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) "
+    "|| '/' || CASE WHEN pg_is_in_recovery() THEN 'standby' "
+    "ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END FROM pg_control_system())"
+)
+# A worker whose clock is further off judges leases, quiet times and due times wrongly; NTP keeps it in a second.
+MOST_SKEW = timedelta(seconds=10)
 
 
 def stop(db: Connection, account: str, actor: str, why: str, now: datetime) -> None:
@@ -26,9 +35,9 @@ def resume(db: Connection, account: str) -> bool:
     return db.execute(delete(stops).where(stops.c.account == account)).rowcount > 0
 
 
-def is_stopped(db: Connection, account: str) -> bool:
-    """Whether this very account is stopped, by a person or by the breaker."""
-    return db.execute(select(stops.c.account).where(stops.c.account == account)).first() is not None
+def stopped_by(db: Connection, account: str) -> str | None:
+    """Who stopped this very account; None when nobody did."""
+    return db.execute(select(stops.c.actor).where(stops.c.account == account)).scalar()
 
 
 def stopped(db: Connection) -> Sequence[dict[str, Any]]:
@@ -38,54 +47,60 @@ def stopped(db: Connection) -> Sequence[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Who may send from this database, and why charging is stopped, if it is."""
+    """Whether this process may send from this database, and why not."""
 
-    fingerprint: str | None
+    fingerprint: str | None  # of the environment that the database is bound to
+    is_bound_here: bool  # false in a copy of the database that was bound
     hold_since: datetime | None
     stopped_why: str | None
+    database_clock: datetime
 
-    def obstacle(self, fingerprint: str) -> str | None:
-        """Why nothing may be sent now; None when all is well."""
-        return sending_obstacle(self.fingerprint, fingerprint, self.hold_since, self.stopped_why)
+    def obstacle(self, fingerprint: str, clock: Clock) -> str | None:
+        """Why nothing may be sent from this database by this process; None when all is well."""
+        if self.fingerprint != fingerprint or not self.is_bound_here:
+            return "this database belongs to another environment; see `again adopt`"
+        skew = clock.ahead_of(self.database_clock)
+        if abs(skew) > MOST_SKEW:
+            return f"this machine's clock is {skew.total_seconds():+.0f} s from the database's; set it right"
+        if self.hold_since is not None:
+            return f"on hold since {self.hold_since:%Y-%m-%d %H:%M}Z, until all that was paid is known"
+        return f"charging is stopped: {self.stopped_why}" if self.stopped_why is not None else None
 
 
-def sending_obstacle(
-    bound: str | None, ours: str, hold_since: datetime | None, stopped_why: str | None
-) -> str | None:
-    """Why nothing may be sent from this database at all; None when all is well."""
-    if bound != ours:
-        return "this database belongs to another environment; see `again adopt`"
-    if hold_since is not None:
-        return (
-            f"the database is on hold since {hold_since:%Y-%m-%d %H:%M}Z: what was paid is being asked for first"
-        )
-    return f"charging is stopped: {stopped_why}" if stopped_why is not None else None
+def permission_columns(account: ColumnElement[str]) -> list[ColumnElement[Any]]:
+    """What Permission is made of, for an account; part of the one statement of a claim and of a last look."""
+    stopped = select(stops.c.why).where(stops.c.account.in_([account, ALL_ACCOUNTS])).limit(1)
+    return [
+        select(installation.c.fingerprint).scalar_subquery(),
+        func.coalesce(select(installation.c.identity == _IDENTITY).scalar_subquery(), False),
+        select(installation.c.hold_since).scalar_subquery(),
+        stopped.scalar_subquery(),
+        func.clock_timestamp(),
+    ]
 
 
 # Built once, for it is asked with every claim.
-_PERMISSION = select(
-    select(installation.c.fingerprint).scalar_subquery(),
-    select(installation.c.hold_since).scalar_subquery(),
-    select(stops.c.why)
-    .where(stops.c.account.in_([bindparam("account"), ALL_ACCOUNTS]))
-    .limit(1)
-    .scalar_subquery(),
-)
+_PERMISSION = select(*permission_columns(bindparam("account")))
 
 
 def permission(db: Connection, account: str) -> Permission:
     """Whether charges of an account may leave, in one look."""
-    row = db.execute(_PERMISSION, {"account": account}).one()
-    return Permission(row[0], row[1], row[2])
+    return Permission(*db.execute(_PERMISSION, {"account": account}).one())
+
+
+def database_clock(db: Connection) -> datetime:
+    """What time the database's machine has."""
+    at: datetime = db.execute(select(func.clock_timestamp())).scalar_one()
+    return at
 
 
 def database_identity(db: Connection) -> str:
-    """What no copy of this database shares: its cluster's number and its own within the cluster."""
-    query = text(
-        "SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) "
-        "FROM pg_control_system()"
-    )
-    return str(db.execute(query).scalar_one())
+    """Which database this is: its cluster's number, its own within the cluster, and the cluster's timeline.
+
+    A dump that is restored has another number; a standby that was promoted, or a cluster put back to a point
+    in time, has another timeline. A copy of a stopped cluster's files shares all of it.
+    """
+    return str(db.execute(select(_IDENTITY)).scalar_one())
 
 
 def bound(db: Connection) -> str | None:
@@ -96,7 +111,8 @@ def bound(db: Connection) -> str | None:
 def bind(db: Connection, fingerprint: str, environment: str, actor: str, now: datetime) -> None:
     """Let this environment, and no other, send from this database."""
     row = {
-        "id": 1, "fingerprint": fingerprint, "environment": environment, "bound_at": now, "bound_by": actor,
+        "id": 1, "identity": database_identity(db), "fingerprint": fingerprint, "environment": environment,
+        "bound_at": now, "bound_by": actor,
     }  # fmt: skip
     db.execute(insert(installation).values(row).on_conflict_do_update(index_elements=["id"], set_=row))
 

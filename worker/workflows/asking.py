@@ -13,7 +13,7 @@ from worker.points import Point, reach
 from worker.store import attempts, charges, notes
 from worker.store.attempts import Attempt
 from worker.workflows.comparing import compare
-from worker.workflows.services import Services
+from worker.workflows.services import Services, clock_is_right
 from worker.workflows.settling import settle
 
 log = logging.getLogger("again.asking")
@@ -25,6 +25,8 @@ def sweep(services: Services) -> int:
     now = services.clock.now()
     first_ask = rules.next_ask_at(now, now)
     with services.engine.begin() as db:
+        if not clock_is_right(services, db):
+            return 0
         lapsed = attempts.take_lapsed(db, now, first_ask, BATCH)
         for charge_id, key in charges.stranded(db, BATCH):
             log.error("charge %s had no next action; it is tried again now", key)
@@ -37,6 +39,8 @@ def sweep(services: Services) -> int:
 def due_asks(services: Services, limit: int = BATCH) -> Sequence[int]:
     """The unknown attempts that are to be asked about now."""
     with services.engine.begin() as db:
+        if not clock_is_right(services, db):
+            return []
         return attempts.to_ask(db, services.clock.now(), limit)
 
 
@@ -52,13 +56,13 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
         return None
     attempt, account = claimed
     reach(Point.ASKING_CLAIMED, attempt.merchant_uid)
-    answer = services.gateway(account).find_all(attempt.merchant_uid)
-    reach(Point.ASKING_ANSWERED, attempt.merchant_uid)
     if now - since >= rules.ALERT_AFTER:
         _alert(services, attempt, since)
+    answer = services.gateway(account).find_all(attempt.merchant_uid)
+    reach(Point.ASKING_ANSWERED, attempt.merchant_uid)
     outcome: Outcome
     if isinstance(answer, Found):
-        asked = rules.AskedAbout(attempt.merchant_uid, attempt.money, attempt.last_sent_at, attempt.quiet_answers)
+        asked = attempts.asked_about(attempt)
         quiet_time = timedelta(seconds=services.settings.quiet_time)
         verdict = rules.read_found(answer.payments, asked, services.clock.now(), quiet_time)
         outcome, quiet_answers = verdict.outcome, verdict.quiet_answers

@@ -13,8 +13,11 @@ BURST = timedelta(minutes=10)
 
 
 def break_account(db: Connection, account: str, why: str, now: datetime) -> None:
-    """Stop an account's charging, unless it is stopped; only `again resume-charging` ends it."""
-    if switches.is_stopped(db, account):
+    """Stop an account's charging; only `again resume-charging` ends it.
+
+    A person's own stop gets the breaker's reason in its place, so that whoever resumes has read it.
+    """
+    if switches.stopped_by(db, account) == BREAKER:
         return
     switches.stop(db, account, BREAKER, why, now)
     notes.record(db, BREAKER, "stop-charging", account, why, now)

@@ -3,11 +3,11 @@
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy import Connection
 
-from schedules.charges import AttemptState
+from schedules.charges import AttemptState, ChargeStatus
 from schedules.errors import BROKEN
 from schedules.identity import merchant_uid
 from schedules.outcomes import NotSent
@@ -16,8 +16,8 @@ from worker.gateway.port import ChargeOrder
 from worker.points import Point, reach
 from worker.store import attempts, charges, rates, switches
 from worker.store.attempts import Attempt
-from worker.store.charges import Charge
-from worker.workflows.closing import set_aside
+from worker.store.charges import Charge, Obstacle, Then
+from worker.workflows.closing import close, set_aside
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
 
@@ -91,8 +91,11 @@ def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
     due = charge.next_attempt_at is not None and charge.next_attempt_at <= services.clock.now()
     if not (charge.status.is_owed and charge.held_why is None and due):
         return False
+    if charge.account not in services.gateways:
+        log.error("charge %s is not sent: no credentials for account %s here", charge.key, charge.account)
+        return False
     permission = switches.permission(db, charge.account)
-    obstacle = permission.obstacle(services.fingerprint)
+    obstacle = permission.obstacle(services.fingerprint, services.clock)
     if obstacle is not None:
         log.warning("charge %s is not sent: %s", charge.key, obstacle)
     return obstacle is None
@@ -122,33 +125,43 @@ def _take_or_begin(services: Services, db: Connection, charge: Charge) -> Attemp
     return attempts.begin(db, row)
 
 
-def _rate_obstacle(services: Services, charge: Charge) -> str | None:
+def _rate_obstacle(services: Services, charge: Charge) -> Obstacle | None:
     if services.settings.rate == 0:
         return None
     with services.engine.begin() as db:
         seconds = rates.grant(db, charge.account, services.settings.rate, RATE_PATIENCE)
     if seconds is None:
-        return f"the cap of {services.settings.rate:g} calls a second for account {charge.account} is used up"
+        cap = f"{services.settings.rate:g} calls a second for account {charge.account}"
+        return Obstacle(f"the cap of {cap} is used up")
     if seconds:
         wait(seconds)
     return None
 
 
-def _last_look(services: Services, intent: Attempt) -> str | None:
+def _last_look(services: Services, intent: Attempt) -> Obstacle | None:
     call_takes = timedelta(seconds=services.settings.call_deadline)
     # One statement that writes nothing needs no transaction around it.
     with services.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
         sight = charges.last_look(db, intent.id)
-    return sight.obstacle(intent, services.clock.now(), call_takes, services.fingerprint)
+    return sight.obstacle(intent, services.clock, call_takes, services.fingerprint)
 
 
-def _hold_back(services: Services, charge: Charge, intent: Attempt, why: str) -> AttemptState | None:
+def _hold_back(services: Services, charge: Charge, intent: Attempt, obstacle: Obstacle) -> AttemptState | None:
     """Undo a claim that was surely not sent; a charge that is over gets an end, any other is tried later."""
-    log.info("%s is held back: %s", intent.merchant_uid, why)
+    log.info("%s is held back: %s", intent.merchant_uid, obstacle.why)
     now = services.clock.now()
     with services.engine.begin() as db:
         current = charges.locked(db, charge.id)
-        if current is not None and current.status.is_owed and attempts.release(db, intent, now, why):
-            charges.change(db, charge.id, next_attempt_at=now + HELD_BACK)
+        if current is not None and current.status.is_owed and attempts.release(db, intent, now, obstacle.why):
+            match obstacle.then:
+                case Then.LATER:
+                    charges.change(db, charge.id, next_attempt_at=now + HELD_BACK)
+                case Then.CANCEL:
+                    close(db, charge.id, ChargeStatus.CANCELED, obstacle.why, now)
+                case Then.PERSON:
+                    charges.change(db, charge.id, next_attempt_at=now + HELD_BACK)
+                    set_aside(db, charge.key, obstacle.why, now)
+                case _:
+                    assert_never(obstacle.then)
             return AttemptState.READY
-    return settle(services, intent, AttemptState.SENDING, NotSent(why))
+    return settle(services, intent, AttemptState.SENDING, NotSent(obstacle.why))

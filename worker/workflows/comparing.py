@@ -123,7 +123,7 @@ def _mend(services: Services, finding: Finding, debt: Debt) -> None:
         log.warning("%s: %s is not mended yet: %s", finding.merchant_uid, finding.kind, answer.reason)
         return
     now = services.clock.now()
-    asked = AskedAbout(finding.merchant_uid, debt.side.money, now, 0)
+    asked = AskedAbout(finding.merchant_uid, debt.side.money, now, now, 0)
     outcome = read_found(answer.payments, asked, now).outcome
     if not isinstance(outcome, Paid):
         log.warning("%s: the list says paid, asking says %s", finding.merchant_uid, type(outcome).__name__)

@@ -12,20 +12,26 @@ from worker.workflows.services import Services
 
 log = logging.getLogger("again.dispatching")
 Publish = Callable[[Sequence[tuple[int, ChargeKind]]], None]
+Waiting = Callable[[], int]
 
 
 class BrokerUnreachable(ToldInWords):
     """The broker did not take the messages; the charges stay due and are queued again later."""
 
 
-def top_up(services: Services, publish: Publish) -> int:
+def top_up(services: Services, publish: Publish, waiting: Waiting = lambda: 0) -> int:
     """Fill each account's queue up to its bound with the charges that are due longest; answers how many.
+
+    `waiting` tells how many messages the broker holds: when nobody takes them, no more are sent, however often
+    the patience with those that were sent has run out.
 
     A charge is marked as queued before its message leaves. A message that is lost after that, or a broker
     that loses everything, costs one queue_patience: then the charge is queued once more.
     """
     with services.engine.begin() as db:
         accounts = charges.accounts_with_work(db, services.clock.now())
+    if not accounts or waiting() >= services.settings.queue_bound * len(accounts):
+        return 0
     return sum(_top_up_account(services, account, publish) for account in accounts)
 
 
@@ -33,7 +39,7 @@ def _top_up_account(services: Services, account: str, publish: Publish) -> int:
     now = services.clock.now()
     patience = timedelta(seconds=services.settings.queue_patience)
     with services.engine.begin() as db:
-        if switches.permission(db, account).obstacle(services.fingerprint) is not None:
+        if switches.permission(db, account).obstacle(services.fingerprint, services.clock) is not None:
             return 0
         room = services.settings.queue_bound - charges.queued_count(db, account, now)
         if room <= 0:

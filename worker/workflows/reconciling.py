@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from schedules.errors import ToldInWords
 from worker.points import Point, reach
@@ -33,7 +34,10 @@ def begin_due(services: Services, account: str) -> None:
     for kind, every in EVERY.items():
         with services.engine.begin() as db:
             last = reconciliations.newest(db, account, kind)
-            if last is None or (last.ended_at is not None and now - last.started_at >= every):
+            if last is not None and last.ended_at is None:
+                continue
+            # One that was begun by a clock that was ahead must not keep the next one waiting until then.
+            if last is None or last.started_at > now or now - last.started_at >= every:
                 reconciliations.begin(db, account, kind, now - SPANS[kind], now - SETTLING_TIME, now)
 
 
@@ -77,7 +81,8 @@ def work(
     run = _claim(services, run_id)
     step = LONGEST_WINDOW
     while run is not None and run.ended_at is None and going_on():
-        window = Window(services, run.account, run.done_until, min(run.until, run.done_until + step), most)
+        until = min(run.until, run.done_until + step)
+        window = Window(services, run.account, run.done_until, until, most, partial(_keep, services, run))
         try:
             if not window.read():
                 step = max((window.until - window.since) / 2, SHORTEST_WINDOW)
@@ -123,6 +128,12 @@ def _advance(
             moved.findings,
         )
     return moved
+
+
+def _keep(services: Services, run: Run) -> bool:
+    """Renew a run's lease before each call of a window; False when another process has taken the run."""
+    with services.engine.begin() as db:
+        return reconciliations.advance(db, run, lease_until=services.clock.now() + LEASE) is not None
 
 
 def _free(services: Services, run: Run) -> None:

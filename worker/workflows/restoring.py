@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from schedules.asking import AskedAbout, read_found
+from schedules.asking import read_found
 from schedules.identity import merchant_uid
 from schedules.outcomes import Declined, GatewayPayment
 from worker.gateway.port import Found
@@ -161,8 +161,7 @@ def _settle_as_found(services: Services, attempt: Attempt, found: list[GatewayPa
     if state is None or taken is None:
         return
     quiet = timedelta(seconds=services.settings.quiet_time)
-    asked = AskedAbout(taken.merchant_uid, taken.money, taken.last_sent_at, taken.quiet_answers)
-    verdict = read_found(found, asked, now, quiet)
+    verdict = read_found(found, attempts.asked_about(taken), now, quiet)
     settle(services, taken, state[1], verdict.outcome, verdict.quiet_answers)
 
 

@@ -1,14 +1,18 @@
 """What every workflow is given: settings, a clock, the database and the gateways."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from schedules.errors import ToldInWords
 from worker.clock import Clock
 from worker.config import Settings
 from worker.gateway.port import Gateway
+from worker.store import switches
+
+log = logging.getLogger("again.services")
 
 
 class UnknownAccount(ToldInWords, LookupError):
@@ -34,3 +38,12 @@ class Services:
             raise UnknownAccount(
                 f"no credentials for gateway account {account!r}; this worker has: {known}"
             ) from None
+
+
+def clock_is_right(services: Services, db: Connection) -> bool:
+    """Whether this machine's clock agrees with the database's; one that does not decides no due times."""
+    skew = services.clock.ahead_of(switches.database_clock(db))
+    if abs(skew) <= switches.MOST_SKEW:
+        return True
+    log.error("this machine's clock is %+.0f s from the database's; set it right", skew.total_seconds())
+    return False

@@ -40,6 +40,9 @@ def settle(
     """
     now = services.clock.now()
     with services.engine.begin() as db:
+        if isinstance(outcome, Declined):
+            # It may be the last, and cancel the subscription: locked in the order of a person's verbs.
+            subscriptions.lock_of_charge(db, attempt.charge_id)
         charge = charges.locked(db, attempt.charge_id)
         if charge is None:
             raise LookupError(f"attempt {attempt.merchant_uid} has no charge")
@@ -113,6 +116,8 @@ def _move_charge(
 def _collected(db: Connection, charge: Charge, attempt: Attempt, now: datetime) -> None:
     if not charge.status.is_owed:
         log.error("charge %s was %s and is paid now by %s", charge.key, charge.status, attempt.merchant_uid)
+        told = {"was": charge.status.value, "merchant_uid": attempt.merchant_uid}
+        notes.owe_notice(db, "charge.paid_after_end", charge.key, f"{charge.key}/paid_after_end", told, now)
     close(db, charge.id, ChargeStatus.PAID, None, now)
     notes.owe_notice(
         db,
@@ -158,7 +163,7 @@ def _give_up(
     db: Connection, charge: Charge, attempt: Attempt, outcome: Outcome, final: FinalAction, now: datetime
 ) -> None:
     _again(db, charge, now, now, **_counted(charge, outcome, now))
-    if charge.status.is_owed and not _is_canceled(db, charge):
+    if charge.status.is_owed and charge.held_why is None and not _is_canceled(db, charge):
         close(db, charge.id, ChargeStatus.UNCOLLECTIBLE, "the ladder has ended", now)
         if final is FinalAction.CANCEL and charge.subscription_id is not None:
             cancel_subscription(db, charge.subscription_id, now)

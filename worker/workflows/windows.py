@@ -1,6 +1,6 @@
 """A window of the gateway's list: read in full, both ways, before the reconciler moves on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -35,6 +35,7 @@ class Window:
     since: datetime
     until: datetime
     most: int = MOST_IN_WINDOW
+    keep: Callable[[], bool] = lambda: True  # asked before each call: whether the run is still ours
     calls: int = 0
     payments: int = 0
     findings: int = 0
@@ -94,6 +95,8 @@ class Window:
 
     def _await_turn(self) -> None:
         await_turn(self.services, f"{self.account}/reconcile", self.services.settings.reconcile_rate)
+        if not self.keep():
+            raise NoAnswerYet("another process has taken the run")
         self.calls += 1
 
 

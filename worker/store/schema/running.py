@@ -23,6 +23,7 @@ installation = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     CheckConstraint("id = 1", name="one_row"),
     Column("fingerprint", Text, nullable=False),
+    Column("identity", Text, nullable=False, server_default="", comment="which database it was bound in"),
     Column("environment", Text, nullable=False),
     Column("bound_at", INSTANT, nullable=False),
     Column("bound_by", Text, nullable=False),

@@ -1,0 +1,81 @@
+"""Clocks that are wrong, and databases that are others than they were: nothing is sent, nothing is decided."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from schedules.charges import AttemptState
+from tests.doubles import ScriptedGateway
+from tests.factories import START, attempt_rows, charge_rows, on_sale, opened, subscribed
+from worker.clock import FixedClock
+from worker.workflows import asking, charging, dispatching, opening, reconciling
+from worker.workflows.services import Services
+
+
+@pytest.fixture
+def ahead(services: Services) -> Services:
+    """The same services on a machine whose clock is eleven seconds ahead of the database's."""
+    return replace(services, clock=FixedClock(START, ahead=timedelta(seconds=11)))
+
+
+def test_a_machine_whose_clock_is_wrong_opens_claims_and_queues_nothing(
+    services: Services, ahead: Services, gateway: ScriptedGateway
+) -> None:
+    """Days ahead, it would open and collect the future."""
+    charge = opened(services)
+    subscribed(services, "bob")
+    assert opening.open_due(ahead) == 0
+    assert charging.attempt(ahead, charge) is None
+    assert dispatching.top_up(ahead, lambda _: None) == 0
+    assert gateway.sent == []
+
+
+def test_a_clock_that_goes_wrong_after_the_claim_keeps_the_call_from_leaving(
+    services: Services, ahead: Services, gateway: ScriptedGateway
+) -> None:
+    charge = opened(services)
+    claimed = charging.claim(services, charge)
+    assert claimed is not None
+    assert charging.carry_out(ahead, claimed) is AttemptState.READY
+    assert gateway.sent == []
+
+
+def test_a_machine_whose_clock_is_wrong_takes_no_lease_away(services: Services, ahead: Services) -> None:
+    charge = opened(services)
+    assert charging.claim(services, charge) is not None
+    clock = ahead.clock
+    assert isinstance(clock, FixedClock)
+    clock.at += timedelta(hours=1)
+    assert asking.sweep(ahead) == 0
+    assert asking.due_asks(ahead) == []
+    assert [row["state"] for row in attempt_rows(services)] == ["sending"]
+
+
+def test_a_run_that_a_clock_from_the_future_began_does_not_stop_the_reconciler(services: Services) -> None:
+    future = replace(services, clock=FixedClock(START + timedelta(days=365)))
+    reconciling.begin_due(future, "main")
+    reconciling.go_on(future, "main")
+    reconciling.begin_due(services, "main")
+    with services.engine.begin() as db:
+        runs = db.execute(text("SELECT count(*) FROM reconciliations WHERE kind = 'hourly'")).scalar_one()
+    assert runs == 2
+
+
+def test_a_database_that_was_swapped_under_a_running_worker_sends_nothing(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """A backup put into its place brings the fingerprint along; which database it is, is asked each time."""
+    on_sale(services)
+    subscribed(services)
+    opening.open_due(services)
+    charge = charge_rows(services)[0]["id"]
+    claimed = charging.claim(services, charge)
+    assert claimed is not None
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE installation SET identity = 'another cluster/16384/00000001'"))
+    assert charging.carry_out(services, claimed) is AttemptState.READY
+    assert charging.attempt(services, charge) is None
+    assert dispatching.top_up(services, lambda _: None) == 0
+    assert gateway.sent == []

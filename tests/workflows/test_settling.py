@@ -1,0 +1,109 @@
+"""Settling when things happen at once, or after the end."""
+
+import threading
+from dataclasses import replace
+
+from schedules.charges import AttemptState
+from schedules.dunning import DunningPolicy, FinalAction
+from schedules.outcomes import Declined, Paid
+from tests.doubles import ScriptedGateway
+from tests.factories import attempt_rows, charge_rows, move, on_sale, opened, subscribed
+from worker.store import attempts, charges
+from worker.workflows import charging, enrolling, opening
+from worker.workflows.services import Services
+from worker.workflows.settling import settle
+
+ONE_TRY = DunningPolicy(ladder=(), final=FinalAction.CANCEL)
+
+
+def test_two_charges_of_one_subscription_that_are_given_up_at_once_do_not_block_each_other(
+    services: Services,
+) -> None:
+    """The guard: the subscription is locked before its charges, by everybody."""
+    on_sale(services, policy=ONE_TRY)
+    for round_ in range(5):
+        key = subscribed(services, f"customer-{round_}")
+        move(services, days=0)
+        opening.open_due(services)
+        move(services, days=31)
+        opening.open_due(services)
+        ids = [row["id"] for row in charge_rows(services) if row["status"] == "open"]
+        assert len(ids) == 2, key
+        claims = [charging.claim(services, charge_id) for charge_id in ids]
+        both = threading.Barrier(2)
+        ended: list[AttemptState | None] = []
+
+        def give_up(claim: charging.Claimed | None, both: threading.Barrier = both) -> None:
+            assert claim is not None
+            both.wait(10)
+            ended.append(settle(services, claim.intent, AttemptState.SENDING, Declined("no money")))  # noqa: B023 # joined below
+
+        threads = [threading.Thread(target=give_up, args=(claim,)) for claim in claims]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert ended == [AttemptState.DECLINED] * 2
+
+
+def test_a_held_charge_is_not_given_up(services: Services) -> None:
+    """A person was called to it while its last try was under way."""
+    charge = opened(services, policy=ONE_TRY)
+    claimed = charging.claim(services, charge)
+    assert claimed is not None
+    with services.engine.begin() as db:
+        charges.hold(db, claimed.charge.key, "a person looks")
+    settle(services, claimed.intent, AttemptState.SENDING, Declined("no money"))
+    row = charge_rows(services)[0]
+    assert row["held_why"] == "a person looks"
+    assert row["status"] in ("open", "past_due")
+
+
+def test_a_charge_that_is_paid_after_its_end_is_told_of(services: Services, gateway: ScriptedGateway) -> None:
+    charge = opened(services, policy=ONE_TRY)
+    gateway.answers.append(Declined("no money"))
+    charging.attempt(services, charge)
+    assert charge_rows(services)[0]["status"] == "uncollectible"
+    with services.engine.begin() as db:
+        taken = attempts.take(db, attempt_rows(services)[0]["id"], AttemptState.DECLINED, services.clock.now())
+    assert taken is not None
+    settle(services, taken, AttemptState.DECLINED, Paid("imps_late"))
+    with services.engine.begin() as db:
+        told = {row[0] for row in db.exec_driver_sql("SELECT kind FROM outbox").all()}
+    assert "charge.paid_after_end" in told
+    assert charge_rows(services)[0]["status"] == "paid"
+
+
+def test_a_claim_whose_subscription_is_canceled_meanwhile_ends_its_charge(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """It was left to its answer, and there will be none; it must not be tried every half minute for ever."""
+    on_sale(services)
+    key = subscribed(services)
+    opening.open_due(services)
+    claimed = charging.claim(services, charge_rows(services)[0]["id"])
+    assert claimed is not None
+    enrolling.unsubscribe(services, key, "kim", "moved away", at_period_end=False)
+    charging.carry_out(services, claimed)
+    assert charge_rows(services)[0]["status"] == "canceled"
+    assert gateway.sent == []
+
+
+def test_a_claim_whose_billing_key_is_deleted_meanwhile_waits_for_a_person(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    charge = opened(services)
+    claimed = charging.claim(services, charge)
+    assert claimed is not None
+    with services.engine.begin() as db:
+        db.exec_driver_sql("UPDATE billing_keys SET deleted_at = now()")
+    charging.carry_out(services, claimed)
+    assert charge_rows(services)[0]["held_why"] == "the billing key was deleted"
+    assert gateway.sent == []
+
+
+def test_a_charge_of_an_account_without_credentials_here_is_left_alone(services: Services) -> None:
+    elsewhere = replace(services, gateways={"other": services.gateway("main")})
+    charge = opened(services)
+    assert charging.attempt(elsewhere, charge) is None
+    assert attempt_rows(services) == []
