@@ -45,6 +45,7 @@ class Shop:
         self.installation = installation
         self.standing = installation.standing
         self.engine = installation.services.engine
+        self.broker = Redis.from_url(installation.settings["AGAIN_BROKER_URL"])
         self._orders = orders
         self._faults: list[dict[str, object]] = []
 
@@ -200,8 +201,20 @@ class Shop:
 
     def messages(self) -> int:
         """How many renewals wait in the broker."""
-        with Redis.from_url(self.installation.settings["AGAIN_BROKER_URL"]) as broker:
-            return broker.llen(BULK)
+        return int(self.broker.llen(BULK))
+
+    def held_messages(self) -> set[bytes]:
+        """The messages that workers have taken and not acknowledged, those of dead workers too."""
+        return set(self.broker.hkeys("unacked"))
+
+    def wait_until_worked_off(self, held_before: set[bytes]) -> None:
+        """Wait until every renewal's message is acknowledged, but for those that dead workers held before."""
+
+        def worked_off() -> bool:
+            held = [self.broker.hget("unacked", tag) for tag in self.held_messages() - held_before]
+            return self.messages() == 0 and not any(message and b"again.charge" in message for message in held)
+
+        assert wait_until(worked_off, PATIENCE)
 
     def log_of(self, child: "subprocess.Popen[bytes]") -> str:
         """What a child has logged."""
