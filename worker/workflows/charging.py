@@ -14,7 +14,7 @@ from schedules.outcomes import NotSent
 from worker.clock import elapsed, wait
 from worker.gateway.port import ChargeOrder
 from worker.points import Point, reach
-from worker.store import attempts, charges, rates, switches
+from worker.store import attempts, charges, rates, subscriptions, switches
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge
 from worker.workflows.closing import set_aside
@@ -148,7 +148,12 @@ def _hold_back(services: Services, charge: Charge, intent: Attempt, why: str) ->
     now = services.clock.now()
     with services.engine.begin() as db:
         current = charges.locked(db, charge.id)
-        if current is not None and current.status.is_owed and attempts.release(db, intent, now, why):
+        wanted = current is not None and current.status.is_owed and not _is_canceled(db, current)
+        if wanted and attempts.release(db, intent, now, why):
             charges.change(db, charge.id, next_attempt_at=now + HELD_BACK)
             return AttemptState.READY
     return settle(services, intent, AttemptState.SENDING, NotSent(why))
+
+
+def _is_canceled(db: Connection, charge: Charge) -> bool:
+    return charge.subscription_id is not None and subscriptions.is_canceled(db, charge.subscription_id)
