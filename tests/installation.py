@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -52,11 +53,11 @@ class Installation:
         with urlopen(Request(url, body), timeout=10) as answer:
             return json.load(answer)
 
-    def customer(self, customer_uid: str, plan: str, **card: object) -> str:
+    def customer(self, customer_uid: str, plan: str, *, anchor: date | None = None, **card: object) -> str:
         """A customer with a card, on a plan whose first charge is due now; answers the subscription's key."""
         self.simulator("cards", {"customer_uid": customer_uid, **card})
         enrolling.add_customer(self.services, customer_uid, None, None, None, "tester")
-        return enrolling.subscribe(self.services, customer_uid, plan, "tester").key
+        return enrolling.subscribe(self.services, customer_uid, plan, "tester", anchor).key
 
     def movements(self, customer_uid: str) -> list[dict[str, Any]]:
         """The money that a customer's card has moved."""

@@ -1,11 +1,12 @@
 """A shop whose processes are killed and frozen on order, on a clock that the tests move, and its two sets of books."""
 
+import json
 import os
 import signal
 import subprocess
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,9 @@ class Shop:
 
     # Customers, and time
 
-    def customer(self, customer_uid: str, plan: str = "now", **card: object) -> str:
-        """A customer whose first charge is due now; answers the subscription's key."""
-        return self.installation.customer(customer_uid, plan, **card)
+    def customer(self, customer_uid: str, plan: str = "now", *, anchor: date | None = None, **card: object) -> str:
+        """A customer whose first charge is due now, or at an anchor; answers the subscription's key."""
+        return self.installation.customer(customer_uid, plan, anchor=anchor, **card)
 
     def now(self) -> datetime:
         """The time by the clock that all processes share."""
@@ -203,6 +204,17 @@ class Shop:
         """How many renewals wait in the broker."""
         return int(self.broker.llen(BULK))
 
+    def ringing(self, task: str) -> dict[str, str]:
+        """The messages of a chore that wait in the broker, by id, and the process that each is from."""
+        waiting = [json.loads(message)["headers"] for message in self.broker.lrange("ops", 0, -1)]
+        return {headers["id"]: headers["origin"] for headers in waiting if headers["task"] == task}
+
+    def not_done(self) -> set[str]:
+        """The ids of all messages for the ops worker that wait or are worked on."""
+        held = [json.loads(message)[0] for message in self.broker.hvals("unacked")]
+        waiting = [json.loads(message) for message in self.broker.lrange("ops", 0, -1)]
+        return {message["headers"]["id"] for message in waiting + held}
+
     def held_messages(self) -> set[bytes]:
         """The messages that workers have taken and not acknowledged, those of dead workers too."""
         return set(self.broker.hkeys("unacked"))
@@ -219,7 +231,20 @@ class Shop:
     def log_of(self, child: "subprocess.Popen[bytes]") -> str:
         """What a child has logged."""
         (name,) = [name for name in CHILDREN if child in self.standing.children(name)]
+        return self.log(name)
+
+    def log(self, name: str) -> str:
+        """What the child of a name has logged."""
         return (self.standing.data / "logs" / f"{name}.log").read_text()
+
+    def wait_until_at_rest(self, customer_uid: str) -> None:
+        """Wait until no attempt of a customer is being sent."""
+
+        def at_rest() -> bool:
+            _, tried = self._books_of(customer_uid)
+            return all(attempt["state"] != AttemptState.SENDING for attempt in tried)
+
+        assert wait_until(at_rest, PATIENCE)
 
     def books_agree(self, *customer_uids: str, at_once: int = 1) -> None:
         """Hold our books against the gateway's ledger: no double, no lost, no ghost, no wrong amount, no loose end.

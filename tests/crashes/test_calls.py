@@ -127,7 +127,7 @@ def test_row_10_a_stale_answer_is_left_out_while_another_worker_sends_the_same_u
     assert (sending[0]["state"], sending[0]["sends"]) == (AttemptState.SENDING, 2)
     thaw(sleeper)
     stale = f"{sending[0]['merchant_uid']}: a stale answer (NotSent)"
-    assert wait_until(lambda: stale in shop.log_of(sleeper), PATIENCE)
+    assert wait_until(lambda: stale in shop.log_of(sleeper), PATIENCE), shop.log_of(sleeper)[-3000:]
     assert shop.attempts(key) == sending
     shop.let_end(key)
     assert shop.charges_sent() == calls + 1
