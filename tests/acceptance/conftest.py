@@ -1,110 +1,14 @@
-"""A whole installation of real processes: services, simulator, two beats, workers; and a shop on it."""
+"""An installation that the tests of a module share."""
 
-import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.acceptance.again import told, told_json
-from worker import wiring
-from worker.cli.standing import Standing
-from worker.clock import wait_until
-from worker.config import load_settings
-from worker.workflows import enrolling, showing
-from worker.workflows.showing import Story
-
-QUICK = {
-    "AGAIN_ENVIRONMENT": "test",
-    "AGAIN_READ_TIMEOUT": "4",
-    "AGAIN_CALL_DEADLINE": "5",
-    "AGAIN_LEASE": "15",
-    "AGAIN_VISIBILITY_TIMEOUT": "40",
-    "AGAIN_QUIET_TIME": "6",
-    "AGAIN_QUEUE_PATIENCE": "3",
-    "AGAIN_BEAT_INTERVAL": "0.2",
-    "AGAIN_RATE": "0",
-}
-
-
-class Installation:
-    """What a test may ask of the processes that run."""
-
-    def __init__(self, standing: Standing) -> None:
-        self.standing = standing
-        self.settings = {n: v for n, v in standing.environment.items() if n.startswith("AGAIN_")}
-        self.services = wiring.connect(load_settings(self.settings))
-
-    def told(self, *arguments: str) -> str:
-        """What a command prints."""
-        return told(*arguments, settings=self.settings)
-
-    def told_json(self, *arguments: str) -> Any:
-        """What a command prints as JSON."""
-        return told_json(*arguments, settings=self.settings)
-
-    def simulator(self, path: str, document: object = None) -> Any:
-        """Look at, or set, something on the simulator's own side."""
-        url = f"{self.settings['AGAIN_PORTONE_URL']}/_simulator/{path}"
-        body = None if document is None else json.dumps(document).encode()
-        with urlopen(Request(url, body), timeout=10) as answer:
-            return json.load(answer)
-
-    def customer(self, customer_uid: str, plan: str, **card: object) -> str:
-        """A customer with a card, on a plan whose first charge is due now; answers the subscription's key."""
-        self.simulator("cards", {"customer_uid": customer_uid, **card})
-        enrolling.add_customer(self.services, customer_uid, None, None, None, "tester")
-        return enrolling.subscribe(self.services, customer_uid, plan, "tester").key
-
-    def movements(self, customer_uid: str) -> list[dict[str, Any]]:
-        """The money that a customer's card has moved."""
-        return [m for m in self.simulator("ledger")["movements"] if m["customer_uid"] == customer_uid]
-
-    def charge(self, subscription: str) -> Story | None:
-        """The story of the subscription's first charge, if it has been opened."""
-        charges = showing.show(self.services, subscription).parts
-        return showing.show(self.services, charges[0]["key"]) if charges else None
-
-    def attempt_states(self, subscription: str) -> list[str]:
-        """The states of the attempts at the subscription's first charge."""
-        story = self.charge(subscription)
-        return [part["state"] for part in story.parts] if story else []
-
-    def wait_for(self, subscription: str, status: str, seconds: float = 45) -> Story:
-        """The story of the subscription's first charge, once it has this status."""
-        seen: list[Story] = []
-
-        def has_it() -> bool:
-            story = self.charge(subscription)
-            seen[:] = [story] if story else []
-            return bool(seen) and seen[0].facts["status"] == status
-
-        assert wait_until(has_it, seconds), f"waited for {status}, and saw {seen}"
-        return seen[0]
+from tests.installation import Installation, installed
 
 
 @pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
     """Everything, as `again up` runs it, with two beats."""
-    with tempfile.TemporaryDirectory(prefix="again-acceptance-", ignore_cleanup_errors=True) as folder:
-        data = Path(folder)
-        data.chmod(0o711)
-        with Standing(
-            data,
-            settings=QUICK,
-            beats=2,
-            charge_workers=2,
-            durable=False,
-            named_services=False,
-            logs=data / "logs",
-        ) as standing:
-            running = Installation(standing)
-            running.told(
-                "plan", "add", "now", "--price", "9900", "--name", "Now", "--unit", "month", "--time", "00:00"
-            )
-            yield running
-            running.services.engine.dispose()
-            running.services.gateway("main").close()
+    with installed() as running:
+        yield running

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from schedules.zones import local_date, zone
 from tests.acceptance.again import again, refused
-from tests.acceptance.conftest import Installation
+from tests.installation import Installation
 from worker.clock import wait_until
 from worker.store import beats, plans
 

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from urllib.error import URLError
@@ -18,6 +18,7 @@ from worker.embedded import EmbeddedError, EmbeddedServices, free_port
 
 STOP_SECONDS = 90.0  # a call may take as long as its deadline
 ENV_FILE = "env"
+AGAIN = (sys.executable, "-m", "worker.cli")
 
 
 class Standing:
@@ -34,13 +35,15 @@ class Standing:
         durable: bool = True,
         named_services: bool = True,
         logs: Path | None = None,
+        program: Sequence[str] = AGAIN,
     ) -> None:
         self.data = data
+        self._program = program
         self.console = Console(stderr=True)
         self._simulator_port = simulator_port
         self._extra = dict(settings or {})
         self._beats, self._charge_workers, self._durable, self._logs = beats, charge_workers, durable, logs
-        self._use_named = named_services  # whether what AGAIN_… names is used, or all is embedded
+        self._use_named = named_services  # whether what AGAIN_… names is used, beside what `settings` name
         self.services: EmbeddedServices | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._commands: dict[str, tuple[str, ...]] = {}
@@ -58,13 +61,13 @@ class Standing:
             self._write_env_file()
             self._run("migrate")
             for number in range(self._beats):
-                self._start(f"beat-{number + 1}" if self._beats > 1 else "beat", "beat")
-            self._start(
+                self.start(f"beat-{number + 1}" if self._beats > 1 else "beat", "beat")
+            self.start(
                 "worker-ops", "worker", "--queues", "ops,reconcile", "--name", "ops@%h", "--concurrency", "4"
             )
             for number in range(self._charge_workers):
                 name = f"charges{number + 1}@%h"
-                self._start(
+                self.start(
                     f"worker-charges-{number + 1}", "worker", "--queues", "charges,charges.bulk", "--name", name
                 )
         except BaseException:
@@ -138,16 +141,33 @@ class Standing:
     def restart(self, prefix: str) -> None:
         """Start the children whose names begin so again; they must have ended."""
         for name in [name for name in self._children if name.startswith(prefix)]:
-            self._start(name, *self._commands[name])
+            self.start(name, *self._commands[name])
+
+    def start(self, name: str, *command: str) -> None:
+        """Start one more child, by a name of its own."""
+        self._commands[name] = command
+        if self._tie is None:
+            # The children's standard input: it closes when we are gone, however we go, and they stop.
+            self._tie = os.pipe()
+        output = None
+        if self._logs is not None:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            output = (self._logs / f"{name}.log").open("ab")
+        # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop the children in order.
+        self._children[name] = subprocess.Popen(
+            [*self._program, *command, "--until-stdin-closes"], env=self._full_environment(),
+            stdin=self._tie[0], stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+        if output is not None:
+            output.close()
 
     def _start_services(self) -> None:
         ours = {name: value for name, value in os.environ.items() if name.startswith("AGAIN_") and value}
         named = ours if self._use_named else {}
-        pair = {"AGAIN_DATABASE_URL", "AGAIN_BROKER_URL"}
-        missing = pair - set(named)
+        self.environment = {"AGAIN_ENVIRONMENT": "demo"} | named | self._extra
+        missing = {"AGAIN_DATABASE_URL", "AGAIN_BROKER_URL"} - set(self.environment)
         if len(missing) == 1:
             raise EmbeddedError(f"{missing.pop()} is not set though the other is; set both, or neither")
-        self.environment = {"AGAIN_ENVIRONMENT": "demo"} | named | self._extra
         if missing:
             self.services = EmbeddedServices(self.data, durable=self._durable)
             self.services.start()
@@ -170,7 +190,7 @@ class Standing:
             "AGAIN_PORTONE_KEY": "sim_key",
             "AGAIN_PORTONE_SECRET": "sim_secret",
         }
-        self._start("simulator", "simulator", "--host", "127.0.0.1", "--port", str(port))
+        self.start("simulator", "simulator", "--host", "127.0.0.1", "--port", str(port))
         if not wait_until(lambda: self._answers(url), 20):
             raise EmbeddedError(f"the simulator does not answer at {url}; is port {port} free?")
 
@@ -194,37 +214,16 @@ class Standing:
 
     def _run(self, *command: str) -> None:
         done = subprocess.run(
-            _again(*command), env=self._full_environment(), capture_output=True, text=True, check=False
+            [*self._program, *command], env=self._full_environment(), capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise EmbeddedError(
                 f"`again {' '.join(command)}` failed: {done.stderr.strip().removeprefix('again: ')}"
             )
 
-    def _start(self, name: str, *command: str) -> None:
-        self._commands[name] = command
-        if self._tie is None:
-            # The children's standard input: it closes when we are gone, however we go, and they stop.
-            self._tie = os.pipe()
-        output = None
-        if self._logs is not None:
-            self._logs.mkdir(parents=True, exist_ok=True)
-            output = (self._logs / f"{name}.log").open("ab")
-        # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop the children in order.
-        self._children[name] = subprocess.Popen(
-            _again(*command, "--until-stdin-closes"), env=self._full_environment(), stdin=self._tie[0],
-            stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-        if output is not None:
-            output.close()
-
     def _full_environment(self) -> dict[str, str]:
         foreign = {name: value for name, value in os.environ.items() if not name.startswith("AGAIN_")}
         return foreign | self.environment
-
-
-def _again(*command: str) -> list[str]:
-    return [sys.executable, "-m", "worker.cli", *command]
 
 
 def _wait_or_kill(child: "subprocess.Popen[bytes]") -> None:

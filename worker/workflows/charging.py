@@ -28,7 +28,7 @@ HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped i
 
 def attempt(services: Services, charge_id: int) -> AttemptState | None:
     """Try once to collect a charge; None when it is not ours to try now."""
-    reach(Point.CHARGING_BEGUN)
+    reach(Point.CHARGING_BEGUN, str(charge_id))
     try:
         claimed = claim(services, charge_id)
     except BROKEN as broken:

@@ -67,8 +67,9 @@ def _open_batch(services: Services, plan_id: int | None) -> tuple[int, int]:
         keys = charges.open_many(db, rows)
         subscriptions.move_cursors(db, openings)
         _tell(db, rows, set(keys), now)
-        reach(Point.OPENING_WRITTEN)
-    reach(Point.OPENING_COMMITTED)
+        first = keys[0] if keys else ""
+        reach(Point.OPENING_WRITTEN, first)
+    reach(Point.OPENING_COMMITTED, first)
     return len(due), len(keys)
 
 
