@@ -1,8 +1,11 @@
 # Again: what can be done here. `make` alone lists it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format sweep clean
+.PHONY: help setup demo test check format chaos mutants sweep clean
 PAYMENTS ?= 1000000
+CHARGES ?= 20000
+SEED ?= 1
+CHAOS ?=
 VENV := .venv
 STAMP := $(VENV)/.again-setup
 UV_VERSION := 0.13.9
@@ -38,6 +41,12 @@ check: $(STAMP) ## lint, format, types, import contracts, lock file
 format: $(STAMP) ## put the code into its standard form
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
+
+chaos: $(STAMP) ## beat a shop of CHARGES=20000 while it works, SEED=1, and hold the books together
+	@$(VENV)/bin/python -m tests.chaos --charges $(CHARGES) --seed $(SEED) $(CHAOS)
+
+mutants: $(STAMP) ## take every guard away, one at a time, and show what noticed
+	@$(VENV)/bin/python -m tests.mutants
 
 sweep: $(STAMP) ## reconcile PAYMENTS=1000000 of 90 days, and show the memory that it takes
 	@$(VENV)/bin/python -m benchmarks.sweep --payments $(PAYMENTS)

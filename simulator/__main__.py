@@ -142,8 +142,16 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="again simulator", description="A stand-in for PortOne V1.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8765, help="port to listen on (8765); 0 for any that is free")
-    parser.add_argument("--key", default="sim_key", help="imp_key that is accepted (sim_key)")
-    parser.add_argument("--secret", default="sim_secret", help="imp_secret that is accepted (sim_secret)")
+    parser.add_argument(
+        "--key",
+        default=os.environ.get("SIMULATOR_KEY", "sim_key"),
+        help="imp_key that is accepted (SIMULATOR_KEY, else sim_key)",
+    )
+    parser.add_argument(
+        "--secret",
+        default=os.environ.get("SIMULATOR_SECRET", "sim_secret"),
+        help="imp_secret that is accepted (SIMULATOR_SECRET, else sim_secret)",
+    )
     parser.add_argument("--faults", type=Path, help="a JSON file of faults; docs/simulator.md")
     parser.add_argument("--seed", type=int, default=0, help="decides which calls a rate hits (0)")
     parser.add_argument("--quiet", action="store_true", help="do not say where it listens")

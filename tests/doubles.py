@@ -29,6 +29,7 @@ class ScriptedGateway:
 
     def __init__(self) -> None:
         self.sent: list[ChargeOrder] = []
+        self.untils: list[float | None] = []
         self.answers: deque[Answer] = deque()
         self.records: dict[str, list[GatewayPayment]] = {}
         self.asked: list[str] = []
@@ -44,6 +45,7 @@ class ScriptedGateway:
 
     def charge(self, order: ChargeOrder, until: float | None = None) -> Outcome:
         self.sent.append(order)
+        self.untils.append(until)
         if not self.answers:
             return self.approve(order)
         answer = self.answers.popleft()

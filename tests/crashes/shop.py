@@ -1,4 +1,4 @@
-"""A shop whose processes are killed and frozen on order, on a clock that the tests move, and its two sets of books."""
+"""A shop whose processes are killed and frozen on order, on a clock that the tests move, and its two books."""
 
 import json
 import os
@@ -247,7 +247,7 @@ class Shop:
         assert wait_until(at_rest, PATIENCE)
 
     def books_agree(self, *customer_uids: str, at_once: int = 1) -> None:
-        """Hold our books against the gateway's ledger: no double, no lost, no ghost, no wrong amount, no loose end.
+        """Hold our books against the gateway's ledger: no double, lost, ghost, wrong amount, or loose end.
 
         `at_once` is the most calls about one uid that may have been under way at the same moment.
         """

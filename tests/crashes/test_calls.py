@@ -34,7 +34,7 @@ def test_row_6_a_worker_that_dies_between_claim_and_call_has_the_same_uid_sent_l
 def test_row_7_a_worker_that_dies_during_the_call_neither_loses_nor_doubles_the_charge(
     shop: Shop, customer_uid: str, fault: dict[str, object], sends: int
 ) -> None:
-    """Guard: a lease that has run out makes the outcome unknown, never failed; only the gateway's word ends that."""
+    """Guard: a lease that has run out makes the outcome unknown, never failed; the gateway's word ends that."""
     calls = shop.charges_sent()
     shop.fault(customer_uid, times=1, **fault)
     key = shop.customer(customer_uid)

@@ -25,7 +25,7 @@ from tests.gateway.scripted import (
     scripted,
     token_answer,
 )
-from worker.clock import wait_until
+from worker.clock import elapsed, wait_until
 from worker.gateway.port import Found
 from worker.gateway.portone_v1 import MemoryTokens, PortOneSettings, Timeouts
 from worker.gateway.settings import BadGatewaySettings
@@ -294,3 +294,23 @@ def test_time_outs_that_do_not_fit_are_refused_at_start() -> None:
         PortOneSettings("https://host", "key", "")
     with pytest.raises(BadGatewaySettings, match="tier"):
         PortOneSettings("https://host", "key", "secret", tier="a\nb")
+
+
+def test_a_call_that_must_be_over_already_is_not_sent(server: ScriptedServer) -> None:
+    """A worker that was frozen after its last look wakes with a time that has passed."""
+    server.will(answer(200, PAID_BODY))
+    with client_of(server.url) as gateway:
+        gateway.prepare()
+        outcome = gateway.charge(ORDER, elapsed() - 0.001)
+    assert isinstance(outcome, NotSent)
+    assert server.received == []
+
+
+def test_a_call_at_which_a_token_is_at_hand_is_the_only_one(server: ScriptedServer) -> None:
+    """What a call needs is fetched before the last look, so that a stop is seen before the next call."""
+    with client_of(server.url) as gateway:
+        gateway.prepare()
+        before = len(server.token_requests)
+        server.will(answer(200, PAID_BODY))
+        assert isinstance(gateway.charge(ORDER), Paid)
+        assert len(server.token_requests) == before == 1

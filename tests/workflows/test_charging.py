@@ -10,6 +10,7 @@ from schedules.charges import AttemptState
 from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, on_sale, opened, subscribed
+from worker.clock import elapsed
 from worker.gateway.port import ChargeOrder
 from worker.store import charges, switches
 from worker.workflows import asking, charging, enrolling, opening, operating
@@ -274,3 +275,13 @@ def test_the_rate_cap_gives_the_claim_back_unsent(services: Services, gateway: S
     assert gateway.sent == []
     (charge,) = charge_rows(services)
     assert charge["next_attempt_at"] > services.clock.now()
+
+
+def test_a_worker_that_wakes_too_late_does_not_send(services: Services, gateway: ScriptedGateway) -> None:
+    """Crash row 11: the call must be over by a time that was set before the last look."""
+    charge = opened(services)
+    before = elapsed()
+    charging.attempt(services, charge)
+    (until,) = gateway.untils
+    assert until is not None
+    assert before < until <= elapsed() + services.settings.call_deadline

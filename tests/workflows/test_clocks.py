@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from schedules.charges import AttemptState
 from tests.doubles import ScriptedGateway
-from tests.factories import START, attempt_rows, charge_rows, on_sale, opened, subscribed
+from tests.factories import START, attempt_rows, charge_rows, move, on_sale, opened, subscribed
 from worker.clock import FixedClock
 from worker.workflows import asking, charging, dispatching, opening, reconciling
 from worker.workflows.services import Services
@@ -78,4 +78,27 @@ def test_a_database_that_was_swapped_under_a_running_worker_sends_nothing(
     assert charging.carry_out(services, claimed) is AttemptState.READY
     assert charging.attempt(services, charge) is None
     assert dispatching.top_up(services, lambda _: None) == 0
+    assert gateway.sent == []
+
+
+def test_a_lease_that_lives_is_not_taken(services: Services) -> None:
+    charge = opened(services)
+    assert charging.claim(services, charge) is not None
+    assert asking.sweep(services) == 0
+    assert [row["state"] for row in attempt_rows(services)] == ["sending"]
+    move(services, seconds=services.settings.lease + 1)
+    assert asking.sweep(services) == 1
+    assert [row["state"] for row in attempt_rows(services)] == ["unknown"]
+
+
+def test_a_claim_that_another_worker_took_over_does_not_leave(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Its lease was given to another, which holds it now: only the fence tells the two apart."""
+    charge = opened(services)
+    claimed = charging.claim(services, charge)
+    assert claimed is not None
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE attempts SET fence = fence + 1"))
+    charging.carry_out(services, claimed)
     assert gateway.sent == []

@@ -71,6 +71,23 @@ def test_lost_is_found_and_mended_by_settling_the_attempt(services: Services, ga
     assert attempt_rows(services)[0]["imp_uid"] == finding.imp_uid
 
 
+def test_what_was_found_lost_and_settled_by_asking_since_is_over(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The list was right, the gateway did not answer when it was to be mended, and asking was faster."""
+    charge = opened(services)
+    lost_answer(services, gateway, charge)
+    gateway.ask_answer = NotSent("ConnectError")
+    reconciled(services)
+    assert only(services).state is FindingState.OPEN
+    gateway.ask_answer = None
+    move(services, seconds=11)
+    asking.ask(services, attempt_rows(services)[0]["id"])
+    assert charge_rows(services)[0]["status"] == "paid"
+    reconciled(services)
+    assert (only(services).state, only(services).ended_why) == (FindingState.REPAIRED, "the books agree now")
+
+
 def test_a_call_under_way_is_not_called_lost(services: Services, gateway: ScriptedGateway) -> None:
     charge = opened(services)
 

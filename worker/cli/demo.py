@@ -1,14 +1,9 @@
 """`again demo`: a make-believe shop, three months of it, through real parts, with faults; then the books."""
 
-import json
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,13 +11,12 @@ from rich.table import Table
 
 from schedules.cadence import Cadence, Cron, Every, Unit
 from schedules.dunning import DunningPolicy
-from schedules.errors import BadUid
-from schedules.identity import parse_merchant_uid
 from schedules.money import Money
 from schedules.plans import Plan
 from schedules.zones import wall_to_utc, zone
 from worker import wiring
 from worker.cli.standing import Standing
+from worker.cli.witness import SimulatorWitness, compare
 from worker.clock import MovedClock, elapsed, wait
 from worker.config import load_settings
 from worker.store import tallies
@@ -53,46 +47,6 @@ PLANS: tuple[tuple[str, int, Cadence, str], ...] = (
 )
 
 
-@dataclass(slots=True)
-class Books:
-    """Our books held against the simulator's ledger."""
-
-    double: list[str] = field(default_factory=list)  # debts paid more than once there
-    lost: list[str] = field(default_factory=list)  # paid there, not here
-    ghost: list[str] = field(default_factory=list)  # paid here, not there
-    amount: list[str] = field(default_factory=list)  # paid with another amount
-
-    @property
-    def agree(self) -> bool:
-        """Whether nothing is wrong."""
-        return not (self.double or self.lost or self.ghost or self.amount)
-
-
-class SimulatorWitness:
-    """The simulator's own side: its cards, faults, clock and ledger, over HTTP."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def post(self, path: str, document: object) -> Any:
-        """Post a document to the simulator's own side."""
-        body = json.dumps(document).encode()
-        request = Request(f"{self._url}/_simulator/{path}", body, {"Content-Type": "application/json"})  # noqa: S310 # our own http:// address
-        with urlopen(request, timeout=30) as answer:  # noqa: S310 # as above
-            return json.load(answer)
-
-    def movements(self) -> Iterator[Mapping[str, Any]]:
-        """Every movement of money, in order."""
-        after = 0
-        while True:
-            with urlopen(f"{self._url}/_simulator/ledger?after={after}&limit=5000", timeout=30) as answer:  # noqa: S310 # as above
-                page = json.load(answer)["movements"]
-            if not page:
-                return
-            yield from page
-            after += len(page)
-
-
 def run(customers: int, days: int, seed: int, *, keep: bool) -> bool:
     """Live through the demo; True when the books agree."""
     console = Console()
@@ -109,7 +63,7 @@ def run(customers: int, days: int, seed: int, *, keep: bool) -> bool:
         ) as standing:  # fmt: skip
             console.print(f"{standing.describe()}; two beats, three workers, the simulator with faults on")
             services = wiring.connect(load_settings(standing.environment))
-            shop = _Shop(services, clock, SimulatorWitness(standing.environment["AGAIN_PORTONE_URL"]), standing)
+            shop = Shop(services, clock, SimulatorWitness(standing.environment["AGAIN_PORTONE_URL"]), standing)
             shop.open(customers, seed)
             shop.live(BEGIN + timedelta(days=days), console)
             agree = shop.report(console, elapsed() - began)
@@ -120,7 +74,9 @@ def run(customers: int, days: int, seed: int, *, keep: bool) -> bool:
     return agree
 
 
-class _Shop:
+class Shop:
+    """The make-believe shop: its plans, its customers and their cards, and the months of their lives."""
+
     def __init__(
         self, services: Services, clock: MovedClock, witness: SimulatorWitness, standing: Standing
     ) -> None:
@@ -226,27 +182,6 @@ class _Shop:
             for uid in getattr(books, name)[:5]:
                 console.print(f"  {name}: {uid}")
         return books.agree
-
-
-def compare(movements: Iterator[Mapping[str, Any]], paid: Mapping[str, int]) -> Books:
-    """Hold the ledger's charges against our paid attempts, by merchant_uid and by debt."""
-    books = Books()
-    debts: Counter[str] = Counter()
-    there: dict[str, int] = {}
-    for movement in movements:
-        if movement["kind"] != "charge":
-            continue
-        uid = str(movement["uid"])
-        there[uid] = int(movement["amount"])
-        try:
-            debts[parse_merchant_uid(uid).charge_key] += 1
-        except BadUid:
-            books.lost.append(uid)
-    books.double = [key for key, count in debts.items() if count > 1]
-    books.lost += [uid for uid in there if uid not in paid]
-    books.ghost = [uid for uid in paid if uid not in there]
-    books.amount = [uid for uid, amount in paid.items() if there.get(uid, amount) != amount]
-    return books
 
 
 def _anchor(number: int) -> date | None:

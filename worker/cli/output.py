@@ -13,7 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Why = Annotated[str, typer.Option("--why", help="The reason, for the audit.")]
+
+
+def _reason(words: str) -> str:
+    if not words.strip():
+        raise typer.BadParameter("say why, for whoever reads the audit; it is empty")
+    return words.strip()
+
+
+Why = Annotated[str, typer.Option("--why", help="The reason, for the audit.", callback=_reason)]
 Actor = Annotated[str, typer.Option("--actor", envvar="AGAIN_ACTOR", help="Who does it, for the audit.")]
 
 

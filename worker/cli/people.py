@@ -42,6 +42,9 @@ def subscribe(
     customer_uid: Annotated[str, typer.Argument(help="The customer's billing key.")],
     plan: Annotated[str, typer.Argument(help="The plan's code; its newest version is taken.")],
     anchor: Annotated[str | None, typer.Option(help="First date, YYYY-MM-DD; today unless given.")] = None,
+    another: Annotated[
+        bool, typer.Option("--another", help="Though the customer is on this plan already: one more beside it.")
+    ] = False,
     as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
@@ -49,7 +52,8 @@ def subscribe(
     from worker.wiring import services
     from worker.workflows import enrolling
 
-    begun = enrolling.subscribe(services(), customer_uid, plan, who, read_date(anchor) if anchor else None)
+    begins = read_date(anchor) if anchor else None
+    begun = enrolling.subscribe(services(), customer_uid, plan, who, begins, another=another)
     if as_json:
         facts = {"key": begun.key, "customer_uid": customer_uid, "plan": plan, "version": begun.version}
         first = {"first_period": begun.first.period_no, "first_due_at": begun.first.due_at}

@@ -138,6 +138,10 @@ class Standing:
         """The running children whose names begin so."""
         return [child for name, child in self._children.items() if name.startswith(prefix)]
 
+    def names(self) -> list[str]:
+        """The names of all children, running or not."""
+        return list(self._children)
+
     def restart(self, prefix: str) -> None:
         """Start the children whose names begin so again; they must have ended."""
         for name in [name for name in self._children if name.startswith(prefix)]:
@@ -184,11 +188,12 @@ class Standing:
         port = self._simulator_port or free_port()
         _refuse_taken(port)
         url = f"http://127.0.0.1:{port}"
-        # The simulator's own credentials, which it has by default; they are no secret.
-        self.environment |= {
+        # The simulator's own credentials, which it has by default, are no secret; others reach it as ours do.
+        credentials = {"AGAIN_PORTONE_KEY": "sim_key", "AGAIN_PORTONE_SECRET": "sim_secret"} | self.environment
+        self.environment = credentials | {
             "AGAIN_PORTONE_URL": url,
-            "AGAIN_PORTONE_KEY": "sim_key",
-            "AGAIN_PORTONE_SECRET": "sim_secret",
+            "SIMULATOR_KEY": credentials["AGAIN_PORTONE_KEY"],
+            "SIMULATOR_SECRET": credentials["AGAIN_PORTONE_SECRET"],
         }
         self.start("simulator", "simulator", "--host", "127.0.0.1", "--port", str(port))
         if not wait_until(lambda: self._answers(url), 20):

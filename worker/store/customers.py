@@ -43,9 +43,10 @@ def add_key(
     return int(db.execute(insert(billing_keys).values(row | card).returning(billing_keys.c.id)).scalar_one())
 
 
-def key_by_uid(db: Connection, customer_uid: str) -> StoredKey | None:
-    """The billing key with this customer_uid."""
+def key_by_uid(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKey | None:
+    """The billing key with this customer_uid, locked until the transaction ends if asked for."""
     c = billing_keys.c
     query = select(c.id, c.customer_id, c.customer_uid, c.account, c.deleted_at)
-    row = db.execute(query.where(c.customer_uid == customer_uid)).first()
+    query = query.where(c.customer_uid == customer_uid)
+    row = db.execute(query.with_for_update() if lock else query).first()
     return StoredKey(*row) if row else None

@@ -108,6 +108,14 @@ def locked(db: Connection, finding_id: int) -> Finding | None:
     return _read(dict(row)) if row else None
 
 
+def open_of(db: Connection, account: str, uids: Sequence[str]) -> dict[tuple[str, str], Finding]:
+    """The findings that are not over about these merchant_uids, by uid and payment."""
+    f = findings.c
+    query = select(findings).where(f.ended_at.is_(None), f.account == account, f.merchant_uid.in_(uids))
+    found = [_read(dict(row)) for row in db.execute(query).mappings()]
+    return {(finding.merchant_uid, finding.imp_uid): finding for finding in found}
+
+
 def listed(db: Connection, *, ended: bool = False, limit: int = 1000) -> Sequence[Finding]:
     """The findings that are not over, oldest first; or the newest of all."""
     query = select(findings).limit(limit)

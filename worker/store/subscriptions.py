@@ -97,6 +97,19 @@ def by_key(db: Connection, key: str, *, lock: bool = False) -> dict[str, Any] | 
     return dict(row) if row else None
 
 
+def live_on(db: Connection, customer_id: int, code: str) -> str | None:
+    """The key of a customer's subscription to any version of a plan that has not ended; one of them, if any."""
+    s = subscriptions.c
+    query = (
+        select(s.key)
+        .join_from(subscriptions, plans)
+        .where(s.customer_id == customer_id, plans.c.code == code)
+        .where(s.status != SubscriptionStatus.CANCELED.value, s.ends_at.is_(None))
+        .limit(1)
+    )
+    return db.execute(query).scalar()
+
+
 def change(db: Connection, subscription_id: int, **values: object) -> None:
     """Write these columns of one subscription."""
     db.execute(update(subscriptions).where(subscriptions.c.id == subscription_id).values(**values))

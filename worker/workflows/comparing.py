@@ -38,15 +38,28 @@ def compare(services: Services, account: str, payments: Sequence[GatewayPayment]
     with services.engine.begin() as db:
         uids = [payment.merchant_uid for payment in moved]
         debts = reconciliations.debts_of(db, account, environment, uids, now)
+        known = findings.open_of(db, account, uids)
     fresh = 0
     for payment in moved:
         debt = debts.get(payment.merchant_uid)
         found = judge(payment, debt.side if debt else None, environment)
+        if found is None and (finding := known.get((payment.merchant_uid, payment.imp_uid))):
+            _end_mended(services, finding, debt)
         # Test channels are emptied every night by the gateway itself.
         if found is None or (found.kind is FindingKind.REFUND_DRIFT and services.settings.sandbox):
             continue
         fresh += _write(services, account, payment, debt, found)
     return fresh
+
+
+def _end_mended(services: Services, finding: Finding, debt: Debt | None) -> None:
+    """End a finding that has become right since, as asking does with what was found lost."""
+    if debt is None or debt.side.under_way or finding.state is not FindingState.OPEN:
+        return
+    with services.engine.begin() as db:
+        ended = {"ended_at": services.clock.now(), "ended_by": MENDER, "ended_why": "the books agree now"}
+        if findings.change(db, finding, FindingState.REPAIRED, **ended):
+            log.info("finding %d, %s: %s has become right", finding.id, finding.kind, finding.merchant_uid)
 
 
 def note_ghost(services: Services, account: str, uid: str) -> bool:

@@ -99,19 +99,29 @@ def subscribe(
     actor: str,
     anchor: date | None = None,
     new_key: Callable[[], str] = lambda: subject_of_entropy(secrets.token_bytes(13)),
+    *,
+    another: bool = False,
 ) -> Subscribed:
     """Begin a subscription at an anchor: today in the plan's zone, after the trial, unless one is given.
 
     An anchor in the past keeps its dates but charges nothing of the past: the first charge is the next one due.
+    A customer who is on the plan already is refused, unless he wants `another`: a command that is sent twice
+    must not charge each period twice.
     """
     now = services.clock.now()
     with services.engine.begin() as db:
         plan = _plan_on_sale(db, code)
-        key = customers.key_by_uid(db, customer_uid)
+        key = customers.key_by_uid(db, customer_uid, lock=True)
         if key is None:
             raise CannotEnroll(f"customer {customer_uid!r} is not known; make it known with `again customer add`")
         if key.deleted_at is not None:
             raise CannotEnroll(f"the billing key of customer {customer_uid!r} was deleted; add a new one")
+        live = subscriptions.live_on(db, key.customer_id, code)
+        if live is not None and not another:
+            raise CannotEnroll(
+                f"customer {customer_uid!r} is on plan {code!r} already, by subscription {live}; "
+                "say --another for a second one beside it"
+            )
         begins, first = _first_charge(plan.plan, anchor, now)
         subscription = {
             "key": new_key(), "customer_id": key.customer_id, "billing_key_id": key.id, "plan_id": plan.id,

@@ -1,0 +1,1 @@
+"""A shop that is beaten while it works; `make chaos`."""

@@ -1,0 +1,629 @@
+"""The guards: how each is taken away, and the test that must notice. `make mutants` shows the table."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A guard's removal: a text in a file replaced by another, or a statement run after the migrations."""
+
+    guard: str
+    noticed_by: str  # a test by its address, below tests/
+    file: str = ""
+    text: str = ""
+    becomes: str = ""
+    statement: str = ""
+
+
+def drop_constraint(guard: str, table: str, name: str, noticed_by: str) -> Mutant:
+    """A guard of the schema that is a constraint."""
+    return Mutant(guard, noticed_by, statement=f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+
+
+def drop_index(guard: str, name: str, noticed_by: str) -> Mutant:
+    """A guard of the schema that is an index."""
+    return Mutant(guard, noticed_by, statement=f"DROP INDEX {name}")
+
+
+GUARDS = "store/test_guards.py::"
+CHARGING = "workflows/test_charging.py::"
+ASKING = "workflows/test_asking.py::"
+RECONCILING = "workflows/test_reconciling.py::"
+REFUNDING = "workflows/test_refunding.py::"
+RESTORING = "workflows/test_restoring.py::"
+SETTLING = "workflows/test_settling.py::"
+CLOCKS = "workflows/test_clocks.py::"
+ANSWERS = "gateway/test_answers.py::"
+LOOK = CHARGING + "test_the_last_look_keeps_a_claimed_attempt_from_leaving"
+
+MUTANTS: tuple[Mutant, ...] = (
+    # The database decides
+    drop_constraint(
+        "one charge for a subscription, period and kind",
+        "charges",
+        "one_charge_for_each_period",
+        GUARDS + "test_one_charge_for_each_period",
+    ),
+    drop_constraint(
+        "one charge for a key", "charges", "one_charge_for_each_key", GUARDS + "test_one_charge_for_each_key"
+    ),
+    drop_constraint(
+        "one charge for a request key",
+        "charges",
+        "one_charge_for_each_request_key",
+        GUARDS + "test_one_charge_for_each_request_key",
+    ),
+    drop_constraint(
+        "one attempt for a merchant_uid",
+        "attempts",
+        "one_attempt_for_each_merchant_uid",
+        GUARDS + "test_one_attempt_for_each_merchant_uid",
+    ),
+    drop_constraint(
+        "one attempt for a charge and number",
+        "attempts",
+        "one_attempt_for_each_number",
+        GUARDS + "test_one_attempt_for_each_number",
+    ),
+    drop_index(
+        "one unresolved attempt for a charge",
+        "one_unresolved_attempt_for_each_charge",
+        GUARDS + "test_one_unresolved_attempt_for_each_charge",
+    ),
+    drop_index(
+        "one paid attempt for a charge",
+        "one_paid_attempt_for_each_charge",
+        GUARDS + "test_one_paid_attempt_for_each_charge",
+    ),
+    drop_constraint(
+        "a sending attempt has a lease",
+        "attempts",
+        "ck_attempts_sending_has_a_lease",
+        GUARDS + "test_sending_has_a_lease",
+    ),
+    drop_constraint(
+        "an unknown attempt has a next ask",
+        "attempts",
+        "ck_attempts_unknown_is_asked_about",
+        GUARDS + "test_an_unknown_attempt_is_asked_about",
+    ),
+    drop_constraint(
+        "a closed charge has no next attempt",
+        "charges",
+        "ck_charges_closed_has_no_next_attempt",
+        GUARDS + "test_a_closed_charge_has_no_next_attempt",
+    ),
+    drop_constraint(
+        "no whole card number in a row",
+        "billing_keys",
+        "ck_billing_keys_card_number_is_masked",
+        GUARDS + "test_a_whole_card_number_is_not_taken",
+    ),
+    Mutant(
+        "the audit is append only",
+        GUARDS + "test_history_is_append_only",
+        statement="DROP TRIGGER append_only ON audit",
+    ),
+    Mutant(
+        "plan versions are immutable",
+        GUARDS + "test_a_plan_version_is_immutable",
+        statement="DROP TRIGGER immutable ON plans",
+    ),
+    drop_constraint(
+        "one notice for a change",
+        "outbox",
+        "one_notice_for_each_change",
+        GUARDS + "test_one_notice_for_each_change",
+    ),
+    drop_constraint(
+        "one finding for a payment",
+        "findings",
+        "one_finding_for_each_payment",
+        RECONCILING + "test_a_finding_is_written_once_however_often_it_is_seen",
+    ),
+    # Claim, fence and lease
+    Mutant(
+        "the fence of an answer",
+        CHARGING + "test_a_stale_answer_changes_nothing",
+        "worker/store/attempts.py",
+        ".where(a.id == attempt.id, a.fence == attempt.fence, a.state == before.value)",
+        ".where(a.id == attempt.id)",
+    ),
+    Mutant(
+        "an attempt under way is not claimed again",
+        CHARGING + "test_a_second_message_for_a_charge_in_flight_is_left_out",
+        "worker/workflows/charging.py",
+        "    if not (charge.status.is_owed and charge.held_why is None and due):\n        return False\n",
+        "",
+    ),
+    Mutant(
+        "only what was surely not processed is sent again",
+        CHARGING + "test_nothing_else_is_sent_while_an_outcome_is_unknown",
+        "worker/store/attempts.py",
+        "SENDABLE = (AttemptState.READY, AttemptState.NOT_SENT)",
+        "SENDABLE = tuple(AttemptState)",
+    ),
+    Mutant(
+        "a lease is taken only when it has run out",
+        CLOCKS + "test_a_lease_that_lives_is_not_taken",
+        "worker/store/attempts.py",
+        ".where(a.state == AttemptState.SENDING.value, a.lease_until < now)",
+        ".where(a.state == AttemptState.SENDING.value)",
+    ),
+    Mutant(
+        "rows before calls",
+        CHARGING + "test_the_row_is_committed_before_the_request_leaves",
+        "worker/workflows/charging.py",
+        "        attempts_made = max(charge.attempts, intent.number)\n",
+        "        services.gateway(charge.account).charge(ChargeOrder(charge.customer_uid, intent.merchant_uid, "
+        "intent.money, charge.name))\n        attempts_made = max(charge.attempts, intent.number)\n",
+    ),
+    Mutant(
+        "an owed charge with a paid attempt is never sent",
+        "workflows/test_quarantine.py::test_an_owed_charge_with_a_paid_attempt_is_never_sent",
+        "worker/workflows/charging.py",
+        "if attempts.has_paid(db, charge.id):",
+        "if False:",
+    ),
+    Mutant(
+        "an account without credentials here is left alone",
+        SETTLING + "test_a_charge_of_an_account_without_credentials_here_is_left_alone",
+        "worker/workflows/charging.py",
+        "if charge.account not in services.gateways:",
+        "if False:",
+    ),
+    Mutant(
+        "dispatching: a charge is queued once",
+        "workflows/test_dispatching.py::test_each_due_charge_is_queued_once",
+        "worker/store/charges.py",
+        ".values(queued_until=now + patience)",
+        ".values(queued_until=None)",
+    ),
+    Mutant(
+        "dispatching: a broker that is away leaves everything due",
+        "workflows/test_dispatching.py::test_a_broker_that_is_away_leaves_everything_due",
+        "worker/workflows/dispatching.py",
+        "charges.unqueue(db, [charge_id for charge_id, _ in queued])",
+        "pass",
+    ),
+    Mutant(
+        "dispatching: nothing more while nobody takes what waits",
+        "workflows/test_dispatching.py::test_nothing_more_is_queued_while_nobody_takes_what_waits",
+        "worker/workflows/dispatching.py",
+        " or waiting() >= services.settings.queue_bound * len(accounts)",
+        "",
+    ),
+    # The last look
+    Mutant(
+        "last look: another worker has taken it",
+        CLOCKS + "test_a_claim_that_another_worker_took_over_does_not_leave",
+        "worker/store/charges.py",
+        '(not ours, Obstacle("another worker has taken this attempt")),',
+        "",
+    ),
+    Mutant(
+        "last look: the lease outlasts the call",
+        CHARGING + "test_the_last_look_sees_a_lease_that_is_too_short_for_the_call",
+        "worker/store/charges.py",
+        '(not lasts, Obstacle("the lease would run out during the call")),',
+        "",
+    ),
+    Mutant(
+        "last look: the charge is owed",
+        LOOK,
+        "worker/store/charges.py",
+        '(not ChargeStatus(self.status).is_owed, Obstacle(f"the charge is {self.status}")),',
+        "",
+    ),
+    Mutant(
+        "last look: the charge is not held",
+        LOOK,
+        "worker/store/charges.py",
+        '(self.held_why is not None, Obstacle(f"the charge is held: {self.held_why}")),',
+        "",
+    ),
+    Mutant(
+        "last look: the subscription lives",
+        LOOK,
+        "worker/store/charges.py",
+        '(canceled, Obstacle("the subscription is canceled", Then.CANCEL)),',
+        "",
+    ),
+    Mutant(
+        "last look: the amount is as it was",
+        LOOK,
+        "worker/store/charges.py",
+        '((self.amount, self.currency) != asked, Obstacle("the amount has changed since", Then.PERSON)),',
+        "",
+    ),
+    Mutant(
+        "last look: the due time is reached",
+        LOOK,
+        "worker/store/charges.py",
+        '(self.due_at > now, Obstacle("the charge is not due yet")),',
+        "",
+    ),
+    Mutant(
+        "last look: the billing key is there",
+        LOOK,
+        "worker/store/charges.py",
+        '(self.key_deleted_at is not None, Obstacle("the billing key was deleted", Then.PERSON)),',
+        "",
+    ),
+    Mutant(
+        "last look: the kill switch is off",
+        LOOK,
+        "worker/store/charges.py",
+        "return found or (Obstacle(may_not_send) if may_not_send is not None else None)",
+        "return found",
+    ),
+    Mutant(
+        "a canceled subscription's claim comes to an end",
+        SETTLING + "test_a_claim_whose_subscription_is_canceled_meanwhile_ends_its_charge",
+        "worker/store/charges.py",
+        'Obstacle("the subscription is canceled", Then.CANCEL)',
+        'Obstacle("the subscription is canceled")',
+    ),
+    Mutant(
+        "the environment's fingerprint",
+        CHARGING + "test_a_database_of_another_environment_sends_nothing",
+        "worker/store/switches.py",
+        "self.fingerprint != fingerprint or not self.is_bound_here",
+        "not self.is_bound_here",
+    ),
+    Mutant(
+        "which database it is, asked each time",
+        CLOCKS + "test_a_database_that_was_swapped_under_a_running_worker_sends_nothing",
+        "worker/store/switches.py",
+        "self.fingerprint != fingerprint or not self.is_bound_here",
+        "self.fingerprint != fingerprint",
+    ),
+    Mutant(
+        "the hold after a restore",
+        RESTORING + "test_nothing_is_sent_while_the_hold_lasts",
+        "worker/store/switches.py",
+        "if self.hold_since is not None:",
+        "if False:",
+    ),
+    Mutant(
+        "the kill switch",
+        CHARGING + "test_stopped_charging_goes_on_where_it_was",
+        "worker/store/switches.py",
+        'return f"charging is stopped: {self.stopped_why}" if self.stopped_why is not None else None',
+        "return None",
+    ),
+    Mutant(
+        "a clock that is wrong decides nothing",
+        CLOCKS + "test_a_machine_whose_clock_is_wrong_opens_claims_and_queues_nothing",
+        "worker/store/switches.py",
+        "MOST_SKEW = timedelta(seconds=10)",
+        "MOST_SKEW = timedelta(days=10)",
+    ),
+    Mutant(
+        "the rate cap",
+        CHARGING + "test_the_rate_cap_gives_the_claim_back_unsent",
+        "worker/workflows/charging.py",
+        "    obstacle = _rate_obstacle(services, charge)\n",
+        "    obstacle: Obstacle | None = None\n",
+    ),
+    Mutant(
+        "a worker that wakes too late does not send",
+        CHARGING + "test_a_worker_that_wakes_too_late_does_not_send",
+        "worker/workflows/charging.py",
+        "outcome = gateway.charge(order, until)",
+        "outcome = gateway.charge(order)",
+    ),
+    # Reading the answer
+    Mutant(
+        "code 0 is not paid",
+        ANSWERS + "test_what_is_surely_neither_paid_nor_declined_is_unknown",
+        "worker/gateway/answers.py",
+        '    if payment.status != "paid":',
+        "    if False:",
+    ),
+    Mutant(
+        "the amount and currency of the answer",
+        ANSWERS + "test_another_amount_currency_or_uid_is_a_mismatch_with_both_values",
+        "worker/gateway/answers.py",
+        "if (payment.amount, payment.currency) != asked:",
+        "if False:",
+    ),
+    Mutant(
+        "the uid of the answer",
+        ANSWERS + "test_another_amount_currency_or_uid_is_a_mismatch_with_both_values",
+        "worker/gateway/answers.py",
+        "if payment.merchant_uid != order.merchant_uid:",
+        "if False:",
+    ),
+    Mutant(
+        "a test channel's payment is not paid",
+        ANSWERS + "test_a_payment_on_a_test_channel_is_not_paid_unless_the_account_is_one_for_tests",
+        "worker/gateway/answers.py",
+        "if payment.sandbox and not sandbox:",
+        "if False:",
+    ),
+    Mutant(
+        "a failure that names a time-out is unknown",
+        ANSWERS + "test_a_failure_that_names_a_time_out_or_a_line_fault_is_unknown_in_both_shapes",
+        "worker/gateway/answers.py",
+        "    if is_unclear(words, None):",
+        "    if False:",
+    ),
+    Mutant(
+        "a used uid is asked about",
+        ANSWERS + "test_a_used_uid_is_no_decline_but_something_to_ask_about_whatever_its_code",
+        "worker/gateway/answers.py",
+        "    if is_used(words):\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "card numbers are masked",
+        ANSWERS + "test_what_looks_like_a_card_number_is_masked_in_every_text",
+        "worker/gateway/masking.py",
+        "text = masked(writable(str(words)))",
+        "text = writable(str(words))",
+    ),
+    Mutant(
+        "a call that cannot be waited for in full is not sent",
+        "gateway/test_phases.py::test_a_call_that_must_be_over_already_is_not_sent",
+        "worker/gateway/portone_v1.py",
+        "until = latest if until is None else min(until, latest)",
+        "until = latest",
+    ),
+    # Unknown never becomes failed by growing old
+    Mutant(
+        "the quiet time",
+        "rules/test_asking.py::test_nothing_found_counts_twice_in_a_row_after_the_quiet_time",
+        "schedules/asking.py",
+        "    if now - asked.quiet_since < quiet_time:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "twice in a row",
+        ASKING + "test_not_found_counts_only_twice_in_a_row_after_the_quiet_time",
+        "schedules/asking.py",
+        "QUIET_ANSWERS = 2",
+        "QUIET_ANSWERS = 1",
+    ),
+    Mutant(
+        "the quiet time begins when the call was over",
+        "rules/test_asking.py::test_the_quiet_time_begins_when_the_call_was_surely_over",
+        "schedules/asking.py",
+        "    if now - asked.quiet_since < quiet_time:\n",
+        "    if now - asked.last_sent_at < quiet_time:\n",
+    ),
+    Mutant(
+        "a paid record wins over a newer failed one",
+        ASKING + "test_a_paid_record_wins_over_a_newer_failed_one",
+        "schedules/asking.py",
+        "    if paid:\n        return _read_paid(paid[0], asked)\n",
+        "",
+    ),
+    Mutant(
+        "asking: another amount is for a person",
+        ASKING + "test_a_paid_record_with_another_amount_stops_the_charge",
+        "schedules/asking.py",
+        "if (payment.amount, payment.currency) != (asked.money.amount, asked.money.currency):",
+        "if False:",
+    ),
+    Mutant(
+        "asking: two paid records are for a person",
+        ASKING + "test_two_paid_records_stop_the_charge",
+        "schedules/asking.py",
+        "if len(paid) > 1:",
+        "if False:",
+    ),
+    Mutant(
+        "two askers ask once",
+        ASKING + "test_two_askers_at_once_ask_once",
+        "worker/store/attempts.py",
+        "a.state == AttemptState.UNKNOWN.value, a.next_ask_at <= now)\n        .values(fence",
+        "a.state == AttemptState.UNKNOWN.value)\n        .values(fence",
+    ),
+    Mutant(
+        "a mismatch sets the charge aside",
+        CHARGING + "test_an_answer_with_another_amount_stops_the_charge",
+        "schedules/dunning.py",
+        "return SetAside(reason) if mismatch else AskGateway()",
+        "return AskGateway()",
+    ),
+    Mutant(
+        "a new uid only after a definite failure",
+        CHARGING + "test_what_was_not_sent_is_sent_again_under_the_same_uid_and_uses_no_rung",
+        "worker/workflows/charging.py",
+        "    if unresolved is not None:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "a second payment for one debt is not believed",
+        REFUNDING + "test_a_second_payment_that_came_by_asking_ends_when_it_is_given_back",
+        "worker/workflows/settling.py",
+        "if isinstance(outcome, Paid) and attempts.has_paid(db, charge.id):",
+        "if False:",
+    ),
+    Mutant(
+        "a held charge is not given up",
+        SETTLING + "test_a_held_charge_is_not_given_up",
+        "worker/workflows/settling.py",
+        "charge.status.is_owed and charge.held_why is None and not _is_canceled",
+        "charge.status.is_owed and not _is_canceled",
+    ),
+    Mutant(
+        "the subscription is locked before its charges",
+        SETTLING + "test_two_charges_of_one_subscription_that_are_given_up_at_once_do_not_block_each_other",
+        "worker/workflows/settling.py",
+        "            subscriptions.lock_of_charge(db, attempt.charge_id)\n",
+        "            pass\n",
+    ),
+    # Opening
+    Mutant(
+        "opening: a charge that is there is left alone",
+        "workflows/test_opening.py::test_the_unique_key_refuses_a_second_charge_when_the_cursor_was_set_back",
+        "worker/store/charges.py",
+        "insert(charges).on_conflict_do_nothing()",
+        "insert(charges)",
+    ),
+    Mutant(
+        "opening: the cursor moves",
+        "workflows/test_opening.py::test_a_period_that_is_due_is_opened_once_however_often_it_is_rung",
+        "worker/workflows/opening.py",
+        "        subscriptions.move_cursors(db, openings)\n",
+        "",
+    ),
+    Mutant(
+        "opening: what breaks a rule is set aside",
+        "workflows/test_quarantine.py::test_a_subscription_that_opening_cannot_work_on_is_set_aside_and_the_others_go_on",
+        "worker/workflows/opening.py",
+        "            except BROKEN as broken:",
+        "            except KeyboardInterrupt as broken:",
+    ),
+    Mutant(
+        "a charge whose row breaks a rule is set aside",
+        "workflows/test_quarantine.py::test_a_charge_whose_row_breaks_a_rule_is_set_aside_and_not_tried_each_minute",
+        "worker/workflows/charging.py",
+        "    except BROKEN as broken:",
+        "    except KeyboardInterrupt as broken:",
+    ),
+    # The reconciler, refunds, the breaker and the hold
+    Mutant(
+        "reconciler: a call under way is not lost",
+        RECONCILING + "test_a_call_under_way_is_not_called_lost",
+        "schedules/findings.py",
+        "if payment.balance <= 0 or ours.under_way:",
+        "if payment.balance <= 0:",
+    ),
+    Mutant(
+        "reconciler: a ghost is confirmed by asking",
+        RECONCILING + "test_a_payment_that_only_the_list_leaves_out_is_no_ghost",
+        "worker/workflows/windows.py",
+        'if not any(payment.status in ("paid", "cancelled") for payment in found.payments):',
+        "if True:",
+    ),
+    Mutant(
+        "reconciler: another environment's uid is an orphan",
+        RECONCILING + "test_orphan_is_a_billing_keys_payment_that_is_not_ours",
+        "schedules/findings.py",
+        "    if made_by != environment:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "reconciler: one process works on a run",
+        RECONCILING + "test_two_processes_do_not_work_on_one_run",
+        "worker/store/reconciliations.py",
+        "r.ended_at.is_(None), r.lease_until <= now)",
+        "r.ended_at.is_(None))",
+    ),
+    Mutant(
+        "reconciler: memory is bounded",
+        RECONCILING + "test_a_window_with_too_many_payments_is_cut_so_that_memory_is_bounded",
+        "worker/workflows/windows.py",
+        "if page.total > self.most and",
+        "if False and",
+    ),
+    Mutant(
+        "refund: the balance is looked at first",
+        REFUNDING + "test_a_refund_whose_answer_was_lost_is_looked_at_and_not_made_again",
+        "worker/workflows/refunding.py",
+        "    if payment.balance == 0:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "refund: the approved balance",
+        REFUNDING + "test_a_balance_that_has_changed_since_is_for_a_person_again",
+        "worker/workflows/refunding.py",
+        "    if payment.balance != claimed.balance:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "refund: its fence",
+        REFUNDING + "test_two_processes_make_one_refund",
+        "worker/store/findings.py",
+        "f.id == finding.id, f.fence == finding.fence, f.state == finding.state.value)",
+        "f.id == finding.id)",
+    ),
+    Mutant(
+        "refund: only what was approved",
+        REFUNDING + "test_nothing_is_given_back_without_approval",
+        "worker/store/findings.py",
+        "            (f.state == FindingState.APPROVED.value)\n",
+        "            (f.state.in_([FindingState.OPEN.value, FindingState.APPROVED.value]))\n",
+    ),
+    Mutant(
+        "breaker: the first double stops the account",
+        RECONCILING + "test_double_is_found_stops_the_account_and_waits_for_approval",
+        "worker/workflows/comparing.py",
+        "        break_account(",
+        "        isinstance(",
+    ),
+    Mutant(
+        "breaker: a burst of refusals stops the account",
+        "workflows/test_breaking.py::test_a_burst_of_refused_charges_stops_the_account",
+        "worker/workflows/settling.py",
+        "        if isinstance(outcome, Refused):\n            count_refusal",
+        "        if False:\n            count_refusal",
+    ),
+    Mutant(
+        "breaker: what a person has looked at is not counted again",
+        "workflows/test_breaking.py::test_what_a_person_has_looked_at_is_not_counted_again",
+        "worker/store/switches.py",
+        "func.coalesce(counted_from, since)",
+        "since",
+    ),
+    Mutant(
+        "hold: the quiet time first",
+        RESTORING + "test_the_quiet_time_is_waited_for_first",
+        "worker/workflows/restoring.py",
+        "    if services.clock.now() < quiet_until:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "hold: what is due is opened first",
+        RESTORING + "test_a_period_that_came_due_after_the_backup_is_opened_before_it_is_asked_for",
+        "worker/workflows/restoring.py",
+        "    opening.open_due(services)\n",
+        "",
+    ),
+    Mutant(
+        "hold: the list is compared",
+        RESTORING + "test_a_list_that_was_compared_for_an_older_hold_does_not_count",
+        "worker/workflows/restoring.py",
+        "if run is None or run.started_at < quiet_until:",
+        "if run is None:",
+    ),
+    Mutant(
+        "hold: the next uids are asked for",
+        RESTORING + "test_a_payment_that_no_list_shows_is_found_by_asking_for_the_next_uids",
+        "worker/workflows/restoring.py",
+        "    left = _ask_for_owed(services, hold.cursor, going_on)\n",
+        "    left = None\n",
+    ),
+    Mutant(
+        "hold: no answer keeps it",
+        RESTORING + "test_a_gateway_that_does_not_answer_keeps_the_hold",
+        "worker/workflows/restoring.py",
+        '                return "the gateway does not answer"\n',
+        "                pass\n",
+    ),
+    # Ids and secrets
+    Mutant(
+        "the uid's check character",
+        "rules/test_identity.py::test_one_wrong_character_is_found",
+        "schedules/identity.py",
+        " or _check_character(uid[:-1]) != uid[-1]",
+        "",
+    ),
+    Mutant(
+        "the environment is part of the uid",
+        "rules/test_identity.py::test_other_parts_give_another_uid",
+        "schedules/identity.py",
+        "PREFIX + checked_environment(environment) + key",
+        'PREFIX + "same" + key',
+    ),
+    Mutant(
+        "the token's row is sealed",
+        "store/test_tokens.py::test_the_row_shows_no_token_and_another_secret_cannot_open_it",
+        "worker/store/tokens.py",
+        "sealed = self._seal.encrypt(token.encode())",
+        "sealed = token.encode()",
+    ),
+)

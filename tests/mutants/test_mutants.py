@@ -1,0 +1,53 @@
+"""Each money guard is taken away once, and its proof must fail; `make mutants` does so with every guard."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.runner import ROOT, copy_tree, take_away, try_without
+from tests.mutants.table import MUTANTS, Mutant
+
+# One of each kind in every run of the tests: all of them take minutes.
+SAMPLE = (
+    "one charge for a subscription, period and kind",
+    "one unresolved attempt for a charge",
+    "one paid attempt for a charge",
+    "the fence of an answer",
+    "only what was surely not processed is sent again",
+    "a new uid only after a definite failure",
+    "the hold after a restore",
+    "refund: the balance is looked at first",
+)
+
+
+def test_the_table_fits_the_code(tmp_path: Path) -> None:
+    """Every text is there exactly once, so that no guard's removal becomes none."""
+    for number, mutant in enumerate(MUTANTS):
+        if mutant.file:
+            (tmp_path / str(number) / Path(mutant.file).parent).mkdir(parents=True)
+            (tmp_path / str(number) / mutant.file).write_text((ROOT / mutant.file).read_text())
+            take_away(tmp_path / str(number), mutant)
+        address = mutant.noticed_by.partition("::")
+        name = address[2]
+        assert f"def {name}(" in (ROOT / "tests" / address[0]).read_text(), mutant.noticed_by
+
+
+def test_every_guard_has_a_name_of_its_own() -> None:
+    names = [mutant.guard for mutant in MUTANTS]
+    assert len(set(names)) == len(names)
+    assert set(SAMPLE) <= set(names)
+
+
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.guard in SAMPLE], ids=lambda m: m.guard)
+def test_without_the_guard_its_proof_fails(mutant: Mutant, tmp_path: Path) -> None:
+    noticed, end = try_without(mutant, tmp_path)
+    assert noticed, end
+
+
+def test_a_copy_that_nothing_was_taken_from_passes(tmp_path: Path) -> None:
+    """So that a failure is the guard's absence and nothing else."""
+    from tests.mutants.runner import was_noticed
+
+    copy = copy_tree(tmp_path)
+    noticed, end = was_noticed(copy, next(m for m in MUTANTS if m.guard == "the fence of an answer"))
+    assert not noticed, end

@@ -1,0 +1,53 @@
+"""Enrolling: a customer is put on a plan once, however often the command is sent."""
+
+import threading
+
+import pytest
+
+from tests.factories import on_sale, opened, subscribed
+from worker.workflows import enrolling
+from worker.workflows.enrolling import CannotEnroll
+from worker.workflows.services import Services
+
+
+def test_a_customer_who_is_on_the_plan_is_refused_and_told_by_which_subscription(services: Services) -> None:
+    on_sale(services)
+    key = subscribed(services)
+    with pytest.raises(CannotEnroll, match=f"by subscription {key}; say --another"):
+        enrolling.subscribe(services, "ann", "monthly", "test")
+
+
+def test_who_wants_another_gets_it(services: Services) -> None:
+    on_sale(services)
+    key = subscribed(services)
+    assert enrolling.subscribe(services, "ann", "monthly", "test", another=True).key != key
+
+
+def test_who_has_ended_a_subscription_may_begin_again(services: Services) -> None:
+    on_sale(services)
+    key = subscribed(services)
+    enrolling.unsubscribe(services, key, "test", "moved", at_period_end=True)
+    assert enrolling.subscribe(services, "ann", "monthly", "test").key != key
+
+
+def test_two_commands_at_once_begin_one_subscription(services: Services) -> None:
+    """The guard: the billing key's row is locked while it is looked."""
+    opened(services)
+    on_sale(services, code="other")
+    both = threading.Barrier(2)
+    came: list[str] = []
+
+    def subscribe() -> None:
+        both.wait(10)
+        try:
+            enrolling.subscribe(services, "ann", "other", "test")
+            came.append("begun")
+        except CannotEnroll:
+            came.append("refused")
+
+    threads = [threading.Thread(target=subscribe) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(came) == ["begun", "refused"]
