@@ -6,7 +6,7 @@ from schedules.identity import merchant_uid
 from schedules.money import Money
 from schedules.outcomes import Paid
 from tests.acceptance.again import again, refused
-from tests.acceptance.conftest import Installation
+from tests.installation import Installation
 from worker.cli.output import instant
 from worker.clock import wait, wait_until
 from worker.gateway.port import ChargeOrder

@@ -1,4 +1,7 @@
-"""Crash rows 6 to 11: a worker dies or freezes around the call that moves the money."""
+"""Crash rows 6 to 11 and 16: death and sleep around the call that moves the money, and what the gateway adds."""
+
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -166,3 +169,29 @@ def test_row_11_a_worker_that_wakes_after_its_lease_does_not_send(
     shop.let_end(key)
     assert shop.charges_sent() == calls + 1
     shop.books_agree(customer_uid)
+
+
+def test_row_16_a_failed_attempt_that_turns_paid_after_its_successor_is_found_and_given_back(shop: Shop) -> None:
+    """Guard: the reconciler, which pages the gateway's own list; our side alone cannot see this."""
+    shop.fault("row16", "late_paid", times=1, seconds=timedelta(days=2).total_seconds())
+    key = shop.customer("row16")
+    shop.wait_for_attempt(key, AttemptState.DECLINED)
+    charge = shop.let_end(key)
+    shop.books_agree("row16")
+    shop.pass_time(timedelta(days=2))
+    assert wait_until(lambda: len(shop.movements("row16")) == 2, PATIENCE)
+    shop.pass_time(timedelta(hours=1))  # for the reconciler's next run
+
+    def found(state: str) -> list[dict[str, Any]]:
+        listed = shop.installation.told_json("findings", "--all")
+        return [f for f in listed if f["charge_key"] == charge["key"] and f["state"] == state]
+
+    assert wait_until(lambda: found("open") != [], PATIENCE)
+    (finding,) = found("open")
+    late, paid = shop.attempts(key)
+    assert (finding["kind"], finding["merchant_uid"]) == ("double", late["merchant_uid"])
+    assert paid["state"] == AttemptState.PAID
+    shop.installation.told("findings", "refund", str(finding["id"]), "--why", "paid twice")
+    assert wait_until(lambda: found("refunded") != [], PATIENCE)
+    shop.installation.told("resume-charging", "--account", "main", "--why", "looked at")
+    shop.books_agree("row16")
