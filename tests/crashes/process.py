@@ -1,8 +1,8 @@
 """`again`, which dies or freezes at a named point, once, if an order for that lies in a folder.
 
 `python -m tests.crashes.process worker …` is `again worker …`. CRASH_FOLDER names the folder. An order is a file
-with a point's name that holds `kill` or `stop`, and then, if it is not for everybody, what the subject at that point
-must contain. Whoever obeys adds its pid to the file's name before, so that an order is obeyed once.
+with a point's name that holds `kill` or `stop`, and then, if it is not for everybody, what the subject at that
+point must contain. Whoever obeys adds its pid to the file's name before, so that an order is obeyed once.
 """
 
 import os

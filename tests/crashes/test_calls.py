@@ -29,20 +29,20 @@ def test_row_6_a_worker_that_dies_between_claim_and_call_has_the_same_uid_sent_l
 @pytest.mark.parametrize(
     ("customer_uid", "fault", "sends"),
     [
-        pytest.param("row7a", {"fault": "timeout_before"}, 2, id="and no money ever moves"),
-        pytest.param("row7b", {"fault": "slow", "seconds": 2}, 1, id="and the money moves after its death"),
-        pytest.param("row7c", {"fault": "timeout_after"}, 1, id="and the money has moved"),
+        pytest.param("row7a", "timeout_before", 2, id="and no money ever moves"),
+        pytest.param("row7b", "slow", 1, id="and the money moves after its death"),
+        pytest.param("row7c", "timeout_after", 1, id="and the money has moved"),
     ],
 )
 def test_row_7_a_worker_that_dies_during_the_call_neither_loses_nor_doubles_the_charge(
-    shop: Shop, customer_uid: str, fault: dict[str, object], sends: int
+    shop: Shop, customer_uid: str, fault: str, sends: int
 ) -> None:
-    """Guard: a lease that has run out makes the outcome unknown, never failed; only the gateway's word ends that."""
+    """Guard: a lease that has run out makes the outcome unknown, never failed; the gateway's word ends that."""
     calls = shop.charges_sent()
-    shop.fault(customer_uid, times=1, **fault)
+    shop.fault(customer_uid, fault, times=1, seconds=2 if fault == "slow" else 70)
     key = shop.customer(customer_uid)
     assert wait_until(lambda: shop.charges_sent() == calls + 1, PATIENCE)
-    if sends == 1 and fault["fault"] != "slow":
+    if fault == "timeout_after":
         assert wait_until(lambda: len(shop.movements(customer_uid)) == 1, PATIENCE)
     shop.kill(WORKERS)
     shop.mend()
@@ -130,7 +130,7 @@ def test_row_10_a_stale_answer_is_left_out_while_another_worker_sends_the_same_u
     assert (sending[0]["state"], sending[0]["sends"]) == (AttemptState.SENDING, 2)
     thaw(sleeper)
     stale = f"{sending[0]['merchant_uid']}: a stale answer (NotSent)"
-    assert wait_until(lambda: stale in shop.log_of(sleeper), PATIENCE), shop.log_of(sleeper)[-3000:]
+    assert wait_until(lambda: stale in shop.log_of(sleeper), PATIENCE), shop.log_of(sleeper)
     assert shop.attempts(key) == sending
     shop.let_end(key)
     assert shop.charges_sent() == calls + 1

@@ -4,9 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from redis import Redis
 
-from schedules.charges import AttemptState, ChargeStatus
 from tests.crashes import dumps
 from tests.crashes.shop import OPS, PATIENCE, WORKERS, Shop
 from worker.cli.standing import Standing
@@ -52,8 +50,7 @@ def test_row_14_a_restored_database_sends_nothing_that_was_paid_after_its_backup
     if place == "anew":
         for key in keys.values():
             shop.publish(key)
-        refusals = (lambda: sum(shop.log(f"{WORKERS}-{n}").count("another environment") for n in (1, 2)))
-        assert wait_until(lambda: refusals() == len(keys), PATIENCE)
+        assert wait_until(lambda: refusals(shop) == len(keys), PATIENCE)
         shop.installation.told("adopt", "--why", "restored from last night's backup")
     assert wait_until(lambda: is_on_hold(shop), PATIENCE)
     shop.pass_time(timedelta(seconds=6))
@@ -90,6 +87,11 @@ def test_row_15_a_copy_that_is_started_elsewhere_sends_nothing(shop: Shop, tmp_p
     shop.let_end(key)
     assert shop.charges_sent() == calls + 1
     shop.books_agree("row15")
+
+
+def refusals(shop: Shop) -> int:
+    """How often a worker has refused to send from a database that is not its own."""
+    return sum(shop.log(f"{WORKERS}-{number}").count("belongs to another environment") for number in (1, 2))
 
 
 def postgres(shop: Shop) -> PostgresServer:
