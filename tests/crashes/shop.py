@@ -22,11 +22,11 @@ from worker.points import Point
 PATIENCE = 40.0  # real seconds that anything may take on a busy machine; all take well under five
 BRISK = {
     "AGAIN_ENVIRONMENT": "test",
-    "AGAIN_READ_TIMEOUT": "2.5",
-    "AGAIN_CALL_DEADLINE": "3",
+    "AGAIN_READ_TIMEOUT": "4",
+    "AGAIN_CALL_DEADLINE": "5",
     "AGAIN_LEASE": "30",  # by the moved clock
     "AGAIN_VISIBILITY_TIMEOUT": "600",  # no message is handed out again during a test: rows mend, not the broker
-    "AGAIN_QUIET_TIME": "5",
+    "AGAIN_QUIET_TIME": "6",
     "AGAIN_QUEUE_PATIENCE": "4",
     "AGAIN_BEAT_INTERVAL": "0.1",
     "AGAIN_RATE": "0",

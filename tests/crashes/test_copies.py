@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.crashes import dumps
-from tests.crashes.shop import OPS, PATIENCE, WORKERS, Shop
+from tests.crashes.shop import BRISK, OPS, PATIENCE, WORKERS, Shop
 from worker.cli.standing import Standing
 from worker.clock import wait_until
 from worker.embedded import PostgresServer
@@ -53,7 +53,7 @@ def test_row_14_a_restored_database_sends_nothing_that_was_paid_after_its_backup
         assert wait_until(lambda: refusals(shop) == len(keys), PATIENCE)
         shop.installation.told("adopt", "--why", "restored from last night's backup")
     assert wait_until(lambda: is_on_hold(shop), PATIENCE)
-    shop.pass_time(timedelta(seconds=6))
+    shop.pass_time(timedelta(seconds=float(BRISK["AGAIN_QUIET_TIME"]) + 1))
     assert wait_until(lambda: not is_on_hold(shop), PATIENCE)
     for key in keys.values():
         shop.let_end(key)
