@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, select
@@ -25,13 +24,6 @@ class Books:
             query = select(charges).where(_is_of(key))
             row = db.execute(query.order_by(charges.c.period_no)).mappings().first()
             return dict(row) if row is not None else None
-
-    def next_attempt_at(self, key: str) -> datetime:
-        """When the subscription's first charge is tried next."""
-        charge = self.first_charge(key)
-        assert charge is not None
-        at: datetime = charge["next_attempt_at"]
-        return at
 
     def attempts(self, key: str) -> list[Row]:
         """The attempts at the subscription's charges, oldest first."""
