@@ -52,14 +52,6 @@ def test_a_declined_card_is_tried_again_by_the_ladder(installation: Installation
     assert installation.movements("poor") == []
 
 
-def test_an_answer_that_is_lost_is_found_by_asking(installation: Installation) -> None:
-    rule = {"fault": "reset_after", "customer_uid": "lost", "times": 1}
-    installation.simulator("faults", {"rules": [rule]})
-    story = installation.wait_for(installation.customer("lost", "now"), "paid")
-    assert len(installation.movements("lost")) == 1
-    assert "unknown" in [happening.what for happening in story.happenings]
-
-
 def test_sigterm_lets_the_call_under_way_end_and_loses_nothing(installation: Installation) -> None:
     """The workers are told to stop in the middle of a call; its answer is written before they go."""
     installation.simulator("faults", {"rules": [{"fault": "slow", "customer_uid": "slow", "seconds": 3}]})
@@ -75,35 +67,6 @@ def test_sigterm_lets_the_call_under_way_end_and_loses_nothing(installation: Ins
     assert story.facts["status"] == "paid"
     assert [happening.what for happening in story.happenings][:3] == ["opened", "sending", "paid"]
     installation.standing.restart("worker-charges")
-
-
-def test_a_worker_killed_in_the_middle_of_a_call_neither_loses_nor_doubles_the_charge(
-    installation: Installation,
-) -> None:
-    """Crash row 7: kill -9 during the call. The lease runs out, the gateway is asked, the payment is found."""
-    installation.simulator(
-        "faults", {"rules": [{"fault": "timeout_after", "customer_uid": "killed", "seconds": 3}]}
-    )
-    key = installation.customer("killed", "now")
-    assert wait_until(lambda: len(installation.movements("killed")) == 1, 30)
-    for child in installation.standing.children("worker-charges"):
-        child.kill()
-        child.wait()
-    installation.standing.restart("worker-charges")
-    story = installation.wait_for(key, "paid", 90)
-    assert len(installation.movements("killed")) == 1
-    assert "unknown" in [happening.what for happening in story.happenings]
-
-
-def test_a_broker_that_is_killed_loses_no_charge(installation: Installation) -> None:
-    """Crash row 4."""
-    embedded = installation.standing.services
-    assert embedded is not None
-    embedded.valkey.crash()
-    key = installation.customer("emptied", "now")
-    embedded.valkey.restart()
-    installation.wait_for(key, "paid", 90)
-    assert len(installation.movements("emptied")) == 1
 
 
 def test_a_database_that_crashes_loses_no_charge(installation: Installation) -> None:

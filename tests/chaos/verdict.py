@@ -1,6 +1,6 @@
 """The verdict on a run: the reconciler's findings, the simulator's ledger, and whether every charge has an end."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -78,7 +78,7 @@ def judge(services: Services, since: datetime, movements: Iterable[Mapping[str, 
 def judge_ledger(
     verdict: Verdict,
     listed: list[Finding],
-    movements: list[Mapping[str, Any]],
+    movements: Sequence[Mapping[str, Any]],
     paid: Mapping[str, int],
     price: int,
 ) -> None:

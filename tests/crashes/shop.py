@@ -1,51 +1,48 @@
-"""A shop whose processes are killed and frozen on order, on a clock that the tests move, and its two books."""
+"""A shop whose processes are killed and frozen on order, on a clock that the tests move."""
 
 import json
 import os
 import signal
 import subprocess
-from collections import Counter
-from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from celery import Celery
 from redis import Redis
-from sqlalchemy import ColumnElement, RowMapping, select
 
 from schedules.charges import AttemptState, ChargeStatus
+from tests.crashes.books import Books, Row, check
 from tests.crashes.process import KILL, obeyed_by, write_order
 from tests.installation import Installation
 from worker.app import BULK
 from worker.clock import MovedClock, wait_until
 from worker.points import Point
-from worker.store.schema import attempt_events, attempts, billing_keys, charges, subscriptions
 
 PATIENCE = 40.0  # real seconds that anything may take on a busy machine; all take well under five
 BRISK = {
     "AGAIN_ENVIRONMENT": "test",
-    "AGAIN_READ_TIMEOUT": "2.5",
-    "AGAIN_CALL_DEADLINE": "3",
+    "AGAIN_READ_TIMEOUT": "4",
+    "AGAIN_CALL_DEADLINE": "5",
     "AGAIN_LEASE": "30",  # by the moved clock
     "AGAIN_VISIBILITY_TIMEOUT": "600",  # no message is handed out again during a test: rows mend, not the broker
-    "AGAIN_QUIET_TIME": "5",
+    "AGAIN_QUIET_TIME": "6",
     "AGAIN_QUEUE_PATIENCE": "4",
     "AGAIN_BEAT_INTERVAL": "0.1",
     "AGAIN_RATE": "0",
     "AGAIN_CONCURRENCY": "4",
 }
-Row = RowMapping
 WORKERS, OPS = "worker-charges", "worker-ops"
 CHILDREN = ("beat-1", "beat-2", OPS, f"{WORKERS}-1", f"{WORKERS}-2", "simulator")
 
 
-class Shop:
+class Shop(Books):
     """An installation, orders to die or freeze, and time that passes when it is told to."""
 
     def __init__(self, installation: Installation, orders: Path) -> None:
+        super().__init__(installation.services.engine)
         self.installation = installation
         self.standing = installation.standing
-        self.engine = installation.services.engine
         self.broker = Redis.from_url(installation.settings["AGAIN_BROKER_URL"])
         self._orders = orders
         self._faults: list[dict[str, object]] = []
@@ -127,6 +124,13 @@ class Shop:
 
         assert wait_until(reached, PATIENCE), f"waited for {state}, and saw {self.attempts(key)}"
 
+    def let_be_tried(self, key: str) -> None:
+        """Let the time of the next attempt come, if it has not come yet."""
+        charge = self.first_charge(key)
+        assert charge is not None
+        if charge["next_attempt_at"] is not None and charge["next_attempt_at"] > self.now():
+            self.set_time(charge["next_attempt_at"])
+
     def let_end(self, key: str, status: ChargeStatus = ChargeStatus.PAID) -> Row:
         """Let whatever time pass that the subscription's first charge waits for, until it has this status."""
 
@@ -148,9 +152,9 @@ class Shop:
 
     def _waits_until(self, key: str, charge: Row) -> datetime | None:
         tried = self.attempts(key)
-        if tried and tried[-1]["state"] == AttemptState.UNKNOWN:
-            return tried[-1]["next_ask_at"]  # type: ignore[no-any-return]  # a row's values are untyped
-        return charge["next_attempt_at"]  # type: ignore[no-any-return]  # as above
+        is_asked = bool(tried) and tried[-1]["state"] == AttemptState.UNKNOWN
+        at: datetime | None = tried[-1]["next_ask_at"] if is_asked else charge["next_attempt_at"]
+        return at
 
     def wait_for_attempt(self, key: str, state: AttemptState) -> Row:
         """The last attempt at the subscription's first charge, once it is in this state."""
@@ -162,34 +166,6 @@ class Shop:
         assert wait_until(has_it, PATIENCE), f"waited for {state}, and saw {self.attempts(key)}"
         return self.attempts(key)[-1]
 
-    # Our books
-
-    def first_charge(self, key: str) -> Row | None:
-        """The subscription's first charge, when it has been opened."""
-        with self.engine.begin() as db:
-            query = select(charges).where(_is_of(key))
-            return db.execute(query.order_by(charges.c.period_no)).mappings().first()
-
-    def next_attempt_at(self, key: str) -> datetime:
-        """When the subscription's first charge is tried next."""
-        charge = self.first_charge(key)
-        assert charge is not None
-        at: datetime = charge["next_attempt_at"]
-        return at
-
-    def attempts(self, key: str) -> list[Row]:
-        """The attempts at the subscription's charges, oldest first."""
-        with self.engine.begin() as db:
-            query = select(attempts).join_from(attempts, charges).where(_is_of(key))
-            return list(db.execute(query.order_by(attempts.c.id)).mappings())
-
-    def events(self, key: str) -> list[tuple[str, int]]:
-        """State and fence of everything that happened to the subscription's attempts."""
-        with self.engine.begin() as db:
-            query = select(attempt_events.c.state, attempt_events.c.fence).join_from(attempt_events, attempts)
-            of_it = query.join(charges, charges.c.id == attempts.c.charge_id).where(_is_of(key))
-            return [(row.state, row.fence) for row in db.execute(of_it.order_by(attempt_events.c.id))]
-
     # The gateway's and the broker's side
 
     def movements(self, customer_uid: str) -> list[dict[str, Any]]:
@@ -197,8 +173,16 @@ class Shop:
         return self.installation.movements(customer_uid)
 
     def charges_sent(self) -> int:
-        """How many calls for money the gateway has received."""
-        return int(self.installation.simulator("ledger/summary")["calls"].get("again", 0))
+        """How many calls for money the gateway has received, but for those under a dead token."""
+        return sum(self.installation.simulator("rate")["charges_by_second"].values())
+
+    def publish(self, key: str, times: int = 1, broker_url: str | None = None) -> None:
+        """Send messages about a subscription's first charge, to this shop's broker or to another."""
+        charge = self.first_charge(key)
+        assert charge is not None
+        with Celery(broker=broker_url or self.installation.settings["AGAIN_BROKER_URL"]) as publisher:
+            for _ in range(times):
+                publisher.send_task("again.charge", (charge["id"],), queue=BULK)
 
     def messages(self) -> int:
         """How many renewals wait in the broker."""
@@ -215,11 +199,11 @@ class Shop:
         waiting = [json.loads(message) for message in self.broker.lrange("ops", 0, -1)]
         return {message["headers"]["id"] for message in waiting + held}
 
-    def held_messages(self) -> set[bytes]:
+    def held_messages(self) -> set[bytes | str]:
         """The messages that workers have taken and not acknowledged, those of dead workers too."""
         return set(self.broker.hkeys("unacked"))
 
-    def wait_until_worked_off(self, held_before: set[bytes]) -> None:
+    def wait_until_worked_off(self, held_before: set[bytes | str]) -> None:
         """Wait until every renewal's message is acknowledged, but for those that dead workers held before."""
 
         def worked_off() -> bool:
@@ -241,51 +225,18 @@ class Shop:
         """Wait until no attempt of a customer is being sent."""
 
         def at_rest() -> bool:
-            _, tried = self._books_of(customer_uid)
+            _, tried = self.of_customer(customer_uid)
             return all(attempt["state"] != AttemptState.SENDING for attempt in tried)
 
         assert wait_until(at_rest, PATIENCE)
 
-    def books_agree(self, *customer_uids: str, at_once: int = 1) -> None:
-        """Hold our books against the gateway's ledger: no double, lost, ghost, wrong amount, or loose end.
-
-        `at_once` is the most calls about one uid that may have been under way at the same moment.
-        """
+    def books_agree(self, *customer_uids: str) -> None:
+        """Hold our books on customers against the gateway's ledger; no uid was ever sent twice at once."""
         for customer_uid in customer_uids:
-            owed, tried = self._books_of(customer_uid)
-            ours = sorted(_entry(attempt, "merchant_uid") for attempt in tried if attempt["state"] == "paid")
-            theirs = sorted(_entry(movement, "uid") for movement in self.movements(customer_uid))
-            assert ours == theirs
-            paid_debts = Counter(attempt["charge_id"] for attempt in tried if attempt["state"] == "paid")
-            assert set(paid_debts.values()) <= {1}
-            assert set(paid_debts) == {charge["id"] for charge in owed if charge["status"] == ChargeStatus.PAID}
-            assert [charge for charge in owed if not _has_next_action(charge, tried)] == []
+            check(*self.of_customer(customer_uid), self.movements(customer_uid))
         summary = self.installation.simulator("ledger/summary")
         assert summary["double"] == []
-        assert summary["max_in_flight_same_uid"] == at_once
-
-    def _books_of(self, customer_uid: str) -> tuple[list[Row], list[Row]]:
-        with self.engine.begin() as db:
-            keys = select(billing_keys.c.id).where(billing_keys.c.customer_uid == customer_uid)
-            owed = list(db.execute(select(charges).where(charges.c.billing_key_id.in_(keys))).mappings())
-            ids = [charge["id"] for charge in owed]
-            tried = list(db.execute(select(attempts).where(attempts.c.charge_id.in_(ids))).mappings())
-            return owed, tried
-
-
-def _is_of(key: str) -> ColumnElement[bool]:
-    return charges.c.subscription_id.in_(select(subscriptions.c.id).where(subscriptions.c.key == key))
-
-
-def _entry(entry: Mapping[str, Any], uid: str) -> tuple[str, str, int, str]:
-    return (entry[uid], entry["imp_uid"], entry["amount"], entry["currency"])
-
-
-def _has_next_action(charge: Row, tried: list[Row]) -> bool:
-    if charge["closed_at"] is not None or charge["next_attempt_at"] is not None or charge["held_why"] is not None:
-        return True
-    asked = {AttemptState.SENDING, AttemptState.UNKNOWN}  # both have a time by which somebody looks
-    return any(attempt["charge_id"] == charge["id"] and attempt["state"] in asked for attempt in tried)
+        assert summary["max_in_flight_same_uid"] == 1
 
 
 def has_stopped(child: "subprocess.Popen[bytes]") -> bool:

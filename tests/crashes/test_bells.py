@@ -41,6 +41,7 @@ def test_row_13_two_beats_that_both_lead_on_the_day_of_a_double_hour_charge_once
     have_both_ring(shop, FIRST_HALF_PAST_TWO + timedelta(hours=25), OPEN_DUE)
     assert wait_until(lambda: len(shop.movements("row13")) == 2, PATIENCE)
     shop.wait_until_at_rest("row13")
+    shop.installation.told("unsubscribe", key, "--now", "--why", "it would be charged daily in other tests")
     shop.books_agree("row13")
 
 

@@ -4,12 +4,10 @@ import shutil
 from datetime import timedelta
 
 import pytest
-from celery import Celery
 
-from schedules.charges import ChargeStatus
+from schedules.charges import AttemptState, ChargeStatus
 from tests.crashes.process import STOP
 from tests.crashes.shop import OPS, PATIENCE, WORKERS, Shop, thaw
-from worker.app import BULK
 from worker.clock import wait_until
 from worker.points import Point
 
@@ -44,7 +42,7 @@ def test_row_2_a_charge_whose_message_was_never_sent_is_dispatched_later(
 
 
 def test_row_3_a_dispatcher_that_dies_with_its_messages_out_sends_them_twice_and_charges_once(shop: Shop) -> None:
-    """Guard: the claim, under the charge's lock, asks whether it is still to be tried."""
+    """Guard: the claim, under the charge's lock, asks whether it is due and whether an attempt is under way."""
     shop.fault("row3", "slow", seconds=1)
     shop.kill(WORKERS)
     shop.order(Point.DISPATCHING_PUBLISHED)
@@ -97,17 +95,27 @@ def test_row_5_a_worker_that_dies_before_the_claim_leaves_a_charge_that_is_queue
 
 
 def test_row_12_a_message_that_comes_back_after_the_charge_is_closed_does_nothing(shop: Shop) -> None:
-    """Guard: the claim asks whether the charge is owed and due; behind it, the last look."""
+    """Guard: the claim asks whether it is owed, and whether an attempt is paid; behind it, the last look."""
     key = shop.customer("row12")
-    charge = shop.let_end(key)
+    shop.let_end(key)
     calls, tried, held = shop.charges_sent(), shop.attempts(key), shop.held_messages()
     shop.pass_time(timedelta(days=3))
-    with Celery(broker=shop.installation.settings["AGAIN_BROKER_URL"]) as publisher:
-        for _ in range(20):
-            publisher.send_task("again.charge", (charge["id"],), queue=BULK)
+    shop.publish(key, times=20)
     shop.wait_until_worked_off(held)
     assert (shop.charges_sent(), shop.attempts(key)) == (calls, tried)
     shop.books_agree("row12")
+
+
+def test_row_12_a_message_that_comes_back_between_two_rungs_of_the_ladder_does_nothing(shop: Shop) -> None:
+    """Guard: the claim asks whether the charge is due, which nothing behind it does."""
+    key = shop.customer("row12c", card="no_money")
+    shop.wait_for_attempt(key, AttemptState.DECLINED)
+    calls, tried, held = shop.charges_sent(), shop.attempts(key), shop.held_messages()
+    shop.publish(key, times=20)
+    shop.wait_until_worked_off(held)
+    assert (shop.charges_sent(), shop.attempts(key)) == (calls, tried)
+    shop.installation.told("unsubscribe", key, "--now", "--why", "it would be tried again in other tests")
+    shop.books_agree("row12c")
 
 
 def test_row_12_a_subscription_that_ends_after_the_claim_is_not_charged(shop: Shop) -> None:

@@ -1,15 +1,21 @@
 """`again worker`, `beat`, `simulator`, `up` and `demo`: what runs."""
 
+import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from worker.clock import wait
 from worker.logs import log_to_stderr
+
+log = logging.getLogger("again.running")
+BREATH = 1.0  # seconds before a worker that ended by itself begins anew
 
 UntilStdinCloses = Annotated[
     bool, typer.Option("--until-stdin-closes", help="Stop, as on SIGTERM, when standard input closes.")
@@ -53,10 +59,35 @@ def worker(
 
     marks.check(celery, made)
     threads = concurrency or made.settings.concurrency
-    celery.worker_main([
+    arguments = [
         "worker", "--pool=threads", f"--concurrency={threads}", f"--queues={','.join(chosen)}",
         f"--hostname={name}", "--without-gossip", "--without-mingle", f"--loglevel={made.settings.log_level}",
-    ])  # fmt: skip
+    ]  # fmt: skip
+    _run_again_unless_told_to_stop(lambda: celery.worker_main(arguments))
+
+
+def _run_again_unless_told_to_stop(run: Callable[[], object]) -> None:
+    """Run a worker; when it ends though nobody told it to, become a fresh one.
+
+    kombu's Redis transport can break a worker whose broker is killed while it holds messages; the rows are the
+    truth, so a new one loses nothing.
+    """
+    from celery.signals import worker_shutting_down
+
+    told: list[str] = []
+
+    def note(sig: str, **_: object) -> None:
+        told.append(sig)
+
+    worker_shutting_down.connect(note)
+    try:
+        run()
+    except SystemExit as ended:
+        if told or not ended.code:
+            raise
+    log.error("the worker has ended by itself; it begins anew")
+    wait(BREATH)
+    os.execv(sys.executable, [sys.executable, "-m", "worker.cli", *sys.argv[1:]])  # noqa: S606 # our own program
 
 
 def beat(until_stdin_closes: UntilStdinCloses = False) -> None:
