@@ -83,8 +83,11 @@ def _run_again_unless_told_to_stop(run: Callable[[], object]) -> None:
     try:
         run()
     except SystemExit as ended:
-        if told or not ended.code:
-            raise
+        if told or ended.code:
+            raise  # as it was told to, or never having begun: a wrong option, say
+    if told:
+        return
+    # Celery calls it a success, whatever broke.
     log.error("the worker has ended by itself; it begins anew")
     wait(BREATH)
     os.execv(sys.executable, [sys.executable, "-m", "worker.cli", *sys.argv[1:]])  # noqa: S606 # our own program
