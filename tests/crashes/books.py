@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, select
@@ -30,6 +31,15 @@ class Books:
         with self.engine.begin() as db:
             query = select(attempts).join_from(attempts, charges).where(_is_of(key))
             return [dict(row) for row in db.execute(query.order_by(attempts.c.id)).mappings()]
+
+    def next_question_at(self, key: str) -> datetime | None:
+        """When the gateway is asked next about the subscription's last attempt; None while it is being asked."""
+        told = self.events(key)
+        tried = self.attempts(key)  # read after the events: whoever asks raises the fence before there is one
+        if not tried or tried[-1]["state"] != AttemptState.UNKNOWN or tried[-1]["fence"] != told[-1][1]:
+            return None
+        at: datetime = tried[-1]["next_ask_at"]
+        return at
 
     def events(self, key: str) -> list[tuple[str, int]]:
         """State and fence of everything that happened to the subscription's attempts."""

@@ -117,10 +117,10 @@ class Shop(Books):
         """Let the time come for each question about an unknown attempt, until the answer has led to this state."""
 
         def reached() -> bool:
-            attempt = self.attempts(key)[-1]
-            if attempt["state"] == AttemptState.UNKNOWN and attempt["next_ask_at"] > self.now():
-                self.set_time(attempt["next_ask_at"])
-            return bool(attempt["state"] == state)
+            at = self.next_question_at(key)
+            if at is not None and at > self.now():
+                self.set_time(at)
+            return bool(self.attempts(key)[-1]["state"] == state)
 
         assert wait_until(reached, PATIENCE), f"waited for {state}, and saw {self.attempts(key)}"
 
@@ -138,7 +138,7 @@ class Shop(Books):
             charge = self.first_charge(key)
             if charge is None:
                 return False
-            at = self._waits_until(key, charge)
+            at = charge["next_attempt_at"] or self.next_question_at(key)
             if at is not None and at > self.now():
                 self.set_time(at)
             return bool(charge["status"] == status)
@@ -149,12 +149,6 @@ class Shop(Books):
         charge = self.first_charge(key)
         assert charge is not None
         return charge
-
-    def _waits_until(self, key: str, charge: Row) -> datetime | None:
-        tried = self.attempts(key)
-        is_asked = bool(tried) and tried[-1]["state"] == AttemptState.UNKNOWN
-        at: datetime | None = tried[-1]["next_ask_at"] if is_asked else charge["next_attempt_at"]
-        return at
 
     def wait_for_attempt(self, key: str, state: AttemptState) -> Row:
         """The last attempt at the subscription's first charge, once it is in this state."""
