@@ -6,16 +6,19 @@ from datetime import date, timedelta
 from random import Random
 
 from tests.model.gateway import Fate, Weather
-from tests.model.stage import LOCKED, Choose, Move
+from tests.model.stage import LOCKED, Choose, Move, Process
 from tests.model.world import Message, World
 
 ANCHOR = date(2026, 2, 2)
 SLOWEST = 500.0  # seconds until a slow payment shows; the quiet time promises 900, less the lease it was sent under
 # One call in three meets a fault: far more than life brings, so that a run of minutes meets every pair of them.
 FATES = {
-    Fate.AS_CARD: 66, Fate.LOST_REPLY: 6, Fate.SLOW: 6, Fate.LOST_BEFORE: 6, Fate.NOT_SENT: 5,
+    Fate.AS_CARD: 65, Fate.LOST_REPLY: 6, Fate.SLOW: 6, Fate.LOST_BEFORE: 6, Fate.NOT_SENT: 5,
     Fate.SHOWN_LATE: 4, Fate.UNCLEAR: 3, Fate.REFUSED: 2, Fate.LATE_PAID: 1, Fate.OTHER_AMOUNT: 1,
+    Fate.OTHER_AMOUNT_LOST: 1,
 }  # fmt: skip
+WAKING = (0.6, 0.2, 0.05)  # how likely a parked process goes on in a round: some sleep through hours
+MOST_PARKED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Driver:
         self.size = size
         self.opened = 0
         self.counts: Counter[str] = Counter()
+        self._wakes: dict[Process, float] = {}
         self._fates = list(FATES)
         self._weights = list(FATES.values())
 
@@ -79,11 +83,12 @@ class Driver:
     def _move_clock(self) -> None:
         world, dice = self.world, self.dice
         roll = dice.random()
-        if not world.broker and not world.stage.parked and roll < 0.9:
+        if not world.broker and roll < (0.6 if world.stage.parked else 0.9):
             later = [at for at in world.books.next_times() if at > world.clock.now()]
             if later:
                 world.clock.at = min(later) + timedelta(seconds=dice.randrange(3))
                 return
+        roll = dice.random()
         if roll < 0.6:
             world.move(timedelta(seconds=dice.randrange(60)))
         elif roll < 0.9:
@@ -128,9 +133,9 @@ class Driver:
             roll = dice.random()
             if roll < 0.02:
                 continue
-            if roll < 0.05:
+            if roll < 0.10:
                 world.broker.append(message)
-                if roll < 0.03:
+                if roll < 0.04:
                     continue  # it comes later; else it comes twice
             self._deliver(message)
 
@@ -143,9 +148,11 @@ class Driver:
         world, dice = self.world, self.dice
         for process in tuple(world.stage.parked):
             roll = dice.random()
-            if roll < 0.05 or (roll < 0.4 and len(world.stage.parked) > 8):
+            if roll < 0.02 or (roll < 0.4 and len(world.stage.parked) > MOST_PARKED):
+                self._wakes.pop(process, None)
                 world.stage.kill(process)
-            elif roll < 0.35:
+            elif roll < self._wakes.setdefault(process, dice.choice(WAKING)):
+                del self._wakes[process]
                 world.stage.go_on(process, self._fate_of_process()[0])
                 self.counts["resumed"] += 1
 

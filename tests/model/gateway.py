@@ -40,6 +40,7 @@ class Fate(StrEnum):
     UNCLEAR = "unclear"  # failed in words that name a time-out
     LATE_PAID = "late_paid"  # declined, and paid later all the same
     OTHER_AMOUNT = "other_amount"  # the bank takes another amount
+    OTHER_AMOUNT_LOST = "other_amount_lost"  # the same, and the reply is lost
 
 
 @dataclass(slots=True)
@@ -122,7 +123,7 @@ class ModelGateway:
         now = self._clock.now()
         self.calls += 1
         declined = order.customer_uid in self.declining or weather.fate in (Fate.LATE_PAID, Fate.UNCLEAR)
-        other = weather.fate is Fate.OTHER_AMOUNT
+        other = weather.fate in (Fate.OTHER_AMOUNT, Fate.OTHER_AMOUNT_LOST)
         money = Money(order.money.amount + 1, order.money.currency) if other else order.money
         answered_at = now + weather.delay if weather.fate is Fate.SLOW else now
         payment = Payment(
@@ -152,7 +153,7 @@ class ModelGateway:
         return now > caller.lease_until
 
     def _answer(self, order: ChargeOrder, payment: Payment, fate: Fate) -> Outcome:
-        if fate in (Fate.LOST_REPLY, Fate.SLOW, Fate.SHOWN_LATE):
+        if fate in (Fate.LOST_REPLY, Fate.SLOW, Fate.SHOWN_LATE, Fate.OTHER_AMOUNT_LOST):
             return Unknown("ReadTimeout")
         if fate is Fate.UNCLEAR:
             return Unknown("unclear failure: 시간초과")

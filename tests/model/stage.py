@@ -52,9 +52,13 @@ class Process:
         self.looked_at: datetime | None = None  # when its last look allowed the call
         self._verb = verb
         self._error: BaseException | None = None
-        self._may_run = threading.Semaphore(0)
-        self._has_stopped = threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._live, name=name, daemon=True) if on_thread else None
+        self._thread: threading.Thread | None = None
+        if on_thread:
+            self._may_run = threading.Lock()  # held by whoever has the turn
+            self._has_stopped = threading.Lock()
+            self._may_run.acquire()
+            self._has_stopped.acquire()
+            self._thread = threading.Thread(target=self._live, name=name, daemon=True)
 
     @property
     def holds_locks(self) -> bool:
