@@ -55,7 +55,7 @@ class PostgresBooks:
             if charge["held_why"] is not None:
                 continue
             if charge["next_attempt_at"] is not None and charge["status"] in OWED:
-                times.append(charge["next_attempt_at"])
+                times += [charge["next_attempt_at"], charge["queued_until"] or charge["next_attempt_at"]]
             for attempt in its_attempts:
                 if attempt["state"] == AttemptState.SENDING.value:
                     times.append(attempt["lease_until"])

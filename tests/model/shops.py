@@ -51,11 +51,10 @@ class MemoryBooks:
 
     def next_times(self) -> list[datetime]:
         tables = self._engine.tables
-        times = [
-            row["next_attempt_at"]
-            for row in tables.owed.values()
-            if row["next_attempt_at"] is not None and row["held_why"] is None and row["status"] in OWED
-        ]
+        times: list[datetime] = []
+        for row in tables.owed.values():
+            if row["next_attempt_at"] is not None and row["held_why"] is None and row["status"] in OWED:
+                times += [row["next_attempt_at"], row["queued_until"] or row["next_attempt_at"]]
         for row in tables.unresolved.values():
             if row["state"] == SENDING:
                 times.append(row["lease_until"])
