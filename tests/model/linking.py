@@ -49,7 +49,7 @@ class _Linker:
         fromlist: Sequence[str] = (),
         level: int = 0,
     ) -> Any:
-        if name in (STORE, WORKFLOWS) or any(f"{name}.{part}" in self._instead for part in fromlist):
+        if name in (STORE, WORKFLOWS) or any(f"{name}.{part}" in self._instead for part in fromlist or ()):
             return SimpleNamespace(**{part: self._found(f"{name}.{part}") for part in fromlist})
         return self._found(name) if fromlist else builtins.__import__(name, globals, locals, fromlist, level)
 
