@@ -38,6 +38,7 @@ class Driver:
         self.size = size
         self.opened = 0
         self.counts: Counter[str] = Counter()
+        self._backups: list[object] = []
         self._wakes: dict[Process, float] = {}
         self._fates = list(FATES)
         self._weights = list(FATES.values())
@@ -59,8 +60,7 @@ class Driver:
         world.gateway.answers_asks = lambda: True
         world.gateway.declining.clear()
         world.resume_charging()
-        world.settle_down()
-        self.counts.update(world.findings())
+        self.counts.update(world.end())
         now = world.clock.now()
         ledger = world.gateway.ledger
         self.counts.update(
@@ -109,11 +109,23 @@ class Driver:
         elif roll < 0.108:
             world.stop_charging()
             self.counts["stops"] += 1
-        elif roll < 0.14:
+        elif roll < 0.2:
             world.resume_charging()
+        elif roll < 0.205:
+            self._backups.append(world.books.backup())
+            del self._backups[:-2]
+        elif roll < 0.207 and self._backups and not world.books.is_on_hold():
+            world.restore(dice.choice(self._backups))
+            self._wakes.clear()
+            self.counts["restores"] += 1
 
     def _chores(self) -> None:
-        for chore in (self.world.open_due, self.world.sweep, self.world.top_up, self.world.ask_due):
+        if self.world.books.is_on_hold():
+            self.world.lift_hold()
+        chores = [self.world.open_due, self.world.sweep, self.world.top_up, self.world.ask_due]
+        if self.dice.random() < 0.1:
+            chores.append(self.world.reconcile)
+        for chore in chores:
             roll = self.dice.random()
             if roll < 0.1:
                 continue  # a tick is missed

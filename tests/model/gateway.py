@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from schedules.identity import parse_merchant_uid
 from schedules.money import Money
 from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
 from tests.model.stage import Stage
@@ -92,17 +93,24 @@ class ModelGateway:
 
     def __init__(self, clock: Clock, stage: Stage, last_look_covers: timedelta) -> None:
         self.ledger: dict[str, list[Payment]] = defaultdict(list)
+        self.by_debt: dict[str, list[Payment]] = defaultdict(list)  # the same, by the charge key in the uid
         self.declining: set[str] = set()  # customers whose card is declined for now
         self.weather: Callable[[], Weather] = Weather
         self.answers_asks: Callable[[], bool] = lambda: True
         self.calls = 0
+        self.keeps_until = True  # the guard `until` of the port
         self.broken_rules: list[str] = []  # what no worker may do, seen from here
         self._clock = clock
         self._stage = stage
         self._last_look_covers = last_look_covers
 
-    def charge(self, order: ChargeOrder) -> Outcome:
+    def prepare(self) -> None:
+        pass
+
+    def charge(self, order: ChargeOrder, until: float | None = None) -> Outcome:
         uid = order.merchant_uid
+        if self._woke_too_late():
+            return NotSent("there is too little time left for this call")
         self._stage.stop(ARRIVING, uid)
         weather = self.weather()
         match weather.fate:
@@ -118,6 +126,13 @@ class ModelGateway:
         payment = self._take(order, weather)
         self._stage.stop(TAKEN, uid)
         return self._answer(order, payment, weather.fate)
+
+    def _woke_too_late(self) -> bool:
+        """What `until` keeps from leaving, on this clock: the caller was frozen after its last look."""
+        caller = self._stage.current
+        if caller is None or caller.looked_at is None or not self.keeps_until:
+            return False
+        return self._clock.now() > caller.looked_at
 
     def _take(self, order: ChargeOrder, weather: Weather) -> Payment:
         now = self._clock.now()
@@ -139,6 +154,7 @@ class ModelGateway:
             left_stale=self._left_stale(order, now),
         )
         self.ledger[order.merchant_uid].append(payment)
+        self.by_debt[parse_merchant_uid(order.merchant_uid).charge_key].append(payment)
         return payment
 
     def _left_stale(self, order: ChargeOrder, now: datetime) -> bool:

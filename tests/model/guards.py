@@ -22,6 +22,8 @@ class Guards:
     quiet_time: bool = True  # "not found" counts only after a quiet time
     amount: bool = True  # the answer's amount is compared with what was asked
     no_attempt_in_doubt: bool = True  # a claimed charge has no next attempt until its answer is written
+    until: bool = True  # a call that could not be waited for in full any more does not leave
+    restore_hold: bool = True  # nothing is sent after a restore until all is known
 
 
 ALL = Guards()

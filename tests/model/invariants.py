@@ -1,17 +1,15 @@
 """What must be true of every charge at every moment, and what must be true when everything has come to rest."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from schedules.charges import AttemptState, ChargeStatus
-from schedules.identity import parse_merchant_uid
 from tests.model.gateway import ModelGateway, Payment
 from tests.model.memory import OPEN_ATTEMPTS, OWED, Row
 
 SENDING, UNKNOWN, PAID = (s.value for s in (AttemptState.SENDING, AttemptState.UNKNOWN, AttemptState.PAID))
-ENDED_UNPAID = (ChargeStatus.UNCOLLECTIBLE.value, ChargeStatus.CANCELED.value, ChargeStatus.WAIVED.value)
 
 
 class Broken(AssertionError):
@@ -48,7 +46,7 @@ class Judge:
             yield "it is over and has a next attempt"
         for attempt in attempts:
             yield from self._wrong_with_attempt(charge, attempt, now)
-        payments = self.of_debt(attempts, now)
+        payments = self.of_debt(charge["key"], now)
         if sum(not excused(payment, now) for payment in payments) > 1:
             yield f"the gateway took {len(payments)} payments: {payments}"
 
@@ -66,33 +64,29 @@ class Judge:
         elif (match[0].money.amount, match[0].money.currency) != asked:
             yield f"{uid} is called paid with {match[0].money}, and {asked} was asked"
 
-    def of_debt(self, attempts: Sequence[Row], now: datetime) -> list[Payment]:
-        """What the witness knows to have been paid under the uids of these attempts."""
-        ledger = self.gateway.ledger
-        return [
-            payment
-            for attempt in attempts
-            for payment in ledger.get(attempt["merchant_uid"], ())
-            if payment.is_paid(now)
-        ]
+    def of_debt(self, key: str, now: datetime) -> list[Payment]:
+        """What the witness knows to have been paid for a debt, under whatever uid."""
+        return [payment for payment in self.gateway.by_debt.get(key, ()) if payment.is_paid(now)]
 
-    def look_at_the_end(self, charge: Row, attempts: Sequence[Row], now: datetime) -> str | None:
-        """What holds when all is at rest; answers the name of what a reconciler finds here, if anything."""
+    def look_at_the_end(
+        self, charge: Row, attempts: Sequence[Row], found: Mapping[str, str], now: datetime
+    ) -> list[str]:
+        """What holds when all is at rest; answers what a person has to look at, of `found` by imp_uid."""
         self.look(charge, attempts, now)
-        payments = self.of_debt(attempts, now)
+        payments = self.of_debt(charge["key"], now)
         ours = {attempt["imp_uid"] for attempt in attempts if attempt["state"] == PAID}
         strangers = [payment for payment in payments if payment.imp_uid not in ours]
+        unfound = [payment for payment in strangers if payment.imp_uid not in found]
+        if unfound:
+            raise Broken(f"charge {charge['key']} is {charge['status']}, and nobody found {unfound}: {attempts}")
+        kinds = [found[payment.imp_uid] for payment in strangers]
         if charge["held_why"] is not None:
-            return "held"
+            return ["held", *kinds]
         if charge["status"] in OWED:
             raise Broken(f"charge {charge['key']} is still {charge['status']}: {charge} {attempts}")
-        if not strangers:
-            return None
-        if not all(excused(payment, now) or ours for payment in strangers):
-            raise Broken(f"charge {charge['key']} is {charge['status']} and was paid: {strangers} {attempts}")
-        if ours:
-            return "double"
-        return "late_paid" if any(payment.has_turned(now) for payment in strangers) else "lost"
+        if strangers and not ours:
+            raise Broken(f"charge {charge['key']} is {charge['status']}, and was paid: {strangers} {attempts}")
+        return kinds
 
 
 def excused(payment: Payment, now: datetime) -> bool:
@@ -102,9 +96,9 @@ def excused(payment: Payment, now: datetime) -> bool:
 
 def no_payment_without_a_debt(gateway: ModelGateway, keys: set[str], now: datetime) -> None:
     """Every payment of the witness names a charge of ours."""
-    for uid, payments in gateway.ledger.items():
-        if any(payment.is_paid(now) for payment in payments) and parse_merchant_uid(uid).charge_key not in keys:
-            raise Broken(f"{uid} was paid, and the books have no such charge")
+    for key, payments in gateway.by_debt.items():
+        if key not in keys and any(payment.is_paid(now) for payment in payments):
+            raise Broken(f"{key} was paid, and the books have no such charge")
 
 
 def _has_next_action(charge: Row, states: Counter[str]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 STORE = "worker.store"
 WORKFLOWS = "worker.workflows"
-VERBS = ("charging", "asking", "opening", "dispatching", "operating", "enrolling")
+VERBS = ("charging", "asking", "opening", "dispatching", "operating", "enrolling", "reconciling", "restoring")
 _CODE: dict[str, CodeType] = {}
 
 
@@ -50,7 +50,7 @@ class _Linker:
         level: int = 0,
     ) -> Any:
         if name in (STORE, WORKFLOWS) or any(f"{name}.{part}" in self._instead for part in fromlist or ()):
-            return SimpleNamespace(**{part: self._found(f"{name}.{part}") for part in fromlist})
+            return SimpleNamespace(**{part: self._found(f"{name}.{part}") for part in fromlist or ()})
         return self._found(name) if fromlist else builtins.__import__(name, globals, locals, fromlist, level)
 
     def _found(self, name: str) -> object:

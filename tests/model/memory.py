@@ -4,11 +4,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from datetime import datetime
 from typing import Any
 
 from schedules.charges import UNRESOLVED, ChargeStatus
 from tests.model.stage import TRANSACTION, Stage
 from worker.store.plans import StoredPlan
+from worker.store.switches import Hold
 
 Row = dict[str, Any]
 OWED = frozenset(status.value for status in ChargeStatus if status.is_owed)
@@ -30,6 +32,11 @@ class Tables:
         self.plans: dict[int, StoredPlan] = {}
         self.stops: dict[str, str] = {}
         self.fingerprint: str | None = None
+        self.hold: Hold | None = None
+        self.counted_from: dict[str, datetime] = {}  # refusals, by account
+        self.findings: dict[int, Row] = {}
+        self.runs: dict[int, Row] = {}
+        self.newest_at: datetime | None = None  # of attempt_events and audit
         self.notices: dict[str, str] = {}  # kind by dedupe key
         self.charge_keys: dict[str, int] = {}
         self.periods: set[tuple[int, int]] = set()
@@ -74,6 +81,19 @@ class Transaction:
         before = {name: row[name] for name in values}
         self._undo.append(lambda: row.update(before))
         row.update(values)
+
+    def insert(self, table: dict[int, Row], row: Row) -> Row:
+        """Write a new row under the next number."""
+        written = row | {"id": self.next_id()}
+        table[written["id"]] = written
+        self._undo.append(lambda: table.pop(written["id"]))
+        return written
+
+    def note_time(self, now: datetime) -> None:
+        """Something happened to an attempt, or a person did something."""
+        before = self.tables.newest_at
+        self._undo.append(lambda: setattr(self.tables, "newest_at", before))
+        self.tables.newest_at = now
 
     def undo_by(self, act: Callable[[], object]) -> None:
         """Do this when the transaction is rolled back."""

@@ -13,22 +13,25 @@ from schedules.plans import Plan
 from schedules.subscriptions import Cursor, Opening
 from tests.model.guards import Guards
 from tests.model.memory import OPEN_ATTEMPTS, OWED, Refusal, Row, Transaction
+from tests.model.memory_findings import Findings, Reconciliations
 from worker.store import attempts as real_attempts
-from worker.store import charges as real_charges
-from worker.store import customers as real_customers
-from worker.store import plans as real_plans
-from worker.store import subscriptions as real_subscriptions
 from worker.store import switches as real_switches
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Sight
 from worker.store.customers import StoredKey
 from worker.store.plans import StoredPlan
 from worker.store.subscriptions import DueSubscription
-from worker.store.switches import Permission
+from worker.store.switches import Hold, Permission
 
-SENDING, UNKNOWN, PAID, READY = (
+SENDING, UNKNOWN, PAID, READY, REFUSED = (
     state.value
-    for state in (AttemptState.SENDING, AttemptState.UNKNOWN, AttemptState.PAID, AttemptState.READY)
+    for state in (
+        AttemptState.SENDING,
+        AttemptState.UNKNOWN,
+        AttemptState.PAID,
+        AttemptState.READY,
+        AttemptState.REFUSED,
+    )
 )
 SENDABLE = {state.value for state in real_attempts.SENDABLE}
 UNDER_WAY = (SENDING, UNKNOWN)
@@ -40,6 +43,7 @@ class Attempts:
 
     Attempt = Attempt
     SENDABLE = real_attempts.SENDABLE
+    from_gateway = staticmethod(real_attempts.from_gateway)
 
     def __init__(self, guards: Guards) -> None:
         self._guards = guards
@@ -55,7 +59,7 @@ class Attempts:
     def has_paid(self, db: Transaction, charge_id: int) -> bool:
         return any(row["state"] == PAID for row in db.tables.attempts_of[charge_id])
 
-    def begin(self, db: Transaction, row: Row) -> Attempt | None:
+    def begin(self, db: Transaction, row: Row, words: str = "claimed") -> Attempt | None:
         tables = db.tables
         siblings = tables.attempts_of[row["charge_id"]]
         if self._guards.one_uid and row["merchant_uid"] in tables.uids:
@@ -69,6 +73,7 @@ class Attempts:
         tables.uids[written["merchant_uid"]] = written["id"]
         siblings.append(written)
         _touch(db, written)
+        db.note_time(row["created_at"])
 
         def take_back() -> None:
             del tables.attempts[written["id"]]
@@ -89,12 +94,12 @@ class Attempts:
             "settled_at": None,
         }  # fmt: skip
         self._write(db, row, values)
+        db.note_time(now)
         return _read(row)
 
     def release(self, db: Transaction, attempt: Attempt, now: datetime, why: str) -> bool:
-        return self._owned(
-            db, attempt, AttemptState.SENDING, {"state": READY, "lease_until": None, "reason": why}
-        )
+        values = {"state": READY, "lease_until": None, "reason": why}
+        return self._owned(db, attempt, AttemptState.SENDING, now, values)
 
     def settle(
         self,
@@ -105,7 +110,7 @@ class Attempts:
         now: datetime,
         values: Row,
     ) -> bool:
-        return self._owned(db, attempt, before, values | {"lease_until": None})
+        return self._owned(db, attempt, before, now, values | {"lease_until": None})
 
     def take_lapsed(self, db: Transaction, now: datetime, next_ask_at: datetime, limit: int) -> Sequence[str]:
         lapsed = [
@@ -118,6 +123,7 @@ class Attempts:
                 "next_ask_at": next_ask_at, "reason": "the worker's lease ran out",
             }  # fmt: skip
             self._write(db, row, values)
+            db.note_time(now)
         return [row["merchant_uid"] for row in lapsed[:limit]]
 
     def to_ask(self, db: Transaction, now: datetime, limit: int) -> list[int]:
@@ -139,16 +145,33 @@ class Attempts:
         self._write(db, row, {"fence": fence, "asks": row["asks"] + 1, "next_ask_at": next_ask_at})
         return _read(row), db.tables.charges[row["charge_id"]]["account"]
 
+    def state_of(self, db: Transaction, merchant_uid: str) -> tuple[int, AttemptState] | None:
+        attempt_id = db.tables.uids.get(merchant_uid)
+        if attempt_id is None:
+            return None
+        return attempt_id, AttemptState(db.tables.attempts[attempt_id]["state"])
+
+    def take(self, db: Transaction, attempt_id: int, state: AttemptState, now: datetime) -> Attempt | None:
+        row = db.tables.attempts[attempt_id]
+        leased = row["lease_until"] is not None and row["lease_until"] >= now
+        if row["state"] != state.value or leased:
+            return None
+        self._write(db, row, {"fence": row["fence"] + 1})
+        return _read(row)
+
     def is_under_way(self, db: Transaction, charge_id: int) -> bool:
         return any(row["state"] in UNDER_WAY for row in db.tables.attempts_of[charge_id])
 
-    def _owned(self, db: Transaction, attempt: Attempt, before: AttemptState, values: Row) -> bool:
+    def _owned(
+        self, db: Transaction, attempt: Attempt, before: AttemptState, now: datetime, values: Row
+    ) -> bool:
         row = db.tables.attempts[attempt.id]
         if self._guards.fence and row["fence"] != attempt.fence:
             return False
         if self._guards.settled_once and row["state"] != before.value:
             return False
         self._write(db, row, values)
+        db.note_time(now)
         return True
 
     def _write(self, db: Transaction, row: Row, values: Row) -> None:
@@ -243,6 +266,27 @@ class Charges:
     def id_of(self, db: Transaction, key: str) -> int | None:
         return db.tables.charge_keys.get(key)
 
+    def key_of(self, db: Transaction, charge_id: int) -> str | None:
+        row = db.tables.charges.get(charge_id)
+        return row["key"] if row is not None else None
+
+    def locked_by_key(self, db: Transaction, key: str | None) -> Charge | None:
+        charge_id = db.tables.charge_keys.get(key) if key else None
+        return self.locked(db, charge_id) if charge_id is not None else None
+
+    def hold(self, db: Transaction, key: str, why: str) -> bool:
+        charge_id = db.tables.charge_keys.get(key)
+        row = db.tables.charges.get(charge_id) if charge_id is not None else None
+        if row is None or row["status"] not in OWED or row["held_why"] is not None:
+            return False
+        db.write(row, {"held_why": why, "queued_until": None})
+        db.charges.add(row["id"])
+        return True
+
+    def owed_after(self, db: Transaction, charge_id: int, limit: int) -> list[int]:
+        owed = (row["id"] for row in db.tables.owed.values() if row["status"] in OWED and row["id"] > charge_id)
+        return sorted(owed)[:limit]
+
     def accounts_with_work(self, db: Transaction, now: datetime) -> list[str]:
         return sorted({row["account"] for row in _due(db, now)})
 
@@ -285,6 +329,7 @@ class Charges:
             key_deleted_at=tables.keys[charge["billing_key_id"]]["deleted_at"],
             stopped_why=_stopped_why(db, charge["account"]),
             fingerprint=tables.fingerprint,
+            hold_since=tables.hold.since if tables.hold is not None else None,
             fence=row["fence"],
             state=row["state"],
             lease_until=lease_until,
@@ -323,9 +368,7 @@ class Subscriptions:
         self._guards = guards
 
     def add(self, db: Transaction, row: Row) -> int:
-        written = {"ends_at": None} | row | {"id": db.next_id()}
-        db.tables.subscriptions[written["id"]] = written
-        return int(written["id"])
+        return int(db.insert(db.tables.subscriptions, {"ends_at": None, "held_why": None} | row)["id"])
 
     def take_due(self, db: Transaction, plan_id: int | None, now: datetime, limit: int) -> list[DueSubscription]:
         active = SubscriptionStatus.ACTIVE.value
@@ -362,8 +405,13 @@ class Subscriptions:
     def by_key(self, db: Transaction, key: str, *, lock: bool = False) -> Row | None:
         return next((dict(row) for row in db.tables.subscriptions.values() if row["key"] == key), None)
 
-    def plans_of(self, db: Transaction, plan_ids: set[int]) -> dict[int, StoredPlan]:
-        return {plan_id: db.tables.plans[plan_id] for plan_id in plan_ids}
+    def any_due(self, db: Transaction, now: datetime) -> bool:
+        return bool(self.take_due(db, None, now, 1))
+
+    def plans_of(
+        self, db: Transaction, plan_ids: set[int]
+    ) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
+        return {plan_id: db.tables.plans[plan_id] for plan_id in plan_ids}, {}
 
     def is_canceled(self, db: Transaction, subscription_id: int) -> bool:
         status = db.tables.subscriptions[subscription_id]["status"]
@@ -376,8 +424,43 @@ class Switches:
     ALL_ACCOUNTS = real_switches.ALL_ACCOUNTS
     Permission = Permission
 
+    Hold = Hold
+
     def permission(self, db: Transaction, account: str) -> Permission:
-        return Permission(db.tables.fingerprint, _stopped_why(db, account))
+        hold = db.tables.hold
+        return Permission(db.tables.fingerprint, hold.since if hold else None, _stopped_why(db, account))
+
+    def is_stopped(self, db: Transaction, account: str) -> bool:
+        return account in db.tables.stops
+
+    def hold(self, db: Transaction) -> Hold | None:
+        return db.tables.hold
+
+    def begin_hold(self, db: Transaction, now: datetime, hold_from: datetime) -> None:
+        db.tables.hold = Hold(now, hold_from, 0)
+
+    def move_hold(self, db: Transaction, cursor: int) -> None:
+        hold = db.tables.hold
+        if hold is not None:
+            db.tables.hold = Hold(hold.since, hold.hold_from, cursor)
+
+    def end_hold(self, db: Transaction) -> None:
+        db.tables.hold = None
+
+    def count_refusals_from(self, db: Transaction, account: str, now: datetime) -> None:
+        db.tables.counted_from[account] = now
+
+    def refused_since(self, db: Transaction, account: str, since: datetime, enough: int) -> int:
+        tables = db.tables
+        least = max(since, tables.counted_from.get(account, since))
+        refused = {
+            row["charge_id"]
+            for row in tables.attempts.values()
+            if row["state"] == REFUSED
+            and row["settled_at"] > least
+            and tables.charges[row["charge_id"]]["account"] == account
+        }
+        return min(len(refused), enough)
 
     def stop(self, db: Transaction, account: str, actor: str, why: str, now: datetime) -> None:
         db.tables.stops[account] = why
@@ -406,14 +489,19 @@ class Notes:
             notices[dedupe] = kind
             db.undo_by(lambda: notices.pop(dedupe))
 
-    def record(self, db: Transaction, *said: object, **details: object) -> None:
-        pass
+    def newest(self, db: Transaction) -> datetime | None:
+        return db.tables.newest_at
+
+    def record(
+        self, db: Transaction, actor: str, verb: str, subject: str, why: str | None, now: datetime, **details: object
+    ) -> None:
+        db.note_time(now)
 
 
 class Customers:
     """worker.store.customers."""
 
-    StoredKey = real_customers.StoredKey
+    StoredKey = StoredKey
 
     def add(self, db: Transaction, reference: str, *facts: object) -> int:
         return db.next_id()
@@ -427,9 +515,8 @@ class Customers:
         card: Mapping[str, str | None],
         now: datetime,
     ) -> int:
-        row = {"id": db.next_id(), "customer_id": customer_id, "customer_uid": customer_uid, "account": account}
-        db.tables.keys[row["id"]] = row | {"deleted_at": None}  # type: ignore[index] # the id is a number
-        return int(str(row["id"]))
+        row: Row = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account}
+        return int(db.insert(db.tables.keys, row | {"deleted_at": None})["id"])
 
     def key_by_uid(self, db: Transaction, customer_uid: str) -> StoredKey | None:
         for row in db.tables.keys.values():
@@ -475,11 +562,14 @@ def memory_store(guards: Guards) -> dict[str, object]:
         "notes": Notes(),
         "customers": Customers(),
         "plans": Plans(),
-        "rates": SimpleNamespace(),  # the model runs without a cap
+        "findings": Findings(),
+        "reconciliations": Reconciliations(),
+        # Without a cap, and with one process at a time at a hold: both go by the database's own clock.
+        "rates": SimpleNamespace(grant=lambda *asked: 0.0),
+        "beats": SimpleNamespace(lead=lambda *asked: True, resign=lambda *asked: None),
     }
 
 
-_UNUSED = (real_charges, real_plans, real_subscriptions)
 _NEW_CHARGE: Row = {
     "request_key": None, "queued_until": None, "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
     "first_declined_at": None, "refunded": 0, "closed_at": None, "closed_why": None,

@@ -14,11 +14,12 @@ from schedules.charges import AttemptState
 from tests.model.gateway import ModelGateway
 from tests.model.linking import product
 from tests.model.memory import OWED, Row
-from tests.model.shops import BEGIN
+from tests.model.shops import waits_for_a_person
 from tests.model.stage import TRANSACTION, Stage, points_stop_at
-from tests.model.world import World
+from tests.model.world import BEGIN, World
 from worker.clock import FixedClock
-from worker.store.schema import attempts, charges, metadata
+from worker.store import switches
+from worker.store.schema import attempts, charges, findings, metadata
 from worker.workflows.services import Services
 
 _numbers = count(1)
@@ -51,17 +52,27 @@ class PostgresBooks:
 
     def next_times(self) -> list[datetime]:
         times: list[datetime] = []
+        charges_by_id = {row["id"]: row for row in self.charges()}
+        found = {row["id"]: row for row in self.findings()}
         for charge, its_attempts in self.touched():
-            if charge["held_why"] is not None:
-                continue
-            if charge["next_attempt_at"] is not None and charge["status"] in OWED:
+            if charge["held_why"] is None and charge["next_attempt_at"] is not None and charge["status"] in OWED:
                 times += [charge["next_attempt_at"], charge["queued_until"] or charge["next_attempt_at"]]
             for attempt in its_attempts:
                 if attempt["state"] == AttemptState.SENDING.value:
                     times.append(attempt["lease_until"])
-                elif attempt["state"] == AttemptState.UNKNOWN.value:
+                elif attempt["state"] == AttemptState.UNKNOWN.value and not waits_for_a_person(
+                    attempt, charges_by_id, found
+                ):
                     times.append(attempt["next_ask_at"])
         return times
+
+    def findings(self) -> list[Row]:
+        with self._engine.begin() as db:
+            return [dict(row) for row in db.execute(select(findings)).mappings()]
+
+    def is_on_hold(self) -> bool:
+        with self._engine.begin() as db:
+            return switches.hold(db) is not None
 
     def backup(self) -> object:
         """Copies of the tables in a schema of their own; answers its name."""
@@ -96,7 +107,9 @@ def shop_on_postgres(services: Services, stage: Stage) -> World:
     """An empty shop on a real database, with the model's clock and gateway."""
     clock = FixedClock(BEGIN)
     gateway = ModelGateway(clock, stage, timedelta(seconds=services.settings.call_deadline))
-    made = replace(services, clock=clock, gateways={services.settings.account: gateway})
+    # The reconciler's cap goes by the database's own clock: it must not wait in a run of simulated months.
+    settings = services.settings.model_copy(update={"reconcile_rate": 1000.0})
+    made = replace(services, settings=settings, clock=clock, gateways={settings.account: gateway})
     return World(made, PostgresBooks(made), product(), gateway, stage)
 
 

@@ -2,9 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,12 +19,11 @@ from tests.model.linking import linked
 from tests.model.memory import OWED, MemoryEngine, Row
 from tests.model.memory_store import SENDING, UNKNOWN, memory_store
 from tests.model.stage import Stage, points_stop_at
-from tests.model.world import World
+from tests.model.world import BEGIN, World
 from worker.clock import FixedClock
 from worker.config import Settings
 from worker.workflows.services import Services
 
-BEGIN = datetime(2026, 2, 1, tzinfo=UTC)
 SETTINGS = Settings(
     _env_file=None, environment="test", database_url="postgresql://unused/", broker_url="redis://unused/",
     portone_url="http://unused", portone_key="key", portone_secret="secret", rate=0,
@@ -58,15 +57,30 @@ class MemoryBooks:
         for row in tables.unresolved.values():
             if row["state"] == SENDING:
                 times.append(row["lease_until"])
-            elif row["state"] == UNKNOWN and tables.charges[row["charge_id"]]["held_why"] is None:
+            elif row["state"] == UNKNOWN and not waits_for_a_person(row, tables.charges, tables.findings):
                 times.append(row["next_ask_at"])
         return times
+
+    def findings(self) -> list[Row]:
+        return list(self._engine.tables.findings.values())
+
+    def is_on_hold(self) -> bool:
+        return self._engine.tables.hold is not None
 
     def backup(self) -> object:
         return self._engine.backup()
 
     def restore(self, backup: object) -> None:
         self._engine.restore(cast("Any", backup))
+
+
+def waits_for_a_person(attempt: Row, charges: Mapping[int, Row], findings: Mapping[int, Row]) -> bool:
+    """Whether asking goes on for ever, until a person acts: its charge is held, or its payment is a finding."""
+    if charges[attempt["charge_id"]]["held_why"] is not None:
+        return True
+    return any(
+        row["merchant_uid"] == attempt["merchant_uid"] and row["ended_at"] is None for row in findings.values()
+    )
 
 
 def shop_in_memory(guards: Guards = ALL) -> World:
@@ -81,7 +95,10 @@ def shop_in_memory(guards: Guards = ALL) -> World:
     instead = {f"worker.store.{name}": part for name, part in memory_store(guards).items()}
     if not guards.amount:
         instead["schedules.asking"] = _blind_to_amounts()
-    return World(services, MemoryBooks(engine), linked(instead), gateway, stage)
+    gateway.keeps_until = guards.until
+    world = World(services, MemoryBooks(engine), linked(instead), gateway, stage)
+    world.holds_after_restore = guards.restore_hold
+    return world
 
 
 def run_in_memory(seed: str, size: Size, guards: Guards = ALL) -> Counter[str]:

@@ -33,6 +33,7 @@ class Protocol(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._ended = ExitStack()
+        self.backup: object = None
         stage = Stage()
         PostgresBooks(self.services).restore(self.empty)
         self.world = shop_on_postgres(self.services, stage)
@@ -112,6 +113,24 @@ class Protocol(RuleBasedStateMachine):
         else:
             self.world.resume_charging()
 
+    @precondition(lambda self: not self._locks_are_held())
+    @rule(stops=STEPS, move=st.sampled_from(tuple(Move)))
+    def the_reconciler_works(self, stops: int, move: Move) -> None:
+        self.world.reconcile(after(stops, move), parks=move is Move.PARK)
+
+    @rule()
+    def a_backup_is_made(self) -> None:
+        self.backup = self.world.books.backup()
+
+    @precondition(lambda self: self.backup is not None and not self.world.books.is_on_hold())
+    @rule()
+    def the_backup_is_restored(self) -> None:
+        self.world.restore(self.backup)
+
+    @rule()
+    def the_hold_goes_on(self) -> None:
+        self.world.lift_hold()
+
     @invariant()
     def every_charge_is_as_it_must_be(self) -> None:
         self.world.look()
@@ -122,8 +141,7 @@ class Protocol(RuleBasedStateMachine):
             self.world.gateway.answers_asks = lambda: True
             self.world.gateway.declining.clear()
             self.world.resume_charging()
-            self.world.settle_down()
-            self.world.findings()
+            self.world.end()
         finally:
             self._ended.close()
 

@@ -1,8 +1,9 @@
 """A shop on a simulated clock: its books, its broker, its gateway, and the processes that work for it."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Protocol
 
@@ -26,6 +27,8 @@ WEEKLY = Plan(
 )  # fmt: skip
 LADDER = DunningPolicy(ladder=(timedelta(days=1), timedelta(days=3)), final=FinalAction.KEEP)
 ACTOR = "model"
+BEGIN = datetime(2026, 2, 1, tzinfo=UTC)
+LATEST = timedelta(days=30)  # whatever the gateway turns paid late has turned by then
 
 
 class Books(Protocol):
@@ -42,6 +45,12 @@ class Books(Protocol):
 
     def next_times(self) -> list[datetime]:
         """When something is to be done: attempts, asks, leases, openings."""
+
+    def findings(self) -> list[Row]:
+        """What the reconciler has found."""
+
+    def is_on_hold(self) -> bool:
+        """Whether nothing is sent, because a backup was restored."""
 
     def backup(self) -> object:
         """A copy of everything."""
@@ -74,6 +83,7 @@ class World:
         self.subscriptions: list[str] = []
         assert isinstance(services.clock, FixedClock)
         self.clock = services.clock
+        self.holds_after_restore = True  # the guard of crash row 14
         stage.passed = self._passed
 
     def arrange(self, names: Sequence[str], anchors: Sequence[date]) -> None:
@@ -104,6 +114,14 @@ class World:
         """Unknown outcomes whose time has come become messages."""
         return self._process("ask_due", self._ask_due, choose, parks)
 
+    def reconcile(self, choose: Choose = straight_on, *, parks: bool = False) -> Process:
+        """The hourly and the daily run, when they are due, go on."""
+        return self._process("reconcile", self._reconcile, choose, parks)
+
+    def lift_hold(self) -> None:
+        """The hold goes on with what it waits for."""
+        self.verbs.restoring.lift_when_known(self.services)
+
     def deliver(self, message: Message, choose: Choose = straight_on, *, parks: bool = False) -> Process:
         """A worker takes a message, which is in its hands and no longer in the broker's."""
         verb = self.verbs.charging.attempt if message.verb == "charge" else self.verbs.asking.ask
@@ -111,21 +129,27 @@ class World:
 
     def cancel(self, subscription: str) -> None:
         """The customer leaves, now."""
-        try:
+        with suppress(self.verbs.enrolling.CannotEnroll):  # gone already
             self.verbs.enrolling.unsubscribe(self.services, subscription, ACTOR, "enough", at_period_end=False)
-        except self.verbs.enrolling.CannotEnroll:
-            pass  # gone already
 
     def stop_charging(self) -> None:
         """The kill switch."""
         self.verbs.operating.stop_charging(self.services, ACTOR, "a fire")
 
     def resume_charging(self) -> None:
-        """Charges leave again."""
-        try:
-            self.verbs.operating.resume_charging(self.services, ACTOR, "the fire is out")
-        except self.verbs.operating.CannotOperate:
-            pass  # it was not stopped
+        """Charges leave again, whoever stopped them: a person, or the breaker."""
+        for account in ("*", self.services.settings.account):
+            # It may not be stopped.
+            with suppress(self.verbs.operating.CannotOperate):
+                self.verbs.operating.resume_charging(self.services, ACTOR, "the fire is out", account)
+
+    def restore(self, backup: object) -> None:
+        """The database is put back: every process that used it is dead; it is held until all is known."""
+        self.stage.kill_all()
+        self.books.restore(backup)
+        self.judge.fences.clear()
+        if self.holds_after_restore:
+            self.verbs.restoring.begin_hold(self.services, ACTOR, "a backup was restored")
 
     def move(self, by: timedelta) -> None:
         """Let time pass."""
@@ -147,14 +171,19 @@ class World:
             self.work_off()
             now = self.clock.now()
             later = [at for at in self.books.next_times() if at > now]
-            if later:
+            if self.books.is_on_hold():
+                self.clock.at += timedelta(minutes=5)
+            elif later:
                 self.clock.at = min(later) + timedelta(seconds=1)
             elif not self.broker:
                 return
-        raise Broken(f"no rest after {rounds} rounds: {[c for c in self.books.charges() if c['closed_at'] is None]}")
+        left = [charge for charge in self.books.charges() if charge["closed_at"] is None]
+        raise Broken(f"no rest after {rounds} rounds: {left}")
 
     def work_off(self) -> None:
         """One quiet round of beat and workers, with every message delivered once."""
+        self.resume_charging()
+        self.lift_hold()
         self.sweep()
         self.top_up()
         self.ask_due()
@@ -163,16 +192,23 @@ class World:
             self.deliver(message)
         self.look()
 
-    def findings(self) -> dict[str, int]:
-        """Judge the end; answers how many charges have each finding."""
-        now = self.clock.now() + timedelta(days=365)
+    def end(self) -> dict[str, int]:
+        """Let all come to rest, reconcile it all, and judge; answers how many charges have each finding."""
+        self.settle_down()
+        self.move(LATEST)
+        account = self.services.settings.account
+        run = self.verbs.reconciling.begin_asked(self.services, account, BEGIN, self.clock.now())
+        self.verbs.reconciling.work(self.services, run.id)
+        self.settle_down()
+        now = self.clock.now()
         counts: dict[str, int] = {}
         attempts = self.books.attempts()
         charges = self.books.charges()
+        found = {row["imp_uid"]: row["kind"] for row in self.books.findings() if row["ended_at"] is None}
         for charge in charges:
-            finding = self.judge.look_at_the_end(charge, attempts.get(charge["id"], []), now)
-            if finding is not None:
+            for finding in self.judge.look_at_the_end(charge, attempts.get(charge["id"], []), found, now):
                 counts[finding] = counts.get(finding, 0) + 1
+        counts["repaired"] = sum(row["state"] == "repaired" for row in self.books.findings())
         no_payment_without_a_debt(self.gateway, {charge["key"] for charge in charges}, now)
         return counts
 
@@ -182,6 +218,11 @@ class World:
 
     def _publish(self, queued: Sequence[tuple[int, ChargeKind]]) -> None:
         self.broker += [Message("charge", row_id) for row_id, _ in sorted(queued)]
+
+    def _reconcile(self) -> None:
+        account = self.services.settings.account
+        self.verbs.reconciling.begin_due(self.services, account)
+        self.verbs.reconciling.go_on(self.services, account)
 
     def _ask_due(self) -> None:
         self.broker += [Message("ask", row_id) for row_id in sorted(self.verbs.asking.due_asks(self.services))]
