@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from random import Random
 
 from tests.model.gateway import Fate, Weather
-from tests.model.stage import LOCKED, Choose, Move, Process
+from tests.model.stage import LOCKED, Choose, Move, Process, straight_on
 from tests.model.world import Message, World
 
 ANCHOR = date(2026, 2, 2)
@@ -17,16 +17,19 @@ FATES = {
     Fate.SHOWN_LATE: 4, Fate.UNCLEAR: 3, Fate.REFUSED: 2, Fate.LATE_PAID: 1, Fate.OTHER_AMOUNT: 1,
     Fate.OTHER_AMOUNT_LOST: 1,
 }  # fmt: skip
+# False until the hold is mended: see test_known_breaks. A shop is then either refused or restored, never both.
+REFUSALS_WITH_RESTORES = False
 WAKING = (0.6, 0.2, 0.05)  # how likely a parked process goes on in a round: some sleep through hours
-MOST_PARKED = 10
+MOST_PARKED = 15
+KILLED = 0.06  # of all processes, at one of their stops
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
     """How big one shop is."""
 
-    subscriptions: int = 20
-    charges: int = 100  # after that many, opening ends, and all comes to rest
+    subscriptions: int = 40
+    charges: int = 200  # after that many, opening ends, and all comes to rest
 
 
 class Driver:
@@ -40,8 +43,11 @@ class Driver:
         self.counts: Counter[str] = Counter()
         self._backups: list[object] = []
         self._wakes: dict[Process, float] = {}
-        self._fates = list(FATES)
-        self._weights = list(FATES.values())
+        self._restores = REFUSALS_WITH_RESTORES or self.dice.random() < 0.5
+        refuses = REFUSALS_WITH_RESTORES or not self._restores
+        fates = {fate: weight for fate, weight in FATES.items() if refuses or fate is not Fate.REFUSED}
+        self._fates = list(fates)
+        self._weights = list(fates.values())
 
     def run(self) -> Counter[str]:
         """The whole life of the shop; answers what happened how often."""
@@ -114,7 +120,7 @@ class Driver:
         elif roll < 0.205:
             self._backups.append(world.books.backup())
             del self._backups[:-2]
-        elif roll < 0.207 and self._backups and not world.books.is_on_hold():
+        elif roll < 0.209 and self._restores and self._backups and not world.books.is_on_hold():
             world.restore(dice.choice(self._backups))
             self._wakes.clear()
             self.counts["restores"] += 1
@@ -129,7 +135,7 @@ class Driver:
             roll = self.dice.random()
             if roll < 0.1:
                 continue  # a tick is missed
-            choose, parks = self._fate_of_process()
+            choose, parks = self._fate_of_process(parked=0.05)
             chore(choose, parks=parks)
             if roll > 0.95:
                 chore()  # two beats
@@ -168,13 +174,13 @@ class Driver:
                 world.stage.go_on(process, self._fate_of_process()[0])
                 self.counts["resumed"] += 1
 
-    def _fate_of_process(self) -> tuple[Choose, bool]:
+    def _fate_of_process(self, parked: float = 0.15) -> tuple[Choose, bool]:
         """Straight on, or dead or parked at one of its next stops."""
         roll = self.dice.random()
-        if roll < 0.80:
-            return lambda stop: Move.PASS, False
+        if roll > KILLED + parked:
+            return straight_on, False
         left = self.dice.randrange(1, 13)
-        move = Move.KILL if roll < 0.86 else Move.PARK
+        move = Move.KILL if roll < KILLED else Move.PARK
 
         def choose(stop: str) -> Move:
             nonlocal left

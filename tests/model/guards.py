@@ -13,6 +13,7 @@ class Guards:
     last_look: bool = True  # the last look sees anything at all
     unresolved_first: bool = True  # the claim finds the attempt that is not over, and takes no other
     one_unresolved: bool = True  # one_unresolved_attempt_for_each_charge
+    has_paid: bool = True  # settling looks for a paid attempt before it writes another
     one_paid: bool = True  # one_paid_attempt_for_each_charge
     one_uid: bool = True  # one_attempt_for_each_merchant_uid and one_attempt_for_each_number
     one_period: bool = True  # one_charge_for_each_period and one_charge_for_each_key

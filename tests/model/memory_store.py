@@ -57,7 +57,8 @@ class Attempts:
         return None
 
     def has_paid(self, db: Transaction, charge_id: int) -> bool:
-        return any(row["state"] == PAID for row in db.tables.attempts_of[charge_id])
+        paid = any(row["state"] == PAID for row in db.tables.attempts_of[charge_id])
+        return paid and self._guards.has_paid
 
     def begin(self, db: Transaction, row: Row, words: str = "claimed") -> Attempt | None:
         tables = db.tables
