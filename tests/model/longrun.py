@@ -10,6 +10,7 @@ from itertools import count, islice
 
 from tests.model.driving import Size
 from tests.model.invariants import Broken
+from tests.model.memory import Refusal
 from tests.model.shops import quiet, run_in_memory
 
 SHOP = Size()
@@ -28,7 +29,7 @@ def run_shops(seed: int, numbers: Iterable[int]) -> Counter[str]:
     for number in numbers:
         try:
             counts.update(run_in_memory(f"{seed}/{number}", SHOP))
-        except Broken as broken:
+        except (Broken, Refusal) as broken:
             again = f"python -m tests.model.longrun --seed {seed} --shop {number}"
             raise Stopped(f"{broken}\nto see it again: {again}") from broken
     return counts

@@ -67,7 +67,8 @@ class Attempts:
             return None
         if self._guards.one_uid and any(other["number"] == row["number"] for other in siblings):
             return None
-        if self._guards.one_unresolved and any(other["state"] in OPEN_ATTEMPTS for other in siblings):
+        is_open = row["state"] in OPEN_ATTEMPTS
+        if self._guards.one_unresolved and is_open and any(other["state"] in OPEN_ATTEMPTS for other in siblings):
             return None
         written = _NEW_ATTEMPT | row | {"id": db.next_id()}
         tables.attempts[written["id"]] = tables.unresolved[written["id"]] = written

@@ -1,8 +1,10 @@
 """What the model found in the product, each as the shortest schedule that shows it; strict, so that a mending shows."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from schedules.findings import FindingState
 from schedules.identity import merchant_uid
@@ -63,6 +65,25 @@ def test_a_debt_that_was_paid_twice_before_the_restore_is_not_charged_a_third_ti
     lift_hold(services)
     collect_due(services)
     assert gateway.sent == []
+
+
+@pytest.mark.xfail(
+    strict=True, raises=IntegrityError, reason="the attempt before is unknown, not waiting, and is not ended first"
+)
+def test_an_unclear_attempt_after_the_backup_does_not_break_the_hold(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: one_unresolved_attempt_for_each_charge, which two unknown attempts of one debt run into."""
+    charge = opened(services)
+    gateway.answers.append(Unknown("ReadTimeout"))
+    charging.attempt(services, charge)
+    restoring.begin_hold(services, "kim", "restored last night's backup")
+    (first,) = gateway.sent
+    gateway.remember(first, "failed", "imps_1", at=services.clock.now())
+    second = replace(first, merchant_uid=merchant_uid("test", charge_rows(services)[0]["key"], 2))
+    gateway.remember(second, "failed", "imps_2", at=services.clock.now(), unclear=True)
+    move(services, seconds=services.settings.quiet_time)
+    lift_hold(services)
 
 
 @pytest.mark.xfail(strict=True, reason="nobody ends a finding that was put right by another way than its own mending")
