@@ -10,7 +10,9 @@ from tests.model.stage import LOCKED, Choose, Move, Process, straight_on
 from tests.model.world import Message, World
 
 ANCHOR = date(2026, 2, 2)
-SLOWEST = 500.0  # seconds until a slow payment shows; the quiet time promises 900, less the lease it was sent under
+SLOWEST = (
+    500.0  # seconds until a slow payment shows; the quiet time promises 900, less the lease it was sent under
+)
 # One call in three meets a fault: far more than life brings, so that a run of minutes meets every pair of them.
 FATES = {
     Fate.AS_CARD: 65, Fate.LOST_REPLY: 6, Fate.SLOW: 6, Fate.LOST_BEFORE: 6, Fate.NOT_SENT: 5,

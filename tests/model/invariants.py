@@ -94,11 +94,17 @@ def excused(payment: Payment, now: datetime) -> bool:
     return payment.left_stale or payment.has_turned(now)
 
 
-def no_payment_without_a_debt(gateway: ModelGateway, keys: set[str], now: datetime) -> None:
-    """Every payment of the witness names a charge of ours."""
+def no_payment_without_a_debt(
+    gateway: ModelGateway, keys: set[str], found: Mapping[str, str], now: datetime
+) -> None:
+    """Every payment of the witness names a charge of ours, or was found.
+
+    A subscription that is canceled while a restored database is on hold opens no period that it missed.
+    """
     for key, payments in gateway.by_debt.items():
-        if key not in keys and any(payment.is_paid(now) for payment in payments):
-            raise Broken(f"{key} was paid, and the books have no such charge")
+        for payment in payments if key not in keys else ():
+            if payment.is_paid(now) and payment.imp_uid not in found:
+                raise Broken(f"{payment} was paid, the books have no such charge, and nobody found it")
 
 
 def _has_next_action(charge: Row, states: Counter[str]) -> bool:

@@ -110,9 +110,7 @@ class Reconciliations:
         found = {uid: self._debt_of(db, account, environment, uid, now) for uid in uids}
         return {uid: debt for uid, debt in found.items() if debt is not None}
 
-    def _debt_of(
-        self, db: Transaction, account: str, environment: str, uid: str, now: datetime
-    ) -> Debt | None:
+    def _debt_of(self, db: Transaction, account: str, environment: str, uid: str, now: datetime) -> Debt | None:
         tables = db.tables
         attempt = tables.attempts.get(tables.uids.get(uid, 0))
         if attempt is not None:

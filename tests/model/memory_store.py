@@ -164,9 +164,7 @@ class Attempts:
     def is_under_way(self, db: Transaction, charge_id: int) -> bool:
         return any(row["state"] in UNDER_WAY for row in db.tables.attempts_of[charge_id])
 
-    def _owned(
-        self, db: Transaction, attempt: Attempt, before: AttemptState, now: datetime, values: Row
-    ) -> bool:
+    def _owned(self, db: Transaction, attempt: Attempt, before: AttemptState, now: datetime, values: Row) -> bool:
         row = db.tables.attempts[attempt.id]
         if self._guards.fence and row["fence"] != attempt.fence:
             return False
@@ -242,9 +240,7 @@ class Charges:
             next_attempt_at=row["next_attempt_at"],
             held_why=row["held_why"],
             attempts=row["attempts"],
-            history=History(
-                row["first_declined_at"], row["declines"], row["technical_tries"], row["refusals"]
-            ),
+            history=History(row["first_declined_at"], row["declines"], row["technical_tries"], row["refusals"]),
         )
 
     def _policy(self, document: Mapping[str, Any]) -> DunningPolicy:
@@ -410,9 +406,7 @@ class Subscriptions:
     def any_due(self, db: Transaction, now: datetime) -> bool:
         return bool(self.take_due(db, None, now, 1))
 
-    def plans_of(
-        self, db: Transaction, plan_ids: set[int]
-    ) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
+    def plans_of(self, db: Transaction, plan_ids: set[int]) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
         return {plan_id: db.tables.plans[plan_id] for plan_id in plan_ids}, {}
 
     def is_canceled(self, db: Transaction, subscription_id: int) -> bool:
@@ -495,7 +489,14 @@ class Notes:
         return db.tables.newest_at
 
     def record(
-        self, db: Transaction, actor: str, verb: str, subject: str, why: str | None, now: datetime, **details: object
+        self,
+        db: Transaction,
+        actor: str,
+        verb: str,
+        subject: str,
+        why: str | None,
+        now: datetime,
+        **details: object,
     ) -> None:
         db.note_time(now)
 

@@ -91,9 +91,7 @@ class PostgresBooks:
             tables = metadata.sorted_tables
             db.execute(text("TRUNCATE " + ", ".join(table.name for table in tables)))
             for table in tables:
-                db.execute(
-                    text(f"INSERT INTO {table.name} OVERRIDING SYSTEM VALUE TABLE {backup}.{table.name}")
-                )
+                db.execute(text(f"INSERT INTO {table.name} OVERRIDING SYSTEM VALUE TABLE {backup}.{table.name}"))
                 _put_sequence_back(db, table.name, "id" in table.c and table.c["id"].identity is not None)
 
 

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from schedules import asking as asking_rules
-from schedules.outcomes import GatewayPayment
 from sqlalchemy import Engine
 
+from schedules import asking as asking_rules
+from schedules.outcomes import GatewayPayment
 from tests.model.driving import Driver, Size
 from tests.model.gateway import ModelGateway
 from tests.model.guards import ALL, Guards

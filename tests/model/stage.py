@@ -128,7 +128,9 @@ class Stage:
             self.kills += 1
             raise Killed(name)
 
-    def begin(self, name: str, verb: Callable[[], object], choose: Choose = straight_on, *, parks: bool) -> Process:
+    def begin(
+        self, name: str, verb: Callable[[], object], choose: Choose = straight_on, *, parks: bool
+    ) -> Process:
         """Start a process; one that never parks runs here, without a thread."""
         process = Process(name, verb, on_thread=parks)
         self.go_on(process, choose)

@@ -21,7 +21,11 @@ STEPS = st.integers(1, 14)  # an attempt has 13 stops
 PASSING = timedelta(seconds=1)
 # Around the lease (300 s), the quiet time (900 s), the asking schedule and the ladder; and shorter than all.
 LEAPS = tuple(timedelta(seconds=s) for s in (1, 31, 120, 301, 901, 7200, 86400, 3 * 86400))
-DELAYS = {Fate.SLOW: timedelta(seconds=450), Fate.SHOWN_LATE: timedelta(seconds=550), Fate.LATE_PAID: timedelta(hours=30)}
+DELAYS = {
+    Fate.SLOW: timedelta(seconds=450),
+    Fate.SHOWN_LATE: timedelta(seconds=550),
+    Fate.LATE_PAID: timedelta(hours=30),
+}
 
 
 class Protocol(RuleBasedStateMachine):

@@ -54,7 +54,8 @@ def test_a_payment_that_could_not_be_mended_at_once_is_not_charged_again_after_t
 
 
 @pytest.mark.xfail(
-    strict=True, reason="a finding that cannot be mended keeps no debt back, and the walk over uids stops at the gap"
+    strict=True,
+    reason="a finding that cannot be mended keeps no debt back, and the walk over uids stops at the gap",
 )
 def test_a_debt_that_was_paid_twice_before_the_restore_is_not_charged_a_third_time(
     services: Services, gateway: ScriptedGateway, second_uid: ChargeOrder
@@ -86,7 +87,9 @@ def test_an_unclear_attempt_after_the_backup_does_not_break_the_hold(
     lift_hold(services)
 
 
-@pytest.mark.xfail(strict=True, reason="nobody ends a finding that was put right by another way than its own mending")
+@pytest.mark.xfail(
+    strict=True, reason="nobody ends a finding that was put right by another way than its own mending"
+)
 def test_a_finding_that_the_books_agree_with_by_now_is_over(services: Services, gateway: ScriptedGateway) -> None:
     charge = opened(services)
 

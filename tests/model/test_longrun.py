@@ -1,14 +1,7 @@
 """The bounded long run: every invariant holds, a seed repeats it, and without a guard it breaks."""
 
-from dataclasses import fields
-
-import pytest
-
 from tests.model.driving import Size
-from tests.model.guards import Guards
-from tests.model.invariants import Broken
 from tests.model.longrun import long_run
-from tests.model.memory import Refusal
 from tests.model.shops import quiet, run_in_memory
 
 

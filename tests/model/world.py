@@ -216,7 +216,7 @@ class World:
             for finding in self.judge.look_at_the_end(charge, attempts.get(charge["id"], []), found, now):
                 counts[finding] = counts.get(finding, 0) + 1
         counts["repaired"] = sum(row["state"] == "repaired" for row in self.books.findings())
-        no_payment_without_a_debt(self.gateway, {charge["key"] for charge in charges}, now)
+        no_payment_without_a_debt(self.gateway, {charge["key"] for charge in charges}, found, now)
         return counts
 
     def _process(self, name: str, verb: object, choose: Choose, parks: bool) -> Process:
