@@ -4,7 +4,7 @@ import builtins
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
-from types import CodeType, ModuleType, SimpleNamespace
+from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 STORE = "worker.store"
@@ -25,6 +25,19 @@ def linked(instead: Mapping[str, object]) -> SimpleNamespace:
     """
     linker = _Linker(instead)
     return SimpleNamespace(**{verb: linker.module(f"{WORKFLOWS}.{verb}") for verb in VERBS})
+
+
+class StandsFor:
+    """In the place of a module of worker.store: types and constants are the real ones, functions are not."""
+
+    real: ModuleType
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.real, name)
+        if isinstance(found, FunctionType):
+            words = f"{self.real.__name__}.{name} is not modelled in memory yet"
+            raise AttributeError(words)  # noqa: TRY004 # what a missing name raises
+        return found
 
 
 class _Linker:
@@ -56,7 +69,7 @@ class _Linker:
     def _found(self, name: str) -> object:
         if name in self._instead:
             return self._instead[name]
-        if name.startswith(f"{WORKFLOWS}.") and name != f"{WORKFLOWS}.services":
+        if name.startswith(f"{WORKFLOWS}."):
             return self.module(name)
         return importlib.import_module(name)
 

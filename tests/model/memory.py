@@ -30,7 +30,7 @@ class Tables:
         self.subscriptions: dict[int, Row] = {}
         self.keys: dict[int, Row] = {}
         self.plans: dict[int, StoredPlan] = {}
-        self.stops: dict[str, str] = {}
+        self.stops: dict[str, tuple[str, str]] = {}  # who and why, by account
         self.fingerprint: str | None = None
         self.hold: Hold | None = None
         self.counted_from: dict[str, datetime] = {}  # refusals, by account

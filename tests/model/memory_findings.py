@@ -9,17 +9,20 @@ from schedules.findings import Discrepancy, FindingKind, FindingState, OurSide
 from schedules.identity import parse_merchant_uid
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment
+from tests.model.linking import StandsFor
 from tests.model.memory import Row, Transaction
+from worker.store import findings as real_findings
+from worker.store import reconciliations as real_reconciliations
 from worker.store.findings import OVER, Finding
 from worker.store.reconciliations import Debt, Run, RunKind
 
 SENDING, PAID = AttemptState.SENDING.value, AttemptState.PAID.value
 
 
-class Findings:
+class Findings(StandsFor):
     """worker.store.findings."""
 
-    Finding = Finding
+    real = real_findings
 
     def note(
         self,
@@ -65,12 +68,10 @@ class Findings:
         return _finding(row)
 
 
-class Reconciliations:
+class Reconciliations(StandsFor):
     """worker.store.reconciliations."""
 
-    Debt = Debt
-    Run = Run
-    RunKind = RunKind
+    real = real_reconciliations
 
     def begin(
         self, db: Transaction, account: str, kind: RunKind, since: datetime, until: datetime, now: datetime
@@ -113,11 +114,9 @@ class Reconciliations:
     def _debt_of(self, db: Transaction, account: str, environment: str, uid: str, now: datetime) -> Debt | None:
         tables = db.tables
         attempt = tables.attempts.get(tables.uids.get(uid, 0))
-        if attempt is not None:
-            charge = tables.charges[attempt["charge_id"]]
-        else:
-            key = _charge_key(uid, environment)
-            charge = tables.charges.get(tables.charge_keys.get(key, 0)) if key is not None else None
+        key = _charge_key(uid, environment) if attempt is None else None
+        charge_id = attempt["charge_id"] if attempt is not None else tables.charge_keys.get(key or "", 0)
+        charge = tables.charges.get(charge_id)
         if charge is None or charge["account"] != account:
             return None
         asked = attempt if attempt is not None else charge

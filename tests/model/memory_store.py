@@ -1,7 +1,7 @@
 """The functions of worker/store on the tables in memory, each with the guards of the real statement."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +12,15 @@ from schedules.outcomes import Outcome
 from schedules.plans import Plan
 from schedules.subscriptions import Cursor, Opening
 from tests.model.guards import Guards
+from tests.model.linking import StandsFor
 from tests.model.memory import OPEN_ATTEMPTS, OWED, Refusal, Row, Transaction
 from tests.model.memory_findings import Findings, Reconciliations
 from worker.store import attempts as real_attempts
+from worker.store import charges as real_charges
+from worker.store import customers as real_customers
+from worker.store import notes as real_notes
+from worker.store import plans as real_plans
+from worker.store import subscriptions as real_subscriptions
 from worker.store import switches as real_switches
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Sight
@@ -36,14 +42,16 @@ SENDING, UNKNOWN, PAID, READY, REFUSED = (
 SENDABLE = {state.value for state in real_attempts.SENDABLE}
 UNDER_WAY = (SENDING, UNKNOWN)
 FAR = timedelta(days=36500)
+RIGHT = datetime(2026, 2, 1, tzinfo=UTC)  # whatever a clock that stands compares itself with
 
 
-class Attempts:
+class Attempts(StandsFor):
     """worker.store.attempts."""
 
-    Attempt = Attempt
-    SENDABLE = real_attempts.SENDABLE
+    real = real_attempts
+
     from_gateway = staticmethod(real_attempts.from_gateway)
+    asked_about = staticmethod(real_attempts.asked_about)
 
     def __init__(self, guards: Guards) -> None:
         self._guards = guards
@@ -190,11 +198,10 @@ class Attempts:
         _touch(db, row)
 
 
-class Charges:
+class Charges(StandsFor):
     """worker.store.charges."""
 
-    Charge = Charge
-    Sight = Sight
+    real = real_charges
 
     def __init__(self, guards: Guards) -> None:
         self._guards = guards
@@ -325,12 +332,10 @@ class Charges:
             due_at=charge["due_at"],
             subscription=tables.subscriptions[charge["subscription_id"]]["status"],
             key_deleted_at=tables.keys[charge["billing_key_id"]]["deleted_at"],
-            stopped_why=_stopped_why(db, charge["account"]),
-            fingerprint=tables.fingerprint,
-            hold_since=tables.hold.since if tables.hold is not None else None,
             fence=row["fence"],
             state=row["state"],
             lease_until=lease_until,
+            permission=_permission(db, charge["account"]),
         )
         return sight if self._guards.last_look else _Blind(sight)  # type: ignore[return-value] # it sees nothing
 
@@ -357,10 +362,10 @@ class Charges:
         return sorted(found, key=lambda row: row["period_no"])
 
 
-class Subscriptions:
+class Subscriptions(StandsFor):
     """worker.store.subscriptions."""
 
-    DueSubscription = DueSubscription
+    real = real_subscriptions
 
     def __init__(self, guards: Guards) -> None:
         self._guards = guards
@@ -409,25 +414,27 @@ class Subscriptions:
     def plans_of(self, db: Transaction, plan_ids: set[int]) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
         return {plan_id: db.tables.plans[plan_id] for plan_id in plan_ids}, {}
 
+    def lock_of_charge(self, db: Transaction, charge_id: int) -> None:
+        pass  # one transaction at a time needs no lock
+
     def is_canceled(self, db: Transaction, subscription_id: int) -> bool:
         status = db.tables.subscriptions[subscription_id]["status"]
         return bool(status == SubscriptionStatus.CANCELED.value)
 
 
-class Switches:
+class Switches(StandsFor):
     """worker.store.switches."""
 
-    ALL_ACCOUNTS = real_switches.ALL_ACCOUNTS
-    Permission = Permission
-
-    Hold = Hold
+    real = real_switches
 
     def permission(self, db: Transaction, account: str) -> Permission:
-        hold = db.tables.hold
-        return Permission(db.tables.fingerprint, hold.since if hold else None, _stopped_why(db, account))
+        return _permission(db, account)
 
-    def is_stopped(self, db: Transaction, account: str) -> bool:
-        return account in db.tables.stops
+    def database_clock(self, db: Transaction) -> datetime:
+        return RIGHT
+
+    def stopped_by(self, db: Transaction, account: str) -> str | None:
+        return db.tables.stops[account][0] if account in db.tables.stops else None
 
     def hold(self, db: Transaction) -> Hold | None:
         return db.tables.hold
@@ -459,13 +466,13 @@ class Switches:
         return min(len(refused), enough)
 
     def stop(self, db: Transaction, account: str, actor: str, why: str, now: datetime) -> None:
-        db.tables.stops[account] = why
+        db.tables.stops[account] = (actor, why)
 
     def resume(self, db: Transaction, account: str) -> bool:
         return db.tables.stops.pop(account, None) is not None
 
     def stopped(self, db: Transaction) -> list[Row]:
-        return [{"account": account, "why": why} for account, why in sorted(db.tables.stops.items())]
+        return [{"account": account, "why": why} for account, (_, why) in sorted(db.tables.stops.items())]
 
     def bound(self, db: Transaction) -> str | None:
         return db.tables.fingerprint
@@ -474,8 +481,10 @@ class Switches:
         db.tables.fingerprint = fingerprint
 
 
-class Notes:
+class Notes(StandsFor):
     """worker.store.notes, of which only the notices' dedupe keys are kept."""
+
+    real = real_notes
 
     def owe_notice(
         self, db: Transaction, kind: str, subject: str, dedupe: str, payload: Mapping[str, Any], now: datetime
@@ -501,10 +510,10 @@ class Notes:
         db.note_time(now)
 
 
-class Customers:
+class Customers(StandsFor):
     """worker.store.customers."""
 
-    StoredKey = StoredKey
+    real = real_customers
 
     def add(self, db: Transaction, reference: str, *facts: object) -> int:
         return db.next_id()
@@ -528,10 +537,10 @@ class Customers:
         return None
 
 
-class Plans:
+class Plans(StandsFor):
     """worker.store.plans."""
 
-    StoredPlan = StoredPlan
+    real = real_plans
 
     def newest(self, db: Transaction, code: str) -> StoredPlan | None:
         return next((plan for plan in db.tables.plans.values() if plan.plan.code == code), None)
@@ -595,9 +604,11 @@ def _due(db: Transaction, now: datetime) -> list[Row]:
     ]
 
 
-def _stopped_why(db: Transaction, account: str) -> str | None:
-    stops = db.tables.stops
-    return stops.get(account) or stops.get(real_switches.ALL_ACCOUNTS)
+def _permission(db: Transaction, account: str) -> Permission:
+    tables = db.tables
+    stop = tables.stops.get(account) or tables.stops.get(real_switches.ALL_ACCOUNTS)
+    hold_since = tables.hold.since if tables.hold is not None else None
+    return Permission(tables.fingerprint, True, hold_since, stop[1] if stop else None, RIGHT)
 
 
 def _touch(db: Transaction, row: Row) -> None:

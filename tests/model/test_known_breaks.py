@@ -1,4 +1,4 @@
-"""What the model found in the product, each as the shortest schedule that shows it; strict, so that a mending shows."""
+"""What the model found in the product, each as the shortest schedule that shows it; strict: a mending shows."""
 
 from dataclasses import replace
 from datetime import timedelta
