@@ -66,7 +66,7 @@ class Process:
         return self.at in LOCKED
 
     def go(self) -> None:
-        """Run to the next stop at which it parks or to its end; raises what the verb raised, if it was not killed."""
+        """Run to the next stop at which it parks, or to its end; raises what the verb raised."""
         self.at = None
         if self._thread is None:
             self._run()
