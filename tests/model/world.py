@@ -168,7 +168,7 @@ class World:
         for charge, attempts in self.books.touched():
             self.judge.look(charge, attempts, now)
 
-    def settle_down(self, rounds: int = 400) -> None:
+    def settle_down(self, rounds: int = 1000) -> None:
         """Let everything go on, without any fault, until nothing is left to do; opening is over."""
         for process in tuple(self.stage.parked):
             while not process.ended:
@@ -179,12 +179,12 @@ class World:
             now = self.clock.now()
             later = [at for at in self.books.next_times() if at > now]
             if self.books.is_on_hold():
-                self.clock.at += timedelta(minutes=5)
+                self.clock.at += timedelta(hours=1)
             elif later:
                 self.clock.at = min(later) + timedelta(seconds=1)
             elif not self.broker:
                 return
-        left = [charge for charge in self.books.charges() if charge["closed_at"] is None]
+        left = [(row["key"], row["held_why"]) for row in self.books.charges() if row["closed_at"] is None]
         raise Broken(f"no rest after {rounds} rounds: {left}")
 
     def work_off(self) -> None:
