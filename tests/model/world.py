@@ -174,14 +174,17 @@ class World:
             while not process.ended:
                 self.stage.go_on(process)
         self.look()
-        for _ in range(rounds):
+        for nth in range(rounds):
             self.work_off()
             now = self.clock.now()
             later = [at for at in self.books.next_times() if at > now]
             if self.books.is_on_hold():
                 self.clock.at += timedelta(hours=1)
             elif later:
-                self.clock.at = min(later) + timedelta(seconds=1)
+                # Whoever is queued minute after minute, until an older attempt is clear, gets bigger steps.
+                self.clock.at = max(
+                    min(later) + timedelta(seconds=1), now + timedelta(seconds=max(0, nth - 50) * 60)
+                )
             elif not self.broker:
                 return
         left = [(row["key"], row["held_why"]) for row in self.books.charges() if row["closed_at"] is None]
