@@ -138,7 +138,7 @@ class Driver:
             roll = self.dice.random()
             if roll < 0.1:
                 continue  # a tick is missed
-            choose, parks = self._fate_of_process(parked=0.05)
+            choose, parks = self._fate_of_process(parked=0.02)
             chore(choose, parks=parks)
             if roll > 0.95:
                 chore()  # two beats
@@ -177,7 +177,7 @@ class Driver:
                 world.stage.go_on(process, self._fate_of_process()[0])
                 self.counts["resumed"] += 1
 
-    def _fate_of_process(self, parked: float = 0.15) -> tuple[Choose, bool]:
+    def _fate_of_process(self, parked: float = 0.10) -> tuple[Choose, bool]:
         """Straight on, or dead or parked at one of its next stops."""
         roll = self.dice.random()
         if roll > KILLED + parked:

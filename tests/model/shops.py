@@ -20,6 +20,7 @@ from tests.model.memory import OWED, MemoryEngine, Row
 from tests.model.memory_store import SENDING, UNKNOWN, memory_store
 from tests.model.stage import Stage, points_stop_at
 from tests.model.world import BEGIN, World
+from worker import clock as clocks
 from worker.clock import FixedClock
 from worker.config import Settings
 from worker.workflows.services import Services
@@ -93,6 +94,8 @@ def shop_in_memory(guards: Guards = ALL) -> World:
     gateway = ModelGateway(clock, stage, timedelta(seconds=settings.call_deadline))
     services = Services(settings, clock, cast("Engine", engine), {settings.account: gateway}, FINGERPRINT)
     instead = {f"worker.store.{name}": part for name, part in memory_store(guards).items()}
+    # The turn that the reconciler waits for costs no real time here: not even a sleep of nothing.
+    instead["worker.clock"] = SimpleNamespace(**{**vars(clocks), "wait": lambda seconds: None})
     if not guards.amount:
         instead["schedules.asking"] = _blind_to_amounts()
     gateway.keeps_until = guards.until

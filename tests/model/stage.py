@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum
+from typing import ClassVar
 
 from worker import points
 from worker.points import Point
@@ -40,8 +41,45 @@ def straight_on(stop: str) -> Move:
     return Move.PASS
 
 
+class Hand:
+    """A thread that lives one process after the other, and only while it has the turn."""
+
+    idle: ClassVar[list["Hand"]] = []
+
+    def __init__(self) -> None:
+        self.live: Callable[[], None] = lambda: None
+        self._may_run, self._has_stopped = threading.Lock(), threading.Lock()
+        self._may_run.acquire()
+        self._has_stopped.acquire()
+        threading.Thread(target=self._serve, name="model", daemon=True).start()
+
+    @classmethod
+    def take(cls, live: Callable[[], None]) -> "Hand":
+        """A hand that has nothing to do, for this."""
+        hand = cls.idle.pop() if cls.idle else cls()
+        hand.live = live
+        return hand
+
+    def give_turn(self, name: str) -> None:
+        """Let the thread run until it gives the turn back."""
+        self._may_run.release()
+        if not self._has_stopped.acquire(timeout=HUNG):
+            raise Hung(f"{name} came to no stop within {HUNG:g} s")
+
+    def wait_for_turn(self) -> None:
+        """Give the turn back, and wait until it comes again; only called on the thread itself."""
+        self._has_stopped.release()
+        self._may_run.acquire()
+
+    def _serve(self) -> None:
+        self._may_run.acquire()
+        while True:
+            self.live()
+            self.wait_for_turn()
+
+
 class Process:
-    """One process at one verb: on a thread of its own as soon as it may be parked."""
+    """One process at one verb: on a thread of its own if it may be parked."""
 
     def __init__(self, name: str, verb: Callable[[], object], *, on_thread: bool) -> None:
         self.name = name
@@ -52,13 +90,7 @@ class Process:
         self.looked_at: datetime | None = None  # when its last look allowed the call
         self._verb = verb
         self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
-        if on_thread:
-            self._may_run = threading.Lock()  # held by whoever has the turn
-            self._has_stopped = threading.Lock()
-            self._may_run.acquire()
-            self._has_stopped.acquire()
-            self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+        self._hand = Hand.take(self._run) if on_thread else None
 
     @property
     def holds_locks(self) -> bool:
@@ -68,27 +100,21 @@ class Process:
     def go(self) -> None:
         """Run to the next stop at which it parks, or to its end; raises what the verb raised."""
         self.at = None
-        if self._thread is None:
+        if self._hand is None:
             self._run()
         else:
-            if not self._thread.is_alive():
-                self._thread.start()
-            self._may_run.release()
-            if not self._has_stopped.acquire(timeout=HUNG):
-                raise Hung(f"{self.name} came to no stop within {HUNG:g} s")
+            self._hand.give_turn(self.name)
+            if self.ended:
+                Hand.idle.append(self._hand)
         if self.ended and self._error is not None and not isinstance(self._error, Killed):
             raise self._error
 
     def park(self, stop: str) -> None:
         """Give the turn back, and wait until it comes again; only called by the process itself."""
+        if self._hand is None:
+            raise AssertionError(f"{self.name} was begun as one that never parks")
         self.at = stop
-        self._has_stopped.release()
-        self._may_run.acquire()
-
-    def _live(self) -> None:
-        self._may_run.acquire()
-        self._run()
-        self._has_stopped.release()
+        self._hand.wait_for_turn()
 
     def _run(self) -> None:
         try:
@@ -96,11 +122,6 @@ class Process:
         except BaseException as error:  # noqa: BLE001 # whatever ended it is told where the turn comes back
             self._error = error
         self.ended = True
-
-    def bury(self) -> None:
-        """Wait for the thread of a process that has ended."""
-        if self._thread is not None:
-            self._thread.join(HUNG)
 
 
 class Stage:
@@ -146,8 +167,6 @@ class Stage:
             process.go()
         finally:
             self.current = None
-            if process.ended:
-                process.bury()
             self.parked = [other for other in self.parked if other is not process]
             if not process.ended:
                 self.parked.append(process)
