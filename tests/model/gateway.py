@@ -1,0 +1,231 @@
+"""A gateway on the simulated clock, with a ledger of its own; the calls to it are stops of the processes."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from schedules.identity import parse_merchant_uid
+from schedules.money import Money
+from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from tests.model.stage import Stage
+from worker.clock import Clock
+from worker.gateway.port import (
+    BillingKey,
+    CancelAnswer,
+    Cancellation,
+    Card,
+    ChargeOrder,
+    Found,
+    KeyAnswer,
+    NoAnswer,
+    PaymentPage,
+)
+
+ARRIVING = "gateway.arriving"  # the request is on its way
+CHECKED = "gateway.checked"  # the uid was found unpaid; whoever else stands here with it is taken as well
+TAKEN = "gateway.taken"  # the money has moved or not, nothing is answered
+
+
+class Fate(StrEnum):
+    """What becomes of a call; without any fault the card decides."""
+
+    AS_CARD = "as_card"
+    NOT_SENT = "not_sent"  # no connection
+    REFUSED = "refused"  # our set-up is wrong
+    LOST_BEFORE = "lost_before"  # the connection breaks, and the gateway never saw the request
+    LOST_REPLY = "lost_reply"  # the connection breaks after the bank has answered
+    SLOW = "slow"  # the call times out, and the bank answers later
+    SHOWN_LATE = "shown_late"  # the reply is lost, and the records show the payment later
+    UNCLEAR = "unclear"  # failed in words that name a time-out
+    LATE_PAID = "late_paid"  # declined, and paid later all the same
+    OTHER_AMOUNT = "other_amount"  # the bank takes another amount
+    OTHER_AMOUNT_LOST = "other_amount_lost"  # the same, and the reply is lost
+
+
+@dataclass(slots=True)
+class Weather:
+    """A call's fate, and how long what is late takes."""
+
+    fate: Fate = Fate.AS_CARD
+    delay: timedelta = timedelta(0)
+
+
+@dataclass(slots=True)
+class Payment:
+    """A line of the ledger."""
+
+    imp_uid: str
+    merchant_uid: str
+    customer_uid: str
+    money: Money
+    paid: bool
+    at: datetime  # when the bank answered
+    shown_at: datetime
+    turns_paid_at: datetime | None = None  # a failed one that the bank pays after all
+    unclear: bool = False
+    left_stale: bool = False  # its call left after its worker's lease had lapsed (crash row 11)
+
+    def is_paid(self, now: datetime) -> bool:
+        """Whether the money has moved by now."""
+        return (self.paid and self.at <= now) or self.has_turned(now)
+
+    def has_turned(self, now: datetime) -> bool:
+        """Whether it failed first and was paid after all (crash row 16)."""
+        return self.turns_paid_at is not None and self.turns_paid_at <= now
+
+    def shown(self, now: datetime) -> GatewayPayment:
+        """The payment as the gateway's records tell it."""
+        paid = self.is_paid(now)
+        paid_at = (self.turns_paid_at if self.has_turned(now) else self.at) if paid else None
+        return GatewayPayment(
+            imp_uid=self.imp_uid, merchant_uid=self.merchant_uid, status="paid" if paid else "failed",
+            amount=self.money.amount, cancelled_amount=0, currency=self.money.currency, started_at=self.at,
+            paid_at=paid_at, failed_at=None if paid else self.at, cancelled_at=None,
+            fail_reason=None if paid else "[CC10]통장 잔액부족", pg_provider="kcp", pg_tid=None, receipt_url=None,
+            customer_uid=self.customer_uid, unclear=self.unclear and not paid,
+        )  # fmt: skip
+
+
+class ModelGateway:
+    """Refuses a uid that is paid, takes a failed one again, and takes both of two calls at once."""
+
+    def __init__(self, clock: Clock, stage: Stage, last_look_covers: timedelta) -> None:
+        self.ledger: dict[str, list[Payment]] = defaultdict(list)
+        self.by_debt: dict[str, list[Payment]] = defaultdict(list)  # the same, by the charge key in the uid
+        self.declining: set[str] = set()  # customers whose card is declined for now
+        self.weather: Callable[[], Weather] = Weather
+        self.answers_asks: Callable[[], bool] = lambda: True
+        self.calls = 0
+        self.keeps_until = True  # the guard `until` of the port
+        self.broken_rules: list[str] = []  # what no worker may do, seen from here
+        self._clock = clock
+        self._stage = stage
+        self._last_look_covers = last_look_covers
+
+    def prepare(self) -> None:
+        pass
+
+    def charge(self, order: ChargeOrder, until: float | None = None) -> Outcome:
+        uid = order.merchant_uid
+        if self._woke_too_late():
+            return NotSent("there is too little time left for this call")
+        self._stage.stop(ARRIVING, uid)
+        weather = self.weather()
+        match weather.fate:
+            case Fate.NOT_SENT:
+                return NotSent("ConnectError")
+            case Fate.REFUSED:
+                return Refused("인증에 실패하였습니다.")
+            case Fate.LOST_BEFORE:
+                return Unknown("ReadError")
+        if any(payment.is_paid(self._clock.now()) for payment in self.ledger[uid]):
+            return Unknown("uid already used: 이미 결제된 주문번호입니다.")
+        self._stage.stop(CHECKED, uid)
+        payment = self._take(order, weather)
+        self._stage.stop(TAKEN, uid)
+        return self._answer(order, payment, weather.fate)
+
+    def _woke_too_late(self) -> bool:
+        """What `until` keeps from leaving, on this clock: the caller was frozen after its last look."""
+        caller = self._stage.current
+        if caller is None or caller.looked_at is None or not self.keeps_until:
+            return False
+        return self._clock.now() > caller.looked_at
+
+    def _take(self, order: ChargeOrder, weather: Weather) -> Payment:
+        now = self._clock.now()
+        self.calls += 1
+        declined = order.customer_uid in self.declining or weather.fate in (Fate.LATE_PAID, Fate.UNCLEAR)
+        other = weather.fate in (Fate.OTHER_AMOUNT, Fate.OTHER_AMOUNT_LOST)
+        money = Money(order.money.amount + 1, order.money.currency) if other else order.money
+        answered_at = now + weather.delay if weather.fate is Fate.SLOW else now
+        payment = Payment(
+            imp_uid=f"imps_{self.calls:012d}",
+            merchant_uid=order.merchant_uid,
+            customer_uid=order.customer_uid,
+            money=money,
+            paid=not declined,
+            at=answered_at,
+            shown_at=answered_at + weather.delay if weather.fate is Fate.SHOWN_LATE else answered_at,
+            turns_paid_at=now + weather.delay if weather.fate is Fate.LATE_PAID else None,
+            unclear=weather.fate is Fate.UNCLEAR,
+            left_stale=self._left_stale(order, now),
+        )
+        self.ledger[order.merchant_uid].append(payment)
+        self.by_debt[parse_merchant_uid(order.merchant_uid).charge_key].append(payment)
+        return payment
+
+    def _left_stale(self, order: ChargeOrder, now: datetime) -> bool:
+        """Whether the caller's lease is over; a last look must have covered the call when it was made."""
+        caller = self._stage.current
+        if caller is None or caller.lease_until is None:
+            return False
+        if caller.looked_at is None:
+            self.broken_rules.append(f"{order.merchant_uid} was sent without a last look")
+        elif caller.looked_at + self._last_look_covers > caller.lease_until:
+            self.broken_rules.append(f"{order.merchant_uid} was sent though its lease could not outlast the call")
+        return now > caller.lease_until
+
+    def _answer(self, order: ChargeOrder, payment: Payment, fate: Fate) -> Outcome:
+        if fate in (Fate.LOST_REPLY, Fate.SLOW, Fate.SHOWN_LATE, Fate.OTHER_AMOUNT_LOST):
+            return Unknown("ReadTimeout")
+        if fate is Fate.UNCLEAR:
+            return Unknown("unclear failure: 시간초과")
+        if not payment.paid:
+            return Declined("[CC10]통장 잔액부족", "CC10", payment.imp_uid, "kcp")
+        if payment.money != order.money:
+            return Unknown(f"amount: asked {order.money}, answered {payment.money}", mismatch=True)
+        return Paid(payment.imp_uid, payment.at, "kcp")
+
+    def find_all(self, merchant_uid: str) -> Found | NoAnswer:
+        if not self.answers_asks():
+            return Unknown("503")
+        now = self._clock.now()
+        shown = [payment.shown(now) for payment in self.ledger.get(merchant_uid, ()) if payment.shown_at <= now]
+        return Found(tuple(shown))
+
+    def find(self, merchant_uid: str) -> GatewayPayment | NoAnswer | None:
+        match self.find_all(merchant_uid):
+            case Found(payments):
+                return payments[-1] if payments else None
+            case no_answer:
+                return no_answer
+
+    def list_payments(
+        self, status: str, since: datetime, until: datetime, *, page: int = 1, limit: int = 1000
+    ) -> PaymentPage | NoAnswer:
+        if not self.answers_asks():
+            return Unknown("503")
+        now = self._clock.now()
+        listed = sorted(
+            (
+                payment.shown(now)
+                for payments in self.ledger.values()
+                for payment in payments
+                if since <= payment.at <= until and payment.shown_at <= now
+            ),
+            key=lambda payment: payment.imp_uid,
+        )
+        wanted = [payment for payment in listed if payment.status == status]
+        part = wanted[(page - 1) * limit : page * limit]
+        return PaymentPage(tuple(part), len(wanted), page + 1 if len(wanted) > page * limit else None)
+
+    def read_key(self, customer_uid: str) -> KeyAnswer:
+        return BillingKey(customer_uid, "kcp", "A52LD", "BC카드", "53331234****1234", None, None)
+
+    def issue_key(self, customer_uid: str, card: Card) -> KeyAnswer:
+        return self.read_key(customer_uid)
+
+    def delete_key(self, customer_uid: str) -> KeyAnswer:
+        return self.read_key(customer_uid)
+
+    def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool) -> Outcome:
+        return Refused("the model keys no card in")
+
+    def cancel(self, cancellation: Cancellation) -> CancelAnswer:
+        return Refused("the model gives no money back")
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,165 @@
+"""worker.store.findings and worker.store.reconciliations on the tables in memory."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from schedules.charges import AttemptState, ChargeStatus
+from schedules.errors import BadUid
+from schedules.findings import Discrepancy, FindingKind, FindingState, OurSide
+from schedules.identity import parse_merchant_uid
+from schedules.money import Money
+from schedules.outcomes import GatewayPayment
+from tests.model.linking import StandsFor
+from tests.model.memory import Row, Transaction
+from worker.store import findings as real_findings
+from worker.store import reconciliations as real_reconciliations
+from worker.store.findings import OVER, Finding
+from worker.store.reconciliations import Debt, Run, RunKind
+
+SENDING, PAID = AttemptState.SENDING.value, AttemptState.PAID.value
+
+
+class Findings(StandsFor):
+    """worker.store.findings."""
+
+    real = real_findings
+
+    def note(
+        self,
+        db: Transaction,
+        account: str,
+        payment: GatewayPayment,
+        charge_key: str | None,
+        found: Discrepancy,
+        now: datetime,
+    ) -> tuple[Finding, bool]:
+        same = (found.kind.value, account, payment.merchant_uid, payment.imp_uid)
+        for row in db.tables.findings.values():
+            if (row["kind"], row["account"], row["merchant_uid"], row["imp_uid"]) == same:
+                return self._seen_again(db, row, payment.balance, found.words, now)
+        fresh = {
+            "kind": found.kind.value, "account": account, "merchant_uid": payment.merchant_uid,
+            "imp_uid": payment.imp_uid, "charge_key": charge_key, "amount": payment.amount,
+            "balance": payment.balance, "currency": payment.currency, "words": found.words,
+            "state": FindingState.OPEN.value, "fence": 0, "lease_until": None, "found_at": now, "seen_at": now,
+            "ended_at": None, "ended_by": None, "ended_why": None,
+        }  # fmt: skip
+        return _finding(db.insert(db.tables.findings, fresh)), True
+
+    def _seen_again(
+        self, db: Transaction, row: Row, balance: int, words: str, now: datetime
+    ) -> tuple[Finding, bool]:
+        before = row["state"]
+        over = before in OVER and row["balance"] != balance
+        back = before == FindingState.REPAIRED.value or over
+        values: Row = {"seen_at": now, "words": words}
+        if back:
+            values |= {"state": FindingState.OPEN.value, "ended_at": None}
+        if row["lease_until"] is None:
+            values["balance"] = balance
+        db.write(row, values)
+        return _finding(row), row["state"] != before
+
+    def change(self, db: Transaction, finding: Finding, state: FindingState, **values: object) -> Finding | None:
+        row = db.tables.findings[finding.id]
+        if (row["fence"], row["state"]) != (finding.fence, finding.state.value):
+            return None
+        db.write(row, {"state": state.value, "fence": row["fence"] + 1, "lease_until": None} | values)
+        return _finding(row)
+
+
+class Reconciliations(StandsFor):
+    """worker.store.reconciliations."""
+
+    real = real_reconciliations
+
+    def begin(
+        self, db: Transaction, account: str, kind: RunKind, since: datetime, until: datetime, now: datetime
+    ) -> Run | None:
+        if self.under_way(db, account, kind) is not None:
+            return None
+        row = {
+            "account": account, "kind": kind.value, "since": since, "until": until, "done_until": since,
+            "started_at": now, "ended_at": None, "fence": 0, "lease_until": now, "calls": 0, "payments": 0,
+            "findings": 0, "words": None,
+        }  # fmt: skip
+        return _run(db.insert(db.tables.runs, row))
+
+    def newest(self, db: Transaction, account: str, kind: RunKind) -> Run | None:
+        return next((_run(row) for row in reversed(_of_kind(db, account, kind))), None)
+
+    def under_way(self, db: Transaction, account: str, kind: RunKind) -> Run | None:
+        return next((_run(row) for row in _of_kind(db, account, kind) if row["ended_at"] is None), None)
+
+    def claim(self, db: Transaction, run_id: int, now: datetime, lease_until: datetime) -> Run | None:
+        row = db.tables.runs[run_id]
+        if row["ended_at"] is not None or row["lease_until"] > now:
+            return None
+        db.write(row, {"fence": row["fence"] + 1, "lease_until": lease_until})
+        return _run(row)
+
+    def advance(self, db: Transaction, run: Run, **values: object) -> Run | None:
+        row = db.tables.runs[run.id]
+        if row["fence"] != run.fence or row["ended_at"] is not None:
+            return None
+        db.write(row, dict(values))
+        return _run(row)
+
+    def debts_of(
+        self, db: Transaction, account: str, environment: str, uids: Sequence[str], now: datetime
+    ) -> dict[str, Debt]:
+        found = {uid: self._debt_of(db, account, environment, uid, now) for uid in uids}
+        return {uid: debt for uid, debt in found.items() if debt is not None}
+
+    def _debt_of(self, db: Transaction, account: str, environment: str, uid: str, now: datetime) -> Debt | None:
+        tables = db.tables
+        attempt = tables.attempts.get(tables.uids.get(uid, 0))
+        key = _charge_key(uid, environment) if attempt is None else None
+        charge_id = attempt["charge_id"] if attempt is not None else tables.charge_keys.get(key or "", 0)
+        charge = tables.charges.get(charge_id)
+        if charge is None or charge["account"] != account:
+            return None
+        asked = attempt if attempt is not None else charge
+        paid = (other["merchant_uid"] for other in tables.attempts_of[charge["id"]] if other["state"] == PAID)
+        leased = attempt is not None and attempt["state"] == SENDING and attempt["lease_until"] >= now
+        side = OurSide(
+            attempt_state=AttemptState(attempt["state"]) if attempt is not None else None,
+            attempt_imp_uid=attempt["imp_uid"] if attempt is not None else None,
+            money=Money(asked["amount"], asked["currency"]),
+            under_way=leased,
+            charge_status=ChargeStatus(charge["status"]),
+            paid_uid=next(paid, None),
+            refunded=charge["refunded"],
+        )
+        return Debt(side, charge["id"], charge["key"], attempt["id"] if attempt is not None else None)
+
+    def paid_between(
+        self, db: Transaction, account: str, since: datetime, until: datetime, after: int, limit: int
+    ) -> Sequence[tuple[int, str]]:
+        found = sorted(
+            (row["id"], row["merchant_uid"])
+            for row in db.tables.attempts.values()
+            if row["state"] == PAID and since <= row["last_sent_at"] < until and row["id"] > after
+        )
+        return found[:limit]
+
+
+def _of_kind(db: Transaction, account: str, kind: RunKind) -> list[Row]:
+    return [row for row in db.tables.runs.values() if row["account"] == account and row["kind"] == kind.value]
+
+
+def _charge_key(uid: str, environment: str) -> str | None:
+    try:
+        parts = parse_merchant_uid(uid)
+    except BadUid:
+        return None
+    return parts.charge_key if parts.environment == environment else None
+
+
+def _finding(row: Row) -> Finding:
+    plain = {name: row[name] for name in Finding.__slots__}
+    return Finding(**(plain | {"kind": FindingKind(row["kind"]), "state": FindingState(row["state"])}))
+
+
+def _run(row: Row) -> Run:
+    return Run(**({name: row[name] for name in Run.__slots__} | {"kind": RunKind(row["kind"])}))

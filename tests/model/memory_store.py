@@ -1,0 +1,630 @@
+"""The functions of worker/store on the tables in memory, each with the guards of the real statement."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
+from schedules.dunning import DunningPolicy, History
+from schedules.money import Money
+from schedules.outcomes import Outcome
+from schedules.plans import Plan
+from schedules.subscriptions import Cursor, Opening
+from tests.model.guards import Guards
+from tests.model.linking import StandsFor
+from tests.model.memory import OPEN_ATTEMPTS, OWED, Refusal, Row, Transaction
+from tests.model.memory_findings import Findings, Reconciliations
+from worker.store import attempts as real_attempts
+from worker.store import charges as real_charges
+from worker.store import customers as real_customers
+from worker.store import notes as real_notes
+from worker.store import plans as real_plans
+from worker.store import subscriptions as real_subscriptions
+from worker.store import switches as real_switches
+from worker.store.attempts import Attempt
+from worker.store.charges import Charge, Sight
+from worker.store.customers import StoredKey
+from worker.store.plans import StoredPlan
+from worker.store.subscriptions import DueSubscription
+from worker.store.switches import Hold, Permission
+
+SENDING, UNKNOWN, PAID, READY, REFUSED = (
+    state.value
+    for state in (
+        AttemptState.SENDING,
+        AttemptState.UNKNOWN,
+        AttemptState.PAID,
+        AttemptState.READY,
+        AttemptState.REFUSED,
+    )
+)
+SENDABLE = {state.value for state in real_attempts.SENDABLE}
+UNDER_WAY = (SENDING, UNKNOWN)
+FAR = timedelta(days=36500)
+RIGHT = datetime(2026, 2, 1, tzinfo=UTC)  # whatever a clock that stands compares itself with
+
+
+class Attempts(StandsFor):
+    """worker.store.attempts."""
+
+    real = real_attempts
+
+    from_gateway = staticmethod(real_attempts.from_gateway)
+    asked_about = staticmethod(real_attempts.asked_about)
+
+    def __init__(self, guards: Guards) -> None:
+        self._guards = guards
+
+    def unresolved(self, db: Transaction, charge_id: int) -> tuple[Attempt, AttemptState] | None:
+        if not self._guards.unresolved_first:
+            return None
+        for row in db.tables.attempts_of[charge_id]:
+            if row["state"] in OPEN_ATTEMPTS:
+                return _read(row), AttemptState(row["state"])
+        return None
+
+    def has_paid(self, db: Transaction, charge_id: int) -> bool:
+        paid = any(row["state"] == PAID for row in db.tables.attempts_of[charge_id])
+        return paid and self._guards.has_paid
+
+    def begin(self, db: Transaction, row: Row, words: str = "claimed") -> Attempt | None:
+        tables = db.tables
+        siblings = tables.attempts_of[row["charge_id"]]
+        if self._guards.one_uid and row["merchant_uid"] in tables.uids:
+            return None
+        if self._guards.one_uid and any(other["number"] == row["number"] for other in siblings):
+            return None
+        is_open = row["state"] in OPEN_ATTEMPTS
+        if self._guards.one_unresolved and is_open and any(other["state"] in OPEN_ATTEMPTS for other in siblings):
+            return None
+        written = _NEW_ATTEMPT | row | {"id": db.next_id()}
+        tables.attempts[written["id"]] = tables.unresolved[written["id"]] = written
+        tables.uids[written["merchant_uid"]] = written["id"]
+        siblings.append(written)
+        _touch(db, written)
+        db.note_time(row["created_at"])
+
+        def take_back() -> None:
+            del tables.attempts[written["id"]]
+            del tables.uids[written["merchant_uid"]]
+            siblings.remove(written)
+
+        db.undo_by(take_back)
+        return _read(written)
+
+    def claim(self, db: Transaction, attempt: Attempt, now: datetime, lease_until: datetime) -> Attempt | None:
+        row = db.tables.attempts[attempt.id]
+        sendable = row["state"] in SENDABLE or not self._guards.claim_states
+        if not sendable or (self._guards.fence and row["fence"] != attempt.fence):
+            return None
+        values = {
+            "state": SENDING, "fence": row["fence"] + 1, "lease_until": lease_until, "sends": row["sends"] + 1,
+            "last_sent_at": now, "unknown_since": None, "next_ask_at": None, "quiet_answers": 0,
+            "settled_at": None,
+        }  # fmt: skip
+        self._write(db, row, values)
+        db.note_time(now)
+        return _read(row)
+
+    def release(self, db: Transaction, attempt: Attempt, now: datetime, why: str) -> bool:
+        values = {"state": READY, "lease_until": None, "reason": why}
+        return self._owned(db, attempt, AttemptState.SENDING, now, values)
+
+    def settle(
+        self,
+        db: Transaction,
+        attempt: Attempt,
+        before: AttemptState,
+        outcome: Outcome,
+        now: datetime,
+        values: Row,
+    ) -> bool:
+        return self._owned(db, attempt, before, now, values | {"lease_until": None})
+
+    def take_lapsed(self, db: Transaction, now: datetime, next_ask_at: datetime, limit: int) -> Sequence[str]:
+        lapsed = [
+            row for row in db.tables.unresolved.values() if row["state"] == SENDING and row["lease_until"] < now
+        ]
+        lapsed.sort(key=lambda row: row["lease_until"])
+        for row in lapsed[:limit]:
+            values = {
+                "state": UNKNOWN, "fence": row["fence"] + 1, "lease_until": None, "unknown_since": now,
+                "next_ask_at": next_ask_at, "reason": "the worker's lease ran out",
+            }  # fmt: skip
+            self._write(db, row, values)
+            db.note_time(now)
+        return [row["merchant_uid"] for row in lapsed[:limit]]
+
+    def to_ask(self, db: Transaction, now: datetime, limit: int) -> list[int]:
+        due = [r for r in db.tables.unresolved.values() if r["state"] == UNKNOWN and r["next_ask_at"] <= now]
+        due.sort(key=lambda row: row["next_ask_at"])
+        return [row["id"] for row in due[:limit]]
+
+    def unknown_since(self, db: Transaction, attempt_id: int) -> datetime | None:
+        row = db.tables.attempts.get(attempt_id)
+        return row["unknown_since"] if row is not None and row["state"] == UNKNOWN else None
+
+    def claim_ask(
+        self, db: Transaction, attempt_id: int, now: datetime, next_ask_at: datetime
+    ) -> tuple[Attempt, str] | None:
+        row = db.tables.attempts[attempt_id]
+        if row["state"] != UNKNOWN or (self._guards.ask_turn and row["next_ask_at"] > now):
+            return None
+        fence = row["fence"] + (1 if self._guards.ask_turn else 0)
+        self._write(db, row, {"fence": fence, "asks": row["asks"] + 1, "next_ask_at": next_ask_at})
+        return _read(row), db.tables.charges[row["charge_id"]]["account"]
+
+    def state_of(self, db: Transaction, merchant_uid: str) -> tuple[int, AttemptState] | None:
+        attempt_id = db.tables.uids.get(merchant_uid)
+        if attempt_id is None:
+            return None
+        return attempt_id, AttemptState(db.tables.attempts[attempt_id]["state"])
+
+    def take(self, db: Transaction, attempt_id: int, state: AttemptState, now: datetime) -> Attempt | None:
+        row = db.tables.attempts[attempt_id]
+        leased = row["lease_until"] is not None and row["lease_until"] >= now
+        if row["state"] != state.value or leased:
+            return None
+        self._write(db, row, {"fence": row["fence"] + 1})
+        return _read(row)
+
+    def is_under_way(self, db: Transaction, charge_id: int) -> bool:
+        return any(row["state"] in UNDER_WAY for row in db.tables.attempts_of[charge_id])
+
+    def _owned(self, db: Transaction, attempt: Attempt, before: AttemptState, now: datetime, values: Row) -> bool:
+        row = db.tables.attempts[attempt.id]
+        if self._guards.fence and row["fence"] != attempt.fence:
+            return False
+        if self._guards.settled_once and row["state"] != before.value:
+            return False
+        self._write(db, row, values)
+        db.note_time(now)
+        return True
+
+    def _write(self, db: Transaction, row: Row, values: Row) -> None:
+        siblings = db.tables.attempts_of[row["charge_id"]]
+        becomes = values.get("state", row["state"])
+        others = [other["state"] for other in siblings if other is not row]
+        if self._guards.one_paid and becomes == PAID and PAID in others:
+            raise Refusal("one_paid_attempt_for_each_charge")
+        if self._guards.one_unresolved and becomes in OPEN_ATTEMPTS and OPEN_ATTEMPTS.intersection(others):
+            raise Refusal("one_unresolved_attempt_for_each_charge")
+        db.write(row, values)
+        if (row["state"] == SENDING) != (row["lease_until"] is not None):
+            raise Refusal("sending_has_a_lease")
+        if row["state"] == UNKNOWN and row["next_ask_at"] is None:
+            raise Refusal("unknown_is_asked_about")
+        _touch(db, row)
+
+
+class Charges(StandsFor):
+    """worker.store.charges."""
+
+    real = real_charges
+
+    def __init__(self, guards: Guards) -> None:
+        self._guards = guards
+        self._policies: dict[tuple[object, ...], DunningPolicy] = {}
+
+    def open_many(self, db: Transaction, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        return [row["key"] for row in rows if self._open(db, row)]
+
+    def _open(self, db: Transaction, row: Mapping[str, Any]) -> bool:
+        tables = db.tables
+        period = (row["subscription_id"], row["period_no"])
+        if self._guards.one_period and (row["key"] in tables.charge_keys or period in tables.periods):
+            return False
+        written = _NEW_CHARGE | dict(row) | {"id": db.next_id()}
+        charge_id = written["id"]
+        tables.charges[charge_id] = written
+        tables.charge_keys[written["key"]] = charge_id
+        tables.periods.add(period)
+        db.charges.add(charge_id)
+
+        def take_back() -> None:
+            del tables.charges[charge_id]
+            tables.charge_keys.pop(written["key"], None)
+            tables.periods.discard(period)
+
+        db.undo_by(take_back)
+        return True
+
+    def locked(self, db: Transaction, charge_id: int) -> Charge | None:
+        row = db.tables.charges.get(charge_id)
+        if row is None:
+            return None
+        return Charge(
+            id=row["id"],
+            key=row["key"],
+            subscription_id=row["subscription_id"],
+            account=row["account"],
+            customer_uid=db.tables.keys[row["billing_key_id"]]["customer_uid"],
+            money=Money(row["amount"], row["currency"]),
+            name=row["name"],
+            policy=self._policy(row["dunning"]),
+            status=ChargeStatus(row["status"]),
+            next_attempt_at=row["next_attempt_at"],
+            held_why=row["held_why"],
+            attempts=row["attempts"],
+            history=History(row["first_declined_at"], row["declines"], row["technical_tries"], row["refusals"]),
+        )
+
+    def _policy(self, document: Mapping[str, Any]) -> DunningPolicy:
+        key = (*document["ladder"], document["final"])
+        if key not in self._policies:
+            self._policies[key] = DunningPolicy.from_json(document)
+        return self._policies[key]
+
+    def change(self, db: Transaction, charge_id: int, **values: object) -> None:
+        row = db.tables.charges[charge_id]
+        if not self._guards.no_attempt_in_doubt and values.get("next_attempt_at", row) is None:
+            values = {name: value for name, value in values.items() if name != "next_attempt_at" or _ends(values)}
+        db.write(row, dict(values))
+        db.charges.add(charge_id)
+        owed = row["status"] in OWED
+        if not owed and row["next_attempt_at"] is not None:
+            raise Refusal("closed_has_no_next_attempt")
+        if owed != (row["closed_at"] is None):
+            raise Refusal("closed_says_when")
+
+    def id_of(self, db: Transaction, key: str) -> int | None:
+        return db.tables.charge_keys.get(key)
+
+    def key_of(self, db: Transaction, charge_id: int) -> str | None:
+        row = db.tables.charges.get(charge_id)
+        return row["key"] if row is not None else None
+
+    def locked_by_key(self, db: Transaction, key: str | None) -> Charge | None:
+        charge_id = db.tables.charge_keys.get(key) if key else None
+        return self.locked(db, charge_id) if charge_id is not None else None
+
+    def hold(self, db: Transaction, key: str, why: str) -> bool:
+        charge_id = db.tables.charge_keys.get(key)
+        row = db.tables.charges.get(charge_id) if charge_id is not None else None
+        if row is None or row["status"] not in OWED or row["held_why"] is not None:
+            return False
+        db.write(row, {"held_why": why, "queued_until": None})
+        db.charges.add(row["id"])
+        return True
+
+    def owed_after(self, db: Transaction, charge_id: int, limit: int) -> list[int]:
+        owed = (row["id"] for row in db.tables.owed.values() if row["status"] in OWED and row["id"] > charge_id)
+        return sorted(owed)[:limit]
+
+    def accounts_with_work(self, db: Transaction, now: datetime) -> list[str]:
+        return sorted({row["account"] for row in _due(db, now)})
+
+    def queued_count(self, db: Transaction, account: str, now: datetime) -> int:
+        return sum(
+            row["queued_until"] is not None and row["queued_until"] > now
+            for row in db.tables.owed.values()
+            if row["account"] == account
+        )
+
+    def queue_due(
+        self, db: Transaction, account: str, now: datetime, patience: timedelta, limit: int
+    ) -> list[tuple[int, str]]:
+        due = [
+            row
+            for row in _due(db, now)
+            if row["account"] == account and (row["queued_until"] is None or row["queued_until"] <= now)
+        ]
+        due.sort(key=lambda row: row["next_attempt_at"])
+        for row in due[:limit]:
+            db.write(row, {"queued_until": now + patience})
+        return [(row["id"], row["kind"]) for row in due[:limit]]
+
+    def unqueue(self, db: Transaction, ids: Sequence[int]) -> None:
+        for charge_id in ids:
+            db.write(db.tables.charges[charge_id], {"queued_until": None})
+
+    def last_look(self, db: Transaction, attempt_id: int) -> Sight:
+        tables = db.tables
+        row = tables.attempts[attempt_id]
+        charge = tables.charges[row["charge_id"]]
+        lease_until = row["lease_until"] if self._guards.lease else row["last_sent_at"] + FAR
+        sight = Sight(
+            status=charge["status"],
+            held_why=charge["held_why"],
+            amount=charge["amount"],
+            currency=charge["currency"],
+            due_at=charge["due_at"],
+            subscription=tables.subscriptions[charge["subscription_id"]]["status"],
+            key_deleted_at=tables.keys[charge["billing_key_id"]]["deleted_at"],
+            fence=row["fence"],
+            state=row["state"],
+            lease_until=lease_until,
+            permission=_permission(db, charge["account"]),
+        )
+        return sight if self._guards.last_look else _Blind(sight)  # type: ignore[return-value] # it sees nothing
+
+    def stranded(self, db: Transaction, limit: int) -> list[tuple[int, str]]:
+        rows = [
+            row
+            for row in db.tables.owed.values()
+            if row["status"] in OWED and row["next_attempt_at"] is None and row["held_why"] is None
+        ]
+        found = [
+            (row["id"], row["key"])
+            for row in rows
+            if not any(attempt["state"] in UNDER_WAY for attempt in db.tables.attempts_of[row["id"]])
+        ]
+        return found[:limit]
+
+    def of_subscription(self, db: Transaction, subscription_id: int, *, owed_only: bool = False) -> list[Row]:
+        rows = db.tables.owed.values() if owed_only else db.tables.charges.values()
+        found = [
+            dict(row)
+            for row in rows
+            if row["subscription_id"] == subscription_id and (not owed_only or row["status"] in OWED)
+        ]
+        return sorted(found, key=lambda row: row["period_no"])
+
+
+class Subscriptions(StandsFor):
+    """worker.store.subscriptions."""
+
+    real = real_subscriptions
+
+    def __init__(self, guards: Guards) -> None:
+        self._guards = guards
+
+    def add(self, db: Transaction, row: Row) -> int:
+        return int(db.insert(db.tables.subscriptions, {"ends_at": None, "held_why": None} | row)["id"])
+
+    def take_due(self, db: Transaction, plan_id: int | None, now: datetime, limit: int) -> list[DueSubscription]:
+        active = SubscriptionStatus.ACTIVE.value
+        due = [
+            row
+            for row in db.tables.subscriptions.values()
+            if row["open_at"] is not None and row["open_at"] <= now and row["status"] == active
+        ]
+        due.sort(key=lambda row: row["open_at"])
+        return [
+            DueSubscription(
+                row["id"], row["key"], row["billing_key_id"], db.tables.keys[row["billing_key_id"]]["account"],
+                row["plan_id"], row["anchor"],
+                Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"]), row["ends_at"],
+            )
+            for row in due[:limit]
+        ]  # fmt: skip
+
+    def move_cursors(self, db: Transaction, openings: Sequence[tuple[DueSubscription, Opening]]) -> None:
+        for due, opening in openings:
+            ended = due.ends_at is not None and opening.cursor.due_at >= due.ends_at
+            values: Row = {"open_at": None if ended else opening.open_at}
+            if self._guards.cursor:
+                values |= {
+                    "next_period_no": opening.cursor.period_no,
+                    "next_period_date": opening.cursor.period_date,
+                    "next_due_at": opening.cursor.due_at,
+                }
+            db.write(db.tables.subscriptions[due.id], values)
+
+    def change(self, db: Transaction, subscription_id: int, **values: object) -> None:
+        db.write(db.tables.subscriptions[subscription_id], dict(values))
+
+    def by_key(self, db: Transaction, key: str, *, lock: bool = False) -> Row | None:
+        return next((dict(row) for row in db.tables.subscriptions.values() if row["key"] == key), None)
+
+    def any_due(self, db: Transaction, now: datetime) -> bool:
+        return bool(self.take_due(db, None, now, 1))
+
+    def plans_of(self, db: Transaction, plan_ids: set[int]) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
+        return {plan_id: db.tables.plans[plan_id] for plan_id in plan_ids}, {}
+
+    def lock_of_charge(self, db: Transaction, charge_id: int) -> None:
+        pass  # one transaction at a time needs no lock
+
+    def is_canceled(self, db: Transaction, subscription_id: int) -> bool:
+        status = db.tables.subscriptions[subscription_id]["status"]
+        return bool(status == SubscriptionStatus.CANCELED.value)
+
+
+class Switches(StandsFor):
+    """worker.store.switches."""
+
+    real = real_switches
+
+    def permission(self, db: Transaction, account: str) -> Permission:
+        return _permission(db, account)
+
+    def database_clock(self, db: Transaction) -> datetime:
+        return RIGHT
+
+    def stopped_by(self, db: Transaction, account: str) -> str | None:
+        return db.tables.stops[account][0] if account in db.tables.stops else None
+
+    def hold(self, db: Transaction) -> Hold | None:
+        return db.tables.hold
+
+    def begin_hold(self, db: Transaction, now: datetime, hold_from: datetime) -> None:
+        db.tables.hold = Hold(now, hold_from, 0)
+
+    def move_hold(self, db: Transaction, cursor: int) -> None:
+        hold = db.tables.hold
+        if hold is not None:
+            db.tables.hold = Hold(hold.since, hold.hold_from, cursor)
+
+    def end_hold(self, db: Transaction) -> None:
+        db.tables.hold = None
+
+    def count_refusals_from(self, db: Transaction, account: str, now: datetime) -> None:
+        db.tables.counted_from[account] = now
+
+    def refused_since(self, db: Transaction, account: str, since: datetime, enough: int) -> int:
+        tables = db.tables
+        least = max(since, tables.counted_from.get(account, since))
+        refused = {
+            row["charge_id"]
+            for row in tables.attempts.values()
+            if row["state"] == REFUSED
+            and row["settled_at"] > least
+            and tables.charges[row["charge_id"]]["account"] == account
+        }
+        return min(len(refused), enough)
+
+    def stop(self, db: Transaction, account: str, actor: str, why: str, now: datetime) -> None:
+        db.tables.stops[account] = (actor, why)
+
+    def resume(self, db: Transaction, account: str) -> bool:
+        return db.tables.stops.pop(account, None) is not None
+
+    def stopped(self, db: Transaction) -> list[Row]:
+        return [{"account": account, "why": why} for account, (_, why) in sorted(db.tables.stops.items())]
+
+    def bound(self, db: Transaction) -> str | None:
+        return db.tables.fingerprint
+
+    def bind(self, db: Transaction, fingerprint: str, environment: str, actor: str, now: datetime) -> None:
+        db.tables.fingerprint = fingerprint
+
+
+class Notes(StandsFor):
+    """worker.store.notes, of which only the notices' dedupe keys are kept."""
+
+    real = real_notes
+
+    def owe_notice(
+        self, db: Transaction, kind: str, subject: str, dedupe: str, payload: Mapping[str, Any], now: datetime
+    ) -> None:
+        notices = db.tables.notices
+        if dedupe not in notices:
+            notices[dedupe] = kind
+            db.undo_by(lambda: notices.pop(dedupe))
+
+    def newest(self, db: Transaction) -> datetime | None:
+        return db.tables.newest_at
+
+    def record(
+        self,
+        db: Transaction,
+        actor: str,
+        verb: str,
+        subject: str,
+        why: str | None,
+        now: datetime,
+        **details: object,
+    ) -> None:
+        db.note_time(now)
+
+
+class Customers(StandsFor):
+    """worker.store.customers."""
+
+    real = real_customers
+
+    def add(self, db: Transaction, reference: str, *facts: object) -> int:
+        return db.next_id()
+
+    def add_key(
+        self,
+        db: Transaction,
+        customer_id: int,
+        customer_uid: str,
+        account: str,
+        card: Mapping[str, str | None],
+        now: datetime,
+    ) -> int:
+        row: Row = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account}
+        return int(db.insert(db.tables.keys, row | {"deleted_at": None})["id"])
+
+    def key_by_uid(self, db: Transaction, customer_uid: str) -> StoredKey | None:
+        for row in db.tables.keys.values():
+            if row["customer_uid"] == customer_uid:
+                return StoredKey(row["id"], row["customer_id"], customer_uid, row["account"], row["deleted_at"])
+        return None
+
+
+class Plans(StandsFor):
+    """worker.store.plans."""
+
+    real = real_plans
+
+    def newest(self, db: Transaction, code: str) -> StoredPlan | None:
+        return next((plan for plan in db.tables.plans.values() if plan.plan.code == code), None)
+
+    def add(self, db: Transaction, plan: Plan, policy: DunningPolicy, now: datetime) -> int:
+        plan_id = db.next_id()
+        db.tables.plans[plan_id] = StoredPlan(plan_id, plan, policy, now, None)
+        return plan_id
+
+    def by_id(self, db: Transaction, plan_id: int) -> StoredPlan:
+        return db.tables.plans[plan_id]
+
+
+class _Blind:
+    """A last look that sees no obstacle."""
+
+    def __init__(self, sight: Sight) -> None:
+        self.sight = sight
+
+    def obstacle(self, *seen: object) -> None:
+        return None
+
+
+def memory_store(guards: Guards) -> dict[str, object]:
+    """What stands for each module of worker.store; what is missing here is not used by the workflows run."""
+    return {
+        "attempts": Attempts(guards),
+        "charges": Charges(guards),
+        "subscriptions": Subscriptions(guards),
+        "switches": Switches(),
+        "notes": Notes(),
+        "customers": Customers(),
+        "plans": Plans(),
+        "findings": Findings(),
+        "reconciliations": Reconciliations(),
+        # Without a cap, and with one process at a time at a hold: both go by the database's own clock.
+        "rates": SimpleNamespace(grant=lambda *asked: 0.0),
+        "beats": SimpleNamespace(lead=lambda *asked: True, resign=lambda *asked: None),
+    }
+
+
+_NEW_CHARGE: Row = {
+    "request_key": None, "queued_until": None, "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
+    "first_declined_at": None, "refunded": 0, "closed_at": None, "closed_why": None,
+}  # fmt: skip
+_NEW_ATTEMPT: Row = {
+    "unknown_since": None, "next_ask_at": None, "asks": 0, "quiet_answers": 0, "imp_uid": None,
+    "pg_provider": None, "pg_code": None, "reason": None, "settled_at": None,
+}  # fmt: skip
+
+
+def _ends(values: Mapping[str, object]) -> bool:
+    return "status" in values
+
+
+def _due(db: Transaction, now: datetime) -> list[Row]:
+    return [
+        row
+        for row in db.tables.owed.values()
+        if row["held_why"] is None and row["next_attempt_at"] is not None and row["next_attempt_at"] <= now
+    ]
+
+
+def _permission(db: Transaction, account: str) -> Permission:
+    tables = db.tables
+    stop = tables.stops.get(account) or tables.stops.get(real_switches.ALL_ACCOUNTS)
+    hold_since = tables.hold.since if tables.hold is not None else None
+    return Permission(tables.fingerprint, True, hold_since, stop[1] if stop else None, RIGHT)
+
+
+def _touch(db: Transaction, row: Row) -> None:
+    db.attempts.add(row["id"])
+    db.charges.add(row["charge_id"])
+
+
+def _read(row: Row) -> Attempt:
+    return Attempt(
+        id=row["id"],
+        charge_id=row["charge_id"],
+        number=row["number"],
+        merchant_uid=row["merchant_uid"],
+        money=Money(row["amount"], row["currency"]),
+        fence=row["fence"],
+        last_sent_at=row["last_sent_at"],
+        unknown_since=row["unknown_since"],
+        quiet_answers=row["quiet_answers"],
+    )
