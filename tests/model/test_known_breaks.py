@@ -38,9 +38,6 @@ def lift_hold(services: Services) -> None:
         assert switches.hold(db) is None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a finding that could not be mended is forgotten, and the walk over uids stops at the gap"
-)
 def test_a_payment_that_could_not_be_mended_at_once_is_not_charged_again_after_the_hold(
     services: Services, gateway: ScriptedGateway, second_uid: ChargeOrder
 ) -> None:
@@ -53,10 +50,6 @@ def test_a_payment_that_could_not_be_mended_at_once_is_not_charged_again_after_t
     assert gateway.sent == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a finding that cannot be mended keeps no debt back, and the walk over uids stops at the gap",
-)
 def test_a_debt_that_was_paid_twice_before_the_restore_is_not_charged_a_third_time(
     services: Services, gateway: ScriptedGateway, second_uid: ChargeOrder
 ) -> None:
@@ -68,9 +61,6 @@ def test_a_debt_that_was_paid_twice_before_the_restore_is_not_charged_a_third_ti
     assert gateway.sent == []
 
 
-@pytest.mark.xfail(
-    strict=True, raises=IntegrityError, reason="the attempt before is unknown, not waiting, and is not ended first"
-)
 def test_an_unclear_attempt_after_the_backup_does_not_break_the_hold(
     services: Services, gateway: ScriptedGateway
 ) -> None:
@@ -87,9 +77,6 @@ def test_an_unclear_attempt_after_the_backup_does_not_break_the_hold(
     lift_hold(services)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="nobody ends a finding that was put right by another way than its own mending"
-)
 def test_a_finding_that_the_books_agree_with_by_now_is_over(services: Services, gateway: ScriptedGateway) -> None:
     charge = opened(services)
 

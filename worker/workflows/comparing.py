@@ -92,6 +92,9 @@ def _write(
         finding, is_new = findings.note(db, account, payment, debt.charge_key if debt else None, found, now)
         if is_new and not (found.kind.mends_itself and debt):
             _tell(services, db, finding, now)
+        if debt is not None and found.kind.mends_itself:
+            # Until it is mended, nothing may be sent for this debt; being paid lifts the hold.
+            charges.hold(db, debt.charge_key, f"finding {finding.id}: {finding.words}")
     if debt is not None and finding.kind.mends_itself and finding.state is FindingState.OPEN:
         _mend(services, finding, debt)
     return is_new
@@ -139,7 +142,9 @@ def _mend(services: Services, finding: Finding, debt: Debt) -> None:
     asked = AskedAbout(finding.merchant_uid, debt.side.money, now, now, 0)
     outcome = read_found(answer.payments, asked, now).outcome
     if not isinstance(outcome, Paid):
-        log.warning("%s: the list says paid, asking says %s", finding.merchant_uid, type(outcome).__name__)
+        log.error("%s: the list says paid, asking says %s", finding.merchant_uid, outcome)
+        with services.engine.begin() as db:
+            _tell(services, db, finding, now)
         return
     with services.engine.begin() as db:
         taken = _take(db, finding, debt, now)

@@ -116,8 +116,8 @@ def _ask_for(services: Services, charge_id: int) -> bool:
         unsent = attempts.unresolved(db, charge_id)
     if charge is None or not charge.status.is_owed:
         return True
-    waiting = unsent[0] if unsent is not None and unsent[1] in attempts.SENDABLE else None
-    if waiting is not None:
+    waiting = unsent[0] if unsent is not None else None
+    if unsent is not None and waiting is not None and unsent[1] in attempts.SENDABLE:
         found = _found(services, charge, waiting.merchant_uid)
         if found is None:
             return False
@@ -137,7 +137,8 @@ def _ask_for_next(services: Services, charge: Charge, waiting: Attempt | None) -
         if not found:
             return True
         if waiting is not None:
-            _end_before(services, waiting, uid)
+            if not _end_before(services, waiting, uid):
+                return False
             waiting = None
         _write_as_found(services, charge, number, uid, found)
         number += 1
@@ -165,13 +166,14 @@ def _settle_as_found(services: Services, attempt: Attempt, found: list[GatewayPa
     settle(services, taken, state[1], verdict.outcome, verdict.quiet_answers)
 
 
-def _end_before(services: Services, attempt: Attempt, next_uid: str) -> None:
-    """End an attempt whose successor was sent: its failure came after the backup."""
+def _end_before(services: Services, attempt: Attempt, next_uid: str) -> bool:
+    """End an attempt whose successor was sent: its failure came after the backup. False when it is in use."""
     with services.engine.begin() as db:
         state = attempts.state_of(db, attempt.merchant_uid)
         taken = attempts.take(db, *state, services.clock.now()) if state is not None else None
-    if state is not None and taken is not None:
-        settle(services, taken, state[1], Declined(f"it had failed when {next_uid} was sent"))
+    if state is None or taken is None:
+        return False
+    return settle(services, taken, state[1], Declined(f"it had failed when {next_uid} was sent")) is not None
 
 
 def _write_as_found(
