@@ -285,3 +285,21 @@ def test_a_worker_that_wakes_too_late_does_not_send(services: Services, gateway:
     (until,) = gateway.untils
     assert until is not None
     assert before < until <= elapsed() + services.settings.call_deadline
+
+
+@pytest.mark.parametrize("doubt", ["sending", "unknown"])
+def test_an_attempt_in_doubt_is_not_sent_again_though_its_charge_says_it_is_due(
+    services: Services, gateway: ScriptedGateway, doubt: str
+) -> None:
+    """The guard is in the attempt's own claim: a charge may be due by a mistake, or by a person's word."""
+    charge_id = opened(services)
+    if doubt == "sending":
+        assert charging.claim(services, charge_id) is not None
+    else:
+        gateway.answers.append(Unknown("ReadTimeout"))
+        charging.attempt(services, charge_id)
+    before = len(gateway.sent)
+    with services.engine.begin() as db:
+        charges.change(db, charge_id, next_attempt_at=services.clock.now())
+    assert charging.attempt(services, charge_id) is None
+    assert len(gateway.sent) == before

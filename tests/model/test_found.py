@@ -1,10 +1,9 @@
-"""What the model found in the product, each as the shortest schedule that shows it; strict: a mending shows."""
+"""What the model found in the product, and what was mended since: each as the shortest schedule that shows it."""
 
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy.exc import IntegrityError
 
 from schedules.findings import FindingState
 from schedules.identity import merchant_uid
