@@ -32,7 +32,7 @@ SETTINGS = {
     "AGAIN_QUEUE_PATIENCE": "6",
     "AGAIN_RATE": "0",
     "AGAIN_RECONCILE_RATE": "1000",
-    "AGAIN_BEAT_INTERVAL": "0.1",
+    "AGAIN_BEAT_INTERVAL": "0.2",
     "AGAIN_REFUND_DOUBLES": "at_once",
     "AGAIN_LOG_LEVEL": "WARNING",
 }
@@ -65,6 +65,7 @@ def main() -> int:
     parser.add_argument("--charges", type=int, default=20_000, help="about how many; 20,000 unless given")
     parser.add_argument("--days", type=int, default=5, help="so many days; a charge a day for each customer")
     parser.add_argument("--seed", type=int, default=1, help="decides the blows and what goes wrong")
+    parser.add_argument("--pause", type=float, default=1.0, help="so many times longer between two blows")
     parser.add_argument("--json", type=Path, help="write the report into this file too")
     parser.add_argument("--plot", type=Path, help="draw the run into this SVG file")
     parser.add_argument("--logs", type=Path, help="keep the processes' logs in this folder")
@@ -85,7 +86,7 @@ def main() -> int:
             witness = SimulatorWitness(standing.environment["AGAIN_PORTONE_URL"])
             shop = Shop(services, clock, witness, customers, wishes.days, wishes.seed)
             try:
-                report = beaten(console, standing, shop, customers * wishes.days)
+                report = beaten(console, standing, shop, wishes.pause)
             finally:
                 services.engine.dispose()
     show(console, report)
@@ -96,15 +97,15 @@ def main() -> int:
     return 0 if report["good"] else 1
 
 
-def beaten(console: Console, standing: Standing, shop: Shop, charges: int) -> dict[str, Any]:
+def beaten(console: Console, standing: Standing, shop: Shop, pause: float) -> dict[str, Any]:
     """Open the shop, beat it for its days, let it come to rest, and judge."""
     console.print(f"{standing.describe()}; seed {shop.seed}; {shop.customers:,} customers, {shop.days} days")
     began = elapsed()
     shop.open(_counted(console, shop.customers))
     opened = elapsed()
     since = shop.clock.now() - timedelta(hours=1)
-    striker = Striker(standing, shop.services, shop.seed)
-    told = Told(console, charges)
+    striker = Striker(standing, shop.services, shop.seed, pause)
+    told = Told(console, shop.customers * shop.days)
 
     def tell(at: datetime, closed: int) -> None:
         told(at, closed, striker.dealt.total())

@@ -73,6 +73,7 @@ class Striker:
     standing: Standing
     services: Services
     seed: int
+    pause: float = 1.0  # so many times longer between two blows than planned
     dealt: Counter[Blow] = field(default_factory=Counter)
     when: list[tuple[float, Blow]] = field(default_factory=list)
     fell: list[str] = field(default_factory=list)  # children that ended and were not killed
@@ -81,7 +82,7 @@ class Striker:
         self._following = planned(self.seed)
         self._next = self._following()
         self._began = elapsed()
-        self._due = elapsed() + self._next.after
+        self._due = elapsed() + self._next.after * self.pause
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._killed: set[str] = set()
         self._frozen: set[str] = set()
@@ -101,7 +102,7 @@ class Striker:
         if self._strikes and now >= self._due:
             self._strike(self._next)
             self._next = self._following()
-            self._due = elapsed() + self._next.after
+            self._due = elapsed() + self._next.after * self.pause
 
     def rest(self) -> None:
         """No more blows; everything that is dead is started, everything frozen goes on."""

@@ -1,6 +1,7 @@
 """The shop that is beaten: daily charges, cards good and bad, a gateway that goes wrong, and time that passes."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TypeVar
@@ -27,6 +28,8 @@ PRICE = 9900
 LADDER = DunningPolicy(ladder=(timedelta(hours=5), timedelta(hours=20)))
 STEP = timedelta(hours=2)  # what happens within one is lived through at once, at its end
 QUIET_LOOKS = 3  # that many looks in a row that find nothing to do, before the clock moves
+LOOK, LONG_LOOK, MANY = 0.05, 0.3, 200  # seconds between two looks at the work; counting much of it takes its time
+AT_ONCE = 4  # customers who subscribe at once
 STUCK_SECONDS = 90.0  # real time without any change while there is work: something is broken
 HALF_AN_HOUR, LONG = 1800, 100_000  # seconds of the moved clock; the second is past the whole ladder
 FAULTS: list[dict[str, object]] = [
@@ -83,11 +86,14 @@ class Shop:
         cards = [{"customer_uid": self._uid(n), **self._card(n)} for n in range(self.customers)]
         for begin in range(0, len(cards), 5000):
             self.witness.post("cards", cards[begin : begin + 5000])
-        for number in range(self.customers):
-            enrolling.add_customer(self.services, self._uid(number), None, None, None, "chaos")
-            enrolling.subscribe(self.services, self._uid(number), "daily", "chaos", BEGIN)
-            tell(number + 1)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for number, _ in enumerate(pool.map(self._enroll, range(self.customers)), start=1):
+                tell(number)
         self.witness.post("faults", {"seed": self.seed, "rules": FAULTS})
+
+    def _enroll(self, number: int) -> None:
+        enrolling.add_customer(self.services, self._uid(number), None, None, None, "chaos")
+        enrolling.subscribe(self.services, self._uid(number), "daily", "chaos", BEGIN)
 
     def live(self, look: Callable[[], None], tell: Callable[[datetime, int], None]) -> None:
         """Let time pass, from moment to moment, until the last day's charges have been tried once."""
@@ -129,7 +135,7 @@ class Shop:
         quiet, before, changed_at, told_at = 0, None, elapsed(), 0.0
         while quiet < QUIET_LOOKS:
             look()
-            wait(0.05)
+            wait(LOOK if before is None or sum(before.values()) < MANY else LONG_LOOK)
             work = self._asked(lambda db: tallies.work_left(db, self.clock.now()))
             self._resume()
             quiet = quiet + 1 if not any(work.values()) else 0

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from schedules.charges import AttemptState
+from schedules.charges import AttemptState, ChargeStatus
 from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, on_sale, opened, subscribed
@@ -14,6 +14,7 @@ from worker.clock import elapsed
 from worker.gateway.port import ChargeOrder
 from worker.store import charges, switches
 from worker.workflows import asking, charging, enrolling, opening, operating
+from worker.workflows.closing import close
 from worker.workflows.services import Services
 
 
@@ -189,7 +190,19 @@ def _hold(services: Services) -> None:
         charges.change(db, charge_rows(services)[0]["id"], held_why="a person looks at it")
 
 
-@pytest.mark.parametrize("obstacle", [_stop, _cancel, _other_environment, _delete_key, _change_amount, _hold])
+def _close(services: Services) -> None:
+    with services.engine.begin() as db:
+        close(db, charge_rows(services)[0]["id"], ChargeStatus.WAIVED, "let go", services.clock.now())
+
+
+def _put_off(services: Services) -> None:
+    with services.engine.begin() as db:
+        charges.change(db, charge_rows(services)[0]["id"], due_at=services.clock.now() + timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    "obstacle", [_stop, _cancel, _other_environment, _delete_key, _change_amount, _hold, _close, _put_off]
+)
 def test_the_last_look_keeps_a_claimed_attempt_from_leaving(
     services: Services, gateway: ScriptedGateway, obstacle: Callable[[Services], None]
 ) -> None:
