@@ -90,7 +90,7 @@ def _run_again_unless_told_to_stop(run: Callable[[], object]) -> None:
     # Celery calls it a success, whatever broke.
     log.error("the worker has ended by itself; it begins anew")
     wait(BREATH)
-    os.execv(sys.executable, [sys.executable, "-m", "worker.cli", *sys.argv[1:]])  # noqa: S606 # our own program
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 # the program that it was
 
 
 def beat(until_stdin_closes: UntilStdinCloses = False) -> None:
