@@ -277,3 +277,18 @@ def test_memory_tokens_are_a_token_store() -> None:
     assert store.begin_refresh(10)
     store.write("t", 10)
     assert store.begin_refresh(10)
+
+
+def test_a_dead_token_that_others_share_is_no_refusal_while_a_fresh_one_was_not_tried(
+    server: ScriptedServer,
+) -> None:
+    """This process holds one dead token, the store another: counted as refused, a few such stop the account."""
+    tokens = MemoryTokens()
+    tokens.write("dead-1", 1800)
+    server.will(PAID_ANSWER, UNAUTHORIZED, UNAUTHORIZED, PAID_ANSWER)
+    with client_of(server.url, tokens=tokens) as gateway:
+        assert isinstance(gateway.charge(ORDER), Paid)
+        tokens.write("dead-2", 1800)
+        assert isinstance(gateway.charge(ORDER), Paid)
+    assert len(server.token_requests) == 1
+    assert len(server.received) == 4

@@ -130,15 +130,15 @@ MUTANTS: tuple[Mutant, ...] = (
         ".where(a.id == attempt.id)",
     ),
     Mutant(
-        "an attempt under way is not claimed again",
-        CHARGING + "test_a_second_message_for_a_charge_in_flight_is_left_out",
+        "a charge is claimed only when it is owed, not held, and due",
+        CHARGING + "test_a_message_that_comes_between_two_rungs_sends_nothing",
         "worker/workflows/charging.py",
         "    if not (charge.status.is_owed and charge.held_why is None and due):\n        return False\n",
         "",
     ),
     Mutant(
         "only what was surely not processed is sent again",
-        CHARGING + "test_nothing_else_is_sent_while_an_outcome_is_unknown",
+        CHARGING + "test_an_attempt_in_doubt_is_not_sent_again_though_its_charge_says_it_is_due",
         "worker/store/attempts.py",
         "SENDABLE = (AttemptState.READY, AttemptState.NOT_SENT)",
         "SENDABLE = tuple(AttemptState)",
@@ -465,7 +465,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "opening: the cursor moves",
-        "workflows/test_opening.py::test_a_period_that_is_due_is_opened_once_however_often_it_is_rung",
+        "workflows/test_opening.py::test_months_without_a_31st_are_charged_on_their_last_day",
         "worker/workflows/opening.py",
         "        subscriptions.move_cursors(db, openings)\n",
         "",

@@ -316,3 +316,15 @@ def test_an_attempt_in_doubt_is_not_sent_again_though_its_charge_says_it_is_due(
         charges.change(db, charge_id, next_attempt_at=services.clock.now())
     assert charging.attempt(services, charge_id) is None
     assert len(gateway.sent) == before
+
+
+def test_a_message_that_comes_between_two_rungs_sends_nothing(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard is the claim's own look at the due time; nothing else stands there."""
+    charge_id = opened(services)
+    gateway.answers.append(Declined("no money"))
+    charging.attempt(services, charge_id)
+    move(services, hours=23)
+    assert charging.attempt(services, charge_id) is None
+    assert len(gateway.sent) == 1

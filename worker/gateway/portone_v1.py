@@ -34,6 +34,7 @@ from worker.gateway.transport import Call, Lines
 __all__ = ["MemoryTokens", "PortOneSettings", "PortOneV1", "Timeouts"]
 
 log = logging.getLogger("again.gateway")
+MOST_REPEATS = 2  # with the token that others share, and then with a fresh one
 MOST_PAGES = 100  # of one uid's payments; 100,000 payments of one debt are a broken answer, not a list
 A = TypeVar("A")
 
@@ -201,12 +202,17 @@ class PortOneV1:
     ) -> A | NoAnswer:
         """Send one request under the shared token, and read its answer; over at the deadline, all in all."""
         body = None if fields is None else json.dumps(fields).encode("ascii")
-        latest = elapsed() + self._settings.timeouts.deadline
+        began = elapsed()
+        latest = began + self._settings.timeouts.deadline
         until = latest if until is None else min(until, latest)
         reply = self._send(method, path, body, until)
-        if isinstance(reply, Reply) and reply.status == 401:
+        for _ in range(MOST_REPEATS):
             # Refused before it was looked at: the one answer after which the same request may be repeated.
+            if not (isinstance(reply, Reply) and reply.status == 401):
+                break
             reply = self._send(method, path, body, until)
+            if self._token.issued_at >= began:
+                break  # a fresh token says it for good; one that another process shared may have been dead too
         return read(reply.status, reply.body) if isinstance(reply, Reply) else reply
 
     def _send(self, method: str, path: str, body: bytes | None, until: float) -> Reply | NoAnswer:

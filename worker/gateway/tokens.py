@@ -77,6 +77,7 @@ class AccessToken:
         self._fetch = fetch
         self._lock = threading.Lock()
         self._held: tuple[str, float] | None = None  # the token, and when it ends by `elapsed`
+        self.issued_at = 0.0  # when this process last fetched one of its own, by `elapsed`
 
     def get(self, until: float) -> str | NotSent | Refused:
         """A token to send with, waited for until then at most."""
@@ -119,6 +120,7 @@ class AccessToken:
             if not isinstance(issued, Issued):
                 return issued
             left = min(issued.seconds_left, LONGEST_LIFE) - (elapsed() - asked_at)
+            self.issued_at = elapsed()
             token = self._hold(issued.token, left)  # used even when little is left: nothing fresher is to be had
             self._store.write(token, left)
             shared = True
