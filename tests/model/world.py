@@ -168,7 +168,7 @@ class World:
         for charge, attempts in self.books.touched():
             self.judge.look(charge, attempts, now)
 
-    def settle_down(self, rounds: int = 1000) -> None:
+    def settle_down(self, rounds: int = 500) -> None:
         """Let everything go on, without any fault, until nothing is left to do; opening is over."""
         for process in tuple(self.stage.parked):
             while not process.ended:
