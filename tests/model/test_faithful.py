@@ -34,7 +34,7 @@ def test_a_seeded_run_in_memory_comes_to_the_same_rows_as_on_postgresql(services
     real = shop_on_postgres(services, stage)
     with stops_on(services, stage):
         counts = Driver(real, seed, SIZE).run()
-    assert counts["restores"] and counts["repaired"] and counts["kills"], "this seed meets too little"
+    assert min(counts[met] for met in ("restores", "repaired", "kills")) > 0, "this seed meets too little"
     model = shop_in_memory()
     with points_stop_at(model.stage):
         assert Driver(model, seed, SIZE).run() == counts
