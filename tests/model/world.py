@@ -126,7 +126,7 @@ class World:
         try:
             self.verbs.restoring.lift_when_known(self.services)
         except (Refusal, IntegrityError):
-            # It goes on when asking has cleared what stands in its way; see test_known_breaks.
+            # It goes on when asking has cleared what stands in its way; test_found shows the shortest such case.
             self.hold_failures += 1
 
     def deliver(self, message: Message, choose: Choose = straight_on, *, parks: bool = False) -> Process:
