@@ -1,9 +1,10 @@
 # Again: what can be done here. `make` alone lists it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format chaos mutants sweep clean
+.PHONY: help setup demo test model check format chaos mutants sweep clean
 PAYMENTS ?= 1000000
 CHARGES ?= 20000
+MODEL_CHARGES ?= 1000000
 SEED ?= 1
 CHAOS ?=
 VENV := .venv
@@ -30,6 +31,9 @@ demo: $(STAMP) ## bill three months of a make-believe shop through real parts
 
 test: $(STAMP) ## all tests; starts the services it needs, and stops them
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+model: $(STAMP) ## the charge protocol on a simulated clock: MODEL_CHARGES=1000000 SEED=1
+	@$(VENV)/bin/python -m tests.model.longrun --charges $(MODEL_CHARGES) --seed $(SEED)
 
 check: $(STAMP) ## lint, format, types, import contracts, lock file
 	@$(VENV)/bin/ruff check .

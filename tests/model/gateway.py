@@ -27,6 +27,9 @@ ARRIVING = "gateway.arriving"  # the request is on its way
 CHECKED = "gateway.checked"  # the uid was found unpaid; whoever else stands here with it is taken as well
 TAKEN = "gateway.taken"  # the money has moved or not, nothing is answered
 
+# What the call deadline leaves beside the read time-out: a request that leaves later is not waited for in full.
+MOST_AFTER_LOOK = timedelta(seconds=15)
+
 
 class Fate(StrEnum):
     """What becomes of a call; without any fault the card decides."""
@@ -111,6 +114,8 @@ class ModelGateway:
         uid = order.merchant_uid
         if self._woke_too_late():
             return NotSent("there is too little time left for this call")
+        if self._stage.current is not None:
+            self._stage.current.called_at = self._clock.now()
         self._stage.stop(ARRIVING, uid)
         weather = self.weather()
         match weather.fate:
@@ -132,7 +137,7 @@ class ModelGateway:
         caller = self._stage.current
         if caller is None or caller.looked_at is None or not self.keeps_until:
             return False
-        return self._clock.now() > caller.looked_at
+        return self._clock.now() > caller.looked_at + MOST_AFTER_LOOK
 
     def _take(self, order: ChargeOrder, weather: Weather) -> Payment:
         now = self._clock.now()
@@ -164,6 +169,8 @@ class ModelGateway:
             return False
         if caller.looked_at is None:
             self.broken_rules.append(f"{order.merchant_uid} was sent without a last look")
+        elif caller.called_at is not None and caller.called_at > caller.looked_at + MOST_AFTER_LOOK:
+            self.broken_rules.append(f"{order.merchant_uid} was sent long after its last look")
         elif caller.looked_at + self._last_look_covers > caller.lease_until:
             self.broken_rules.append(f"{order.merchant_uid} was sent though its lease could not outlast the call")
         return now > caller.lease_until

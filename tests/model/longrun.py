@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count, islice
+from multiprocessing import get_context
 
 from tests.model.driving import Size
 from tests.model.invariants import Broken
@@ -40,7 +41,8 @@ def long_run(seed: int, charges: int, jobs: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     chunks = (range(first, first + CHUNK) for first in count(0, CHUNK))
     began = time.monotonic()
-    with ProcessPoolExecutor(jobs) as pool:
+    # Not forked: the threads that processes live on would not come along.
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         while counts["charges"] < charges:
             at_once = list(islice(chunks, jobs))
             for part in pool.map(run_shops, [seed] * jobs, at_once):

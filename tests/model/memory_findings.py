@@ -60,6 +60,13 @@ class Findings(StandsFor):
         db.write(row, values)
         return _finding(row), row["state"] != before
 
+    def open_of(self, db: Transaction, account: str, uids: Sequence[str]) -> dict[tuple[str, str], Finding]:
+        return {
+            (row["merchant_uid"], row["imp_uid"]): _finding(row)
+            for row in db.tables.findings.values()
+            if row["ended_at"] is None and row["account"] == account and row["merchant_uid"] in uids
+        }
+
     def change(self, db: Transaction, finding: Finding, state: FindingState, **values: object) -> Finding | None:
         row = db.tables.findings[finding.id]
         if (row["fence"], row["state"]) != (finding.fence, finding.state.value):

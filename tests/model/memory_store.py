@@ -411,6 +411,9 @@ class Subscriptions(StandsFor):
     def any_due(self, db: Transaction, now: datetime) -> bool:
         return bool(self.take_due(db, None, now, 1))
 
+    def live_on(self, db: Transaction, customer_id: int, code: str) -> str | None:
+        return None  # each customer of the model begins one subscription
+
     def plans_of(self, db: Transaction, plan_ids: set[int]) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
         return {plan_id: db.tables.plans[plan_id] for plan_id in plan_ids}, {}
 
@@ -530,7 +533,7 @@ class Customers(StandsFor):
         row: Row = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account}
         return int(db.insert(db.tables.keys, row | {"deleted_at": None})["id"])
 
-    def key_by_uid(self, db: Transaction, customer_uid: str) -> StoredKey | None:
+    def key_by_uid(self, db: Transaction, customer_uid: str, *, lock: bool = False) -> StoredKey | None:
         for row in db.tables.keys.values():
             if row["customer_uid"] == customer_uid:
                 return StoredKey(row["id"], row["customer_id"], customer_uid, row["account"], row["deleted_at"])

@@ -88,6 +88,7 @@ class Process:
         self.choose: Choose = straight_on
         self.lease_until: datetime | None = None  # of the attempt that it claimed
         self.looked_at: datetime | None = None  # when its last look allowed the call
+        self.called_at: datetime | None = None  # when it began its call
         self._verb = verb
         self._error: BaseException | None = None
         self._hand = Hand.take(self._run) if on_thread else None

@@ -13,7 +13,7 @@ from tests.model.stage import Stage, points_stop_at
 from tests.model.world import Books
 from worker.workflows.services import Services
 
-SIZE = Size(subscriptions=6, charges=18)
+SIZE = Size(subscriptions=5, charges=14)
 # Row ids differ: PostgreSQL's sequences lose numbers where a conflict leaves a row out. Answers are JSON there.
 LEFT_OUT = ("id", "charge_id", "subscription_id", "billing_key_id", "answer", "request_fingerprint")
 
@@ -28,12 +28,13 @@ def _plain(row: Row) -> Row:
     return {name: value for name, value in row.items() if name not in LEFT_OUT}
 
 
-@pytest.mark.parametrize("seed", ["faithful/1", "faithful/2"])
+@pytest.mark.parametrize("seed", ["faithful/4", "faithful/11"])
 def test_a_seeded_run_in_memory_comes_to_the_same_rows_as_on_postgresql(services: Services, seed: str) -> None:
     stage = Stage()
     real = shop_on_postgres(services, stage)
     with stops_on(services, stage):
         counts = Driver(real, seed, SIZE).run()
+    assert min(counts[met] for met in ("restores", "repaired", "kills")) > 0, "this seed meets too little"
     model = shop_in_memory()
     with points_stop_at(model.stage):
         assert Driver(model, seed, SIZE).run() == counts

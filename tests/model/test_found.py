@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from schedules.findings import FindingState
 from schedules.identity import merchant_uid
@@ -102,3 +103,22 @@ def _reconcile(services: Services) -> None:
     now = services.clock.now()
     run = reconciling.begin_asked(services, "main", now - timedelta(days=2), now)
     reconciling.work(services, run.id)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=IntegrityError,
+    reason="an attempt that the walk itself wrote as unclear is not ended",
+)
+def test_two_unclear_attempts_after_the_backup_do_not_break_the_hold(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: one_unresolved_attempt_for_each_charge. The second was sent, so the first had failed."""
+    opened(services)
+    restoring.begin_hold(services, "kim", "restored last night's backup")
+    for number in (1, 2):
+        uid = merchant_uid("test", charge_rows(services)[0]["key"], number)
+        order = ChargeOrder("ann", uid, Money(9900, "KRW"), "월간 구독")
+        gateway.remember(order, "failed", f"imps_{number}", at=services.clock.now(), unclear=True)
+    move(services, seconds=services.settings.quiet_time)
+    lift_hold(services)

@@ -185,7 +185,7 @@ def test_any_interleaving_ends_with_one_payment_for_a_debt_or_a_finding(machine:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=30,
+            max_examples=20,
             stateful_step_count=40,
             derandomize=True,
             deadline=None,

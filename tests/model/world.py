@@ -126,7 +126,7 @@ class World:
         try:
             self.verbs.restoring.lift_when_known(self.services)
         except (Refusal, IntegrityError):
-            # It goes on when asking has cleared what stands in its way; see test_known_breaks.
+            # It goes on when asking has cleared what stands in its way; test_found shows the shortest such case.
             self.hold_failures += 1
 
     def deliver(self, message: Message, choose: Choose = straight_on, *, parks: bool = False) -> Process:
@@ -168,7 +168,7 @@ class World:
         for charge, attempts in self.books.touched():
             self.judge.look(charge, attempts, now)
 
-    def settle_down(self, rounds: int = 1000) -> None:
+    def settle_down(self, rounds: int = 500) -> None:
         """Let everything go on, without any fault, until nothing is left to do; opening is over."""
         for process in tuple(self.stage.parked):
             while not process.ended:
