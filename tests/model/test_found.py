@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy.exc import IntegrityError
 
 from schedules.findings import FindingState
 from schedules.identity import merchant_uid
@@ -105,11 +104,6 @@ def _reconcile(services: Services) -> None:
     reconciling.work(services, run.id)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=IntegrityError,
-    reason="an attempt that the walk itself wrote as unclear is not ended",
-)
 def test_two_unclear_attempts_after_the_backup_do_not_break_the_hold(
     services: Services, gateway: ScriptedGateway
 ) -> None:

@@ -136,11 +136,9 @@ def _ask_for_next(services: Services, charge: Charge, waiting: Attempt | None) -
             return False
         if not found:
             return True
-        if waiting is not None:
-            if not _end_before(services, waiting, uid):
-                return False
-            waiting = None
-        _write_as_found(services, charge, number, uid, found)
+        if waiting is not None and not _end_before(services, waiting, uid):
+            return False
+        waiting = _write_as_found(services, charge, number, uid, found)
         number += 1
 
 
@@ -170,6 +168,8 @@ def _end_before(services: Services, attempt: Attempt, next_uid: str) -> bool:
     """End an attempt whose successor was sent: its failure came after the backup. False when it is in use."""
     with services.engine.begin() as db:
         state = attempts.state_of(db, attempt.merchant_uid)
+        if state is not None and not state[1].is_unresolved:
+            return True
         taken = attempts.take(db, *state, services.clock.now()) if state is not None else None
     if state is None or taken is None:
         return False
@@ -178,8 +178,8 @@ def _end_before(services: Services, attempt: Attempt, next_uid: str) -> bool:
 
 def _write_as_found(
     services: Services, charge: Charge, number: int, uid: str, found: list[GatewayPayment]
-) -> None:
-    """Write an attempt that was made after the backup, and settle it as the gateway knows it."""
+) -> Attempt | None:
+    """Write an attempt that was made after the backup, settled as the gateway knows it; None if it is there."""
     now = services.clock.now()
     sent_at = max((payment.started_at for payment in found if payment.started_at), default=now)
     row = attempts.from_gateway(charge.id, number, uid, charge.money, sent_at, now)
@@ -189,6 +189,7 @@ def _write_as_found(
             charges.change(db, charge.id, attempts=number)
     if written is not None:
         _settle_as_found(services, written, found)
+    return written
 
 
 def _lift(services: Services) -> str | None:
