@@ -17,6 +17,10 @@ SEEN = 5000  # characters of a text that are looked at
 _BRACKETED = re.compile(r"\[\s*([A-Za-z0-9_-]{2,40})\s*[\]|]")
 _LEADING = re.compile(r"\s*([A-Z0-9]{4,6})(?![A-Za-z0-9])(?!\s*(?:원|KRW|USD))")
 _ALONE = re.compile(r"\s*\[?\s*([A-Za-z0-9_-]{1,40})\s*[\]|]?\s*")
+# A code with a figure in it is no wording: what stands after it begins the text. `[TIMEOUT]` is one.
+_NUMBERED = re.compile(
+    r"\[\s*(?=[A-Z0-9]*\d)[A-Z0-9]{1,8}\s*[\]|]|^\s*(?=[A-Z0-9]*\d)[A-Z0-9]{4,6}(?=\s)(?!\s*(?:원|KRW|USD))"
+)
 _IGNORED = re.compile(r"[\s_\-‐-―]+")
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _FILE_KEYS = {"version", "pg_providers", "counts_when_unnamed", "wrappers", "rule"}
@@ -137,7 +141,7 @@ def _ruling(text: str, pg_provider: str | None, rulebook: Rulebook) -> Rule | No
     own = rulebook.of(pg_provider)
     if own is not None and (rule := _by_code(own, codes)):
         return rule
-    if not (pg_provider or "").strip() and (rule := _unnamed(codes, rulebook)):
+    if not _named(pg_provider) and (rule := _unnamed(codes, rulebook)):
         return rule
     if rule := _by_code(rulebook.general, codes):
         return rule
@@ -162,18 +166,22 @@ def _unnamed(codes: Iterable[str], rulebook: Rulebook) -> Rule | None:
     return None
 
 
-def unclear(text: str | None, pg_provider: str | None, rulebook: Rulebook) -> Rule | None:
-    """The rule by which these words leave open what became of the money, whatever else they say."""
+def unclear(text: str | None, pg_provider: str | None, rulebook: Rulebook) -> Iterator[Rule]:
+    """The rules by which these words leave open what became of the money, whatever else the words say."""
     if not text:
-        return None
+        return
     codes, plain = codes_in(text), plain_words(text, rulebook)
     own = rulebook.of(pg_provider)
-    files = [rulebook.general] if own is None else [own, rulebook.general]
-    for file in files:
+    for file in [rulebook.general] if own is None else [own, rulebook.general]:
         for rule in file.unclear:
             if not rule.codes.isdisjoint(codes) or rule.says(plain):
-                return rule
-    return None if pg_provider else _unnamed(codes, rulebook)
+                yield rule
+    if not _named(pg_provider) and (unnamed := _unnamed(codes, rulebook)):
+        yield unnamed
+
+
+def _named(pg_provider: str | None) -> bool:
+    return bool((pg_provider or "").strip())
 
 
 def pg_code(text: str) -> str | None:
@@ -195,7 +203,7 @@ def codes_in(text: str) -> tuple[str, ...]:
 
 def plain_words(text: str, rulebook: Rulebook) -> str:
     """The text as wordings are compared: without PortOne's own preamble, blanks, dashes and case."""
-    plain = _squeezed(text[:SEEN])
+    plain = _squeezed(_NUMBERED.sub("", text[:SEEN]))
     wrappers = rulebook.general.wrappers
     return plain if wrappers is None else wrappers.sub("", plain)
 
