@@ -240,6 +240,7 @@ class Charges(StandsFor):
             subscription_id=row["subscription_id"],
             account=row["account"],
             customer_uid=db.tables.keys[row["billing_key_id"]]["customer_uid"],
+            pg_provider=db.tables.keys[row["billing_key_id"]].get("pg_provider"),
             money=Money(row["amount"], row["currency"]),
             name=row["name"],
             policy=self._policy(row["dunning"]),
