@@ -589,7 +589,8 @@ _NEW_CHARGE: Row = {
 }  # fmt: skip
 _NEW_ATTEMPT: Row = {
     "unknown_since": None, "next_ask_at": None, "asks": 0, "quiet_answers": 0, "imp_uid": None,
-    "pg_provider": None, "pg_code": None, "reason": None, "settled_at": None,
+    "pg_provider": None, "pg_code": None, "reason": None, "settled_at": None, "decline_class": None,
+    "decline_rule": None,
 }  # fmt: skip
 
 
