@@ -33,5 +33,9 @@ class BadPolicy(RuleBroken):
     """A dunning policy that cannot be followed."""
 
 
+class BadRules(RuleBroken):
+    """A file of decline rules that cannot be followed."""
+
+
 # What rules raise over a row that none of them allows: it is set aside, and the others go on.
 BROKEN = (RuleBroken, ValueError, LookupError, ArithmeticError)

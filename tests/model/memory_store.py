@@ -240,6 +240,7 @@ class Charges(StandsFor):
             subscription_id=row["subscription_id"],
             account=row["account"],
             customer_uid=db.tables.keys[row["billing_key_id"]]["customer_uid"],
+            pg_provider=db.tables.keys[row["billing_key_id"]].get("pg_provider"),
             money=Money(row["amount"], row["currency"]),
             name=row["name"],
             policy=self._policy(row["dunning"]),
@@ -591,7 +592,8 @@ _NEW_CHARGE: Row = {
 }  # fmt: skip
 _NEW_ATTEMPT: Row = {
     "unknown_since": None, "next_ask_at": None, "asks": 0, "quiet_answers": 0, "imp_uid": None,
-    "pg_provider": None, "pg_code": None, "reason": None, "settled_at": None,
+    "pg_provider": None, "pg_code": None, "reason": None, "settled_at": None, "decline_class": None,
+    "decline_rule": None,
 }  # fmt: skip
 
 

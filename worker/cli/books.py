@@ -1,10 +1,6 @@
 """`again reconcile`, `findings` and `unknown`: the gateway's records against our books."""
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
-from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from schedules.money import amount_words
 from worker.cli.output import Actor, AsJson, Why, actor, age, instant, print_json, print_table
-from worker.cli.parts import read_instant
+from worker.cli.parts import read_instant, until_interrupted
 
 if TYPE_CHECKING:
     from worker.store.findings import Finding
@@ -85,7 +81,7 @@ def _reconcile(made: "Services", account: str, since: datetime, until: datetime,
             done = (run.done_until - run.since).total_seconds()
             progress.update(bar, completed=done, told=f"{run.payments:,} payments, new findings: {run.findings}")
 
-        with _until_interrupted() as going_on:
+        with until_interrupted() as going_on:
             worked = reconciling.work(made, run.id, going_on, tell)
     if worked is None:
         busy = f"another process is comparing account {account}; look again in some minutes"
@@ -95,20 +91,6 @@ def _reconcile(made: "Services", account: str, since: datetime, until: datetime,
         again = f"again reconcile --from {instant(run.since)} --to {instant(run.until)}"
         console.print(f"stopped at {worked.done_until:%Y-%m-%d %H:%M}Z: {why}; to go on: {again}", markup=False)
     return worked
-
-
-@contextmanager
-def _until_interrupted() -> Iterator[Callable[[], bool]]:
-    """True until Ctrl-C or SIGTERM: the window under way is read to its end, and the run's lease given back."""
-    interrupted = Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda *_: interrupted.set())
-    try:
-        yield lambda: not interrupted.is_set()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @findings_app.callback()

@@ -1,6 +1,10 @@
 """What several commands read from a person: cadences, times and dates, each with a clear error."""
 
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
+from threading import Event
 
 import typer
 
@@ -66,3 +70,17 @@ def cadence_words(cadence: Cadence) -> str:
             return f"every {unit.value}"
         case Every(every, unit):
             return f"every {every} {unit.value}s"
+
+
+@contextmanager
+def until_interrupted() -> Iterator[Callable[[], bool]]:
+    """True until Ctrl-C or SIGTERM, so that what is under way can be brought to an end."""
+    interrupted = Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda *_: interrupted.set())
+    try:
+        yield lambda: not interrupted.is_set()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

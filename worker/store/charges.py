@@ -29,6 +29,7 @@ class Charge:
     subscription_id: int | None
     account: str
     customer_uid: str
+    pg_provider: str | None  # where the card was stored
     money: Money
     name: str
     policy: DunningPolicy
@@ -58,6 +59,7 @@ def locked(db: Connection, charge_id: int) -> Charge | None:
         subscription_id=row["subscription_id"],
         account=row["account"],
         customer_uid=row["customer_uid"],
+        pg_provider=row["pg_provider"],
         money=Money(row["amount"], row["currency"]),
         name=row["name"],
         policy=DunningPolicy.from_json(row["dunning"]),
@@ -221,7 +223,7 @@ def _last_look() -> Select[Any]:
 # Statements of the hot path are built once: building one costs as much as running it.
 _LAST_LOOK = _last_look()
 _LOCKED = (
-    select(charges, billing_keys.c.customer_uid)
+    select(charges, billing_keys.c.customer_uid, billing_keys.c.pg_provider)
     .join_from(charges, billing_keys)
     .where(charges.c.id == bindparam("charge"))
     .with_for_update(of=charges)

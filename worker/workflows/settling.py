@@ -24,6 +24,7 @@ from worker.points import Point, reach
 from worker.store import attempts, charges, notes, subscriptions
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge
+from worker.workflows import classing
 from worker.workflows.breaking import count_refusal
 from worker.workflows.closing import cancel_subscription, close, set_aside
 from worker.workflows.services import Services
@@ -48,7 +49,7 @@ def settle(
             raise LookupError(f"attempt {attempt.merchant_uid} has no charge")
         if isinstance(outcome, Paid) and attempts.has_paid(db, charge.id):
             outcome = Unknown(f"{outcome.imp_uid} is a second payment for one debt", mismatch=True)
-        values = _attempt_values(attempt, outcome, now) | {"quiet_answers": quiet_answers}
+        values = _attempt_values(attempt, charge, outcome, now) | {"quiet_answers": quiet_answers}
         if not attempts.settle(db, attempt, before, outcome, now, values):
             log.warning("%s: a stale answer (%s) is left out", attempt.merchant_uid, type(outcome).__name__)
             return None
@@ -62,14 +63,18 @@ def settle(
     return AttemptState(values["state"])
 
 
-def _attempt_values(attempt: Attempt, outcome: Outcome, now: datetime) -> dict[str, Any]:
+def _attempt_values(attempt: Attempt, charge: Charge, outcome: Outcome, now: datetime) -> dict[str, Any]:
     match outcome:
         case Paid(imp_uid, _, pg_provider):
             seen: dict[str, Any] = {"imp_uid": imp_uid, "pg_provider": pg_provider, "reason": None}
             return _ended(AttemptState.PAID, now) | seen
         case Declined(reason, pg_code, imp_uid, pg_provider):
             seen = {"reason": reason, "pg_code": pg_code, "imp_uid": imp_uid, "pg_provider": pg_provider}
-            return _ended(AttemptState.DECLINED, now) | seen
+            return (
+                _ended(AttemptState.DECLINED, now)
+                | seen
+                | classing.columns(reason, pg_provider or charge.pg_provider)
+            )
         case Voided(reason):
             return _ended(AttemptState.DECLINED, now) | {"reason": reason}
         case Refused(reason):

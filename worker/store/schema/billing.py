@@ -18,6 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from schedules.charges import UNRESOLVED, AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus
+from schedules.declines import DeclineClass
 from worker.store.schema.base import HOT, INSTANT, metadata, one_of, row_id
 
 OWED = "status IN ('open', 'past_due')"
@@ -218,6 +219,8 @@ attempts = Table(
     Column("pg_provider", Text),
     Column("pg_code", Text),
     Column("reason", Text),
+    Column("decline_class", Text, comment="what the words of a decline mean"),
+    Column("decline_rule", Text, comment="the rule that says so, with its version"),
     Column("answer", JSONB, comment="the outcome as it was read, without anything secret"),
     Column("created_at", INSTANT, nullable=False),
     Column("settled_at", INSTANT),
@@ -226,6 +229,8 @@ attempts = Table(
     CheckConstraint("(state = 'sending') = (lease_until IS NOT NULL)", name="sending_has_a_lease"),
     CheckConstraint("state <> 'unknown' OR next_ask_at IS NOT NULL", name="unknown_is_asked_about"),
     CheckConstraint("char_length(merchant_uid) <= 40", name="merchant_uid_fits"),
+    CheckConstraint(one_of("decline_class", list(DeclineClass)), name="known_decline_class"),
+    CheckConstraint("(decline_class IS NULL) = (decline_rule IS NULL)", name="decline_class_has_a_rule"),
     Index(
         "one_unresolved_attempt_for_each_charge",
         "charge_id",

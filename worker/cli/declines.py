@@ -1,0 +1,121 @@
+"""`again declines`: what the words of a decline mean, which were not placed, and history read again."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from schedules.declines import classify
+from worker.cli.output import AsJson, print_facts, print_json, print_table
+from worker.cli.parts import until_interrupted
+
+MOST_LISTED = 1000
+declines_app = typer.Typer(help="What the words of a decline mean.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.add_typer(declines_app, name="declines")
+
+
+@declines_app.command("classify")
+def classify_texts(
+    text: Annotated[str | None, typer.Option(help="The gateway's words, as PortOne gives them.")] = None,
+    pg: Annotated[str | None, typer.Option(help="The PG as PortOne names it, such as kcp.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Lines of PG, a tab and the words; - reads standard input.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which class some words belong to, by which rule of which version; needs no database."""
+    if text is not None and file is None:
+        told = _told(pg, text)
+        if as_json:
+            print_json(told)
+        else:
+            print_facts(text, {key: told[key] for key in ("class", "rule", "version")})
+    elif file is not None and text is None and pg is None:
+        _print_list([_told(name, words) for name, words in _lines(file)], as_json=as_json)
+    else:
+        raise typer.BadParameter("give --text with --pg, or --file, whose lines name the PG themselves")
+
+
+def _print_list(answers: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(answers)
+        return
+    for told in answers:  # a line for each line: a table would cut the words
+        print(*(told[key] or "" for key in ("class", "rule", "version", "pg", "text")), sep="\t")
+
+
+def _told(pg: str | None, text: str) -> dict[str, Any]:
+    from worker.rules import rulebook
+
+    placed = classify(text, pg, rulebook())
+    named = {"class": placed.decline_class.value, "rule": placed.rule, "version": placed.version}
+    return {"pg": pg, "text": text, **named}
+
+
+def _lines(file: Path) -> Iterator[tuple[str, str]]:
+    """The PG and the words of each line; empty lines are passed over."""
+    try:
+        whole = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        text = whole.decode("utf-8-sig")
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from None
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.removesuffix("\r")
+        if not line.strip():
+            continue
+        pg, tab, words = line.partition("\t")
+        if not tab:
+            raise typer.BadParameter(f"{file}, line {number}: no tab between the PG and its words: {line!r}")
+        yield pg.strip(), words
+
+
+@declines_app.command("unplaced")
+def unplaced(
+    limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="How many wordings at most.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List the declines' wordings that no rule placed, with counts, the most frequent first."""
+    from worker.store import declines
+    from worker.wiring import services
+
+    with services().engine.begin() as db:
+        found = declines.unplaced(db, limit)
+    if as_json:
+        print_json([
+            {"pg": f.pg_provider, "text": f.text, "count": f.count, "last_at": f.last_at} for f in found
+        ])  # fmt: skip
+    else:
+        rows = ((f.count, f.pg_provider, f.text, f.last_at) for f in found)
+        print_table("not placed", ("count", "PG", "words", "last"), rows)
+
+
+@declines_app.command("reclassify")
+def reclassify(as_json: AsJson = False) -> None:
+    """Read all declines again that the present rules have not placed yet.
+
+    It works in batches and can be stopped with Ctrl-C; the same command goes on where it was.
+    """
+    from worker.wiring import services
+    from worker.workflows import classing
+
+    console = Console(stderr=True, quiet=as_json)
+    with until_interrupted() as going_on:
+        for progress in classing.reclassify(services(), going_on=going_on):
+            if progress.looked_at:
+                console.print(f"{progress.looked_at:,} read again, {progress.left:,} to go", highlight=False)
+    told = {"read": progress.looked_at, "changed": progress.changed, "left": progress.left}
+    if as_json:
+        print_json(told)
+    else:
+        print(f"{progress.looked_at:,} declines read again; {progress.changed:,} have another class now")
+    if progress.left:
+        raise typer.Exit(1)

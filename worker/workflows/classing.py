@@ -1,0 +1,52 @@
+"""Classing: a decline's words are placed in a class when it is settled, and again when the rules have changed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from schedules.declines import classify
+from worker.rules import rulebook
+from worker.store import declines
+from worker.workflows.services import Services
+
+BATCH = 1000  # rows that are read and written in one transaction, some 100 ms
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a reclassification has come."""
+
+    looked_at: int
+    changed: int
+    left: int
+
+
+def columns(reason: str, pg_provider: str | None) -> dict[str, Any]:
+    """The columns of a declined attempt that say what its words mean."""
+    placed = classify(reason, pg_provider, rulebook())
+    return {"decline_class": placed.decline_class.value, "decline_rule": placed.stamp}
+
+
+def reclassify(
+    services: Services, batch: int = BATCH, going_on: Callable[[], bool] = lambda: True
+) -> Iterator[Progress]:
+    """Place every decline again that the rules of this version have not placed yet, in batches of their own.
+
+    What is placed carries the rules' version, so that a run which was stopped goes on where it was.
+    """
+    version = rulebook().version
+    with services.engine.begin() as db:
+        left = declines.count_stale(db, version)
+    after, looked_at, changed = 0, 0, 0
+    yield Progress(looked_at, changed, left)
+    while going_on():
+        with services.engine.begin() as db:
+            rows = declines.take_stale(db, version, after, batch)
+            for row in rows:
+                placed = columns(row.reason, row.pg_provider)
+                changed += placed["decline_class"] != row.decline_class
+                declines.place(db, row.id, placed)
+        if not rows:
+            return
+        after, looked_at = rows[-1].id, looked_at + len(rows)
+        yield Progress(looked_at, changed, max(left - looked_at, 0))
