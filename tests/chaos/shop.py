@@ -113,8 +113,9 @@ class Shop:
             self._wait_until_quiet(look, tell)
             following = self._next_moment()
             if following is None:
-                return
+                break
             self._move(following)
+        self.witness.post("faults", {})
 
     def pass_time(self, by: timedelta) -> None:
         """Let time pass for our processes and the gateway."""

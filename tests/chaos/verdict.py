@@ -18,6 +18,7 @@ from worker.store.schema.billing import OWED
 from worker.workflows import reconciling
 from worker.workflows.services import Services
 
+TRIES = 20  # a run that waits for the gateway is gone on with so often
 MOST = 1_000_000  # findings that are read
 
 
@@ -51,10 +52,11 @@ def reconcile(services: Services, since: datetime) -> int:
     """Compare everything since then; answers how many findings are new."""
     now = services.clock.now()
     run = reconciling.begin_asked(services, "main", since, now)
-    worked = reconciling.work(services, run.id)
-    if worked is None or worked.ended_at is None:
-        raise RuntimeError(f"the reconciler did not come to its end: {worked and worked.words}")
-    return worked.findings
+    for _ in range(TRIES):
+        worked = reconciling.work(services, run.id)
+        if worked is not None and worked.ended_at is not None:
+            return worked.findings
+    raise RuntimeError(f"the reconciler did not come to its end: {worked and worked.words}")
 
 
 def judge(services: Services, since: datetime, movements: Iterable[Mapping[str, Any]], price: int) -> Verdict:
