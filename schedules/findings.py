@@ -76,6 +76,10 @@ def judge(payment: GatewayPayment, ours: OurSide | None, environment: str) -> Di
         return _judge_foreign(payment, environment)
     if _is_ours(payment, ours):
         return _judge_ours(payment, ours)
+    if payment.balance <= 0 and ours.attempt_state is AttemptState.UNKNOWN and ours.paid_uid is None:
+        return Discrepancy(
+            FindingKind.REFUND_DRIFT, "it was paid and given back there, while it was in doubt here"
+        )
     if payment.balance <= 0 or ours.under_way:
         return None
     if ours.paid_uid is not None:

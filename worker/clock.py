@@ -68,7 +68,8 @@ class FixedClock:
 
     def ahead_of(self, other: datetime) -> timedelta:
         """What was said when it was made: a clock that stands is right, whatever the other shows."""
-        return self.ahead + 0 * (self.at - other)
+        del other
+        return self.ahead
 
 
 def wait(seconds: float) -> None:

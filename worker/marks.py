@@ -1,6 +1,7 @@
 """A mark in the broker of how far the books had come: a database that is behind it was put back in place."""
 
 import logging
+from datetime import datetime
 from typing import Any
 
 from celery import Celery
@@ -32,12 +33,18 @@ def check(app: Celery, services: Services) -> bool:
 
 def _compare(store: Any, services: Services) -> bool:
     name = f"again.mark.{services.fingerprint}"
-    mark = int(store.get(name) or 0)
+    mark = (store.get(name) or b"").decode()
+    number, _, at = mark.partition(" ")
     with services.engine.begin() as db:
         reached = notes.newest_event(db)
-    if reached < mark:
-        why = f"the books end at event {reached} and had come to {mark}: the database was put back in place"
+        # That very event, not only as many: a restored database may have gone on and counted past it.
+        known = not mark or notes.has_event(db, int(number), datetime.fromisoformat(at))
+    if not known:
+        why = f"event {number} of {at} is missing in these books: the database was put back in place"
         log.error("%s", why)
         restoring.begin_hold(services, KEEPER, why)
-    store.set(name, reached)
-    return reached >= mark
+    if reached is not None:
+        store.set(name, f"{reached[0]} {reached[1].isoformat()}")
+    else:
+        store.delete(name)
+    return known

@@ -85,8 +85,8 @@ def test_a_database_that_was_put_back_in_place_is_held_until_all_is_known(instal
     """Its fingerprint is the same; only the mark in the broker tells that the books had come further."""
     redis = Redis.from_url(installation.settings["AGAIN_BROKER_URL"])
     name = f"again.mark.{installation.services.fingerprint}"
-    assert wait_until(lambda: int(redis.get(name) or 0) > 0, 30)
-    redis.set(name, 10**9)
+    assert wait_until(lambda: bool(redis.get(name)), 30)
+    redis.set(name, f"{10**9} 2026-01-31T00:00:00+00:00")
     assert wait_until(lambda: installation.told_json("status")["hold"] is not None, 30)
     redis.close()
     key = installation.customer("after", "now")

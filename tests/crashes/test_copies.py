@@ -109,10 +109,11 @@ def is_on_hold(shop: Shop) -> bool:
 def newest_event(shop: Shop) -> int:
     """How far the books have come."""
     with shop.engine.begin() as db:
-        return notes.newest_event(db)
+        newest = notes.newest_event(db)
+    return newest[0] if newest is not None else 0
 
 
 def mark(shop: Shop) -> int:
     """How far they had come when the mark in the broker was written; the newest of them."""
     names = shop.broker.keys("again.mark.*")
-    return max(int(shop.broker.get(name) or 0) for name in names)
+    return max(int((shop.broker.get(name) or b"0").split()[0]) for name in names)

@@ -66,7 +66,7 @@ def was_noticed(copy: Path, mutant: Mutant) -> tuple[bool, str]:
         cwd=copy, capture_output=True, text=True, check=False, timeout=280, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     end = "\n".join(done.stdout.splitlines()[-15:])
-    if done.returncode > FAILED:
+    if done.returncode > FAILED or (done.returncode == FAILED and " failed" not in end.splitlines()[-1]):
         raise RottenTable(f"{mutant.guard}: {mutant.noticed_by} could not be run:\n{end}{done.stderr[-500:]}")
     return done.returncode == FAILED, end
 

@@ -408,7 +408,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "asking: two paid records are for a person",
-        ASKING + "test_two_paid_records_stop_the_charge",
+        "rules/test_asking.py::test_another_amount_or_currency_or_two_paid_are_for_a_person",
         "schedules/asking.py",
         "if len(paid) > 1:",
         "if False:",
@@ -603,6 +603,48 @@ MUTANTS: tuple[Mutant, ...] = (
         "worker/workflows/restoring.py",
         '                return "the gateway does not answer"\n',
         "                pass\n",
+    ),
+    Mutant(
+        "a debt is held until a payment found for it is mended",
+        RECONCILING + "test_a_debt_with_an_open_finding_is_not_released",
+        "worker/workflows/comparing.py",
+        '            charges.hold(db, debt.charge_key, f"finding {finding.id}: {finding.words}")\n',
+        "            pass\n",
+    ),
+    Mutant(
+        "a debt with an open finding is not released",
+        RECONCILING + "test_a_debt_with_an_open_finding_is_not_released",
+        "worker/workflows/operating.py",
+        "        if finding is not None:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "refund: never the only payment that is left",
+        REFUNDING + "test_the_only_payment_that_is_left_is_not_given_back",
+        "worker/workflows/refunding.py",
+        "    if not otherwise:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "refund: not from a copy",
+        REFUNDING + "test_a_copy_of_the_database_gives_nothing_back",
+        "worker/workflows/refunding.py",
+        "        if obstacle is not None:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "a clock that is wrong asks nothing",
+        CLOCKS + "test_a_machine_whose_clock_is_wrong_asks_nothing",
+        "worker/workflows/asking.py",
+        "if since is None or not clock_is_right(services, db):",
+        "if since is None:",
+    ),
+    Mutant(
+        "hold: a second one is no shorter than the first",
+        RESTORING + "test_a_second_hold_reaches_as_far_back_as_the_first",
+        "worker/store/switches.py",
+        "hold_from=earliest, hold_cursor=0",
+        "hold_from=hold_from, hold_cursor=0",
     ),
     # Ids and secrets
     Mutant(

@@ -5,10 +5,12 @@ from datetime import timedelta
 import pytest
 
 from schedules.charges import AttemptState
+from schedules.findings import FindingKind
 from schedules.money import Money
 from schedules.outcomes import Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move, opened
+from worker.store import findings
 from worker.workflows import asking, charging
 from worker.workflows.services import Services
 
@@ -96,11 +98,16 @@ def test_a_payment_that_shows_late_is_found_and_not_sent_again(
     assert len(gateway.sent) == 1
 
 
-def test_two_paid_records_stop_the_charge(services: Services, in_doubt: int, gateway: ScriptedGateway) -> None:
+def test_of_two_paid_records_one_pays_the_debt_and_the_other_is_a_double(
+    services: Services, in_doubt: int, gateway: ScriptedGateway
+) -> None:
     gateway.remember(gateway.sent[0], "paid", "imps_1")
     gateway.remember(gateway.sent[0], "paid", "imps_2")
-    assert ask_when_due(services, in_doubt) is AttemptState.UNKNOWN
-    assert "2 paid records" in charge_rows(services)[0]["held_why"]
+    ask_when_due(services, in_doubt)
+    assert (charge_rows(services)[0]["status"], attempt_rows(services)[0]["imp_uid"]) == ("paid", "imps_1")
+    with services.engine.begin() as db:
+        (finding,) = findings.listed(db)
+    assert (finding.kind, finding.imp_uid) == (FindingKind.DOUBLE, "imps_2")
 
 
 def test_a_paid_record_with_another_amount_stops_the_charge(

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from schedules.charges import AttemptState
+from schedules.outcomes import Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import START, attempt_rows, charge_rows, move, on_sale, opened, subscribed
 from worker.clock import FixedClock
@@ -51,6 +52,20 @@ def test_a_machine_whose_clock_is_wrong_takes_no_lease_away(services: Services, 
     assert asking.sweep(ahead) == 0
     assert asking.due_asks(ahead) == []
     assert [row["state"] for row in attempt_rows(services)] == ["sending"]
+
+
+def test_a_machine_whose_clock_is_wrong_asks_nothing(
+    services: Services, ahead: Services, gateway: ScriptedGateway
+) -> None:
+    """Ahead, it would take the quiet time for over, and a failure of an earlier sending for this one's."""
+    charge = opened(services)
+    gateway.answers.append(Unknown("ReadTimeout"))
+    charging.attempt(services, charge)
+    clock = ahead.clock
+    assert isinstance(clock, FixedClock)
+    clock.at += timedelta(hours=1)
+    assert asking.ask(ahead, attempt_rows(services)[0]["id"]) is None
+    assert gateway.asked == []
 
 
 def test_a_run_that_a_clock_from_the_future_began_does_not_stop_the_reconciler(services: Services) -> None:

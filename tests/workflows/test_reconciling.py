@@ -14,7 +14,9 @@ from tests.factories import attempt_rows, charge_rows, move, opened
 from worker.store import findings, reconciliations, switches
 from worker.store.findings import Finding
 from worker.store.reconciliations import Run, RunKind
-from worker.workflows import asking, charging, comparing, reconciling
+from worker.workflows import asking, charging, comparing, operating, reconciling, resolving
+from worker.workflows.operating import CannotOperate
+from worker.workflows.resolving import Verdict
 from worker.workflows.services import Services
 
 HOUR = timedelta(hours=1)
@@ -157,10 +159,57 @@ def test_two_payments_found_by_asking_are_a_finding_at_once(services: Services, 
     gateway.remember(gateway.sent[0], "paid", "imps_other")
     move(services, seconds=11)
     asking.ask(services, attempt_rows(services)[0]["id"])
+    assert charge_rows(services)[0]["status"] == "paid"
+    double = next(finding for finding in found(services) if finding.kind is FindingKind.DOUBLE)
+    assert double.state is FindingState.OPEN
+    assert double.imp_uid != attempt_rows(services)[0]["imp_uid"]
+    assert [f.kind for f in found(services) if not f.state.is_over] == [FindingKind.DOUBLE]
+    with services.engine.begin() as db:
+        assert switches.stopped_by(db, "main") == "again"
+
+
+def test_one_debt_whose_row_breaks_a_rule_is_set_aside_and_the_others_are_compared(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    charge = opened(services)
+    lost_answer(services, gateway, charge)
+    with services.engine.begin() as db:
+        db.exec_driver_sql("UPDATE charges SET dunning = '{}'")
+    gateway.remember(replace(gateway.sent[0], merchant_uid="order-1"), "paid", "imps_x")
+    reconciled(services)
+    assert {finding.kind for finding in found(services)} == {FindingKind.LOST, FindingKind.ORPHAN}
     assert charge_rows(services)[0]["held_why"]
-    kinds = [finding.kind for finding in found(services)]
-    assert FindingKind.LOST in kinds or FindingKind.DOUBLE in kinds
-    assert all(finding.state is FindingState.OPEN for finding in found(services))
+
+
+def test_a_payment_in_doubt_that_was_given_back_is_for_a_person(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    charge = opened(services)
+    lost_answer(services, gateway, charge)
+    cancelled_there(gateway, 9900)
+    reconciled(services)
+    finding = only(services)
+    assert (finding.kind, finding.state) == (FindingKind.REFUND_DRIFT, FindingState.OPEN)
+    resolving.resolve(services, finding.id, Verdict.UNPAID, "kim", "the shop gave it back")
+    assert attempt_rows(services)[0]["state"] == "declined"
+    assert charge_rows(services)[0]["held_why"] is None
+
+
+def test_a_debt_with_an_open_finding_is_not_released(services: Services, gateway: ScriptedGateway) -> None:
+    """A person at the list of held charges must not send what was paid already."""
+    charge = opened(services)
+    gateway.answers.append(Declined("Internal error"))
+    charging.attempt(services, charge)
+    gateway.approve(gateway.sent[0])
+    gateway.ask_answer = NotSent("ConnectError")
+    reconciled(services)
+    key = charge_rows(services)[0]["key"]
+    assert charge_rows(services)[0]["held_why"]
+    with pytest.raises(CannotOperate, match="has finding 1, late_paid"):
+        operating.release(services, key, "kim", "x")
+    gateway.ask_answer = None
+    reconciled(services)
+    assert charge_rows(services)[0]["status"] == "paid"
 
 
 def test_ghost_is_confirmed_by_asking_for_the_uid(services: Services, gateway: ScriptedGateway) -> None:

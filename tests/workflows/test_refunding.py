@@ -39,6 +39,43 @@ def test_an_approved_refund_gives_the_second_payment_back_guarded_by_its_balance
     assert charge_rows(services)[0]["status"] == "paid"
 
 
+def test_the_only_payment_that_is_left_is_not_given_back(
+    services: Services, gateway: ScriptedGateway, double: int
+) -> None:
+    """Somebody has given the other one back in the gateway's console meanwhile."""
+    paid_uid = gateway.sent[1].merchant_uid
+    (payment,) = gateway.records[paid_uid]
+    gateway.records[paid_uid] = [replace(payment, status="cancelled", cancelled_amount=9900)]
+    refunding.approve(services, double, "kim", "a late payment")
+    refunding.refund_due(services)
+    assert gateway.cancellations == []
+    assert "the only payment of the debt that is left" in only(services).words
+    assert only(services).state is FindingState.OPEN
+
+
+def test_a_copy_of_the_database_gives_nothing_back(
+    services: Services, gateway: ScriptedGateway, double: int
+) -> None:
+    refunding.approve(services, double, "kim", "a late payment")
+    refunding.refund_due(replace(services, fingerprint="of a copy"))
+    assert gateway.cancellations == []
+    assert only(services).state is FindingState.APPROVED
+
+
+def test_what_was_approved_is_not_changed_by_a_later_look(
+    services: Services, gateway: ScriptedGateway, double: int
+) -> None:
+    refunding.approve(services, double, "kim", "a late payment")
+    uid = gateway.sent[0].merchant_uid
+    (payment,) = gateway.records[uid]
+    gateway.records[uid] = [replace(payment, status="cancelled", cancelled_amount=900)]
+    move(services, hours=1)
+    reconciled(services)
+    assert only(services).balance == 9900
+    refunding.refund_due(services)
+    assert gateway.cancellations == []
+
+
 def test_nothing_is_given_back_without_approval(services: Services, gateway: ScriptedGateway, double: int) -> None:
     refunding.refund_due(services)
     assert gateway.cancellations == []

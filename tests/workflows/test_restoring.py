@@ -211,6 +211,27 @@ def test_the_hold_begins_before_the_newest_thing_that_the_books_know(services: S
     assert hold.hold_from == known - restoring.MARGIN
 
 
+def test_a_second_hold_reaches_as_far_back_as_the_first(services: Services) -> None:
+    charging.attempt(services, opened(services))
+    first = restoring.begin_hold(services, "kim", "restored")
+    move(services, days=2)
+    restoring.begin_hold(services, "again", "seen by its mark as well")
+    with services.engine.begin() as db:
+        hold = switches.hold(db)
+    assert hold is not None
+    assert hold.hold_from <= first.hold_from
+
+
+def test_an_owed_charge_whose_row_breaks_a_rule_does_not_keep_the_hold(
+    services: Services, gateway: ScriptedGateway, restored: int
+) -> None:
+    with services.engine.begin() as db:
+        db.exec_driver_sql("UPDATE charges SET dunning = '{}'")
+    assert restoring.lift_when_known(services) is None
+    assert not held(services)
+    assert "breaks a rule" in charge_rows(services)[0]["held_why"]
+
+
 def test_a_copy_cannot_send_and_an_adopted_one_is_held(services: Services, gateway: ScriptedGateway) -> None:
     """Crash row 15: the copy's database has another identity, so its fingerprint is another."""
     copy = replace(services, fingerprint="of the copy")

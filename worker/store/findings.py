@@ -81,12 +81,34 @@ def _seen_again(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Fin
             words=row["words"],
             state=case((back, FindingState.OPEN.value), else_=f.state),
             ended_at=case((back, None), else_=f.ended_at),
-            balance=case((f.lease_until.is_(None), row["balance"]), else_=f.balance),
+            # What was approved is given back as it was seen, or not at all.
+            balance=case((f.state.in_([*OVER, FindingState.OPEN.value]), row["balance"]), else_=f.balance),
         )
         .returning(findings)
     )
     found = _read(dict(db.execute(statement).mappings().one()))
     return found, found.state.value != before
+
+
+def end_mendable(db: Connection, finding: Finding, now: datetime, by: str) -> None:
+    """End what was found lost or paid late about a payment that has turned out to be something else."""
+    f = findings.c
+    kinds = [kind.value for kind in FindingKind if kind.mends_itself]
+    db.execute(
+        update(findings)
+        .where(f.account == finding.account, f.merchant_uid == finding.merchant_uid, f.imp_uid == finding.imp_uid)
+        .where(f.kind.in_(kinds), f.state == FindingState.OPEN.value)
+        .values(state=FindingState.REPAIRED.value, ended_at=now, ended_by=by, fence=f.fence + 1,
+                ended_why=f"it is finding {finding.id}, {finding.kind}")
+    )  # fmt: skip
+
+
+def open_for(db: Connection, charge_key: str, but: int = 0) -> Finding | None:
+    """A finding about a debt that is not over, other than this one."""
+    f = findings.c
+    query = select(findings).where(f.charge_key == charge_key, f.ended_at.is_(None), f.id != but).limit(1)
+    row = db.execute(query).mappings().first()
+    return _read(dict(row)) if row else None
 
 
 def change(db: Connection, finding: Finding, state: FindingState, **values: object) -> Finding | None:

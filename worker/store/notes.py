@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
 from worker.store.schema import attempt_events, audit, outbox
@@ -24,16 +24,27 @@ def owe_notice(
     db.execute(insert_or(outbox).values(row).on_conflict_do_nothing(constraint="one_notice_for_each_change"))
 
 
-def newest_event(db: Connection) -> int:
-    """The number of the newest thing that happened to any attempt; it only ever rises."""
-    return int(db.execute(select(func.coalesce(func.max(attempt_events.c.id), 0))).scalar_one())
+def newest_event(db: Connection) -> tuple[int, datetime] | None:
+    """The number and time of the newest thing that happened to any attempt; the number only ever rises."""
+    e = attempt_events.c
+    row = db.execute(select(e.id, e.at).order_by(e.id.desc()).limit(1)).first()
+    return (row.id, row.at) if row else None
+
+
+def has_event(db: Connection, number: int, at: datetime) -> bool:
+    """Whether this very thing happened in these books."""
+    e = attempt_events.c
+    return db.execute(select(e.id).where(e.id == number, e.at == at)).first() is not None
 
 
 def newest(db: Connection) -> datetime | None:
-    """The time of the newest thing that these books know: what a person or a worker did last."""
+    """The time of the newest thing that happened to an attempt or, before there was any, that a person did.
+
+    What people do after a restore must not make the books look newer than they are.
+    """
     events = select(attempt_events.c.at).order_by(attempt_events.c.id.desc()).limit(1)
     acts = select(audit.c.at).order_by(audit.c.id.desc()).limit(1)
-    return max((at for query in (events, acts) if (at := db.execute(query).scalar()) is not None), default=None)
+    return db.execute(events).scalar() or db.execute(acts).scalar()
 
 
 def record(

@@ -31,8 +31,9 @@ def stop(db: Connection, account: str, actor: str, why: str, now: datetime) -> N
 
 
 def resume(db: Connection, account: str) -> bool:
-    """Let charging go on; False when it was not stopped."""
-    return db.execute(delete(stops).where(stops.c.account == account)).rowcount > 0
+    """Let charging go on, for all accounts whoever stopped them or for one; False when it was not stopped."""
+    statement = delete(stops) if account == ALL_ACCOUNTS else delete(stops).where(stops.c.account == account)
+    return db.execute(statement).rowcount > 0
 
 
 def stopped_by(db: Connection, account: str) -> str | None:
@@ -57,6 +58,11 @@ class Permission:
 
     def obstacle(self, fingerprint: str, clock: Clock) -> str | None:
         """Why nothing may be sent from this database by this process; None when all is well."""
+        stopped = f"charging is stopped: {self.stopped_why}" if self.stopped_why is not None else None
+        return self.foreign(fingerprint, clock) or stopped
+
+    def foreign(self, fingerprint: str, clock: Clock) -> str | None:
+        """Why this process may not act on these books at all; None when they are its own, and known."""
         if self.fingerprint != fingerprint or not self.is_bound_here:
             return "this database belongs to another environment; see `again adopt`"
         skew = clock.ahead_of(self.database_clock)
@@ -64,7 +70,7 @@ class Permission:
             return f"this machine's clock is {skew.total_seconds():+.0f} s from the database's; set it right"
         if self.hold_since is not None:
             return f"on hold since {self.hold_since:%Y-%m-%d %H:%M}Z, until all that was paid is known"
-        return f"charging is stopped: {self.stopped_why}" if self.stopped_why is not None else None
+        return None
 
 
 def permission_columns(account: ColumnElement[str]) -> list[ColumnElement[Any]]:
@@ -134,8 +140,12 @@ def hold(db: Connection) -> Hold | None:
 
 
 def begin_hold(db: Connection, now: datetime, hold_from: datetime) -> None:
-    """Let nothing be sent until all that may have happened since `hold_from` was asked for."""
-    db.execute(update(installation).values(hold_since=now, hold_from=hold_from, hold_cursor=0))
+    """Let nothing be sent until all that may have happened since `hold_from` was asked for.
+
+    A second hold begins anew, and reaches as far back as the first.
+    """
+    earliest = func.least(func.coalesce(installation.c.hold_from, hold_from), hold_from)
+    db.execute(update(installation).values(hold_since=now, hold_from=earliest, hold_cursor=0))
 
 
 def move_hold(db: Connection, cursor: int) -> None:

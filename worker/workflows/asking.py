@@ -49,7 +49,7 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
     now = services.clock.now()
     with services.engine.begin() as db:
         since = attempts.unknown_since(db, attempt_id)
-        if since is None:
+        if since is None or not clock_is_right(services, db):
             return None
         claimed = attempts.claim_ask(db, attempt_id, now, rules.next_ask_at(since, now))
     if claimed is None:

@@ -17,7 +17,7 @@ from worker.points import Point, reach
 from worker.store import attempts, charges, rates, switches
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Obstacle, Then
-from worker.workflows.closing import close, set_aside
+from worker.workflows.closing import close, quarantine, set_aside
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
 
@@ -32,7 +32,7 @@ def attempt(services: Services, charge_id: int) -> AttemptState | None:
     try:
         claimed = claim(services, charge_id)
     except BROKEN as broken:
-        _quarantine(services, charge_id, f"its row breaks a rule: {broken}")
+        quarantine(services, charge_id, broken)
         return None
     return carry_out(services, claimed) if claimed is not None else None
 
@@ -79,12 +79,6 @@ def carry_out(services: Services, claimed: Claimed) -> AttemptState | None:
     outcome = gateway.charge(order, until)
     reach(Point.CHARGING_ANSWERED, intent.merchant_uid)
     return settle(services, intent, AttemptState.SENDING, outcome)
-
-
-def _quarantine(services: Services, charge_id: int, why: str) -> None:
-    """Set aside what cannot be worked on; the others go on."""
-    with services.engine.begin() as db:
-        set_aside(db, charges.key_of(db, charge_id), why, now=services.clock.now())
 
 
 def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:

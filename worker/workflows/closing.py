@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from schedules.charges import ChargeStatus, SubscriptionStatus
 from worker.store import attempts, charges, notes, subscriptions
+from worker.workflows.services import Services
 
 log = logging.getLogger("again.closing")
 
@@ -32,6 +33,13 @@ def set_aside(db: Connection, charge_key: str | None, why: str, now: datetime) -
     log.error("charge %s is set aside, a person must look: %s", charge_key, why)
     dedupe = f"{charge_key}/held/{now.isoformat()}"
     notes.owe_notice(db, "charge.held", charge_key, dedupe, {"why": why}, now)
+
+
+def quarantine(services: Services, charge_id: int, broken: Exception) -> None:
+    """Set a charge aside that cannot be worked on; the others go on."""
+    with services.engine.begin() as db:
+        why = f"its row breaks a rule: {broken}"
+        set_aside(db, charges.key_of(db, charge_id), why, now=services.clock.now())
 
 
 def cancel_subscription(db: Connection, subscription_id: int, now: datetime) -> int:

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
 from schedules.asking import AskedAbout, read_found
 from schedules.charges import AttemptState
+from schedules.errors import BROKEN
 from schedules.findings import Discrepancy, FindingKind, FindingState, judge
 from schedules.identity import parse_merchant_uid
 from schedules.outcomes import GatewayPayment, Paid, Voided
@@ -16,11 +17,12 @@ from worker.store import attempts, charges, findings, notes, reconciliations
 from worker.store.findings import Finding
 from worker.store.reconciliations import Debt
 from worker.workflows.breaking import break_account
-from worker.workflows.closing import set_aside
+from worker.workflows.closing import quarantine, set_aside
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
 
 log = logging.getLogger("again.comparing")
+_EVER = datetime.max.replace(tzinfo=UTC)
 MENDER = "again"  # who ended a finding that mended itself
 
 
@@ -35,8 +37,8 @@ def compare(services: Services, account: str, payments: Sequence[GatewayPayment]
         return 0
     now = services.clock.now()
     environment = services.settings.environment
+    uids = [payment.merchant_uid for payment in moved]
     with services.engine.begin() as db:
-        uids = [payment.merchant_uid for payment in moved]
         debts = reconciliations.debts_of(db, account, environment, uids, now)
         known = findings.open_of(db, account, uids)
     fresh = 0
@@ -48,7 +50,16 @@ def compare(services: Services, account: str, payments: Sequence[GatewayPayment]
         # Test channels are emptied every night by the gateway itself.
         if found is None or (found.kind is FindingKind.REFUND_DRIFT and services.settings.sandbox):
             continue
-        fresh += _write(services, account, payment, debt, found)
+        try:
+            fresh += _write(services, account, payment, debt, found)
+        except BROKEN as broken:
+            if debt is None:
+                raise
+            quarantine(services, debt.charge_id, broken)
+        if found.kind.mends_itself:
+            # The books have changed: what is left of the page is judged by what they are now.
+            with services.engine.begin() as db:
+                debts = reconciliations.debts_of(db, account, environment, uids, now)
     return fresh
 
 
@@ -92,6 +103,8 @@ def _write(
         finding, is_new = findings.note(db, account, payment, debt.charge_key if debt else None, found, now)
         if is_new and not (found.kind.mends_itself and debt):
             _tell(services, db, finding, now)
+        if not found.kind.mends_itself:
+            findings.end_mendable(db, finding, now, MENDER)
         if debt is not None and found.kind.mends_itself:
             # Until it is mended, nothing may be sent for this debt; being paid lifts the hold.
             charges.hold(db, debt.charge_key, f"finding {finding.id}: {finding.words}")
@@ -140,7 +153,7 @@ def _mend(services: Services, finding: Finding, debt: Debt) -> None:
         return
     now = services.clock.now()
     asked = AskedAbout(finding.merchant_uid, debt.side.money, now, now, 0)
-    outcome = read_found(answer.payments, asked, now).outcome
+    outcome = read_found(_first_paid(answer.payments), asked, now).outcome
     if not isinstance(outcome, Paid):
         log.error("%s: the list says paid, asking says %s", finding.merchant_uid, outcome)
         with services.engine.begin() as db:
@@ -157,6 +170,17 @@ def _mend(services: Services, finding: Finding, debt: Debt) -> None:
         ended = {"ended_at": services.clock.now(), "ended_by": MENDER, "ended_why": "the attempt is paid now"}
         if findings.change(db, finding, FindingState.REPAIRED, **ended):
             log.warning("finding %d, %s: %s is mended", finding.id, finding.kind, finding.merchant_uid)
+    if sum(payment.status == "paid" for payment in answer.payments) > 1:
+        compare(services, finding.account, answer.payments)  # the others are doubles now
+
+
+def _first_paid(payments: Sequence[GatewayPayment]) -> Sequence[GatewayPayment]:
+    """The payments with the earliest paid one alone: it pays the debt, and what else was paid is a double."""
+    paid = [payment for payment in payments if payment.status == "paid"]
+    if len(paid) < 2:
+        return payments
+    first = min(paid, key=lambda payment: (payment.paid_at or _EVER, payment.imp_uid))
+    return [payment for payment in payments if payment is first or payment.status != "paid"]
 
 
 def _take(

@@ -4,7 +4,7 @@ from sqlalchemy import Connection
 
 from schedules.charges import ChargeStatus
 from schedules.errors import ToldInWords
-from worker.store import attempts, charges, notes, subscriptions, switches
+from worker.store import attempts, charges, findings, notes, subscriptions, switches
 from worker.store.charges import Charge
 from worker.workflows.closing import close
 from worker.workflows.services import Services
@@ -76,6 +76,11 @@ def release(services: Services, key: str, actor: str, why: str) -> None:
         charge = _held(db, key)
         if attempts.is_under_way(db, charge.id):
             raise CannotOperate(f"charge {key} has an attempt whose outcome is unclear; it cannot be released")
+        finding = findings.open_for(db, key)
+        if finding is not None:
+            raise CannotOperate(
+                f"charge {key} has finding {finding.id}, {finding.kind}; end that first: again findings"
+            )
         charges.change(db, charge.id, held_why=None, next_attempt_at=charge.next_attempt_at or now)
         notes.record(db, actor, "release", key, why, now, held_why=charge.held_why)
 

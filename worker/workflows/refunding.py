@@ -9,7 +9,7 @@ from schedules.money import Money
 from schedules.outcomes import GatewayPayment, NotSent, Refused, Unknown
 from worker.gateway.port import Cancellation, Cancelled, Found
 from worker.points import Point, reach
-from worker.store import findings, notes
+from worker.store import findings, notes, reconciliations, switches
 from worker.store.findings import Finding
 from worker.workflows.comparing import MENDER, end_second_payment
 from worker.workflows.operating import CannotOperate
@@ -53,20 +53,37 @@ def refund_due(services: Services) -> Sequence[int]:
 
 
 def refund(services: Services, finding: Finding) -> FindingState | None:
-    """Give one payment back: claim, look at what is left, ask, write; None when another process has it."""
+    """Give one payment back: claim, look at what is left, ask, write; None when it is not ours to do now.
+
+    A stopped account still gives back: the breaker itself has stopped it. A copy of the database, one on hold,
+    and a machine whose clock is wrong do not.
+    """
     with services.engine.begin() as db:
+        permission = switches.permission(db, finding.account)
+        obstacle = permission.foreign(services.fingerprint, services.clock)
+        if obstacle is not None:
+            log.warning("the refund of %s waits: %s", finding.imp_uid, obstacle)
+            return None
         lease = {"lease_until": services.clock.now() + LOOK_AGAIN}
         claimed = findings.change(db, finding, FindingState.REFUNDING, **lease)
     if claimed is None:
         return None
     reach(Point.REFUNDING_CLAIMED, claimed.merchant_uid)
-    payment = _look(services, claimed)
-    if payment is None:
+    payments = _look(services, claimed.account, claimed.merchant_uid)
+    if payments is None:
         return claimed.state  # no answer to a question changes nothing; it is asked again after the lease
+    payment = next((found for found in payments if found.imp_uid == claimed.imp_uid), None)
+    if payment is None:
+        return _reopened(services, claimed, "the gateway shows no such payment under its uid")
     if payment.balance == 0:
         return _ended(services, claimed, "the gateway shows it as given back")
     if payment.balance != claimed.balance:
         return _reopened(services, claimed, f"{payment.balance} minor units are left, not {claimed.balance}")
+    otherwise = _is_paid_otherwise(services, claimed)
+    if otherwise is None:
+        return claimed.state
+    if not otherwise:
+        return _reopened(services, claimed, "it is the only payment of the debt that is left")
     order = Cancellation(claimed.imp_uid, Money(claimed.balance, claimed.currency), claimed.balance, REASON)
     answer = services.gateway(claimed.account).cancel(order)
     reach(Point.REFUNDING_ANSWERED, claimed.merchant_uid)
@@ -81,16 +98,33 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
             return claimed.state
 
 
-def _look(services: Services, finding: Finding) -> GatewayPayment | None:
-    answer = services.gateway(finding.account).find_all(finding.merchant_uid)
-    if not isinstance(answer, Found):
-        log.warning("the refund of %s waits: %s", finding.imp_uid, answer.reason)
+def _look(services: Services, account: str, uid: str) -> Sequence[GatewayPayment] | None:
+    answer = services.gateway(account).find_all(uid)
+    if isinstance(answer, Found):
+        return answer.payments
+    log.warning("a refund waits for what is paid under %s: %s", uid, answer.reason)
+    return None
+
+
+def _is_paid_otherwise(services: Services, finding: Finding) -> bool | None:
+    """Whether the debt keeps another payment, whole; None when the gateway does not say."""
+    now, environment = services.clock.now(), services.settings.environment
+    with services.engine.begin() as db:
+        debts = reconciliations.debts_of(db, finding.account, environment, [finding.merchant_uid], now)
+    debt = debts.get(finding.merchant_uid)
+    if debt is None or debt.side.paid_uid is None:
+        return False
+    payments = _look(services, finding.account, debt.side.paid_uid)
+    if payments is None:
         return None
-    return next((payment for payment in answer.payments if payment.imp_uid == finding.imp_uid), None)
+    others = (payment for payment in payments if payment.imp_uid != finding.imp_uid)
+    return any(payment.status == "paid" and payment.cancelled_amount == 0 for payment in others)
 
 
 def _ended(services: Services, finding: Finding, why: str) -> FindingState | None:
     now = services.clock.now()
+    # The attempt first: whoever dies in between is followed by one who finds the money back, and ends both.
+    end_second_payment(services, finding)
     with services.engine.begin() as db:
         ended = {"ended_at": now, "ended_by": MENDER, "ended_why": why, "balance": 0}
         changed = findings.change(db, finding, FindingState.REFUNDED, **ended)
@@ -102,7 +136,6 @@ def _ended(services: Services, finding: Finding, why: str) -> FindingState | Non
     if changed is None:
         return None
     log.warning("finding %d: %s of %s %s was given back", finding.id, finding.balance, finding.imp_uid, why)
-    end_second_payment(services, finding)
     return changed.state
 
 

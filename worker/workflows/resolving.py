@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 
 
 def resolve(services: Services, finding_id: int, verdict: Verdict, actor: str, why: str) -> Finding:
-    """End a finding by a person's verdict; the books change only as the verdict says, and only under its fence."""
+    """End a finding by a person's verdict; the books change only as the verdict says."""
     with services.engine.begin() as db:
         finding = found(findings.locked(db, finding_id), finding_id)
     if finding.state is FindingState.REFUNDING:
@@ -99,5 +99,6 @@ def _let_go(services: Services, finding: Finding) -> None:
     """Lift the hold that the finding put on its debt."""
     with services.engine.begin() as db:
         charge = charges.locked_by_key(db, finding.charge_key)
-        if charge is not None and charge.held_why is not None:
+        others = findings.open_for(db, finding.charge_key or "", but=finding.id)
+        if charge is not None and charge.held_why is not None and others is None:
             charges.change(db, charge.id, held_why=None)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from schedules.asking import read_found
+from schedules.errors import BROKEN
 from schedules.identity import merchant_uid
 from schedules.outcomes import Declined, GatewayPayment
 from worker.gateway.port import Found
@@ -15,7 +16,8 @@ from worker.store.charges import Charge
 from worker.store.reconciliations import RunKind
 from worker.store.switches import Hold
 from worker.workflows import opening, reconciling
-from worker.workflows.services import Services
+from worker.workflows.closing import quarantine
+from worker.workflows.services import Services, clock_is_right
 from worker.workflows.settling import settle
 from worker.workflows.windows import await_turn
 
@@ -47,8 +49,11 @@ def lift_when_known(services: Services, going_on: GoingOn = lambda: True) -> str
     """Go on with what the hold waits for; answers what it still waits for, None when there is no hold."""
     with services.engine.begin() as db:
         hold = switches.hold(db)
+        right = clock_is_right(services, db)
     if hold is None:
         return None
+    if not right:
+        return "this machine's clock is wrong"
     holder = uuid.uuid4().hex
     with services.engine.begin() as db:
         if not beats.lead(db, holder, LEASE_SECONDS, "hold"):
@@ -101,8 +106,11 @@ def _ask_for_owed(services: Services, cursor: int, going_on: GoingOn) -> str | N
         if not owed:
             return None
         for charge_id in owed:
-            if not _ask_for(services, charge_id):
-                return "the gateway does not answer"
+            try:
+                if not _ask_for(services, charge_id):
+                    return "the gateway does not answer"
+            except BROKEN as broken:
+                quarantine(services, charge_id, broken)
             cursor = charge_id
         with services.engine.begin() as db:
             switches.move_hold(db, cursor)
