@@ -9,7 +9,7 @@ from tests import factories
 from tests.acceptance.again import again, refused, told
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import wiring
-from worker.config import load_settings
+from worker.config import BadSettings, load_settings
 from worker.store import revisions
 from worker.store.schema import billing_keys, plans, subscriptions
 
@@ -164,12 +164,61 @@ def refused_status(settings: Settings) -> str:
         ({"AGAIN_PORTONE_URL": "https://api.iamport.kr", "AGAIN_READ_TIMEOUT": "5"}, "AGAIN_READ_TIMEOUT 5"),
         ({"AGAIN_PORTONE_URL": "https://api.iamport.kr", "AGAIN_CLOCK_FILE": "c"}, "AGAIN_CLOCK_FILE moves"),
         ({"AGAIN_PORTONE_URL": "http://api.iamport.kr"}, "is not an https:// address"),
+        ({"AGAIN_CLOCK_FILE": "nowhere/clock"}, "AGAIN_CLOCK_FILE 'nowhere/clock' is no file"),
+        ({"AGAIN_PORTONE_TIER": ""}, "AGAIN_PORTONE_TIER: it must be a code"),
+        ({"AGAIN_CONCURENCY": "4"}, "AGAIN_CONCURENCY: is not known; did you mean AGAIN_CONCURRENCY?"),
+        ({"AGAIN_TEAPOT": "4"}, "AGAIN_TEAPOT: is not known; docs/configuration.md lists"),
     ],
 )
 def test_a_bad_setting_is_named(settings: Settings, changes: Settings, words: str) -> None:
     assert words in refused("status", settings=settings | changes)
 
 
-def test_a_missing_setting_is_named(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("AGAIN_PORTONE_KEY", "", "is empty"),
+        ("AGAIN_PORTONE_SECRET", " ", "is empty"),
+        ("AGAIN_PORTONE_URL", "http://host:hush", "it must be of the form"),
+        ("AGAIN_PORTONE_URL", "http://host:99999", "it must be of the form"),
+        ("AGAIN_PORTONE_URL", "", "it must be of the form"),
+        ("AGAIN_PORTONE_URL", "http://me:hush@host", "it holds a name or password"),
+        ("AGAIN_DATABASE_URL", "postgresql://me:hush@host:port/again", "it is not like"),
+        ("AGAIN_DATABASE_URL", "postgresql://me:hush@host:99999/again", "it is not like"),
+        ("AGAIN_DATABASE_URL", "postgresql://me:hu@sh/hush@host/again", "it is not like"),
+        ("AGAIN_DATABASE_URL", "postgresql://me:hush@host/again?hush=1", "it is not like"),
+        ("AGAIN_BROKER_URL", "redis://:hush@host:port/0", "it is not like"),
+        ("AGAIN_BROKER_URL", "redis://:hu/sh@host:6379/0", "it is not like"),
+        ("AGAIN_BROKER_URL", "redis://:99/hush@host:6379/0", "it is not like"),
+        ("AGAIN_BROKER_URL", "redis://host/hush", "it is not like"),
+        ("AGAIN_BROKER_URL", "rediss://[host/0", "it is not like"),
+    ],
+)
+def test_an_address_or_secret_that_cannot_be_used_is_named_and_not_shown(
+    settings: Settings, name: str, value: str, words: str
+) -> None:
+    with pytest.raises(BadSettings, match=f"{name}: {words}") as caught:
+        load_settings(settings | {name: value})
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AGAIN_DATABASE_URL", "postgresql:///again"),
+        ("AGAIN_DATABASE_URL", "postgresql+psycopg://me:p%40ss@[::1]:5432/again?sslmode=require"),
+        ("AGAIN_BROKER_URL", "rediss://:p%2Fss@[::1]:6379/3?ssl_cert_reqs=required"),
+        ("AGAIN_BROKER_URL", "amqp://me:hush@host:5672/shop"),
+        ("AGAIN_PORTONE_URL", "https://api.iamport.kr/"),
+        ("AGAIN_ACTOR", "ann"),
+    ],
+)
+def test_an_address_that_can_be_used_is_taken(settings: Settings, name: str, value: str) -> None:
+    load_settings(settings | {name: value})
+
+
+def test_a_missing_setting_is_named_with_what_to_do(settings: Settings) -> None:
     del settings["AGAIN_PORTONE_SECRET"]
-    assert "AGAIN_PORTONE_SECRET: is not set" in refused("status", settings=settings)
+    words = refused("status", settings=settings)
+    assert "AGAIN_PORTONE_SECRET: is not set" in words
+    assert words.endswith("run `again up` in this folder first, or set them; see docs/configuration.md\n")
