@@ -79,6 +79,12 @@ ADD = ["plan", "add", "tea", "--name", "Tea", "--unit", "month"]
         (["plan", "show", "tea"], "plan 'tea' is not known"),
         (["plan", "archive", "tea"], "plan 'tea' is not known; there are: coffee"),
         (["customer", "add", "nobody"], "no billing key for customer 'nobody'"),
+        (["customer", "add", " "], "the customer_uid is empty"),
+        (["customer", "add", "4111-1111-1111-1111"], "the customer_uid looks like a card number"),
+        (["customer", "add", "ann", "--name", "x" * 17], "the name has 17 characters"),
+        (["customer", "add", "ann", "--email", "x" * 65], "the email has 65 characters"),
+        (["customer", "add", "ann", "--tel", "0" * 17], "the tel has 17 characters"),
+        (["customer", "add", "ann", "--tel", "4111111111111111"], "the tel looks like a card number"),
         (["subscribe", "nobody", "coffee"], "customer 'nobody' is not known"),
         (["subscribe", "nobody", "tea"], "plan 'tea' is not known"),
         (["subscribe", "nobody", "coffee", "--anchor", "soon"], "'soon' is not a date"),
@@ -98,6 +104,10 @@ def test_what_cannot_be_done_is_said_and_left(shop: Settings, command: list[str]
     before = rows(shop)
     assert words in refused(*command, settings=shop)
     assert rows(shop) == before
+
+
+def test_a_card_number_is_not_repeated(shop: Settings) -> None:
+    assert "4111" not in refused("customer", "add", "4111111111111111", settings=shop)
 
 
 def test_a_customer_is_added_once(shop: Settings) -> None:
