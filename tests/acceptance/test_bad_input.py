@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import create_engine, func, select, text
 
 from tests import factories
-from tests.acceptance.again import again, refused, told
+from tests.acceptance.again import again, refused, told, told_json
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import wiring
 from worker.config import BadSettings, load_settings
@@ -143,6 +143,19 @@ def test_a_database_behind_or_ahead_of_the_code_is_refused(settings: Settings) -
     assert "it is ahead" in refused("beat", settings=settings)
     assert "it is ahead" in refused("migrate", settings=settings)
     engine.dispose()
+
+
+def test_a_database_of_another_environment_is_named_wherever_one_would_wait_for_charges(shop: Settings) -> None:
+    told("migrate", settings=shop)
+    assert told_json("status", settings=shop)["why_not"] is None
+    other = shop | {"AGAIN_ENVIRONMENT": "prod"}
+    words = "nothing will be sent: this database is bound to environment 'test', not to 'prod'; see `again adopt`"
+    facts = told_json("status", settings=other)
+    assert (facts["may_send"], facts["why_not"]) == (False, words)
+    for command in (["migrate"], ["worker", "--until-stdin-closes"], ["beat", "--until-stdin-closes"]):
+        assert words in again(*command, settings=other).stderr
+    account = shop | {"AGAIN_ACCOUNT": "second"}
+    assert "'test' with another gateway, account or database" in told("status", settings=account)
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(settings: Settings) -> None:

@@ -152,15 +152,17 @@ def status(
 ) -> None:
     """Show which beats are alive, whether charging is stopped, and how much waits."""
     from worker.store import attempts, beats, charges, findings, switches
-    from worker.wiring import services
+    from worker.wiring import services, wrong_place
 
     made = services()
     now = made.clock.now()
+    wrong = wrong_place(made)
     with made.engine.begin() as db:
         alive = [dict(row) for row in beats.alive(db)]
         facts = {
             "environment": made.settings.environment,
-            "may_send": switches.bound(db) == made.fingerprint,
+            "may_send": wrong is None,
+            "why_not": wrong,
             "beats": alive,
             "stops": [dict(row) for row in switches.stopped(db)],
             **charges.waiting(db, now),
@@ -173,7 +175,7 @@ def status(
     else:
         _print_status(facts)
     if healthy:
-        _check_health(alive, may_send=bool(facts["may_send"]))
+        _check_health(alive, wrong)
 
 
 def _hold_words(hold: Any) -> str | None:
@@ -191,11 +193,11 @@ def _print_status(facts: dict[str, Any]) -> None:
     print_table("stops", ("account", "since", "by", "why"), stops)
 
 
-def _check_health(alive: list[dict[str, Any]], *, may_send: bool) -> None:
+def _check_health(alive: list[dict[str, Any]], wrong: str | None) -> None:
     from worker import tasks
 
     tasks.check_broker()
-    if not may_send:
-        raise NotHealthy("nothing is sent: this database belongs to another environment; see `again adopt`")
+    if wrong is not None:
+        raise NotHealthy(wrong)
     if not any(beat["seconds_ago"] < BEAT_IS_GONE for beat in alive):
         raise NotHealthy(f"no beat was seen in the last {BEAT_IS_GONE} seconds; start one with `again beat`")
