@@ -7,6 +7,7 @@ import typer
 
 from schedules.cadence import Cron, Unit, short_month_warning
 from schedules.errors import ToldInWords
+from schedules.money import amount_words
 from schedules.periods import first_on_or_after, next_after, period_date
 from schedules.shifts import Shift, shifted
 from schedules.zones import wall_to_utc
@@ -59,13 +60,13 @@ def due(
     zone: Annotated[str, typer.Option(help="Whose day it is, for tries at older debts.")] = "Asia/Seoul",
     as_json: AsJson = False,
 ) -> None:
-    """List who will be charged on a day, how much, and why."""
+    """List who will be charged on a day, how much, and why, in the order of time."""
     from worker.wiring import services
     from worker.workflows import foreseeing
 
     day = read_date(on)
     read_zone(zone)
-    foreseen = list(foreseeing.due_on(services(), day, zone))
+    foreseen = sorted(foreseeing.due_on(services(), day, zone), key=lambda f: (f.at, f.charge))
     if as_json:
         print_json([
             {"charge": f.charge, "customer_uid": f.customer_uid, "subscription": f.subscription,
@@ -75,8 +76,8 @@ def due(
         return
     rows = ((f.at, f.customer_uid, f.money, f.charge, f.why) for f in foreseen)
     print_table(f"due on {day}", ("at", "customer", "amount", "charge", "why"), rows)
-    sums = ", ".join(f"{amount:,} {currency}" for currency, amount in foreseeing.totals(foreseen).items())
-    print(f"{len(foreseen)} charges, {sums or 'nothing'} (in minor units)")
+    sums = ", ".join(amount_words(amount, currency) for currency, amount in foreseeing.totals(foreseen).items())
+    print(f"{len(foreseen)} charges, {sums or 'nothing'}")
 
 
 def dates(
