@@ -13,7 +13,7 @@ from schedules.shifts import Shift, shifted
 from schedules.zones import wall_to_utc
 from schedules.zones import zone as read_zone
 from worker.cli.output import AsJson, instant, print_facts, print_json, print_table
-from worker.cli.parts import cadence_words, read_cadence, read_date, read_time
+from worker.cli.parts import cadence_words, read_cadence, read_date, read_time, warn_of_times
 from worker.cli.plans import default_time
 
 MOST_DATES = 10_000
@@ -112,6 +112,7 @@ def dates(
     warning = short_month_warning(cadence) if isinstance(cadence, Cron) else None
     if warning:
         typer.echo(f"again: {warning}", err=True)
+    warn_of_times(cadence)
     if as_json:
         print_json([{"n": n, "date": day.isoformat(), "at": instant(at)} for n, day, at in rows])
     else:

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -24,6 +24,8 @@ from worker.workflows.closing import cancel_subscription
 from worker.workflows.services import Services
 
 LONGEST_FACTS = {"name": 16, "email": 64, "tel": 16}  # characters of buyer_name, _email and _tel at PortOne
+
+LATEST_ANCHOR = timedelta(days=5 * 366)  # a subscription that begins later is a slip of the finger
 
 
 class CannotEnroll(ToldInWords):
@@ -153,6 +155,8 @@ def subscribe(
 
 def _first_charge(plan: Plan, anchor: date | None, now: datetime) -> tuple[date, Cursor]:
     today = local_date(now, zone(plan.zone))
+    if anchor is not None and anchor - today > LATEST_ANCHOR:
+        raise CannotEnroll(f"anchor {anchor} is more than five years away; it would charge nothing until then")
     begins = trial_end(anchor or today, plan.trial_days)
     return begins, first_cursor(plan, begins, now if begins < today else None)
 
