@@ -101,6 +101,16 @@ def short_month_warning(cron: Cron) -> str | None:
     )
 
 
+def many_times_warning(cron: Cron) -> str | None:
+    """What to tell a person whose cron text fires more than once a day, for a day is billed once; else None."""
+    minutes, hours = _expanded(cron.text)[:2]
+    times = (60 if "*" in minutes else len(minutes)) * (24 if "*" in hours else len(hours))
+    if times == 1:
+        return None
+    first = f"at {cron.wall_time():%H:%M} unless --time is given"
+    return f"cron text {cron.text!r} fires {times} times a day; a day is billed once, {first}"
+
+
 def anchor_form(cron: Cron) -> Every | None:
     """The cadence that a cron text on days 29 to 31 was most likely meant to be, anchored on its last day.
 

@@ -1,10 +1,13 @@
 """Settings from the environment, checked at start; what is secret is masked wherever it is shown."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -13,7 +16,10 @@ from schedules.errors import RuleBroken, ToldInWords
 from schedules.identity import checked_environment
 
 PREFIX = "AGAIN_"
+NO_SETTINGS = frozenset({"ACTOR"})  # of the command line, not of an installation
 LIVE_HOSTS = ("api.iamport.kr", "static-api.iamport.kr", "api.portone.io")
+MOST_PORT = 65_535
+ENCODED = "signs such as / and @ in a password are written as %2F and %40"
 LEAST_LIVE_READ_TIMEOUT = 60  # seconds; the gateway's own figure for calls that move money
 
 
@@ -85,6 +91,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "it must start with postgresql:// or postgresql+psycopg://; no other database will do"
             )
+        _check_database(url.get_secret_value().replace("postgresql://", "postgresql+psycopg://", 1))
         return url
 
     @field_validator("broker_url")
@@ -93,7 +100,36 @@ class Settings(BaseSettings):
         schemes = ("redis://", "rediss://", "amqp://", "amqps://")
         if not url.get_secret_value().startswith(schemes):
             raise ValueError(f"it must start with one of {', '.join(schemes)}")
+        _check_broker(url.get_secret_value())
         return url
+
+    @field_validator("portone_url")
+    @classmethod
+    def _gateway(cls, url: str) -> str:
+        try:
+            address = urlsplit(url)
+            right = address.hostname and address.port != 0 and not (address.query or address.fragment)
+        except ValueError:
+            right = None
+        if not right or address.scheme not in ("http", "https"):
+            raise ValueError("it must be of the form https://host or http://host:port")
+        if address.username or address.password:
+            raise ValueError("it holds a name or password; they do not belong there")
+        return url
+
+    @field_validator("portone_key", "portone_secret")
+    @classmethod
+    def _credential(cls, credential: SecretStr) -> SecretStr:
+        if not credential.get_secret_value().strip():
+            raise ValueError("is empty")
+        return credential
+
+    @field_validator("portone_tier")
+    @classmethod
+    def _tier(cls, tier: str | None) -> str | None:
+        if tier is not None and not (tier.isascii() and tier.isalnum()):
+            raise ValueError("it must be a code of letters and digits; leave it out where there is none")
+        return tier
 
     @model_validator(mode="after")
     def _times_fit(self) -> "Settings":
@@ -102,9 +138,10 @@ class Settings(BaseSettings):
             raise ValueError(f"AGAIN_READ_TIMEOUT {self.read_timeout} is below {LEAST_LIVE_READ_TIMEOUT} seconds")
         if live and self.clock_file is not None:
             raise ValueError("AGAIN_CLOCK_FILE moves the clock; it cannot be used with the live gateway")
-        if not self.portone_url.startswith(("http://", "https://")) or (
-            live and "https://" not in self.portone_url
-        ):
+        if self.clock_file is not None and not self.clock_file.is_file():
+            # Without the file the clock would stand where the machine's does, years from the others' perhaps.
+            raise ValueError(f"AGAIN_CLOCK_FILE {str(self.clock_file)!r} is no file; write 0 into it to begin")
+        if live and not self.portone_url.startswith("https://"):
             raise ValueError(f"AGAIN_PORTONE_URL {self.portone_url!r} is not an https:// address")
         # One 401 costs a second call and a fresh token, all under one lease.
         rising = (
@@ -133,16 +170,74 @@ class Settings(BaseSettings):
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the environment, or what is given instead; each bad variable is named, none shown with its value."""
+    problems = _unknown_names(os.environ if environment is None else environment)
     try:
-        if environment is None:
-            return Settings()
-        short = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items()}
-        given: dict[str, Any] = {name: value for name, value in short.items() if name in Settings.model_fields}
-        return Settings(_env_file=None, **given)
+        settings = Settings() if environment is None else _settings_of(environment)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors(include_input=False, include_url=False):
-            name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
-            words = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{name}: {words}" if name else words)
-        raise BadSettings("settings are wrong:\n  " + "\n  ".join(lines)) from None
+        problems += _told(error)
+    else:
+        if not problems:
+            return settings
+    raise BadSettings("settings are wrong:\n  " + "\n  ".join(problems)) from None
+
+
+def _settings_of(environment: Mapping[str, str]) -> Settings:
+    short = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items()}
+    given: dict[str, Any] = {name: value for name, value in short.items() if name in Settings.model_fields}
+    return Settings(_env_file=None, **given)
+
+
+def _unknown_names(names: Iterable[str]) -> list[str]:
+    """A word for each variable that looks like ours and is not: a slip of the finger would be the default's."""
+    shorts = {name.upper() for name in Settings.model_fields} | NO_SETTINGS
+    known = {PREFIX + short for short in shorts}
+    problems = []
+    for name in sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known):
+        nearest = get_close_matches(name.upper().removeprefix(PREFIX), shorts, n=1)
+        meant = f"did you mean {PREFIX}{nearest[0]}?" if nearest else "docs/configuration.md lists those that are"
+        problems.append(f"{name}: is not known; {meant}")
+    return problems
+
+
+def _told(error: ValidationError) -> list[str]:
+    lines, missing = [], False
+    for problem in error.errors(include_input=False, include_url=False):
+        name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
+        missing |= problem["type"] == "missing"
+        words = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}: {words}" if name else words)
+    if missing:
+        lines.append("run `again up` in this folder first, or set them; see docs/configuration.md")
+    return lines
+
+
+def _check_database(url: str) -> None:
+    """Raise ValueError, without the address, which holds a password, if the driver could not read it."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import make_conninfo
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        address = make_url(url)
+        _, options = address.get_dialect()().create_connect_args(address)
+        make_conninfo(**options)
+        right = address.port != 0 and (address.port or 1) <= MOST_PORT and "@" not in (address.database or "")
+    except (ArgumentError, ProgrammingError, ValueError):
+        right = False
+    if not right:
+        raise ValueError(f"it is not like postgresql+psycopg://user:password@host:5432/name; {ENCODED}") from None
+
+
+def _check_broker(url: str) -> None:
+    """Raise ValueError, without the address, which may hold a password, if its port or number is none."""
+    try:
+        address = urlsplit(url)
+        right = address.port != 0 and "@" not in address.path
+    except ValueError:
+        right = False
+    else:
+        number = address.path.strip("/")
+        right = right and (not url.startswith("redis") or not number or number.isdecimal())
+    if not right:
+        raise ValueError(f"it is not like redis://:password@host:6379/0; {ENCODED}")

@@ -88,6 +88,19 @@ def fingerprint(settings: Settings, engine: Engine) -> str:
     return hashlib.blake2b("\n".join((*parts, key)).encode(), digest_size=16, person=b"again-place").hexdigest()
 
 
+def wrong_place(made: Services) -> str | None:
+    """Why this environment may not send from this database; None when it may."""
+    with made.engine.begin() as db:
+        bound, environment = switches.bound(db), switches.bound_environment(db)
+    if bound == made.fingerprint:
+        return None
+    if bound is None:
+        return "nothing will be sent: no environment is bound to this database; see `again adopt`"
+    ours = made.settings.environment
+    other = " with another gateway, account or database" if environment == ours else f", not to {ours!r}"
+    return f"nothing will be sent: this database is bound to environment {environment!r}{other}; see `again adopt`"
+
+
 def unreachable(settings: Settings, error: OperationalError) -> str:
     """What to tell a person when the database does not answer, without the password."""
     url = make_engine(settings.sqlalchemy_url, 1, "again").url.render_as_string(hide_password=True)

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import create_engine, func, select, text
 
 from tests import factories
-from tests.acceptance.again import again, refused, told
+from tests.acceptance.again import again, refused, told, told_json
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import wiring
-from worker.config import load_settings
+from worker.config import BadSettings, load_settings
 from worker.store import revisions
 from worker.store.schema import billing_keys, plans, subscriptions
 
@@ -79,6 +79,12 @@ ADD = ["plan", "add", "tea", "--name", "Tea", "--unit", "month"]
         (["plan", "show", "tea"], "plan 'tea' is not known"),
         (["plan", "archive", "tea"], "plan 'tea' is not known; there are: coffee"),
         (["customer", "add", "nobody"], "no billing key for customer 'nobody'"),
+        (["customer", "add", " "], "the customer_uid is empty"),
+        (["customer", "add", "4111-1111-1111-1111"], "the customer_uid looks like a card number"),
+        (["customer", "add", "ann", "--name", "x" * 17], "the name has 17 characters"),
+        (["customer", "add", "ann", "--email", "x" * 65], "the email has 65 characters"),
+        (["customer", "add", "ann", "--tel", "0" * 17], "the tel has 17 characters"),
+        (["customer", "add", "ann", "--tel", "4111111111111111"], "the tel looks like a card number"),
         (["subscribe", "nobody", "coffee"], "customer 'nobody' is not known"),
         (["subscribe", "nobody", "tea"], "plan 'tea' is not known"),
         (["subscribe", "nobody", "coffee", "--anchor", "soon"], "'soon' is not a date"),
@@ -98,6 +104,10 @@ def test_what_cannot_be_done_is_said_and_left(shop: Settings, command: list[str]
     before = rows(shop)
     assert words in refused(*command, settings=shop)
     assert rows(shop) == before
+
+
+def test_a_card_number_is_not_repeated(shop: Settings) -> None:
+    assert "4111" not in refused("customer", "add", "4111111111111111", settings=shop)
 
 
 def test_a_customer_is_added_once(shop: Settings) -> None:
@@ -135,6 +145,19 @@ def test_a_database_behind_or_ahead_of_the_code_is_refused(settings: Settings) -
     engine.dispose()
 
 
+def test_a_database_of_another_environment_is_named_wherever_one_would_wait_for_charges(shop: Settings) -> None:
+    told("migrate", settings=shop)
+    assert told_json("status", settings=shop)["why_not"] is None
+    other = shop | {"AGAIN_ENVIRONMENT": "prod"}
+    words = "nothing will be sent: this database is bound to environment 'test', not to 'prod'; see `again adopt`"
+    facts = told_json("status", settings=other)
+    assert (facts["may_send"], facts["why_not"]) == (False, words)
+    for command in (["migrate"], ["worker", "--until-stdin-closes"], ["beat", "--until-stdin-closes"]):
+        assert words in again(*command, settings=other).stderr
+    account = shop | {"AGAIN_ACCOUNT": "second"}
+    assert "'test' with another gateway, account or database" in told("status", settings=account)
+
+
 def test_a_database_that_does_not_answer_is_named_without_its_password(settings: Settings) -> None:
     away = settings | {"AGAIN_DATABASE_URL": "postgresql://again:hush@127.0.0.1:1/again"}
     words = refused("status", settings=away)
@@ -164,12 +187,61 @@ def refused_status(settings: Settings) -> str:
         ({"AGAIN_PORTONE_URL": "https://api.iamport.kr", "AGAIN_READ_TIMEOUT": "5"}, "AGAIN_READ_TIMEOUT 5"),
         ({"AGAIN_PORTONE_URL": "https://api.iamport.kr", "AGAIN_CLOCK_FILE": "c"}, "AGAIN_CLOCK_FILE moves"),
         ({"AGAIN_PORTONE_URL": "http://api.iamport.kr"}, "is not an https:// address"),
+        ({"AGAIN_CLOCK_FILE": "nowhere/clock"}, "AGAIN_CLOCK_FILE 'nowhere/clock' is no file"),
+        ({"AGAIN_PORTONE_TIER": ""}, "AGAIN_PORTONE_TIER: it must be a code"),
+        ({"AGAIN_CONCURENCY": "4"}, "AGAIN_CONCURENCY: is not known; did you mean AGAIN_CONCURRENCY?"),
+        ({"AGAIN_TEAPOT": "4"}, "AGAIN_TEAPOT: is not known; docs/configuration.md lists"),
     ],
 )
 def test_a_bad_setting_is_named(settings: Settings, changes: Settings, words: str) -> None:
     assert words in refused("status", settings=settings | changes)
 
 
-def test_a_missing_setting_is_named(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("AGAIN_PORTONE_KEY", "", "is empty"),
+        ("AGAIN_PORTONE_SECRET", " ", "is empty"),
+        ("AGAIN_PORTONE_URL", "http://host:hush", "it must be of the form"),
+        ("AGAIN_PORTONE_URL", "http://host:99999", "it must be of the form"),
+        ("AGAIN_PORTONE_URL", "", "it must be of the form"),
+        ("AGAIN_PORTONE_URL", "http://me:hush@host", "it holds a name or password"),
+        ("AGAIN_DATABASE_URL", "postgresql://me:hush@host:port/again", "it is not like"),
+        ("AGAIN_DATABASE_URL", "postgresql://me:hush@host:99999/again", "it is not like"),
+        ("AGAIN_DATABASE_URL", "postgresql://me:hu@sh/hush@host/again", "it is not like"),
+        ("AGAIN_DATABASE_URL", "postgresql://me:hush@host/again?hush=1", "it is not like"),
+        ("AGAIN_BROKER_URL", "redis://:hush@host:port/0", "it is not like"),
+        ("AGAIN_BROKER_URL", "redis://:hu/sh@host:6379/0", "it is not like"),
+        ("AGAIN_BROKER_URL", "redis://:99/hush@host:6379/0", "it is not like"),
+        ("AGAIN_BROKER_URL", "redis://host/hush", "it is not like"),
+        ("AGAIN_BROKER_URL", "rediss://[host/0", "it is not like"),
+    ],
+)
+def test_an_address_or_secret_that_cannot_be_used_is_named_and_not_shown(
+    settings: Settings, name: str, value: str, words: str
+) -> None:
+    with pytest.raises(BadSettings, match=f"{name}: {words}") as caught:
+        load_settings(settings | {name: value})
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AGAIN_DATABASE_URL", "postgresql:///again"),
+        ("AGAIN_DATABASE_URL", "postgresql+psycopg://me:p%40ss@[::1]:5432/again?sslmode=require"),
+        ("AGAIN_BROKER_URL", "rediss://:p%2Fss@[::1]:6379/3?ssl_cert_reqs=required"),
+        ("AGAIN_BROKER_URL", "amqp://me:hush@host:5672/shop"),
+        ("AGAIN_PORTONE_URL", "https://api.iamport.kr/"),
+        ("AGAIN_ACTOR", "ann"),
+    ],
+)
+def test_an_address_that_can_be_used_is_taken(settings: Settings, name: str, value: str) -> None:
+    load_settings(settings | {name: value})
+
+
+def test_a_missing_setting_is_named_with_what_to_do(settings: Settings) -> None:
     del settings["AGAIN_PORTONE_SECRET"]
-    assert "AGAIN_PORTONE_SECRET: is not set" in refused("status", settings=settings)
+    words = refused("status", settings=settings)
+    assert "AGAIN_PORTONE_SECRET: is not set" in words
+    assert words.endswith("run `again up` in this folder first, or set them; see docs/configuration.md\n")

@@ -92,3 +92,9 @@ def test_what_cannot_be_followed_is_refused_in_words(arguments: list[str], words
 def test_it_needs_no_settings(tmp_path: Path) -> None:
     done = again("dates", "--anchor", "2026-01-31", "--unit", "month", "--count", "1", cwd=tmp_path)
     assert done.returncode == 0
+
+
+def test_a_cron_text_that_fires_often_is_told_that_a_day_is_billed_once() -> None:
+    done = again("dates", "--anchor", "2026-01-01", "--cron", "0 9,18 * * *", "--count", "2", "--json")
+    assert done.returncode == 0
+    assert "fires 2 times a day; a day is billed once, at 09:00" in done.stderr

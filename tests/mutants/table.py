@@ -289,7 +289,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "the kill switch",
         CHARGING + "test_stopped_charging_goes_on_where_it_was",
         "worker/store/switches.py",
-        'return f"charging is stopped: {self.stopped_why}" if self.stopped_why is not None else None',
+        "return self.foreign(fingerprint, clock) or stopped",
         "return None",
     ),
     Mutant(

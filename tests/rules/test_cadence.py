@@ -9,7 +9,7 @@ from croniter import croniter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedules.cadence import Cron, Every, Unit, anchor_form, fire_dates, short_month_warning
+from schedules.cadence import Cron, Every, Unit, anchor_form, fire_dates, many_times_warning, short_month_warning
 from schedules.errors import BadCadence
 from schedules.periods import first_on_or_after, next_after, period_date
 
@@ -171,3 +171,14 @@ def test_where_the_calendar_ends_is_said(text: str) -> None:
 def test_a_walk_over_more_dates_than_any_subscription_has_is_refused() -> None:
     with pytest.raises(BadCadence, match="period number 1000000000 of cron text"):
         period_date(date(2026, 1, 1), Cron("0 9 1 * *"), 10**9)
+
+
+@pytest.mark.parametrize(
+    ("text", "times"),
+    [("* * * * *", 1440), ("*/10 9 1 * *", 6), ("0 9,18 * * *", 2), ("0 * 1 * *", 24), ("0 9 * * *", None)],
+)
+def test_a_text_that_fires_more_than_once_a_day_is_told_that_a_day_is_billed_once(
+    text: str, times: int | None
+) -> None:
+    warning = many_times_warning(Cron(text))
+    assert (warning is None) if times is None else (warning is not None and f"fires {times} times" in warning)

@@ -1,6 +1,7 @@
 """Enrolling: a customer is put on a plan once, however often the command is sent."""
 
 import threading
+from datetime import date
 
 import pytest
 
@@ -51,3 +52,10 @@ def test_two_commands_at_once_begin_one_subscription(services: Services) -> None
     for thread in threads:
         thread.join(30)
     assert sorted(came) == ["begun", "refused"]
+
+
+def test_an_anchor_that_is_more_than_five_years_away_is_refused(services: Services) -> None:
+    on_sale(services)
+    with pytest.raises(CannotEnroll, match="2062-01-31 is more than five years away"):
+        subscribed(services, anchor=date(2062, 1, 31))
+    assert enrolling.subscribe(services, "ann", "monthly", "test", date(2031, 1, 31)).anchor == date(2031, 1, 31)

@@ -7,12 +7,13 @@ import typer
 
 from schedules.cadence import Cron, Unit, short_month_warning
 from schedules.errors import ToldInWords
+from schedules.money import amount_words
 from schedules.periods import first_on_or_after, next_after, period_date
 from schedules.shifts import Shift, shifted
 from schedules.zones import wall_to_utc
 from schedules.zones import zone as read_zone
 from worker.cli.output import AsJson, instant, print_facts, print_json, print_table
-from worker.cli.parts import cadence_words, read_cadence, read_date, read_time
+from worker.cli.parts import cadence_words, read_cadence, read_date, read_time, warn_of_times
 from worker.cli.plans import default_time
 
 MOST_DATES = 10_000
@@ -59,13 +60,13 @@ def due(
     zone: Annotated[str, typer.Option(help="Whose day it is, for tries at older debts.")] = "Asia/Seoul",
     as_json: AsJson = False,
 ) -> None:
-    """List who will be charged on a day, how much, and why."""
+    """List who will be charged on a day, how much, and why, in the order of time."""
     from worker.wiring import services
     from worker.workflows import foreseeing
 
     day = read_date(on)
     read_zone(zone)
-    foreseen = list(foreseeing.due_on(services(), day, zone))
+    foreseen = sorted(foreseeing.due_on(services(), day, zone), key=lambda f: (f.at, f.charge))
     if as_json:
         print_json([
             {"charge": f.charge, "customer_uid": f.customer_uid, "subscription": f.subscription,
@@ -75,8 +76,8 @@ def due(
         return
     rows = ((f.at, f.customer_uid, f.money, f.charge, f.why) for f in foreseen)
     print_table(f"due on {day}", ("at", "customer", "amount", "charge", "why"), rows)
-    sums = ", ".join(f"{amount:,} {currency}" for currency, amount in foreseeing.totals(foreseen).items())
-    print(f"{len(foreseen)} charges, {sums or 'nothing'} (in minor units)")
+    sums = ", ".join(amount_words(amount, currency) for currency, amount in foreseeing.totals(foreseen).items())
+    print(f"{len(foreseen)} charges, {sums or 'nothing'}")
 
 
 def dates(
@@ -111,6 +112,7 @@ def dates(
     warning = short_month_warning(cadence) if isinstance(cadence, Cron) else None
     if warning:
         typer.echo(f"again: {warning}", err=True)
+    warn_of_times(cadence)
     if as_json:
         print_json([{"n": n, "date": day.isoformat(), "at": instant(at)} for n, day, at in rows])
     else:
@@ -152,15 +154,17 @@ def status(
 ) -> None:
     """Show which beats are alive, whether charging is stopped, and how much waits."""
     from worker.store import attempts, beats, charges, findings, switches
-    from worker.wiring import services
+    from worker.wiring import services, wrong_place
 
     made = services()
     now = made.clock.now()
+    wrong = wrong_place(made)
     with made.engine.begin() as db:
         alive = [dict(row) for row in beats.alive(db)]
         facts = {
             "environment": made.settings.environment,
-            "may_send": switches.bound(db) == made.fingerprint,
+            "may_send": wrong is None,
+            "why_not": wrong,
             "beats": alive,
             "stops": [dict(row) for row in switches.stopped(db)],
             **charges.waiting(db, now),
@@ -173,7 +177,7 @@ def status(
     else:
         _print_status(facts)
     if healthy:
-        _check_health(alive, may_send=bool(facts["may_send"]))
+        _check_health(alive, wrong)
 
 
 def _hold_words(hold: Any) -> str | None:
@@ -191,11 +195,11 @@ def _print_status(facts: dict[str, Any]) -> None:
     print_table("stops", ("account", "since", "by", "why"), stops)
 
 
-def _check_health(alive: list[dict[str, Any]], *, may_send: bool) -> None:
+def _check_health(alive: list[dict[str, Any]], wrong: str | None) -> None:
     from worker import tasks
 
     tasks.check_broker()
-    if not may_send:
-        raise NotHealthy("nothing is sent: this database belongs to another environment; see `again adopt`")
+    if wrong is not None:
+        raise NotHealthy(wrong)
     if not any(beat["seconds_ago"] < BEAT_IS_GONE for beat in alive):
         raise NotHealthy(f"no beat was seen in the last {BEAT_IS_GONE} seconds; start one with `again beat`")

@@ -40,6 +40,8 @@ def migrate(who: Actor = actor()) -> None:
     print(f"the database is at revision {revisions.newest_revision().newest}")
     if bound:
         print(f"charges may be sent from it by environment {made.settings.environment!r} only")
+    elif wrong := wiring.wrong_place(made):
+        typer.echo(f"again: {wrong}", err=True)
 
 
 def stop_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:

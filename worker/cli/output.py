@@ -12,6 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+LONGEST_KEY = 80  # characters of a customer_uid
+UNBOUNDED = 10_000  # columns; a table is only as wide as what it holds
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -39,17 +42,22 @@ def print_json(document: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under a title; a list that is empty says so."""
-    table = Table(*columns, title=title, title_justify="left", header_style="bold")
-    count = 0
-    for row in rows:
-        table.add_row(*(Text(_words(cell)) for cell in row))
-        count += 1
+    """Print rows under a title, with no word of them cut; a list that is empty says so."""
+    cells = [[_words(cell) for cell in row] for row in rows]
+    if not cells:
+        Console().print(f"{title}: none")
+        return
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for at, column in enumerate(columns):
+        # A key that is cut, or goes on in the next line, is of no use to whoever wants to copy it.
+        longest = max(len(word) for row in cells for word in ("", *row[at].split()))
+        table.add_column(column, min_width=min(longest, LONGEST_KEY))
+    for row in cells:
+        table.add_row(*map(Text, row))
     console = Console()
-    if count:
-        console.print(table)
-    else:
-        console.print(f"{title}: none")
+    if not console.is_terminal:
+        console.width = UNBOUNDED  # nobody looks: whatever reads it wants whole lines
+    console.print(table, crop=False)
 
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:

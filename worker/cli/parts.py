@@ -8,7 +8,7 @@ from threading import Event
 
 import typer
 
-from schedules.cadence import Cadence, Cron, Every, Unit
+from schedules.cadence import Cadence, Cron, Every, Unit, many_times_warning
 from schedules.dunning import DunningPolicy, FinalAction
 from schedules.errors import BadPolicy
 
@@ -24,6 +24,13 @@ def read_cadence(every: int | None, unit: Unit | None, cron: str | None) -> Cade
     if unit is None:
         raise typer.BadParameter("give --unit (day, week, month or year), with --every N, or --cron")
     return Every(1 if every is None else every, unit)
+
+
+def warn_of_times(cadence: Cadence) -> None:
+    """Say so on standard error when a cron text fires oftener than a day is billed."""
+    warning = many_times_warning(cadence) if isinstance(cadence, Cron) else None
+    if warning:
+        typer.echo(f"again: {warning}", err=True)
 
 
 def read_time(text: str) -> time:

@@ -20,9 +20,9 @@ def add_to(app: typer.Typer) -> None:
 @group.command("add")
 def add(
     customer_uid: Annotated[str, typer.Argument(help="The gateway's id of the stored card.")],
-    name: Annotated[str | None, typer.Option(help="The customer's name.")] = None,
-    email: Annotated[str | None, typer.Option(help="For the shop's own notices.")] = None,
-    tel: Annotated[str | None, typer.Option(help="For the shop's own notices.")] = None,
+    name: Annotated[str | None, typer.Option(help="The customer's name, at most 16 characters.")] = None,
+    email: Annotated[str | None, typer.Option(help="For the shop's own notices, at most 64.")] = None,
+    tel: Annotated[str | None, typer.Option(help="For the shop's own notices, at most 16.")] = None,
     as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:

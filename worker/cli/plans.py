@@ -10,7 +10,7 @@ from schedules.money import parse_money
 from schedules.plans import CatchUp, Plan
 from schedules.shifts import Shift
 from worker.cli.output import Actor, AsJson, actor, print_facts, print_json, print_table
-from worker.cli.parts import cadence_words, read_cadence, read_policy, read_time
+from worker.cli.parts import cadence_words, read_cadence, read_policy, read_time, warn_of_times
 
 group = typer.Typer(help="Plans: what is sold, at what price, on which dates.", no_args_is_help=True)
 Code = Annotated[str, typer.Argument(help="The plan's code.")]
@@ -67,6 +67,7 @@ def add(
     from worker.workflows import enrolling
 
     stored = enrolling.add_plan(services(), plan, policy, who)
+    warn_of_times(cadence)
     if as_json:
         print_json(facts(stored))
     else:

@@ -7,12 +7,15 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.clock import wait
 from worker.logs import log_to_stderr
+
+if TYPE_CHECKING:
+    from worker.workflows.services import Services
 
 log = logging.getLogger("again.running")
 BREATH = 1.0  # seconds before a worker that ended by itself begins anew
@@ -52,6 +55,7 @@ def worker(
         raise typer.BadParameter(f"queue {', '.join(unknown)} is not known; there are {', '.join(QUEUES)}")
     made = wiring.services()
     _use_our_logs()
+    _warn_of_wrong_place(made)
     if until_stdin_closes:
         _stop_when_stdin_closes()
     from worker import marks
@@ -99,6 +103,7 @@ def beat(until_stdin_closes: UntilStdinCloses = False) -> None:
 
     made = wiring.services()
     _use_our_logs()
+    _warn_of_wrong_place(made)
     if until_stdin_closes:
         _stop_when_stdin_closes()
     from worker.tasks import app as celery
@@ -156,6 +161,14 @@ def _stop_when_stdin_closes() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="stdin", daemon=True).start()
+
+
+def _warn_of_wrong_place(made: "Services") -> None:
+    from worker import wiring
+
+    wrong = wiring.wrong_place(made)
+    if wrong is not None:
+        log.warning("%s", wrong)
 
 
 def _use_our_logs() -> None:

@@ -114,6 +114,11 @@ def bound(db: Connection) -> str | None:
     return db.execute(select(installation.c.fingerprint)).scalar()
 
 
+def bound_environment(db: Connection) -> str | None:
+    """The name of the environment that may send from this database; None when none was bound yet."""
+    return db.execute(select(installation.c.environment)).scalar()
+
+
 def bind(db: Connection, fingerprint: str, environment: str, actor: str, now: datetime) -> None:
     """Let this environment, and no other, send from this database."""
     row = {

@@ -3,11 +3,12 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from schedules.cards import holds_card_number
 from schedules.charges import SubscriptionStatus
 from schedules.dunning import DunningPolicy
 from schedules.errors import ToldInWords
@@ -21,6 +22,10 @@ from worker.store import customers, notes, plans, subscriptions
 from worker.store.plans import StoredPlan
 from worker.workflows.closing import cancel_subscription
 from worker.workflows.services import Services
+
+LONGEST_FACTS = {"name": 16, "email": 64, "tel": 16}  # characters of buyer_name, _email and _tel at PortOne
+
+LATEST_ANCHOR = timedelta(days=5 * 366)  # a subscription that begins later is a slip of the finger
 
 
 class CannotEnroll(ToldInWords):
@@ -69,6 +74,7 @@ def add_customer(
     services: Services, customer_uid: str, name: str | None, email: str | None, tel: str | None, actor: str
 ) -> BillingKey:
     """Make a customer known whose billing key the gateway has; its masked card facts are read back from there."""
+    _check_facts(customer_uid, name=name, email=email, tel=tel)
     account = services.settings.account
     with services.engine.begin() as db:
         if customers.key_by_uid(db, customer_uid) is not None:
@@ -90,6 +96,19 @@ def add_customer(
         customers.add_key(db, customer_id, customer_uid, account, card, now)
         notes.record(db, actor, "customer.add", customer_uid, None, now)
     return key
+
+
+def _check_facts(customer_uid: str, **facts: str | None) -> None:
+    if not customer_uid.strip():
+        raise CannotEnroll("the customer_uid is empty; give the one under which the gateway keeps the card")
+    for name, value in facts.items():
+        if value is not None and len(value) > LONGEST_FACTS[name]:
+            most = LONGEST_FACTS[name]
+            raise CannotEnroll(f"the {name} has {len(value)} characters; the gateway takes at most {most}")
+    for name, value in {"customer_uid": customer_uid, **facts}.items():
+        if value is not None and holds_card_number(value):
+            # Not shown again: it would stand in the terminal's history and in logs.
+            raise CannotEnroll(f"the {name} looks like a card number; those belong to the gateway alone")
 
 
 def subscribe(
@@ -136,6 +155,8 @@ def subscribe(
 
 def _first_charge(plan: Plan, anchor: date | None, now: datetime) -> tuple[date, Cursor]:
     today = local_date(now, zone(plan.zone))
+    if anchor is not None and anchor - today > LATEST_ANCHOR:
+        raise CannotEnroll(f"anchor {anchor} is more than five years away; it would charge nothing until then")
     begins = trial_end(anchor or today, plan.trial_days)
     return begins, first_cursor(plan, begins, now if begins < today else None)
 
