@@ -215,7 +215,7 @@ def test_a_second_hold_reaches_as_far_back_as_the_first(services: Services) -> N
     charging.attempt(services, opened(services))
     first = restoring.begin_hold(services, "kim", "restored")
     move(services, days=2)
-    restoring.begin_hold(services, "again", "seen by its mark as well")
+    restoring.begin_hold(services, "again", "seen by its mark as well", services.clock.now())
     with services.engine.begin() as db:
         hold = switches.hold(db)
     assert hold is not None
