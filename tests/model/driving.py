@@ -69,7 +69,7 @@ class Driver:
             charges=len(world.books.charges()),
             rounds=rounds,
             kills=world.stage.kills,
-            **{"hold failures": world.hold_failures},
+            **{"reconciler failures": world.reconciler_failures},
             calls=world.gateway.calls,
             payments=sum(payment.is_paid(now) for payments in ledger.values() for payment in payments),
         )

@@ -71,8 +71,8 @@ def main() -> int:
         print(f"AN INVARIANT BROKE: {stopped}", file=sys.stderr)
         return 1
     for name, number in sorted(counts.items()):
-        print(f"{name:14} {number:>12,}")
-    print(f"{'seconds':14} {time.monotonic() - began:>12,.0f}")
+        print(f"{name:20} {number:>12,}")
+    print(f"{'seconds':20} {time.monotonic() - began:>12,.0f}")
     print("every charge has ended, is held, or has a finding; no debt was paid twice without one")
     return 0
 

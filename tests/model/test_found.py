@@ -4,11 +4,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from schedules.findings import FindingState
 from schedules.identity import merchant_uid
 from schedules.money import Money
-from schedules.outcomes import Unknown
+from schedules.outcomes import Declined, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, opened
 from worker.gateway.port import ChargeOrder
@@ -116,3 +117,22 @@ def test_two_unclear_attempts_after_the_backup_do_not_break_the_hold(
         gateway.remember(order, "failed", f"imps_{number}", at=services.clock.now(), unclear=True)
     move(services, seconds=services.settings.quiet_time)
     lift_hold(services)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=IntegrityError,
+    reason="a page's debts are read once, and the first mending changes the second's",
+)
+def test_two_late_payments_of_one_debt_do_not_break_the_reconciler(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: one_unresolved_attempt_for_each_charge; a second payment ends as unknown beside the unknown third."""
+    charge = opened(services)
+    gateway.answers.extend([Declined("no"), Declined("no"), Unknown("ReadTimeout")])
+    for _ in range(3):
+        charging.attempt(services, charge)
+        move(services, days=3)
+    for number, order in enumerate(gateway.sent[:2]):
+        gateway.remember(order, "paid", f"imps_late_{number}", at=services.clock.now() - timedelta(hours=1))
+    _reconcile(services)
