@@ -55,7 +55,7 @@ class Findings(StandsFor):
         values: Row = {"seen_at": now, "words": words}
         if back:
             values |= {"state": FindingState.OPEN.value, "ended_at": None}
-        if row["lease_until"] is None:
+        if before in (*OVER, FindingState.OPEN.value):
             values["balance"] = balance
         db.write(row, values)
         return _finding(row), row["state"] != before
@@ -66,6 +66,21 @@ class Findings(StandsFor):
             for row in db.tables.findings.values()
             if row["ended_at"] is None and row["account"] == account and row["merchant_uid"] in uids
         }
+
+    def end_mendable(self, db: Transaction, finding: Finding, now: datetime, by: str) -> None:
+        about = (finding.account, finding.merchant_uid, finding.imp_uid)
+        for row in db.tables.findings.values():
+            same = (row["account"], row["merchant_uid"], row["imp_uid"]) == about
+            if same and FindingKind(row["kind"]).mends_itself and row["state"] == FindingState.OPEN.value:
+                why = f"it is finding {finding.id}, {finding.kind}"
+                ended = {"state": FindingState.REPAIRED.value, "ended_at": now, "ended_by": by, "ended_why": why}
+                db.write(row, ended | {"fence": row["fence"] + 1})
+
+    def open_for(self, db: Transaction, charge_key: str, but: int = 0) -> Finding | None:
+        for row in db.tables.findings.values():
+            if row["charge_key"] == charge_key and row["ended_at"] is None and row["id"] != but:
+                return _finding(row)
+        return None
 
     def change(self, db: Transaction, finding: Finding, state: FindingState, **values: object) -> Finding | None:
         row = db.tables.findings[finding.id]

@@ -444,7 +444,9 @@ class Switches(StandsFor):
         return db.tables.hold
 
     def begin_hold(self, db: Transaction, now: datetime, hold_from: datetime) -> None:
-        db.tables.hold = Hold(now, hold_from, 0)
+        before = db.tables.hold
+        earliest = hold_from if before is None else min(before.hold_from, hold_from)
+        db.tables.hold = Hold(now, earliest, 0)
 
     def move_hold(self, db: Transaction, cursor: int) -> None:
         hold = db.tables.hold

@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy.exc import IntegrityError
 
 from schedules.findings import FindingState
 from schedules.identity import merchant_uid
@@ -119,11 +118,6 @@ def test_two_unclear_attempts_after_the_backup_do_not_break_the_hold(
     lift_hold(services)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=IntegrityError,
-    reason="a page's debts are read once, and the first mending changes the second's",
-)
 def test_two_late_payments_of_one_debt_do_not_break_the_reconciler(
     services: Services, gateway: ScriptedGateway
 ) -> None:
