@@ -93,6 +93,8 @@ ADD = ["plan", "add", "tea", "--name", "Tea", "--unit", "month"]
         (["show", "r" + "0" * 25], "is not known"),
         (["show", "ag1" + "0" * 35], "does not match its check character"),
         (["release", "r" + "0" * 25, "--why", "x"], "is not known"),
+        (["release", "--why", "x"], "give a key, or --refused"),
+        (["release", "r" + "0" * 25, "--refused", "--why", "x"], "not both"),
         (["waive", "r" + "0" * 25, "--why", "x"], "is not known"),
         (["resume-charging", "--why", "x"], "charging is not stopped"),
         (["stop-charging", "--account", "typo", "--why", "x"], "so nothing is stopped"),

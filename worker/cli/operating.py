@@ -95,20 +95,30 @@ def adopt(
 
 
 def release(
-    key: Annotated[str, typer.Argument(help="A charge's key, or that of a subscription that was set aside.")],
     why: Why,
+    key: Annotated[
+        str | None, typer.Argument(help="A charge's key, or that of a subscription that was set aside.")
+    ] = None,
+    refused: Annotated[
+        bool, typer.Option("--refused", help="Every charge whose last attempt was refused, instead of one key.")
+    ] = False,
     who: Actor = actor(),
 ) -> None:
-    """Let a charge or a subscription that waits for an operator go on."""
+    """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
+    if (key is None) is not refused:
+        raise typer.BadParameter("give a key, or --refused for every charge that was refused; not both")
     from worker.wiring import services
     from worker.workflows import operating
 
-    if len(key) == SUBJECT_LENGTH:
+    if key is None:
+        count = operating.release_refused(services(), who, why)
+        print(f"{count} {'charge' if count == 1 else 'charges'} will be collected")
+    elif len(key) == SUBJECT_LENGTH:
         operating.release_subscription(services(), key, who, why)
         print(f"subscription {key} is looked at again")
-        return
-    operating.release(services(), key, who, why)
-    print(f"charge {key} will be collected")
+    else:
+        operating.release(services(), key, who, why)
+        print(f"charge {key} will be collected")
 
 
 def waive(key: ChargeKey, why: Why, who: Actor = actor()) -> None:

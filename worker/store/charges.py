@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, exists, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
@@ -273,6 +273,26 @@ def held(db: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in db.execute(query).mappings()]
 
 
+def refused_after(db: Connection, charge_id: int, limit: int) -> list[tuple[int, str]]:
+    """Row ids and keys of the charges after this row id that wait for their next attempt after a refused one."""
+    c = charges.c
+    query = select(c.id, c.key).where(_refused(), c.id > charge_id).order_by(c.id).limit(limit)
+    return [(row.id, row.key) for row in db.execute(query)]
+
+
+def is_refused(db: Connection, charge_id: int) -> bool:
+    """Whether a charge waits for its next attempt after a refused one."""
+    return db.execute(select(charges.c.id).where(_refused(), charges.c.id == charge_id)).first() is not None
+
+
+def _refused() -> ColumnElement[bool]:
+    """Owed, waiting, and refused the last time: found through ix_charges_owed, by one attempt for each."""
+    c, a = charges.c, attempts.c
+    last = select(a.state).where(a.charge_id == c.id).order_by(a.number.desc()).limit(1).scalar_subquery()
+    waits = (c.next_attempt_at.is_not(None), c.held_why.is_(None), c.refusals > 0)
+    return and_(text(OWED), *waits, last == AttemptState.REFUSED.value)
+
+
 def tried_between(db: Connection, since: datetime, until: datetime) -> list[dict[str, Any]]:
     """Owed charges whose next attempt falls into a span of time, with whose they are."""
     c = charges.c
@@ -287,7 +307,7 @@ def tried_between(db: Connection, since: datetime, until: datetime) -> list[dict
 
 
 def waiting(db: Connection, now: datetime) -> dict[str, int]:
-    """How many charges are due, in flight, and held; counted over partial indexes, not over history."""
+    """How many charges are due, in flight, held and refused the last time; counted over partial indexes."""
     c = charges.c
     due = select(func.count()).where(
         c.next_attempt_at <= now, c.next_attempt_at.is_not(None), c.held_why.is_(None)
@@ -298,4 +318,5 @@ def waiting(db: Connection, now: datetime) -> dict[str, int]:
         "due": db.execute(due.select_from(charges)).scalar_one(),
         "in_flight": db.execute(in_flight.select_from(charges)).scalar_one(),
         "held": db.execute(held_ones.select_from(charges)).scalar_one(),
+        "refused": db.execute(select(func.count()).where(_refused()).select_from(charges)).scalar_one(),
     }

@@ -9,6 +9,8 @@ from worker.store.charges import Charge
 from worker.workflows.closing import close
 from worker.workflows.services import Services
 
+PAGE = 1000  # charges read at once, so that memory stays flat
+
 
 class CannotOperate(ToldInWords):
     """The verb does not fit the state that the thing is in; nothing has been done."""
@@ -70,10 +72,14 @@ def release_subscription(services: Services, key: str, actor: str, why: str) -> 
 
 
 def release(services: Services, key: str, actor: str, why: str) -> None:
-    """Let a charge that waits for an operator be collected."""
+    """Let a charge that waits for an operator, or for its next attempt after a refusal, be collected now."""
     now = services.clock.now()
     with services.engine.begin() as db:
-        charge = _held(db, key)
+        charge = _owed(db, key)
+        if charge.held_why is None and not charges.is_refused(db, charge.id):
+            raise CannotOperate(
+                f"charge {key} waits neither for an operator nor after a refusal; nothing to release"
+            )
         if attempts.is_under_way(db, charge.id):
             raise CannotOperate(f"charge {key} has an attempt whose outcome is unclear; it cannot be released")
         finding = findings.open_for(db, key)
@@ -81,8 +87,28 @@ def release(services: Services, key: str, actor: str, why: str) -> None:
             raise CannotOperate(
                 f"charge {key} has finding {finding.id}, {finding.kind}; end that first: again findings"
             )
-        charges.change(db, charge.id, held_why=None, next_attempt_at=charge.next_attempt_at or now)
+        next_attempt_at = now if charge.held_why is None else charge.next_attempt_at or now
+        charges.change(db, charge.id, held_why=None, next_attempt_at=next_attempt_at)
         notes.record(db, actor, "release", key, why, now, held_why=charge.held_why)
+
+
+def release_refused(services: Services, actor: str, why: str) -> int:
+    """Let every charge that waits after a refusal be collected now; answers how many, each written down."""
+    released, last = 0, 0
+    while page := _refused_after(services, last):
+        for _, key in page:
+            try:
+                release(services, key, actor, why)
+            except CannotOperate:
+                continue  # it was tried meanwhile, or has a finding
+            released += 1
+        last = page[-1][0]
+    return released
+
+
+def _refused_after(services: Services, charge_id: int) -> list[tuple[int, str]]:
+    with services.engine.begin() as db:
+        return charges.refused_after(db, charge_id, PAGE)
 
 
 def waive(services: Services, key: str, actor: str, why: str) -> None:
@@ -104,11 +130,4 @@ def _owed(db: Connection, key: str) -> Charge:
         raise CannotOperate(f"charge {key!r} is not known; a charge's key has 26 characters")
     if not charge.status.is_owed:
         raise CannotOperate(f"charge {key} is {charge.status}; nothing is owed any more")
-    return charge
-
-
-def _held(db: Connection, key: str) -> Charge:
-    charge = _owed(db, key)
-    if charge.held_why is None:
-        raise CannotOperate(f"charge {key} does not wait for an operator; nothing to release")
     return charge
