@@ -26,7 +26,7 @@ from worker.workflows.services import Services
 
 log = logging.getLogger("again.beat")
 QUEUES_OF_CHORES = (OPS, RECONCILE)
-MOST_CHORES = 600  # chores and questions that may wait in the broker at once
+MOST_CHORES = 5000  # chores and questions that may wait in the broker at once: some 5 MB, half an hour of bells
 # A standby after a failover refuses to write with another error than one that is down.
 DATABASE_AWAY = (DBAPIError, NoConnection)
 LEAD_SECONDS = 15.0  # a beat that is gone is replaced within this and one look
