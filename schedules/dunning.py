@@ -1,14 +1,20 @@
-"""What comes after an answer: collected, send again, ask, try again by the ladder, or give up."""
+"""What comes after an answer: collected, send again, ask, try again, wait for a card, or give up."""
 
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from enum import Enum
+from functools import lru_cache
 from typing import assert_never
+from zoneinfo import ZoneInfo
 
-from schedules.errors import BadPolicy
+from schedules.declines import DeclineClass
+from schedules.limits import LimitSpan
 from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown, Voided
+from schedules.policies import MONTH_END, DunningPolicy, FinalAction, Hours, Way
+from schedules.shifts import Shift, shifted
+from schedules.zones import local_date, wall_to_utc, zone
 
 # A gateway that is down is tried often at first and hourly in the end; none of these uses up a rung.
 TECHNICAL_DELAYS = tuple(timedelta(seconds=s) for s in (30, 60, 120, 300, 600, 1800, 3600))
@@ -16,56 +22,55 @@ TECHNICAL_DELAYS = tuple(timedelta(seconds=s) for s in (30, 60, 120, 300, 600, 1
 REFUSED_DELAYS = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1))
 # After downtime several rungs may be past at once; they must not be used up within one minute.
 LEAST_SPACING = timedelta(hours=6)
+SPREAD = timedelta(hours=1)  # tries that are moved to the beginning of the allowed hours are spread over this
+_MOST_DAYS = 190  # longer than any patience lasts
+# Nothing but another card, or a person's act, can help.
+NEEDS_CARD = frozenset({DeclineClass.NEVER_AGAIN, DeclineClass.CUSTOMER_MUST_ACT})
+# The card said nothing: these are no declines of the customer, who is not told and not chased.
+NOT_THE_CARD = frozenset({DeclineClass.NOT_A_DECLINE, DeclineClass.SETUP_FAULT})
 
 
-class FinalAction(StrEnum):
-    """What becomes of the subscription when the ladder has ended without money."""
+class Counter(Enum):
+    """What a try that did not collect is counted as; three things that are never mixed, and nothing."""
 
-    CANCEL = "cancel"
-    KEEP = "keep"
-
-
-@dataclass(frozen=True, slots=True)
-class DunningPolicy:
-    """A plain ladder: offsets from the first decline, rising, and what is done after the last."""
-
-    ladder: tuple[timedelta, ...] = (
-        timedelta(days=1),
-        timedelta(days=3),
-        timedelta(days=7),
-        timedelta(days=14),
-    )
-    final: FinalAction = FinalAction.KEEP
-
-    def __post_init__(self) -> None:
-        if len(self.ladder) > 20:
-            raise BadPolicy(f"a ladder of {len(self.ladder)} rungs is too long; give at most 20")
-        steps = (timedelta(0), *self.ladder)
-        for before, after in zip(steps, self.ladder, strict=False):
-            if after <= before:
-                raise BadPolicy(f"ladder offset {after} does not come after {before}; give rising offsets")
-
-    def to_json(self) -> dict[str, object]:
-        """The policy as it is kept with a plan: offsets in whole seconds."""
-        return {"ladder": [int(offset.total_seconds()) for offset in self.ladder], "final": self.final.value}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, object]) -> "DunningPolicy":
-        """Read back what `to_json` wrote."""
-        ladder = document.get("ladder")
-        if not isinstance(ladder, list):
-            raise BadPolicy(f"policy {dict(document)!r} has no list 'ladder' of seconds")
-        return cls(tuple(timedelta(seconds=int(s)) for s in ladder), FinalAction(str(document.get("final"))))
+    TECHNICAL = "technical_tries"
+    RUNG = "declines"
+    MANUAL = "manual_tries"
+    REFUSAL = "refusals"
+    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What has come of a charge so far; three counters that are never mixed."""
+    """What has come of a charge so far."""
 
     first_declined_at: datetime | None = None
-    declines: int = 0
+    declines: int = 0  # automatic tries that were declined since the ladder began
     technical_tries: int = 0
     refusals: int = 0
+    manual_tries: int = 0
+    ladder_began_at: datetime | None = None  # its first decline, or the first one of a new card
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """What is known of a charge when an answer to an attempt at it comes."""
+
+    policy: DunningPolicy
+    history: History = field(default_factory=History)
+    uid: str = ""  # of the attempt; spreads tries that would fall on one instant
+    zone: str = "Asia/Seoul"
+    by_person: bool = False  # the attempt was a person's try
+    planned_at: datetime | None = None  # when the ladder would have tried, had no person been faster
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the words of a decline mean, and when the card's cap lets it be tried again."""
+
+    decline_class: DeclineClass = DeclineClass.UNKNOWN_WORD
+    span: LimitSpan | None = None
+    card_free_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,11 @@ class TryAgain:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitForCard:
+    """Try no more with this card; the final action comes when the policy's patience ends."""
+
+
+@dataclass(frozen=True, slots=True)
 class AskGateway:
     """Do nothing to the charge; the attempt is asked about until it is clear."""
 
@@ -106,21 +116,20 @@ class GiveUp:
     final: FinalAction
 
 
-Decision = Collected | SendAgain | TryAgain | AskGateway | SetAside | GiveUp
+Decision = Collected | SendAgain | TryAgain | WaitForCard | AskGateway | SetAside | GiveUp
 
 
-def decide(outcome: Outcome, history: History, policy: DunningPolicy, uid: str, now: datetime) -> Decision:
-    """What to do after an answer; `history` is as it was before it."""
+def decide(outcome: Outcome, debt: Debt, now: datetime, said: Said | None = None) -> Decision:
+    """What to do after an answer; the debt's history is as it was before it."""
     match outcome:
         case Paid():
             return Collected()
         case Declined():
-            return _next_rung(history, policy, now)
+            return _after_decline(debt, said or Said(), now)
         case Refused():
-            return TryAgain(now + _nth(REFUSED_DELAYS, history.refusals))
+            return TryAgain(now + _nth(REFUSED_DELAYS, debt.history.refusals))
         case NotSent():
-            delay = _nth(TECHNICAL_DELAYS, history.technical_tries)
-            return SendAgain(now + delay * (0.5 + _jitter(uid, history.technical_tries)))
+            return SendAgain(now + _technical_delay(debt))
         case Voided():
             return TryAgain(now)
         case Unknown(reason, mismatch):
@@ -129,19 +138,130 @@ def decide(outcome: Outcome, history: History, policy: DunningPolicy, uid: str, 
             assert_never(outcome)
 
 
-def _next_rung(history: History, policy: DunningPolicy, now: datetime) -> TryAgain | GiveUp:
-    rung = history.declines
-    if rung >= len(policy.ladder):
-        return GiveUp(policy.final)
-    first = history.first_declined_at or now
-    gap = policy.ladder[rung] - (policy.ladder[rung - 1] if rung else timedelta(0))
-    return TryAgain(max(first + policy.ladder[rung], now + min(gap, LEAST_SPACING)))
+def counter(outcome: Outcome, debt: Debt, said: Said | None = None) -> Counter:
+    """What this try is counted as: only an automatic try that the card declined uses up a rung."""
+    decline_class = (said or Said()).decline_class
+    match outcome:
+        case NotSent():
+            return Counter.TECHNICAL
+        case Refused():
+            return Counter.REFUSAL
+        case Declined() if decline_class is DeclineClass.SETUP_FAULT:
+            return Counter.REFUSAL
+        case Declined() if decline_class is DeclineClass.NOT_A_DECLINE:
+            return Counter.TECHNICAL
+        case Declined():
+            return Counter.MANUAL if debt.by_person else Counter.RUNG
+        case Paid() | Unknown() | Voided():
+            return Counter.NOTHING
+        case _:
+            assert_never(outcome)
+
+
+def deadline(policy: DunningPolicy, ladder_began_at: datetime) -> datetime:
+    """When the final action comes, if nothing is tried any more by then."""
+    return ladder_began_at + policy.patience
+
+
+def _after_decline(debt: Debt, said: Said, now: datetime) -> Decision:
+    history = debt.history
+    if said.decline_class is DeclineClass.SETUP_FAULT:
+        return TryAgain(now + _nth(REFUSED_DELAYS, history.refusals))
+    if said.decline_class is DeclineClass.NOT_A_DECLINE:
+        return TryAgain(now + _technical_delay(debt))
+    at = None if said.decline_class in NEEDS_CARD else _next_try(debt, said, now)
+    if at is not None:
+        return TryAgain(_allowed(max(at, said.card_free_at or at), debt))
+    if deadline(debt.policy, history.ladder_began_at or now) > now:
+        return WaitForCard()
+    return GiveUp(debt.policy.final)
+
+
+def _next_try(debt: Debt, said: Said, now: datetime) -> datetime | None:
+    if debt.by_person:
+        # A person's try changes nothing in the ladder's plan; there is none when it waits for a card.
+        return None if debt.planned_at is None else max(debt.planned_at, now + LEAST_SPACING)
+    way = debt.policy.way(_acts_as(said.decline_class))
+    began = debt.history.ladder_began_at or now
+    at = _next_rung(way, debt.history.declines, began, now)
+    if way.resets and said.span is LimitSpan.MONTH:
+        at = None  # until then every try is in vain
+    elif way.resets and said.span is LimitSpan.DAY and at is not None:
+        tz = zone(debt.zone)
+        at = wall_to_utc(local_date(now, tz) + timedelta(days=1), debt.policy.hours.begin, tz)
+    dated = next(_dates(way, debt, now), None)
+    if dated is not None and dated <= deadline(debt.policy, began):
+        return dated if at is None else min(at, dated)
+    return at
+
+
+def _acts_as(decline_class: DeclineClass) -> DeclineClass:
+    """An outcome that stayed unclear and is a decline at last came of a fault that passes."""
+    return DeclineClass.LATER if decline_class is DeclineClass.UNKNOWN_OUTCOME else decline_class
+
+
+def _next_rung(way: Way, declines: int, began: datetime, now: datetime) -> datetime | None:
+    if declines >= len(way.ladder):
+        return None
+    gap = way.ladder[declines] - (way.ladder[declines - 1] if declines else timedelta(0))
+    return max(began + way.ladder[declines], now + min(gap, LEAST_SPACING))
+
+
+def _dates(way: Way, debt: Debt, now: datetime) -> Iterator[datetime]:
+    """The paydays, and the firsts of the month on which limits begin anew, in order."""
+    if not way.paydays and not way.resets:
+        return
+    tz = zone(debt.zone)
+    today = local_date(now, tz)
+    for day in (today + timedelta(days=n) for n in range(_MOST_DAYS)):
+        # A salary comes in the course of the morning; a limit begins anew with the day.
+        payday = wall_to_utc(day, debt.policy.payday_time, tz)
+        if payday >= now + LEAST_SPACING and day in _paydays(way, day.year, day.month, debt.policy.holidays):
+            yield payday
+        elif way.resets and day.day == 1 and day > today:
+            yield wall_to_utc(day, debt.policy.hours.begin, tz)
+
+
+@lru_cache(maxsize=512)
+def _paydays(way: Way, year: int, month: int, country: str | None) -> frozenset[date]:
+    """The dates on which salaries of a month come, and of the next: on a day off, the business day before."""
+    first = date(year, month, 1)
+    following = (first + timedelta(days=31)).replace(day=1)
+    months = ((first, following), (following, (following + timedelta(days=31)).replace(day=1)))
+    named = (
+        after - timedelta(days=1) if payday == MONTH_END else begin.replace(day=payday)
+        for begin, after in months
+        for payday in way.paydays
+    )
+    return frozenset(shifted(day, Shift.PREVIOUS, country) for day in named)
+
+
+def _allowed(at: datetime, debt: Debt) -> datetime:
+    """This instant, or the next one within the allowed hours of the local day."""
+    hours, tz = debt.policy.hours, zone(debt.zone)
+    local = at.astimezone(tz)
+    if hours.begin <= local.time() and (hours.end is None or local.time() < hours.end):
+        return at
+    day = local.date() if local.time() < hours.begin else local.date() + timedelta(days=1)
+    return wall_to_utc(day, hours.begin, tz) + _spread(hours, debt, tz)
+
+
+def _spread(hours: Hours, debt: Debt, tz: ZoneInfo) -> timedelta:
+    """Tries that a night held back do not all leave in the first minute of the morning."""
+    end = datetime.combine(date(2000, 1, 1), hours.end or time(23, 59), tz)
+    room = end - datetime.combine(date(2000, 1, 1), hours.begin, tz)
+    return min(SPREAD, room) * _share(debt.uid)
+
+
+def _technical_delay(debt: Debt) -> timedelta:
+    tries = debt.history.technical_tries
+    return _nth(TECHNICAL_DELAYS, tries) * (0.5 + _share(f"{debt.uid}/{tries}"))
 
 
 def _nth(delays: tuple[timedelta, ...], n: int) -> timedelta:
     return delays[min(n, len(delays) - 1)]
 
 
-def _jitter(uid: str, tries: int) -> float:
+def _share(text: str) -> float:
     """A share in [0, 1) that differs between attempts, so that an outage's end is no stampede."""
-    return zlib.crc32(f"{uid}/{tries}".encode()) / 2**32
+    return zlib.crc32(text.encode()) / 2**32
