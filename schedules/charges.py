@@ -56,6 +56,13 @@ class AttemptState(StrEnum):
 UNRESOLVED = frozenset({AttemptState.READY, AttemptState.SENDING, AttemptState.NOT_SENT, AttemptState.UNKNOWN})
 
 
+class TriedBy(StrEnum):
+    """Who wants an attempt, when it is not the ladder's turn."""
+
+    PERSON = "person"  # uses up none of the automatic tries
+    CARD = "card"  # another card, or a mended one: the ladder begins anew
+
+
 class SubscriptionStatus(StrEnum):
     """What a person decided about a subscription; its standing is computed from its charges."""
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import time, timedelta
 from enum import StrEnum
-from types import MappingProxyType
 
 from schedules.declines import DeclineClass
 from schedules.errors import BadPolicy
@@ -15,7 +14,6 @@ MONTH_END = 31  # as a payday: the last day of the month, however long it is
 _HOURS = re.compile(r"(\d\d:\d\d) *- *(\d\d:\d\d)")
 MOST_RUNGS = 20
 LONGEST = timedelta(days=180)  # a debt that is older is not collected by trying a card
-NOTHING: Mapping[DeclineClass, "Way"] = MappingProxyType({})
 
 # What is done about the other classes is no policy's choice; docs/dunning.md says it.
 CHOSEN_CLASSES = (
@@ -98,7 +96,7 @@ class DunningPolicy:
     final: FinalAction = FinalAction.WRITE_OFF
     code: str = ""
     version: int = 1
-    ways: Mapping[DeclineClass, Way] = field(default_factory=lambda: NOTHING)
+    ways: Mapping[DeclineClass, Way] = field(default_factory=dict)
     hours: Hours = Hours()
     payday_time: time = time(11)
     holidays: str | None = None  # the country whose holidays bring a payday forward
@@ -252,14 +250,12 @@ STANDARD = DunningPolicy(
     code="standard",
     ladder=_days(1, 3, 7, 14),
     final=FinalAction.CANCEL,
-    ways=MappingProxyType(
-        {
-            DeclineClass.MONEY_SHORT: Way(ladder=_days(1), paydays=(10, 15, 21, 25, MONTH_END)),
-            DeclineClass.LIMIT: Way(ladder=_days(1, 3), resets=True),
-            DeclineClass.LATER: Way(ladder=(timedelta(hours=3), timedelta(hours=12), *_days(1, 2, 4, 7))),
-            DeclineClass.UNKNOWN_WORD: Way(ladder=_days(1, 4, 10, 20)),
-        }
-    ),
+    ways={
+        DeclineClass.MONEY_SHORT: Way(ladder=_days(1), paydays=(10, 15, 21, 25, MONTH_END)),
+        DeclineClass.LIMIT: Way(ladder=_days(1, 3), resets=True),
+        DeclineClass.LATER: Way(ladder=(timedelta(hours=3), timedelta(hours=12), *_days(1, 2, 4, 7))),
+        DeclineClass.UNKNOWN_WORD: Way(ladder=_days(1, 4, 10, 20)),
+    },
     hours=Hours(time(8), time(22)),
     holidays="KR",
     wait=timedelta(days=32),

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import select
 
 from schedules.cadence import Every, Unit
-from schedules.dunning import DunningPolicy
 from schedules.money import Money
 from schedules.plans import Plan
+from schedules.policies import DunningPolicy
 from worker.clock import FixedClock
 from worker.store.schema import attempts, charges
 from worker.workflows import charging, enrolling, opening

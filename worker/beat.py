@@ -39,6 +39,8 @@ CHORES: tuple[tuple[Any, int], ...] = (
     (tasks.sweep, 10),
     (tasks.open_missed, 5),
     (tasks.mark, 5),
+    (tasks.chase, 5),
+    (tasks.announce, 10),
     (tasks.lift_hold, 5),
     (tasks.refund, 10),
     (tasks.reconcile, 20),

@@ -11,7 +11,18 @@ from worker.app import BULK, CHARGES, OPS, RECONCILE
 from worker.app import app as app  # whoever starts it from here has the tasks registered
 from worker.clock import elapsed
 from worker.wiring import services
-from worker.workflows import asking, charging, dispatching, opening, reconciling, refunding, restoring
+from worker.workflows import (
+    announcing,
+    asking,
+    cards,
+    charging,
+    chasing,
+    dispatching,
+    opening,
+    reconciling,
+    refunding,
+    restoring,
+)
 
 PUBLISH_BATCH = 500  # messages in one round trip to the broker
 SLICE = 45.0  # seconds that a long work takes of a thread at once; the next ring goes on with it
@@ -89,6 +100,26 @@ def lift_hold() -> None:
     """Go on with what a restored database waits for."""
     until = elapsed() + SLICE
     restoring.lift_when_known(services(), lambda: elapsed() < until)
+
+
+@app.task(name="again.chase", queue=OPS)
+def chase() -> None:
+    """Do what the passing of time brings to debts that were declined."""
+    until = elapsed() + SLICE
+    chasing.look_due(services(), lambda: elapsed() < until)
+
+
+@app.task(name="again.announce", queue=OPS)
+def announce() -> None:
+    """Tell of the charges and the ends that come soon."""
+    until = elapsed() + SLICE
+    announcing.announce_due(services(), lambda: elapsed() < until)
+
+
+@app.task(name="again.card_changed", queue=RECONCILE)
+def card_changed(customer_uid: str, actor: str, why: str) -> None:
+    """Take a card as replaced or mended: what is open is tried at once."""
+    cards.changed(services(), customer_uid, actor, why)
 
 
 @app.task(name="again.mark", queue=OPS)

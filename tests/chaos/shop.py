@@ -10,9 +10,9 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError
 
 from schedules.cadence import Every, Unit
-from schedules.dunning import DunningPolicy
 from schedules.money import Money
 from schedules.plans import Plan
+from schedules.policies import DunningPolicy
 from schedules.zones import wall_to_utc, zone
 from worker.cli.witness import SimulatorWitness
 from worker.clock import MovedClock, elapsed, wait

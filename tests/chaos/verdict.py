@@ -13,8 +13,7 @@ from schedules.findings import FindingKind, FindingState
 from schedules.identity import parse_merchant_uid
 from worker.store import findings, tallies
 from worker.store.findings import Finding
-from worker.store.schema import attempts, charges
-from worker.store.schema.billing import OWED
+from worker.store.schema import IN_FLIGHT, attempts, charges
 from worker.workflows import reconciling
 from worker.workflows.services import Services
 
@@ -116,8 +115,8 @@ def _debt(uid: str) -> str:
 
 
 def _loose(db: Connection) -> list[str]:
-    """Owed charges with no next attempt, nothing under way and nobody called."""
+    """Owed charges with no next attempt, nothing under way, that wait for no card, and nobody called."""
     c, a = charges.c, attempts.c
     under_way = exists().where(a.charge_id == c.id, a.state.in_([AttemptState.SENDING, AttemptState.UNKNOWN]))
-    query = select(c.key).where(text(OWED), c.next_attempt_at.is_(None), c.held_why.is_(None), ~under_way)
+    query = select(c.key).where(text(IN_FLIGHT), ~under_way)
     return list(db.execute(query).scalars())

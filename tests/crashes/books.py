@@ -91,5 +91,7 @@ def _entry(entry: Row, uid: str) -> tuple[str, str, int, str]:
 def _has_next_action(charge: Row, tried: Sequence[Row]) -> bool:
     if charge["closed_at"] is not None or charge["next_attempt_at"] is not None or charge["held_why"] is not None:
         return True
+    if charge["waits"] is not None and (charge["look_at"] is not None or charge["given_up"] is not None):
+        return True
     asked = {AttemptState.SENDING, AttemptState.UNKNOWN}  # both have a time by which somebody looks
     return any(attempt["charge_id"] == charge["id"] and attempt["state"] in asked for attempt in tried)

@@ -126,6 +126,7 @@ class Driver:
         if self.world.books.is_on_hold():
             self.world.lift_hold()
         chores = [self.world.open_due, self.world.sweep, self.world.top_up, self.world.ask_due]
+        chores.append(self.world.chase)
         if self.dice.random() < 0.1:
             chores.append(self.world.reconcile)
         for chore in chores:

@@ -113,4 +113,6 @@ def no_payment_without_a_debt(
 def _has_next_action(charge: Row, states: Counter[str]) -> bool:
     if charge["held_why"] is not None or charge["next_attempt_at"] is not None:
         return True
+    if charge["waits"] is not None and (charge["look_at"] is not None or charge["given_up"] is not None):
+        return True
     return states[SENDING] + states[UNKNOWN] > 0

@@ -9,7 +9,17 @@ from typing import Any
 
 STORE = "worker.store"
 WORKFLOWS = "worker.workflows"
-VERBS = ("charging", "asking", "opening", "dispatching", "operating", "enrolling", "reconciling", "restoring")
+VERBS = (
+    "charging",
+    "asking",
+    "chasing",
+    "opening",
+    "dispatching",
+    "operating",
+    "enrolling",
+    "reconciling",
+    "restoring",
+)
 _CODE: dict[str, CodeType] = {}
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from schedules.charges import UNRESOLVED, ChargeStatus
+from schedules.policies import DunningPolicy
 from tests.model.stage import TRANSACTION, Stage
 from worker.store.plans import StoredPlan
 from worker.store.switches import Hold
@@ -30,6 +31,7 @@ class Tables:
         self.subscriptions: dict[int, Row] = {}
         self.keys: dict[int, Row] = {}
         self.plans: dict[int, StoredPlan] = {}
+        self.policies: dict[int, DunningPolicy] = {}
         self.stops: dict[str, tuple[str, str]] = {}  # who and why, by account
         self.fingerprint: str | None = None
         self.hold: Hold | None = None

@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
-from schedules.dunning import DunningPolicy, History
+from schedules.charges import AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus
+from schedules.dunning import History
+from schedules.events import Event, payload
 from schedules.money import Money
 from schedules.outcomes import Outcome
 from schedules.plans import Plan
+from schedules.policies import DunningPolicy
 from schedules.subscriptions import Cursor, Opening
 from tests.model.guards import Guards
 from tests.model.linking import StandsFor
@@ -18,14 +20,18 @@ from tests.model.memory_findings import Findings, Reconciliations
 from worker.store import attempts as real_attempts
 from worker.store import charges as real_charges
 from worker.store import customers as real_customers
+from worker.store import debts as real_debts
 from worker.store import notes as real_notes
 from worker.store import plans as real_plans
+from worker.store import policies as real_policies
 from worker.store import subscriptions as real_subscriptions
 from worker.store import switches as real_switches
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Sight
 from worker.store.customers import StoredKey
+from worker.store.debts import Ahead
 from worker.store.plans import StoredPlan
+from worker.store.policies import StoredPolicy
 from worker.store.subscriptions import DueSubscription
 from worker.store.switches import Hold, Permission
 
@@ -169,6 +175,9 @@ class Attempts(StandsFor):
         self._write(db, row, {"fence": row["fence"] + 1})
         return _read(row)
 
+    def declined_times(self, db: Transaction, billing_key_id: int, since: datetime, limit: int) -> list[datetime]:
+        return []  # the model's cards have no cap
+
     def is_under_way(self, db: Transaction, charge_id: int) -> bool:
         return any(row["state"] in UNDER_WAY for row in db.tables.attempts_of[charge_id])
 
@@ -205,7 +214,6 @@ class Charges(StandsFor):
 
     def __init__(self, guards: Guards) -> None:
         self._guards = guards
-        self._policies: dict[tuple[object, ...], DunningPolicy] = {}
 
     def open_many(self, db: Transaction, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return [row["key"] for row in rows if self._open(db, row)]
@@ -237,25 +245,33 @@ class Charges(StandsFor):
         return Charge(
             id=row["id"],
             key=row["key"],
+            kind=ChargeKind(row["kind"]),
             subscription_id=row["subscription_id"],
+            subscription=db.tables.subscriptions[row["subscription_id"]]["key"],
             account=row["account"],
+            billing_key_id=row["billing_key_id"],
             customer_uid=db.tables.keys[row["billing_key_id"]]["customer_uid"],
             pg_provider=db.tables.keys[row["billing_key_id"]].get("pg_provider"),
+            card_stopped=db.tables.keys[row["billing_key_id"]].get("stopped_as"),
+            zone="Asia/Seoul",
             money=Money(row["amount"], row["currency"]),
             name=row["name"],
-            policy=self._policy(row["dunning"]),
+            policy=db.tables.policies[row["policy_id"]],
             status=ChargeStatus(row["status"]),
             next_attempt_at=row["next_attempt_at"],
             held_why=row["held_why"],
             attempts=row["attempts"],
-            history=History(row["first_declined_at"], row["declines"], row["technical_tries"], row["refusals"]),
-        )
-
-    def _policy(self, document: Mapping[str, Any]) -> DunningPolicy:
-        key = (*document["ladder"], document["final"])
-        if key not in self._policies:
-            self._policies[key] = DunningPolicy.from_json(document)
-        return self._policies[key]
+            history=History(
+                row["first_declined_at"], row["declines"], row["technical_tries"], row["refusals"],
+                row["manual_tries"], row["ladder_began_at"],
+            ),
+            due_at=row["due_at"],
+            waits=row["waits"] is not None,
+            tried_by=row["tried_by"],
+            planned_at=row["planned_at"],
+            look_at=row["look_at"],
+            given_up=row["given_up"],
+        )  # fmt: skip
 
     def change(self, db: Transaction, charge_id: int, **values: object) -> None:
         row = db.tables.charges[charge_id]
@@ -268,6 +284,12 @@ class Charges(StandsFor):
             raise Refusal("closed_has_no_next_attempt")
         if owed != (row["closed_at"] is None):
             raise Refusal("closed_says_when")
+        if row["waits"] is not None and row["next_attempt_at"] is not None:
+            raise Refusal("waiting_has_no_next_attempt")
+        if row["waits"] is not None and row["look_at"] is row["given_up"] is row["held_why"] is None:
+            raise Refusal("waiting_is_looked_at")
+        if not owed and (row["waits"] is not None or row["look_at"] is not None):
+            raise Refusal("closed_waits_for_nothing")
 
     def id_of(self, db: Transaction, key: str) -> int | None:
         return db.tables.charge_keys.get(key)
@@ -344,7 +366,10 @@ class Charges(StandsFor):
         rows = [
             row
             for row in db.tables.owed.values()
-            if row["status"] in OWED and row["next_attempt_at"] is None and row["held_why"] is None
+            if row["status"] in OWED
+            and row["next_attempt_at"] is None
+            and row["held_why"] is None
+            and row["waits"] is None
         ]
         found = [
             (row["id"], row["key"])
@@ -372,7 +397,8 @@ class Subscriptions(StandsFor):
         self._guards = guards
 
     def add(self, db: Transaction, row: Row) -> int:
-        return int(db.insert(db.tables.subscriptions, {"ends_at": None, "held_why": None} | row)["id"])
+        empty: Row = {"ends_at": None, "held_why": None, "tell_at": None}
+        return int(db.insert(db.tables.subscriptions, empty | row)["id"])
 
     def take_due(self, db: Transaction, plan_id: int | None, now: datetime, limit: int) -> list[DueSubscription]:
         active = SubscriptionStatus.ACTIVE.value
@@ -391,8 +417,10 @@ class Subscriptions(StandsFor):
             for row in due[:limit]
         ]  # fmt: skip
 
-    def move_cursors(self, db: Transaction, openings: Sequence[tuple[DueSubscription, Opening]]) -> None:
-        for due, opening in openings:
+    def move_cursors(
+        self, db: Transaction, openings: Sequence[tuple[DueSubscription, Opening, timedelta | None]]
+    ) -> None:
+        for due, opening, _ in openings:
             ended = due.ends_at is not None and opening.cursor.due_at >= due.ends_at
             values: Row = {"open_at": None if ended else opening.open_at}
             if self._guards.cursor:
@@ -411,6 +439,10 @@ class Subscriptions(StandsFor):
 
     def any_due(self, db: Transaction, now: datetime) -> bool:
         return bool(self.take_due(db, None, now, 1))
+
+    def names(self, db: Transaction, subscription_id: int) -> tuple[str, str]:
+        row = db.tables.subscriptions[subscription_id]
+        return row["key"], db.tables.keys[row["billing_key_id"]]["customer_uid"]
 
     def live_on(self, db: Transaction, customer_id: int, code: str) -> str | None:
         return None  # each customer of the model begins one subscription
@@ -500,6 +532,9 @@ class Notes(StandsFor):
             notices[dedupe] = kind
             db.undo_by(lambda: notices.pop(dedupe))
 
+    def owe(self, db: Transaction, event: Event, dedupe: str, now: datetime) -> None:
+        self.owe_notice(db, event.kind, event.subject, dedupe, payload(event), now)
+
     def newest(self, db: Transaction) -> datetime | None:
         return db.tables.newest_at
 
@@ -534,7 +569,10 @@ class Customers(StandsFor):
         now: datetime,
     ) -> int:
         row: Row = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account}
-        return int(db.insert(db.tables.keys, row | {"deleted_at": None})["id"])
+        return int(db.insert(db.tables.keys, row | {"deleted_at": None, "stopped_as": None})["id"])
+
+    def change_key(self, db: Transaction, key_id: int, **values: object) -> None:
+        db.write(db.tables.keys[key_id], dict(values))
 
     def key_by_uid(self, db: Transaction, customer_uid: str, *, lock: bool = False) -> StoredKey | None:
         for row in db.tables.keys.values():
@@ -551,13 +589,69 @@ class Plans(StandsFor):
     def newest(self, db: Transaction, code: str) -> StoredPlan | None:
         return next((plan for plan in db.tables.plans.values() if plan.plan.code == code), None)
 
-    def add(self, db: Transaction, plan: Plan, policy: DunningPolicy, now: datetime) -> int:
+    def add(self, db: Transaction, plan: Plan, policy: str, now: datetime) -> int:
         plan_id = db.next_id()
-        db.tables.plans[plan_id] = StoredPlan(plan_id, plan, policy, now, None)
+        policy_id, kept = next(found for found in db.tables.policies.items() if found[1].code == policy)
+        db.tables.plans[plan_id] = StoredPlan(plan_id, plan, kept, policy_id, now, None)
         return plan_id
 
     def by_id(self, db: Transaction, plan_id: int) -> StoredPlan:
         return db.tables.plans[plan_id]
+
+
+class Policies(StandsFor):
+    """worker.store.policies."""
+
+    real = real_policies
+
+    def put(self, db: Transaction, policy: DunningPolicy, now: datetime) -> StoredPolicy:
+        policy_id = db.next_id()
+        db.tables.policies[policy_id] = policy
+        return StoredPolicy(policy_id, policy, now)
+
+
+class Debts(StandsFor):
+    """worker.store.debts."""
+
+    real = real_debts
+
+    def ahead_of(self, db: Transaction, charge: Charge) -> Ahead | None:
+        older = [
+            row
+            for row in db.tables.owed.values()
+            if row["billing_key_id"] == charge.billing_key_id
+            and row["status"] in OWED
+            and row["held_why"] is None
+            and (row["due_at"], row["id"]) < (charge.due_at, charge.id)
+        ]
+        if not older:
+            return None
+        first = min(older, key=lambda row: (row["due_at"], row["id"]))
+        return Ahead(first["key"], first["next_attempt_at"], first["waits"] is not None)
+
+    def wake_behind(self, db: Transaction, charge_id: int, now: datetime) -> None:
+        key_id = db.tables.charges[charge_id]["billing_key_id"]
+        for row in db.tables.owed.values():
+            waits = row["next_attempt_at"] is not None and row["next_attempt_at"] > now
+            mine = row["billing_key_id"] == key_id and row["id"] != charge_id and row["status"] in OWED
+            if mine and waits and row["attempts"] == 0 and row["due_at"] <= now:
+                db.write(row, {"next_attempt_at": now})
+                db.charges.add(row["id"])
+
+    def others_declined(self, db: Transaction, subscription_id: int, charge_id: int) -> bool:
+        return any(
+            row["subscription_id"] == subscription_id and row["status"] in OWED and row["first_declined_at"]
+            for row in db.tables.owed.values()
+            if row["id"] != charge_id
+        )
+
+    def to_look(self, db: Transaction, now: datetime, after: int, limit: int) -> list[int]:
+        due = (
+            row["id"]
+            for row in db.tables.owed.values()
+            if row["look_at"] is not None and row["look_at"] <= now and row["id"] > after
+        )
+        return sorted(due)[:limit]
 
 
 class _Blind:
@@ -580,6 +674,8 @@ def memory_store(guards: Guards) -> dict[str, object]:
         "notes": Notes(),
         "customers": Customers(),
         "plans": Plans(),
+        "policies": Policies(),
+        "debts": Debts(),
         "findings": Findings(),
         "reconciliations": Reconciliations(),
         # Without a cap, and with one process at a time at a hold: both go by the database's own clock.
@@ -590,12 +686,14 @@ def memory_store(guards: Guards) -> dict[str, object]:
 
 _NEW_CHARGE: Row = {
     "request_key": None, "queued_until": None, "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
-    "first_declined_at": None, "refunded": 0, "closed_at": None, "closed_why": None,
+    "first_declined_at": None, "refunded": 0, "closed_at": None, "closed_why": None, "manual_tries": 0,
+    "ladder_began_at": None, "waits": None, "tried_by": None, "planned_at": None, "look_at": None,
+    "given_up": None,
 }  # fmt: skip
 _NEW_ATTEMPT: Row = {
     "unknown_since": None, "next_ask_at": None, "asks": 0, "quiet_answers": 0, "imp_uid": None,
     "pg_provider": None, "pg_code": None, "reason": None, "settled_at": None, "decline_class": None,
-    "decline_rule": None,
+    "decline_rule": None, "tried_by": None,
 }  # fmt: skip
 
 

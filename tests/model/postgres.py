@@ -57,6 +57,8 @@ class PostgresBooks:
         for charge, its_attempts in self.touched():
             if charge["held_why"] is None and charge["next_attempt_at"] is not None and charge["status"] in OWED:
                 times += [charge["next_attempt_at"], charge["queued_until"] or charge["next_attempt_at"]]
+            if charge["look_at"] is not None:
+                times.append(charge["look_at"])
             for attempt in its_attempts:
                 if attempt["state"] == AttemptState.SENDING.value:
                     times.append(attempt["lease_until"])

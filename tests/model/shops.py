@@ -55,6 +55,8 @@ class MemoryBooks:
         for row in tables.owed.values():
             if row["next_attempt_at"] is not None and row["held_why"] is None and row["status"] in OWED:
                 times += [row["next_attempt_at"], row["queued_until"] or row["next_attempt_at"]]
+            if row["look_at"] is not None and row["status"] in OWED:
+                times.append(row["look_at"])
         for row in tables.unresolved.values():
             if row["state"] == SENDING:
                 times.append(row["lease_until"])

@@ -15,7 +15,7 @@ from worker.workflows.services import Services
 
 SIZE = Size(subscriptions=5, charges=14)
 # Row ids differ: PostgreSQL's sequences lose numbers where a conflict leaves a row out. Answers are JSON there.
-LEFT_OUT = ("id", "charge_id", "subscription_id", "billing_key_id", "answer", "request_fingerprint")
+LEFT_OUT = ("id", "charge_id", "subscription_id", "billing_key_id", "policy_id", "answer", "request_fingerprint")
 
 
 def told(books: Books) -> Sequence[Any]:
@@ -28,7 +28,7 @@ def _plain(row: Row) -> Row:
     return {name: value for name, value in row.items() if name not in LEFT_OUT}
 
 
-@pytest.mark.parametrize("seed", ["faithful/73"])
+@pytest.mark.parametrize("seed", ["faithful/24"])
 def test_a_seeded_run_in_memory_comes_to_the_same_rows_as_on_postgresql(services: Services, seed: str) -> None:
     stage = Stage()
     real = shop_on_postgres(services, stage)

@@ -11,10 +11,10 @@ from sqlalchemy.exc import IntegrityError
 
 from schedules.cadence import Every, Unit
 from schedules.charges import ChargeKind
-from schedules.dunning import DunningPolicy, FinalAction
 from schedules.identity import subject_of_request
 from schedules.money import Money
 from schedules.plans import Plan
+from schedules.policies import DunningPolicy, FinalAction
 from tests.model.gateway import ModelGateway
 from tests.model.invariants import Broken, Judge, no_payment_without_a_debt
 from tests.model.memory import Refusal, Row
@@ -27,7 +27,7 @@ WEEKLY = Plan(
     code="weekly", version=1, price=Money(9900, "KRW"), cadence=Every(1, Unit.WEEK), statement_name="주간 구독",
     catch_up_cap=100,
 )  # fmt: skip
-LADDER = DunningPolicy(ladder=(timedelta(days=1), timedelta(days=3)), final=FinalAction.KEEP)
+LADDER = DunningPolicy(ladder=(timedelta(days=1), timedelta(days=3)), final=FinalAction.WRITE_OFF)
 ACTOR = "model"
 BEGIN = datetime(2026, 2, 1, tzinfo=UTC)
 LATEST = timedelta(days=30)  # whatever the gateway turns paid late has turned by then
@@ -113,6 +113,10 @@ class World:
         """Lapsed leases become unknown outcomes."""
         return self._process("sweep", lambda: self.verbs.asking.sweep(self.services), choose, parks)
 
+    def chase(self, choose: Choose = straight_on, *, parks: bool = False) -> Process:
+        """The passing of time brings what it brings to debts that were declined."""
+        return self._process("chase", lambda: self.verbs.chasing.look_due(self.services), choose, parks)
+
     def ask_due(self, choose: Choose = straight_on, *, parks: bool = False) -> Process:
         """Unknown outcomes whose time has come become messages."""
         return self._process("ask_due", self._ask_due, choose, parks)
@@ -191,6 +195,7 @@ class World:
         self.resume_charging()
         self.lift_hold()
         self.sweep()
+        self.chase()
         self.top_up()
         self.ask_due()
         messages, self.broker = self.broker, []

@@ -1,64 +1,100 @@
-"""The plain ladder: offsets from the first decline, and three counters that are never mixed."""
+"""What comes after an answer: rungs, paydays, limits, cards, and counters that are never mixed."""
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schedules.declines import DeclineClass
 from schedules.dunning import (
     LEAST_SPACING,
+    NEEDS_CARD,
     AskGateway,
     Collected,
-    DunningPolicy,
-    FinalAction,
+    Counter,
+    Debt,
     GiveUp,
     History,
+    Said,
     SendAgain,
     SetAside,
     TryAgain,
+    WaitForCard,
+    counter,
     decide,
 )
-from schedules.errors import BadPolicy
-from schedules.outcomes import Declined, NotSent, Paid, Refused, Unknown
+from schedules.limits import LimitSpan, limit_span
+from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.policies import MONTH_END, STANDARD, DunningPolicy, FinalAction, Hours, Way
+from schedules.zones import zone
 
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
+NOW = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday, 09:00 in Seoul
 DAY = timedelta(days=1)
 POLICY = DunningPolicy(ladder=(DAY, 3 * DAY, 7 * DAY))
+SEOUL = zone("Asia/Seoul")
 offsets = st.lists(st.integers(1, 60), unique=True, max_size=20).map(lambda days: tuple(sorted(days)))
+instants = st.integers(0, 3 * 365 * 24 * 60).map(lambda minutes: NOW + timedelta(minutes=minutes))
 histories = st.builds(
     History,
     first_declined_at=st.none(),
     declines=st.just(0),
     technical_tries=st.integers(0, 500),
     refusals=st.integers(0, 500),
+    manual_tries=st.integers(0, 500),
 )
+classes = st.sampled_from(DeclineClass)
+outcomes: st.SearchStrategy[Outcome] = st.sampled_from(
+    [Declined("no"), NotSent("ConnectError"), NotSent("429"), Refused("credentials"), Unknown("time-out")]
+)
+NO = Declined("no")
+
+
+def lived(
+    policy: DunningPolicy, said: Said, begin: datetime = NOW, debt: Debt | None = None
+) -> tuple[list[datetime], str]:
+    """When a debt is tried that is declined each time with the same words, and what comes at the end."""
+    debt, now, tries = debt or Debt(policy), begin, list[datetime]()
+    while isinstance(decision := decide(NO, debt, now, said), TryAgain):
+        tries.append(decision.at)
+        first = debt.history.ladder_began_at or begin
+        declines = debt.history.declines + (counter(NO, debt, said) is Counter.RUNG)
+        now = decision.at
+        debt = replace(debt, history=History(first, declines, ladder_began_at=first))
+        assert len(tries) < 100, "it never ends"
+    return tries, type(decision).__name__
+
+
+def in_seoul(tries: list[datetime]) -> list[str]:
+    return [f"{at.astimezone(SEOUL):%m-%d %H}" for at in tries]
 
 
 def test_money_ends_it() -> None:
-    assert decide(Paid("imps_1"), History(), POLICY, "uid", NOW) == Collected()
+    assert decide(Paid("imps_1"), Debt(POLICY), NOW) == Collected()
 
 
 def test_rungs_are_counted_from_the_first_decline() -> None:
     first = NOW - DAY
-    history = History(first_declined_at=first, declines=1)
-    assert decide(Declined("no"), history, POLICY, "uid", NOW) == TryAgain(first + 3 * DAY)
+    history = History(first_declined_at=first, declines=1, ladder_began_at=first)
+    assert decide(NO, Debt(POLICY, history), NOW) == TryAgain(first + 3 * DAY)
 
 
 def test_the_ladder_ends_with_the_policys_final_action() -> None:
     policy = DunningPolicy(ladder=(DAY,), final=FinalAction.CANCEL)
-    history = History(first_declined_at=NOW, declines=1)
-    assert decide(Declined("no"), history, policy, "uid", NOW) == GiveUp(FinalAction.CANCEL)
+    history = History(first_declined_at=NOW - DAY, declines=1, ladder_began_at=NOW - DAY)
+    assert decide(NO, Debt(policy, history), NOW) == GiveUp(FinalAction.CANCEL)
 
 
 def test_after_downtime_rungs_that_are_past_are_not_used_up_at_once() -> None:
-    history = History(first_declined_at=NOW - 30 * DAY, declines=1)
-    assert decide(Declined("no"), history, POLICY, "uid", NOW) == TryAgain(NOW + LEAST_SPACING)
+    long_ago = NOW - 30 * DAY
+    history = History(first_declined_at=long_ago, declines=1, ladder_began_at=long_ago)
+    assert decide(NO, Debt(POLICY, history), NOW) == TryAgain(NOW + LEAST_SPACING)
 
 
 def test_doubt_asks_and_a_mismatch_calls_a_person() -> None:
-    assert decide(Unknown("time-out"), History(), POLICY, "uid", NOW) == AskGateway()
-    assert decide(Unknown("990 instead of 9900", mismatch=True), History(), POLICY, "uid", NOW) == SetAside(
+    assert decide(Unknown("time-out"), Debt(POLICY), NOW) == AskGateway()
+    assert decide(Unknown("990 instead of 9900", mismatch=True), Debt(POLICY), NOW) == SetAside(
         "990 instead of 9900"
     )
 
@@ -66,14 +102,56 @@ def test_doubt_asks_and_a_mismatch_calls_a_person() -> None:
 @given(histories)
 def test_an_outage_however_long_uses_up_no_rung(history: History) -> None:
     """NotSent and Refused leave the ladder's own counters alone, and always come back."""
-    assert isinstance(decide(NotSent("ConnectError"), history, POLICY, "uid", NOW), SendAgain)
-    assert isinstance(decide(Refused("credentials"), history, POLICY, "uid", NOW), TryAgain)
-    assert decide(Declined("no"), history, POLICY, "uid", NOW) == TryAgain(NOW + DAY)
+    debt = Debt(POLICY, history)
+    assert isinstance(decide(NotSent("ConnectError"), debt, NOW), SendAgain)
+    assert isinstance(decide(Refused("credentials"), debt, NOW), TryAgain)
+    assert decide(NO, debt, NOW) == TryAgain(NOW + DAY)
+
+
+@given(outcomes, classes, histories, st.booleans())
+def test_each_try_moves_one_counter_and_only_the_cards_own_no_moves_the_ladder(
+    outcome: Outcome, decline_class: DeclineClass, history: History, by_person: bool
+) -> None:
+    debt = Debt(POLICY, history, by_person=by_person)
+    found = counter(outcome, debt, Said(decline_class))
+    ours = decline_class in (DeclineClass.NOT_A_DECLINE, DeclineClass.SETUP_FAULT)
+    uses_a_rung = isinstance(outcome, Declined) and not ours and not by_person
+    assert (found is Counter.RUNG) == uses_a_rung
+
+
+@given(st.integers(0, 2), st.lists(st.sampled_from(["outage", "429", "person"]), max_size=30), instants)
+def test_the_ladder_goes_on_as_if_nothing_else_had_happened(rung: int, others: list[str], begin: datetime) -> None:
+    """Outages, 429 and a person's tries between two rungs leave the second where it was."""
+    history = History(begin, rung, ladder_began_at=begin)
+    debt = Debt(POLICY, history)
+    planned = decide(NO, debt, begin)
+    for other in others:
+        if other == "person":
+            said = Said(DeclineClass.MONEY_SHORT)
+            by_person = replace(debt, by_person=True, planned_at=begin + 60 * DAY)
+            assert counter(NO, by_person, said) is Counter.MANUAL
+            assert decide(NO, by_person, begin, said) == TryAgain(begin + 60 * DAY)
+            moved = replace(debt.history, manual_tries=debt.history.manual_tries + 1)
+        else:
+            assert counter(NotSent(other), debt) is Counter.TECHNICAL
+            moved = replace(debt.history, technical_tries=debt.history.technical_tries + 1)
+        debt = replace(debt, history=moved)
+    assert decide(NO, debt, begin) == planned
+
+
+def test_a_person_s_try_that_comes_just_before_a_rung_is_not_followed_by_it_at_once() -> None:
+    debt = Debt(POLICY, by_person=True, planned_at=NOW + timedelta(minutes=1))
+    assert decide(NO, debt, NOW) == TryAgain(NOW + LEAST_SPACING)
+
+
+def test_a_person_s_try_at_a_debt_that_waits_leaves_it_waiting() -> None:
+    debt = Debt(STANDARD, History(NOW, 1, ladder_began_at=NOW), by_person=True)
+    assert decide(NO, debt, NOW + DAY) == WaitForCard()
 
 
 @given(st.integers(0, 1000))
 def test_a_technical_retry_comes_within_an_hour_and_a_half(tries: int) -> None:
-    decision = decide(NotSent("x"), History(technical_tries=tries), POLICY, f"uid{tries}", NOW)
+    decision = decide(NotSent("x"), Debt(POLICY, History(technical_tries=tries), f"uid{tries}"), NOW)
     assert isinstance(decision, SendAgain)
     assert timedelta(seconds=15) <= decision.at - NOW < timedelta(minutes=90)
 
@@ -81,21 +159,98 @@ def test_a_technical_retry_comes_within_an_hour_and_a_half(tries: int) -> None:
 @given(offsets)
 def test_every_ladder_gives_as_many_tries_as_it_has_rungs_in_rising_order(days: tuple[int, ...]) -> None:
     policy = DunningPolicy(ladder=tuple(timedelta(days=d) for d in days))
-    now, history, tries = NOW, History(), []
-    while isinstance(decision := decide(Declined("no"), history, policy, "uid", now), TryAgain):
-        tries.append(decision.at)
-        now = decision.at
-        history = History(first_declined_at=history.first_declined_at or NOW, declines=history.declines + 1)
-    assert tries == [NOW + timedelta(days=d) for d in days]
+    assert lived(policy, Said()) == ([NOW + timedelta(days=d) for d in days], "GiveUp")
 
 
-@given(offsets, st.sampled_from(FinalAction))
-def test_a_policy_is_read_back_as_it_was_kept(days: tuple[int, ...], final: FinalAction) -> None:
-    policy = DunningPolicy(ladder=tuple(timedelta(days=d) for d in days), final=final)
-    assert DunningPolicy.from_json(policy.to_json()) == policy
+@pytest.mark.parametrize("decline_class", sorted(NEEDS_CARD))
+def test_a_card_that_cannot_pay_is_tried_once(decline_class: DeclineClass) -> None:
+    assert lived(STANDARD, Said(decline_class)) == ([], "WaitForCard")
 
 
-@pytest.mark.parametrize("ladder", [(DAY, DAY), (3 * DAY, DAY), (timedelta(0),), (-DAY,), (DAY,) * 21])
-def test_a_ladder_that_does_not_rise_or_is_too_long_is_refused(ladder: tuple[timedelta, ...]) -> None:
-    with pytest.raises(BadPolicy):
-        DunningPolicy(ladder=ladder)
+def test_a_debt_that_waits_is_given_up_when_the_patience_ends() -> None:
+    history = History(NOW, 1, ladder_began_at=NOW)
+    lost = Said(DeclineClass.NEVER_AGAIN)
+    assert decide(NO, Debt(STANDARD, history), NOW + STANDARD.patience - DAY, lost) == WaitForCard()
+    assert decide(NO, Debt(STANDARD, history), NOW + STANDARD.patience, lost) == GiveUp(FinalAction.CANCEL)
+
+
+def test_no_money_waits_for_salaries_which_come_early_where_the_day_is_off() -> None:
+    policy = replace(POLICY, ways={DeclineClass.MONEY_SHORT: Way(paydays=(10, 15, 25, MONTH_END))}, wait=30 * DAY)
+    policy = replace(policy, holidays="KR")
+    tries, end = lived(policy, Said(DeclineClass.MONEY_SHORT))
+    # The 15th of March 2026 is a Sunday.
+    assert (in_seoul(tries), end) == (["03-10 11", "03-13 11", "03-25 11", "03-31 11"], "WaitForCard")
+
+
+def test_a_payday_in_the_next_months_first_days_that_is_brought_into_this_month_is_not_missed() -> None:
+    policy = replace(POLICY, ways={DeclineClass.MONEY_SHORT: Way(paydays=(1,))}, wait=40 * DAY, holidays="KR")
+    begin = datetime(2026, 10, 20, tzinfo=UTC)
+    tries, _ = lived(policy, Said(DeclineClass.MONEY_SHORT), begin)
+    assert in_seoul(tries) == ["10-30 11"]  # 2026-11-01 is a Sunday
+
+
+@pytest.mark.parametrize(
+    ("span", "tries"),
+    [
+        (LimitSpan.DAY, ["03-03 08", "03-04 08", "04-01 08"]),
+        (LimitSpan.MONTH, ["04-01 08"]),
+        (None, ["03-03 09", "03-05 09", "04-01 08"]),
+    ],
+)
+def test_a_limit_is_tried_when_it_begins_anew(span: LimitSpan | None, tries: list[str]) -> None:
+    found, _ = lived(STANDARD, Said(DeclineClass.LIMIT, span))
+    assert in_seoul(found) == tries
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("[8186]거래불가카드(일최대승인한도초과)", LimitSpan.DAY),
+        ("[CC08]1일 한도초과", LimitSpan.DAY),
+        ("[8188]거래불가카드(월최대승인한도초과)", LimitSpan.MONTH),
+        ("결제승인에 실패하였습니다. [2116]개인 월 한도금액 초과", LimitSpan.MONTH),
+        ("Exceeds monthly limit", LimitSpan.MONTH),
+        ("[CC07]1회 한도초과", None),
+        ("한도초과", None),
+    ],
+)
+def test_the_words_say_how_long_a_limit_lasts(text: str, span: LimitSpan | None) -> None:
+    assert limit_span(text) is span
+
+
+@given(instants, classes, st.sampled_from([None, *LimitSpan]), st.sampled_from(["Asia/Seoul", "America/New_York"]))
+def test_no_try_of_a_ladder_leaves_the_allowed_hours(
+    begin: datetime, decline_class: DeclineClass, span: LimitSpan | None, place: str
+) -> None:
+    if decline_class in (DeclineClass.NOT_A_DECLINE, DeclineClass.SETUP_FAULT):
+        return  # no rungs: a line, or ourselves
+    policy = replace(STANDARD, hours=Hours(time(9), time(20)))
+    tries, end = lived(policy, Said(decline_class, span), begin, Debt(policy, uid="uid", zone=place))
+    local = [at.astimezone(zone(place)).time() for at in tries]
+    assert all(time(9) <= wall < time(20) for wall in local)
+    assert tries == sorted(tries)
+    assert len(tries) <= 10
+    assert end in ("WaitForCard", "GiveUp")
+
+
+def test_a_card_that_was_declined_as_often_as_the_networks_allow_waits_until_it_is_free() -> None:
+    free_at = NOW + 9 * DAY
+    assert decide(NO, Debt(POLICY), NOW, Said(card_free_at=free_at)) == TryAgain(free_at)
+
+
+def test_our_own_fault_and_a_line_are_no_rungs_and_come_back_soon() -> None:
+    fault = decide(NO, Debt(STANDARD), NOW, Said(DeclineClass.SETUP_FAULT))
+    line = decide(NO, Debt(STANDARD), NOW, Said(DeclineClass.NOT_A_DECLINE))
+    assert fault == TryAgain(NOW + timedelta(hours=1))
+    assert isinstance(line, TryAgain)
+    assert line.at - NOW < timedelta(minutes=1)
+
+
+@given(instants, classes, st.sampled_from([None, *LimitSpan]))
+def test_every_debt_comes_to_an_end_under_the_default_policy(
+    begin: datetime, decline_class: DeclineClass, span: LimitSpan | None
+) -> None:
+    if decline_class in (DeclineClass.NOT_A_DECLINE, DeclineClass.SETUP_FAULT):
+        return  # these are never given up: nobody has said that the customer cannot pay
+    tries, _ = lived(STANDARD, Said(decline_class, span), begin)
+    assert all(begin < at <= begin + STANDARD.patience + 2 * DAY for at in tries)

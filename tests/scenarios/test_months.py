@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 
 from schedules.cadence import Cron
-from schedules.dunning import DunningPolicy, FinalAction
 from schedules.outcomes import Declined, NotSent, Paid, Unknown
+from schedules.policies import DunningPolicy, FinalAction
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move_to, on_sale, subscribed
 from worker.store import tallies
 from worker.store.schema import outbox
-from worker.workflows import asking, enrolling, operating, showing
+from worker.workflows import asking, chasing, enrolling, operating, showing
 from worker.workflows.services import Services
 
 DAY = timedelta(days=1)
@@ -22,6 +22,7 @@ def live_until(services: Services, until: datetime) -> None:
     while services.clock.now() < until:
         collect_due(services)
         asking.sweep(services)
+        chasing.look_due(services)
         for attempt_id in asking.due_asks(services):
             asking.ask(services, attempt_id)
         with services.engine.begin() as db:
@@ -64,13 +65,19 @@ def test_a_short_purse_is_helped_by_the_ladder(services: Services, gateway: Scri
     key = subscribed(services)
     gateway.answers.extend([Declined("[CC10]통장 잔액부족"), Declined("[CC10]통장 잔액부족")])
     live_until(services, kst(2026, 2, 1, 0))
-    assert showing.show(services, key).facts["standing"] == "past_due"
+    assert showing.show(services, key).facts["standing"] == "in_grace"
     live_until(services, kst(2026, 2, 10))
     (charge,) = charge_rows(services)
     assert (charge["status"], charge["declines"]) == ("paid", 2)
     assert [row["created_at"] - kst(2026, 1, 31) for row in attempt_rows(services)] == [0 * DAY, DAY, 3 * DAY]
     assert showing.show(services, key).facts["standing"] == "active"
-    assert notices(services) == ["charge.failed", "charge.failed", "charge.paid"]
+    assert notices(services) == [
+        "charge.failed",
+        "subscription.past_due",
+        "charge.failed",
+        "charge.paid",
+        "subscription.recovered",
+    ]
 
 
 def test_a_lost_card_ends_the_subscription_when_the_plan_says_so(
@@ -78,11 +85,11 @@ def test_a_lost_card_ends_the_subscription_when_the_plan_says_so(
 ) -> None:
     on_sale(services, policy=DunningPolicy(ladder=(DAY,), final=FinalAction.CANCEL))
     key = subscribed(services)
-    gateway.answers.extend([Declined("분실 카드")] * 2)
+    gateway.answers.append(Declined("분실 카드"))
     live_until(services, kst(2026, 6, 1))
     assert [charge["status"] for charge in charge_rows(services)] == ["uncollectible"]
     assert showing.show(services, key).facts["status"] == "canceled"
-    assert len(gateway.sent) == 2
+    assert len(gateway.sent) == 1
 
 
 def test_an_outage_of_two_days_delays_and_loses_nothing(services: Services, gateway: ScriptedGateway) -> None:

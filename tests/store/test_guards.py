@@ -145,9 +145,9 @@ def test_a_plan_version_is_immutable(services: Services, charge_id: int) -> None
 def test_one_plan_for_each_code_and_version(services: Services, charge_id: int) -> None:
     copy = text(
         "INSERT INTO plans (code, version, price, currency, every, unit, zone, billing_time, trial_days, "
-        "statement_name, catch_up, catch_up_cap, shift, allow_short_months, dunning, created_at) "
+        "statement_name, catch_up, catch_up_cap, shift, allow_short_months, policy, created_at) "
         "SELECT code, version, price, currency, every, unit, zone, billing_time, trial_days, statement_name, "
-        "catch_up, catch_up_cap, shift, allow_short_months, dunning, created_at FROM plans"
+        "catch_up, catch_up_cap, shift, allow_short_months, policy, created_at FROM plans"
     )
     assert "one_plan_for_each_code_and_version" in refused(services, lambda db: db.execute(copy))
 
@@ -155,9 +155,9 @@ def test_one_plan_for_each_code_and_version(services: Services, charge_id: int) 
 def test_a_plan_has_one_cadence(services: Services, charge_id: int) -> None:
     copy = text(
         "INSERT INTO plans (code, version, price, currency, every, unit, cron, zone, billing_time, trial_days, "
-        "statement_name, catch_up, catch_up_cap, shift, allow_short_months, dunning, created_at) "
+        "statement_name, catch_up, catch_up_cap, shift, allow_short_months, policy, created_at) "
         "SELECT 'both', version, price, currency, every, unit, '0 9 1 * *', zone, billing_time, trial_days, "
-        "statement_name, catch_up, catch_up_cap, shift, allow_short_months, dunning, created_at FROM plans"
+        "statement_name, catch_up, catch_up_cap, shift, allow_short_months, policy, created_at FROM plans"
     )
     assert "one_cadence" in refused(services, lambda db: db.execute(copy))
 

@@ -59,7 +59,7 @@ def test_a_charge_whose_row_breaks_a_rule_is_set_aside_and_not_tried_each_minute
     services: Services, gateway: ScriptedGateway
 ) -> None:
     charge = opened(services)
-    spoil(services, "UPDATE charges SET dunning = '{}'")
+    spoil(services, "UPDATE charges SET currency = 'XXX'")
     assert charging.attempt(services, charge) is None
     row = charge_rows(services)[0]
     assert "its row breaks a rule" in row["held_why"]

@@ -174,7 +174,7 @@ def test_one_debt_whose_row_breaks_a_rule_is_set_aside_and_the_others_are_compar
     charge = opened(services)
     lost_answer(services, gateway, charge)
     with services.engine.begin() as db:
-        db.exec_driver_sql("UPDATE charges SET dunning = '{}'")
+        db.exec_driver_sql("UPDATE charges SET currency = 'XXX'")
     gateway.remember(replace(gateway.sent[0], merchant_uid="order-1"), "paid", "imps_x")
     reconciled(services)
     assert {finding.kind for finding in found(services)} == {FindingKind.LOST, FindingKind.ORPHAN}

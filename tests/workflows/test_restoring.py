@@ -226,7 +226,7 @@ def test_an_owed_charge_whose_row_breaks_a_rule_does_not_keep_the_hold(
     services: Services, gateway: ScriptedGateway, restored: int
 ) -> None:
     with services.engine.begin() as db:
-        db.exec_driver_sql("UPDATE charges SET dunning = '{}'")
+        db.exec_driver_sql("UPDATE charges SET currency = 'XXX'")
     assert restoring.lift_when_known(services) is None
     assert not held(services)
     assert "breaks a rule" in charge_rows(services)[0]["held_why"]

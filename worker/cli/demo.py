@@ -10,9 +10,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from schedules.cadence import Cadence, Cron, Every, Unit
-from schedules.dunning import DunningPolicy
 from schedules.money import Money
 from schedules.plans import Plan
+from schedules.policies import DunningPolicy
 from schedules.zones import wall_to_utc, zone
 from worker import wiring
 from worker.cli.standing import Standing

@@ -9,8 +9,8 @@ from threading import Event
 import typer
 
 from schedules.cadence import Cadence, Cron, Every, Unit, many_times_warning
-from schedules.dunning import DunningPolicy, FinalAction
 from schedules.errors import BadPolicy
+from schedules.policies import DunningPolicy, FinalAction
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from schedules.cadence import Unit
-from schedules.dunning import FinalAction
 from schedules.money import parse_money
 from schedules.plans import CatchUp, Plan
+from schedules.policies import STANDARD, FinalAction
 from schedules.shifts import Shift
 from worker.cli.output import Actor, AsJson, actor, print_facts, print_json, print_table
 from worker.cli.parts import cadence_words, read_cadence, read_policy, read_time, warn_of_times
@@ -37,8 +37,11 @@ def add(
     catch_up_cap: Annotated[int, typer.Option(help="Charges for one customer in one run, at most.")] = 3,
     shift: Annotated[Shift, typer.Option(help="Where a date on a weekend or holiday moves.")] = Shift.NONE,
     holidays: Annotated[str | None, typer.Option(help="Country whose holidays count, such as KR.")] = None,
-    ladder: Annotated[str, typer.Option(help="Tries after a decline, from the first one.")] = "1d,3d,7d,14d",
-    final: Annotated[FinalAction, typer.Option(help="The subscription after the last.")] = FinalAction.KEEP,
+    policy: Annotated[str | None, typer.Option(help="Dunning policy, by its code; standard unless given.")] = None,
+    ladder: Annotated[
+        str | None, typer.Option(help="A plain policy instead: tries after a decline, such as 1d,3d,7d.")
+    ] = None,
+    final: Annotated[FinalAction, typer.Option(help="What comes after a plain ladder.")] = FinalAction.WRITE_OFF,
     allow_short_months: Annotated[
         bool, typer.Option("--allow-short-months", help="Take a cron text that skips short months.")
     ] = False,
@@ -62,11 +65,13 @@ def add(
         holidays=holidays,
         allow_short_months=allow_short_months,
     )
-    policy = read_policy(ladder, final)
+    if policy is not None and ladder is not None:
+        raise typer.BadParameter("give --policy, or --ladder with --final for a plain one, not both")
+    chosen = (policy or STANDARD.code) if ladder is None else read_policy(ladder, final)
     from worker.wiring import services
     from worker.workflows import enrolling
 
-    stored = enrolling.add_plan(services(), plan, policy, who)
+    stored = enrolling.add_plan(services(), plan, chosen, who)
     warn_of_times(cadence)
     if as_json:
         print_json(facts(stored))
@@ -145,5 +150,6 @@ def facts(stored: Any) -> dict[str, Any]:
         "cadence": cadence_words(plan.cadence), "zone": plan.zone, "billing_time": f"{plan.billing_time:%H:%M}",
         "trial_days": plan.trial_days, "statement_name": plan.statement_name, "catch_up": plan.catch_up,
         "catch_up_cap": plan.catch_up_cap, "shift": plan.shift, "holidays": plan.holidays,
-        "dunning": stored.policy.to_json(), "created_at": stored.created_at, "archived_at": stored.archived_at,
+        "policy": stored.policy.code, "policy_version": stored.policy.version,
+        "created_at": stored.created_at, "archived_at": stored.archived_at,
     }  # fmt: skip

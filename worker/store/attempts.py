@@ -10,10 +10,11 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
 from schedules.asking import AskedAbout
-from schedules.charges import AttemptState
+from schedules.charges import AttemptState, TriedBy
+from schedules.dunning import NOT_THE_CARD
 from schedules.money import Money
 from schedules.outcomes import Outcome
-from worker.store.schema import attempt_events, attempts, charges
+from worker.store.schema import attempt_events, attempts, billing_keys, charges
 
 UNRESOLVED_STATES = [state.value for state in AttemptState if state.is_unresolved]
 # States in which a merchant_uid has surely not been processed, so that the same one may be sent.
@@ -39,6 +40,7 @@ class Attempt:
     last_sent_at: datetime
     unknown_since: datetime | None
     quiet_answers: int
+    by_person: bool = False
 
 
 def asked_about(attempt: Attempt) -> AskedAbout:
@@ -271,6 +273,7 @@ def _read(row: dict[str, Any]) -> Attempt:
         last_sent_at=row["last_sent_at"],
         unknown_since=row["unknown_since"],
         quiet_answers=row["quiet_answers"],
+        by_person=row["tried_by"] == TriedBy.PERSON.value,
     )
 
 
@@ -279,3 +282,22 @@ def is_under_way(db: Connection, charge_id: int) -> bool:
     states = [AttemptState.SENDING.value, AttemptState.UNKNOWN.value]
     query = select(attempts.c.id).where(attempts.c.charge_id == charge_id, attempts.c.state.in_(states))
     return db.execute(query).first() is not None
+
+
+def declined_times(db: Connection, billing_key_id: int, since: datetime, limit: int) -> list[datetime]:
+    """When one card was last declined, since then or since the card changed, newest first.
+
+    What says nothing of the card is left out. Only charges that were owed since then are looked at.
+    """
+    a, c, k = attempts.c, charges.c, billing_keys.c
+    query = (
+        select(a.settled_at)
+        .join_from(charges, attempts, a.charge_id == c.id)
+        .join(billing_keys, k.id == c.billing_key_id)
+        .where(c.billing_key_id == billing_key_id, c.closed_at.is_(None) | (c.closed_at > since))
+        .where(a.state == AttemptState.DECLINED.value, a.settled_at > func.greatest(since, k.changed_at))
+        .where(a.decline_class.not_in([kind.value for kind in NOT_THE_CARD]))
+        .order_by(a.settled_at.desc())
+        .limit(limit)
+    )
+    return list(db.execute(query).scalars())

@@ -6,17 +6,42 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, func, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
-from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
-from schedules.dunning import DunningPolicy, History
+from schedules.charges import AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus, TriedBy
+from schedules.declines import DeclineClass
+from schedules.dunning import History
 from schedules.money import Money
+from schedules.policies import DunningPolicy, FinalAction
 from worker.clock import Clock
+from worker.store import policies as policy_rows
 from worker.store.attempts import Attempt
-from worker.store.schema import OWED, attempts, billing_keys, charges, subscriptions
+from worker.store.schema import (
+    IN_FLIGHT,
+    OWED,
+    REFUSED,
+    attempts,
+    billing_keys,
+    charges,
+    plans,
+    policies,
+    subscriptions,
+)
 from worker.store.switches import Permission, permission_columns
 
+DEFAULT_ZONE = "Asia/Seoul"  # of a debt without a plan
 OWED_STATUSES = [status.value for status in ChargeStatus if status.is_owed]
 
 
@@ -26,10 +51,15 @@ class Charge:
 
     id: int
     key: str
+    kind: ChargeKind
     subscription_id: int | None
+    subscription: str | None  # its key
     account: str
+    billing_key_id: int
     customer_uid: str
     pg_provider: str | None  # where the card was stored
+    card_stopped: DeclineClass | None  # the card is not tried any more, since a decline of this class
+    zone: str  # of its plan
     money: Money
     name: str
     policy: DunningPolicy
@@ -38,6 +68,12 @@ class Charge:
     held_why: str | None
     attempts: int
     history: History
+    due_at: datetime
+    waits: bool  # for another card, or a person's word
+    tried_by: TriedBy | None
+    planned_at: datetime | None
+    look_at: datetime | None
+    given_up: FinalAction | None
 
 
 def open_many(db: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -51,23 +87,48 @@ def open_many(db: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def locked(db: Connection, charge_id: int) -> Charge | None:
     """Read a charge and lock its row until the transaction ends."""
     row = db.execute(_LOCKED, {"charge": charge_id}).mappings().first()
-    if row is None:
-        return None
+    return read(dict(row)) if row is not None else None
+
+
+def read(row: Mapping[str, Any]) -> Charge:
+    """A row of charges, with what stands around it, as a value."""
     return Charge(
         id=row["id"],
         key=row["key"],
+        kind=ChargeKind(row["kind"]),
         subscription_id=row["subscription_id"],
+        subscription=row["subscription"],
         account=row["account"],
+        billing_key_id=row["billing_key_id"],
         customer_uid=row["customer_uid"],
         pg_provider=row["pg_provider"],
+        card_stopped=DeclineClass(row["stopped_as"]) if row["stopped_as"] else None,
+        zone=row["zone"] or DEFAULT_ZONE,
         money=Money(row["amount"], row["currency"]),
         name=row["name"],
-        policy=DunningPolicy.from_json(row["dunning"]),
+        policy=policy_rows.read(row["policy_document"], row["policy"], row["policy_version"]),
         status=ChargeStatus(row["status"]),
         next_attempt_at=row["next_attempt_at"],
         held_why=row["held_why"],
         attempts=row["attempts"],
-        history=History(row["first_declined_at"], row["declines"], row["technical_tries"], row["refusals"]),
+        history=_history(row),
+        due_at=row["due_at"],
+        waits=row["waits"] is not None,
+        tried_by=TriedBy(row["tried_by"]) if row["tried_by"] else None,
+        planned_at=row["planned_at"],
+        look_at=row["look_at"],
+        given_up=FinalAction(row["given_up"]) if row["given_up"] else None,
+    )
+
+
+def _history(row: Mapping[str, Any]) -> History:
+    return History(
+        first_declined_at=row["first_declined_at"],
+        declines=row["declines"],
+        technical_tries=row["technical_tries"],
+        refusals=row["refusals"],
+        manual_tries=row["manual_tries"],
+        ladder_began_at=row["ladder_began_at"],
     )
 
 
@@ -222,12 +283,16 @@ def _last_look() -> Select[Any]:
 
 # Statements of the hot path are built once: building one costs as much as running it.
 _LAST_LOOK = _last_look()
-_LOCKED = (
-    select(charges, billing_keys.c.customer_uid, billing_keys.c.pg_provider)
+_READ = (
+    select(charges, billing_keys.c.customer_uid, billing_keys.c.pg_provider, billing_keys.c.stopped_as)
+    .add_columns(subscriptions.c.key.label("subscription"), plans.c.zone)
+    .add_columns(policies.c.code.label("policy"), policies.c.version.label("policy_version"), policy_rows.DOCUMENT)
     .join_from(charges, billing_keys)
-    .where(charges.c.id == bindparam("charge"))
-    .with_for_update(of=charges)
+    .join(policies, policies.c.id == charges.c.policy_id)
+    .outerjoin(subscriptions, subscriptions.c.id == charges.c.subscription_id)
+    .outerjoin(plans, plans.c.id == subscriptions.c.plan_id)
 )
+_LOCKED = _READ.where(charges.c.id == bindparam("charge")).with_for_update(of=charges)
 
 
 def last_look(db: Connection, attempt_id: int) -> Sight:
@@ -239,16 +304,11 @@ def last_look(db: Connection, attempt_id: int) -> Sight:
 
 
 def stranded(db: Connection, limit: int) -> list[tuple[int, str]]:
-    """Owed charges with no next attempt, no attempt under way and no hold: there should be none."""
+    """Owed charges with no next attempt, no attempt under way, no hold and no wait: there should be none."""
     c, a = charges.c, attempts.c
     under_way = [AttemptState.SENDING.value, AttemptState.UNKNOWN.value]
     attempt = exists().where(a.charge_id == c.id, a.state.in_(under_way))
-    query = (
-        select(c.id, c.key)
-        .where(text(OWED), c.next_attempt_at.is_(None), c.held_why.is_(None), ~attempt)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
+    query = select(c.id, c.key).where(text(IN_FLIGHT), ~attempt).limit(limit).with_for_update(skip_locked=True)
     return [(row.id, row.key) for row in db.execute(query)]
 
 
@@ -259,6 +319,13 @@ def of_subscription(db: Connection, subscription_id: int, *, owed_only: bool = F
     if owed_only:
         query = query.where(c.status.in_(OWED_STATUSES)).with_for_update()
     return [dict(row) for row in db.execute(query).mappings()]
+
+
+def owed_of(db: Connection, subscription_id: int) -> list[Charge]:
+    """What is owed for a subscription, oldest first; nothing is locked."""
+    c = charges.c
+    query = _READ.where(c.subscription_id == subscription_id, c.status.in_(OWED_STATUSES)).order_by(c.period_no)
+    return [read(dict(row)) for row in db.execute(query).mappings()]
 
 
 def owed_after(db: Connection, charge_id: int, limit: int) -> list[int]:
@@ -288,9 +355,9 @@ def is_refused(db: Connection, charge_id: int) -> bool:
 def _refused() -> ColumnElement[bool]:
     """Owed, waiting, and refused the last time: found through ix_charges_owed, by one attempt for each."""
     c, a = charges.c, attempts.c
-    last = select(a.state).where(a.charge_id == c.id).order_by(a.number.desc()).limit(1).scalar_subquery()
+    last = select(text(REFUSED)).where(a.charge_id == c.id).order_by(a.number.desc()).limit(1).scalar_subquery()
     waits = (c.next_attempt_at.is_not(None), c.held_why.is_(None), c.refusals > 0)
-    return and_(text(OWED), *waits, last == AttemptState.REFUSED.value)
+    return and_(text(OWED), *waits, last)
 
 
 def tried_between(db: Connection, since: datetime, until: datetime) -> list[dict[str, Any]]:
@@ -312,11 +379,13 @@ def waiting(db: Connection, now: datetime) -> dict[str, int]:
     due = select(func.count()).where(
         c.next_attempt_at <= now, c.next_attempt_at.is_not(None), c.held_why.is_(None)
     )
-    in_flight = select(func.count()).where(text(OWED), c.next_attempt_at.is_(None), c.held_why.is_(None))
+    in_flight = select(func.count()).where(text(IN_FLIGHT))
+    waits = select(func.count()).where(c.waits.is_not(None))
     held_ones = select(func.count()).where(c.held_why.is_not(None))
     return {
         "due": db.execute(due.select_from(charges)).scalar_one(),
         "in_flight": db.execute(in_flight.select_from(charges)).scalar_one(),
+        "waits_for_card": db.execute(waits.select_from(charges)).scalar_one(),
         "held": db.execute(held_ones.select_from(charges)).scalar_one(),
         "refused": db.execute(select(func.count()).where(_refused()).select_from(charges)).scalar_one(),
     }

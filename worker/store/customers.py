@@ -1,9 +1,11 @@
 """Customers and their billing keys as rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from worker.store.schema import billing_keys, customers
 
@@ -50,3 +52,28 @@ def key_by_uid(db: Connection, customer_uid: str, *, lock: bool = False) -> Stor
     query = query.where(c.customer_uid == customer_uid)
     row = db.execute(query.with_for_update() if lock else query).first()
     return StoredKey(*row) if row else None
+
+
+def change_key(db: Connection, key_id: int, **values: object) -> None:
+    """Write these columns of one billing key."""
+    db.execute(update(billing_keys).where(billing_keys.c.id == key_id).values(**values))
+
+
+def card_facts(db: Connection, key_id: int) -> dict[str, Any]:
+    """What is known of the card behind a billing key."""
+    c = billing_keys.c
+    query = select(c.pg_provider, c.pg_id, c.card_name, c.card_number, c.changed_at, c.stopped_as, c.expires_on)
+    return dict(db.execute(query.where(c.id == key_id)).mappings().one())
+
+
+def take_expiring(db: Connection, now: datetime, limit: int) -> Sequence[tuple[int, str, date]]:
+    """Lock the billing keys of which it is to be told that the card expires: row id, customer_uid, last day."""
+    c = billing_keys.c
+    query = (
+        select(c.id, c.customer_uid, c.expires_on)
+        .where(c.tell_expiry_at.is_not(None), c.tell_expiry_at <= now)
+        .order_by(c.tell_expiry_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [(row.id, row.customer_uid, row.expires_on) for row in db.execute(query)]

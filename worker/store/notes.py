@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
+from schedules.events import Event, payload
 from worker.store.schema import attempt_events, audit, outbox
 
 
@@ -22,6 +23,11 @@ def owe_notice(
         "created_at": now,
     }
     db.execute(insert_or(outbox).values(row).on_conflict_do_nothing(constraint="one_notice_for_each_change"))
+
+
+def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
+    """Owe the outside one notice of a change; a second one under the same dedupe key is left out."""
+    owe_notice(db, event.kind, event.subject, dedupe, payload(event), now)
 
 
 def newest_event(db: Connection) -> tuple[int, datetime] | None:

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, func, insert, select, update
 
 from schedules.cadence import Cron, Every, Unit
-from schedules.dunning import DunningPolicy
 from schedules.errors import BROKEN
 from schedules.money import Money
 from schedules.plans import CatchUp, Plan
+from schedules.policies import DunningPolicy
 from schedules.shifts import Shift
-from worker.store.schema import plan_revision, plans
+from worker.store import policies as policy_rows
+from worker.store.schema import plan_revision, plans, policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,14 @@ class StoredPlan:
 
     id: int
     plan: Plan
-    policy: DunningPolicy
+    policy: DunningPolicy  # the newest version of its policy, which new debts get
+    policy_id: int
     created_at: datetime
     archived_at: datetime | None
 
 
-def add(db: Connection, plan: Plan, policy: DunningPolicy, now: datetime) -> int:
-    """Write a version; a second one of that number breaks one_plan_for_each_code_and_version."""
+def add(db: Connection, plan: Plan, policy: str, now: datetime) -> int:
+    """Write a version under a policy's code; one of that number is there? one_plan_for_each_code_and_version."""
     row: dict[str, Any] = {
         "code": plan.code,
         "version": plan.version,
@@ -43,7 +45,7 @@ def add(db: Connection, plan: Plan, policy: DunningPolicy, now: datetime) -> int
         "shift": plan.shift.value,
         "holidays": plan.holidays,
         "allow_short_months": plan.allow_short_months,
-        "dunning": policy.to_json(),
+        "policy": policy,
         "created_at": now,
     }
     match plan.cadence:
@@ -54,27 +56,39 @@ def add(db: Connection, plan: Plan, policy: DunningPolicy, now: datetime) -> int
     return int(db.execute(insert(plans).values(row).returning(plans.c.id)).scalar_one())
 
 
+def with_policies() -> Select[Any]:
+    """All plans, each with the newest version of its policy: `read` takes its rows."""
+    versions = policies.alias("versions")
+    newest_version = select(func.max(versions.c.version)).where(versions.c.code == plans.c.policy)
+    return (
+        select(plans, policies.c.id.label("policy_id"), policies.c.version.label("policy_version"))
+        .add_columns(policy_rows.DOCUMENT)
+        .join_from(plans, policies, policies.c.code == plans.c.policy)
+        .where(policies.c.version == newest_version.scalar_subquery())
+    )
+
+
 def newest(db: Connection, code: str) -> StoredPlan | None:
     """The newest version of a plan, archived or not."""
-    query = select(plans).where(plans.c.code == code).order_by(plans.c.version.desc()).limit(1)
+    query = with_policies().where(plans.c.code == code).order_by(plans.c.version.desc()).limit(1)
     row = db.execute(query).mappings().first()
     return read(row) if row else None
 
 
 def by_code(db: Connection, code: str) -> Sequence[StoredPlan]:
     """Every version of a plan, oldest first."""
-    rows = db.execute(select(plans).where(plans.c.code == code).order_by(plans.c.version)).mappings()
+    rows = db.execute(with_policies().where(plans.c.code == code).order_by(plans.c.version)).mappings()
     return [read(row) for row in rows]
 
 
 def by_id(db: Connection, plan_id: int) -> StoredPlan:
     """The plan with this row id."""
-    return read(db.execute(select(plans).where(plans.c.id == plan_id)).mappings().one())
+    return read(db.execute(with_policies().where(plans.c.id == plan_id)).mappings().one())
 
 
 def listed(db: Connection, *, archived: bool = False) -> Sequence[StoredPlan]:
     """All versions of all plans by code, with or without the archived ones."""
-    query = select(plans).order_by(plans.c.code, plans.c.version)
+    query = with_policies().order_by(plans.c.code, plans.c.version)
     if not archived:
         query = query.where(plans.c.archived_at.is_(None))
     return [read(row) for row in db.execute(query).mappings()]
@@ -105,7 +119,7 @@ def readable(rows: Iterable[RowMapping]) -> tuple[dict[int, StoredPlan], dict[in
 
 def all_readable(db: Connection) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
     """All versions of all plans, archived ones too, and what is wrong with those that no rule allows."""
-    return readable(db.execute(select(plans)).mappings())
+    return readable(db.execute(with_policies()).mappings())
 
 
 def read(row: RowMapping) -> StoredPlan:
@@ -126,5 +140,5 @@ def read(row: RowMapping) -> StoredPlan:
         holidays=row["holidays"],
         allow_short_months=row["allow_short_months"],
     )
-    policy = DunningPolicy.from_json(row["dunning"])
-    return StoredPlan(row["id"], plan, policy, row["created_at"], row["archived_at"])
+    policy = policy_rows.read(row["policy_document"], row["policy"], row["policy_version"])
+    return StoredPlan(row["id"], plan, policy, row["policy_id"], row["created_at"], row["archived_at"])

@@ -5,14 +5,25 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from worker.store.schema import attempt_events, attempts, audit, billing_keys, charges, outbox, subscriptions
+from worker.store.schema import (
+    attempt_events,
+    attempts,
+    audit,
+    billing_keys,
+    charges,
+    outbox,
+    policies,
+    subscriptions,
+)
 
 
 def charge_row(db: Connection, key: str) -> dict[str, Any] | None:
     """A charge with its customer_uid and its subscription's key."""
     query = (
         select(charges, billing_keys.c.customer_uid, subscriptions.c.key.label("subscription"))
+        .add_columns(policies.c.code.label("policy"), policies.c.version.label("policy_version"))
         .join_from(charges, billing_keys)
+        .join(policies, policies.c.id == charges.c.policy_id)
         .outerjoin(subscriptions, subscriptions.c.id == charges.c.subscription_id)
         .where(charges.c.key == key)
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, tuple_, update
@@ -60,8 +60,11 @@ def any_due(db: Connection, now: datetime) -> bool:
     return db.execute(query).first() is not None
 
 
-def move_cursors(db: Connection, openings: Sequence[tuple[DueSubscription, Opening]]) -> None:
-    """Write the cursors after opening; one that has reached its end is not looked at again."""
+def move_cursors(db: Connection, openings: Sequence[tuple[DueSubscription, Opening, timedelta | None]]) -> None:
+    """Write the cursors after opening, and when the next charge is announced, so long before it is due.
+
+    One that has reached its end is not looked at again.
+    """
     statement = (
         update(subscriptions)
         .where(subscriptions.c.id == bindparam("row"))
@@ -70,14 +73,16 @@ def move_cursors(db: Connection, openings: Sequence[tuple[DueSubscription, Openi
             next_period_date=bindparam("day"),
             next_due_at=bindparam("due"),
             open_at=bindparam("look"),
+            tell_at=bindparam("tell"),
         )
     )
     rows = []
-    for due, opening in openings:
+    for due, opening, ahead in openings:
         ended = due.ends_at is not None and opening.cursor.due_at >= due.ends_at
         rows.append({
             "row": due.id, "no": opening.cursor.period_no, "day": opening.cursor.period_date,
             "due": opening.cursor.due_at, "look": None if ended else opening.open_at,
+            "tell": None if ended or ahead is None else opening.cursor.due_at - ahead,
         })  # fmt: skip
     if rows:
         db.execute(statement, rows)
@@ -95,6 +100,17 @@ def by_key(db: Connection, key: str, *, lock: bool = False) -> dict[str, Any] | 
         query = query.with_for_update(of=subscriptions)
     row = db.execute(query).mappings().first()
     return dict(row) if row else None
+
+
+def names(db: Connection, subscription_id: int) -> tuple[str, str]:
+    """A subscription's key and the customer_uid that pays for it."""
+    query = (
+        select(subscriptions.c.key, billing_keys.c.customer_uid)
+        .join_from(subscriptions, billing_keys)
+        .where(subscriptions.c.id == subscription_id)
+    )
+    row = db.execute(query).one()
+    return row.key, row.customer_uid
 
 
 def live_on(db: Connection, customer_id: int, code: str) -> str | None:
@@ -134,13 +150,34 @@ def looked_at_before(
 
 def plans_of(db: Connection, plan_ids: set[int]) -> tuple[dict[int, plan_rows.StoredPlan], dict[int, Exception]]:
     """The plans with these row ids, and what is wrong with those that no rule allows."""
-    return plan_rows.readable(db.execute(select(plans).where(plans.c.id.in_(plan_ids))).mappings())
+    return plan_rows.readable(db.execute(plan_rows.with_policies().where(plans.c.id.in_(plan_ids))).mappings())
 
 
 def held(db: Connection) -> list[dict[str, Any]]:
     """The subscriptions that opening has set aside, oldest first."""
     query = select(subscriptions).where(subscriptions.c.held_why.is_not(None)).order_by(subscriptions.c.id)
     return [dict(row) for row in db.execute(query).mappings()]
+
+
+def take_to_tell(db: Connection, now: datetime, limit: int) -> Sequence[dict[str, Any]]:
+    """Lock the subscriptions whose next charge is to be announced, with what the announcement says."""
+    s = subscriptions.c
+    query = (
+        select(s.id, s.key, s.status, s.next_period_no, s.next_due_at, s.ends_at, billing_keys.c.customer_uid)
+        .add_columns(plans.c.price, plans.c.currency)
+        .join_from(subscriptions, billing_keys)
+        .join(plans, plans.c.id == s.plan_id)
+        .where(s.tell_at.is_not(None), s.tell_at <= now)
+        .order_by(s.tell_at)
+        .limit(limit)
+        .with_for_update(of=subscriptions, skip_locked=True)
+    )
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def told(db: Connection, ids: Sequence[int]) -> None:
+    """Note that the next charges of these were announced."""
+    db.execute(update(subscriptions).where(subscriptions.c.id.in_(ids)).values(tell_at=None))
 
 
 def lock_of_charge(db: Connection, charge_id: int) -> None:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from schedules.charges import AttemptState
 from worker.clock import Clock
-from worker.store.schema import attempts, breakers, charges, installation, stops
+from worker.store.schema import REFUSED, attempts, breakers, charges, installation, stops
 
 ALL_ACCOUNTS = "*"
 # Asked of the database in the same statement as the rest, for the name may lead to another one by now.
@@ -177,7 +176,7 @@ def refused_since(db: Connection, account: str, since: datetime, enough: int) ->
     refused = (
         select(a.charge_id)
         .join_from(attempts, charges, a.charge_id == c.id)
-        .where(a.state == AttemptState.REFUSED.value, a.settled_at > since, c.account == account)
+        .where(text(REFUSED), a.settled_at > since, c.account == account)
         .where(a.settled_at > func.coalesce(counted_from, since))
         .distinct()
         .limit(enough)

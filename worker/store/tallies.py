@@ -17,6 +17,7 @@ def work_left(db: Connection, now: datetime) -> dict[str, int]:
         .where(c.next_attempt_at <= now, c.next_attempt_at.is_not(None), c.held_why.is_(None))
         .select_from(charges),
         "in flight": select(func.count()).where(a.state == AttemptState.SENDING.value).select_from(attempts),
+        "to look": select(func.count()).where(c.look_at <= now, c.look_at.is_not(None)).select_from(charges),
         "to ask": select(func.count())
         .where(a.state == AttemptState.UNKNOWN.value, a.next_ask_at <= now)
         .select_from(attempts),
@@ -31,6 +32,7 @@ def next_moment(db: Connection) -> datetime | None:
     moments = (
         select(func.min(s.open_at)).where(s.status == "active"),
         select(func.min(c.next_attempt_at)).where(c.held_why.is_(None)),
+        select(func.min(c.look_at)),
         select(func.min(a.next_ask_at))
         .join_from(attempts, charges)
         .where(a.state == AttemptState.UNKNOWN.value, c.held_why.is_(None)),
@@ -57,7 +59,8 @@ def charge_counts(db: Connection) -> dict[str, int]:
     c, a = charges.c, attempts.c
     by_status: dict[str, int] = dict(db.execute(select(c.status, func.count()).group_by(c.status)).tuples().all())
     paid = c.status == ChargeStatus.PAID.value
-    retried = select(func.count()).where(paid, (c.declines > 0) | (c.refusals > 0)).select_from(charges)
+    failed_first = c.first_declined_at.is_not(None) | (c.refusals > 0)
+    retried = select(func.count()).where(paid, failed_first).select_from(charges)
     was_unknown = exists().where(a.charge_id == c.id, a.asks > 0)
     is_unknown = exists().where(a.charge_id == c.id, a.state == AttemptState.UNKNOWN.value)
     resolved = select(func.count()).where(was_unknown, ~is_unknown).select_from(charges)

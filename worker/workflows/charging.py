@@ -17,6 +17,7 @@ from worker.points import Point, reach
 from worker.store import attempts, charges, rates, switches
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Obstacle, Then
+from worker.workflows import dunning
 from worker.workflows.closing import close, quarantine, set_aside
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
@@ -53,6 +54,8 @@ def claim(services: Services, charge_id: int) -> Claimed | None:
             return None
         if attempts.has_paid(db, charge.id):
             set_aside(db, charge.key, "it is owed, and yet an attempt at it is paid", now=services.clock.now())
+            return None
+        if dunning.gives_way(db, charge, services.clock.now()):
             return None
         intent = _take_or_begin(services, db, charge)
         if intent is None:
@@ -115,6 +118,7 @@ def _take_or_begin(services: Services, db: Connection, charge: Charge) -> Attemp
         "sends": 1,
         "last_sent_at": now,
         "created_at": now,
+        "tried_by": charge.tried_by.value if charge.tried_by else None,
     }
     return attempts.begin(db, row)
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from schedules.declines import classify
+from schedules.declines import Placed, classify
+from schedules.outcomes import Declined, Outcome
 from worker.rules import rulebook
 from worker.store import declines
 from worker.workflows.services import Services
@@ -21,9 +22,17 @@ class Progress:
     left: int
 
 
-def columns(reason: str, pg_provider: str | None) -> dict[str, Any]:
+def placed(outcome: Outcome, stored_at: str | None) -> Placed | None:
+    """What the words of a decline mean, by the PG that gave them, else the one where the card is stored."""
+    if not isinstance(outcome, Declined):
+        return None
+    return classify(outcome.reason, outcome.pg_provider or stored_at, rulebook())
+
+
+def columns(placed: Placed | None) -> dict[str, Any]:
     """The columns of a declined attempt that say what its words mean."""
-    placed = classify(reason, pg_provider, rulebook())
+    if placed is None:
+        return {}
     return {"decline_class": placed.decline_class.value, "decline_rule": placed.stamp}
 
 
@@ -43,9 +52,9 @@ def reclassify(
         with services.engine.begin() as db:
             rows = declines.take_stale(db, version, after, batch)
             for row in rows:
-                placed = columns(row.reason, row.pg_provider)
-                changed += placed["decline_class"] != row.decline_class
-                declines.place(db, row.id, placed)
+                anew = columns(classify(row.reason, row.pg_provider, rulebook()))
+                changed += anew["decline_class"] != row.decline_class
+                declines.place(db, row.id, anew)
         if not rows:
             return
         after, looked_at = rows[-1].id, looked_at + len(rows)

@@ -1,19 +1,26 @@
-"""Closing: how a charge or a subscription comes to its end, inside the transaction of whoever ends it."""
+"""Closing: how a charge or a subscription comes to its end or rests, inside the transaction of whoever says so."""
 
 import logging
 from datetime import datetime
 
 from sqlalchemy import Connection
 
+from schedules import events
 from schedules.charges import ChargeStatus, SubscriptionStatus
-from worker.store import attempts, charges, notes, subscriptions
+from schedules.policies import FinalAction
+from schedules.subscriptions import first_cursor
+from worker.store import attempts, charges, customers, debts, notes, plans, subscriptions
+from worker.store.charges import Charge
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.closing")
 
 
 def close(db: Connection, charge_id: int, status: ChargeStatus, why: str | None, now: datetime) -> None:
-    """End a charge, which the caller has locked: nothing is attempted, queued or held after this."""
+    """End a charge, which the caller has locked: nothing is attempted, queued, held or waited for after this.
+
+    What the customer owes beside it, and has waited behind it, is tried next.
+    """
     charges.change(
         db,
         charge_id,
@@ -23,7 +30,40 @@ def close(db: Connection, charge_id: int, status: ChargeStatus, why: str | None,
         next_attempt_at=None,
         queued_until=None,
         held_why=None,
+        waits=None,
+        look_at=None,
+        tried_by=None,
+        planned_at=None,
     )
+    debts.wake_behind(db, charge_id, now)
+
+
+def collected(db: Connection, charge: Charge, uid: str | None, now: datetime, why: str | None = None) -> None:
+    """End a charge whose money is there, by an attempt or by another way; everything stops at once."""
+    if not charge.status.is_owed:
+        log.error("charge %s was %s and is paid now by %s", charge.key, charge.status, uid)
+        late = events.ChargePaidAfterEnd(charge=charge.key, was=charge.status.value, merchant_uid=uid or "")
+        notes.owe(db, late, f"{charge.key}/paid_after_end", now)
+    close(db, charge.id, ChargeStatus.PAID, why, now)
+    recovered = charge.history.first_declined_at is not None
+    paid = events.ChargePaid(
+        charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid, merchant_uid=uid,
+        amount=charge.money.amount, currency=charge.money.currency, recovered=recovered,
+    )  # fmt: skip
+    notes.owe(db, paid, f"{charge.key}/paid", now)
+    if uid is not None and charge.card_stopped is not None:
+        customers.change_key(db, charge.billing_key_id, stopped_as=None)
+    if recovered and charge.subscription_id is not None and charge.subscription is not None:
+        _recovered(db, charge, charge.subscription_id, charge.subscription, now)
+
+
+def _recovered(db: Connection, charge: Charge, subscription_id: int, key: str, now: datetime) -> None:
+    if charge.given_up is FinalAction.PAUSE:
+        resume_subscription(db, subscription_id, "what it owed is paid", now)
+    if debts.others_declined(db, subscription_id, charge.id):
+        return
+    back = events.SubscriptionRecovered(subscription=key, customer_uid=charge.customer_uid, charge=charge.key)
+    notes.owe(db, back, f"{charge.key}/recovered", now)
 
 
 def set_aside(db: Connection, charge_key: str | None, why: str, now: datetime) -> None:
@@ -32,7 +72,7 @@ def set_aside(db: Connection, charge_key: str | None, why: str, now: datetime) -
         return
     log.error("charge %s is set aside, a person must look: %s", charge_key, why)
     dedupe = f"{charge_key}/held/{now.isoformat()}"
-    notes.owe_notice(db, "charge.held", charge_key, dedupe, {"why": why}, now)
+    notes.owe(db, events.ChargeHeld(charge=charge_key, why=why), dedupe, now)
 
 
 def quarantine(services: Services, charge_id: int, broken: Exception) -> None:
@@ -42,13 +82,17 @@ def quarantine(services: Services, charge_id: int, broken: Exception) -> None:
         set_aside(db, charges.key_of(db, charge_id), why, now=services.clock.now())
 
 
-def cancel_subscription(db: Connection, subscription_id: int, now: datetime) -> int:
+def cancel_subscription(db: Connection, subscription_id: int, why: str, now: datetime) -> int:
     """Cancel a subscription and the charges that it still owes; answers how many.
 
     A charge whose attempt is under way or unclear is left to its answer: the money may have moved. If it has
     not, settling sees the cancelled subscription and ends the charge there.
     """
-    subscriptions.change(db, subscription_id, status=SubscriptionStatus.CANCELED.value, open_at=None, ends_at=now)
+    canceled_status = SubscriptionStatus.CANCELED.value
+    subscriptions.change(db, subscription_id, status=canceled_status, open_at=None, ends_at=now, tell_at=None)
+    key, uid = subscriptions.names(db, subscription_id)
+    ended = events.SubscriptionCanceled(subscription=key, customer_uid=uid, why=why)
+    notes.owe(db, ended, f"{key}/canceled", now)
     canceled = 0
     for row in charges.of_subscription(db, subscription_id, owed_only=True):
         if attempts.is_under_way(db, row["id"]):
@@ -56,3 +100,35 @@ def cancel_subscription(db: Connection, subscription_id: int, now: datetime) -> 
         close(db, row["id"], ChargeStatus.CANCELED, "the subscription was canceled", now)
         canceled += 1
     return canceled
+
+
+def pause_subscription(db: Connection, subscription_id: int, why: str, now: datetime) -> None:
+    """Let a subscription rest: no period is opened until it is resumed."""
+    paused = SubscriptionStatus.PAUSED.value
+    subscriptions.change(db, subscription_id, status=paused, open_at=None, tell_at=None)
+    key, uid = subscriptions.names(db, subscription_id)
+    rests = events.SubscriptionPaused(subscription=key, customer_uid=uid, why=why)
+    notes.owe(db, rests, f"{key}/paused/{now.isoformat()}", now)
+
+
+def resume_subscription(db: Connection, subscription_id: int, why: str, now: datetime) -> None:
+    """Let a subscription that rests go on with the next period that comes; those meanwhile are not charged."""
+    key, uid = subscriptions.names(db, subscription_id)
+    row = subscriptions.by_key(db, key)
+    if row is None or row["status"] != SubscriptionStatus.PAUSED.value:
+        return
+    plan = plans.by_id(db, row["plan_id"])
+    following = first_cursor(plan.plan, row["anchor"], now)
+    ahead = plan.policy.upcoming
+    subscriptions.change(
+        db,
+        subscription_id,
+        status=SubscriptionStatus.ACTIVE.value,
+        next_period_no=max(following.period_no, row["next_period_no"]),
+        next_period_date=max(following.period_date, row["next_period_date"]),
+        next_due_at=max(following.due_at, row["next_due_at"]),
+        open_at=max(following.due_at, row["next_due_at"]),
+        tell_at=None if ahead is None else max(following.due_at, row["next_due_at"]) - ahead,
+    )
+    goes_on = events.SubscriptionResumed(subscription=key, customer_uid=uid, why=why)
+    notes.owe(db, goes_on, f"{key}/resumed/{now.isoformat()}", now)

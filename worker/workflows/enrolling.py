@@ -10,16 +10,17 @@ from sqlalchemy.exc import IntegrityError
 
 from schedules.cards import holds_card_number
 from schedules.charges import SubscriptionStatus
-from schedules.dunning import DunningPolicy
 from schedules.errors import ToldInWords
 from schedules.identity import subject_of_entropy
 from schedules.periods import trial_end
 from schedules.plans import Plan
+from schedules.policies import STANDARD, DunningPolicy
 from schedules.subscriptions import Cursor, first_cursor
 from schedules.zones import local_date, zone
 from worker.gateway.port import BillingKey, KeyMissing
-from worker.store import customers, notes, plans, subscriptions
+from worker.store import customers, notes, plans, policies, subscriptions
 from worker.store.plans import StoredPlan
+from worker.workflows import dunning
 from worker.workflows.closing import cancel_subscription
 from worker.workflows.services import Services
 
@@ -44,20 +45,34 @@ class Subscribed:
     first: Cursor
 
 
-def add_plan(services: Services, plan: Plan, policy: DunningPolicy, actor: str) -> StoredPlan:
-    """Put a plan on sale, or a new version of it; running subscriptions keep the version that they have."""
+def add_plan(services: Services, plan: Plan, policy: DunningPolicy | str, actor: str) -> StoredPlan:
+    """Put a plan on sale, or a new version of it; running subscriptions keep the version that they have.
+
+    The policy is one of those that are kept, by its code, or a new one; without a code it gets the plan's.
+    """
     now = services.clock.now()
     try:
         with services.engine.begin() as db:
             newest = plans.newest(db, plan.code)
             version = replace(plan, version=newest.plan.version + 1 if newest else 1)
-            plan_id = plans.add(db, version, policy, now)
+            plan_id = plans.add(db, version, _policy_code(db, policy, plan.code, now), now)
             notes.record(db, actor, "plan.add", f"{plan.code}/{version.version}", None, now)
             return plans.by_id(db, plan_id)
     except IntegrityError:
         raise CannotEnroll(
             f"plan {plan.code!r} got a new version at this moment; look at it, then try again"
         ) from None
+
+
+def _policy_code(db: Connection, policy: DunningPolicy | str, plan: str, now: datetime) -> str:
+    if isinstance(policy, DunningPolicy):
+        return policies.put(db, replace(policy, code=policy.code or plan), now).policy.code
+    if policies.newest(db, policy) is not None:
+        return policy
+    if policy == STANDARD.code:
+        return policies.put(db, STANDARD, now).policy.code
+    known = ", ".join(stored.policy.code for stored in policies.listed(db)) or "none yet"
+    raise CannotEnroll(f"policy {policy!r} is not known; there are: {known}, and {STANDARD.code!r}, the default")
 
 
 def archive_plan(services: Services, code: str, actor: str) -> int:
@@ -147,6 +162,7 @@ def subscribe(
             "anchor": begins, "status": SubscriptionStatus.ACTIVE.value, "next_period_no": first.period_no,
             "next_period_date": first.period_date, "next_due_at": first.due_at, "open_at": first.due_at,
             "created_at": now,
+            "tell_at": None if plan.policy.upcoming is None else first.due_at - plan.policy.upcoming,
         }  # fmt: skip
         subscriptions.add(db, subscription)
         notes.record(db, actor, "subscribe", str(subscription["key"]), None, now, plan=code, customer=customer_uid)
@@ -164,7 +180,8 @@ def _first_charge(plan: Plan, anchor: date | None, now: datetime) -> tuple[date,
 def unsubscribe(services: Services, key: str, actor: str, why: str, *, at_period_end: bool) -> int:
     """End a subscription, now or when its paid period ends; answers how many owed charges were canceled.
 
-    Ended at the period's end, nothing that is due before then is let go.
+    Ended at the period's end, nothing that is due before then is let go; what was declined is not tried again by
+    itself.
     """
     now = services.clock.now()
     with services.engine.begin() as db:
@@ -174,10 +191,13 @@ def unsubscribe(services: Services, key: str, actor: str, why: str, *, at_period
         if row["status"] == SubscriptionStatus.CANCELED.value:
             raise CannotEnroll(f"subscription {key} was canceled already, at {row['ends_at']}")
         if at_period_end:
-            subscriptions.change(db, row["id"], ends_at=row["next_due_at"], open_at=None)
+            subscriptions.change(
+                db, row["id"], ends_at=row["next_due_at"], open_at=None, tell_at=row["next_due_at"]
+            )
+            dunning.stop_ladders(db, row["id"], now)
             canceled = 0
         else:
-            canceled = cancel_subscription(db, row["id"], now)
+            canceled = cancel_subscription(db, row["id"], why, now)
         verb = "unsubscribe.at_period_end" if at_period_end else "unsubscribe.now"
         notes.record(db, actor, verb, key, why, now, charges_canceled=canceled)
     return canceled

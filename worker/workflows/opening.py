@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from schedules import events
 from schedules.charges import ChargeKind, ChargeStatus, DueCharge
 from schedules.errors import BROKEN
 from schedules.subscriptions import open_due as open_periods
@@ -63,7 +64,7 @@ def _open_batch(services: Services, plan_id: int | None) -> tuple[int, int]:
             except BROKEN as broken:
                 _quarantine(db, subscription, broken, now)
             else:
-                openings.append((subscription, opening))
+                openings.append((subscription, opening, plan.policy.upcoming))
         keys = charges.open_many(db, rows)
         subscriptions.move_cursors(db, openings)
         _tell(db, rows, set(keys), now)
@@ -77,9 +78,9 @@ def _quarantine(db: Connection, subscription: DueSubscription, broken: Exception
     """Set a subscription aside that opening cannot work on, and tell a person; the others go on."""
     why = f"opening cannot work on it: {broken}"
     log.error("subscription %s is set aside, a person must look: %s", subscription.key, why)
-    subscriptions.change(db, subscription.id, open_at=None, held_why=why)
+    subscriptions.change(db, subscription.id, open_at=None, tell_at=None, held_why=why)
     dedupe = f"{subscription.key}/held/{now.isoformat()}"
-    notes.owe_notice(db, "subscription.held", subscription.key, dedupe, {"why": why}, now)
+    notes.owe(db, events.SubscriptionHeld(subscription=subscription.key, why=why), dedupe, now)
 
 
 def _row(subscription: DueSubscription, plan: StoredPlan, charge: DueCharge, now: datetime) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def _row(subscription: DueSubscription, plan: StoredPlan, charge: DueCharge, now
         "amount": charge.money.amount,
         "currency": charge.money.currency,
         "name": plan.plan.statement_name,
-        "dunning": plan.policy.to_json(),
+        "policy_id": plan.policy_id,
         "status": (ChargeStatus.WAIVED if waived else ChargeStatus.OPEN).value,
         "due_at": charge.due_at,
         "next_attempt_at": None if waived else charge.due_at,
@@ -108,6 +109,6 @@ def _row(subscription: DueSubscription, plan: StoredPlan, charge: DueCharge, now
 def _tell(db: Connection, rows: list[dict[str, Any]], fresh: set[str], now: datetime) -> None:
     for row in rows:
         if row["key"] in fresh and (row["closed_why"] or row["held_why"]):
-            kind = "charge.waived" if row["closed_why"] else "charge.held"
+            told = events.ChargeWaived if row["closed_why"] else events.ChargeHeld
             why = row["closed_why"] or row["held_why"]
-            notes.owe_notice(db, kind, row["key"], f"{row['key']}/{kind}/opening", {"why": why}, now)
+            notes.owe(db, told(charge=row["key"], why=why), f"{row['key']}/{told.kind}/opening", now)

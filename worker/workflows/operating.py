@@ -2,11 +2,12 @@
 
 from sqlalchemy import Connection
 
-from schedules.charges import ChargeStatus
+from schedules.charges import ChargeStatus, TriedBy
 from schedules.errors import ToldInWords
 from worker.store import attempts, charges, findings, notes, subscriptions, switches
 from worker.store.charges import Charge
-from worker.workflows.closing import close
+from worker.workflows import dunning
+from worker.workflows.closing import close, collected
 from worker.workflows.services import Services
 
 PAGE = 1000  # charges read at once, so that memory stays flat
@@ -88,7 +89,7 @@ def release(services: Services, key: str, actor: str, why: str) -> None:
                 f"charge {key} has finding {finding.id}, {finding.kind}; end that first: again findings"
             )
         next_attempt_at = now if charge.held_why is None else charge.next_attempt_at or now
-        charges.change(db, charge.id, held_why=None, next_attempt_at=next_attempt_at)
+        charges.change(db, charge.id, held_why=None, next_attempt_at=next_attempt_at, waits=None)
         notes.record(db, actor, "release", key, why, now, held_why=charge.held_why)
 
 
@@ -111,15 +112,52 @@ def _refused_after(services: Services, charge_id: int) -> list[tuple[int, str]]:
         return charges.refused_after(db, charge_id, PAGE)
 
 
+def try_now(services: Services, key: str, actor: str, why: str) -> None:
+    """Try once to collect a debt now, whatever its ladder says; it uses up none of the automatic tries."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        charge = _owed(db, key)
+        if charge.held_why is not None:
+            raise CannotOperate(f"charge {key} waits for an operator: {charge.held_why}; `again release` it first")
+        _refuse_under_way(db, charge)
+        if charge.due_at > now:
+            raise CannotOperate(f"charge {key} is not due before {charge.due_at:%Y-%m-%d %H:%M}Z")
+        free_at = dunning.card_free_at(db, charge, now)
+        if free_at is not None and free_at > now:
+            cap = charge.policy.cap
+            raise CannotOperate(
+                f"the card of charge {key} was declined {cap.declines} times within {cap.within.days} days, as "
+                f"often as its policy allows; it is free at {free_at:%Y-%m-%d %H:%M}Z, or with another card"
+            )
+        # Before the first decline there is no ladder that a person could be faster than.
+        by_person = charge.history.first_declined_at is not None
+        charges.change(
+            db, charge.id, next_attempt_at=now, queued_until=None, waits=None,
+            tried_by=TriedBy.PERSON.value if by_person else None,
+            planned_at=(charge.planned_at or charge.next_attempt_at) if by_person else None,
+        )  # fmt: skip
+        notes.record(db, actor, "try", key, why, now, planned_at=str(charge.next_attempt_at))
+
+
+def paid_elsewhere(services: Services, key: str, actor: str, why: str) -> None:
+    """Take a debt as paid by another way than this engine; its ladder stops at once."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        charge_id = charges.id_of(db, key)
+        if charge_id is not None:
+            subscriptions.lock_of_charge(db, charge_id)
+        charge = _owed(db, key)
+        _refuse_under_way(db, charge)
+        collected(db, charge, None, now, f"paid by another way: {why}")
+        notes.record(db, actor, "paid-elsewhere", key, why, now)
+
+
 def waive(services: Services, key: str, actor: str, why: str) -> None:
     """Let a debt go: it is not collected any more."""
     now = services.clock.now()
     with services.engine.begin() as db:
         charge = _owed(db, key)
-        if attempts.is_under_way(db, charge.id):
-            raise CannotOperate(
-                f"charge {key} has an attempt under way; money may have moved, so wait for its answer"
-            )
+        _refuse_under_way(db, charge)
         close(db, charge.id, ChargeStatus.WAIVED, why, now)
         notes.record(db, actor, "waive", key, why, now)
 
@@ -131,3 +169,10 @@ def _owed(db: Connection, key: str) -> Charge:
     if not charge.status.is_owed:
         raise CannotOperate(f"charge {key} is {charge.status}; nothing is owed any more")
     return charge
+
+
+def _refuse_under_way(db: Connection, charge: Charge) -> None:
+    if attempts.is_under_way(db, charge.id):
+        raise CannotOperate(
+            f"charge {charge.key} has an attempt under way; money may have moved, so wait for its answer"
+        )

@@ -1,15 +1,19 @@
 """Showing: everything that happened to a subscription, a charge or a merchant_uid, in order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
+from schedules.charges import SubscriptionStatus
 from schedules.errors import BadUid, ToldInWords
 from schedules.identity import CHARGE_KEY_LENGTH, SUBJECT_LENGTH, UID_LENGTH, parse_merchant_uid
+from schedules.standings import Standing, standing
 from worker.gateway.port import Found
 from worker.store import charges, sights, subscriptions
+from worker.workflows import dunning
 from worker.workflows.services import Services
 
 
@@ -40,7 +44,7 @@ def show(services: Services, key: str, *, ask_gateway: bool = False) -> Story:
     """Tell the story of a subscription (20 characters), a charge (26) or a merchant_uid (38)."""
     with services.engine.begin() as db:
         if len(key) == SUBJECT_LENGTH:
-            return _subscription(db, key)
+            return _subscription(db, key, services.clock.now())
         if len(key) == CHARGE_KEY_LENGTH:
             return _charge(db, key)
         if len(key) != UID_LENGTH:
@@ -62,7 +66,7 @@ def _charge_of(uid: str) -> str:
         raise NothingToShow(str(error)) from None
 
 
-def _subscription(db: Connection, key: str) -> Story:
+def _subscription(db: Connection, key: str, now: datetime) -> Story:
     row = subscriptions.by_key(db, key)
     if row is None:
         raise NothingToShow(f"subscription {key} is not known")
@@ -70,7 +74,7 @@ def _subscription(db: Connection, key: str) -> Story:
         "key": key, "customer_uid": row["customer_uid"], "plan": f"{row['code']} version {row['version']}",
         "status": row["status"], "anchor": row["anchor"], "next_period_no": row["next_period_no"],
         "next_due_at": row["next_due_at"] if row["open_at"] else None, "ends_at": row["ends_at"],
-        "standing": _standing(row["status"], charges.of_subscription(db, row["id"])),
+        "standing": subscription_standing(db, row, now),
     }  # fmt: skip
     happenings = [Happening(row["created_at"], "subscribed", facts["plan"])]
     happenings += [
@@ -83,13 +87,10 @@ def _subscription(db: Connection, key: str) -> Story:
     return Story("subscription", facts, sorted(happenings, key=lambda happening: happening.at), parts)
 
 
-def _standing(status: str, owed: list[dict[str, Any]]) -> str:
-    """Where a subscription stands, from facts on each look."""
-    if status != "active":
-        return status
-    if any(charge["status"] == "past_due" for charge in owed):
-        return "past_due"
-    return "active"
+def subscription_standing(db: Connection, row: Mapping[str, Any], now: datetime) -> Standing:
+    """Where a subscription stands now, from facts on each look."""
+    owed = [dunning.overdue(charge) for charge in charges.owed_of(db, row["id"])]
+    return standing(SubscriptionStatus(row["status"]), row["ends_at"], owed, now)
 
 
 def _charge(db: Connection, key: str) -> Story:
@@ -98,13 +99,16 @@ def _charge(db: Connection, key: str) -> Story:
         raise NothingToShow(f"charge {key} is not known")
     facts = _brief(row) | {
         "subscription": row["subscription"], "customer_uid": row["customer_uid"], "account": row["account"],
-        "name": row["name"], "declines": row["declines"], "technical_tries": row["technical_tries"],
-        "refusals": row["refusals"],
+        "name": row["name"], "policy": f"{row['policy']} version {row['policy_version']}",
+        "declines": row["declines"], "technical_tries": row["technical_tries"], "refusals": row["refusals"],
+        "manual_tries": row["manual_tries"], "first_declined_at": row["first_declined_at"], "waits": row["waits"],
+        "given_up": row["given_up"], "look_at": row["look_at"],
     }  # fmt: skip
     parts = [
         {
             "merchant_uid": a["merchant_uid"], "state": a["state"], "sends": a["sends"], "asks": a["asks"],
-            "imp_uid": a["imp_uid"], "reason": a["reason"], "lease_until": a["lease_until"],
+            "imp_uid": a["imp_uid"], "reason": a["reason"], "decline_class": a["decline_class"],
+            "decline_rule": a["decline_rule"], "tried_by": a["tried_by"], "lease_until": a["lease_until"],
             "next_ask_at": a["next_ask_at"],
         }
         for a in sights.attempts_of(db, row["id"])

@@ -2,7 +2,9 @@
 
 from worker.store.schema.base import metadata
 from worker.store.schema.billing import (
+    IN_FLIGHT,
     OWED,
+    REFUSED,
     UNRESOLVED_STATES,
     attempt_events,
     attempts,
@@ -13,6 +15,7 @@ from worker.store.schema.billing import (
     outbox,
     plan_revision,
     plans,
+    policies,
     subscriptions,
 )
 from worker.store.schema.running import (
@@ -28,7 +31,9 @@ from worker.store.schema.running import (
 )
 
 __all__ = [
+    "IN_FLIGHT",
     "OWED",
+    "REFUSED",
     "UNRESOLVED_STATES",
     "attempt_events",
     "attempts",
@@ -46,6 +51,7 @@ __all__ = [
     "outbox",
     "plan_revision",
     "plans",
+    "policies",
     "rate_buckets",
     "reconciliations",
     "stops",

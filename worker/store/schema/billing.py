@@ -17,12 +17,28 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from schedules.charges import UNRESOLVED, AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus
+from schedules.charges import UNRESOLVED, AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus, TriedBy
 from schedules.declines import DeclineClass
+from schedules.dunning import NEEDS_CARD
+from schedules.policies import FinalAction
 from worker.store.schema.base import HOT, INSTANT, metadata, one_of, row_id
 
 OWED = "status IN ('open', 'past_due')"
+IN_FLIGHT = f"{OWED} AND next_attempt_at IS NULL AND held_why IS NULL AND waits IS NULL"
+REFUSED = "(state = 'refused' OR decline_class = 'setup_fault')"  # our own set-up is wrong, says the gateway or PG
 UNRESOLVED_STATES = one_of("state", sorted(UNRESOLVED))
+
+policies = Table(
+    "policies",
+    metadata,
+    row_id(),
+    Column("code", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("document", JSONB, nullable=False),
+    Column("created_at", INSTANT, nullable=False),
+    UniqueConstraint("code", "version", name="one_policy_for_each_code_and_version"),
+    comment="What is done about declines: immutable versions; a debt keeps the one under which it was opened.",
+)
 
 plans = Table(
     "plans",
@@ -45,7 +61,7 @@ plans = Table(
     Column("shift", Text, nullable=False),
     Column("holidays", Text),
     Column("allow_short_months", Boolean, nullable=False),
-    Column("dunning", JSONB, nullable=False),
+    Column("policy", Text, nullable=False, comment="code of the policy whose newest version its new debts get"),
     Column("created_at", INSTANT, nullable=False),
     Column("archived_at", INSTANT),
     CheckConstraint("(every IS NULL) = (unit IS NULL) AND (every IS NULL) <> (cron IS NULL)", name="one_cadence"),
@@ -89,6 +105,12 @@ billing_keys = Table(
     Column("card_number", Text, comment="masked"),
     Column("created_at", INSTANT, nullable=False),
     Column("deleted_at", INSTANT),
+    Column("changed_at", INSTANT, comment="when another card was last put behind the key, or the card was mended"),
+    Column("stopped_as", Text, comment="the class of the decline after which the card is not tried any more"),
+    CheckConstraint(one_of("stopped_as", sorted(NEEDS_CARD)), name="known_stop"),
+    Column("expires_on", Date, comment="the card's last day, where the shop has told it"),
+    Column("tell_expiry_at", INSTANT, comment="when it is told that the card expires soon"),
+    Index("ix_billing_keys_expiring", "tell_expiry_at", postgresql_where=text("tell_expiry_at IS NOT NULL")),
     CheckConstraint("char_length(customer_uid) BETWEEN 1 AND 80", name="customer_uid_fits"),
     CheckConstraint("card_number !~ '[0-9]{13}'", name="card_number_is_masked"),
     UniqueConstraint("customer_uid", name="one_billing_key_for_each_customer_uid"),
@@ -115,6 +137,7 @@ subscriptions = Table(
     Column("next_due_at", INSTANT, nullable=False),
     Column("open_at", INSTANT, comment="when opening looks at it next; null when it never will"),
     Column("ends_at", INSTANT),
+    Column("tell_at", INSTANT, comment="when the next charge is announced; null when it is, or never will be"),
     Column("held_why", Text, comment="why opening has set it aside until an operator looks"),
     Column("created_at", INSTANT, nullable=False),
     UniqueConstraint("key", name="one_subscription_for_each_key"),
@@ -124,6 +147,7 @@ subscriptions = Table(
         name="active_has_a_next_look",
     ),
     Index("ix_subscriptions_held", "id", postgresql_where=text("held_why IS NOT NULL")),
+    Index("ix_subscriptions_to_tell", "tell_at", postgresql_where=text("tell_at IS NOT NULL")),
     Index("ix_subscriptions_due", "open_at", postgresql_where=text("status = 'active'")),
     Index("ix_subscriptions_due_by_plan", "plan_id", "open_at", postgresql_where=text("status = 'active'")),
     comment="A customer on a plan: anchor and cursor by period number.",
@@ -147,7 +171,7 @@ charges = Table(
     CheckConstraint("amount > 0", name="amount_is_positive"),
     Column("currency", Text, nullable=False),
     Column("name", Text, nullable=False),
-    Column("dunning", JSONB, nullable=False),
+    Column("policy_id", BigInteger, ForeignKey("policies.id"), nullable=False),
     Column(
         "status",
         Text,
@@ -162,7 +186,17 @@ charges = Table(
     Column("declines", Integer, nullable=False, server_default="0"),
     Column("technical_tries", Integer, nullable=False, server_default="0"),
     Column("refusals", Integer, nullable=False, server_default="0"),
+    Column("manual_tries", Integer, nullable=False, server_default="0"),
     Column("first_declined_at", INSTANT),
+    Column("ladder_began_at", INSTANT, comment="the first decline, or the first one of a new card"),
+    Column("waits", Text, comment="card: nothing is tried until the card changes or a person says so"),
+    CheckConstraint("waits = 'card'", name="known_wait"),
+    Column("tried_by", Text, comment="who wants the next attempt, when it is not the ladder"),
+    CheckConstraint(one_of("tried_by", list(TriedBy)), name="known_trier"),
+    Column("planned_at", INSTANT, comment="when the ladder goes on after a person's try"),
+    Column("look_at", INSTANT, comment="when the passing of time alone changes something next"),
+    Column("given_up", Text, comment="the final action that was taken, while the debt is still owed"),
+    CheckConstraint(one_of("given_up", list(FinalAction)), name="known_final_action"),
     Column("refunded", BigInteger, nullable=False, server_default="0"),
     Column("created_at", INSTANT, nullable=False),
     Column("closed_at", INSTANT),
@@ -174,6 +208,12 @@ charges = Table(
     CheckConstraint("(kind = 'renewal') = (subscription_id IS NOT NULL)", name="renewal_has_a_subscription"),
     CheckConstraint(f"{OWED} OR next_attempt_at IS NULL", name="closed_has_no_next_attempt"),
     CheckConstraint(f"({OWED}) = (closed_at IS NULL)", name="closed_says_when"),
+    CheckConstraint("waits IS NULL OR next_attempt_at IS NULL", name="waiting_has_no_next_attempt"),
+    CheckConstraint(
+        "waits IS NULL OR look_at IS NOT NULL OR given_up IS NOT NULL OR held_why IS NOT NULL",
+        name="waiting_is_looked_at",
+    ),
+    CheckConstraint(f"{OWED} OR (waits IS NULL AND look_at IS NULL)", name="closed_waits_for_nothing"),
     Index(
         "ix_charges_due",
         "account",
@@ -185,8 +225,11 @@ charges = Table(
     Index(
         "ix_charges_in_flight",
         "id",
-        postgresql_where=text(f"{OWED} AND next_attempt_at IS NULL AND held_why IS NULL"),
+        postgresql_where=text(IN_FLIGHT),
     ),
+    Index("ix_charges_owed_by_card", "billing_key_id", "due_at", postgresql_where=text(OWED)),
+    Index("ix_charges_waiting", "id", postgresql_where=text("waits IS NOT NULL")),
+    Index("ix_charges_to_look", "look_at", postgresql_where=text("look_at IS NOT NULL")),
     Index("ix_charges_held", "id", postgresql_where=text("held_why IS NOT NULL")),
     comment="A debt: one row for each period of a subscription, or for each ad-hoc request key.",
     postgresql_with=HOT,
@@ -221,6 +264,8 @@ attempts = Table(
     Column("reason", Text),
     Column("decline_class", Text, comment="what the words of a decline mean"),
     Column("decline_rule", Text, comment="the rule that says so, with its version"),
+    Column("tried_by", Text, comment="who wanted it, when it was not the ladder"),
+    CheckConstraint(one_of("tried_by", list(TriedBy)), name="known_trier"),
     Column("answer", JSONB, comment="the outcome as it was read, without anything secret"),
     Column("created_at", INSTANT, nullable=False),
     Column("settled_at", INSTANT),
@@ -241,7 +286,7 @@ attempts = Table(
     Index("ix_attempts_leased", "lease_until", postgresql_where=text("state = 'sending'")),
     Index("ix_attempts_to_ask", "next_ask_at", postgresql_where=text("state = 'unknown'")),
     Index("ix_attempts_paid", "last_sent_at", postgresql_where=text("state = 'paid'")),
-    Index("ix_attempts_refused", "settled_at", postgresql_where=text("state = 'refused'")),
+    Index("ix_attempts_refused", "settled_at", postgresql_where=text(REFUSED)),
     comment="One merchant_uid at the gateway: what was asked and what came of it.",
     postgresql_with=HOT,
 )

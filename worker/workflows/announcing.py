@@ -1,0 +1,60 @@
+"""Announcing: what comes soon is told beforehand, charges and cards that expire, and what has ended by time."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from schedules import events
+from schedules.charges import ChargeKind
+from schedules.identity import charge_key
+from worker.store import customers, notes, subscriptions
+from worker.workflows.services import Services
+
+BATCH = 500  # rows in one transaction
+
+
+def announce_due(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
+    """Tell of charges that come, cards that expire and subscriptions that have ended; answers how many."""
+    told = 0
+    while going_on():
+        now = services.clock.now()
+        with services.engine.begin() as db:
+            fresh = _announce_charges(db, now) + _announce_cards(db, now)
+        told += fresh
+        if fresh < BATCH:
+            break
+    return told
+
+
+def _announce_charges(db: Connection, now: datetime) -> int:
+    rows = subscriptions.take_to_tell(db, now, BATCH)
+    for row in rows:
+        if row["ends_at"] is not None and row["ends_at"] <= now:
+            ended = events.SubscriptionCanceled(
+                subscription=row["key"], customer_uid=row["customer_uid"], why="its period has ended"
+            )
+            notes.owe(db, ended, f"{row['key']}/canceled", now)
+        elif row["status"] == "active" and row["next_due_at"] > now:
+            _announce(db, row, now)
+    subscriptions.told(db, [row["id"] for row in rows])
+    return len(rows)
+
+
+def _announce(db: Connection, row: dict[str, Any], now: datetime) -> None:
+    key = charge_key(ChargeKind.RENEWAL, row["key"], row["next_period_no"])
+    soon = events.ChargeUpcoming(
+        charge=key, subscription=row["key"], customer_uid=row["customer_uid"], amount=row["price"],
+        currency=row["currency"], due_at=row["next_due_at"],
+    )  # fmt: skip
+    notes.owe(db, soon, f"{key}/upcoming", now)
+
+
+def _announce_cards(db: Connection, now: datetime) -> int:
+    expiring = customers.take_expiring(db, now, BATCH)
+    for key_id, customer_uid, last_day in expiring:
+        soon = events.CardExpiring(customer_uid=customer_uid, expires_on=last_day)
+        notes.owe(db, soon, f"{customer_uid}/expiring/{last_day}", now)
+        customers.change_key(db, key_id, tell_expiry_at=None)
+    return len(expiring)

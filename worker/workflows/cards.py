@@ -1,0 +1,102 @@
+"""Cards: one that was replaced or mended pays what is open, at once, oldest debt first."""
+
+from calendar import monthrange
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from schedules import events
+from schedules.charges import TriedBy
+from schedules.errors import ToldInWords
+from schedules.zones import wall_to_utc, zone
+from worker.gateway.port import BillingKey, KeyMissing
+from worker.store import attempts, charges, customers, debts, notes
+from worker.store.customers import StoredKey
+from worker.workflows.services import Services
+
+TOLD_BEFORE = timedelta(days=30)  # a card that expires is told of so long before its last day
+FACTS = ("pg_provider", "pg_id", "card_name", "card_number")
+
+
+class CannotChange(ToldInWords):
+    """The card cannot be taken as changed; nothing has been done."""
+
+
+def changed(services: Services, customer_uid: str, actor: str, why: str | None, *, believed: bool = True) -> int:
+    """Another card stands behind a billing key, or the customer has mended it; answers how many debts are tried.
+
+    The masked facts are read back from the gateway. Somebody who is not `believed`, a webhook that anybody can
+    send, changes nothing unless the gateway tells of another card than the one we know.
+    """
+    with services.engine.begin() as db:
+        key = _known(db, customer_uid)
+    found = services.gateway(key.account).read_key(customer_uid)
+    if isinstance(found, KeyMissing):
+        raise CannotChange(f"the gateway has no billing key for customer {customer_uid!r}; issue one first")
+    if not isinstance(found, BillingKey):
+        if not believed:
+            raise CannotChange(f"the gateway did not tell of customer {customer_uid!r}: {found.reason}; try again")
+        facts: dict[str, Any] = {}
+    else:
+        facts = {name: getattr(found, name) for name in FACTS}
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        key = _known(db, customer_uid, lock=True)
+        before = customers.card_facts(db, key.id)
+        differs = {name for name, value in facts.items() if value != before[name]}
+        if not differs and not believed:
+            return 0
+        customers.change_key(db, key.id, **facts, changed_at=now, stopped_as=None)
+        told = events.CardChanged(
+            customer_uid=customer_uid, card_name=facts.get("card_name"), card_number=facts.get("card_number")
+        )
+        notes.owe(db, told, f"{customer_uid}/changed/{now.isoformat()}", now)
+        tried = sum(_try_at_once(db, charge_id, now) for charge_id in debts.owed_by_card(db, key.id))
+        notes.record(db, actor, "card.changed", customer_uid, why, now, tried=tried, differs=sorted(differs))
+    return tried
+
+
+def expires(services: Services, customer_uid: str, year: int, month: int, actor: str) -> date:
+    """Keep the last day of a card, which the gateway does not tell; the customer is told a month before."""
+    last_day = date(year, month, monthrange(year, month)[1])
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        key = _known(db, customer_uid, lock=True)
+        noon = wall_to_utc(last_day, datetime.min.time().replace(hour=12), zone("Asia/Seoul"))
+        if noon <= now:
+            raise CannotChange(
+                f"{last_day:%Y-%m} is past; the card has expired: `again card changed` when it is new"
+            )
+        customers.change_key(db, key.id, expires_on=last_day, tell_expiry_at=noon - TOLD_BEFORE)
+        notes.record(db, actor, "card.expires", customer_uid, None, now, last_day=last_day.isoformat())
+    return last_day
+
+
+def _known(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKey:
+    key = customers.key_by_uid(db, customer_uid, lock=lock)
+    if key is None:
+        raise CannotChange(f"customer {customer_uid!r} is not known; `again customer add` makes it known")
+    return key
+
+
+def _try_at_once(db: Connection, charge_id: int, now: datetime) -> bool:
+    """Begin the ladder anew with the new card; a debt under way or held for an operator is left to that."""
+    charge = charges.locked(db, charge_id)
+    if charge is None or not charge.status.is_owed or charge.held_why is not None or charge.due_at > now:
+        return False
+    columns: Mapping[str, Any] = {"declines": 0, "ladder_began_at": None, "waits": None, "given_up": None}
+    if attempts.is_under_way(db, charge.id):
+        charges.change(db, charge.id, **columns)
+        return False
+    charges.change(
+        db,
+        charge.id,
+        **columns,
+        next_attempt_at=now,
+        queued_until=None,
+        tried_by=TriedBy.CARD.value,
+        planned_at=None,
+    )
+    return True

@@ -1,0 +1,254 @@
+"""Dunning: what follows a decline for the debt, its card and its subscription, and what the customer is told."""
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+from sqlalchemy import Connection
+
+from schedules import events
+from schedules.charges import ChargeKind, ChargeStatus, TriedBy
+from schedules.declines import Placed
+from schedules.dunning import NEEDS_CARD, NOT_THE_CARD, Counter, Debt, Said, counter
+from schedules.limits import limit_span
+from schedules.outcomes import Declined, Outcome, Refused
+from schedules.policies import FinalAction
+from schedules.standings import Overdue, next_look, usable_until
+from worker.store import attempts, charges, customers, debts, notes
+from worker.store.attempts import Attempt
+from worker.store.charges import Charge
+from worker.workflows.closing import cancel_subscription, close, pause_subscription
+
+log = logging.getLogger("again.dunning")
+BEHIND = timedelta(minutes=5)  # until a debt looks again whether the older one, which is being tried, is over
+BEHIND_WAITING = timedelta(days=1)  # the same where the older one waits for another card
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer to an attempt at a debt, as the rules look at it."""
+
+    charge: Charge
+    attempt: Attempt
+    outcome: Outcome
+    debt: Debt
+    said: Said | None  # of a decline
+
+    @property
+    def counter(self) -> Counter:
+        """What this try is counted as."""
+        return counter(self.outcome, self.debt, self.said)
+
+    @property
+    def is_of_card(self) -> bool:
+        """Whether the card was declined, rather than our set-up or a line."""
+        return self.said is not None and self.said.decline_class not in NOT_THE_CARD
+
+    @property
+    def tells_of_set_up(self) -> bool:
+        """Whether it says that our own set-up is wrong."""
+        return isinstance(self.outcome, Refused) or self.counter is Counter.REFUSAL
+
+
+def read_answer(
+    db: Connection, charge: Charge, attempt: Attempt, outcome: Outcome, placed: Placed | None, now: datetime
+) -> Answer:
+    """What the rules need to know beside an answer; its own attempt is written already."""
+    debt = Debt(
+        policy=charge.policy,
+        history=charge.history,
+        uid=attempt.merchant_uid,
+        zone=charge.zone,
+        by_person=attempt.by_person,
+        planned_at=charge.planned_at,
+    )
+    said = None
+    if isinstance(outcome, Declined) and placed is not None:
+        free_at = card_free_at(db, charge, now)
+        said = Said(placed.decline_class, limit_span(outcome.reason), free_at)
+    return Answer(charge, attempt, outcome, debt, said)
+
+
+def card_free_at(db: Connection, charge: Charge, now: datetime) -> datetime | None:
+    """When the card's cap lets it be tried again; None when it is free."""
+    cap = charge.policy.cap
+    times = attempts.declined_times(db, charge.billing_key_id, now - cap.within, cap.declines)
+    return times[-1] + cap.within if len(times) >= cap.declines else None
+
+
+def counted(answer: Answer, now: datetime) -> dict[str, Any]:
+    """The charge's columns after this try has been counted; each try moves one counter, and no other."""
+    history = answer.charge.history
+    match answer.counter:
+        case Counter.NOTHING:
+            return {}
+        case Counter.TECHNICAL:
+            return {"technical_tries": history.technical_tries + 1}
+        case Counter.REFUSAL:
+            log.error("charge %s is refused, our set-up is wrong", answer.charge.key)
+            return {"refusals": history.refusals + 1}
+        case Counter.MANUAL:
+            return {"manual_tries": history.manual_tries + 1}
+        case Counter.RUNG:
+            moved: dict[str, Any] = {"declines": history.declines + 1, "technical_tries": 0}
+            if answer.charge.status.is_owed:
+                moved["status"] = ChargeStatus.PAST_DUE.value
+            return moved | begun(answer.charge, now)
+        case _:
+            assert_never(answer.counter)
+
+
+def begun(charge: Charge, now: datetime) -> dict[str, Any]:
+    """Since when a debt is being dunned, and when the passing of time changes something next."""
+    history = charge.history
+    first, ladder = history.first_declined_at or now, history.ladder_began_at or now
+    seen = replace(overdue(charge), first_declined_at=first, ladder_began_at=ladder)
+    look = next_look(seen, now) if charge.status.is_owed else None
+    return {"first_declined_at": first, "ladder_began_at": ladder, "look_at": look}
+
+
+def overdue(charge: Charge) -> Overdue:
+    """What the rules of standing know of a debt."""
+    history = charge.history
+    return Overdue(
+        charge.policy, charge.due_at, history.first_declined_at, history.ladder_began_at, charge.waits,
+        charge.given_up,
+    )  # fmt: skip
+
+
+def wait_for_card(db: Connection, charge: Charge, now: datetime) -> None:
+    """Try no more with this card; the final action comes with time, unless it was taken already."""
+    first, ladder = charge.history.first_declined_at or now, charge.history.ladder_began_at or now
+    seen = replace(overdue(charge), first_declined_at=first, ladder_began_at=ladder, waits=True)
+    charges.change(
+        db,
+        charge.id,
+        status=ChargeStatus.PAST_DUE.value,
+        first_declined_at=first,
+        ladder_began_at=ladder,
+        waits="card",
+        next_attempt_at=None,
+        queued_until=None,
+        tried_by=None,
+        planned_at=None,
+        look_at=next_look(seen, now),
+    )
+
+
+def tell_of_decline(db: Connection, answer: Answer, next_attempt_at: datetime | None, now: datetime) -> None:
+    """Tell of a decline that the card gave, and stop a card that can never pay; nothing of our own faults."""
+    charge, said = answer.charge, answer.said
+    if said is None or not answer.is_of_card or not isinstance(answer.outcome, Declined):
+        return
+    needs_card = said.decline_class in NEEDS_CARD
+    failed = events.ChargeFailed(
+        charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid,
+        merchant_uid=answer.attempt.merchant_uid, amount=charge.money.amount, currency=charge.money.currency,
+        decline_class=said.decline_class.value, reason=answer.outcome.reason, next_attempt_at=next_attempt_at,
+        needs_card=needs_card,
+    )  # fmt: skip
+    notes.owe(db, failed, f"{answer.attempt.merchant_uid}/failed", now)
+    tell_past_due(db, charge, now)
+    if needs_card:
+        customers.change_key(db, charge.billing_key_id, stopped_as=said.decline_class.value)
+        tell_card(db, charge, said.decline_class.value, answer.outcome.reason, now)
+
+
+def tell_past_due(db: Connection, charge: Charge, now: datetime) -> None:
+    """Tell once for a debt that its subscription is past due, and until when it stays usable."""
+    if charge.subscription is None:
+        return
+    first = charge.history.first_declined_at or now
+    until = usable_until(replace(overdue(charge), first_declined_at=first))
+    late = events.SubscriptionPastDue(
+        subscription=charge.subscription, customer_uid=charge.customer_uid, charge=charge.key, usable_until=until
+    )
+    notes.owe(db, late, f"{charge.key}/past_due", now)
+
+
+def tell_card(db: Connection, charge: Charge, decline_class: str, reason: str | None, now: datetime) -> None:
+    """Tell once for a debt and a class that the card must be mended or changed."""
+    needed = events.CardNeedsUpdate(
+        customer_uid=charge.customer_uid, charge=charge.key, decline_class=decline_class, reason=reason
+    )
+    notes.owe(db, needed, f"{charge.key}/needs_update/{decline_class}", now)
+
+
+def give_up(db: Connection, charge: Charge, final: FinalAction, now: datetime) -> None:
+    """Take the final action, once; a debt that is kept waits for another card, or for a person."""
+    if charge.held_why is not None or charge.given_up is not None:
+        wait_for_card(db, charge, now)
+        return
+    log.info("charge %s: the ladder has ended, %s", charge.key, final)
+    notes.owe(db, _ended(charge, final), f"{charge.key}/ended/{charge.history.ladder_began_at or now}", now)
+    match final:
+        case FinalAction.CANCEL | FinalAction.WRITE_OFF:
+            close(db, charge.id, ChargeStatus.UNCOLLECTIBLE, "the ladder has ended", now)
+            if final is FinalAction.CANCEL and charge.subscription_id is not None:
+                cancel_subscription(db, charge.subscription_id, "a renewal was not paid", now)
+        case FinalAction.PAUSE | FinalAction.UNPAID | FinalAction.KEEP:
+            charges.change(db, charge.id, given_up=final.value)
+            wait_for_card(db, replace(charge, given_up=final), now)
+            if final is FinalAction.PAUSE and charge.subscription_id is not None:
+                pause_subscription(db, charge.subscription_id, "a renewal was not paid", now)
+            elif final is FinalAction.UNPAID:
+                tell_suspended(db, charge, "a renewal was not paid", now)
+        case _:
+            assert_never(final)
+
+
+def tell_suspended(db: Connection, charge: Charge, why: str, now: datetime) -> None:
+    """Tell once for a debt that its subscription is not usable any more."""
+    if charge.subscription is None:
+        return
+    suspended = events.SubscriptionSuspended(
+        subscription=charge.subscription, customer_uid=charge.customer_uid, charge=charge.key, why=why
+    )
+    notes.owe(db, suspended, f"{charge.key}/suspended", now)
+
+
+def _ended(charge: Charge, final: FinalAction) -> events.DunningEnded:
+    return events.DunningEnded(
+        charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid,
+        amount=charge.money.amount, currency=charge.money.currency, final=final.value,
+    )  # fmt: skip
+
+
+def gives_way(db: Connection, charge: Charge, now: datetime) -> bool:
+    """Whether a debt is not tried now: an older one of the customer goes first, or its card can never pay.
+
+    A person's try goes before all that, and a changed card is no longer the one that could not pay.
+    """
+    if charge.tried_by is TriedBy.PERSON or charge.kind is not ChargeKind.RENEWAL:
+        return False
+    if attempts.unresolved(db, charge.id) is not None:
+        return False  # it was begun: it is brought to an end
+    ahead = debts.ahead_of(db, charge)
+    if ahead is not None:
+        log.info("charge %s waits: %s is older", charge.key, ahead.key)
+        charges.change(db, charge.id, next_attempt_at=_behind(ahead, now), queued_until=None)
+        return True
+    if charge.card_stopped is not None:
+        log.info("charge %s is not tried: its card can never pay (%s)", charge.key, charge.card_stopped)
+        wait_for_card(db, charge, now)
+        tell_past_due(db, charge, now)
+        tell_card(db, charge, charge.card_stopped.value, None, now)
+        return True
+    return False
+
+
+def _behind(ahead: debts.Ahead, now: datetime) -> datetime:
+    """When to look again; whatever ends the older debt looks at once."""
+    if ahead.next_attempt_at is not None and ahead.next_attempt_at > now:
+        return ahead.next_attempt_at + BEHIND
+    return now + (BEHIND_WAITING if ahead.waits else BEHIND)
+
+
+def stop_ladders(db: Connection, subscription_id: int, now: datetime) -> None:
+    """Try nothing more by itself of what was declined: a person has changed the subscription."""
+    for row in charges.of_subscription(db, subscription_id, owed_only=True):
+        charge = charges.locked(db, row["id"])
+        stops = charge is not None and charge.history.first_declined_at is not None and charge.held_why is None
+        if charge is not None and stops and not attempts.is_under_way(db, charge.id):
+            wait_for_card(db, charge, now)
