@@ -1,5 +1,6 @@
 """The tasks by name: ids in, one call out. Messages are hints; the rows decide what is done."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,11 +8,11 @@ from kombu.exceptions import OperationalError
 
 from schedules.charges import ChargeKind
 from worker import marks
-from worker.app import BULK, CHARGES, OPS, RECONCILE
+from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE
 from worker.app import app as app  # whoever starts it from here has the tasks registered
 from worker.clock import elapsed
 from worker.wiring import services
-from worker.workflows import asking, charging, dispatching, opening, reconciling, refunding, restoring
+from worker.workflows import asking, charging, delivering, dispatching, opening, reconciling, refunding, restoring
 
 PUBLISH_BATCH = 500  # messages in one round trip to the broker
 SLICE = 45.0  # seconds that a long work takes of a thread at once; the next ring goes on with it
@@ -19,6 +20,8 @@ SLICE = 45.0  # seconds that a long work takes of a thread at once; the next rin
 # beat whose clock is behind must not have all its chores thrown away for that.
 CHORE_EXPIRES = 600.0
 MOST_ASKS = 500  # questions that may wait in the broker at once
+# One thread of a process delivers at a time: however often it is rung for, a receiver that hangs holds up one.
+_delivers = threading.Lock()
 
 
 @app.task(name="again.open_due", queue=OPS)
@@ -89,6 +92,18 @@ def lift_hold() -> None:
     """Go on with what a restored database waits for."""
     until = elapsed() + SLICE
     restoring.lift_when_known(services(), lambda: elapsed() < until)
+
+
+@app.task(name="again.deliver", queue=EVENTS)
+def deliver() -> None:
+    """Send the events that wait to the shop's own address."""
+    if not _delivers.acquire(blocking=False):
+        return
+    try:
+        until = elapsed() + SLICE
+        delivering.deliver_due(services(), lambda: elapsed() < until)
+    finally:
+        _delivers.release()
 
 
 @app.task(name="again.mark", queue=OPS)

@@ -7,6 +7,7 @@ from typing import Any
 
 from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
 from schedules.dunning import DunningPolicy, History
+from schedules.events import Event, payload
 from schedules.money import Money
 from schedules.outcomes import Outcome
 from schedules.plans import Plan
@@ -491,6 +492,9 @@ class Notes(StandsFor):
     """worker.store.notes, of which only the notices' dedupe keys are kept."""
 
     real = real_notes
+
+    def owe(self, db: Transaction, event: Event, dedupe: str, now: datetime) -> None:
+        self.owe_notice(db, event.kind, event.subject, dedupe, payload(event), now)
 
     def owe_notice(
         self, db: Transaction, kind: str, subject: str, dedupe: str, payload: Mapping[str, Any], now: datetime

@@ -7,19 +7,35 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
+from schedules.events import VERSION, Event, payload
 from worker.store.schema import attempt_events, audit, outbox
+
+
+def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
+    """Owe the outside one event; a second one under the same dedupe key is left out.
+
+    The key names the change for all time and everywhere: the receiver knows the event by it. So it is made of
+    keys and uids, never of the number of a row.
+    """
+    _owe(db, event.kind, event.subject, dedupe, payload(event), now)
 
 
 def owe_notice(
     db: Connection, kind: str, subject: str, dedupe: str, payload: Mapping[str, Any], now: datetime
 ) -> None:
     """Owe the outside one notice of a change; a second one under the same dedupe key is left out."""
+    _owe(db, kind, subject, dedupe, payload, now)
+
+
+def _owe(db: Connection, kind: str, subject: str, dedupe: str, payload: Mapping[str, Any], now: datetime) -> None:
     row = {
         "kind": kind,
         "subject": subject,
         "dedupe_key": dedupe,
         "payload": dict(payload),
+        "version": VERSION,
         "created_at": now,
+        "next_try_at": now,
     }
     db.execute(insert_or(outbox).values(row).on_conflict_do_nothing(constraint="one_notice_for_each_change"))
 
