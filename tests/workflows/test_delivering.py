@@ -103,7 +103,7 @@ def test_what_was_not_taken_is_sent_again_by_the_same_id(telling: Services, shop
     assert first.headers["webhook-timestamp"] < second.headers["webhook-timestamp"]
 
 
-def test_after_the_last_wait_it_is_dead_and_a_replay_sends_it_by_the_same_id(telling: Services, shop: Shop) -> None:
+def test_after_the_last_wait_it_is_dead_and_a_replay_has_the_same_id(telling: Services, shop: Shop) -> None:
     shop.always = 503
     owe(telling)
     begun = telling.clock.now()
@@ -282,9 +282,7 @@ def test_nobody_listens(telling: Services) -> None:
     assert rows(telling)[0]["last_answer"] == "ConnectError"
 
 
-def test_no_secret_is_logged_or_kept(
-    telling: Services, shop: Shop, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_secret_is_logged_or_kept(telling: Services, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     shop.answers.extend([500, 410, 204, HANGS])
     owe_many(telling, 5)
