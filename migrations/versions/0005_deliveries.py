@@ -18,7 +18,7 @@ HOT = "fillfactor, autovacuum_vacuum_scale_factor, autovacuum_analyze_scale_fact
 def upgrade() -> None:
     """Make the columns. What was written before has payloads without a schema: it is kept, and not delivered."""
     for column in (
-        sa.Column("version", sa.Integer(), nullable=False, server_default="1", comment="of the payload's schema"),
+        sa.Column("version", sa.Integer(), nullable=False, server_default="0", comment="of the payload's schema"),
         sa.Column(
             "tries",
             sa.Integer(),
@@ -31,7 +31,7 @@ def upgrade() -> None:
         sa.Column("dead_at", INSTANT, comment="since when nobody tries any more"),
     ):
         op.add_column("outbox", column)
-    op.execute("UPDATE outbox SET version = 0")
+    op.alter_column("outbox", "version", server_default="1")  # what is there keeps 0
     op.create_check_constraint(
         op.f("ck_outbox_waits_or_is_over"), "outbox", "num_nonnulls(next_try_at, delivered_at, dead_at) <= 1"
     )

@@ -9,6 +9,7 @@ from worker.cli.output import Actor, AsJson, Why, actor, print_facts, print_json
 from worker.cli.parts import read_instant
 
 MOST_LISTED = 1000
+LAST_NUMBER = 2**63 - 1  # what a row's number can be
 events_app = typer.Typer(help="What the shop is told: delivered, waiting and dead.")
 
 
@@ -51,7 +52,10 @@ def events(
 
 
 @events_app.command("show")
-def show(number: Annotated[int, typer.Argument(help="The event's number.")], as_json: AsJson = False) -> None:
+def show(
+    number: Annotated[int, typer.Argument(min=1, max=LAST_NUMBER, help="The event's number.")],
+    as_json: AsJson = False,
+) -> None:
     """Show one event: what it says, and what came of its tries."""
     from worker.store import deliveries
     from worker.wiring import services
@@ -71,7 +75,9 @@ def show(number: Annotated[int, typer.Argument(help="The event's number.")], as_
 @events_app.command("replay")
 def replay(
     why: Why,
-    numbers: Annotated[list[int] | None, typer.Argument(help="The events' numbers.")] = None,
+    numbers: Annotated[
+        list[int] | None, typer.Argument(min=1, max=LAST_NUMBER, help="The events' numbers.")
+    ] = None,
     dead: Annotated[bool, typer.Option("--dead", help="Every dead event, instead of numbers.")] = False,
     who: Actor = actor(),
 ) -> None:
