@@ -13,7 +13,7 @@ VERSION = 1  # of all payloads; a field that goes or changes its meaning makes t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One change, as it is told: plain fields only; amounts are minor units."""
+    """One change, as it is told: plain fields only. Amounts are minor units, keys are those that leave us."""
 
     kind: ClassVar[str]
 
@@ -25,7 +25,7 @@ class Event:
 
 def payload(event: Event) -> dict[str, Any]:
     """The event's fields as JSON takes them: instants in UTC with a Z, dates as YYYY-MM-DD."""
-    return {field.name: _plain(getattr(event, field.name)) for field in fields(event)}
+    return {field.name: in_json(getattr(event, field.name)) for field in fields(event)}
 
 
 def event_id(dedupe: str) -> str:
@@ -33,7 +33,8 @@ def event_id(dedupe: str) -> str:
     return "evt_" + hashlib.sha256(dedupe.encode()).hexdigest()[:32]
 
 
-def _plain(value: object) -> object:
+def in_json(value: object) -> object:
+    """A field as JSON takes it; an instant without a zone is refused."""
     match value:
         case datetime():
             if value.tzinfo is None:
@@ -190,7 +191,7 @@ class LastWarning(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DunningEnded(OfCharge):
-    """Nothing more is tried by itself; `final` is what has become of the debt and its subscription."""
+    """Nothing more is tried by itself, and the debt stays: it waits for another card, or for a person."""
 
     kind: ClassVar[str] = "dunning.ended"
     subscription: str | None
@@ -388,8 +389,8 @@ FOUND: Mapping[FindingKind, type[Found]] = {
 }
 _ALL: tuple[type[Event], ...] = (
     ChargeUpcoming, ChargePaid, ChargeFailed, ChargeUncollectible, ChargeWaived, ChargeHeld, ChargePaidAfterEnd,
-    LastWarning, SubscriptionPastDue, SubscriptionSuspended, SubscriptionRecovered, SubscriptionPaused,
-    SubscriptionResumed, SubscriptionCanceled, SubscriptionHeld, CardNeedsUpdate, CardChanged, CardExpiring,
-    AttemptUnknown, AccountStopped, PaymentRefunded, *FOUND.values(),
+    LastWarning, DunningEnded, SubscriptionPastDue, SubscriptionSuspended, SubscriptionRecovered,
+    SubscriptionPaused, SubscriptionResumed, SubscriptionCanceled, SubscriptionHeld, CardNeedsUpdate, CardChanged,
+    CardExpiring, AttemptUnknown, AccountStopped, PaymentRefunded, *FOUND.values(),
 )  # fmt: skip
 KINDS: Mapping[str, type[Event]] = {event.kind: event for event in _ALL}

@@ -12,7 +12,8 @@ OPS = "ops"  # opening, dispatching, sweeping: never behind charges
 RECONCILE = "reconcile"  # asking the gateway
 CHARGES = "charges"  # ad-hoc charges: a person waits for them
 BULK = "charges.bulk"  # renewals
-QUEUES = (OPS, RECONCILE, CHARGES, BULK)
+EVENTS = "events"  # telling the shop
+QUEUES = (OPS, RECONCILE, CHARGES, BULK, EVENTS)
 
 app = Celery("again", set_as_current=True)
 

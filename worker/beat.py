@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 
 from schedules.zones import local_date, wall_to_utc, zone
 from worker import tasks
-from worker.app import OPS, RECONCILE
+from worker.app import EVENTS, OPS, RECONCILE
 from worker.clock import elapsed
 from worker.store import beats
 from worker.store import plans as plan_rows
@@ -25,7 +25,8 @@ from worker.wiring import services
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.beat")
-QUEUES_OF_CHORES = (OPS, RECONCILE)
+# Events by themselves: where no worker takes their queue, the bells for everything else go on.
+QUEUES_OF_CHORES = ((OPS, RECONCILE), (EVENTS,))
 MOST_CHORES = 5000  # chores and questions that may wait in the broker at once: some 5 MB, half an hour of bells
 # A standby after a failover refuses to write with another error than one that is down.
 DATABASE_AWAY = (DBAPIError, NoConnection)
@@ -44,6 +45,7 @@ CHORES: tuple[tuple[Any, int], ...] = (
     (tasks.lift_hold, 5),
     (tasks.refund, 10),
     (tasks.reconcile, 20),
+    (tasks.deliver, 2),
 )
 
 
@@ -145,10 +147,16 @@ class PlanScheduler(Scheduler):
             heapq.heapreplace(self._bells, PlanBell(bell.rings_next(now), bell.plan_id, bell.rings_next))
 
     def _ring_chores(self, interval: float) -> None:
-        if tasks.messages_in(*QUEUES_OF_CHORES) > MOST_CHORES:
-            return  # nobody takes them: what waits is enough for when somebody does
-        for place, (task, ticks) in enumerate(CHORES):
-            if elapsed() >= self._chores_due[place]:
+        for queues in QUEUES_OF_CHORES:
+            due = [
+                place
+                for place, (task, _) in enumerate(CHORES)
+                if task.queue in queues and elapsed() >= self._chores_due[place]
+            ]
+            if not due or tasks.messages_in(*queues) > MOST_CHORES:
+                continue  # nobody takes them: what waits is enough for when somebody does
+            for place in due:
+                task, ticks = CHORES[place]
                 task.apply_async(producer=self.producer, expires=tasks.CHORE_EXPIRES)
                 self._chores_due[place] = elapsed() + ticks * interval
 

@@ -14,12 +14,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schedules.errors import RuleBroken, ToldInWords
 from schedules.identity import checked_environment
+from worker.addresses import (
+    SECRET_BYTES,
+    SECRET_PREFIX,
+    check_broker,
+    check_database,
+    check_webhook,
+    is_webhook_secret,
+)
 
 PREFIX = "AGAIN_"
 NO_SETTINGS = frozenset({"ACTOR"})  # of the command line, not of an installation
 LIVE_HOSTS = ("api.iamport.kr", "static-api.iamport.kr", "api.portone.io")
-MOST_PORT = 65_535
-ENCODED = "signs such as / and @ in a password are written as %2F and %40"
 LEAST_LIVE_READ_TIMEOUT = 60  # seconds; the gateway's own figure for calls that move money
 
 
@@ -44,6 +50,12 @@ class Settings(BaseSettings):
     portone_secret: SecretStr = Field(description="imp_secret of the account")
     portone_tier: str | None = Field(None, description="code of a sub-merchant")
     sandbox: bool = Field(False, description="whether the account's channels are test channels")
+    webhook_url: SecretStr | None = Field(
+        None, description="where events are sent, as https://host/path; without it they wait"
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="whsec_ and 24 to 64 bytes in base 64; several, with blanks, while one is rotated"
+    )
 
     connect_timeout: float = Field(5, gt=0, description="seconds; a host that is up answers in well under one")
     read_timeout: float = Field(60, gt=0, description="seconds; the gateway waits this long for the bank")
@@ -91,7 +103,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "it must start with postgresql:// or postgresql+psycopg://; no other database will do"
             )
-        _check_database(url.get_secret_value().replace("postgresql://", "postgresql+psycopg://", 1))
+        check_database(url.get_secret_value().replace("postgresql://", "postgresql+psycopg://", 1))
         return url
 
     @field_validator("broker_url")
@@ -100,7 +112,7 @@ class Settings(BaseSettings):
         schemes = ("redis://", "rediss://", "amqp://", "amqps://")
         if not url.get_secret_value().startswith(schemes):
             raise ValueError(f"it must start with one of {', '.join(schemes)}")
-        _check_broker(url.get_secret_value())
+        check_broker(url.get_secret_value())
         return url
 
     @field_validator("portone_url")
@@ -130,6 +142,36 @@ class Settings(BaseSettings):
         if tier is not None and not (tier.isascii() and tier.isalnum()):
             raise ValueError("it must be a code of letters and digits; leave it out where there is none")
         return tier
+
+    @field_validator("webhook_url", "webhook_secret", mode="before")
+    @classmethod
+    def _unless_empty(cls, text: object) -> object:
+        """A variable that is there and empty is one that is not set: so docker-compose hands it on."""
+        return None if isinstance(text, str) and not text.strip() else text
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _webhook(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            check_webhook(url.get_secret_value())
+        return url
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _webhook_secret(cls, secrets: SecretStr | None) -> SecretStr | None:
+        for place, secret in enumerate(secrets.get_secret_value().split() if secrets else (), start=1):
+            if not is_webhook_secret(secret):
+                raise ValueError(
+                    f"secret {place} is not {SECRET_PREFIX} and {SECRET_BYTES[0]} to {SECRET_BYTES[-1]} bytes in "
+                    "base 64; docs/events.md says how to make one"
+                )
+        return secrets
+
+    @model_validator(mode="after")
+    def _webhook_is_whole(self) -> "Settings":
+        if self.webhook_url is not None and self.webhook_secret is None:
+            raise ValueError("AGAIN_WEBHOOK_URL is set and AGAIN_WEBHOOK_SECRET is not: events are always signed")
+        return self
 
     @model_validator(mode="after")
     def _times_fit(self) -> "Settings":
@@ -161,6 +203,11 @@ class Settings(BaseSettings):
     def sqlalchemy_url(self) -> str:
         """The database's address with the driver that we use; holds the password."""
         return self.database_url.get_secret_value().replace("postgresql://", "postgresql+psycopg://", 1)
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """Every secret that signs events, as they are."""
+        return tuple(self.webhook_secret.get_secret_value().split()) if self.webhook_secret else ()
 
     @property
     def lease_time(self) -> timedelta:
@@ -209,35 +256,3 @@ def _told(error: ValidationError) -> list[str]:
     if missing:
         lines.append("run `again up` in this folder first, or set them; see docs/configuration.md")
     return lines
-
-
-def _check_database(url: str) -> None:
-    """Raise ValueError, without the address, which holds a password, if the driver could not read it."""
-    from psycopg import ProgrammingError
-    from psycopg.conninfo import make_conninfo
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        address = make_url(url)
-        _, options = address.get_dialect()().create_connect_args(address)
-        make_conninfo(**options)
-        right = address.port != 0 and (address.port or 1) <= MOST_PORT and "@" not in (address.database or "")
-    except (ArgumentError, ProgrammingError, ValueError):
-        right = False
-    if not right:
-        raise ValueError(f"it is not like postgresql+psycopg://user:password@host:5432/name; {ENCODED}") from None
-
-
-def _check_broker(url: str) -> None:
-    """Raise ValueError, without the address, which may hold a password, if its port or number is none."""
-    try:
-        address = urlsplit(url)
-        right = address.port != 0 and "@" not in address.path
-    except ValueError:
-        right = False
-    else:
-        number = address.path.strip("/")
-        right = right and (not url.startswith("redis") or not number or number.isdecimal())
-    if not right:
-        raise ValueError(f"it is not like redis://:password@host:6379/0; {ENCODED}")

@@ -1,5 +1,6 @@
 """The tasks by name: ids in, one call out. Messages are hints; the rows decide what is done."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from kombu.exceptions import OperationalError
 
 from schedules.charges import ChargeKind
 from worker import marks
-from worker.app import BULK, CHARGES, OPS, RECONCILE
+from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE
 from worker.app import app as app  # whoever starts it from here has the tasks registered
 from worker.clock import elapsed
 from worker.wiring import services
@@ -17,6 +18,7 @@ from worker.workflows import (
     cards,
     charging,
     chasing,
+    delivering,
     dispatching,
     opening,
     reconciling,
@@ -30,6 +32,8 @@ SLICE = 45.0  # seconds that a long work takes of a thread at once; the next rin
 # beat whose clock is behind must not have all its chores thrown away for that.
 CHORE_EXPIRES = 600.0
 MOST_ASKS = 500  # questions that may wait in the broker at once
+# One thread of a process delivers at a time: however often it is rung for, a receiver that hangs holds up one.
+_delivers = threading.Lock()
 
 
 @app.task(name="again.open_due", queue=OPS)
@@ -120,6 +124,18 @@ def announce() -> None:
 def card_changed(customer_uid: str, actor: str, why: str) -> None:
     """Take a card as replaced or mended: what is open is tried at once."""
     cards.changed(services(), customer_uid, actor, why)
+
+
+@app.task(name="again.deliver", queue=EVENTS)
+def deliver() -> None:
+    """Send the events that wait to the shop's own address."""
+    if not _delivers.acquire(blocking=False):
+        return
+    try:
+        until = elapsed() + SLICE
+        delivering.deliver_due(services(), lambda: elapsed() < until)
+    finally:
+        _delivers.release()
 
 
 @app.task(name="again.mark", queue=OPS)

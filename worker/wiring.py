@@ -15,6 +15,8 @@ from worker.store import switches
 from worker.store.engine import make_engine
 from worker.store.revisions import current_revision, newest_revision
 from worker.store.tokens import SealedTokens
+from worker.webhooks.port import Receiver
+from worker.webhooks.standard import StandardWebhook
 from worker.workflows.services import Services
 
 
@@ -48,12 +50,20 @@ def connect(settings: Settings) -> Services:
         engine=engine,
         gateways={settings.account: gateway},
         fingerprint=fingerprint(settings, engine),
+        receiver=make_receiver(settings),
     )
 
 
 def make_clock(settings: Settings) -> Clock:
     """The machine's clock, or one that a file moves."""
     return MovedClock(settings.clock_file) if settings.clock_file else SystemClock()
+
+
+def make_receiver(settings: Settings) -> Receiver | None:
+    """Whoever takes events; None when no address is set."""
+    if settings.webhook_url is None:
+        return None
+    return StandardWebhook(settings.webhook_url.get_secret_value(), settings.webhook_secrets)
 
 
 def gateway_settings(settings: Settings) -> PortOneSettings:

@@ -35,6 +35,7 @@ CARDS = (
     Card("4000-0001-0011-0000", "2032-11", birth="6194837205", password_2_digits="47", pg="nice"),
 )
 KEY, SECRET = "imp-key-4471902635", "imp-secret-b81f0c92aa7d4e63"
+WEBHOOK, SIGNS = "http://127.0.0.1:1/hooks/4b7e11d09a", "ZXZlbnRzLWFyZS1zaWduZWQtd2l0aC10aGlz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
     clock.move_to(START)
     settings = SETTINGS | {
         "AGAIN_CLOCK_FILE": str(clock.path), "AGAIN_LOG_LEVEL": "DEBUG", "AGAIN_PORTONE_KEY": KEY,
-        "AGAIN_PORTONE_SECRET": SECRET,
+        "AGAIN_PORTONE_SECRET": SECRET, "AGAIN_WEBHOOK_URL": WEBHOOK, "AGAIN_WEBHOOK_SECRET": f"whsec_{SIGNS}",
     }  # fmt: skip
     heard = io.StringIO()
     ear = logging.StreamHandler(heard)
@@ -108,6 +109,7 @@ def known_secrets(standing: Standing, services: Services) -> list[Secret]:
     shared = SealedTokens(services.engine, "main", SECRET).read()
     assert shared is not None
     secrets = [Secret("imp_secret", SECRET), Secret("imp_key", KEY), Secret("access token", shared[0])]
+    secrets += [Secret("webhook's address", WEBHOOK), Secret("webhook's secret", SIGNS)]
     for name in ("AGAIN_DATABASE_URL", "AGAIN_BROKER_URL"):
         password = urlsplit(environment[name]).password
         if password is not None:
@@ -140,6 +142,7 @@ def provoke(standing: Standing, services: Services, heard: io.StringIO) -> None:
         ["due", "--on", "2026-03-01"],
         ["unknown"],
         ["findings"],
+        ["events", "--json"],
         ["reconcile"],
         ["show", "x"],
     ):
@@ -154,6 +157,8 @@ def provoke(standing: Standing, services: Services, heard: io.StringIO) -> None:
     embedded.valkey.restart()
     wrong = (
         {"AGAIN_PORTONE_SECRET": SECRET + "x"},
+        {"AGAIN_WEBHOOK_URL": WEBHOOK.replace("http", "ftp")},
+        {"AGAIN_WEBHOOK_SECRET": f"whsec_{SIGNS}="},
         {"AGAIN_DATABASE_URL": f"postgresql://u:{SECRET}@127.0.0.1:1/x"},
     )
     for changes in wrong:

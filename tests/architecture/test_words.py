@@ -1,13 +1,20 @@
 """The house keeps its rules: contracts, one clock, and docs that name every state and setting."""
 
+import json
 import re
+from collections.abc import Callable
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
+from schedules.events import KINDS, Event
 from schedules.findings import FindingKind, FindingState
+from worker.clock import SystemClock
 from worker.config import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +57,44 @@ def test_the_page_of_settings_has_a_row_for_each() -> None:
     page = (ROOT / "docs/configuration.md").read_text()
     told = re.findall(r"^\| `(AGAIN_[A-Z_]+)` \|", page, flags=re.MULTILINE)
     assert sorted(told) == sorted(PREFIX + name.upper() for name in Settings.model_fields)
+
+
+def told_fields(event: type[Event]) -> str:
+    """A kind's fields as the page of events has them."""
+    hints = get_type_hints(event)
+    return ", ".join(
+        field.name + ("?" if type(None) in get_args(hints[field.name]) else "") for field in fields(event)
+    )
+
+
+def test_the_page_of_events_has_each_kind_with_its_fields_and_says_what_they_are() -> None:
+    kinds, meanings = (ROOT / "docs/events.md").read_text().split("## The fields")
+    told = dict(re.findall(r"^\| `([a-z_.]+)` \| [^|]{10,} \| ([^|]+) \|$", kinds, flags=re.MULTILINE))
+    assert told == {kind: told_fields(event) for kind, event in KINDS.items()}
+    explained = {name for row in re.findall(r"^\| (`.*?) \|", meanings, flags=re.MULTILINE)
+                 for name in re.findall(r"`(\w+)`", row)}  # fmt: skip
+    assert explained == {field.name for event in KINDS.values() for field in fields(event)}
+
+
+def test_the_request_on_the_page_of_events_is_one_of_ours() -> None:
+    page = (ROOT / "docs/events.md").read_text()
+    (body,) = re.findall(r"^```http\n.*?\n\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    event = json.loads(body)
+    assert list(event) == ["type", "timestamp", "version", "data"]
+    assert list(event["data"]) == [field.name for field in fields(KINDS[event["type"]])]
+
+
+def test_the_example_on_the_page_of_events_verifies_a_signature() -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/events.md").read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    read_event: Callable[..., Any] = names["read_event"]
+    secret, body, now = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", '{"type": "charge.paid"}', SystemClock().now()
+    headers = {"Webhook-Id": "evt_1", "Webhook-Timestamp": str(int(now.timestamp())),
+               "Webhook-Signature": Webhook(secret).sign("evt_1", now, body)}  # fmt: skip
+    assert read_event(body.encode(), headers, secret) == {"type": "charge.paid"}
+    with pytest.raises(WebhookVerificationError):
+        read_event(b"{}", headers, secret)
 
 
 def test_only_the_clock_reads_the_clock() -> None:

@@ -72,6 +72,17 @@ def test_each_revision_goes_down_one_and_up_again(engine: Engine) -> None:
         revisions.migrate_down(engine, "-1")
 
 
+def test_notices_from_before_deliveries_are_kept_and_do_not_wait(engine: Engine) -> None:
+    revisions.migrate(engine, "0004")
+    with engine.begin() as db:
+        columns = "dedupe_key, kind, subject, payload, created_at"
+        db.execute(text(f"INSERT INTO outbox ({columns}) VALUES ('k', 'charge.paid', 's', '{{}}', now())"))
+    revisions.migrate(engine)
+    with engine.begin() as db:
+        kept = db.execute(text("SELECT version, tries, next_try_at, dead_at FROM outbox")).one()
+    assert tuple(kept) == (0, 0, None, None)
+
+
 def test_the_files_names_are_the_revisions() -> None:
     from alembic.config import Config
     from alembic.script import ScriptDirectory

@@ -7,7 +7,7 @@ from typing import Any
 
 from schedules.charges import AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus
 from schedules.dunning import History
-from schedules.events import Event, payload
+from schedules.events import Event
 from schedules.money import Money
 from schedules.outcomes import Outcome
 from schedules.plans import Plan
@@ -524,16 +524,11 @@ class Notes(StandsFor):
 
     real = real_notes
 
-    def owe_notice(
-        self, db: Transaction, kind: str, subject: str, dedupe: str, payload: Mapping[str, Any], now: datetime
-    ) -> None:
+    def owe(self, db: Transaction, event: Event, dedupe: str, now: datetime) -> None:
         notices = db.tables.notices
         if dedupe not in notices:
-            notices[dedupe] = kind
+            notices[dedupe] = event.kind
             db.undo_by(lambda: notices.pop(dedupe))
-
-    def owe(self, db: Transaction, event: Event, dedupe: str, now: datetime) -> None:
-        self.owe_notice(db, event.kind, event.subject, dedupe, payload(event), now)
 
     def newest(self, db: Transaction) -> datetime | None:
         return db.tables.newest_at

@@ -32,6 +32,7 @@ RECONCILING = "workflows/test_reconciling.py::"
 REFUNDING = "workflows/test_refunding.py::"
 RESTORING = "workflows/test_restoring.py::"
 SETTLING = "workflows/test_settling.py::"
+DELIVERING = "workflows/test_delivering.py::"
 CLOCKS = "workflows/test_clocks.py::"
 ANSWERS = "gateway/test_answers.py::"
 LOOK = CHARGING + "test_the_last_look_keeps_a_claimed_attempt_from_leaving"
@@ -114,6 +115,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "outbox",
         "one_notice_for_each_change",
         GUARDS + "test_one_notice_for_each_change",
+    ),
+    Mutant(
+        "what an event says is append only",
+        GUARDS + "test_what_an_event_says_is_append_only",
+        statement="DROP TRIGGER append_only ON outbox",
     ),
     drop_constraint(
         "one finding for a payment",
@@ -645,6 +651,35 @@ MUTANTS: tuple[Mutant, ...] = (
         "worker/store/switches.py",
         "hold_from=earliest, hold_cursor=0",
         "hold_from=hold_from, hold_cursor=0",
+    ),
+    # Telling the shop
+    Mutant(
+        "delivering: the lease that an answer is written under",
+        DELIVERING + "test_an_answer_is_left_out_when_somebody_else_has_the_event_since",
+        "worker/store/deliveries.py",
+        ", outbox.c.next_try_at == taken.leased_until)",
+        ")",
+    ),
+    Mutant(
+        "delivering: what one has taken another does not take",
+        DELIVERING + "test_many_that_deliver_at_once_send_each_event_once",
+        "worker/store/deliveries.py",
+        ".values(next_try_at=until)",
+        ".values(next_try_at=now)",
+    ),
+    Mutant(
+        "delivering: a receiver that is away is left alone",
+        DELIVERING + "test_a_receiver_that_is_away_ends_the_slice_and_the_rest_waits_untried",
+        "worker/workflows/delivering.py",
+        "                missed += 1",
+        "                missed = 0",
+    ),
+    Mutant(
+        "delivering: not from a copy, not on hold",
+        DELIVERING + "test_a_copy_of_the_database_and_one_on_hold_tell_nobody",
+        "worker/workflows/delivering.py",
+        "if switches.permission(db, switches.ALL_ACCOUNTS).foreign(services.fingerprint, services.clock):",
+        "if False:",
     ),
     # Ids and secrets
     Mutant(

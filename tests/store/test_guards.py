@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import Connection, insert, text, update
 from sqlalchemy.exc import DBAPIError
 
+from schedules.events import AccountStopped
 from tests.doubles import ScriptedGateway
 from tests.factories import START, charge_rows, opened
-from worker.store import schema
+from worker.store import notes, schema
 from worker.workflows import charging
 from worker.workflows.services import Services
 
@@ -184,6 +185,14 @@ def test_history_is_append_only(
 ) -> None:
     charging.attempt(services, charge_id)
     assert "append only" in refused(services, lambda db: db.execute(text(verb.format(table))))
+
+
+@pytest.mark.parametrize("verb", ["UPDATE outbox SET payload = '{}'", "DELETE FROM outbox", "TRUNCATE outbox"])
+def test_what_an_event_says_is_append_only(services: Services, verb: str) -> None:
+    with services.engine.begin() as db:
+        notes.owe(db, AccountStopped(account="main", why="a double"), "main/stopped", START)
+        db.execute(update(schema.outbox).values(next_try_at=None, delivered_at=START))
+    assert "append only" in refused(services, lambda db: db.execute(text(verb)))
 
 
 def test_one_notice_for_each_change(services: Services, charge_id: int) -> None:

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from schedules.errors import ToldInWords
-from worker.cli import books, declines, looking, operating, people, plans, running
+from worker.cli import books, declines, events, looking, operating, people, plans, running
 
 app = typer.Typer(
     name="again",
@@ -21,6 +21,7 @@ looking.add_to(app)
 operating.add_to(app)
 books.add_to(app)
 declines.add_to(app)
+events.add_to(app)
 running.add_to(app)
 
 

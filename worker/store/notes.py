@@ -1,33 +1,30 @@
 """What is told: notices to the outside, and the audit of what people did."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
-from schedules.events import Event, payload
+from schedules.events import VERSION, Event, payload
 from worker.store.schema import attempt_events, audit, outbox
 
 
-def owe_notice(
-    db: Connection, kind: str, subject: str, dedupe: str, payload: Mapping[str, Any], now: datetime
-) -> None:
-    """Owe the outside one notice of a change; a second one under the same dedupe key is left out."""
+def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
+    """Owe the outside one event; a second one under the same dedupe key is left out.
+
+    The key names the change for all time and everywhere: the receiver knows the event by it. So it is made of
+    keys and uids, never of the number of a row.
+    """
     row = {
-        "kind": kind,
-        "subject": subject,
+        "kind": event.kind,
+        "subject": event.subject,
         "dedupe_key": dedupe,
-        "payload": dict(payload),
+        "payload": payload(event),
+        "version": VERSION,
         "created_at": now,
+        "next_try_at": now,
     }
     db.execute(insert_or(outbox).values(row).on_conflict_do_nothing(constraint="one_notice_for_each_change"))
-
-
-def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
-    """Owe the outside one notice of a change; a second one under the same dedupe key is left out."""
-    owe_notice(db, event.kind, event.subject, dedupe, payload(event), now)
 
 
 def newest_event(db: Connection) -> tuple[int, datetime] | None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from schedules import asking as rules
 from schedules.charges import AttemptState
+from schedules.events import AttemptUnknown
 from schedules.identity import parse_merchant_uid
 from schedules.outcomes import Outcome, Unknown
 from worker.gateway.port import Found
@@ -80,8 +81,5 @@ def _alert(services: Services, attempt: Attempt, since: datetime) -> None:
     uid = attempt.merchant_uid
     log.error("%s has been unknown since %s; a person should look: `again unknown`", uid, since)
     with services.engine.begin() as db:
-        told = {"merchant_uid": uid, "unknown_since": since.isoformat()}
-        subject = parse_merchant_uid(uid).charge_key
-        notes.owe_notice(
-            db, "attempt.unknown", subject, f"{uid}/unknown/{int(since.timestamp())}", told, services.clock.now()
-        )
+        told = AttemptUnknown(charge=parse_merchant_uid(uid).charge_key, merchant_uid=uid, unknown_since=since)
+        notes.owe(db, told, f"{uid}/unknown/{int(since.timestamp())}", services.clock.now())

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from schedules.events import AccountStopped
 from worker.store import notes, switches
 
 log = logging.getLogger("again.breaking")
@@ -21,7 +22,7 @@ def break_account(db: Connection, account: str, why: str, now: datetime) -> None
         return
     switches.stop(db, account, BREAKER, why, now)
     notes.record(db, BREAKER, "stop-charging", account, why, now)
-    notes.owe_notice(db, "account.stopped", account, f"{account}/stopped/{now.isoformat()}", {"why": why}, now)
+    notes.owe(db, AccountStopped(account=account, why=why), f"{account}/stopped/{now.isoformat()}", now)
     log.error("charging is stopped for account %s: %s", account, why)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from schedules.asking import AskedAbout, read_found
 from schedules.charges import AttemptState
 from schedules.errors import BROKEN
+from schedules.events import FOUND
 from schedules.findings import Discrepancy, FindingKind, FindingState, judge
 from schedules.identity import parse_merchant_uid
 from schedules.outcomes import GatewayPayment, Paid, Voided
@@ -117,10 +118,12 @@ def _tell(services: Services, db: Connection, finding: Finding, now: datetime) -
     """Page a person, keep the debt from being tried again, and stop the account if it charges twice."""
     subject = finding.charge_key or finding.merchant_uid
     log.error("finding %d, %s: %s: %s", finding.id, finding.kind, finding.merchant_uid, finding.words)
-    told = {"finding": finding.id, "merchant_uid": finding.merchant_uid, "imp_uid": finding.imp_uid,
-            "amount": finding.amount, "currency": finding.currency, "words": finding.words}  # fmt: skip
-    dedupe = f"finding/{finding.id}/{finding.balance}"
-    notes.owe_notice(db, f"finding.{finding.kind.value}", subject, dedupe, told, now)
+    told = FOUND[finding.kind](
+        finding=finding.id, charge=finding.charge_key, merchant_uid=finding.merchant_uid, imp_uid=finding.imp_uid,
+        amount=finding.amount, currency=finding.currency, words=finding.words,
+    )  # fmt: skip
+    dedupe = f"{finding.account}/{finding.merchant_uid}/{finding.imp_uid}/{told.kind}/{finding.balance}"
+    notes.owe(db, told, dedupe, now)
     if finding.kind in (FindingKind.AMOUNT, FindingKind.REFUND_DRIFT):
         set_aside(db, finding.charge_key, finding.words, now)
     if finding.kind is FindingKind.DOUBLE:

@@ -208,11 +208,14 @@ def tell_suspended(db: Connection, charge: Charge, why: str, now: datetime) -> N
     notes.owe(db, suspended, f"{charge.key}/suspended", now)
 
 
-def _ended(charge: Charge, final: FinalAction) -> events.DunningEnded:
-    return events.DunningEnded(
-        charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid,
-        amount=charge.money.amount, currency=charge.money.currency, final=final.value,
-    )  # fmt: skip
+def _ended(charge: Charge, final: FinalAction) -> events.Event:
+    whose: dict[str, Any] = {
+        "charge": charge.key, "subscription": charge.subscription, "customer_uid": charge.customer_uid,
+        "amount": charge.money.amount, "currency": charge.money.currency,
+    }  # fmt: skip
+    if final in (FinalAction.CANCEL, FinalAction.WRITE_OFF):
+        return events.ChargeUncollectible(**whose)
+    return events.DunningEnded(**whose, final=final.value)
 
 
 def gives_way(db: Connection, charge: Charge, now: datetime) -> bool:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
+from schedules.events import PaymentRefunded
 from schedules.findings import FindingKind, FindingState
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment, NotSent, Refused, Unknown
@@ -129,10 +130,12 @@ def _ended(services: Services, finding: Finding, why: str) -> FindingState | Non
         ended = {"ended_at": now, "ended_by": MENDER, "ended_why": why, "balance": 0}
         changed = findings.change(db, finding, FindingState.REFUNDED, **ended)
         if changed is not None:
-            subject = finding.charge_key or finding.merchant_uid
-            told = {"finding": finding.id, "imp_uid": finding.imp_uid, "amount": finding.balance,
-                    "currency": finding.currency}  # fmt: skip
-            notes.owe_notice(db, "payment.refunded", subject, f"finding/{finding.id}/refunded", told, now)
+            told = PaymentRefunded(
+                finding=finding.id, charge=finding.charge_key, merchant_uid=finding.merchant_uid,
+                imp_uid=finding.imp_uid, amount=finding.balance, currency=finding.currency,
+            )  # fmt: skip
+            dedupe = f"{finding.account}/{finding.merchant_uid}/{finding.imp_uid}/refunded"
+            notes.owe(db, told, dedupe, now)
     if changed is None:
         return None
     log.warning("finding %d: %s of %s %s was given back", finding.id, finding.balance, finding.imp_uid, why)

@@ -11,6 +11,7 @@ from worker.clock import Clock
 from worker.config import Settings
 from worker.gateway.port import Gateway
 from worker.store import switches
+from worker.webhooks.port import Receiver
 
 log = logging.getLogger("again.services")
 
@@ -28,6 +29,7 @@ class Services:
     engine: Engine
     gateways: Mapping[str, Gateway]
     fingerprint: str  # of this environment and this very database; no copy has the same
+    receiver: Receiver | None = None  # of events; without one they wait
 
     def gateway(self, account: str) -> Gateway:
         """The gateway of an account."""

@@ -311,10 +311,19 @@ outbox = Table(
     Column("kind", Text, nullable=False),
     Column("subject", Text, nullable=False, index=True),
     Column("payload", JSONB, nullable=False),
+    Column("version", Integer, nullable=False, server_default="1", comment="of the payload's schema"),
     Column("created_at", INSTANT, nullable=False),
+    Column("tries", Integer, nullable=False, server_default="0", comment="answers so far, since the last replay"),
+    Column("next_try_at", INSTANT, comment="while it waits; whoever delivers it moves it on, as a lease"),
+    Column("last_answer", Text),
     Column("delivered_at", INSTANT),
+    Column("dead_at", INSTANT, comment="since when nobody tries any more"),
     UniqueConstraint("dedupe_key", name="one_notice_for_each_change"),
-    comment="Notices owed to the outside, written in the transaction that caused them.",
+    CheckConstraint("num_nonnulls(next_try_at, delivered_at, dead_at) <= 1", name="waits_or_is_over"),
+    Index("ix_outbox_waiting", "next_try_at", postgresql_where=text("next_try_at IS NOT NULL")),
+    Index("ix_outbox_dead", "id", postgresql_where=text("dead_at IS NOT NULL")),
+    comment="Notices owed to the outside, written with their cause; what they say is append only.",
+    postgresql_with=HOT,
 )
 
 audit = Table(

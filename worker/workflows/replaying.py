@@ -1,0 +1,50 @@
+"""Replaying: what a person may decide about events, each with a reason, each written down."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from schedules.errors import ToldInWords
+from worker.store import deliveries, notes
+from worker.workflows.services import Services
+
+ALL_EVENTS = "events"  # the subject that the audit names when no single one is meant
+
+
+class NoSuchEvent(ToldInWords):
+    """There is no event of this number; nothing has been done."""
+
+
+def replay(services: Services, numbers: Sequence[int], actor: str, why: str) -> None:
+    """Let these events be delivered again from now on, whatever became of them; all of them, or none."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        for number in sorted(set(numbers)):
+            event = found(deliveries.by_number(db, number, lock=True), number)
+            notes.record(db, actor, "events.replay", event.subject, why, now,
+                         event=number, kind=event.kind, was=event.standing.value, tries=event.tries)  # fmt: skip
+        deliveries.replay(db, numbers, now)
+
+
+def replay_dead(services: Services, actor: str, why: str) -> int:
+    """Let every dead event be delivered again from now on; answers how many."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        count = deliveries.replay_dead(db, now)
+        notes.record(db, actor, "events.replay", ALL_EVENTS, why, now, dead=count)
+    return count
+
+
+def skip(services: Services, before: datetime, actor: str, why: str) -> int:
+    """Let the events that wait and are older go undelivered; they are kept. Answers how many."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        count = deliveries.skip_before(db, before)
+        notes.record(db, actor, "events.skip", ALL_EVENTS, why, now, before=before.isoformat(), skipped=count)
+    return count
+
+
+def found(event: deliveries.Listed | None, number: int) -> deliveries.Listed:
+    """The event, or the error that there is none of this number."""
+    if event is None:
+        raise NoSuchEvent(f"there is no event {number}; `again events` lists them")
+    return event
