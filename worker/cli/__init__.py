@@ -5,7 +5,7 @@ import sys
 import typer
 
 from schedules.errors import ToldInWords
-from worker.cli import books, declines, events, looking, operating, people, plans, running
+from worker.cli import books, declines, events, looking, operating, people, plans, policies, running
 
 app = typer.Typer(
     name="again",
@@ -16,6 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 plans.add_to(app)
+policies.add_to(app)
 people.add_to(app)
 looking.add_to(app)
 operating.add_to(app)

@@ -1,4 +1,4 @@
-"""`again migrate`, `stop-charging`, `resume-charging`, `adopt`, `release` and `waive`."""
+"""`again migrate`, `stop-charging`, `resume-charging`, `adopt`, `release`, `waive`, `try` and `paid-elsewhere`."""
 
 from typing import Annotated
 
@@ -20,6 +20,26 @@ def add_to(app: typer.Typer) -> None:
     app.command("adopt")(adopt)
     app.command("release")(release)
     app.command("waive")(waive)
+    app.command("try")(try_charge)
+    app.command("paid-elsewhere")(paid_elsewhere)
+
+
+def try_charge(key: ChargeKey, why: Why, who: Actor = actor()) -> None:
+    """Try once to collect a charge now, whatever its ladder says; it uses up none of the automatic tries."""
+    from worker.wiring import services
+    from worker.workflows import operating
+
+    operating.try_now(services(), key, who, why)
+    print(f"charge {key} is tried now; `again show {key}` tells what comes of it")
+
+
+def paid_elsewhere(key: ChargeKey, why: Why, who: Actor = actor()) -> None:
+    """Take a charge as paid by another way, a bank transfer say; nothing more is tried."""
+    from worker.wiring import services
+    from worker.workflows import operating
+
+    operating.paid_elsewhere(services(), key, who, why)
+    print(f"charge {key} is paid")
 
 
 def migrate(who: Actor = actor()) -> None:

@@ -10,9 +10,13 @@ from worker.cli.parts import read_date
 group = typer.Typer(help="Customers: who pays, by the billing key that the gateway has.", no_args_is_help=True)
 
 
+cards_app = typer.Typer(help="Cards: what stands behind a billing key.", no_args_is_help=True)
+
+
 def add_to(app: typer.Typer) -> None:
     """Hang these commands on the command line."""
     app.add_typer(group, name="customer")
+    app.add_typer(cards_app, name="card")
     app.command("subscribe")(subscribe)
     app.command("unsubscribe")(unsubscribe)
 
@@ -36,6 +40,33 @@ def add(
         print_json(facts | {"pg_provider": key.pg_provider})
     else:
         print(f"customer {customer_uid} is known: {key.card_name or 'card'} {key.card_number or ''}".rstrip())
+
+
+@cards_app.command("changed")
+def card_changed(
+    customer_uid: Annotated[str, typer.Argument(help="The billing key.")], why: Why, who: Actor = actor()
+) -> None:
+    """Take a card as replaced under its billing key, or as mended: what is open is tried at once, oldest first."""
+    from worker.wiring import services
+    from worker.workflows import cards
+
+    tried = cards.changed(services(), customer_uid, who, why)
+    print(f"the card of {customer_uid} is taken as changed; open charges that are tried now: {tried}")
+
+
+@cards_app.command("expires")
+def card_expires(
+    customer_uid: Annotated[str, typer.Argument(help="The billing key.")],
+    month: Annotated[str, typer.Argument(help="The month after which the card is no good, YYYY-MM.")],
+    who: Actor = actor(),
+) -> None:
+    """Keep when a card expires, which the gateway does not tell; `card.expiring` is sent a month before."""
+    from worker.wiring import services
+    from worker.workflows import cards
+
+    day = read_date(f"{month}-01")
+    last_day = cards.expires(services(), customer_uid, day.year, day.month, who)
+    print(f"the card of {customer_uid} is good until {last_day}")
 
 
 def subscribe(

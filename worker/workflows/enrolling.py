@@ -20,6 +20,7 @@ from schedules.zones import local_date, zone
 from worker.gateway.port import BillingKey, KeyMissing
 from worker.store import customers, notes, plans, policies, subscriptions
 from worker.store.plans import StoredPlan
+from worker.store.policies import StoredPolicy
 from worker.workflows import dunning
 from worker.workflows.closing import cancel_subscription
 from worker.workflows.services import Services
@@ -62,6 +63,18 @@ def add_plan(services: Services, plan: Plan, policy: DunningPolicy | str, actor:
         raise CannotEnroll(
             f"plan {plan.code!r} got a new version at this moment; look at it, then try again"
         ) from None
+
+
+def add_policy(services: Services, policy: DunningPolicy, actor: str) -> tuple[StoredPolicy, bool]:
+    """Keep a policy as the next version of its code; says whether it is new, or said the same already."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        before = policies.newest(db, policy.code)
+        stored = policies.put(db, policy, now)
+        is_new = before is None or stored.id != before.id
+        if is_new:
+            notes.record(db, actor, "policy.add", f"{policy.code}/{stored.policy.version}", None, now)
+    return stored, is_new
 
 
 def _policy_code(db: Connection, policy: DunningPolicy | str, plan: str, now: datetime) -> str:

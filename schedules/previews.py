@@ -1,0 +1,81 @@
+"""What a failure would get under a policy: each try, and what time brings, if the card went on saying the same."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from schedules.dunning import NEEDS_CARD, Counter, Debt, GiveUp, History, Said, TryAgain, counter, decide
+from schedules.outcomes import Declined
+from schedules.policies import DunningPolicy
+from schedules.standings import Overdue, Step, due_steps, gives_up_at, next_look
+
+MOST_SHOWN = 60  # a fault of a line is tried on and on
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """One thing that a failure brings, and when."""
+
+    at: datetime
+    what: str
+
+
+def preview(policy: DunningPolicy, said: Said, first_declined_at: datetime, zone: str) -> list[Coming]:
+    """All that follows a first decline at this instant, in order; the tries are of a card that never pays."""
+    tries, ended = _tries(policy, said, first_declined_at, zone)
+    coming = [Coming(first_declined_at, "declined: charge.failed, subscription.past_due")]
+    if said.decline_class in NEEDS_CARD:
+        coming.append(Coming(first_declined_at, "nothing is tried before the card changes: card.needs_update"))
+    coming += [Coming(at, f"try {number}") for number, at in enumerate(tries, start=2)]
+    if ended is None and len(tries) < MOST_SHOWN:
+        ended = gives_up_at(_overdue(policy, first_declined_at))
+    coming += _brought_by_time(policy, first_declined_at, ended)
+    if ended is not None:
+        coming.append(Coming(ended, f"final action: {policy.final}"))
+    return sorted(coming, key=lambda thing: thing.at)
+
+
+def _tries(
+    policy: DunningPolicy, said: Said, begin: datetime, zone: str
+) -> tuple[list[datetime], datetime | None]:
+    """The tries, and when the policy gives up, if that is right after the last one."""
+    no = Declined("no")
+    debt, now, tries = Debt(policy, zone=zone), begin, list[datetime]()
+    while len(tries) < MOST_SHOWN:
+        decision = decide(no, debt, now, said)
+        if isinstance(decision, GiveUp):
+            return tries, now
+        if not isinstance(decision, TryAgain):
+            return tries, None
+        history, used = debt.history, counter(no, debt, said)
+        debt = replace(
+            debt,
+            history=History(
+                first_declined_at=begin,
+                declines=history.declines + (used is Counter.RUNG),
+                technical_tries=history.technical_tries + (used is Counter.TECHNICAL),
+                refusals=history.refusals + (used is Counter.REFUSAL),
+                ladder_began_at=begin,
+            ),
+        )
+        now = decision.at
+        tries.append(now)
+    return tries, None
+
+
+def _overdue(policy: DunningPolicy, begin: datetime) -> Overdue:
+    return Overdue(policy, begin, begin, begin, waits=True)
+
+
+def _brought_by_time(policy: DunningPolicy, begin: datetime, ended: datetime | None) -> list[Coming]:
+    seen, told = (
+        _overdue(policy, begin),
+        {Step.SUSPEND: "subscription.suspended", Step.WARN: "dunning.last_warning"},
+    )
+    coming: list[Coming] = []
+    at = next_look(seen, begin)
+    while at is not None and ended is not None and at < ended:
+        step = due_steps(seen, at)[-1]
+        if step in told:
+            coming.append(Coming(at, f"{step.value}: {told[step]}"))
+        at = next_look(seen, at)
+    return coming

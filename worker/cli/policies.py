@@ -1,0 +1,195 @@
+"""`again policy`: what is done about declines, as versions of it, and the dates that a failure would get."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schedules.declines import DeclineClass, classify
+from schedules.dunning import Said
+from schedules.errors import ToldInWords
+from schedules.limits import limit_span
+from schedules.policies import STANDARD, DunningPolicy, words
+from schedules.policy_files import read_policy_file, written
+from schedules.previews import preview
+from schedules.zones import zone as read_zone
+from worker.cli.output import Actor, AsJson, actor, print_json, print_table
+from worker.cli.parts import read_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.store.policies import StoredPolicy
+
+Code = Annotated[str, typer.Argument(help="The policy's code.")]
+group = typer.Typer(help="Dunning policies: what is done about declines, and when.", no_args_is_help=True)
+
+
+class UnknownPolicy(ToldInWords, LookupError):
+    """There is no policy of this name."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.add_typer(group, name="policy")
+
+
+@group.command("add")
+def add(
+    file: Annotated[Path, typer.Argument(help="A policy in TOML; - reads standard input.")],
+    as_json: AsJson = False,
+    who: Actor = actor(),
+) -> None:
+    """Keep a policy, as the next version of its code; debts that were opened before stay under theirs."""
+    from worker.wiring import services
+    from worker.workflows import enrolling
+
+    policy = read_file(file)
+    stored, is_new = enrolling.add_policy(services(), policy, who)
+    if as_json:
+        print_json(_facts(stored))
+    elif is_new:
+        print(f"policy {policy.code} version {stored.policy.version} is kept; new debts of its plans get it")
+    else:
+        print(f"policy {policy.code} version {stored.policy.version} says the same already; nothing was changed")
+
+
+@group.command("list")
+def list_policies(
+    every: Annotated[bool, typer.Option("--all", help="Every version, not only the newest.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the policies."""
+    from worker.store import policies
+    from worker.wiring import services
+
+    with services().engine.begin() as db:
+        listed = policies.listed(db, every_version=every)
+    if as_json:
+        print_json([_facts(stored) for stored in listed])
+        return
+    names = ("code", "version", "ladder", "wait", "grace", "final", "kept at")
+    print_table("policies", names, (_columns(stored) for stored in listed))
+
+
+@group.command("show")
+def show(
+    code: Code,
+    version: Annotated[int | None, typer.Option(help="The newest unless given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a policy as the file that makes it; `standard` is there before any was added."""
+    versions = _versions(code)
+    policy = _version(code, version, versions)
+    if as_json:
+        print_json({"code": policy.code, "version": policy.version, "policy": policy.to_json()})
+    else:
+        print(f"# version {policy.version}" if versions else "# built in; kept when a plan names it")
+        print(written(policy), end="")
+
+
+@group.command("preview")
+def preview_policy(
+    policy: Annotated[str, typer.Argument(help="A policy's code, or a file in TOML.")] = STANDARD.code,
+    text: Annotated[str | None, typer.Option(help="The gateway's words, as PortOne gives them.")] = None,
+    pg: Annotated[str | None, typer.Option(help="The PG as PortOne names it, such as kcp.")] = None,
+    decline_class: Annotated[DeclineClass | None, typer.Option("--class", help="The class, instead.")] = None,
+    at: Annotated[str | None, typer.Option(help="When it fails first, ISO 8601; now unless given.")] = None,
+    zone: Annotated[str, typer.Option(help="The subscriber's IANA time zone.")] = "Asia/Seoul",
+    as_json: AsJson = False,
+) -> None:
+    """Show the dates that a failure would get, in the subscriber's zone; needs no database for a file."""
+    if (text is None) is (decline_class is None):
+        raise typer.BadParameter("give --text with --pg, or --class")
+    tz = read_zone(zone)
+    chosen = _named(policy)
+    said = _said(text, pg, decline_class)
+    coming = preview(chosen, said, read_instant(at) if at else _now(), zone)
+    if as_json:
+        told = [
+            {"at": thing.at, "local": thing.at.astimezone(tz).isoformat(), "what": thing.what} for thing in coming
+        ]
+        print_json({"policy": chosen.code, "version": chosen.version, "class": said.decline_class, "coming": told})
+        return
+    rows = ((f"{thing.at.astimezone(tz):%a %Y-%m-%d %H:%M}", thing.at, thing.what) for thing in coming)
+    print_table(f"{said.decline_class} under {chosen.code}", (zone, "UTC", "what"), rows)
+
+
+def read_file(file: Path) -> DunningPolicy:
+    """The policy that a file holds, or standard input."""
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from None
+    return read_policy_file(text, "standard input" if str(file) == "-" else str(file))
+
+
+def _now() -> datetime:
+    from worker.clock import SystemClock
+
+    return SystemClock().now()
+
+
+def _said(text: str | None, pg: str | None, decline_class: DeclineClass | None) -> Said:
+    from worker.rules import rulebook
+
+    if decline_class is not None:
+        return Said(decline_class)
+    found = text or ""
+    return Said(classify(found, pg, rulebook()).decline_class, limit_span(found))
+
+
+def _named(name: str) -> DunningPolicy:
+    if name.endswith(".toml") or name == "-":
+        return read_file(Path(name))
+    return _version(name, None, [] if name == STANDARD.code and not _has_settings() else _versions(name))
+
+
+def _has_settings() -> bool:
+    """Whether there is a database to ask; without one the built-in policy is shown."""
+    from worker.config import BadSettings, load_settings
+
+    try:
+        load_settings()
+    except BadSettings:
+        return False
+    return True
+
+
+def _versions(code: str) -> "Sequence[StoredPolicy]":
+    from worker.store import policies
+    from worker.wiring import services
+
+    with services().engine.begin() as db:
+        found = policies.by_code(db, code)
+        if not found and code != STANDARD.code:
+            known = ", ".join(stored.policy.code for stored in policies.listed(db)) or "none yet"
+            raise UnknownPolicy(f"policy {code!r} is not known; there are: {known}, and {STANDARD.code!r}")
+    return found
+
+
+def _version(code: str, version: int | None, versions: "Sequence[StoredPolicy]") -> DunningPolicy:
+    if not versions and version in (None, STANDARD.version):
+        return STANDARD
+    found = [stored.policy for stored in versions if version in (None, stored.policy.version)]
+    if not found:
+        numbers = ", ".join(str(stored.policy.version) for stored in versions) or "1"
+        raise UnknownPolicy(f"policy {code!r} has no version {version}; there are: {numbers}")
+    return found[-1]
+
+
+def _columns(stored: "StoredPolicy") -> tuple[object, ...]:
+    policy = stored.policy
+    ladder = " ".join(words(offset) for offset in policy.ladder)
+    grace = words(policy.grace) if policy.grace is not None else ""
+    return policy.code, policy.version, ladder, words(policy.patience), grace, policy.final, stored.created_at
+
+
+def _facts(stored: "StoredPolicy") -> dict[str, Any]:
+    policy = stored.policy
+    return {"code": policy.code, "version": policy.version, "created_at": stored.created_at,
+            "policy": policy.to_json()}  # fmt: skip
