@@ -3,12 +3,24 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from schedules.dunning import NEEDS_CARD, Counter, Debt, GiveUp, History, Said, TryAgain, counter, decide
+from schedules.dunning import (
+    NEEDS_CARD,
+    NOT_THE_CARD,
+    Counter,
+    Debt,
+    GiveUp,
+    History,
+    Said,
+    TryAgain,
+    counter,
+    decide,
+)
 from schedules.outcomes import Declined
 from schedules.policies import DunningPolicy
 from schedules.standings import Overdue, Step, due_steps, gives_up_at, next_look
 
-MOST_SHOWN = 60  # a fault of a line is tried on and on
+MOST_TRIES = 60  # a fault of a line is tried on and on
+SHOWN_OF_ENDLESS = 12  # tries of such a fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +34,15 @@ class Coming:
 def preview(policy: DunningPolicy, said: Said, first_declined_at: datetime, zone: str) -> list[Coming]:
     """All that follows a first decline at this instant, in order; the tries are of a card that never pays."""
     tries, ended = _tries(policy, said, first_declined_at, zone)
+    if said.decline_class in NOT_THE_CARD:
+        coming = [Coming(first_declined_at, "failed, by no fault of the card: nobody is told, no rung is used up")]
+        coming += [Coming(at, f"try {number}") for number, at in enumerate(tries[:SHOWN_OF_ENDLESS], start=2)]
+        return [*coming, Coming(coming[-1].at, "and so on, until it is paid or declined")]
     coming = [Coming(first_declined_at, "declined: charge.failed, subscription.past_due")]
     if said.decline_class in NEEDS_CARD:
         coming.append(Coming(first_declined_at, "nothing is tried before the card changes: card.needs_update"))
     coming += [Coming(at, f"try {number}") for number, at in enumerate(tries, start=2)]
-    if ended is None and len(tries) < MOST_SHOWN:
+    if ended is None:
         ended = gives_up_at(_overdue(policy, first_declined_at))
     coming += _brought_by_time(policy, first_declined_at, ended)
     if ended is not None:
@@ -40,7 +56,7 @@ def _tries(
     """The tries, and when the policy gives up, if that is right after the last one."""
     no = Declined("no")
     debt, now, tries = Debt(policy, zone=zone), begin, list[datetime]()
-    while len(tries) < MOST_SHOWN:
+    while len(tries) < MOST_TRIES:
         decision = decide(no, debt, now, said)
         if isinstance(decision, GiveUp):
             return tries, now

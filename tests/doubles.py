@@ -35,6 +35,8 @@ class ScriptedGateway:
         self.asked: list[str] = []
         self.ask_answer: NoAnswer | None = None
         self.missing_keys: set[str] = set()
+        self.keys: dict[str, BillingKey] = {}
+        self.cards: dict[str, Callable[[ChargeOrder], Outcome]] = {}  # how a customer's card behaves
         self.listed: list[tuple[str, datetime, datetime, int]] = []
         self.list_answer: NoAnswer | None = None
         self.cancellations: list[Cancellation] = []
@@ -46,6 +48,8 @@ class ScriptedGateway:
     def charge(self, order: ChargeOrder, until: float | None = None) -> Outcome:
         self.sent.append(order)
         self.untils.append(until)
+        if not self.answers and order.customer_uid in self.cards:
+            return self.cards[order.customer_uid](order)
         if not self.answers:
             return self.approve(order)
         answer = self.answers.popleft()
@@ -83,7 +87,9 @@ class ScriptedGateway:
     def read_key(self, customer_uid: str) -> KeyAnswer:
         if customer_uid in self.missing_keys:
             return KeyMissing(customer_uid)
-        return BillingKey(customer_uid, "kcp", "A52LD", "BC카드", "53331234****1234", None, None)
+        return self.keys.get(customer_uid) or BillingKey(
+            customer_uid, "kcp", "A52LD", "BC카드", "53331234****1234", None, None
+        )
 
     def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool) -> Outcome:
         return Declined("not scripted")

@@ -41,6 +41,7 @@ CHORES: tuple[tuple[Any, int], ...] = (
     (tasks.open_missed, 5),
     (tasks.mark, 5),
     (tasks.chase, 5),
+    (tasks.look_at_cards, 60),
     (tasks.announce, 10),
     (tasks.lift_hold, 5),
     (tasks.refund, 10),

@@ -120,6 +120,13 @@ def announce() -> None:
     announcing.announce_due(services(), lambda: elapsed() < until)
 
 
+@app.task(name="again.look_at_cards", queue=RECONCILE)
+def look_at_cards() -> None:
+    """Ask the gateway whether the cards that debts wait for have changed."""
+    until = elapsed() + SLICE
+    cards.look_due(services(), lambda: elapsed() < until)
+
+
 @app.task(name="again.card_changed", queue=RECONCILE)
 def card_changed(customer_uid: str, actor: str, why: str) -> None:
     """Take a card as replaced or mended: what is open is tried at once."""

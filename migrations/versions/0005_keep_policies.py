@@ -26,6 +26,8 @@ CHARGE_COLUMNS: tuple[tuple[str, Any, str], ...] = (
 CARD_COLUMNS: tuple[tuple[str, Any, str], ...] = (
     ("changed_at", INSTANT, "when another card was last put behind the key, or the card was mended"),
     ("stopped_as", sa.Text(), "the class of the decline after which the card is not tried any more"),
+    ("seen_updated_at", INSTANT, "when the gateway last changed the key, as it told us"),
+    ("ask_at", INSTANT, "when the gateway is asked whether the card has changed; debts wait for it"),
     ("expires_on", sa.Date(), "the card's last day, where the shop has told it"),
     ("tell_expiry_at", INSTANT, "when it is told that the card expires soon"),
 )
@@ -86,6 +88,7 @@ def _new_indexes() -> tuple[tuple[str, str, list[str], str], ...]:
         ("ix_charges_waiting", "charges", ["id"], "waits IS NOT NULL"),
         ("ix_charges_to_look", "charges", ["look_at"], "look_at IS NOT NULL"),
         ("ix_subscriptions_to_tell", "subscriptions", ["tell_at"], "tell_at IS NOT NULL"),
+        ("ix_billing_keys_to_ask", "billing_keys", ["ask_at"], "ask_at IS NOT NULL"),
         ("ix_billing_keys_expiring", "billing_keys", ["tell_expiry_at"], "tell_expiry_at IS NOT NULL"),
     )
 

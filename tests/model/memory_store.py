@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from schedules.charges import AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus
+from schedules.declines import DeclineClass
 from schedules.dunning import History
 from schedules.events import Event
 from schedules.money import Money
@@ -564,7 +565,10 @@ class Customers(StandsFor):
         now: datetime,
     ) -> int:
         row: Row = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account}
-        return int(db.insert(db.tables.keys, row | {"deleted_at": None, "stopped_as": None})["id"])
+        return int(db.insert(db.tables.keys, row | {"deleted_at": None, "stopped_as": None, "ask_at": None})["id"])
+
+    def stopped_as(self, db: Transaction, key_id: int) -> DeclineClass | None:
+        return db.tables.keys[key_id]["stopped_as"]  # type: ignore[no-any-return]  # a row's values are untyped
 
     def change_key(self, db: Transaction, key_id: int, **values: object) -> None:
         db.write(db.tables.keys[key_id], dict(values))

@@ -1,45 +1,13 @@
 """Stories on one moving clock, through months: what a customer lives through, and what the books say."""
 
-from datetime import UTC, datetime, timedelta
-
-from sqlalchemy import select
-
 from schedules.cadence import Cron
 from schedules.outcomes import Declined, NotSent, Paid, Unknown
 from schedules.policies import DunningPolicy, FinalAction
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, collect_due, move_to, on_sale, subscribed
-from worker.store import tallies
-from worker.store.schema import outbox
-from worker.workflows import asking, chasing, enrolling, operating, showing
+from tests.factories import attempt_rows, charge_rows, move_to, on_sale, subscribed
+from tests.scenarios.living import DAY, kst, live_until, notices
+from worker.workflows import enrolling, operating, showing
 from worker.workflows.services import Services
-
-DAY = timedelta(days=1)
-
-
-def live_until(services: Services, until: datetime) -> None:
-    """Let time pass from moment to moment, with everything that would run meanwhile."""
-    while services.clock.now() < until:
-        collect_due(services)
-        asking.sweep(services)
-        chasing.look_due(services)
-        for attempt_id in asking.due_asks(services):
-            asking.ask(services, attempt_id)
-        with services.engine.begin() as db:
-            following = tallies.next_moment(db)
-        now = services.clock.now()
-        move_to(services, min(until, max(following or until, now + timedelta(seconds=1))))
-
-
-def notices(services: Services) -> list[str]:
-    """The notices owed, in order."""
-    with services.engine.begin() as db:
-        return list(db.execute(select(outbox.c.kind).order_by(outbox.c.id)).scalars())
-
-
-def kst(year: int, month: int, day: int, hour: int = 9) -> datetime:
-    """An instant by the clock in Seoul."""
-    return datetime(year, month, day, hour, tzinfo=UTC) - timedelta(hours=9)
 
 
 def test_half_a_year_of_a_good_card(services: Services, gateway: ScriptedGateway) -> None:

@@ -81,7 +81,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a policy as the file that makes it; `standard` is there before any was added."""
-    versions = _versions(code)
+    versions = _kept(code)
     policy = _version(code, version, versions)
     if as_json:
         print_json({"code": policy.code, "version": policy.version, "policy": policy.to_json()})
@@ -146,11 +146,15 @@ def _said(text: str | None, pg: str | None, decline_class: DeclineClass | None) 
 def _named(name: str) -> DunningPolicy:
     if name.endswith(".toml") or name == "-":
         return read_file(Path(name))
-    return _version(name, None, [] if name == STANDARD.code and not _has_settings() else _versions(name))
+    return _version(name, None, _kept(name))
+
+
+def _kept(code: str) -> "Sequence[StoredPolicy]":
+    """The versions that are kept; none of the built-in policy where there is no database to ask."""
+    return [] if code == STANDARD.code and not _has_settings() else _versions(code)
 
 
 def _has_settings() -> bool:
-    """Whether there is a database to ask; without one the built-in policy is shown."""
     from worker.config import BadSettings, load_settings
 
     try:

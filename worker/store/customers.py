@@ -1,13 +1,14 @@
 """Customers and their billing keys as rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, exists, insert, select, text, update
 
-from worker.store.schema import billing_keys, customers
+from schedules.declines import DeclineClass
+from worker.store.schema import OWED, billing_keys, charges, customers
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,16 @@ def add_key(
     customer_id: int,
     customer_uid: str,
     account: str,
-    card: dict[str, str | None],
+    card: Mapping[str, Any],
     now: datetime,
 ) -> int:
-    """Write a billing key with its masked card facts (pg_provider, pg_id, card_name, card_number)."""
-    row = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account, "created_at": now}
-    return int(db.execute(insert(billing_keys).values(row | card).returning(billing_keys.c.id)).scalar_one())
+    """Write a billing key; the card's facts are pg_provider, pg_id, card_name, card_number and seen_updated_at."""
+    row: dict[str, Any] = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account}
+    return int(
+        db.execute(
+            insert(billing_keys).values(row | {"created_at": now} | dict(card)).returning(billing_keys.c.id)
+        ).scalar_one()
+    )
 
 
 def key_by_uid(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKey | None:
@@ -62,7 +67,7 @@ def change_key(db: Connection, key_id: int, **values: object) -> None:
 def card_facts(db: Connection, key_id: int) -> dict[str, Any]:
     """What is known of the card behind a billing key."""
     c = billing_keys.c
-    query = select(c.pg_provider, c.pg_id, c.card_name, c.card_number, c.changed_at, c.stopped_as, c.expires_on)
+    query = select(c.pg_provider, c.pg_id, c.card_name, c.card_number, c.seen_updated_at, c.changed_at)
     return dict(db.execute(query.where(c.id == key_id)).mappings().one())
 
 
@@ -77,3 +82,30 @@ def take_expiring(db: Connection, now: datetime, limit: int) -> Sequence[tuple[i
         .with_for_update(skip_locked=True)
     )
     return [(row.id, row.customer_uid, row.expires_on) for row in db.execute(query)]
+
+
+def take_to_ask(db: Connection, now: datetime, again_at: datetime, limit: int) -> Sequence[str]:
+    """The cards that debts wait for and that the gateway is to be asked about; the next ask of each is set.
+
+    A card that nothing waits for any more is not asked about again.
+    """
+    c = billing_keys.c
+    waits = exists().where(charges.c.billing_key_id == c.id, text(OWED), charges.c.waits.is_not(None))
+    query = (
+        select(c.id, c.customer_uid, waits.label("waits"))
+        .where(c.ask_at.is_not(None), c.ask_at <= now)
+        .order_by(c.ask_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = list(db.execute(query))
+    for key_id, _, needed in rows:
+        change_key(db, key_id, ask_at=again_at if needed else None)
+    return [row.customer_uid for row in rows if row.waits]
+
+
+def stopped_as(db: Connection, key_id: int) -> DeclineClass | None:
+    """The class of the decline after which a card is not tried any more, read with its row locked."""
+    query = select(billing_keys.c.stopped_as).where(billing_keys.c.id == key_id).with_for_update()
+    found = db.execute(query).scalar_one()
+    return DeclineClass(found) if found is not None else None

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import Connection, exists, func, select, text
 
 from schedules.charges import AttemptState, ChargeStatus
-from worker.store.schema import OWED, attempts, charges, subscriptions
+from worker.store.schema import OWED, attempts, billing_keys, charges, subscriptions
 
 
 def work_left(db: Connection, now: datetime) -> dict[str, int]:
@@ -39,6 +39,13 @@ def next_moment(db: Connection) -> datetime | None:
     )
     found = [moment for query in moments if (moment := db.execute(query).scalar()) is not None]
     return min(found) if found else None
+
+
+def next_telling(db: Connection) -> datetime | None:
+    """When something is announced or a card is asked about next; None when never."""
+    s, k = subscriptions.c, billing_keys.c
+    times = (db.execute(select(func.min(column))).scalar() for column in (s.tell_at, k.ask_at, k.tell_expiry_at))
+    return min((at for at in times if at is not None), default=None)
 
 
 def active_subscriptions(db: Connection) -> list[str]:

@@ -1,7 +1,8 @@
 """Cards: one that was replaced or mended pays what is open, at once, oldest debt first."""
 
+import logging
 from calendar import monthrange
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -13,11 +14,21 @@ from schedules.errors import ToldInWords
 from schedules.zones import wall_to_utc, zone
 from worker.gateway.port import BillingKey, KeyMissing
 from worker.store import attempts, charges, customers, debts, notes
+from worker.store.charges import Charge
 from worker.store.customers import StoredKey
 from worker.workflows.services import Services
 
 TOLD_BEFORE = timedelta(days=30)  # a card that expires is told of so long before its last day
-FACTS = ("pg_provider", "pg_id", "card_name", "card_number")
+ASKED_EVERY = timedelta(days=1)  # a card that debts wait for; nobody need tell us that it has changed
+BATCH = 100  # cards asked about in one go
+FACTS = {  # the column of each
+    "pg_provider": "pg_provider",
+    "pg_id": "pg_id",
+    "card_name": "card_name",
+    "card_number": "card_number",
+    "updated_at": "seen_updated_at",
+}
+log = logging.getLogger("again.cards")
 
 
 class CannotChange(ToldInWords):
@@ -27,8 +38,8 @@ class CannotChange(ToldInWords):
 def changed(services: Services, customer_uid: str, actor: str, why: str | None, *, believed: bool = True) -> int:
     """Another card stands behind a billing key, or the customer has mended it; answers how many debts are tried.
 
-    The masked facts are read back from the gateway. Somebody who is not `believed`, a webhook that anybody can
-    send, changes nothing unless the gateway tells of another card than the one we know.
+    The masked facts are read back from the gateway. Who is not `believed`, a webhook that anybody can send or our
+    own daily look, changes nothing unless the gateway tells of another card or change than the one we know.
     """
     with services.engine.begin() as db:
         key = _known(db, customer_uid)
@@ -40,22 +51,44 @@ def changed(services: Services, customer_uid: str, actor: str, why: str | None, 
             raise CannotChange(f"the gateway did not tell of customer {customer_uid!r}: {found.reason}; try again")
         facts: dict[str, Any] = {}
     else:
-        facts = {name: getattr(found, name) for name in FACTS}
+        facts = {column: getattr(found, name) for name, column in FACTS.items()}
     now = services.clock.now()
     with services.engine.begin() as db:
-        key = _known(db, customer_uid, lock=True)
+        key = _known(db, customer_uid)
+        # Debts are locked before their card, by everybody.
+        owed = [charges.locked(db, charge_id) for charge_id in debts.owed_by_card(db, key.id)]
         before = customers.card_facts(db, key.id)
         differs = {name for name, value in facts.items() if value != before[name]}
+        if before["seen_updated_at"] is None:
+            differs.discard("seen_updated_at")  # it was never told; that it is now is no change
         if not differs and not believed:
+            customers.change_key(db, key.id, **facts)
             return 0
-        customers.change_key(db, key.id, **facts, changed_at=now, stopped_as=None)
+        customers.change_key(db, key.id, **facts, changed_at=now, stopped_as=None, ask_at=None)
         told = events.CardChanged(
             customer_uid=customer_uid, card_name=facts.get("card_name"), card_number=facts.get("card_number")
         )
         notes.owe(db, told, f"{customer_uid}/changed/{now.isoformat()}", now)
-        tried = sum(_try_at_once(db, charge_id, now) for charge_id in debts.owed_by_card(db, key.id))
+        tried = sum(_try_at_once(db, charge, now) for charge in owed)
         notes.record(db, actor, "card.changed", customer_uid, why, now, tried=tried, differs=sorted(differs))
     return tried
+
+
+def look_due(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
+    """Ask the gateway about the cards that debts wait for; answers how many have changed."""
+    found = 0
+    while going_on():
+        now = services.clock.now()
+        with services.engine.begin() as db:
+            asked = customers.take_to_ask(db, now, now + ASKED_EVERY, BATCH)
+        for customer_uid in asked:
+            try:
+                found += changed(services, customer_uid, "daily look", None, believed=False) > 0
+            except CannotChange as error:
+                log.info("%s", error)
+        if len(asked) < BATCH:
+            break
+    return found
 
 
 def expires(services: Services, customer_uid: str, year: int, month: int, actor: str) -> date:
@@ -81,12 +114,11 @@ def _known(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKe
     return key
 
 
-def _try_at_once(db: Connection, charge_id: int, now: datetime) -> bool:
+def _try_at_once(db: Connection, charge: Charge | None, now: datetime) -> bool:
     """Begin the ladder anew with the new card; a debt under way or held for an operator is left to that."""
-    charge = charges.locked(db, charge_id)
     if charge is None or not charge.status.is_owed or charge.held_why is not None or charge.due_at > now:
         return False
-    columns: Mapping[str, Any] = {"declines": 0, "ladder_began_at": None, "waits": None, "given_up": None}
+    columns: Mapping[str, Any] = {"declines": 0, "ladder_began_at": None, "waits": None}
     if attempts.is_under_way(db, charge.id):
         charges.change(db, charge.id, **columns)
         return False

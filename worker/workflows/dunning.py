@@ -21,6 +21,7 @@ from worker.store.charges import Charge
 from worker.workflows.closing import cancel_subscription, close, pause_subscription
 
 log = logging.getLogger("again.dunning")
+CARD_ASKED_AFTER = timedelta(days=1)  # until the gateway is asked whether the card that a debt waits for changed
 BEHIND = timedelta(minutes=5)  # until a debt looks again whether the older one, which is being tried, is over
 BEHIND_WAITING = timedelta(days=1)  # the same where the older one waits for another card
 
@@ -134,6 +135,7 @@ def wait_for_card(db: Connection, charge: Charge, now: datetime) -> None:
         planned_at=None,
         look_at=next_look(seen, now),
     )
+    customers.change_key(db, charge.billing_key_id, ask_at=now + CARD_ASKED_AFTER)
 
 
 def tell_of_decline(db: Connection, answer: Answer, next_attempt_at: datetime | None, now: datetime) -> None:
@@ -232,13 +234,16 @@ def gives_way(db: Connection, charge: Charge, now: datetime) -> bool:
         log.info("charge %s waits: %s is older", charge.key, ahead.key)
         charges.change(db, charge.id, next_attempt_at=_behind(ahead, now), queued_until=None)
         return True
-    if charge.card_stopped is not None:
-        log.info("charge %s is not tried: its card can never pay (%s)", charge.key, charge.card_stopped)
-        wait_for_card(db, charge, now)
-        tell_past_due(db, charge, now)
-        tell_card(db, charge, charge.card_stopped.value, None, now)
-        return True
-    return False
+    if charge.card_stopped is None:
+        return False
+    stopped = customers.stopped_as(db, charge.billing_key_id)  # read anew: the card may be changing at this moment
+    if stopped is None:
+        return False
+    log.info("charge %s is not tried: its card can never pay (%s)", charge.key, stopped)
+    wait_for_card(db, charge, now)
+    tell_past_due(db, charge, now)
+    tell_card(db, charge, stopped.value, None, now)
+    return True
 
 
 def _behind(ahead: debts.Ahead, now: datetime) -> datetime:

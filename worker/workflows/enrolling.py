@@ -117,7 +117,7 @@ def add_customer(
     now = services.clock.now()
     card = {
         "pg_provider": key.pg_provider, "pg_id": key.pg_id,
-        "card_name": key.card_name, "card_number": key.card_number,
+        "card_name": key.card_name, "card_number": key.card_number, "seen_updated_at": key.updated_at,
     }  # fmt: skip
     with services.engine.begin() as db:
         customer_id = customers.add(db, customer_uid, name, email, tel, now)

@@ -1,0 +1,40 @@
+"""Time that passes on one clock, with everything that would run meanwhile."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select
+
+from tests.factories import collect_due, move_to
+from worker.store import tallies
+from worker.store.schema import outbox
+from worker.workflows import announcing, asking, cards, chasing
+from worker.workflows.services import Services
+
+DAY = timedelta(days=1)
+
+
+def live_until(services: Services, until: datetime) -> None:
+    """Let time pass from moment to moment, with everything that would run meanwhile."""
+    while services.clock.now() < until:
+        collect_due(services)
+        asking.sweep(services)
+        chasing.look_due(services)
+        announcing.announce_due(services)
+        cards.look_due(services)
+        for attempt_id in asking.due_asks(services):
+            asking.ask(services, attempt_id)
+        with services.engine.begin() as db:
+            moments = (tallies.next_moment(db), tallies.next_telling(db))
+        following = min((at for at in moments if at is not None), default=until)
+        move_to(services, min(until, max(following, services.clock.now() + timedelta(seconds=1))))
+
+
+def notices(services: Services) -> list[str]:
+    """The notices owed, in order."""
+    with services.engine.begin() as db:
+        return list(db.execute(select(outbox.c.kind).order_by(outbox.c.id)).scalars())
+
+
+def kst(year: int, month: int, day: int, hour: int = 9) -> datetime:
+    """An instant by the clock in Seoul."""
+    return datetime(year, month, day, hour, tzinfo=UTC) - timedelta(hours=9)
