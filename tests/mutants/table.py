@@ -33,6 +33,7 @@ REFUNDING = "workflows/test_refunding.py::"
 RESTORING = "workflows/test_restoring.py::"
 SETTLING = "workflows/test_settling.py::"
 DELIVERING = "workflows/test_delivering.py::"
+STORIES = "scenarios/test_dunning.py::"
 CLOCKS = "workflows/test_clocks.py::"
 ANSWERS = "gateway/test_answers.py::"
 LOOK = CHARGING + "test_the_last_look_keeps_a_claimed_attempt_from_leaving"
@@ -93,6 +94,17 @@ MUTANTS: tuple[Mutant, ...] = (
         "charges",
         "ck_charges_closed_has_no_next_attempt",
         GUARDS + "test_a_closed_charge_has_no_next_attempt",
+    ),
+    drop_constraint(
+        "a debt that waits has a time to look at it",
+        "charges",
+        "ck_charges_waiting_is_looked_at",
+        GUARDS + "test_a_debt_that_waits_is_whole",
+    ),
+    Mutant(
+        "a policy's version is never changed",
+        GUARDS + "test_a_policy_s_version_is_written_once_and_never_changed",
+        statement="DROP TRIGGER append_only ON policies",
     ),
     drop_constraint(
         "no whole card number in a row",
@@ -450,16 +462,122 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a held charge is not given up",
         SETTLING + "test_a_held_charge_is_not_given_up",
-        "worker/workflows/settling.py",
-        "charge.status.is_owed and charge.held_why is None and not _is_canceled",
-        "charge.status.is_owed and not _is_canceled",
+        "worker/workflows/dunning.py",
+        "if charge.held_why is not None or charge.given_up is not None:",
+        "if charge.given_up is not None:",
     ),
     Mutant(
         "the subscription is locked before its charges",
-        SETTLING + "test_two_charges_of_one_subscription_that_are_given_up_at_once_do_not_block_each_other",
+        SETTLING + "test_a_charge_that_is_given_up_and_a_person_who_cancels_do_not_block_each_other",
         "worker/workflows/settling.py",
         "            subscriptions.lock_of_charge(db, attempt.charge_id)\n",
         "            pass\n",
+    ),
+    # Dunning
+    Mutant(
+        "the oldest debt of a customer goes first, one at a time",
+        STORIES + "test_of_several_debts_the_oldest_goes_first_one_at_a_time_with_one_notice",
+        "worker/workflows/charging.py",
+        "if dunning.gives_way(db, charge, services.clock.now()):",
+        "if False:",
+    ),
+    Mutant(
+        "what waited behind a debt is tried when that is over",
+        STORIES + "test_under_unpaid_later_periods_wait_behind_the_first_and_are_paid_in_order",
+        "worker/workflows/closing.py",
+        "    debts.wake_behind(db, charge_id, now)\n",
+        "",
+    ),
+    Mutant(
+        "a card that can never pay is not tried with the next period",
+        STORIES + "test_a_lost_card_is_tried_once_asked_for_and_ends_the_subscription",
+        "worker/workflows/dunning.py",
+        "        customers.change_key(db, charge.billing_key_id, stopped_as=said.decline_class.value)\n",
+        "",
+    ),
+    Mutant(
+        "a card that cannot pay is not tried again by the ladder",
+        STORIES + "test_a_lost_card_is_tried_once_asked_for_and_ends_the_subscription",
+        "schedules/dunning.py",
+        "at = None if said.decline_class in NEEDS_CARD else _next_try(debt, said, now)",
+        "at = _next_try(debt, said, now)",
+    ),
+    Mutant(
+        "the final action is taken late rather than never",
+        STORIES + "test_downtime_over_the_end_of_the_patience_strands_nobody",
+        "schedules/standings.py",
+        "return [step for at, step in _steps(debt) if at <= now]",
+        "return [step for at, step in _steps(debt) if now - timedelta(days=1) < at <= now]",
+    ),
+    Mutant(
+        "a person's try uses up no rung",
+        STORIES + "test_a_person_s_try_uses_up_no_rung_and_moves_none",
+        "schedules/dunning.py",
+        "return Counter.MANUAL if debt.by_person else Counter.RUNG",
+        "return Counter.RUNG",
+    ),
+    Mutant(
+        "a person's try leaves the ladder's plan alone",
+        STORIES + "test_a_person_s_try_uses_up_no_rung_and_moves_none",
+        "schedules/dunning.py",
+        "    if debt.by_person:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "an outage in a ladder uses up no rung",
+        "rules/test_dunning.py::test_each_try_moves_one_counter_and_only_the_cards_own_no_moves_the_ladder",
+        "schedules/dunning.py",
+        "        case NotSent():\n            return Counter.TECHNICAL\n",
+        "        case NotSent():\n            return Counter.RUNG\n",
+    ),
+    Mutant(
+        "a card's cap holds back the ladder",
+        STORIES + "test_no_card_is_declined_more_often_than_its_cap_within_a_month",
+        "worker/workflows/dunning.py",
+        "return times[-1] + cap.within if len(times) >= cap.declines else None",
+        "return None",
+    ),
+    Mutant(
+        "what a PG says of our set-up stops the account",
+        STORIES + "test_a_fault_of_our_set_up_is_told_to_no_customer_and_stops_the_account",
+        "worker/workflows/settling.py",
+        "        if answer.tells_of_set_up:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "a paid debt ends its ladder, whoever took the money",
+        STORIES + "test_a_debt_that_is_paid_by_another_way_stops_everything_at_once",
+        "worker/workflows/closing.py",
+        "        next_attempt_at=None,\n",
+        "",
+    ),
+    Mutant(
+        "a webhook that is lost strands no card",
+        STORIES + "test_a_card_that_nobody_told_us_of_is_found_within_a_day",
+        "worker/workflows/dunning.py",
+        "    customers.change_key(db, charge.billing_key_id, ask_at=now + CARD_ASKED_AFTER)\n",
+        "",
+    ),
+    Mutant(
+        "who is not believed changes nothing",
+        STORIES + "test_a_daily_look_that_finds_the_same_card_tries_nothing",
+        "worker/workflows/cards.py",
+        "if not differs and not believed:",
+        "if False:",
+    ),
+    Mutant(
+        "a new version of a policy leaves debts that are being dunned alone",
+        STORIES + "test_a_change_of_the_policy_leaves_debts_that_are_being_dunned_alone",
+        "worker/store/charges.py",
+        ".join(policies, policies.c.id == charges.c.policy_id)",
+        ".join(policies, policies.c.id == select(func.max(policies.c.id)).scalar_subquery())",
+    ),
+    Mutant(
+        "the ladder stops when a person ends the subscription",
+        STORIES + "test_the_ladder_stops_when_a_person_ends_the_subscription",
+        "worker/workflows/enrolling.py",
+        '            dunning.stop_ladders(db, row["id"], now)\n',
+        "",
     ),
     # Opening
     Mutant(

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, text, update
+from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from schedules.events import AccountStopped
@@ -89,6 +89,38 @@ def test_a_closed_charge_has_no_next_attempt(services: Services, charge_id: int)
         ),
     )
     assert "closed_has_no_next_attempt" in words
+
+
+@pytest.mark.parametrize(
+    ("values", "guard"),
+    [
+        ({"waits": "card", "look_at": START}, "waiting_has_no_next_attempt"),
+        ({"waits": "card", "next_attempt_at": None}, "waiting_is_looked_at"),
+        ({"waits": "rain", "next_attempt_at": None, "look_at": START}, "known_wait"),
+        (
+            {"status": "paid", "closed_at": START, "next_attempt_at": None, "look_at": START},
+            "closed_waits_for_nothing",
+        ),
+        ({"given_up": "hope"}, "known_final_action"),
+        ({"tried_by": "nobody"}, "known_trier"),
+    ],
+)
+def test_a_debt_that_waits_is_whole(
+    services: Services, charge_id: int, values: dict[str, object], guard: str
+) -> None:
+    """One that waits without a time to look would wait for ever."""
+    assert guard in refused(services, lambda db: db.execute(update(schema.charges).values(**values)))
+
+
+def test_a_policy_s_version_is_written_once_and_never_changed(services: Services, charge_id: int) -> None:
+    again = insert(schema.policies).from_select(
+        ["code", "version", "document", "created_at"],
+        select(*(schema.policies.c[name] for name in ("code", "version", "document", "created_at"))),
+    )
+    assert "one_policy_for_each_code_and_version" in refused(services, lambda db: db.execute(again))
+    assert "append only" in refused(
+        services, lambda db: db.execute(update(schema.policies).values(document={"ladder": []}))
+    )
 
 
 def test_a_charge_is_of_a_positive_amount(services: Services, charge_id: int) -> None:
