@@ -227,6 +227,31 @@ def test_of_several_debts_the_oldest_goes_first_one_at_a_time_with_one_notice(
     assert len(tries(services)) == 7
 
 
+def test_what_waited_behind_an_older_debt_is_tried_within_a_minute_of_its_end(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard: whatever ends a debt wakes those behind it; without it they look again some minutes later."""
+    on_sale(services, policy=STANDARD)
+    enrolling.add_customer(services, "ann", None, None, None, "test")
+    for _ in range(2):
+        enrolling.subscribe(services, "ann", "monthly", "test", date(2026, 1, 31), another=True)
+    says_until(services, gateway, NO_MONEY, kst(2026, 2, 1, 8))
+    live_until(services, kst(2026, 2, 1) + timedelta(seconds=60))
+    assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
+
+
+def test_a_lost_card_is_not_tried_with_the_next_period_either(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard: the card itself is stopped, until it changes; the debt of the first period is over by then."""
+    renewing(services, DunningPolicy(ladder=(DAY,), final=FinalAction.WRITE_OFF))
+    gateway.cards["ann"] = always(LOST)
+    live_until(services, kst(2026, 5, 15))
+    assert len(charge_rows(services)) == 4
+    assert len(gateway.sent) == 1
+    assert len(told(services, "card.needs_update")) == 4
+
+
 def test_the_ladder_stops_when_a_person_ends_the_subscription(
     services: Services, gateway: ScriptedGateway
 ) -> None:
