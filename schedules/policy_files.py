@@ -201,7 +201,10 @@ def written(policy: DunningPolicy) -> str:
         if span is not None:
             lines.append(f'{name} = "{words(span)}"')
     lines.append(f'cap = {{ declines = {policy.cap.declines}, within = "{words(policy.cap.within)}" }}')
-    for decline_class, way in policy.ways.items():
+    for decline_class in CHOSEN_CLASSES:
+        way = policy.ways.get(decline_class)
+        if way is None:
+            continue
         lines += ["", f"[classes.{decline_class}]", f"ladder = {_list(way.ladder)}"]
         if way.paydays:
             days = ", ".join(f'"{_LAST}"' if day == MONTH_END else str(day) for day in way.paydays)

@@ -12,8 +12,12 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
+from schedules.declines import DeclineClass
+from schedules.dunning import Counter
 from schedules.events import KINDS, Event
 from schedules.findings import FindingKind, FindingState
+from schedules.policies import FinalAction
+from schedules.standings import Standing
 from worker.clock import SystemClock
 from worker.config import PREFIX, Settings
 
@@ -39,12 +43,20 @@ def sections(page: str) -> dict[str, dict[str, str]]:
         ("Attempt", AttemptState),
         ("Subscription", SubscriptionStatus),
         ("Finding", FindingState),
+        ("Standing", Standing),
     ],
 )
 def test_the_page_of_states_has_a_paragraph_for_each(title: str, states: type[StrEnum]) -> None:
     told = sections((ROOT / "docs/states.md").read_text())[title]
     assert list(told) == [state.value for state in states]
     assert all(len(words) > 20 for words in told.values())
+
+
+def test_the_page_of_dunning_tells_of_each_class_final_action_and_counter() -> None:
+    page = (ROOT / "docs/dunning.md").read_text()
+    counters = [counter.value for counter in Counter if counter is not Counter.NOTHING]
+    classes = [named.value for named in DeclineClass if named is not DeclineClass.UNKNOWN_OUTCOME]
+    assert [word for word in (*classes, *FinalAction, *counters) if f"`{word}`" not in page] == []
 
 
 def test_the_runbook_has_a_page_for_each_kind_of_finding() -> None:
