@@ -105,5 +105,5 @@ def test_a_person_s_verbs_are_done_said_and_written_down(
     assert "is paid" in told("paid-elsewhere", charge["key"], *why, settings=settings)
     assert "nothing is owed any more" in refused("try", charge["key"], *why, settings=settings)
     story = told("show", charge["key"], settings=settings)
-    for verb in ("try", "paid-elsewhere", "charge.failed", "card.needs_update", "charge.paid"):
+    for verb in ("try", "paid-elsewhere", "charge.failed", "charge.paid"):
         assert verb in story

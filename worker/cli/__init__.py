@@ -5,7 +5,7 @@ import sys
 import typer
 
 from schedules.errors import ToldInWords
-from worker.cli import books, declines, events, looking, operating, people, plans, policies, running
+from worker.cli import books, declines, events, looking, operating, people, plans, policies, reports, running
 
 app = typer.Typer(
     name="again",
@@ -23,6 +23,7 @@ operating.add_to(app)
 books.add_to(app)
 declines.add_to(app)
 events.add_to(app)
+reports.add_to(app)
 running.add_to(app)
 
 

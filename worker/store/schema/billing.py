@@ -232,6 +232,9 @@ charges = Table(
     ),
     Index("ix_charges_owed_by_card", "billing_key_id", "due_at", postgresql_where=text(OWED)),
     Index("ix_charges_waiting", "id", postgresql_where=text("waits IS NOT NULL")),
+    Index(
+        "ix_charges_first_declined", "first_declined_at", postgresql_where=text("first_declined_at IS NOT NULL")
+    ),
     Index("ix_charges_to_look", "look_at", postgresql_where=text("look_at IS NOT NULL")),
     Index("ix_charges_held", "id", postgresql_where=text("held_why IS NOT NULL")),
     comment="A debt: one row for each period of a subscription, or for each ad-hoc request key.",
@@ -288,6 +291,7 @@ attempts = Table(
     Index("one_paid_attempt_for_each_charge", "charge_id", unique=True, postgresql_where=text("state = 'paid'")),
     Index("ix_attempts_leased", "lease_until", postgresql_where=text("state = 'sending'")),
     Index("ix_attempts_to_ask", "next_ask_at", postgresql_where=text("state = 'unknown'")),
+    Index("ix_attempts_declined", "settled_at", postgresql_where=text("state = 'declined'")),
     Index("ix_attempts_paid", "last_sent_at", postgresql_where=text("state = 'paid'")),
     Index("ix_attempts_refused", "settled_at", postgresql_where=text(REFUSED)),
     comment="One merchant_uid at the gateway: what was asked and what came of it.",

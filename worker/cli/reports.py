@@ -1,0 +1,159 @@
+"""`again report`: the recovery rate by volume, and failures by class and PG, as tables, JSON or CSV."""
+
+import csv
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schedules.money import amount_words
+from schedules.zones import local_date
+from schedules.zones import zone as read_zone
+from worker.cli.output import AsJson, print_json, print_table
+from worker.cli.parts import read_date
+from worker.workflows.reporting import By, Span
+
+if TYPE_CHECKING:
+    from worker.store.reports import Cohort, Failures
+    from worker.workflows.services import Services
+
+USUAL_DAYS = 30
+BAR = 20  # characters of a rate of 100%
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV, with money in minor units.")]
+From = Annotated[str | None, typer.Option("--from", help="First local day; thirty days ago unless given.")]
+To = Annotated[str | None, typer.Option("--to", help="Last local day, included; today unless given.")]
+Zone = Annotated[str, typer.Option(help="Whose days these are.")]
+group = typer.Typer(help="Reports: what came of money that failed, and why it fails.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.add_typer(group, name="report")
+
+
+@group.command("recovery")
+def recovery(
+    from_: From = None,
+    to: To = None,
+    zone: Zone = "Asia/Seoul",
+    by: Annotated[By, typer.Option(help="How long a cohort is.")] = By.DAY,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show the share of the money first declined in each cohort that came after all, by whatever way.
+
+    A cohort of the last weeks is not at its end: what is still owed may come.
+    """
+    from worker.wiring import services
+    from worker.workflows import reporting
+
+    _refuse_both(as_json=as_json, as_csv=as_csv)
+    made = services()
+    each, sums = reporting.recovery(made, _span(made, from_, to, zone), by)
+    if as_csv:
+        _print_csv([_cohort_facts(cohort) for cohort in (*each, *sums)])
+    elif as_json:
+        print_json({"cohorts": [_cohort_facts(c) for c in each], "all": [_cohort_facts(c) for c in sums]})
+    else:
+        names = ("first declined", "failed", "money", "recovered", "money", "rate", "", "owed", "tries", "days")
+        rows = [_cohort_cells(cohort) for cohort in (*each, *sums)]
+        print_table(f"recovery by {by} of the first decline, {zone}", names, rows)
+
+
+@group.command("failures")
+def failures(
+    from_: From = None,
+    to: To = None,
+    zone: Zone = "Asia/Seoul",
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show the declines by what their words mean and by PG, the most frequent first."""
+    from worker.wiring import services
+    from worker.workflows import reporting
+
+    _refuse_both(as_json=as_json, as_csv=as_csv)
+    made = services()
+    found = reporting.failures(made, _span(made, from_, to, zone))
+    total = sum(row.declines for row in found)
+    facts = [_failure_facts(row, total) for row in found]
+    if as_csv:
+        _print_csv(facts)
+    elif as_json:
+        print_json(facts)
+    else:
+        names = ("class", "PG", "declines", "share", "charges", "money")
+        print_table("declines", names, (_failure_cells(row, total) for row in found))
+
+
+def _refuse_both(*, as_json: bool, as_csv: bool) -> None:
+    if as_json and as_csv:
+        raise typer.BadParameter("give --json or --csv, not both")
+
+
+def _span(made: "Services", first: str | None, last: str | None, zone: str) -> Span:
+    today = local_date(made.clock.now(), read_zone(zone))
+    until = read_date(last) if last else today
+    return Span(read_date(first) if first else until - timedelta(days=USUAL_DAYS), until, zone)
+
+
+def _cohort_facts(cohort: "Cohort") -> dict[str, Any]:
+    rates = {"rate_by_volume": _share(cohort.recovered_money, cohort.failed_money)}
+    rates["rate_by_count"] = _share(cohort.recovered, cohort.failed)
+    rates["attempts_per_recovery"] = _ratio(cohort.attempts, cohort.recovered)
+    days = None if cohort.median_days is None else round(cohort.median_days, 2)
+    return asdict(cohort) | {"median_days": days} | rates
+
+
+def _cohort_cells(cohort: "Cohort") -> Sequence[object]:
+    rate = _share(cohort.recovered_money, cohort.failed_money) or 0.0
+    tries = _ratio(cohort.attempts, cohort.recovered)
+    return (
+        cohort.begins or "all",
+        cohort.failed,
+        amount_words(cohort.failed_money, cohort.currency),
+        cohort.recovered,
+        amount_words(cohort.recovered_money, cohort.currency),
+        f"{rate:.1%}",
+        "█" * round(rate * BAR),
+        amount_words(cohort.owed_money, cohort.currency),
+        "" if tries is None else f"{tries:.1f}",
+        "" if cohort.median_days is None else f"{cohort.median_days:.1f}",
+    )
+
+
+def _failure_facts(row: "Failures", total: int) -> dict[str, Any]:
+    return asdict(row) | {"share": _share(row.declines, total)}
+
+
+def _failure_cells(row: "Failures", total: int) -> Sequence[object]:
+    money = amount_words(row.money, row.currency)
+    share = f"{_share(row.declines, total) or 0:.1%}"
+    return (
+        row.decline_class or "not classed",
+        row.pg_provider or "not said",
+        row.declines,
+        share,
+        row.charges,
+        money,
+    )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return round(part / whole, 2) if whole else None
+
+
+def _print_csv(rows: Iterable[Mapping[str, Any]]) -> None:
+    """A line of names, and one for each row; an empty report has neither."""
+    listed = list(rows)
+    if listed:
+        writer = csv.DictWriter(sys.stdout, list(listed[0]))
+        writer.writeheader()
+        writer.writerows(listed)
