@@ -25,7 +25,7 @@ JANUARY = Span(date(2026, 1, 31), date(2026, 2, 28), "Asia/Seoul")
 
 @pytest.fixture
 def failed(services: Services, gateway: ScriptedGateway) -> None:
-    """Of four customers of the 31st two are short, one has lost the card, one pays; one of the 3rd is at a limit."""
+    """Of four customers of the 31st two are short, one has lost the card; one of the 3rd is at a limit."""
     on_sale(services, policy=DunningPolicy(ladder=(DAY, 3 * DAY), final=FinalAction.CANCEL))
     for name in ("ann", "bob", "cid", "dan"):
         subscribed(services, name, anchor=date(2026, 1, 31))

@@ -62,8 +62,12 @@ def cohorts(db: Connection, since: datetime, until: datetime, zone: str, by: str
 
 
 def _cohort(cells: list[Any]) -> Cohort:
-    *counts, median = cells[2:]
-    return Cohort(cells[0], cells[1], *map(int, counts), median_days=None if median is None else float(median))
+    begins, currency, *counts, median = cells
+    failed, failed_money, recovered, recovered_money, owed, owed_money, tries = map(int, counts)
+    days = None if median is None else float(median)
+    return Cohort(
+        begins, currency, failed, failed_money, recovered, recovered_money, owed, owed_money, tries, days
+    )  # fmt: skip
 
 
 def failures(db: Connection, since: datetime, until: datetime) -> Sequence[Failures]:
