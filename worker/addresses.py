@@ -1,7 +1,7 @@
 """What an address and a webhook's secret must look like; no error holds them, for they may hold a password."""
 
 import binascii
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 MOST_PORT = 65_535
@@ -73,3 +73,12 @@ def is_webhook_secret(secret: str) -> bool:
     except ValueError:
         return False
     return secret.startswith(SECRET_PREFIX) and len(key) in SECRET_BYTES
+
+
+def check_networks(text: str) -> None:
+    """Raise ValueError unless these are addresses or networks, with commas between them."""
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            ip_network(part, strict=False)
+        except ValueError:
+            raise ValueError(f"{part!r} is no address or network, such as 52.78.5.241 or 10.0.0.0/8") from None

@@ -19,6 +19,7 @@ from worker.addresses import (
     SECRET_PREFIX,
     check_broker,
     check_database,
+    check_networks,
     check_webhook,
     is_webhook_secret,
 )
@@ -55,6 +56,10 @@ class Settings(BaseSettings):
     )
     webhook_secret: SecretStr | None = Field(
         None, description="whsec_ and 24 to 64 bytes in base 64; several, with blanks, while one is rotated"
+    )
+    listener_allow: str = Field(
+        "52.78.100.19,52.78.48.223,52.78.5.241",
+        description="whose webhooks `again listen` hears: addresses or networks, with commas between them",
     )
 
     connect_timeout: float = Field(5, gt=0, description="seconds; a host that is up answers in well under one")
@@ -155,6 +160,12 @@ class Settings(BaseSettings):
         if url is not None:
             check_webhook(url.get_secret_value())
         return url
+
+    @field_validator("listener_allow")
+    @classmethod
+    def _allowed(cls, text: str) -> str:
+        check_networks(text)
+        return text
 
     @field_validator("webhook_secret")
     @classmethod

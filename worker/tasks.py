@@ -20,6 +20,7 @@ from worker.workflows import (
     chasing,
     delivering,
     dispatching,
+    hearing,
     opening,
     reconciling,
     refunding,
@@ -31,6 +32,7 @@ SLICE = 45.0  # seconds that a long work takes of a thread at once; the next rin
 # Seconds; a chore that waited longer has been rung for again since. It is judged by the worker's clock, so a
 # beat whose clock is behind must not have all its chores thrown away for that.
 CHORE_EXPIRES = 600.0
+MOST_NOTICES = 2000  # messages in the queue beyond which webhooks are sent away; PortOne may send them again
 MOST_ASKS = 500  # questions that may wait in the broker at once
 # One thread of a process delivers at a time: however often it is rung for, a receiver that hangs holds up one.
 _delivers = threading.Lock()
@@ -118,6 +120,25 @@ def announce() -> None:
     """Tell of the charges and the ends that come soon."""
     until = elapsed() + SLICE
     announcing.announce_due(services(), lambda: elapsed() < until)
+
+
+@app.task(name="again.notified", queue=RECONCILE)
+def notified(merchant_uid: str, account: str) -> None:
+    """Look at what a webhook was about; what it said itself counts for nothing."""
+    hearing.hear(services(), account, merchant_uid)
+
+
+def hand_on(merchant_uid: str) -> None:
+    """Have a webhook's payment looked at; BrokerUnreachable when the broker takes no message."""
+    if messages_in(RECONCILE) >= MOST_NOTICES:
+        raise dispatching.BrokerUnreachable(f"{MOST_NOTICES} messages wait for a worker that takes {RECONCILE!r}")
+    account = services().settings.account
+    with app.producer_or_acquire() as producer:
+        lost = (OperationalError, *producer.connection.connection_errors, *producer.connection.channel_errors)
+        try:
+            notified.apply_async((merchant_uid, account), producer=producer, expires=CHORE_EXPIRES)
+        except lost as error:
+            raise dispatching.BrokerUnreachable(f"the broker took no message: {error}") from error
 
 
 @app.task(name="again.look_at_cards", queue=RECONCILE)

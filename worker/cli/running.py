@@ -1,4 +1,4 @@
-"""`again worker`, `beat`, `simulator`, `up` and `demo`: what runs."""
+"""`again worker`, `beat`, `listen`, `simulator`, `up` and `demo`: what runs."""
 
 import logging
 import os
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from schedules.errors import ToldInWords
 from worker.clock import wait
 from worker.logs import log_to_stderr
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("again.running")
 BREATH = 1.0  # seconds before a worker that ended by itself begins anew
+
+
+class CannotListen(ToldInWords):
+    """What listening needs is not installed."""
+
 
 UntilStdinCloses = Annotated[
     bool, typer.Option("--until-stdin-closes", help="Stop, as on SIGTERM, when standard input closes.")
@@ -30,6 +36,7 @@ def add_to(app: typer.Typer) -> None:
     """Hang these commands on the command line."""
     app.command("worker")(worker)
     app.command("beat")(beat)
+    app.command("listen")(listen)
     app.command("simulator", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
         simulator
     )
@@ -112,6 +119,43 @@ def beat(until_stdin_closes: UntilStdinCloses = False) -> None:
         scheduler="worker.beat:PlanScheduler", loglevel=made.settings.log_level, quiet=True, redirect_stdouts=False
     )
     runner.run()
+
+
+def listen(
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Where to listen.")] = 8020,
+    trust_proxy: Annotated[
+        bool,
+        typer.Option("--trust-proxy", help="A proxy of ours is in front: its X-Forwarded-For names the peer."),
+    ] = False,
+    until_stdin_closes: UntilStdinCloses = False,
+) -> None:
+    """Hear PortOne's webhooks at /portone until SIGTERM; each is only a reason to ask the gateway itself."""
+    try:
+        import uvicorn
+
+        from worker.listener import Door, application, networks
+    except ImportError as error:
+        raise CannotListen(f"{error.name} is not installed; install again[listener]") from None
+    from worker import tasks, wiring
+    from worker.workflows.dispatching import BrokerUnreachable
+
+    made = wiring.services()
+    _use_our_logs()
+    if until_stdin_closes:
+        _stop_when_stdin_closes()
+    allowed = networks(made.settings.listener_allow)
+
+    def hand_on(merchant_uid: str) -> None:
+        try:
+            tasks.hand_on(merchant_uid)
+        except BrokerUnreachable as error:
+            raise ConnectionError(str(error)) from None
+
+    door = Door(allowed, trust_proxy, hand_on)
+    print(f"listening at http://{host}:{port}/portone", flush=True)
+    # Its own reading of X-Forwarded-For would let any peer name itself.
+    uvicorn.run(application(door), host=host, port=port, log_config=None, access_log=False, proxy_headers=False)
 
 
 def simulator(context: typer.Context) -> None:

@@ -109,3 +109,10 @@ def stopped_as(db: Connection, key_id: int) -> DeclineClass | None:
     query = select(billing_keys.c.stopped_as).where(billing_keys.c.id == key_id).with_for_update()
     found = db.execute(query).scalar_one()
     return DeclineClass(found) if found is not None else None
+
+
+def waited_for(db: Connection, customer_uids: Sequence[str]) -> Sequence[str]:
+    """Those of these billing keys that are ours and that debts wait for."""
+    c = billing_keys.c
+    waits = exists().where(charges.c.billing_key_id == c.id, text(OWED), charges.c.waits.is_not(None))
+    return list(db.execute(select(c.customer_uid).where(c.customer_uid.in_(customer_uids), waits)).scalars())
