@@ -19,8 +19,8 @@ from worker.synthetic.pictures import characters, png
 from worker.synthetic.population import drawn
 
 CAUTION = (
-    "A model result: a made-up population under the assumptions of docs/dunning-model.md. It compares policies, and"
-    " says nothing about what a shop will recover."
+    "A model result: a made-up population under the assumptions of docs/dunning-model.md. It compares policies,"
+    " and says nothing about what a shop will recover."
 )
 COLUMNS = (
     "policy",

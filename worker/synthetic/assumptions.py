@@ -1,4 +1,4 @@
-"""Every number of the model, whose reasons stand in docs/dunning-model.md, and the changes by which it is doubted."""
+"""Every number of the model, with its reason in docs/dunning-model.md, and the changes by which it is doubted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -44,6 +44,7 @@ class Assumptions:
     arrives_latest_hour: float = 16.0
     debited_at_once: float = 0.10
     money_lasts_days: float = 6.0
+    money_lasts_shape: float = 1.0
     irregular_gap_days: float = 12.0
     irregular_lasts_days: float = 4.0
     stray_gap_days: float = 25.0
@@ -103,13 +104,13 @@ DOUBTS: Mapping[str, Assumptions] = MappingProxyType(
         "other-paydays": replace(
             PUBLISHED, paydays=_numbers(_1=0.15, _5=0.25, _10=0.10, _17=0.10, _20=0.25, _25=0.15)
         ),
+        "afternoon-money": replace(PUBLISHED, arrives_mostly_hour=14.0, arrives_latest_hour=20.0),
         "money-lasts-3-days": replace(PUBLISHED, money_lasts_days=3.0),
         "money-lasts-12-days": replace(PUBLISHED, money_lasts_days=12.0),
+        "money-lasts-as-surveyed": replace(PUBLISHED, money_lasts_days=12.0, money_lasts_shape=4.0),
         "less-no-money": replace(PUBLISHED, no_money=0.30, outdated=0.24, limit_card_month=0.10),
         "more-dead-cards": replace(PUBLISHED, lost=0.12, vague_dead=0.10, outdated=0.24),
         "few-menders": replace(PUBLISHED, mends_outdated=0.20, mends_lost=0.10, mends_vague=0.05),
-        "nobody-leaves": replace(PUBLISHED, leaves_within_month=0.0),
-        "afternoon-money": replace(PUBLISHED, arrives_mostly_hour=14.0, arrives_latest_hour=20.0),
         "no-notices": replace(
             PUBLISHED,
             mends_no_money=0.0,
@@ -119,5 +120,6 @@ DOUBTS: Mapping[str, Assumptions] = MappingProxyType(
             mends_lost=0.0,
             pays_otherwise_within_month=0.0,
         ),
+        "nobody-leaves": replace(PUBLISHED, leaves_within_month=0.0),
     }
 )

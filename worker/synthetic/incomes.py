@@ -35,7 +35,9 @@ def _salaries(rng: Random, assumed: Assumptions, begin: datetime, end: datetime)
     shift = Shift.PREVIOUS if rng.random() < assumed.paid_before_day_off else Shift.NEXT
     hour = rng.triangular(assumed.arrives_earliest_hour, assumed.arrives_latest_hour, assumed.arrives_mostly_hour)
     for day in _dates(payday, shift, begin.date(), end.date()):
-        lasts, at_once = rng.expovariate(1 / assumed.money_lasts_days), rng.random() < assumed.debited_at_once
+        shape = assumed.money_lasts_shape
+        lasts = rng.gammavariate(shape, assumed.money_lasts_days / shape)
+        at_once = rng.random() < assumed.debited_at_once
         if not at_once:
             arrives = wall_to_utc(day, time(0), SEOUL) + timedelta(hours=hour)
             yield arrives, arrives + timedelta(days=lasts)

@@ -28,7 +28,7 @@ _LIMIT_OR_BALANCE = (
 )
 
 # From the gateways' official tables, with their codes; NICE's behind its general 3095. Not all are read as they
-# are meant: Toss Payments names limit and balance in one breath, and Inicis' "card cannot be used" gives no reason.
+# are meant: Toss Payments names limit and balance in one breath, and Inicis' "unusable card" gives no reason.
 WORDINGS: Mapping[str, Mapping[Saying, tuple[str, ...]]] = MappingProxyType(
     {
         "kcp": {
