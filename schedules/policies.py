@@ -245,20 +245,24 @@ def _days(*days: int) -> tuple[timedelta, ...]:
     return tuple(timedelta(days=day) for day in days)
 
 
-# What a Korean shop would keep: paydays instead of guesses, nothing at night, one month, and a month is enough.
+# What a Korean shop would keep: paydays instead of guesses, nothing at night, and a month is enough. Tuned on the
+# model of docs/dunning-model.md.
 STANDARD = DunningPolicy(
     code="standard",
     ladder=_days(1, 3, 7, 14),
     final=FinalAction.CANCEL,
     ways={
-        DeclineClass.MONEY_SHORT: Way(ladder=_days(1), paydays=(10, 15, 21, 25, MONTH_END)),
-        DeclineClass.LIMIT: Way(ladder=_days(1, 3), resets=True),
+        DeclineClass.MONEY_SHORT: Way(paydays=(5, 10, 15, 21, 25, MONTH_END)),
+        # Which limit it is, is often not said: a card's month ends on any day.
+        DeclineClass.LIMIT: Way(ladder=_days(1, 7, 14, 21, 28), resets=True),
         DeclineClass.LATER: Way(ladder=(timedelta(hours=3), timedelta(hours=12), *_days(1, 2, 4, 7))),
-        DeclineClass.UNKNOWN_WORD: Way(ladder=_days(1, 4, 10, 20)),
+        # Behind a no without a reason is often a lack of money.
+        DeclineClass.UNKNOWN_WORD: Way(ladder=_days(1), paydays=(10, 25, MONTH_END)),
     },
     hours=Hours(time(8), time(22)),
+    payday_time=time(16),  # salaries are there; a charge that was declined at 09:00 may be tried on the same day
     holidays="KR",
-    wait=timedelta(days=32),
+    wait=timedelta(days=35),  # a whole round of paydays, wherever days off put them
     grace=timedelta(days=7),
     upcoming=timedelta(days=3),
     last_warning=timedelta(days=3),

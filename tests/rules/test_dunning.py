@@ -198,7 +198,8 @@ def test_a_payday_in_the_next_months_first_days_that_is_brought_into_this_month_
     ],
 )
 def test_a_limit_is_tried_when_it_begins_anew(span: LimitSpan | None, tries: list[str]) -> None:
-    found, _ = lived(STANDARD, Said(DeclineClass.LIMIT, span))
+    policy = replace(STANDARD, ways={DeclineClass.LIMIT: Way(ladder=(DAY, 3 * DAY), resets=True)})
+    found, _ = lived(policy, Said(DeclineClass.LIMIT, span))
     assert in_seoul(found) == tries
 
 

@@ -126,7 +126,7 @@ def test_a_preview_shows_tries_notices_and_the_end_in_order() -> None:
 def test_a_preview_of_a_lost_card_has_no_try() -> None:
     found = told(STANDARD, Said(DeclineClass.NEVER_AGAIN))
     assert not any(what.startswith("try") for _, what in found)
-    assert found[-1] == (32, "final action: cancel")
+    assert found[-1] == (STANDARD.patience.days, "final action: cancel")
 
 
 def test_a_preview_of_a_line_that_was_never_made_has_no_end() -> None:

@@ -5,7 +5,19 @@ import sys
 import typer
 
 from schedules.errors import ToldInWords
-from worker.cli import books, declines, events, looking, operating, people, plans, policies, reports, running
+from worker.cli import (
+    books,
+    declines,
+    events,
+    looking,
+    operating,
+    people,
+    plans,
+    policies,
+    reports,
+    running,
+    simulating,
+)
 
 app = typer.Typer(
     name="again",
@@ -24,6 +36,7 @@ books.add_to(app)
 declines.add_to(app)
 events.add_to(app)
 reports.add_to(app)
+simulating.add_to(app)
 running.add_to(app)
 
 

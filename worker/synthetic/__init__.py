@@ -1,0 +1,1 @@
+"""A made-up population of declined charges, on which dunning policies are compared; a model, no evidence."""
