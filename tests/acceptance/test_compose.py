@@ -32,7 +32,7 @@ class Composition:
     """The services of the file, as processes here instead of containers."""
 
     def __init__(self, embedded: EmbeddedServices, database: str) -> None:
-        self.port = str(free_port())
+        self.port, self.listens_at = str(free_port()), str(free_port())
         given = {name: value(text) for name, text in SERVICES["migrate"]["environment"].items()}
         self.environment = plain_environment(given | {
             "AGAIN_DATABASE_URL": database,
@@ -44,8 +44,10 @@ class Composition:
     def command(self, words: list[str]) -> list[str]:
         """A command of the file with the names of programs and hosts as they are here."""
         programs = {"again": str(AGAIN), "python": sys.executable, "CMD": ""}
-        here = {"0.0.0.0": "127.0.0.1", "8765": self.port}
-        replaced = [programs.get(word, here.get(word, word)).replace(":8765/", f":{self.port}/") for word in words]
+        here = {"0.0.0.0": "127.0.0.1", "8765": self.port, "8020": self.listens_at}
+        replaced = [programs.get(word, here.get(word, word)) for word in words]
+        for port, moved in (("8765", self.port), ("8020", self.listens_at)):
+            replaced = [word.replace(f":{port}/", f":{moved}/") for word in replaced]
         return [word for word in replaced if word]
 
     def start(self, name: str) -> None:
@@ -86,9 +88,9 @@ def composition(embedded: EmbeddedServices, empty_database: str) -> Iterator[Com
 def test_every_command_runs_becomes_healthy_and_stops_in_good_order(composition: Composition) -> None:
     composition.start("simulator")
     assert composition.finish("migrate") == 0
-    for name in ("beat", "worker-ops", "worker"):
+    for name in ("beat", "worker-ops", "worker", "listener"):
         composition.start(name)
-    for name in ("simulator", "beat", "worker-ops", "worker"):
+    for name in ("simulator", "beat", "worker-ops", "worker", "listener"):
         assert wait_until(lambda name=name: composition.is_healthy(name), 40, every=0.5), name  # type: ignore[misc]
     statuses = composition.stop()
     assert {name: status for name, status in statuses.items() if status != 0} == {}
@@ -118,7 +120,7 @@ def test_the_brokers_command_runs_with_the_same_server(tmp_path: Path) -> None:
 
 
 def test_every_process_of_ours_is_there_with_its_settings() -> None:
-    assert sorted(OURS) == ["beat", "migrate", "simulator", "worker", "worker-ops"]
+    assert sorted(OURS) == ["beat", "listener", "migrate", "simulator", "worker", "worker-ops"]
     known = {f"AGAIN_{name.upper()}" for name in Settings.model_fields}
     for name in OURS:
         assert set(SERVICES[name]["environment"]) <= known
@@ -129,7 +131,7 @@ def test_every_lasting_service_has_a_health_check_and_waits_for_what_it_needs() 
     for name, service in SERVICES.items():
         if name != "migrate":
             assert "healthcheck" in service, name
-    for name in ("beat", "worker", "worker-ops"):
+    for name in ("beat", "listener", "worker", "worker-ops"):
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 

@@ -76,7 +76,7 @@ class Listening:
     def __exit__(self, *_: object) -> None:
         self._child.send_signal(signal.SIGTERM)
         said, errors = self._child.communicate(timeout=20)
-        assert self._child.returncode in (0, -signal.SIGTERM), (said, errors)
+        assert self._child.returncode == 0, (said, errors)
 
     def _answers(self) -> bool:
         assert self._child.poll() is None, self._child.communicate()

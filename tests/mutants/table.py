@@ -683,7 +683,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "breaker: a burst of refusals stops the account",
         "workflows/test_breaking.py::test_a_burst_of_refused_charges_stops_the_account",
         "worker/workflows/settling.py",
-        "        if isinstance(outcome, Refused):\n            count_refusal",
+        "        if answer.tells_of_set_up:\n            count_refusal",
         "        if False:\n            count_refusal",
     ),
     Mutant(
