@@ -8,6 +8,8 @@ from sqlalchemy.dialects.postgresql import insert as insert_or
 from schedules.events import VERSION, Event, payload
 from worker.store.schema import attempt_events, audit, outbox
 
+_OWE = insert_or(outbox).on_conflict_do_nothing(constraint="one_notice_for_each_change")
+
 
 def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
     """Owe the outside one event; a second one under the same dedupe key is left out.
@@ -24,7 +26,7 @@ def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
         "created_at": now,
         "next_try_at": now,
     }
-    db.execute(insert_or(outbox).values(row).on_conflict_do_nothing(constraint="one_notice_for_each_change"))
+    db.execute(_OWE, row)
 
 
 def newest_event(db: Connection) -> tuple[int, datetime] | None:

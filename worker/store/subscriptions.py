@@ -180,10 +180,19 @@ def told(db: Connection, ids: Sequence[int]) -> None:
     db.execute(update(subscriptions).where(subscriptions.c.id.in_(ids)).values(tell_at=None))
 
 
+_LOCK_OF_CHARGE = (
+    select(subscriptions.c.id)
+    .where(
+        subscriptions.c.id
+        == select(charges.c.subscription_id).where(charges.c.id == bindparam("charge")).scalar_subquery()
+    )
+    .with_for_update()
+)
+
+
 def lock_of_charge(db: Connection, charge_id: int) -> None:
     """Lock the subscription that a charge is of, if it is of one."""
-    of_it = select(charges.c.subscription_id).where(charges.c.id == charge_id).scalar_subquery()
-    db.execute(select(subscriptions.c.id).where(subscriptions.c.id == of_it).with_for_update())
+    db.execute(_LOCK_OF_CHARGE, {"charge": charge_id})
 
 
 def is_canceled(db: Connection, subscription_id: int) -> bool:

@@ -55,9 +55,11 @@ def claim(services: Services, charge_id: int) -> Claimed | None:
         if attempts.has_paid(db, charge.id):
             set_aside(db, charge.key, "it is owed, and yet an attempt at it is paid", now=services.clock.now())
             return None
-        if dunning.gives_way(db, charge, services.clock.now()):
+        begun = attempts.unresolved(db, charge.id)
+        # What was begun is brought to an end; nothing new is begun before an older debt.
+        if begun is None and dunning.gives_way(db, charge, services.clock.now()):
             return None
-        intent = _take_or_begin(services, db, charge)
+        intent = _take_or_begin(services, db, charge, begun[0] if begun else None)
         if intent is None:
             return None
         attempts_made = max(charge.attempts, intent.number)
@@ -98,13 +100,14 @@ def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
     return obstacle is None
 
 
-def _take_or_begin(services: Services, db: Connection, charge: Charge) -> Attempt | None:
+def _take_or_begin(
+    services: Services, db: Connection, charge: Charge, unresolved: Attempt | None
+) -> Attempt | None:
     now = services.clock.now()
     lease_until = now + services.settings.lease_time
-    unresolved = attempts.unresolved(db, charge.id)
     if unresolved is not None:
         # A new merchant_uid only after a definite failure: this one is sent again, or left to its worker.
-        return attempts.claim(db, unresolved[0], now, lease_until)
+        return attempts.claim(db, unresolved, now, lease_until)
     number = charge.attempts + 1
     row: dict[str, Any] = {
         "charge_id": charge.id,

@@ -227,8 +227,6 @@ def gives_way(db: Connection, charge: Charge, now: datetime) -> bool:
     """
     if charge.tried_by is TriedBy.PERSON or charge.kind is not ChargeKind.RENEWAL:
         return False
-    if attempts.unresolved(db, charge.id) is not None:
-        return False  # it was begun: it is brought to an end
     ahead = debts.ahead_of(db, charge)
     if ahead is not None:
         log.info("charge %s waits: %s is older", charge.key, ahead.key)
