@@ -61,6 +61,8 @@ class Debt:
     uid: str = ""  # of the attempt; spreads tries that would fall on one instant
     zone: str = "Asia/Seoul"
     by_person: bool = False  # the attempt was a person's try
+    stopped: bool = False  # a person has ended the subscription: nothing is tried again by itself
+    old_card: bool = False  # the card has changed since the attempt was sent: its answer is about another one
     planned_at: datetime | None = None  # when the ladder would have tried, had no person been faster
 
 
@@ -146,6 +148,8 @@ def counter(outcome: Outcome, debt: Debt, said: Said | None = None) -> Counter:
             return Counter.TECHNICAL
         case Refused():
             return Counter.REFUSAL
+        case Declined() if debt.old_card:
+            return Counter.NOTHING
         case Declined() if decline_class is DeclineClass.SETUP_FAULT:
             return Counter.REFUSAL
         case Declined() if decline_class is DeclineClass.NOT_A_DECLINE:
@@ -165,11 +169,14 @@ def deadline(policy: DunningPolicy, ladder_began_at: datetime) -> datetime:
 
 def _after_decline(debt: Debt, said: Said, now: datetime) -> Decision:
     history = debt.history
+    if debt.old_card:
+        return TryAgain(now)
     if said.decline_class is DeclineClass.SETUP_FAULT:
         return TryAgain(now + _nth(REFUSED_DELAYS, history.refusals))
     if said.decline_class is DeclineClass.NOT_A_DECLINE:
         return TryAgain(now + _technical_delay(debt))
-    at = None if said.decline_class in NEEDS_CARD else _next_try(debt, said, now)
+    ends = debt.stopped or said.decline_class in NEEDS_CARD
+    at = None if ends else _next_try(debt, said, now)
     if at is not None:
         return TryAgain(_allowed(max(at, said.card_free_at or at), debt))
     if deadline(debt.policy, history.ladder_began_at or now) > now:

@@ -12,6 +12,7 @@ from schedules.shifts import checked_country
 
 MONTH_END = 31  # as a payday: the last day of the month, however long it is
 _HOURS = re.compile(r"(\d\d:\d\d) *- *(\d\d:\d\d)")
+A_MONTH = timedelta(days=35)  # a whole round of paydays, wherever days off put them
 MOST_RUNGS = 20
 LONGEST = timedelta(days=180)  # a debt that is older is not collected by trying a card
 
@@ -100,7 +101,7 @@ class DunningPolicy:
     hours: Hours = Hours()
     payday_time: time = time(11)
     holidays: str | None = None  # the country whose holidays bring a payday forward
-    wait: timedelta | None = None  # from the ladder's beginning to the final action; its last rung unless given
+    wait: timedelta | None = None  # from the ladder's beginning to the final action
     grace: timedelta | None = None  # from the first decline; the subscription stays usable; None is for ever
     upcoming: timedelta | None = None  # this long before it is due, a charge is announced
     last_warning: timedelta | None = None  # this long before the final action
@@ -129,8 +130,12 @@ class DunningPolicy:
 
     @property
     def patience(self) -> timedelta:
-        """From the ladder's beginning to the final action."""
-        return self.wait if self.wait is not None else self.ladder[-1] if self.ladder else timedelta(0)
+        """From the ladder's beginning to the final action; unless given, the longest that any class may take."""
+        if self.wait is not None:
+            return self.wait
+        dated = [A_MONTH for way in self.ways.values() if way.paydays or way.resets]
+        rungs = [way.ladder[-1] for way in (Way(self.ladder), *self.ways.values()) if way.ladder]
+        return max([*dated, *rungs], default=timedelta(0))
 
     def to_json(self) -> dict[str, object]:
         """The policy as it is kept: spans in whole seconds, what is not chosen left out."""

@@ -17,7 +17,7 @@ from starlette.routing import Route
 log = logging.getLogger("again.listener")
 LONGEST_BODY = 64 * 1024  # bytes; PortOne's are under a kilobyte
 _IMP_UID = re.compile(r"imps?_[0-9A-Za-z_]{1,40}")
-_MERCHANT_UID = re.compile(r"[\x21-\x7e]{1,40}")
+_MERCHANT_UID = re.compile(r"[^\x00-\x1f\x7f]{1,40}")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Hand = Callable[[str], None]
@@ -39,6 +39,8 @@ class Door:
             address = ipaddress.ip_address(peer)
         except ValueError:
             return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
         return any(address in network for network in self.allowed)
 
 

@@ -254,6 +254,8 @@ class Charges(StandsFor):
             customer_uid=db.tables.keys[row["billing_key_id"]]["customer_uid"],
             pg_provider=db.tables.keys[row["billing_key_id"]].get("pg_provider"),
             card_stopped=db.tables.keys[row["billing_key_id"]].get("stopped_as"),
+            card_changed_at=None,
+            ends_at=db.tables.subscriptions[row["subscription_id"]]["ends_at"],
             zone="Asia/Seoul",
             money=Money(row["amount"], row["currency"]),
             name=row["name"],
@@ -614,7 +616,7 @@ class Debts(StandsFor):
 
     real = real_debts
 
-    def ahead_of(self, db: Transaction, charge: Charge) -> Ahead | None:
+    def ahead_of(self, db: Transaction, charge: Charge, now: datetime) -> Ahead | None:
         older = [
             row
             for row in db.tables.owed.values()
@@ -636,6 +638,9 @@ class Debts(StandsFor):
             if mine and waits and row["attempts"] == 0 and row["due_at"] <= now:
                 db.write(row, {"next_attempt_at": now})
                 db.charges.add(row["id"])
+
+    def wake_waiting(self, db: Transaction, billing_key_id: int, now: datetime) -> None:
+        pass  # the model's cards are never stopped
 
     def others_declined(self, db: Transaction, subscription_id: int, charge_id: int) -> bool:
         return any(

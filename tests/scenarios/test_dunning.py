@@ -15,8 +15,9 @@ from tests.doubles import ScriptedGateway
 from tests.factories import START, attempt_rows, charge_rows, move_to, on_sale, subscribed
 from tests.scenarios.living import DAY, kst, live_until
 from worker.gateway.port import BillingKey, ChargeOrder
+from worker.store import charges, subscriptions, switches
 from worker.store.schema import outbox
-from worker.workflows import cards, enrolling, operating, showing
+from worker.workflows import announcing, cards, chasing, enrolling, operating, restoring, showing
 from worker.workflows.services import Services
 
 SEOUL = zone("Asia/Seoul")
@@ -49,6 +50,11 @@ def says_until(services: Services, gateway: ScriptedGateway, reason: str, until:
 
 def always(reason: str) -> Callable[[ChargeOrder], Outcome]:
     return lambda order: Declined(reason, None, "imps_no", "kcp")
+
+
+def another_card(gateway: ScriptedGateway, number: str = "53331234****9999") -> None:
+    """The gateway has another card behind Ann's key."""
+    gateway.keys["ann"] = BillingKey("ann", "kcp", "A52LD", "BC카드", number, None, None)
 
 
 def tries(services: Services) -> list[str]:
@@ -143,7 +149,7 @@ def test_a_card_that_nobody_told_us_of_is_found_within_a_day(services: Services,
     renewing(services)
     says_until(services, gateway, EXPIRED, kst(2026, 2, 3, 14))
     live_until(services, kst(2026, 2, 3, 14))
-    gateway.keys["ann"] = BillingKey("ann", "kcp", "A52LD", "BC카드", "53331234****9999", None, None)
+    another_card(gateway)
     live_until(services, kst(2026, 2, 5))
     assert tries(services) == ["01-31 09:00", "02-04 09:00"]
 
@@ -160,6 +166,7 @@ def test_a_new_card_begins_the_ladder_anew(services: Services, gateway: Scripted
     gateway.cards["ann"] = always(LOST)
     live_until(services, kst(2026, 2, 2, 9))
     gateway.cards["ann"] = always(NO_MONEY)
+    another_card(gateway)
     cards.changed(services, "ann", "shop", "she gave a new card")
     live_until(services, kst(2026, 2, 11))
     assert tries(services) == ["01-31 09:00", "02-02 09:00", "02-03 09:00", "02-10 11:00"]
@@ -461,3 +468,184 @@ def test_every_kind_of_end_leaves_a_paid_charge_alone(services: Services, gatewa
     assert isinstance(gateway.approve(gateway.sent[0]), Paid)
     with pytest.raises(operating.CannotOperate, match="nothing is owed"):
         operating.try_now(services, charge["key"], "shop", "once more")
+
+
+def under_way(services: Services, gateway: ScriptedGateway) -> None:
+    """Ann's next try is taken, and its answer is lost; asked, the gateway says that the card was lost."""
+
+    def silent(order: ChargeOrder) -> Outcome:
+        gateway.remember(order, "failed")
+        gateway.records[order.merchant_uid] = [
+            replace(payment, fail_reason=LOST) for payment in gateway.records[order.merchant_uid]
+        ]
+        return Unknown("ReadTimeout")
+
+    gateway.answers.append(silent)
+
+
+def test_a_late_no_of_the_old_card_does_not_stop_the_new_one(services: Services, gateway: ScriptedGateway) -> None:
+    """The guard: an answer to an attempt that was sent before the card changed is about another card."""
+    renewing(services)
+    under_way(services, gateway)
+    live_until(services, START + timedelta(seconds=5))
+    another_card(gateway)
+    cards.changed(services, "ann", "shop", "a new card")
+    live_until(services, kst(2026, 1, 31, 12))
+    (charge,) = charge_rows(services)
+    assert (charge["status"], charge["declines"]) == ("paid", 0)
+    assert [kind for kind, _ in told(services)] == ["card.changed", "charge.paid"]
+
+
+def test_books_on_hold_end_nobody_s_subscription(services: Services, gateway: ScriptedGateway) -> None:
+    """The guard: what was restored may not know of a payment; nothing is given up before that is known."""
+    key = renewing(services)
+    gateway.cards["ann"] = always(LOST)
+    live_until(services, kst(2026, 2, 2))
+    restoring.begin_hold(services, "tester", "a backup was restored")
+    move_to(services, kst(2026, 3, 20))
+    assert chasing.look_due(services) == 0
+    assert announcing.announce_due(services) == 0
+    assert standing(services, key) == "suspended"
+    with services.engine.begin() as db:
+        switches.end_hold(db)
+    assert chasing.look_due(services) == 1
+    assert standing(services, key) == "ended"
+
+
+def two_plans(services: Services, policy: DunningPolicy) -> tuple[str, str]:
+    """Ann on two plans, the dear one since an hour earlier."""
+    on_sale(services, policy=policy, code="dear", billing_time=time(8))
+    on_sale(services, policy=policy)
+    enrolling.add_customer(services, "ann", None, None, None, "test")
+    begun = [enrolling.subscribe(services, "ann", code, "test", date(2026, 2, 1)) for code in ("dear", "monthly")]
+    return begun[0].key, begun[1].key
+
+
+@pytest.mark.parametrize("final", [FinalAction.PAUSE, FinalAction.UNPAID])
+def test_a_debt_that_was_given_up_keeps_no_other_subscription_from_being_paid(
+    services: Services, gateway: ScriptedGateway, final: FinalAction
+) -> None:
+    dear, cheap = two_plans(services, DunningPolicy(ladder=(DAY,), final=final))
+    dears: set[str] = set()
+
+    def behave(order: ChargeOrder) -> Outcome:
+        dears.update(row["key"] for row in charge_rows(services)[:1])
+        is_dear = any(key in order.merchant_uid for key in dears)
+        return Declined(DO_NOT_HONOR, None, None, "kcp") if is_dear else gateway.approve(order)
+
+    gateway.cards["ann"] = behave
+    live_until(services, kst(2026, 4, 10))
+    assert standing(services, dear) == "suspended"
+    assert standing(services, cheap) == "active"
+
+
+def test_a_person_s_try_goes_before_an_older_debt(services: Services, gateway: ScriptedGateway) -> None:
+    two_plans(services, OURS)
+    gateway.cards["ann"] = always(NO_MONEY)
+    live_until(services, kst(2026, 2, 1, 12))
+    younger = charge_rows(services)[1]
+    assert younger["attempts"] == 0
+    operating.try_now(services, younger["key"], "shop", "this one first")
+    live_until(services, kst(2026, 2, 1, 13))
+    assert charge_rows(services)[1]["attempts"] == 1
+
+
+def test_a_debt_released_after_its_end_is_over_comes_to_its_end(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard: what waits has a time to look even when its end is past; else its row could not be written."""
+    key = renewing(services)
+    gateway.cards["ann"] = always(LOST)
+    live_until(services, kst(2026, 2, 2))
+    (charge,) = charge_rows(services)
+    with services.engine.begin() as db:
+        charges.hold(db, charge["key"], "a person looks")
+    live_until(services, kst(2026, 3, 20))
+    operating.release(services, charge["key"], "shop", "all is well")
+    live_until(services, kst(2026, 3, 21))
+    assert standing(services, key) == "ended"
+
+
+def test_who_leaves_after_the_end_of_a_ladder_s_patience_may_leave(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    ways = {DeclineClass.UNKNOWN_WORD: Way(ladder=(DAY, 20 * DAY))}
+    key = renewing(services, DunningPolicy(ladder=(DAY,), ways=ways, wait=None))
+    gateway.cards["ann"] = always(DO_NOT_HONOR)
+    live_until(services, kst(2026, 2, 6))
+    move_to(services, kst(2026, 2, 25))
+    enrolling.unsubscribe(services, key, "shop", "she asked for it", at_period_end=True)
+    live_until(services, kst(2026, 2, 26))
+    assert [row["status"] for row in charge_rows(services)] == ["uncollectible"]
+
+
+def test_a_paused_subscription_goes_on_when_its_debt_is_waived(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    key = renewing(services, DunningPolicy(ladder=(DAY,), final=FinalAction.PAUSE))
+    gateway.cards["ann"] = always(DO_NOT_HONOR)
+    live_until(services, kst(2026, 2, 10))
+    assert standing(services, key) == "suspended"
+    operating.waive(services, charge_rows(services)[0]["key"], "shop", "our fault")
+    del gateway.cards["ann"]
+    live_until(services, kst(2026, 3, 5))
+    assert [row["status"] for row in charge_rows(services)] == ["waived", "paid"]
+
+
+def test_a_card_said_to_be_mended_again_and_again_is_not_tried_each_time(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard: the same card is not tried sooner than a ladder would; a task that comes twice tries once."""
+    renewing(services)
+    gateway.cards["ann"] = always(NO_MONEY)
+    live_until(services, kst(2026, 2, 2, 12))
+    for minute in range(10):
+        cards.changed(services, "ann", "shop", "she says that it is mended")
+        live_until(services, kst(2026, 2, 2, 12) + timedelta(minutes=minute + 1))
+    assert tries(services) == ["01-31 09:00", "02-01 09:00", "02-02 12:00"]
+    assert told(services, "card.changed") == []
+
+
+def test_nothing_is_tried_again_after_a_no_that_comes_when_a_person_has_left(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    key = renewing(services)
+    gateway.cards["ann"] = always(DO_NOT_HONOR)
+    enrolling.unsubscribe(services, key, "shop", "she asked for it", at_period_end=True)
+    with services.engine.begin() as db:  # one period is left to be paid
+        row = subscriptions.by_key(db, key)
+        assert row is not None
+        ends = {"ends_at": kst(2026, 2, 28), "open_at": row["next_due_at"]}
+        subscriptions.change(db, row["id"], **ends)
+    live_until(services, kst(2026, 2, 27))
+    assert tries(services) == ["01-31 09:00"]
+
+
+def test_two_cards_that_expire_one_after_the_other_are_told_of_twice(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    renewing(services)
+    gateway.cards["ann"] = always(EXPIRED)
+    live_until(services, kst(2026, 2, 2))
+    another_card(gateway)
+    cards.changed(services, "ann", "shop", "a new card")
+    live_until(services, kst(2026, 2, 3))
+    assert len(told(services, "card.needs_update")) == 2
+
+
+def test_a_payment_that_proves_the_card_wakes_the_other_debts_that_wait_for_it(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    renewing(services, replace(OURS, final=FinalAction.KEEP, wait=5 * DAY, ways={}, ladder=(DAY,)))
+    gateway.cards["ann"] = always(LOST)
+    live_until(services, kst(2026, 3, 2))
+    assert [row["waits"] for row in charge_rows(services)] == ["card", "card"]
+    del gateway.cards["ann"]
+    operating.try_now(services, charge_rows(services)[0]["key"], "shop", "she has found it")
+    live_until(services, kst(2026, 3, 2, 12))
+    assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
+
+
+def test_a_policy_without_a_plain_ladder_waits_as_long_as_its_longest_class() -> None:
+    assert DunningPolicy(ladder=(), ways={DeclineClass.LATER: Way(ladder=(DAY, 9 * DAY))}).patience == 9 * DAY
+    assert DunningPolicy(ladder=(), ways={DeclineClass.LIMIT: Way(resets=True)}).patience == 35 * DAY

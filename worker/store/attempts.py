@@ -198,6 +198,13 @@ def unknown_since(db: Connection, attempt_id: int) -> datetime | None:
     return db.execute(query).scalar()
 
 
+def ask_now(db: Connection, attempt_id: int, now: datetime) -> None:
+    """Bring the next question about an unknown attempt forward."""
+    a = attempts.c
+    unknown = (a.id == attempt_id) & (a.state == AttemptState.UNKNOWN.value) & (a.next_ask_at > now)
+    db.execute(update(attempts).where(unknown).values(next_ask_at=now))
+
+
 def claim_ask(db: Connection, attempt_id: int, now: datetime, next_ask_at: datetime) -> tuple[Attempt, str] | None:
     """Take the right to ask, under the next fence, with the account; None when it is not time."""
     a = attempts.c
@@ -295,7 +302,8 @@ def declined_times(db: Connection, billing_key_id: int, since: datetime, limit: 
         .join_from(charges, attempts, a.charge_id == c.id)
         .join(billing_keys, k.id == c.billing_key_id)
         .where(c.billing_key_id == billing_key_id, c.closed_at.is_(None) | (c.closed_at > since))
-        .where(a.state == AttemptState.DECLINED.value, a.settled_at > func.greatest(since, k.changed_at))
+        .where(a.state == AttemptState.DECLINED.value, a.settled_at > since)
+        .where(k.changed_at.is_(None) | (a.last_sent_at >= k.changed_at))
         .where(a.decline_class.not_in([kind.value for kind in NOT_THE_CARD]))
         .order_by(a.settled_at.desc())
         .limit(limit)

@@ -59,6 +59,8 @@ class Charge:
     customer_uid: str
     pg_provider: str | None  # where the card was stored
     card_stopped: DeclineClass | None  # the card is not tried any more, since a decline of this class
+    card_changed_at: datetime | None
+    ends_at: datetime | None  # of its subscription, as a person said
     zone: str  # of its plan
     money: Money
     name: str
@@ -103,6 +105,8 @@ def read(row: Mapping[str, Any]) -> Charge:
         customer_uid=row["customer_uid"],
         pg_provider=row["pg_provider"],
         card_stopped=DeclineClass(row["stopped_as"]) if row["stopped_as"] else None,
+        card_changed_at=row["card_changed_at"],
+        ends_at=row["ends_at"],
         zone=row["zone"] or DEFAULT_ZONE,
         money=Money(row["amount"], row["currency"]),
         name=row["name"],
@@ -285,7 +289,8 @@ def _last_look() -> Select[Any]:
 _LAST_LOOK = _last_look()
 _READ = (
     select(charges, billing_keys.c.customer_uid, billing_keys.c.pg_provider, billing_keys.c.stopped_as)
-    .add_columns(subscriptions.c.key.label("subscription"), plans.c.zone)
+    .add_columns(billing_keys.c.changed_at.label("card_changed_at"))
+    .add_columns(subscriptions.c.key.label("subscription"), subscriptions.c.ends_at, plans.c.zone)
     .add_columns(policies.c.code.label("policy"), policies.c.version.label("policy_version"), policy_rows.DOCUMENT)
     .join_from(charges, billing_keys)
     .join(policies, policies.c.id == charges.c.policy_id)

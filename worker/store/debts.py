@@ -1,16 +1,18 @@
 """Debts of one customer beside each other, and those that the passing of time changes something for."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, select, text, tuple_, update
+from sqlalchemy import Connection, Select, bindparam, exists, select, text, tuple_, update
 
 from schedules.charges import ChargeKind, TriedBy
 from schedules.policies import FinalAction
 from worker.store.charges import Charge
-from worker.store.schema import OWED, billing_keys, charges
+from worker.store.schema import OWED, charges, subscriptions
 from worker.store.schema.base import INSTANT
+
+UNCLEAR_AT_MOST = timedelta(days=1)  # so long an unclear attempt keeps other subscriptions of the card waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,34 +25,33 @@ class Ahead:
 
 
 def _ahead() -> Select[Any]:
-    c, k, own = charges.c, billing_keys.c, billing_keys.alias("own")
-    same = select(own.c.customer_id).where(own.c.id == bindparam("billing_key")).scalar_subquery()
+    c = charges.c
+    same = c.subscription_id == bindparam("subscription")
+    # Of another subscription only what will come to an end by itself: the rest would keep this one for ever.
+    moves = c.next_attempt_at.is_not(None) | c.waits.is_not(None)
+    ends = c.given_up.is_(None) & (c.refusals == 0) & (c.attempts > 0) & moves
+    fresh = c.due_at > bindparam("not_since", type_=INSTANT)
     return (
         select(c.key, c.next_attempt_at, c.waits)
-        .join_from(charges, billing_keys)
-        .where(k.customer_id == same, text(OWED), c.kind == ChargeKind.RENEWAL.value, c.held_why.is_(None))
+        .where(c.billing_key_id == bindparam("billing_key"), text(OWED), c.held_why.is_(None))
+        .where(c.kind == ChargeKind.RENEWAL.value, c.given_up.is_distinct_from(FinalAction.KEEP.value))
         .where(tuple_(c.due_at, c.id) < tuple_(bindparam("due_at", type_=INSTANT), bindparam("charge")))
-        .where(c.given_up.is_distinct_from(FinalAction.KEEP.value))
+        .where(same | ends | (fresh & c.given_up.is_(None) & (c.refusals == 0)))
         .order_by(c.due_at, c.id)
         .limit(1)
     )
 
 
 def _behind() -> Select[Any]:
-    c, k, other, own = charges.c, billing_keys.c, charges.alias("ended"), billing_keys.alias("own")
-    same = (
-        select(own.c.customer_id)
-        .join_from(other, own, own.c.id == other.c.billing_key_id)
-        .where(other.c.id == bindparam("ended"))
-    )
+    c, other = charges.c, charges.alias("ended")
+    same = select(other.c.billing_key_id).where(other.c.id == bindparam("ended"))
     now = bindparam("now", type_=INSTANT)
     return (
         select(c.id)
-        .join_from(charges, billing_keys)
-        .where(k.customer_id == same.scalar_subquery(), text(f"charges.{OWED}"), c.id != bindparam("ended"))
+        .where(c.billing_key_id == same.scalar_subquery(), text(OWED), c.id != bindparam("ended"))
         .where((c.attempts == 0) | (c.tried_by == TriedBy.CARD.value))
         .where(c.kind == ChargeKind.RENEWAL.value, c.next_attempt_at > now, c.due_at <= now)
-        .with_for_update(skip_locked=True, of=charges)
+        .with_for_update(skip_locked=True)
     )
 
 
@@ -59,12 +60,16 @@ _AHEAD = _ahead()
 _BEHIND = _behind()
 
 
-def ahead_of(db: Connection, charge: Charge) -> Ahead | None:
-    """The oldest renewal that the customer owes beside this one and before it.
+def ahead_of(db: Connection, charge: Charge, now: datetime) -> Ahead | None:
+    """The oldest renewal that is owed by the same customer_uid beside this one and before it.
 
-    One that waits for an operator stands in nobody's way, nor does one that was given up and is kept.
+    In nobody's way stands what waits for an operator, or was given up and is kept. What was given up otherwise,
+    is refused, or has been unclear for a day, stands only before debts of its own subscription.
     """
-    this = {"billing_key": charge.billing_key_id, "due_at": charge.due_at, "charge": charge.id}
+    this = {
+        "billing_key": charge.billing_key_id, "due_at": charge.due_at, "charge": charge.id,
+        "subscription": charge.subscription_id, "not_since": now - UNCLEAR_AT_MOST,
+    }  # fmt: skip
     row = db.execute(_AHEAD, this).first()
     return Ahead(row.key, row.next_attempt_at, row.waits is not None) if row else None
 
@@ -98,3 +103,25 @@ def others_declined(db: Connection, subscription_id: int, charge_id: int) -> boo
     c = charges.c
     query = select(c.id).where(c.subscription_id == subscription_id, text(OWED), c.id != charge_id)
     return db.execute(query.where(c.first_declined_at.is_not(None)).limit(1)).first() is not None
+
+
+def wake_waiting(db: Connection, billing_key_id: int, now: datetime) -> None:
+    """Let the debts be tried that wait for a card which has just paid; those of ended subscriptions wait on."""
+    c = charges.c
+    live = exists().where(subscriptions.c.id == c.subscription_id, subscriptions.c.ends_at.is_(None))
+    waiting = (
+        select(c.id)
+        .where(c.billing_key_id == billing_key_id, text(OWED), c.waits.is_not(None), c.held_why.is_(None), live)
+        .with_for_update(skip_locked=True)
+    )
+    ids = list(db.execute(waiting).scalars())
+    if ids:
+        woken = {"waits": None, "next_attempt_at": now, "tried_by": TriedBy.CARD.value}
+        db.execute(update(charges).where(c.id.in_(ids)).values(woken))
+
+
+def others_rest(db: Connection, subscription_id: int, charge_id: int) -> bool:
+    """Whether a subscription owes another debt for which it was paused."""
+    c = charges.c
+    query = select(c.id).where(c.subscription_id == subscription_id, text(OWED), c.id != charge_id)
+    return db.execute(query.where(c.given_up == FinalAction.PAUSE.value).limit(1)).first() is not None

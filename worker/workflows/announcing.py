@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schedules import events
-from schedules.charges import ChargeKind
+from schedules.charges import ChargeKind, SubscriptionStatus
 from schedules.identity import charge_key
 from worker.store import customers, notes, subscriptions
-from worker.workflows.services import Services
+from worker.workflows.services import Services, are_ours_and_known
 
 BATCH = 500  # rows in one transaction
 
@@ -18,6 +18,8 @@ BATCH = 500  # rows in one transaction
 def announce_due(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
     """Tell of charges that come, cards that expire and subscriptions that have ended; answers how many."""
     told = 0
+    if not are_ours_and_known(services):
+        return 0
     while going_on():
         now = services.clock.now()
         with services.engine.begin() as db:
@@ -36,10 +38,15 @@ def _announce_charges(db: Connection, now: datetime) -> int:
                 subscription=row["key"], customer_uid=row["customer_uid"], why="its period has ended"
             )
             notes.owe(db, ended, f"{row['key']}/canceled", now)
-        elif row["status"] == "active" and row["next_due_at"] > now:
+        elif _will_be_charged(row, now):
             _announce(db, row, now)
     subscriptions.told(db, [row["id"] for row in rows])
     return len(rows)
+
+
+def _will_be_charged(row: dict[str, Any], now: datetime) -> bool:
+    ends = row["ends_at"] is not None and row["next_due_at"] >= row["ends_at"]
+    return row["status"] == SubscriptionStatus.ACTIVE.value and row["next_due_at"] > now and not ends
 
 
 def _announce(db: Connection, row: dict[str, Any], now: datetime) -> None:

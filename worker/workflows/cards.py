@@ -2,7 +2,7 @@
 
 import logging
 from calendar import monthrange
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -10,13 +10,15 @@ from sqlalchemy import Connection
 
 from schedules import events
 from schedules.charges import TriedBy
+from schedules.dunning import LEAST_SPACING
 from schedules.errors import ToldInWords
 from schedules.zones import wall_to_utc, zone
 from worker.gateway.port import BillingKey, KeyMissing
 from worker.store import attempts, charges, customers, debts, notes
 from worker.store.charges import Charge
 from worker.store.customers import StoredKey
-from worker.workflows.services import Services
+from worker.workflows import dunning
+from worker.workflows.services import Services, UnknownAccount, are_ours_and_known
 
 TOLD_BEFORE = timedelta(days=30)  # a card that expires is told of so long before its last day
 ASKED_EVERY = timedelta(days=1)  # a card that debts wait for; nobody need tell us that it has changed
@@ -35,6 +37,10 @@ class CannotChange(ToldInWords):
     """The card cannot be taken as changed; nothing has been done."""
 
 
+class NoAnswer(CannotChange):
+    """The gateway did not say what it knows of the card."""
+
+
 def changed(services: Services, customer_uid: str, actor: str, why: str | None, *, believed: bool = True) -> int:
     """Another card stands behind a billing key, or the customer has mended it; answers how many debts are tried.
 
@@ -48,7 +54,7 @@ def changed(services: Services, customer_uid: str, actor: str, why: str | None, 
         raise CannotChange(f"the gateway has no billing key for customer {customer_uid!r}; issue one first")
     if not isinstance(found, BillingKey):
         if not believed:
-            raise CannotChange(f"the gateway did not tell of customer {customer_uid!r}: {found.reason}; try again")
+            raise NoAnswer(f"the gateway did not tell of customer {customer_uid!r}: {found.reason}; try again")
         facts: dict[str, Any] = {}
     else:
         facts = {column: getattr(found, name) for name, column in FACTS.items()}
@@ -64,12 +70,14 @@ def changed(services: Services, customer_uid: str, actor: str, why: str | None, 
         if not differs and not believed:
             customers.change_key(db, key.id, **facts)
             return 0
-        customers.change_key(db, key.id, **facts, changed_at=now, stopped_as=None, ask_at=None)
-        told = events.CardChanged(
-            customer_uid=customer_uid, card_name=facts.get("card_name"), card_number=facts.get("card_number")
-        )
-        notes.owe(db, told, f"{customer_uid}/changed/{now.isoformat()}", now)
-        tried = sum(_try_at_once(db, charge, now) for charge in owed)
+        tried = sum(_try_at_once(db, charge, now, is_new=bool(differs)) for charge in owed)
+        customers.change_key(db, key.id, **facts, stopped_as=None)
+        if differs:
+            customers.change_key(db, key.id, changed_at=now, ask_at=None)
+            told = events.CardChanged(
+                customer_uid=customer_uid, card_name=facts.get("card_name"), card_number=facts.get("card_number")
+            )
+            notes.owe(db, told, f"{customer_uid}/changed/{now.isoformat()}", now)
         notes.record(db, actor, "card.changed", customer_uid, why, now, tried=tried, differs=sorted(differs))
     return tried
 
@@ -77,14 +85,21 @@ def changed(services: Services, customer_uid: str, actor: str, why: str | None, 
 def look_due(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
     """Ask the gateway about the cards that debts wait for; answers how many have changed."""
     found = 0
+    if not are_ours_and_known(services):
+        return 0
     while going_on():
         now = services.clock.now()
         with services.engine.begin() as db:
             asked = customers.take_to_ask(db, now, now + ASKED_EVERY, BATCH)
         for customer_uid in asked:
+            if not going_on():
+                return found
             try:
                 found += changed(services, customer_uid, "daily look", None, believed=False) > 0
-            except CannotChange as error:
+            except NoAnswer as error:
+                log.warning("%s", error)
+                return found  # the gateway is away; the others are asked about tomorrow
+            except (CannotChange, UnknownAccount) as error:
                 log.info("%s", error)
         if len(asked) < BATCH:
             break
@@ -114,21 +129,27 @@ def _known(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKe
     return key
 
 
-def _try_at_once(db: Connection, charge: Charge | None, now: datetime) -> bool:
-    """Begin the ladder anew with the new card; a debt under way or held for an operator is left to that."""
-    if charge is None or not charge.status.is_owed or charge.held_why is not None or charge.due_at > now:
+def _try_at_once(db: Connection, charge: Charge | None, now: datetime, *, is_new: bool) -> bool:
+    """Try a debt now, with a new card by a ladder that begins anew; whether it is tried.
+
+    What is held for an operator is left to him. The answer of an attempt under way is about the old card, and
+    settling tries the new one then. A card that is said to be mended, and looks the same, is not tried sooner
+    after a decline, or oftener, than a ladder would.
+    """
+    if charge is None or charge.held_why is not None or charge.due_at > now:
         return False
-    columns: Mapping[str, Any] = {"declines": 0, "ladder_began_at": None, "waits": None}
-    if attempts.is_under_way(db, charge.id):
+    columns: dict[str, Any] = {"declines": 0, "ladder_began_at": None, "planned_at": None} if is_new else {}
+    if attempts.is_under_way(db, charge.id) or (not is_new and _was_just_declined(db, charge, now)):
         charges.change(db, charge.id, **columns)
         return False
-    charges.change(
-        db,
-        charge.id,
-        **columns,
-        next_attempt_at=now,
-        queued_until=None,
-        tried_by=TriedBy.CARD.value,
-        planned_at=None,
-    )
+    columns |= {"waits": None, "next_attempt_at": now, "queued_until": None, "tried_by": TriedBy.CARD.value}
+    charges.change(db, charge.id, **columns)
     return True
+
+
+def _was_just_declined(db: Connection, charge: Charge, now: datetime) -> bool:
+    if charge.waits:
+        return False  # nothing was tried since a decline that another try could not have helped
+    last = attempts.declined_times(db, charge.billing_key_id, now - LEAST_SPACING, 1)
+    free_at = dunning.card_free_at(db, charge, now)
+    return bool(last) or (free_at is not None and free_at > now)

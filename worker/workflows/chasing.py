@@ -10,7 +10,7 @@ from schedules.standings import Step, due_steps, gives_up_at, next_look
 from worker.store import attempts, charges, debts, notes, subscriptions
 from worker.workflows import dunning
 from worker.workflows.closing import quarantine
-from worker.workflows.services import Services, clock_is_right
+from worker.workflows.services import Services, are_ours_and_known
 
 log = logging.getLogger("again.chasing")
 UNCLEAR = timedelta(hours=1)  # until it is looked again at a debt whose final action an unclear attempt puts off
@@ -23,9 +23,8 @@ def look_due(services: Services, going_on: Callable[[], bool] = lambda: True) ->
     A look that was missed is done late, and each of its steps once.
     """
     looked, after = 0, 0
-    with services.engine.begin() as db:
-        if not clock_is_right(services, db):
-            return 0
+    if not are_ours_and_known(services):
+        return 0  # what was restored, or belongs to another, ends nobody's subscription
     while going_on() and (page := _due_after(services, after)):
         for charge_id in page:
             try:
@@ -58,10 +57,14 @@ def _look(services: Services, charge_id: int) -> None:
             dunning.give_up(db, charge, charge.policy.final, now)
             return
         charges.change(db, charge.id, look_at=next_look(seen, now))
+        if charge.held_why is not None:
+            return  # an operator looks: nobody is warned of what may be our own fault
         if Step.SUSPEND in steps:
             dunning.tell_suspended(db, charge, "its grace is over", now)
         ends_at = gives_up_at(seen)
-        if Step.WARN in steps and ends_at is not None:
+        # Money may have moved while an attempt is unclear: nobody is warned then.
+        unclear = attempts.is_under_way(db, charge.id)
+        if Step.WARN in steps and ends_at is not None and not unclear:
             ladder = charge.history.ladder_began_at
             warning = events.LastWarning(
                 charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid,

@@ -53,17 +53,28 @@ def collected(db: Connection, charge: Charge, uid: str | None, now: datetime, wh
     notes.owe(db, paid, f"{charge.key}/paid", now)
     if uid is not None and charge.card_stopped is not None:
         customers.change_key(db, charge.billing_key_id, stopped_as=None)
+        debts.wake_waiting(db, charge.billing_key_id, now)
     if recovered and charge.subscription_id is not None and charge.subscription is not None:
         _recovered(db, charge, charge.subscription_id, charge.subscription, now)
 
 
 def _recovered(db: Connection, charge: Charge, subscription_id: int, key: str, now: datetime) -> None:
-    if charge.given_up is FinalAction.PAUSE:
-        resume_subscription(db, subscription_id, "what it owed is paid", now)
-    if debts.others_declined(db, subscription_id, charge.id):
+    resume_if_nothing_rests(db, charge, "what it owed is paid", now)
+    if debts.others_declined(db, subscription_id, charge.id) or subscriptions.is_canceled(db, subscription_id):
         return
     back = events.SubscriptionRecovered(subscription=key, customer_uid=charge.customer_uid, charge=charge.key)
     notes.owe(db, back, f"{charge.key}/recovered", now)
+
+
+def resume_if_nothing_rests(db: Connection, charge: Charge, why: str, now: datetime) -> None:
+    """Let the subscription go on that was paused for this debt, which has just ended, unless for others too.
+
+    The caller has locked the subscription.
+    """
+    if charge.given_up is not FinalAction.PAUSE or charge.subscription_id is None:
+        return
+    if not debts.others_rest(db, charge.subscription_id, charge.id):
+        resume_subscription(db, charge.subscription_id, why, now)
 
 
 def set_aside(db: Connection, charge_key: str | None, why: str, now: datetime) -> None:
@@ -73,6 +84,9 @@ def set_aside(db: Connection, charge_key: str | None, why: str, now: datetime) -
     log.error("charge %s is set aside, a person must look: %s", charge_key, why)
     dedupe = f"{charge_key}/held/{now.isoformat()}"
     notes.owe(db, events.ChargeHeld(charge=charge_key, why=why), dedupe, now)
+    charge_id = charges.id_of(db, charge_key)
+    if charge_id is not None:
+        debts.wake_behind(db, charge_id, now)
 
 
 def quarantine(services: Services, charge_id: int, broken: Exception) -> None:
@@ -105,8 +119,11 @@ def cancel_subscription(db: Connection, subscription_id: int, why: str, now: dat
 def pause_subscription(db: Connection, subscription_id: int, why: str, now: datetime) -> None:
     """Let a subscription rest: no period is opened until it is resumed."""
     paused = SubscriptionStatus.PAUSED.value
-    subscriptions.change(db, subscription_id, status=paused, open_at=None, tell_at=None)
     key, uid = subscriptions.names(db, subscription_id)
+    row = subscriptions.by_key(db, key)
+    # The end that a person has given it is told all the same.
+    tell_at = row["ends_at"] if row is not None else None
+    subscriptions.change(db, subscription_id, status=paused, open_at=None, tell_at=tell_at)
     rests = events.SubscriptionPaused(subscription=key, customer_uid=uid, why=why)
     notes.owe(db, rests, f"{key}/paused/{now.isoformat()}", now)
 
@@ -115,20 +132,22 @@ def resume_subscription(db: Connection, subscription_id: int, why: str, now: dat
     """Let a subscription that rests go on with the next period that comes; those meanwhile are not charged."""
     key, uid = subscriptions.names(db, subscription_id)
     row = subscriptions.by_key(db, key)
-    if row is None or row["status"] != SubscriptionStatus.PAUSED.value:
+    if row is None or row["status"] != SubscriptionStatus.PAUSED.value or row["held_why"] is not None:
         return
     plan = plans.by_id(db, row["plan_id"])
     following = first_cursor(plan.plan, row["anchor"], now)
-    ahead = plan.policy.upcoming
+    due_at, ahead = max(following.due_at, row["next_due_at"]), plan.policy.upcoming
+    ends = row["ends_at"] is not None and due_at >= row["ends_at"]
+    told_at = None if ahead is None else due_at - ahead
     subscriptions.change(
         db,
         subscription_id,
         status=SubscriptionStatus.ACTIVE.value,
         next_period_no=max(following.period_no, row["next_period_no"]),
         next_period_date=max(following.period_date, row["next_period_date"]),
-        next_due_at=max(following.due_at, row["next_due_at"]),
-        open_at=max(following.due_at, row["next_due_at"]),
-        tell_at=None if ahead is None else max(following.due_at, row["next_due_at"]) - ahead,
+        next_due_at=due_at,
+        open_at=None if ends else due_at,
+        tell_at=row["ends_at"] if ends else told_at,
     )
     goes_on = events.SubscriptionResumed(subscription=key, customer_uid=uid, why=why)
     notes.owe(db, goes_on, f"{key}/resumed/{now.isoformat()}", now)

@@ -44,7 +44,8 @@ class Answer:
     @property
     def is_of_card(self) -> bool:
         """Whether the card was declined, rather than our set-up or a line."""
-        return self.said is not None and self.said.decline_class not in NOT_THE_CARD
+        is_ours = self.said is not None and self.said.decline_class in NOT_THE_CARD
+        return self.said is not None and not is_ours and not self.debt.old_card
 
     @property
     def tells_of_set_up(self) -> bool:
@@ -61,7 +62,9 @@ def read_answer(
         history=charge.history,
         uid=attempt.merchant_uid,
         zone=charge.zone,
-        by_person=attempt.by_person,
+        by_person=charge.tried_by is TriedBy.PERSON and charge.history.first_declined_at is not None,
+        stopped=charge.ends_at is not None,
+        old_card=charge.card_changed_at is not None and attempt.last_sent_at < charge.card_changed_at,
         planned_at=charge.planned_at,
     )
     said = None
@@ -122,6 +125,8 @@ def wait_for_card(db: Connection, charge: Charge, now: datetime) -> None:
     """Try no more with this card; the final action comes with time, unless it was taken already."""
     first, ladder = charge.history.first_declined_at or now, charge.history.ladder_began_at or now
     seen = replace(overdue(charge), first_declined_at=first, ladder_began_at=ladder, waits=True)
+    # The end may be past already: then it is taken with the next look.
+    look_at = next_look(seen, now) or (None if charge.given_up or charge.held_why else now)
     charges.change(
         db,
         charge.id,
@@ -133,7 +138,7 @@ def wait_for_card(db: Connection, charge: Charge, now: datetime) -> None:
         queued_until=None,
         tried_by=None,
         planned_at=None,
-        look_at=next_look(seen, now),
+        look_at=look_at,
     )
     customers.change_key(db, charge.billing_key_id, ask_at=now + CARD_ASKED_AFTER)
 
@@ -154,7 +159,8 @@ def tell_of_decline(db: Connection, answer: Answer, next_attempt_at: datetime | 
     tell_past_due(db, charge, now)
     if needs_card:
         customers.change_key(db, charge.billing_key_id, stopped_as=said.decline_class.value)
-        tell_card(db, charge, said.decline_class.value, answer.outcome.reason, now)
+        uid = answer.attempt.merchant_uid
+        tell_card(db, charge, said.decline_class.value, answer.outcome.reason, f"{uid}/needs_update", now)
 
 
 def tell_past_due(db: Connection, charge: Charge, now: datetime) -> None:
@@ -169,12 +175,14 @@ def tell_past_due(db: Connection, charge: Charge, now: datetime) -> None:
     notes.owe(db, late, f"{charge.key}/past_due", now)
 
 
-def tell_card(db: Connection, charge: Charge, decline_class: str, reason: str | None, now: datetime) -> None:
-    """Tell once for a debt and a class that the card must be mended or changed."""
+def tell_card(
+    db: Connection, charge: Charge, decline_class: str, reason: str | None, dedupe: str, now: datetime
+) -> None:
+    """Tell that the card must be mended or changed."""
     needed = events.CardNeedsUpdate(
         customer_uid=charge.customer_uid, charge=charge.key, decline_class=decline_class, reason=reason
     )
-    notes.owe(db, needed, f"{charge.key}/needs_update/{decline_class}", now)
+    notes.owe(db, needed, dedupe, now)
 
 
 def give_up(db: Connection, charge: Charge, final: FinalAction, now: datetime) -> None:
@@ -192,6 +200,7 @@ def give_up(db: Connection, charge: Charge, final: FinalAction, now: datetime) -
         case FinalAction.PAUSE | FinalAction.UNPAID | FinalAction.KEEP:
             charges.change(db, charge.id, given_up=final.value)
             wait_for_card(db, replace(charge, given_up=final), now)
+            debts.wake_behind(db, charge.id, now)
             if final is FinalAction.PAUSE and charge.subscription_id is not None:
                 pause_subscription(db, charge.subscription_id, "a renewal was not paid", now)
             elif final is FinalAction.UNPAID:
@@ -225,29 +234,41 @@ def gives_way(db: Connection, charge: Charge, now: datetime) -> bool:
 
     A person's try goes before all that, and a changed card is no longer the one that could not pay.
     """
-    if charge.tried_by is TriedBy.PERSON or charge.kind is not ChargeKind.RENEWAL:
+    if charge.tried_by is TriedBy.PERSON:
         return False
-    ahead = debts.ahead_of(db, charge)
+    ahead = debts.ahead_of(db, charge, now) if charge.kind is ChargeKind.RENEWAL else None
     if ahead is not None:
         log.info("charge %s waits: %s is older", charge.key, ahead.key)
         charges.change(db, charge.id, next_attempt_at=_behind(ahead, now), queued_until=None)
         return True
     if charge.card_stopped is None:
-        return False
+        return _waits_for_cap(db, charge, now)
     stopped = customers.stopped_as(db, charge.billing_key_id)  # read anew: the card may be changing at this moment
     if stopped is None:
         return False
     log.info("charge %s is not tried: its card can never pay (%s)", charge.key, stopped)
     wait_for_card(db, charge, now)
     tell_past_due(db, charge, now)
-    tell_card(db, charge, stopped.value, None, now)
+    tell_card(db, charge, stopped.value, None, f"{charge.key}/needs_update/{charge.card_changed_at}", now)
+    return True
+
+
+def _waits_for_cap(db: Connection, charge: Charge, now: datetime) -> bool:
+    """Whether other debts have used up what the card's cap allows; a first try is no try again."""
+    if charge.history.first_declined_at is None:
+        return False
+    free_at = card_free_at(db, charge, now)
+    if free_at is None or free_at <= now:
+        return False
+    log.info("charge %s waits: its card was declined as often as its cap allows", charge.key)
+    charges.change(db, charge.id, next_attempt_at=free_at, queued_until=None)
     return True
 
 
 def _behind(ahead: debts.Ahead, now: datetime) -> datetime:
-    """When to look again; whatever ends the older debt looks at once."""
+    """When to look again, within a day; whatever ends the older debt looks at once."""
     if ahead.next_attempt_at is not None and ahead.next_attempt_at > now:
-        return ahead.next_attempt_at + BEHIND
+        return min(ahead.next_attempt_at + BEHIND, now + BEHIND_WAITING)
     return now + (BEHIND_WAITING if ahead.waits else BEHIND)
 
 

@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Sequence
 
+from schedules.charges import AttemptState
 from schedules.outcomes import GatewayPayment
 from worker.gateway.port import Found
-from worker.store import customers
-from worker.workflows import cards
+from worker.store import attempts, customers
+from worker.workflows import asking, cards
 from worker.workflows.comparing import compare
 from worker.workflows.services import Services
 
@@ -16,6 +17,16 @@ WEBHOOK = "webhook"
 
 def hear(services: Services, account: str, merchant_uid: str) -> None:
     """Look at the payments of a uid as the reconciler would, and whether a card that is waited for has changed."""
+    with services.engine.begin() as db:
+        state = attempts.state_of(db, merchant_uid)
+        if state is not None and state[1] is AttemptState.UNKNOWN:
+            attempts.ask_now(db, state[0], services.clock.now())
+    match state:
+        case (_, AttemptState.PAID | AttemptState.SENDING):
+            return  # we know, or are being told at this moment
+        case (attempt_id, AttemptState.UNKNOWN):
+            asking.ask(services, attempt_id)
+            return
     answer = services.gateway(account).find_all(merchant_uid)
     if not isinstance(answer, Found):
         log.info("%s: the gateway did not tell: %s", merchant_uid, answer.reason)

@@ -7,7 +7,7 @@ from schedules.errors import ToldInWords
 from worker.store import attempts, charges, findings, notes, subscriptions, switches
 from worker.store.charges import Charge
 from worker.workflows import dunning
-from worker.workflows.closing import close, collected
+from worker.workflows.closing import close, collected, resume_if_nothing_rests
 from worker.workflows.services import Services
 
 PAGE = 1000  # charges read at once, so that memory stays flat
@@ -129,12 +129,11 @@ def try_now(services: Services, key: str, actor: str, why: str) -> None:
                 f"the card of charge {key} was declined {cap.declines} times within {cap.within.days} days, as "
                 f"often as its policy allows; it is free at {free_at:%Y-%m-%d %H:%M}Z, or with another card"
             )
-        # Before the first decline there is no ladder that a person could be faster than.
-        by_person = charge.history.first_declined_at is not None
         charges.change(
             db, charge.id, next_attempt_at=now, queued_until=None, waits=None,
-            tried_by=TriedBy.PERSON.value if by_person else None,
-            planned_at=(charge.planned_at or charge.next_attempt_at) if by_person else None,
+            tried_by=TriedBy.PERSON.value,
+            # Before the first decline there is no ladder, and nothing that it would have planned.
+            planned_at=(charge.planned_at or charge.next_attempt_at) if charge.history.first_declined_at else None,
         )  # fmt: skip
         notes.record(db, actor, "try", key, why, now, planned_at=str(charge.next_attempt_at))
 
@@ -143,9 +142,7 @@ def paid_elsewhere(services: Services, key: str, actor: str, why: str) -> None:
     """Take a debt as paid by another way than this engine; its ladder stops at once."""
     now = services.clock.now()
     with services.engine.begin() as db:
-        charge_id = charges.id_of(db, key)
-        if charge_id is not None:
-            subscriptions.lock_of_charge(db, charge_id)
+        _lock_subscription(db, key)
         charge = _owed(db, key)
         _refuse_under_way(db, charge)
         collected(db, charge, None, now, f"paid by another way: {why}")
@@ -156,10 +153,19 @@ def waive(services: Services, key: str, actor: str, why: str) -> None:
     """Let a debt go: it is not collected any more."""
     now = services.clock.now()
     with services.engine.begin() as db:
+        _lock_subscription(db, key)
         charge = _owed(db, key)
         _refuse_under_way(db, charge)
         close(db, charge.id, ChargeStatus.WAIVED, why, now)
+        resume_if_nothing_rests(db, charge, "what it owed was waived", now)
         notes.record(db, actor, "waive", key, why, now)
+
+
+def _lock_subscription(db: Connection, key: str) -> None:
+    """Lock the subscription of a charge: before its charges, as everybody does."""
+    charge_id = charges.id_of(db, key)
+    if charge_id is not None:
+        subscriptions.lock_of_charge(db, charge_id)
 
 
 def _owed(db: Connection, key: str) -> Charge:

@@ -42,6 +42,15 @@ class Services:
             ) from None
 
 
+def are_ours_and_known(services: Services) -> bool:
+    """Whether this process may act on these books: they are bound to it, not on hold, and its clock is right."""
+    with services.engine.begin() as db:
+        foreign = switches.permission(db, switches.ALL_ACCOUNTS).foreign(services.fingerprint, services.clock)
+    if foreign is not None:
+        log.warning("%s", foreign)
+    return foreign is None
+
+
 def clock_is_right(services: Services, db: Connection) -> bool:
     """Whether this machine's clock agrees with the database's; one that does not decides no due times."""
     skew = services.clock.ahead_of(switches.database_clock(db))

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 from sqlalchemy import Connection
 
 from schedules.asking import next_ask_at
-from schedules.charges import AttemptState, ChargeStatus
+from schedules.charges import AttemptState, ChargeStatus, TriedBy
 from schedules.declines import Placed
 from schedules.dunning import (
     AskGateway,
@@ -124,7 +124,8 @@ def _go_on(
         case SendAgain(at):
             charges.change(db, charge.id, next_attempt_at=at, waits=None)
         case TryAgain(at):
-            charges.change(db, charge.id, next_attempt_at=at, waits=None, tried_by=None, planned_at=None)
+            tried_by = TriedBy.CARD.value if answer.debt.old_card else None
+            charges.change(db, charge.id, next_attempt_at=at, waits=None, tried_by=tried_by, planned_at=None)
             dunning.tell_of_decline(db, answer, at, now)
         case WaitForCard():
             dunning.wait_for_card(db, charge, now)
