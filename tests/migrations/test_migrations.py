@@ -1,13 +1,15 @@
 """The migrations lead to the declared schema, up and down, and a database of another revision is refused."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, inspect, text
 
-from worker.store import revisions
+from schedules.policies import FinalAction
+from worker.store import charges, plans, revisions
 from worker.store.schema import metadata
 from worker.wiring import BadDatabase, check_revision
 
@@ -81,6 +83,46 @@ def test_notices_from_before_deliveries_are_kept_and_do_not_wait(engine: Engine)
     with engine.begin() as db:
         kept = db.execute(text("SELECT version, tries, next_try_at, dead_at FROM outbox")).one()
     assert tuple(kept) == (0, 0, None, None)
+
+
+BEFORE_POLICIES = """
+    INSERT INTO customers (reference, created_at) VALUES ('ann', now());
+    INSERT INTO billing_keys (customer_id, customer_uid, account, created_at) VALUES (1, 'ann', 'main', now());
+    INSERT INTO plans (code, version, price, currency, every, unit, zone, billing_time, trial_days, statement_name,
+                       catch_up, catch_up_cap, shift, allow_short_months, dunning, created_at)
+    SELECT code, 1, 9900, 'KRW', 1, 'month', 'Asia/Seoul', '09:00', 0, 'x', 'all', 3, 'none', false, dunning, now()
+    FROM (VALUES ('keeps', '{"ladder": [86400], "final": "keep"}'::jsonb),
+                 ('ends', '{"ladder": [], "final": "cancel"}'::jsonb)) AS plan (code, dunning);
+    INSERT INTO charges (key, kind, period_no, request_key, billing_key_id, account, amount, currency, name,
+                         dunning, status, due_at, next_attempt_at, first_declined_at, created_at)
+    SELECT key, 'adhoc', 0, key, 1, 'main', 9900, 'KRW', 'x', dunning, 'past_due', now(), now(), now(), now()
+    FROM (VALUES ('a', '{"ladder": [86400], "final": "keep"}'::jsonb),
+                 ('b', '{"ladder": [3600, 7200], "final": "cancel"}'::jsonb)) AS debt (key, dunning);
+"""
+
+
+def test_ladders_from_before_policies_are_kept_as_policies_and_given_back(engine: Engine) -> None:
+    revisions.migrate(engine, "0004")
+    with engine.begin() as db:
+        db.execute(text(BEFORE_POLICIES))
+        query = "SELECT dunning->'ladder', dunning->>'final' FROM {} ORDER BY id"
+        before = [list(db.execute(text(query.format(table)))) for table in ("plans", "charges")]
+    revisions.migrate(engine)
+    with engine.begin() as db:
+        kept = [stored.policy for stored in plans.listed(db)]
+        debts = [charges.locked(db, charge_id) for charge_id in (1, 2)]
+    assert [(p.final, p.ladder) for p in kept] == [
+        (FinalAction.CANCEL, ()),
+        (FinalAction.WRITE_OFF, (timedelta(days=1),)),
+    ]
+    assert [(d.policy.final, len(d.policy.ladder)) for d in debts if d is not None] == [
+        (FinalAction.WRITE_OFF, 1),
+        (FinalAction.CANCEL, 2),
+    ]
+    assert all(d is not None and d.history.ladder_began_at == d.history.first_declined_at for d in debts)
+    revisions.migrate_down(engine, "0004")
+    with engine.begin() as db:
+        assert [list(db.execute(text(query.format(table)))) for table in ("plans", "charges")] == before
 
 
 def test_the_files_names_are_the_revisions() -> None:
