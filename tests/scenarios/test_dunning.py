@@ -257,8 +257,8 @@ def test_what_waited_behind_an_older_debt_is_tried_within_a_minute_of_its_end(
     enrolling.add_customer(services, "ann", None, None, None, "test")
     for _ in range(2):
         enrolling.subscribe(services, "ann", "monthly", "test", date(2026, 1, 31), another=True)
-    says_until(services, gateway, NO_MONEY, kst(2026, 2, 1, 8))
-    live_until(services, kst(2026, 2, 1) + timedelta(seconds=60))
+    says_until(services, gateway, NO_MONEY, kst(2026, 2, 10, 10))
+    live_until(services, kst(2026, 2, 10, 11) + timedelta(seconds=60))
     assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
 
 
