@@ -1,6 +1,7 @@
 """Events: what the shop is told, each kind with its fields; docs/events.md says when each is written."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
@@ -12,15 +13,15 @@ VERSION = 1  # of all payloads; a field that goes or changes its meaning makes t
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(ABC):
     """One change, as it is told: plain fields only. Amounts are minor units, keys are those that leave us."""
 
     kind: ClassVar[str]
 
     @property
+    @abstractmethod
     def subject(self) -> str:
         """The key of what it is about."""
-        raise NotImplementedError
 
 
 def payload(event: Event) -> dict[str, Any]:

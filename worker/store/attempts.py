@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
 from schedules.asking import AskedAbout
-from schedules.charges import AttemptState, TriedBy
+from schedules.charges import AttemptState
 from schedules.dunning import NOT_THE_CARD
 from schedules.money import Money
 from schedules.outcomes import Outcome
@@ -40,7 +40,6 @@ class Attempt:
     last_sent_at: datetime
     unknown_since: datetime | None
     quiet_answers: int
-    by_person: bool = False
 
 
 def asked_about(attempt: Attempt) -> AskedAbout:
@@ -280,7 +279,6 @@ def _read(row: dict[str, Any]) -> Attempt:
         last_sent_at=row["last_sent_at"],
         unknown_since=row["unknown_since"],
         quiet_answers=row["quiet_answers"],
-        by_person=row["tried_by"] == TriedBy.PERSON.value,
     )
 
 
