@@ -33,6 +33,15 @@ class BadPolicy(RuleBroken):
     """A dunning policy that cannot be followed."""
 
 
+class BadRequest(RuleBroken):
+    """A field of a request that cannot be; it is named."""
+
+    def __init__(self, field: str, words: str) -> None:
+        super().__init__(f"{field}: {words}")
+        self.field = field
+        self.words = words
+
+
 class BadRules(RuleBroken):
     """A file of decline rules that cannot be followed."""
 

@@ -272,3 +272,7 @@ STANDARD = DunningPolicy(
     upcoming=timedelta(days=3),
     last_warning=timedelta(days=3),
 )
+
+# What an ad-hoc charge gets unless it asks for another: one try, which only our own faults and lines repeat.
+ONCE = DunningPolicy(code="once", ladder=(), final=FinalAction.WRITE_OFF)
+BUILT_IN = {policy.code: policy for policy in (STANDARD, ONCE)}

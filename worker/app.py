@@ -13,7 +13,9 @@ RECONCILE = "reconcile"  # asking the gateway
 CHARGES = "charges"  # ad-hoc charges: a person waits for them
 BULK = "charges.bulk"  # renewals
 EVENTS = "events"  # telling the shop
-QUEUES = (OPS, RECONCILE, CHARGES, BULK, EVENTS)
+REQUESTS = "requests"  # what other backends ask for
+QUEUES = (OPS, RECONCILE, CHARGES, BULK, EVENTS, REQUESTS)
+ANSWER_LIVES = 3600  # seconds; whoever asked has long stopped waiting, and may ask again
 
 app = Celery("again", set_as_current=True)
 
@@ -30,9 +32,15 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",
-        # The rows hold what came of a charge; a result backend would be a second, worse truth.
-        "result_backend": None,
+        # The rows hold what came of a charge; an answer in the broker would be a second, worse truth. Only who
+        # asks for something by a task is answered there.
+        "result_backend": _result_backend(settings),
         "task_ignore_result": True,
+        "result_expires": ANSWER_LIVES,
+        "redis_max_connections": settings.concurrency + 20,
+        "redis_socket_timeout": 30,
+        "redis_socket_connect_timeout": 5,
+        "redis_socket_keepalive": True,
         # A message is acknowledged after its work, so that a killed worker's message comes back. What failed is
         # acknowledged too: the row, not the message, decides about another try.
         "task_acks_late": True,
@@ -63,6 +71,12 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "enable_utc": True,
         "timezone": "UTC",
     }
+
+
+def _result_backend(settings: Settings) -> str:
+    """Where answers are left: in Redis itself, where they expire; else in the queue of whoever asked."""
+    url = settings.broker_url.get_secret_value()
+    return url if url.startswith("redis") else "rpc://"
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:

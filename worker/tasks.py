@@ -1,16 +1,19 @@
 """The tasks by name: ids in, one call out. Messages are hints; the rows decide what is done."""
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
+from sqlalchemy.exc import OperationalError as DatabaseAway
 
 from schedules.charges import ChargeKind
-from worker import marks
-from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE
+from worker import marks, requests
+from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # whoever starts it from here has the tasks registered
-from worker.clock import elapsed
+from worker.clock import elapsed, wait
 from worker.wiring import services
 from worker.workflows import (
     announcing,
@@ -27,12 +30,14 @@ from worker.workflows import (
     restoring,
 )
 
+log = logging.getLogger("again.tasks")
 PUBLISH_BATCH = 500  # messages in one round trip to the broker
 SLICE = 45.0  # seconds that a long work takes of a thread at once; the next ring goes on with it
 # Seconds; a chore that waited longer has been rung for again since. It is judged by the worker's clock, so a
 # beat whose clock is behind must not have all its chores thrown away for that.
 CHORE_EXPIRES = 600.0
 MOST_NOTICES = 2000  # messages in the queue beyond which webhooks are sent away; PortOne may send them again
+BREATH = 2.0  # seconds until a request that met no database is taken up again
 MOST_ASKS = 500  # questions that may wait in the broker at once
 # One thread of a process delivers at a time: however often it is rung for, a receiver that hangs holds up one.
 _delivers = threading.Lock()
@@ -148,12 +153,6 @@ def look_at_cards() -> None:
     cards.look_due(services(), lambda: elapsed() < until)
 
 
-@app.task(name="again.card_changed", queue=RECONCILE)
-def card_changed(customer_uid: str, actor: str, why: str) -> None:
-    """Take a card as replaced or mended: what is open is tried at once."""
-    cards.changed(services(), customer_uid, actor, why)
-
-
 @app.task(name="again.deliver", queue=EVENTS)
 def deliver() -> None:
     """Send the events that wait to the shop's own address."""
@@ -170,6 +169,29 @@ def deliver() -> None:
 def mark() -> None:
     """See whether the database was put back in place, and remember how far the books have come."""
     marks.check(app, services())
+
+
+def _offer(asked: Callable[..., requests.Answer]) -> None:
+    """Make a task of what may be asked for; who asks is answered, whatever is wrong."""
+
+    @app.task(name=f"again.{asked.__name__}", queue=REQUESTS, ignore_result=False)
+    def task(*positional: object, **named: Any) -> requests.Answer:
+        try:
+            return requests.answer(desk(), asked, positional, named)
+        except DatabaseAway as error:
+            log.warning("again.%s waits for the database: %s", asked.__name__, error.orig)
+            wait(BREATH)
+            # Nothing was done, and who asked may not ask again: the message is kept until it can be.
+            raise Reject("the database is away", requeue=True) from None
+
+
+def desk() -> requests.Desk:
+    """Where this process carries out what is asked for."""
+    return requests.Desk(services(), publish_charges)
+
+
+for _asked in requests.ASKED:
+    _offer(_asked)
 
 
 def publish_charges(queued: Sequence[tuple[int, ChargeKind]]) -> None:

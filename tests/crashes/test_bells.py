@@ -53,7 +53,7 @@ def test_row_13_two_openers_at_once_open_a_period_once(shop: Shop) -> None:
     shop.order(Point.OPENING_WRITTEN, STOP)
     key = shop.customer("row13b")
     sleeper = shop.struck(Point.OPENING_WRITTEN)
-    shop.standing.start("worker-second-ops", "worker", "--queues", "ops,reconcile", "--name", "ops2@%h")
+    shop.standing.start("worker-second-ops", "worker", "--queues", "ops,reconcile,requests", "--name", "ops2@%h")
     other = shop.customer("row13c")
     shop.let_end(other)
     assert shop.first_charge(key) is None

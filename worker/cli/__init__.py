@@ -7,6 +7,7 @@ import typer
 from schedules.errors import ToldInWords
 from worker.cli import (
     books,
+    charging,
     declines,
     events,
     looking,
@@ -32,6 +33,7 @@ policies.add_to(app)
 people.add_to(app)
 looking.add_to(app)
 operating.add_to(app)
+charging.add_to(app)
 books.add_to(app)
 declines.add_to(app)
 events.add_to(app)

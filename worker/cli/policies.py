@@ -11,7 +11,7 @@ from schedules.declines import DeclineClass, classify
 from schedules.dunning import Said
 from schedules.errors import ToldInWords
 from schedules.limits import limit_span
-from schedules.policies import STANDARD, DunningPolicy, words
+from schedules.policies import BUILT_IN, STANDARD, DunningPolicy, words
 from schedules.policy_files import read_policy_file, written
 from schedules.previews import preview
 from schedules.zones import zone as read_zone
@@ -80,7 +80,7 @@ def show(
     version: Annotated[int | None, typer.Option(help="The newest unless given.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a policy as the file that makes it; `standard` is there before any was added."""
+    """Show a policy as the file that makes it; `standard` and `once` are there before any was added."""
     versions = _kept(code)
     policy = _version(code, version, versions)
     if as_json:
@@ -150,8 +150,8 @@ def _named(name: str) -> DunningPolicy:
 
 
 def _kept(code: str) -> "Sequence[StoredPolicy]":
-    """The versions that are kept; none of the built-in policy where there is no database to ask."""
-    return [] if code == STANDARD.code and not _has_settings() else _versions(code)
+    """The versions that are kept; none of a built-in policy where there is no database to ask."""
+    return [] if code in BUILT_IN and not _has_settings() else _versions(code)
 
 
 def _has_settings() -> bool:
@@ -170,15 +170,16 @@ def _versions(code: str) -> "Sequence[StoredPolicy]":
 
     with services().engine.begin() as db:
         found = policies.by_code(db, code)
-        if not found and code != STANDARD.code:
+        if not found and code not in BUILT_IN:
             known = ", ".join(stored.policy.code for stored in policies.listed(db)) or "none yet"
-            raise UnknownPolicy(f"policy {code!r} is not known; there are: {known}, and {STANDARD.code!r}")
+            built_in = ", ".join(BUILT_IN)
+            raise UnknownPolicy(f"policy {code!r} is not known; there are: {known}, and built in: {built_in}")
     return found
 
 
 def _version(code: str, version: int | None, versions: "Sequence[StoredPolicy]") -> DunningPolicy:
-    if not versions and version in (None, STANDARD.version):
-        return STANDARD
+    if not versions and code in BUILT_IN and version in (None, BUILT_IN[code].version):
+        return BUILT_IN[code]
     found = [stored.policy for stored in versions if version in (None, stored.policy.version)]
     if not found:
         numbers = ", ".join(str(stored.policy.version) for stored in versions) or "1"

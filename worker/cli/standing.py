@@ -62,7 +62,7 @@ class Standing:
             self._run("migrate")
             for number in range(self._beats):
                 self.start(f"beat-{number + 1}" if self._beats > 1 else "beat", "beat")
-            queues = "ops,reconcile,events"
+            queues = "ops,reconcile,events,requests"
             self.start("worker-ops", "worker", "--queues", queues, "--name", "ops@%h", "--concurrency", "4")
             for number in range(self._charge_workers):
                 name = f"charges{number + 1}@%h"

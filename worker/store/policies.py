@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 
-from sqlalchemy import Connection, Text, cast, insert, select
+from sqlalchemy import Connection, Text, cast, select
+from sqlalchemy.dialects.postgresql import insert
 
-from schedules.policies import DunningPolicy
+from schedules.policies import BUILT_IN, DunningPolicy
 from worker.store.schema import policies
 
 # A policy is read for every charge: as text, so that one that was read before need not be taken apart again.
@@ -31,8 +32,20 @@ def put(db: Connection, policy: DunningPolicy, now: datetime) -> StoredPolicy:
     if before is not None and replace(policy, version=before.policy.version) == before.policy:
         return before
     row = {"code": policy.code, "version": version, "document": policy.to_json(), "created_at": now}
-    policy_id = int(db.execute(insert(policies).values(row).returning(policies.c.id)).scalar_one())
+    statement = insert(policies).values(row)
+    statement = statement.on_conflict_do_nothing(constraint="one_policy_for_each_code_and_version")
+    policy_id = db.execute(statement.returning(policies.c.id)).scalar()
+    if policy_id is None:
+        return put(db, policy, now)  # somebody else wrote one at this moment: it may say the same
     return StoredPolicy(policy_id, replace(policy, version=version), now)
+
+
+def known(db: Connection, code: str, now: datetime) -> StoredPolicy | None:
+    """The newest version of a policy; one that is built in is written when it is first needed."""
+    kept = newest(db, code)
+    if kept is None and code in BUILT_IN:
+        return put(db, BUILT_IN[code], now)
+    return kept
 
 
 def newest(db: Connection, code: str) -> StoredPolicy | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from schedules.identity import SUBJECT_LENGTH
 from worker.store.schema import (
     attempt_events,
     attempts,
@@ -59,3 +60,12 @@ def audit_of(db: Connection, subject: str) -> Sequence[dict[str, Any]]:
     """What people did to a subject, in order."""
     query = select(audit).where(audit.c.subject == subject).order_by(audit.c.id)
     return [dict(row) for row in db.execute(query).mappings()]
+
+
+def columns_of(db: Connection, key: str | None) -> dict[str, Any] | None:
+    """Every column of the subscription or charge with this key; None when there is none."""
+    if key is None:
+        return None
+    table = subscriptions if len(key) == SUBJECT_LENGTH else charges
+    row = db.execute(select(table).where(table.c.key == key)).mappings().first()
+    return dict(row) if row else None

@@ -35,6 +35,25 @@ def top_up(services: Services, publish: Publish, waiting: Waiting = lambda: 0) -
     return sum(_top_up_account(services, account, publish) for account in accounts)
 
 
+def send_now(services: Services, charge_id: int, publish: Publish) -> None:
+    """Have one charge tried at once, ahead of those that wait to be queued: a person waits for it.
+
+    Whatever goes wrong here costs time alone: the charge is due, and is queued like any other.
+    """
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        kind = charges.queue_one(db, charge_id, now, timedelta(seconds=services.settings.queue_patience))
+    if kind is None:
+        return
+    reach(Point.DISPATCHING_QUEUED, str(charge_id))
+    try:
+        publish([(charge_id, ChargeKind(kind))])
+    except BrokerUnreachable as error:
+        log.warning("charge %d is queued later: %s", charge_id, error)
+        with services.engine.begin() as db:
+            charges.unqueue(db, [charge_id])
+
+
 def _top_up_account(services: Services, account: str, publish: Publish) -> int:
     now = services.clock.now()
     patience = timedelta(seconds=services.settings.queue_patience)

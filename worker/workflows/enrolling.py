@@ -14,7 +14,7 @@ from schedules.errors import ToldInWords
 from schedules.identity import subject_of_entropy
 from schedules.periods import trial_end
 from schedules.plans import Plan
-from schedules.policies import STANDARD, DunningPolicy
+from schedules.policies import BUILT_IN, DunningPolicy
 from schedules.subscriptions import Cursor, first_cursor
 from schedules.zones import local_date, zone
 from worker.gateway.port import BillingKey, KeyMissing
@@ -80,12 +80,12 @@ def add_policy(services: Services, policy: DunningPolicy, actor: str) -> tuple[S
 def _policy_code(db: Connection, policy: DunningPolicy | str, plan: str, now: datetime) -> str:
     if isinstance(policy, DunningPolicy):
         return policies.put(db, replace(policy, code=policy.code or plan), now).policy.code
-    if policies.newest(db, policy) is not None:
-        return policy
-    if policy == STANDARD.code:
-        return policies.put(db, STANDARD, now).policy.code
-    known = ", ".join(stored.policy.code for stored in policies.listed(db)) or "none yet"
-    raise CannotEnroll(f"policy {policy!r} is not known; there are: {known}, and {STANDARD.code!r}, the default")
+    if policies.known(db, policy, now) is None:
+        known = ", ".join(stored.policy.code for stored in policies.listed(db)) or "none yet"
+        raise CannotEnroll(
+            f"policy {policy!r} is not known; there are: {known}, and built in: {', '.join(BUILT_IN)}"
+        )
+    return policy
 
 
 def archive_plan(services: Services, code: str, actor: str) -> int:

@@ -1,8 +1,9 @@
 """What every workflow is given: settings, a clock, the database and the gateways."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Engine
 
@@ -10,7 +11,7 @@ from schedules.errors import ToldInWords
 from worker.clock import Clock
 from worker.config import Settings
 from worker.gateway.port import Gateway
-from worker.store import switches
+from worker.store import sights, switches
 from worker.webhooks.port import Receiver
 
 log = logging.getLogger("again.services")
@@ -18,6 +19,19 @@ log = logging.getLogger("again.services")
 
 class UnknownAccount(ToldInWords, LookupError):
     """A charge belongs to a gateway account that this worker has no credentials for."""
+
+
+@dataclass(slots=True)
+class Rehearsal:
+    """What an act would change: the columns of its subject, before and after."""
+
+    changes: dict[str, tuple[object, object]] = field(default_factory=dict)
+
+    def note(self, before: Mapping[str, object] | None, after: Mapping[str, object] | None) -> None:
+        """Keep what differs between two looks at the subject's row."""
+        names = {**(before or {}), **(after or {})}
+        seen = ((name, (before or {}).get(name), (after or {}).get(name)) for name in names)
+        self.changes |= {name: (was, becomes) for name, was, becomes in seen if was != becomes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,17 @@ class Services:
     gateways: Mapping[str, Gateway]
     fingerprint: str  # of this environment and this very database; no copy has the same
     receiver: Receiver | None = None  # of events; without one they wait
+    rehearsal: "Rehearsal | None" = None  # what a person does is undone, and only told
+
+    @contextmanager
+    def act(self, subject: str | None = None) -> Iterator[Connection]:
+        """The one transaction of what a person does to a subject; in a rehearsal it is undone at its end."""
+        with self.engine.connect() as db, db.begin() as transaction:
+            before = None if self.rehearsal is None else sights.columns_of(db, subject)
+            yield db
+            if self.rehearsal is not None:
+                self.rehearsal.note(before, sights.columns_of(db, subject))
+                transaction.rollback()
 
     def gateway(self, account: str) -> Gateway:
         """The gateway of an account."""

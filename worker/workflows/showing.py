@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from schedules.charges import SubscriptionStatus
 from schedules.errors import BadUid, ToldInWords
+from schedules.events import in_json
 from schedules.identity import CHARGE_KEY_LENGTH, SUBJECT_LENGTH, UID_LENGTH, parse_merchant_uid
 from schedules.standings import Standing, standing
 from worker.gateway.port import Found
@@ -143,3 +144,35 @@ def _at_gateway(services: Services, account: str, uid: str) -> list[dict[str, An
         {"at_gateway": p.status, "imp_uid": p.imp_uid, "amount": p.amount, "reason": p.fail_reason}
         for p in answer.payments
     ]
+
+
+def charge_status(services: Services, key: str | None, request_key: str | None) -> dict[str, Any]:
+    """What a charge is now, in few fields; NothingToShow when there is none under this key."""
+    with services.engine.begin() as db:
+        asked = charges.by_request(db, request_key) if request_key is not None else None
+        key = asked.key if asked is not None else key
+        row = sights.charge_row(db, key) if key is not None else None
+        if row is None:
+            raise NothingToShow(f"there is no charge {key or request_key!r}")
+        tried = sights.attempts_of(db, row["id"])
+    last = tried[-1] if tried else None
+    names = (
+        "customer_uid",
+        "subscription",
+        "amount",
+        "currency",
+        "status",
+        "held_why",
+        "closed_why",
+        "request_key",
+    )
+    return {
+        "charge": row["key"],
+        **{name: row[name] for name in names},
+        **{name: in_json(row[name]) for name in ("due_at", "next_attempt_at", "closed_at")},
+        "attempts": row["attempts"],
+        "merchant_uid": last["merchant_uid"] if last else None,
+        "attempt_state": last["state"] if last else None,
+        "reason": last["reason"] if last else None,
+        "decline_class": last["decline_class"] if last else None,
+    }

@@ -1,0 +1,56 @@
+"""What a shop asks for outside the schedule: checked as a whole, and known again by its request key."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from schedules.cards import holds_card_number
+from schedules.errors import BadRequest
+from schedules.money import Money
+from schedules.plans import NAME_LENGTH
+
+LONGEST_UID = 80  # of customer_uid, in PortOne's V1 schema
+LONGEST_REQUEST_KEY = 200
+LONGEST_WORDS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeRequest:
+    """A charge that no plan asks for. The request key makes it one debt, however often it is asked for."""
+
+    customer_uid: str
+    money: Money
+    name: str  # on the customer's statement
+    request_key: str
+    reason: str
+    policy: str  # the code of a dunning policy
+
+    def __post_init__(self) -> None:
+        checked_words("customer_uid", self.customer_uid, LONGEST_UID)
+        checked_words("name", self.name, NAME_LENGTH)
+        checked_words("request_key", self.request_key, LONGEST_REQUEST_KEY)
+        checked_words("reason", self.reason, LONGEST_WORDS)
+        checked_words("policy", self.policy, LONGEST_UID)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells another request under the same key from the same one; who sends it again is no difference."""
+        said = (self.customer_uid, self.money.amount, self.money.currency, self.name, self.reason, self.policy)
+        return digest("charge", *said)
+
+
+def digest(*parts: str | int) -> str:
+    """The fingerprint of what a request says."""
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
+
+
+def checked_words(field: str, text: str, longest: int) -> str:
+    """The text, if it says something, fits and holds no card number; else BadRequest names the field."""
+    if not text.strip() or not text.isprintable():
+        raise BadRequest(field, f"{text[:longest]!r} is empty or cannot be printed")
+    if len(text) > longest:
+        raise BadRequest(field, f"it has {len(text)} characters; the most is {longest}")
+    if holds_card_number(text):
+        # Not shown again: it would stand in an answer and in logs.
+        raise BadRequest(field, "it looks like a card number; those belong to the gateway alone")
+    return text

@@ -1,0 +1,158 @@
+"""Requests by task, sent by programs that have nothing of ours: with Celery alone, and as raw messages."""
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from tests.acceptance.again import again, refused, told_json
+from tests.installation import QUICK, Installation, installed
+from worker.clock import wait_until
+
+# What a shop's own backend would run: Celery and the broker's address, and nothing of ours.
+SENDER = """
+import json, sys
+from celery import Celery
+
+shop = Celery(broker=sys.argv[1], backend=sys.argv[1])
+for name, fields in json.loads(sys.argv[2]):
+    asked = shop.send_task(name, kwargs=fields, queue="requests")
+    print(json.dumps(asked.get(timeout=40)))
+ours = {"worker", "schedules", "simulator"} & {name.partition(".")[0] for name in sys.modules}
+assert not ours, ours
+"""
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Installation]:
+    """Everything as `again up` runs it, and a customer with a card."""
+    with installed(QUICK) as running:
+        for name, card in (("ann", {}), ("dan", {"card": "no_money"})):
+            running.simulator("cards", {"customer_uid": name, **card})
+            running.told("customer", "add", name)
+        yield running
+
+
+def sent(shop: Installation, *asked: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answers to requests that a program of its own sends, one after the other."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", SENDER, shop.settings["AGAIN_BROKER_URL"], json.dumps(asked)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def fields(request_key: str, **changes: Any) -> dict[str, Any]:
+    """A request for a charge."""
+    usual = {"customer_uid": "ann", "amount": 3000, "currency": "KRW", "name": "Fee", "request_key": request_key}
+    return usual | {"reason": "late", "actor": "shop"} | changes
+
+
+def put(shop: Installation, task: str, request: dict[str, Any]) -> redis.Redis:
+    """Put a request for a charge into the broker as docs/tasks.md writes it, without Celery."""
+    message = {
+        "body": base64.b64encode(json.dumps([[], request, {}]).encode()).decode(),
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {"task": "again.charge_adhoc", "id": task},
+        "properties": {
+            "correlation_id": task, "delivery_tag": task, "delivery_mode": 2, "body_encoding": "base64",
+            "delivery_info": {"exchange": "", "routing_key": "requests"},
+        },
+    }  # fmt: skip
+    broker = redis.Redis.from_url(shop.settings["AGAIN_BROKER_URL"])
+    broker.lpush("requests", json.dumps(message))
+    return broker
+
+
+def logged(shop: Installation) -> str:
+    """What the worker that takes requests has logged."""
+    return (shop.standing.data / "logs" / "worker-ops.log").read_text("utf-8")
+
+
+def test_a_charge_is_asked_for_twice_by_another_program_and_paid_once(shop: Installation) -> None:
+    first, again_, other = sent(
+        shop,
+        ("again.charge_adhoc", fields("task-1")),
+        ("again.charge_adhoc", fields("task-1")),
+        ("again.charge_adhoc", fields("task-1", amount=3001)),
+    )
+    assert (first["ok"], first["is_new"]) == (True, True)
+    assert (again_["charge"], again_["is_new"]) == (first["charge"], False)
+    assert (other["ok"], [error["field"] for error in other["errors"]]) == (False, ["request_key"])
+
+    def is_paid() -> bool:
+        (status,) = sent(shop, ("again.charge_status", {"request_key": "task-1"}))
+        return bool(status["status"] == "paid")
+
+    assert wait_until(is_paid, 30)
+    assert [m["amount"] for m in shop.movements("ann")] == [3000]
+
+
+def test_wrong_arguments_come_back_naming_the_field_and_are_done_with(shop: Installation) -> None:
+    answers = sent(
+        shop,
+        ("again.charge_adhoc", fields("task-2", amount="3000")),
+        ("again.charge_adhoc", {"customer_uid": "ann"}),
+        ("again.charge_status", {"request_key": "task-2"}),
+        ("again.try_charge", {"charge": "nothing", "reason": "x", "actor": "shop"}),
+    )
+    assert [error["field"] for error in answers[0]["errors"]] == ["amount"]
+    assert {"amount", "request_key", "reason"} <= {error["field"] for error in answers[1]["errors"]}
+    assert [answer["error"] for answer in answers[2:]] == ["refused", "refused"]
+    broker = redis.Redis.from_url(shop.settings["AGAIN_BROKER_URL"])
+    assert wait_until(lambda: broker.llen("requests") == 0 and broker.hlen("unacked") == 0, 30)
+
+
+def test_a_request_that_meets_no_database_is_kept_until_there_is_one(shop: Installation) -> None:
+    """The guard: a request that could not be looked at goes back to the broker; its sender may never ask again."""
+    embedded = shop.standing.services
+    assert embedded is not None
+    embedded.postgres.crash()
+    put(shop, "6b0c0f63-2e4f-4a8e-9f7f-0d6a1c2b3e4f", fields("away-1", amount=7000))
+    assert wait_until(lambda: "waits for the database" in logged(shop), 30)
+    embedded.postgres.restart()
+    shop.services.engine.dispose()
+    assert wait_until(lambda: 7000 in [m["amount"] for m in shop.movements("ann")], 60)
+    assert [m["amount"] for m in shop.movements("ann")].count(7000) == 1
+
+
+def test_a_raw_message_of_any_language_is_enough(shop: Installation) -> None:
+    """The message of docs/tasks.md, put together without Celery."""
+    task = "5b0c0f63-2e4f-4a8e-9f7f-0d6a1c2b3e4f"
+    broker = put(shop, task, fields("raw-1"))
+    assert wait_until(lambda: broker.exists(f"celery-task-meta-{task}") == 1, 30)
+    answer = json.loads(broker.get(f"celery-task-meta-{task}") or b"")
+    assert (answer["status"], answer["result"]["is_new"]) == ("SUCCESS", True)
+    assert 0 < broker.ttl(f"celery-task-meta-{task}") <= 3600
+
+
+def test_a_person_charges_and_sees_what_becomes_of_it(shop: Installation) -> None:
+    arguments = ("charge", "ann", "5000", "--name", "Fee", "--request-key", "cli-1", "--why", "late")
+    rehearsed = shop.told(*arguments, "--dry-run")
+    assert rehearsed.startswith("nothing is done; it would charge 5,000 KRW to ann")
+    lines = shop.told(*arguments, "--wait").splitlines()
+    assert "5,000 KRW to ann is open" in lines[0]
+    assert any("charge.paid" in line for line in lines)
+    status = told_json(*arguments, settings=shop.settings)
+    assert (status["status"], status["is_new"], status["attempts"]) == ("paid", False, 1)
+    assert [m["amount"] for m in shop.movements("ann")].count(5000) == 1
+
+
+def test_a_person_who_waits_for_a_decline_is_told_why(shop: Installation) -> None:
+    arguments = ("charge", "dan", "5000", "--name", "Fee", "--request-key", "cli-2", "--why", "late")
+    done = again(*arguments, "--wait", settings=shop.settings)
+    assert done.returncode == 1
+    assert "is not paid: it is uncollectible" in done.stderr
+
+
+def test_a_charge_that_cannot_be_is_refused_in_words(shop: Installation) -> None:
+    arguments = ("--name", "Fee", "--request-key", "cli-3", "--why", "late")
+    assert "zoe" in refused("charge", "zoe", "5000", *arguments, settings=shop.settings)
+    assert "amount" in refused("charge", "ann", "-1", *arguments, settings=shop.settings)

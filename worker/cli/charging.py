@@ -1,0 +1,115 @@
+"""`again charge`: a charge that no plan asks for, and what becomes of it."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schedules.charges import AttemptState, ChargeStatus
+from schedules.errors import ToldInWords
+from schedules.money import parse_money
+from schedules.policies import ONCE
+from schedules.requests import ChargeRequest
+from worker.cli.output import Actor, AsJson, Why, actor, print_json
+from worker.cli.rehearsing import DryRun, desk, told
+
+if TYPE_CHECKING:
+    from worker.workflows.services import Services
+    from worker.workflows.showing import Story
+
+LOOK_EVERY = 0.5  # seconds
+
+
+class NotPaid(ToldInWords):
+    """What was waited for has not been paid."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.command("charge")(charge)
+
+
+def charge(
+    customer_uid: Annotated[str, typer.Argument(help="The customer's billing key.")],
+    amount: Annotated[str, typer.Argument(help="How much, in major units: 9900, or 12.34.")],
+    name: Annotated[str, typer.Option(help="On the customer's statement, at most 40 characters.")],
+    request_key: Annotated[
+        str, typer.Option(help="Your own key of this debt: given again, it answers with the same charge.")
+    ],
+    why: Why,
+    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "KRW",
+    policy: Annotated[
+        str, typer.Option(help="The policy by which it is tried again; `once` gives up after a decline.")
+    ] = ONCE.code,
+    wait: Annotated[bool, typer.Option("--wait", help="Show what becomes of it, until it is over.")] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 120,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    who: Actor = actor(),
+) -> None:
+    """Charge a customer once, outside any plan; a worker collects it at once."""
+    request = ChargeRequest(
+        customer_uid=customer_uid, money=parse_money(amount, currency), name=name, request_key=request_key,
+        reason=why, policy=policy,
+    )  # fmt: skip
+    from worker.workflows import dispatching, requesting
+
+    at = desk(dry_run=dry_run)
+    asked = requesting.charge(at.services, request, who)
+    if dry_run:
+        told(
+            at,
+            f"charge {request.money} to {customer_uid}" if asked.is_new else "do nothing: it was asked for before",
+        )
+        return
+    dispatching.send_now(at.services, asked.id, at.publish)
+    if not as_json:
+        before = "" if asked.is_new else ", as it was asked for before"
+        print(f"charge {asked.key}: {request.money} to {customer_uid} is {asked.status}{before}")
+    ended = _waited_for(at.services, asked.key, timeout, quiet=as_json) if wait else None
+    if as_json:
+        from worker.workflows import showing
+
+        print_json(showing.charge_status(at.services, asked.key, None) | {"is_new": asked.is_new})
+    if ended is not None:
+        raise NotPaid(ended)
+
+
+def _waited_for(services: "Services", key: str, timeout: float, *, quiet: bool) -> str | None:
+    """Show what happens to a charge until it is paid, which is None, or comes to rest otherwise: why not."""
+    from worker.clock import elapsed, wait
+    from worker.workflows import showing
+
+    until, seen = elapsed() + timeout, 0
+    while True:
+        story = showing.show(services, key)
+        if not quiet:
+            for happening in story.happenings[seen:]:
+                print(f"  {happening.at:%H:%M:%S}Z {happening.what}: {happening.words}")
+        seen = len(story.happenings)
+        if story.facts["status"] == ChargeStatus.PAID:
+            return None
+        if (rests := _rests(story, services.clock.now())) is not None:
+            return f"charge {key} is not paid: {rests}"
+        if elapsed() > until:
+            return (
+                f"charge {key} is not paid after {timeout:g} seconds; `again show {key}` tells what becomes of it"
+            )
+        wait(LOOK_EVERY)
+
+
+def _rests(story: "Story", now: datetime) -> str | None:
+    """Why nothing will happen to the charge soon; None while something may."""
+    facts: dict[str, Any] = story.facts
+    last = story.parts[-1] if story.parts else None
+    if not ChargeStatus(facts["status"]).is_owed:
+        return f"it is {facts['status']}, {facts['closed_why']}"
+    if facts.get("held_why"):
+        return f"it waits for an operator: {facts['held_why']}"
+    if last is None or AttemptState(last["state"]).is_unresolved:
+        return None
+    again = facts["next_attempt_at"]
+    if again is not None and again <= now:
+        return None
+    then = f"the next try is at {again:%Y-%m-%d %H:%M}Z" if again else "it waits for another card"
+    return f"{last['state']}, {last['reason']}; {then}"

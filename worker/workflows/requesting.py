@@ -1,0 +1,105 @@
+"""Requesting: a charge that no plan asks for, once for each request key; then it is one like any other."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from schedules.charges import ChargeKind, ChargeStatus
+from schedules.errors import BadRequest, ToldInWords
+from schedules.identity import charge_key, subject_of_request
+from schedules.policies import BUILT_IN
+from schedules.requests import ChargeRequest
+from worker.store import charges, customers, notes, policies
+from worker.store.customers import StoredKey
+from worker.store.policies import StoredPolicy
+from worker.workflows.services import Services, clock_is_right
+
+NO_PERIOD = 0
+
+
+class CannotRequest(ToldInWords):
+    """What was asked for cannot be done now; nothing has been done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """The one charge of a request key."""
+
+    id: int
+    key: str
+    status: ChargeStatus
+    is_new: bool
+
+
+def charge(services: Services, request: ChargeRequest, actor: str) -> Requested:
+    """Open the charge that is asked for, or answer the one that is there since the same was asked before.
+
+    Another request under the same key is refused: whoever sends it believes that it is a debt of its own.
+    """
+    with services.act() as db:
+        known = charges.by_request(db, request.request_key)
+        if known is None:
+            is_new = _open(services, db, request, actor)
+            known = charges.by_request(db, request.request_key)
+            if known is None:
+                raise LookupError(f"charge of request {request.request_key!r} is neither written nor there")
+        else:
+            is_new = False
+        if known.fingerprint != request.fingerprint:
+            raise BadRequest(
+                "request_key",
+                f"{request.request_key!r} is charge {known.key}, asked for with other arguments; "
+                "ask for the same, or take a new key for another debt",
+            )
+    return Requested(known.id, known.key, known.status, is_new)
+
+
+def _open(services: Services, db: Connection, request: ChargeRequest, actor: str) -> bool:
+    now = services.clock.now()
+    if not clock_is_right(services, db):
+        raise CannotRequest("this machine's clock is not the database's, so nothing is opened; set it right")
+    key = usable_key(db, request.customer_uid)
+    policy = _policy(services, db, request.policy)
+    row: dict[str, Any] = {
+        "key": charge_key(ChargeKind.ADHOC, subject_of_request(request.request_key), NO_PERIOD),
+        "kind": ChargeKind.ADHOC.value,
+        "period_no": NO_PERIOD,
+        "request_key": request.request_key,
+        "request_fingerprint": request.fingerprint,
+        "billing_key_id": key.id,
+        "account": key.account,
+        "amount": request.money.amount,
+        "currency": request.money.currency,
+        "name": request.name,
+        "policy_id": policy.id,
+        "status": ChargeStatus.OPEN.value,
+        "due_at": now,
+        "next_attempt_at": now,
+        "created_at": now,
+    }
+    is_new = charges.open_requested(db, row)
+    if is_new:
+        notes.record(db, actor, "charge", row["key"], request.reason, now, request_key=request.request_key,
+                     customer_uid=request.customer_uid, amount=str(request.money))  # fmt: skip
+    return is_new
+
+
+def usable_key(db: Connection, customer_uid: str) -> StoredKey:
+    """The billing key of a customer who can be charged; BadRequest names the field of one who cannot."""
+    key = customers.key_by_uid(db, customer_uid)
+    if key is None:
+        raise BadRequest(
+            "customer_uid", f"customer {customer_uid!r} is not known; `again customer add` makes it known"
+        )
+    if key.deleted_at is not None:
+        raise BadRequest("customer_uid", f"the billing key of customer {customer_uid!r} was deleted")
+    return key
+
+
+def _policy(services: Services, db: Connection, code: str) -> StoredPolicy:
+    policy = policies.known(db, code, services.clock.now())
+    if policy is None:
+        known = sorted({stored.policy.code for stored in policies.listed(db)} | set(BUILT_IN))
+        raise BadRequest("policy", f"policy {code!r} is not known; there are: {', '.join(known)}")
+    return policy
