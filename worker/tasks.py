@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import OperationalError as DatabaseAway
 
 from schedules.charges import ChargeKind
-from worker import marks, requests
+from worker import answering, marks, requests
 from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # whoever starts it from here has the tasks registered
 from worker.clock import elapsed, wait
@@ -177,7 +177,7 @@ def _offer(asked: Callable[..., requests.Answer]) -> None:
     @app.task(name=f"again.{asked.__name__}", queue=REQUESTS, ignore_result=False)
     def task(*positional: object, **named: Any) -> requests.Answer:
         try:
-            return requests.answer(desk(), asked, positional, named)
+            return answering.answer(desk(), asked, positional, named)
         except DatabaseAway as error:
             log.warning("again.%s waits for the database: %s", asked.__name__, error.orig)
             wait(BREATH)

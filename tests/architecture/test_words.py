@@ -1,10 +1,12 @@
 """The house keeps its rules: contracts, one clock, and docs that name every state and setting."""
 
+import base64
 import json
 import re
 from collections.abc import Callable
 from dataclasses import fields
 from enum import StrEnum
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -14,12 +16,14 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
 from schedules.declines import DeclineClass
 from schedules.dunning import Counter
-from schedules.events import KINDS, Event
+from schedules.event_kinds import KINDS
+from schedules.events import Event
 from schedules.findings import FindingKind, FindingState
 from schedules.policies import FinalAction
 from schedules.standings import Standing
 from worker.clock import SystemClock
 from worker.config import PREFIX, Settings
+from worker.requests import ASKED, charge_adhoc
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [path for room in ("schedules", "worker", "simulator") for path in (ROOT / room).rglob("*.py")]
@@ -107,6 +111,24 @@ def test_the_example_on_the_page_of_events_verifies_a_signature() -> None:
     assert read_event(body.encode(), headers, secret) == {"type": "charge.paid"}
     with pytest.raises(WebhookVerificationError):
         read_event(b"{}", headers, secret)
+
+
+def test_the_page_of_tasks_has_each_with_its_fields() -> None:
+    rows = re.findall(r"^\| `again\.(\w+)` \| ([^|]*) \|", (ROOT / "docs" / "tasks.md").read_text(), re.MULTILINE)
+    asked = {function.__name__: list(signature(function).parameters.values())[1:] for function in ASKED}
+    told = {
+        name: ", ".join(p.name + ("" if p.default is Parameter.empty else "?") for p in fields)
+        for name, fields in asked.items()
+    }
+    assert dict(rows) == told
+
+
+def test_the_message_on_the_page_of_tasks_is_one_that_can_be_read() -> None:
+    (document,) = re.findall(
+        r"```json\n(\{\n  \"body\".*?)```", (ROOT / "docs" / "tasks.md").read_text(), re.DOTALL
+    )
+    _, fields, _ = json.loads(base64.b64decode(json.loads(document)["body"]))
+    assert set(fields) <= set(signature(charge_adhoc).parameters)
 
 
 def test_only_the_clock_reads_the_clock() -> None:

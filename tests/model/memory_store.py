@@ -272,6 +272,7 @@ class Charges(StandsFor):
             waits=row["waits"] is not None,
             tried_by=row["tried_by"],
             planned_at=row["planned_at"],
+            request_key=None,
             look_at=row["look_at"],
             given_up=row["given_up"],
         )  # fmt: skip
@@ -401,6 +402,7 @@ class Subscriptions(StandsFor):
 
     def add(self, db: Transaction, row: Row) -> int:
         empty: Row = {"ends_at": None, "held_why": None, "tell_at": None}
+        empty |= {"anchor_no": 0, "billing_time": None, "skip_to": None}
         return int(db.insert(db.tables.subscriptions, empty | row)["id"])
 
     def take_due(self, db: Transaction, plan_id: int | None, now: datetime, limit: int) -> list[DueSubscription]:
@@ -416,6 +418,7 @@ class Subscriptions(StandsFor):
                 row["id"], row["key"], row["billing_key_id"], db.tables.keys[row["billing_key_id"]]["account"],
                 row["plan_id"], row["anchor"],
                 Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"]), row["ends_at"],
+                row["anchor_no"], row["billing_time"], row["skip_to"],
             )
             for row in due[:limit]
         ]  # fmt: skip

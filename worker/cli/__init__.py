@@ -6,6 +6,8 @@ import typer
 
 from schedules.errors import ToldInWords
 from worker.cli import (
+    adjusting,
+    auditing,
     books,
     charging,
     declines,
@@ -34,6 +36,8 @@ people.add_to(app)
 looking.add_to(app)
 operating.add_to(app)
 charging.add_to(app)
+adjusting.add_to(app)
+auditing.add_to(app)
 books.add_to(app)
 declines.add_to(app)
 events.add_to(app)

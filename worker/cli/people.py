@@ -6,6 +6,7 @@ import typer
 
 from worker.cli.output import Actor, AsJson, Why, actor, print_json
 from worker.cli.parts import read_date
+from worker.cli.rehearsing import DryRun, desk, told
 
 group = typer.Typer(help="Customers: who pays, by the billing key that the gateway has.", no_args_is_help=True)
 
@@ -27,6 +28,7 @@ def add(
     name: Annotated[str | None, typer.Option(help="The customer's name, at most 16 characters.")] = None,
     email: Annotated[str | None, typer.Option(help="For the shop's own notices, at most 64.")] = None,
     tel: Annotated[str | None, typer.Option(help="For the shop's own notices, at most 16.")] = None,
+    of: Annotated[str | None, typer.Option(help="The customer_uid of another card of the same customer.")] = None,
     as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
@@ -34,7 +36,7 @@ def add(
     from worker.wiring import services
     from worker.workflows import enrolling
 
-    key = enrolling.add_customer(services(), customer_uid, name, email, tel, who)
+    key = enrolling.add_customer(services(), customer_uid, name, email, tel, who, of)
     if as_json:
         facts = {"customer_uid": customer_uid, "card_name": key.card_name, "card_number": key.card_number}
         print_json(facts | {"pg_provider": key.pg_provider})
@@ -102,13 +104,17 @@ def unsubscribe(
         bool,
         typer.Option("--now/--at-period-end", help="End at once and let go what is owed, or when it is paid to."),
     ] = False,
+    dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
     """End a subscription, at the end of the running period unless told --now."""
-    from worker.wiring import services
     from worker.workflows import enrolling
 
-    canceled = enrolling.unsubscribe(services(), key, who, why, at_period_end=not now)
+    at = desk(dry_run=dry_run)
+    canceled = enrolling.unsubscribe(at.services, key, who, why, at_period_end=not now)
+    when = f"at once, and {canceled} owed charges with it" if now else "when its running period ends"
+    if told(at, f"end subscription {key} {when}"):
+        return
     if now:
         print(f"subscription {key} is canceled, and {canceled} owed charges with it")
     else:

@@ -76,6 +76,7 @@ class Charge:
     planned_at: datetime | None
     look_at: datetime | None
     given_up: FinalAction | None
+    request_key: str | None  # under which it was asked for, when no plan did
 
 
 def open_many(db: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -84,30 +85,6 @@ def open_many(db: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     statement = insert(charges).on_conflict_do_nothing().returning(charges.c.key)
     return list(db.execute(statement, list(rows)).scalars())
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """A charge that somebody asked for by a request key."""
-
-    id: int
-    key: str
-    status: ChargeStatus
-    fingerprint: str
-
-
-def open_requested(db: Connection, row: Mapping[str, Any]) -> bool:
-    """Write a debt that was asked for; False when one_charge_for_each_request_key says that it is there."""
-    statement = insert(charges).values(**row).on_conflict_do_nothing().returning(charges.c.id)
-    return db.execute(statement).scalar() is not None
-
-
-def by_request(db: Connection, request_key: str) -> Requested | None:
-    """The charge that was asked for under this key."""
-    c = charges.c
-    query = select(c.id, c.key, c.status, c.request_fingerprint).where(c.request_key == request_key)
-    row = db.execute(query).first()
-    return Requested(row.id, row.key, ChargeStatus(row.status), row.request_fingerprint) if row else None
 
 
 def locked(db: Connection, charge_id: int) -> Charge | None:
@@ -146,6 +123,7 @@ def read(row: Mapping[str, Any]) -> Charge:
         planned_at=row["planned_at"],
         look_at=row["look_at"],
         given_up=FinalAction(row["given_up"]) if row["given_up"] else None,
+        request_key=row["request_key"],
     )
 
 
@@ -235,19 +213,6 @@ def queue_due(
     )
     rows = sorted(db.execute(statement), key=lambda row: row.next_attempt_at)
     return [(row.id, row.kind) for row in rows]
-
-
-def queue_one(db: Connection, charge_id: int, now: datetime, patience: timedelta) -> str | None:
-    """Mark one charge as queued; its kind, or None when it is not its time or it is queued already."""
-    c = charges.c
-    statement = (
-        update(charges)
-        .where(c.id == charge_id, c.next_attempt_at <= now, c.held_why.is_(None))
-        .where(c.queued_until.is_(None) | (c.queued_until <= now))
-        .values(queued_until=now + patience)
-        .returning(c.kind)
-    )
-    return db.execute(statement).scalar()
 
 
 def unqueue(db: Connection, ids: Sequence[int]) -> None:

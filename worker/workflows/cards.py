@@ -70,7 +70,7 @@ def changed(services: Services, customer_uid: str, actor: str, why: str | None, 
         if not differs and not believed:
             customers.change_key(db, key.id, **facts)
             return 0
-        tried = sum(_try_at_once(db, charge, now, is_new=bool(differs)) for charge in owed)
+        tried = sum(try_at_once(db, charge, now, is_new=bool(differs)) for charge in owed)
         customers.change_key(db, key.id, **facts, stopped_as=None)
         if differs:
             customers.change_key(db, key.id, changed_at=now, ask_at=None)
@@ -129,7 +129,7 @@ def _known(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKe
     return key
 
 
-def _try_at_once(db: Connection, charge: Charge | None, now: datetime, *, is_new: bool) -> bool:
+def try_at_once(db: Connection, charge: Charge | None, now: datetime, *, is_new: bool) -> bool:
     """Try a debt now, with a new card by a ladder that begins anew; whether it is tried.
 
     What is held for an operator is left to him. The answer of an attempt under way is about the old card, and

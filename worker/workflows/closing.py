@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from schedules import events
 from schedules.charges import ChargeStatus, SubscriptionStatus
+from schedules.plans import at_own_time
 from schedules.policies import FinalAction
 from schedules.subscriptions import first_cursor
 from worker.store import attempts, charges, customers, debts, notes, plans, subscriptions
@@ -49,6 +50,7 @@ def collected(db: Connection, charge: Charge, uid: str | None, now: datetime, wh
     paid = events.ChargePaid(
         charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid, merchant_uid=uid,
         amount=charge.money.amount, currency=charge.money.currency, recovered=recovered,
+        request_key=charge.request_key,
     )  # fmt: skip
     notes.owe(db, paid, f"{charge.key}/paid", now)
     if uid is not None and charge.card_stopped is not None:
@@ -135,7 +137,8 @@ def resume_subscription(db: Connection, subscription_id: int, why: str, now: dat
     if row is None or row["status"] != SubscriptionStatus.PAUSED.value or row["held_why"] is not None:
         return
     plan = plans.by_id(db, row["plan_id"])
-    following = first_cursor(plan.plan, row["anchor"], now)
+    own = at_own_time(plan.plan, row["billing_time"])
+    following = first_cursor(own, row["anchor"], now, row["anchor_no"])
     due_at, ahead = max(following.due_at, row["next_due_at"]), plan.policy.upcoming
     ends = row["ends_at"] is not None and due_at >= row["ends_at"]
     told_at = None if ahead is None else due_at - ahead

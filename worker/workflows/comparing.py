@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 from schedules.asking import AskedAbout, read_found
 from schedules.charges import AttemptState
 from schedules.errors import BROKEN
-from schedules.events import FOUND
 from schedules.findings import Discrepancy, FindingKind, FindingState, judge
 from schedules.identity import parse_merchant_uid
 from schedules.outcomes import GatewayPayment, Paid, Voided
+from schedules.payment_events import FOUND
 from worker.gateway.port import Found
 from worker.store import attempts, charges, findings, notes, reconciliations
 from worker.store.findings import Finding

@@ -153,7 +153,7 @@ def tell_of_decline(db: Connection, answer: Answer, next_attempt_at: datetime | 
         charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid,
         merchant_uid=answer.attempt.merchant_uid, amount=charge.money.amount, currency=charge.money.currency,
         decline_class=said.decline_class.value, reason=answer.outcome.reason, next_attempt_at=next_attempt_at,
-        needs_card=needs_card,
+        needs_card=needs_card, request_key=charge.request_key,
     )  # fmt: skip
     notes.owe(db, failed, f"{answer.attempt.merchant_uid}/failed", now)
     tell_past_due(db, charge, now)
@@ -222,7 +222,7 @@ def tell_suspended(db: Connection, charge: Charge, why: str, now: datetime) -> N
 def _ended(charge: Charge, final: FinalAction) -> events.Event:
     whose: dict[str, Any] = {
         "charge": charge.key, "subscription": charge.subscription, "customer_uid": charge.customer_uid,
-        "amount": charge.money.amount, "currency": charge.money.currency,
+        "amount": charge.money.amount, "currency": charge.money.currency, "request_key": charge.request_key,
     }  # fmt: skip
     if final in (FinalAction.CANCEL, FinalAction.WRITE_OFF):
         return events.ChargeUncollectible(**whose)

@@ -99,14 +99,26 @@ def archive_plan(services: Services, code: str, actor: str) -> int:
 
 
 def add_customer(
-    services: Services, customer_uid: str, name: str | None, email: str | None, tel: str | None, actor: str
+    services: Services,
+    customer_uid: str,
+    name: str | None,
+    email: str | None,
+    tel: str | None,
+    actor: str,
+    of: str | None = None,
 ) -> BillingKey:
-    """Make a customer known whose billing key the gateway has; its masked card facts are read back from there."""
+    """Make a customer known whose billing key the gateway has; its masked card facts are read back from there.
+
+    With the customer_uid of another card, `of`, it is one more card of the same customer.
+    """
     _check_facts(customer_uid, name=name, email=email, tel=tel)
     account = services.settings.account
     with services.engine.begin() as db:
         if customers.key_by_uid(db, customer_uid) is not None:
             raise CannotEnroll(f"customer {customer_uid!r} is known already")
+        first = customers.key_by_uid(db, of) if of is not None else None
+        if of is not None and first is None:
+            raise CannotEnroll(f"customer {of!r} is not known; give the customer_uid of a card that is")
     key = services.gateway(account).read_key(customer_uid)
     if isinstance(key, KeyMissing):
         raise CannotEnroll(
@@ -120,9 +132,9 @@ def add_customer(
         "card_name": key.card_name, "card_number": key.card_number, "seen_updated_at": key.updated_at,
     }  # fmt: skip
     with services.engine.begin() as db:
-        customer_id = customers.add(db, customer_uid, name, email, tel, now)
+        customer_id = first.customer_id if first else customers.add(db, customer_uid, name, email, tel, now)
         customers.add_key(db, customer_id, customer_uid, account, card, now)
-        notes.record(db, actor, "customer.add", customer_uid, None, now)
+        notes.record(db, actor, "customer.add", customer_uid, None, now, of=of)
     return key
 
 
@@ -157,7 +169,7 @@ def subscribe(
     """
     now = services.clock.now()
     with services.engine.begin() as db:
-        plan = _plan_on_sale(db, code)
+        plan = plan_on_sale(db, code)
         key = customers.key_by_uid(db, customer_uid, lock=True)
         if key is None:
             raise CannotEnroll(f"customer {customer_uid!r} is not known; make it known with `again customer add`")
@@ -197,7 +209,7 @@ def unsubscribe(services: Services, key: str, actor: str, why: str, *, at_period
     itself.
     """
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act(key) as db:
         row = subscriptions.by_key(db, key, lock=True)
         if row is None:
             raise CannotEnroll(f"subscription {key!r} is not known; `again show` takes its key of 20 characters")
@@ -224,7 +236,8 @@ def _known_plan(db: Connection, code: str) -> StoredPlan:
     return plan
 
 
-def _plan_on_sale(db: Connection, code: str) -> StoredPlan:
+def plan_on_sale(db: Connection, code: str) -> StoredPlan:
+    """The newest version of a plan that takes subscriptions; CannotEnroll when there is none."""
     plan = _known_plan(db, code)
     if plan.archived_at is not None:
         raise CannotEnroll(

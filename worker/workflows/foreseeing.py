@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from schedules.charges import ChargeKind
 from schedules.identity import charge_key
 from schedules.money import Money
+from schedules.plans import at_own_time
 from schedules.subscriptions import Cursor, advance
 from schedules.zones import day_bounds, local_date, zone
 from worker.store import charges, subscriptions
@@ -61,9 +62,10 @@ def _periods(row: dict[str, Any], plan: StoredPlan, day: date, now: datetime) ->
     while local_date(_collected_at(cursor, now), tz) <= day:
         if row["ends_at"] is not None and cursor.due_at >= row["ends_at"]:
             return
-        if local_date(_collected_at(cursor, now), tz) == day:
+        skipped = cursor.period_no < (row["skip_to"] or 0)
+        if local_date(_collected_at(cursor, now), tz) == day and not skipped:
             yield _foreseen(row, plan, cursor, now)
-        cursor = advance(plan.plan, row["anchor"], cursor)
+        cursor = advance(at_own_time(plan.plan, row["billing_time"]), row["anchor"], cursor, row["anchor_no"])
 
 
 def _collected_at(cursor: Cursor, now: datetime) -> datetime:

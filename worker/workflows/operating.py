@@ -1,7 +1,10 @@
 """Operating: what a person may decide about charging, each with a reason, each written down."""
 
+from datetime import datetime
+
 from sqlalchemy import Connection
 
+from schedules import events
 from schedules.charges import ChargeStatus, TriedBy
 from schedules.errors import ToldInWords
 from worker.store import attempts, charges, findings, notes, subscriptions, switches
@@ -62,7 +65,7 @@ def bind_if_new(services: Services, actor: str) -> bool:
 def release_subscription(services: Services, key: str, actor: str, why: str) -> None:
     """Let opening look at a subscription again that it had set aside."""
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act(key) as db:
         row = subscriptions.by_key(db, key, lock=True)
         if row is None:
             raise CannotOperate(f"subscription {key!r} is not known")
@@ -75,7 +78,7 @@ def release_subscription(services: Services, key: str, actor: str, why: str) -> 
 def release(services: Services, key: str, actor: str, why: str) -> None:
     """Let a charge that waits for an operator, or for its next attempt after a refusal, be collected now."""
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act(key) as db:
         charge = _owed(db, key)
         if charge.held_why is None and not charges.is_refused(db, charge.id):
             raise CannotOperate(
@@ -115,7 +118,7 @@ def _refused_after(services: Services, charge_id: int) -> list[tuple[int, str]]:
 def try_now(services: Services, key: str, actor: str, why: str) -> None:
     """Try once to collect a debt now, whatever its ladder says; it uses up none of the automatic tries."""
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act(key) as db:
         charge = _owed(db, key)
         if charge.held_why is not None:
             raise CannotOperate(f"charge {key} waits for an operator: {charge.held_why}; `again release` it first")
@@ -141,7 +144,7 @@ def try_now(services: Services, key: str, actor: str, why: str) -> None:
 def paid_elsewhere(services: Services, key: str, actor: str, why: str) -> None:
     """Take a debt as paid by another way than this engine; its ladder stops at once."""
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act(key) as db:
         _lock_subscription(db, key)
         charge = _owed(db, key)
         _refuse_under_way(db, charge)
@@ -152,13 +155,28 @@ def paid_elsewhere(services: Services, key: str, actor: str, why: str) -> None:
 def waive(services: Services, key: str, actor: str, why: str) -> None:
     """Let a debt go: it is not collected any more."""
     now = services.clock.now()
-    with services.engine.begin() as db:
-        _lock_subscription(db, key)
-        charge = _owed(db, key)
-        _refuse_under_way(db, charge)
-        close(db, charge.id, ChargeStatus.WAIVED, why, now)
-        resume_if_nothing_rests(db, charge, "what it owed was waived", now)
+    with services.act(key) as db:
+        charge = _end_by_hand(db, key, ChargeStatus.WAIVED, why, now)
+        notes.owe(db, events.ChargeWaived(charge=charge.key, why=why), f"{key}/charge.waived", now)
         notes.record(db, actor, "waive", key, why, now)
+
+
+def cancel_charge(services: Services, key: str, actor: str, why: str) -> None:
+    """End a debt that should not be there: nothing more is tried, and it counts as never owed."""
+    now = services.clock.now()
+    with services.act(key) as db:
+        charge = _end_by_hand(db, key, ChargeStatus.CANCELED, why, now)
+        notes.owe(db, events.ChargeCanceled(charge=charge.key, why=why), f"{key}/charge.canceled", now)
+        notes.record(db, actor, "cancel-charge", key, why, now)
+
+
+def _end_by_hand(db: Connection, key: str, status: ChargeStatus, why: str, now: datetime) -> Charge:
+    _lock_subscription(db, key)
+    charge = _owed(db, key)
+    _refuse_under_way(db, charge)
+    close(db, charge.id, status, why, now)
+    resume_if_nothing_rests(db, charge, f"what it owed was {status}", now)
+    return charge
 
 
 def _lock_subscription(db: Connection, key: str) -> None:

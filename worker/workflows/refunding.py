@@ -4,10 +4,10 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
-from schedules.events import PaymentRefunded
 from schedules.findings import FindingKind, FindingState
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment, NotSent, Refused, Unknown
+from schedules.payment_events import PaymentRefunded
 from worker.gateway.port import Cancellation, Cancelled, Found
 from worker.points import Point, reach
 from worker.store import findings, notes, reconciliations, switches

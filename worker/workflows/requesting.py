@@ -10,7 +10,7 @@ from schedules.errors import BadRequest, ToldInWords
 from schedules.identity import charge_key, subject_of_request
 from schedules.policies import BUILT_IN
 from schedules.requests import ChargeRequest
-from worker.store import charges, customers, notes, policies
+from worker.store import customers, notes, policies, requested
 from worker.store.customers import StoredKey
 from worker.store.policies import StoredPolicy
 from worker.workflows.services import Services, clock_is_right
@@ -38,10 +38,10 @@ def charge(services: Services, request: ChargeRequest, actor: str) -> Requested:
     Another request under the same key is refused: whoever sends it believes that it is a debt of its own.
     """
     with services.act() as db:
-        known = charges.by_request(db, request.request_key)
+        known = requested.by_request(db, request.request_key)
         if known is None:
             is_new = _open(services, db, request, actor)
-            known = charges.by_request(db, request.request_key)
+            known = requested.by_request(db, request.request_key)
             if known is None:
                 raise LookupError(f"charge of request {request.request_key!r} is neither written nor there")
         else:
@@ -78,7 +78,7 @@ def _open(services: Services, db: Connection, request: ChargeRequest, actor: str
         "next_attempt_at": now,
         "created_at": now,
     }
-    is_new = charges.open_requested(db, row)
+    is_new = requested.open_one(db, row)
     if is_new:
         notes.record(db, actor, "charge", row["key"], request.reason, now, request_key=request.request_key,
                      customer_uid=request.customer_uid, amount=str(request.money))  # fmt: skip

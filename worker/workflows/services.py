@@ -49,12 +49,15 @@ class Services:
     @contextmanager
     def act(self, subject: str | None = None) -> Iterator[Connection]:
         """The one transaction of what a person does to a subject; in a rehearsal it is undone at its end."""
+        if self.rehearsal is None:
+            with self.engine.begin() as db:
+                yield db
+            return
         with self.engine.connect() as db, db.begin() as transaction:
-            before = None if self.rehearsal is None else sights.columns_of(db, subject)
+            before = sights.columns_of(db, subject)
             yield db
-            if self.rehearsal is not None:
-                self.rehearsal.note(before, sights.columns_of(db, subject))
-                transaction.rollback()
+            self.rehearsal.note(before, sights.columns_of(db, subject))
+            transaction.rollback()
 
     def gateway(self, account: str) -> Gateway:
         """The gateway of an account."""

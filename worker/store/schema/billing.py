@@ -143,6 +143,10 @@ subscriptions = Table(
     Column("tell_at", INSTANT, comment="when the next charge is announced; null when it is, or never will be"),
     Column("held_why", Text, comment="why opening has set it aside until an operator looks"),
     Column("created_at", INSTANT, nullable=False),
+    Column("anchor_no", Integer, nullable=False, server_default="0", comment="number of the period at the anchor"),
+    Column("billing_time", Time, comment="its own time of day, instead of the plan's"),
+    Column("skip_to", Integer, comment="periods below this number are not charged"),
+    CheckConstraint("anchor_no BETWEEN 0 AND next_period_no", name="anchor_is_behind"),
     UniqueConstraint("key", name="one_subscription_for_each_key"),
     CheckConstraint("next_period_no >= 0", name="period_number_counts_up"),
     CheckConstraint(

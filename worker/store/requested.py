@@ -1,0 +1,49 @@
+"""Charges that were asked for by a request key, and what is tried at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from schedules.charges import ChargeStatus
+from worker.store.schema import charges
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A charge that somebody asked for by a request key."""
+
+    id: int
+    key: str
+    status: ChargeStatus
+    fingerprint: str
+
+
+def open_one(db: Connection, row: Mapping[str, Any]) -> bool:
+    """Write a debt that was asked for; False when one_charge_for_each_request_key says that it is there."""
+    statement = insert(charges).values(**row).on_conflict_do_nothing().returning(charges.c.id)
+    return db.execute(statement).scalar() is not None
+
+
+def by_request(db: Connection, request_key: str) -> Requested | None:
+    """The charge that was asked for under this key."""
+    c = charges.c
+    query = select(c.id, c.key, c.status, c.request_fingerprint).where(c.request_key == request_key)
+    row = db.execute(query).first()
+    return Requested(row.id, row.key, ChargeStatus(row.status), row.request_fingerprint) if row else None
+
+
+def queue_one(db: Connection, charge_id: int, now: datetime, patience: timedelta) -> str | None:
+    """Mark one charge as queued; its kind, or None when it is not its time or it is queued already."""
+    c = charges.c
+    statement = (
+        update(charges)
+        .where(c.id == charge_id, c.next_attempt_at <= now, c.held_why.is_(None))
+        .where(c.queued_until.is_(None) | (c.queued_until <= now))
+        .values(queued_until=now + patience)
+        .returning(c.kind)
+    )
+    return db.execute(statement).scalar()
