@@ -7,7 +7,8 @@ from schedules import payment_events as payments
 
 _ALL: tuple[type[events.Event], ...] = (
     events.ChargeUpcoming, events.ChargePaid, events.ChargeFailed, events.ChargeUncollectible,
-    events.ChargeWaived, events.ChargeCanceled, events.ChargeHeld, events.ChargePaidAfterEnd, events.LastWarning,
+    events.ChargeWaived, events.ChargeCanceled, events.ChargeHeld, events.ChargePaidAfterEnd,
+    events.ChargeRefunded, events.RefundRefused, events.LastWarning,
     events.DunningEnded, events.SubscriptionPastDue, events.SubscriptionSuspended, events.SubscriptionRecovered,
     events.SubscriptionPaused, events.SubscriptionResumed, events.SubscriptionChanged,
     events.SubscriptionCanceled, events.SubscriptionHeld, events.CardNeedsUpdate, events.CardChanged,

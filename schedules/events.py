@@ -169,6 +169,32 @@ class ChargePaidAfterEnd(OfCharge):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeRefunded(OfCharge):
+    """A payment was given back, whole or in part; `refunded` is how much of it in all."""
+
+    kind: ClassVar[str] = "charge.refunded"
+    subscription: str | None
+    request_key: str
+    customer_uid: str
+    merchant_uid: str
+    imp_uid: str
+    amount: int
+    currency: str
+    refunded: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundRefused(OfCharge):
+    """A refund that was asked for was not made, and is not tried again."""
+
+    kind: ClassVar[str] = "charge.refund_refused"
+    request_key: str
+    amount: int
+    currency: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LastWarning(OfCharge):
     """One try is left; `final` is what happens to the subscription when it fails too."""
 

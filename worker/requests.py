@@ -11,11 +11,22 @@ from pydantic import StringConstraints
 from schedules.errors import BadRequest, RuleBroken
 from schedules.events import in_json
 from schedules.identity import SUBJECT_LENGTH
-from schedules.money import Money
+from schedules.money import MINOR_DIGITS, Money
 from schedules.policies import ONCE
+from schedules.refunds import Fate, RefundRequest
 from schedules.requests import ChargeRequest
 from schedules.subscriptions import Cursor
-from worker.workflows import adjusting, cards, dispatching, enrolling, operating, requesting, showing
+from worker.store.refunds import Refund
+from worker.workflows import (
+    adjusting,
+    cards,
+    dispatching,
+    enrolling,
+    operating,
+    requesting,
+    returning,
+    showing,
+)
 from worker.workflows.dispatching import Publish
 from worker.workflows.services import Services
 
@@ -44,13 +55,10 @@ def charge_adhoc(
     policy: Words = ONCE.code,
 ) -> Answer:
     """Charge a customer once for something that no plan asks for; amount in minor units."""
-    try:
-        money = Money(amount, currency)
-    except RuleBroken as error:
-        raise BadRequest("currency" if "currency" in str(error) else "amount", str(error)) from None
     request = ChargeRequest(
-        customer_uid=customer_uid, money=money, name=name, request_key=request_key, reason=reason, policy=policy
-    )
+        customer_uid=customer_uid, money=money(amount, currency), name=name, request_key=request_key,
+        reason=reason, policy=policy,
+    )  # fmt: skip
     asked = requesting.charge(desk.services, request, actor)
     dispatching.send_now(desk.services, asked.id, desk.publish)
     return {"charge": asked.key, "status": asked.status.value, "is_new": asked.is_new}
@@ -172,6 +180,47 @@ def change_card(desk: Desk, *, subscription: Words, customer_uid: Words, reason:
     return {"subscription": subscription, "tried": tried, "left": left}
 
 
+def refund_charge(
+    desk: Desk,
+    *,
+    charge: Words,
+    request_key: Words,
+    reason: Words,
+    actor: Words,
+    amount: int | None = None,
+    currency: Words | None = None,
+    subscription: Fate = Fate.KEEP,
+) -> Answer:
+    """Give a payment back: all that is left of it, or an amount in minor units with its currency."""
+    if (amount is None) is not (currency is None):
+        raise BadRequest("currency", "give the amount with its currency, or neither for all that is left")
+    much = None if amount is None or currency is None else money(amount, currency)
+    request = RefundRequest(charge=charge, money=much, request_key=request_key, reason=reason, fate=subscription)
+    asked, is_new = returning.ask(desk.services, request, actor)
+    return refund_words(asked) | {"is_new": is_new}
+
+
+def refund_status(desk: Desk, *, request_key: Words) -> Answer:
+    """Tell what has become of a refund; nothing is changed."""
+    return refund_words(returning.status(desk.services, request_key))
+
+
+def refund_words(refund: Refund) -> Answer:
+    """A refund in plain fields."""
+    names = ("request_key", "merchant_uid", "amount", "currency", "state", "words")
+    return {name: getattr(refund, name) for name in names} | {"ended_at": in_json(refund.ended_at)}
+
+
+def money(amount: int, currency: str) -> Money:
+    """An amount in minor units; BadRequest names the field that is wrong."""
+    if currency not in MINOR_DIGITS:
+        raise BadRequest("currency", f"{currency!r} is not known; take one of {', '.join(MINOR_DIGITS)}")
+    try:
+        return Money(amount, currency)
+    except RuleBroken as error:
+        raise BadRequest("amount", str(error)) from None
+
+
 def _next(subscription: str, cursor: Cursor) -> Answer:
     due, day = in_json(cursor.due_at), in_json(cursor.period_date)
     return {"subscription": subscription, "period_no": cursor.period_no, "period_date": day, "next_due_at": due}
@@ -180,5 +229,5 @@ def _next(subscription: str, cursor: Cursor) -> Answer:
 ASKED: tuple[Callable[..., Answer], ...] = (
     charge_adhoc, charge_status, try_charge, release, waive, cancel_charge, paid_elsewhere,
     add_customer, card_changed, subscribe, unsubscribe, pause, resume, undo, skip, move_anchor, move_time,
-    change_plan, change_card,
+    change_plan, change_card, refund_charge, refund_status,
 )  # fmt: skip

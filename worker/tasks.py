@@ -28,6 +28,7 @@ from worker.workflows import (
     reconciling,
     refunding,
     restoring,
+    returning,
 )
 
 log = logging.getLogger("again.tasks")
@@ -102,8 +103,9 @@ def reconcile() -> None:
 
 @app.task(name="again.refund", queue=RECONCILE)
 def refund() -> None:
-    """Give back the second payments that may be given back."""
+    """Give back the second payments that may be given back, and what was asked for."""
     refunding.refund_due(services())
+    returning.make_due(services())
 
 
 @app.task(name="again.lift_hold", queue=RECONCILE)

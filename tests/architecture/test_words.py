@@ -20,10 +20,13 @@ from schedules.event_kinds import KINDS
 from schedules.events import Event
 from schedules.findings import FindingKind, FindingState
 from schedules.policies import FinalAction
+from schedules.refunds import RefundState
 from schedules.standings import Standing
+from worker.app import REQUESTS
 from worker.clock import SystemClock
 from worker.config import PREFIX, Settings
 from worker.requests import ASKED, charge_adhoc
+from worker.tasks import app
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [path for room in ("schedules", "worker", "simulator") for path in (ROOT / room).rglob("*.py")]
@@ -48,6 +51,7 @@ def sections(page: str) -> dict[str, dict[str, str]]:
         ("Subscription", SubscriptionStatus),
         ("Finding", FindingState),
         ("Standing", Standing),
+        ("Refund", RefundState),
     ],
 )
 def test_the_page_of_states_has_a_paragraph_for_each(title: str, states: type[StrEnum]) -> None:
@@ -121,6 +125,11 @@ def test_the_page_of_tasks_has_each_with_its_fields() -> None:
         for name, fields in asked.items()
     }
     assert dict(rows) == told
+
+
+def test_each_request_is_a_task_of_its_own_on_its_own_queue() -> None:
+    """No chore has the same name: Celery would keep the older one in silence."""
+    assert {app.tasks[f"again.{function.__name__}"].queue for function in ASKED} == {REQUESTS}
 
 
 def test_the_message_on_the_page_of_tasks_is_one_that_can_be_read() -> None:

@@ -17,6 +17,7 @@ from worker.cli import (
     people,
     plans,
     policies,
+    refunding,
     reports,
     running,
     simulating,
@@ -37,6 +38,7 @@ looking.add_to(app)
 operating.add_to(app)
 charging.add_to(app)
 adjusting.add_to(app)
+refunding.add_to(app)
 auditing.add_to(app)
 books.add_to(app)
 declines.add_to(app)

@@ -208,23 +208,28 @@ def unsubscribe(services: Services, key: str, actor: str, why: str, *, at_period
     Ended at the period's end, nothing that is due before then is let go; what was declined is not tried again by
     itself.
     """
-    now = services.clock.now()
     with services.act(key) as db:
-        row = subscriptions.by_key(db, key, lock=True)
-        if row is None:
-            raise CannotEnroll(f"subscription {key!r} is not known; `again show` takes its key of 20 characters")
-        if row["status"] == SubscriptionStatus.CANCELED.value:
-            raise CannotEnroll(f"subscription {key} was canceled already, at {row['ends_at']}")
-        if at_period_end:
-            subscriptions.change(
-                db, row["id"], ends_at=row["next_due_at"], open_at=None, tell_at=row["next_due_at"]
-            )
-            dunning.stop_ladders(db, row["id"], now)
-            canceled = 0
-        else:
-            canceled = cancel_subscription(db, row["id"], why, now)
-        verb = "unsubscribe.at_period_end" if at_period_end else "unsubscribe.now"
-        notes.record(db, actor, verb, key, why, now, charges_canceled=canceled)
+        return end_subscription(services, db, key, actor, why, at_period_end=at_period_end)
+
+
+def end_subscription(
+    services: Services, db: Connection, key: str, actor: str, why: str, *, at_period_end: bool
+) -> int:
+    """As `unsubscribe`, inside the transaction of whoever decides more than that."""
+    now = services.clock.now()
+    row = subscriptions.by_key(db, key, lock=True)
+    if row is None:
+        raise CannotEnroll(f"subscription {key!r} is not known; `again show` takes its key of 20 characters")
+    if row["status"] == SubscriptionStatus.CANCELED.value:
+        raise CannotEnroll(f"subscription {key} was canceled already, at {row['ends_at']}")
+    if at_period_end:
+        subscriptions.change(db, row["id"], ends_at=row["next_due_at"], open_at=None, tell_at=row["next_due_at"])
+        dunning.stop_ladders(db, row["id"], now)
+        canceled = 0
+    else:
+        canceled = cancel_subscription(db, row["id"], why, now)
+    verb = "unsubscribe.at_period_end" if at_period_end else "unsubscribe.now"
+    notes.record(db, actor, verb, key, why, now, charges_canceled=canceled)
     return canceled
 
 

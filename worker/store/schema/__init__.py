@@ -4,6 +4,7 @@ from worker.store.schema.base import metadata
 from worker.store.schema.billing import (
     IN_FLIGHT,
     OWED,
+    REFUND_OPEN,
     REFUSED,
     UNRESOLVED_STATES,
     attempt_events,
@@ -16,6 +17,7 @@ from worker.store.schema.billing import (
     plan_revision,
     plans,
     policies,
+    refunds,
     subscriptions,
 )
 from worker.store.schema.running import (
@@ -33,6 +35,7 @@ from worker.store.schema.running import (
 __all__ = [
     "IN_FLIGHT",
     "OWED",
+    "REFUND_OPEN",
     "REFUSED",
     "UNRESOLVED_STATES",
     "attempt_events",
@@ -54,6 +57,7 @@ __all__ = [
     "policies",
     "rate_buckets",
     "reconciliations",
+    "refunds",
     "stops",
     "subscriptions",
 ]

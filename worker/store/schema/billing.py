@@ -21,6 +21,7 @@ from schedules.charges import UNRESOLVED, AttemptState, ChargeKind, ChargeStatus
 from schedules.declines import DeclineClass
 from schedules.dunning import NEEDS_CARD
 from schedules.policies import FinalAction
+from schedules.refunds import RefundState
 from worker.store.schema.base import HOT, INSTANT, metadata, one_of, row_id
 
 OWED = "status IN ('open', 'past_due')"
@@ -205,6 +206,7 @@ charges = Table(
     Column("given_up", Text, comment="the final action that was taken, while the debt is still owed"),
     CheckConstraint(one_of("given_up", list(FinalAction)), name="known_final_action"),
     Column("refunded", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("refunded BETWEEN 0 AND amount", name="never_more_than_was_paid"),
     Column("created_at", INSTANT, nullable=False),
     Column("closed_at", INSTANT),
     Column("closed_why", Text),
@@ -301,6 +303,41 @@ attempts = Table(
     comment="One merchant_uid at the gateway: what was asked and what came of it.",
     postgresql_with=HOT,
 )
+
+REFUND_OPEN = "state IN ('asked', 'sending')"
+
+refunds = Table(
+    "refunds",
+    metadata,
+    row_id(),
+    Column("request_key", Text, nullable=False),
+    Column("request_fingerprint", Text, nullable=False),
+    Column("charge_id", BigInteger, ForeignKey("charges.id"), nullable=False, index=True),
+    Column("account", Text, nullable=False),
+    Column("merchant_uid", Text, nullable=False),
+    Column("imp_uid", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("balance", BigInteger, nullable=False, comment="minor units left before it, as our books say"),
+    Column("reason", Text, nullable=False, comment="shown in the gateway's console"),
+    Column("actor", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("sends", Integer, nullable=False, server_default="0"),
+    Column("lease_until", INSTANT, comment="when one under way is looked at again"),
+    Column("words", Text, comment="what came of it last"),
+    Column("created_at", INSTANT, nullable=False),
+    Column("ended_at", INSTANT),
+    CheckConstraint(one_of("state", list(RefundState)), name="known_state"),
+    CheckConstraint("amount BETWEEN 1 AND balance", name="never_more_than_is_left"),
+    CheckConstraint("(state = 'sending') = (lease_until IS NOT NULL)", name="sending_has_a_lease"),
+    CheckConstraint(f"({REFUND_OPEN}) = (ended_at IS NULL)", name="ended_says_when"),
+    UniqueConstraint("request_key", name="one_refund_for_each_request_key"),
+    Index("one_refund_at_a_time", "charge_id", unique=True, postgresql_where=text(REFUND_OPEN)),
+    Index("ix_refunds_open", "id", postgresql_where=text(REFUND_OPEN)),
+    comment="What is given back of a payment: a request, and what came of it.",
+)
+
 
 attempt_events = Table(
     "attempt_events",
