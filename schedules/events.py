@@ -343,3 +343,17 @@ class AccountStopped(Event):
     def subject(self) -> str:
         """The account's name."""
         return self.account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStopped(Event):
+    """Too many of a batch's first lines failed; a person must resume it, or leave it."""
+
+    kind: ClassVar[str] = "batch.stopped"
+    batch: str
+    why: str
+
+    @property
+    def subject(self) -> str:
+        """The batch's key."""
+        return self.batch

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     breaker_refusals: int = Field(
         5, ge=1, le=10_000, description="charges refused within ten minutes that stop an account's charging"
     )
+    batch_limit: int = Field(
+        10_000_000, ge=0, description="minor units of one currency above which a second person approves a batch"
+    )
     queue_bound: int = Field(2000, ge=1, le=100_000, description="charges that may wait in the broker at once")
     queue_patience: float = Field(60, gt=0, description="seconds until a queued charge is queued once more")
     concurrency: int = Field(16, ge=1, le=256, description="threads of one worker process")

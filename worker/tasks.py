@@ -18,6 +18,7 @@ from worker.wiring import services
 from worker.workflows import (
     announcing,
     asking,
+    batching,
     cards,
     charging,
     chasing,
@@ -106,6 +107,14 @@ def refund() -> None:
     """Give back the second payments that may be given back, and what was asked for."""
     refunding.refund_due(services())
     returning.make_due(services())
+
+
+@app.task(name="again.run_batches", queue=OPS)
+def run_batches() -> None:
+    """Open the next lines of the batches that run."""
+    until = elapsed() + SLICE
+    if batching.go_on(services(), lambda: elapsed() < until):
+        dispatch.apply_async(expires=CHORE_EXPIRES)
 
 
 @app.task(name="again.lift_hold", queue=RECONCILE)

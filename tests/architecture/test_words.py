@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from schedules.batches import BatchState
 from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
 from schedules.declines import DeclineClass
 from schedules.dunning import Counter
@@ -50,6 +51,7 @@ def sections(page: str) -> dict[str, dict[str, str]]:
         ("Finding", FindingState),
         ("Standing", Standing),
         ("Refund", RefundState),
+        ("Batch", BatchState),
     ],
 )
 def test_the_page_of_states_has_a_paragraph_for_each(title: str, states: type[StrEnum]) -> None:

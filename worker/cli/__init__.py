@@ -8,9 +8,11 @@ from schedules.errors import ToldInWords
 from worker.cli import (
     adjusting,
     auditing,
+    batches,
     books,
     charging,
     declines,
+    drafting,
     events,
     looking,
     operating,
@@ -37,6 +39,8 @@ people.add_to(app)
 looking.add_to(app)
 operating.add_to(app)
 charging.add_to(app)
+drafting.add_to(app)
+batches.add_to(app)
 adjusting.add_to(app)
 refunding.add_to(app)
 auditing.add_to(app)

@@ -1,6 +1,6 @@
 """Charges that were asked for by a request key, and what is tried at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,6 +34,17 @@ def by_request(db: Connection, request_key: str) -> Requested | None:
     query = select(c.id, c.key, c.status, c.request_fingerprint).where(c.request_key == request_key)
     row = db.execute(query).first()
     return Requested(row.id, row.key, ChargeStatus(row.status), row.request_fingerprint) if row else None
+
+
+def by_requests(db: Connection, request_keys: Sequence[str]) -> dict[str, Requested]:
+    """The charges that were asked for under these keys."""
+    c = charges.c
+    query = select(c.id, c.key, c.status, c.request_fingerprint, c.request_key)
+    rows = db.execute(query.where(c.request_key.in_(request_keys)))
+    return {
+        row.request_key: Requested(row.id, row.key, ChargeStatus(row.status), row.request_fingerprint)
+        for row in rows
+    }
 
 
 def queue_one(db: Connection, charge_id: int, now: datetime, patience: timedelta) -> str | None:

@@ -210,3 +210,17 @@ def is_canceled(db: Connection, subscription_id: int) -> bool:
     """Whether a subscription has been canceled."""
     query = select(subscriptions.c.status).where(subscriptions.c.id == subscription_id)
     return bool(db.execute(query).scalar_one() == SubscriptionStatus.CANCELED.value)
+
+
+def on_plan(db: Connection, code: str, status: str, after: int, limit: int) -> Sequence[tuple[int, str]]:
+    """Row ids and customer_uids of the subscriptions on any version of a plan, in pages by row id."""
+    s = subscriptions.c
+    query = (
+        select(s.id, billing_keys.c.customer_uid)
+        .join_from(subscriptions, billing_keys)
+        .join(plans, plans.c.id == s.plan_id)
+        .where(plans.c.code == code, s.status == status, s.id > after)
+        .order_by(s.id)
+        .limit(limit)
+    )
+    return [(row.id, row.customer_uid) for row in db.execute(query)]

@@ -31,6 +31,7 @@ from worker.store.schema.running import (
     reconciliations,
     stops,
 )
+from worker.store.schema.together import batch_lines, batches
 
 __all__ = [
     "IN_FLIGHT",
@@ -41,6 +42,8 @@ __all__ = [
     "attempt_events",
     "attempts",
     "audit",
+    "batch_lines",
+    "batches",
     "billing_keys",
     "breakers",
     "charges",
