@@ -116,9 +116,10 @@ def add_customer(
     email: Words | None = None,
     tel: Words | None = None,
     of: Words | None = None,
+    account: Words | None = None,
 ) -> Answer:
     """Make a customer known whose billing key the gateway has, or one more card of a customer who is."""
-    key = enrolling.add_customer(desk.services, customer_uid, name, email, tel, actor, of)
+    key = enrolling.add_customer(desk.services, customer_uid, name, email, tel, actor, of, account)
     return {"customer_uid": customer_uid, "card_name": key.card_name, "card_number": key.card_number}
 
 

@@ -139,20 +139,19 @@ def announce() -> None:
 
 
 @app.task(name="again.notified", queue=RECONCILE)
-def notified(merchant_uid: str, account: str) -> None:
+def notified(merchant_uid: str) -> None:
     """Look at what a webhook was about; what it said itself counts for nothing."""
-    hearing.hear(services(), account, merchant_uid)
+    hearing.hear(services(), merchant_uid)
 
 
 def hand_on(merchant_uid: str) -> None:
     """Have a webhook's payment looked at; BrokerUnreachable when the broker takes no message."""
     if messages_in(RECONCILE) >= MOST_NOTICES:
         raise dispatching.BrokerUnreachable(f"{MOST_NOTICES} messages wait for a worker that takes {RECONCILE!r}")
-    account = services().settings.account
     with app.producer_or_acquire() as producer:
         lost = (OperationalError, *producer.connection.connection_errors, *producer.connection.channel_errors)
         try:
-            notified.apply_async((merchant_uid, account), producer=producer, expires=CHORE_EXPIRES)
+            notified.apply_async((merchant_uid,), producer=producer, expires=CHORE_EXPIRES)
         except lost as error:
             raise dispatching.BrokerUnreachable(f"the broker took no message: {error}") from error
 

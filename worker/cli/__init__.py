@@ -6,6 +6,7 @@ import typer
 
 from schedules.errors import ToldInWords
 from worker.cli import (
+    accounts,
     adjusting,
     auditing,
     batches,
@@ -44,6 +45,7 @@ batches.add_to(app)
 adjusting.add_to(app)
 refunding.add_to(app)
 auditing.add_to(app)
+accounts.add_to(app)
 books.add_to(app)
 declines.add_to(app)
 events.add_to(app)

@@ -29,6 +29,7 @@ def add(
     email: Annotated[str | None, typer.Option(help="For the shop's own notices, at most 64.")] = None,
     tel: Annotated[str | None, typer.Option(help="For the shop's own notices, at most 16.")] = None,
     of: Annotated[str | None, typer.Option(help="The customer_uid of another card of the same customer.")] = None,
+    account: Annotated[str | None, typer.Option(help="The gateway account that has it; the main one.")] = None,
     as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
@@ -36,7 +37,7 @@ def add(
     from worker.wiring import services
     from worker.workflows import enrolling
 
-    key = enrolling.add_customer(services(), customer_uid, name, email, tel, who, of)
+    key = enrolling.add_customer(services(), customer_uid, name, email, tel, who, of, account)
     if as_json:
         facts = {"customer_uid": customer_uid, "card_name": key.card_name, "card_number": key.card_number}
         print_json(facts | {"pg_provider": key.pg_provider})

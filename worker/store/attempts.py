@@ -227,6 +227,12 @@ def state_of(db: Connection, merchant_uid: str) -> tuple[int, AttemptState] | No
     return (row.id, AttemptState(row.state)) if row else None
 
 
+def account_of(db: Connection, merchant_uid: str) -> str | None:
+    """The gateway account of the debt that the attempt with this uid is for."""
+    query = select(charges.c.account).join_from(attempts, charges, attempts.c.charge_id == charges.c.id)
+    return db.execute(query.where(attempts.c.merchant_uid == merchant_uid)).scalar()
+
+
 def take(db: Connection, attempt_id: int, state: AttemptState, now: datetime) -> Attempt | None:
     """Take an attempt that is in this state, under the next fence; one whose worker's lease lives is not taken."""
     a = attempts.c

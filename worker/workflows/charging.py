@@ -127,12 +127,13 @@ def _take_or_begin(
 
 
 def _rate_obstacle(services: Services, charge: Charge) -> Obstacle | None:
-    if services.settings.rate == 0:
+    rate = services.account(charge.account).rate
+    if rate == 0:
         return None
     with services.engine.begin() as db:
-        seconds = rates.grant(db, charge.account, services.settings.rate, RATE_PATIENCE)
+        seconds = rates.grant(db, charge.account, rate, RATE_PATIENCE)
     if seconds is None:
-        cap = f"{services.settings.rate:g} calls a second for account {charge.account}"
+        cap = f"{rate:g} calls a second for account {charge.account}"
         return Obstacle(f"the cap of {cap} is used up")
     if seconds:
         wait(seconds)

@@ -49,7 +49,7 @@ def compare(services: Services, account: str, payments: Sequence[GatewayPayment]
         if found is None and (finding := known.get((payment.merchant_uid, payment.imp_uid))):
             _end_mended(services, finding, debt)
         # Test channels are emptied every night by the gateway itself.
-        if found is None or (found.kind is FindingKind.REFUND_DRIFT and services.settings.sandbox):
+        if found is None or (found.kind is FindingKind.REFUND_DRIFT and services.account(account).sandbox):
             continue
         try:
             fresh += _write(services, account, payment, debt, found)

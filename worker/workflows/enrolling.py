@@ -106,13 +106,14 @@ def add_customer(
     tel: str | None,
     actor: str,
     of: str | None = None,
+    account: str | None = None,
 ) -> BillingKey:
     """Make a customer known whose billing key the gateway has; its masked card facts are read back from there.
 
     With the customer_uid of another card, `of`, it is one more card of the same customer.
     """
     _check_facts(customer_uid, name=name, email=email, tel=tel)
-    account = services.settings.account
+    account = services.account(account or services.settings.account).name
     with services.engine.begin() as db:
         if customers.key_by_uid(db, customer_uid) is not None:
             raise CannotEnroll(f"customer {customer_uid!r} is known already")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Engine
 
 from schedules.errors import ToldInWords
+from worker.accounts import Account
 from worker.clock import Clock
 from worker.config import Settings
 from worker.gateway.port import Gateway
@@ -44,7 +45,10 @@ class Services:
     gateways: Mapping[str, Gateway]
     fingerprint: str  # of this environment and this very database; no copy has the same
     receiver: Receiver | None = None  # of events; without one they wait
-    rehearsal: "Rehearsal | None" = None  # what a person does is undone, and only told
+    accounts: Mapping[str, Account] = field(
+        default_factory=dict
+    )  # what is known of each; the main one unless given
+    rehearsal: Rehearsal | None = None  # what a person does is undone, and only told
 
     @contextmanager
     def act(self, subject: str | None = None) -> Iterator[Connection]:
@@ -58,6 +62,14 @@ class Services:
             yield db
             self.rehearsal.note(before, sights.columns_of(db, subject))
             transaction.rollback()
+
+    def account(self, name: str) -> Account:
+        """What is known of a gateway account: its rates, and whether it is one for tests."""
+        if name in self.accounts:
+            return self.accounts[name]
+        if name == self.settings.account:
+            return self.settings.main_account
+        raise UnknownAccount(f"gateway account {name!r} is not known; there are: {', '.join(self.gateways)}")
 
     def gateway(self, account: str) -> Gateway:
         """The gateway of an account."""
