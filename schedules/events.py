@@ -230,6 +230,17 @@ class AttemptUnknown(OfCharge):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionBegan(OfSubscription):
+    """A subscription has begun with its first payment, which is this charge."""
+
+    kind: ClassVar[str] = "subscription.began"
+    customer_uid: str
+    plan: str
+    charge: str
+    next_due_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionPastDue(OfSubscription):
     """A renewal was declined; the subscription stays usable until then."""
 

@@ -273,6 +273,7 @@ class Charges(StandsFor):
             tried_by=row["tried_by"],
             planned_at=row["planned_at"],
             request_key=None,
+            keyed_in=None,
             look_at=row["look_at"],
             given_up=row["given_up"],
         )  # fmt: skip
@@ -359,6 +360,7 @@ class Charges(StandsFor):
             due_at=charge["due_at"],
             subscription=tables.subscriptions[charge["subscription_id"]]["status"],
             key_deleted_at=tables.keys[charge["billing_key_id"]]["deleted_at"],
+            keyed_in=None,
             fence=row["fence"],
             state=row["state"],
             lease_until=lease_until,

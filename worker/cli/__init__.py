@@ -11,6 +11,7 @@ from worker.cli import (
     auditing,
     batches,
     books,
+    cards,
     charging,
     declines,
     drafting,
@@ -37,6 +38,7 @@ app = typer.Typer(
 plans.add_to(app)
 policies.add_to(app)
 people.add_to(app)
+cards.add_to(app)
 looking.add_to(app)
 operating.add_to(app)
 charging.add_to(app)

@@ -308,7 +308,7 @@ def declined_times(db: Connection, billing_key_id: int, since: datetime, limit: 
         .where(c.billing_key_id == billing_key_id, c.closed_at.is_(None) | (c.closed_at > since))
         .where(a.state == AttemptState.DECLINED.value, a.settled_at > since)
         .where(k.changed_at.is_(None) | (a.last_sent_at >= k.changed_at))
-        .where(a.decline_class.not_in([kind.value for kind in NOT_THE_CARD]))
+        .where(a.decline_class.not_in([kind.value for kind in NOT_THE_CARD]), c.keyed_in.is_(None))
         .order_by(a.settled_at.desc())
         .limit(limit)
     )

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charges import ChargeStatus
-from worker.store.schema import charges
+from worker.store.schema import attempts, charges
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,18 @@ def by_requests(db: Connection, request_keys: Sequence[str]) -> dict[str, Reques
         row.request_key: Requested(row.id, row.key, ChargeStatus(row.status), row.request_fingerprint)
         for row in rows
     }
+
+
+def outcome(db: Connection, charge_id: int) -> tuple[str, str, str | None, str | None] | None:
+    """A charge's key, its status, why it ended, and what its newest attempt was answered."""
+    c, a = charges.c, attempts.c
+    query = (
+        select(c.key, c.status, c.closed_why, a.reason)
+        .outerjoin(attempts, (a.charge_id == c.id) & (a.number == c.attempts))
+        .where(c.id == charge_id)
+    )
+    row = db.execute(query).first()
+    return (row.key, row.status, row.closed_why, row.reason) if row else None
 
 
 def queue_one(db: Connection, charge_id: int, now: datetime, patience: timedelta) -> str | None:

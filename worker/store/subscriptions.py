@@ -224,3 +224,11 @@ def on_plan(db: Connection, code: str, status: str, after: int, limit: int) -> S
         .limit(limit)
     )
     return [(row.id, row.customer_uid) for row in db.execute(query)]
+
+
+def live_by_card(db: Connection, billing_key_id: int) -> Sequence[tuple[int, str]]:
+    """Row ids and keys of the subscriptions that are charged to a card and have not ended."""
+    s = subscriptions.c
+    query = select(s.id, s.key).where(s.billing_key_id == billing_key_id)
+    rows = db.execute(query.where(s.status != SubscriptionStatus.CANCELED.value).order_by(s.id).with_for_update())
+    return [(row.id, row.key) for row in rows]

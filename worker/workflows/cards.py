@@ -30,6 +30,7 @@ FACTS = {  # the column of each
     "card_number": "card_number",
     "updated_at": "seen_updated_at",
 }
+SHOWN = ("pg_provider", "pg_id", "card_name", "card_number")  # what the history of a card tells, masked
 log = logging.getLogger("again.cards")
 
 
@@ -57,7 +58,7 @@ def changed(services: Services, customer_uid: str, actor: str, why: str | None, 
             raise NoAnswer(f"the gateway did not tell of customer {customer_uid!r}: {found.reason}; try again")
         facts: dict[str, Any] = {}
     else:
-        facts = {column: getattr(found, name) for name, column in FACTS.items()}
+        facts = facts_of(found)
     now = services.clock.now()
     with services.engine.begin() as db:
         key = _known(db, customer_uid)
@@ -78,7 +79,10 @@ def changed(services: Services, customer_uid: str, actor: str, why: str | None, 
                 customer_uid=customer_uid, card_name=facts.get("card_name"), card_number=facts.get("card_number")
             )
             notes.owe(db, told, f"{customer_uid}/changed/{now.isoformat()}", now)
-        notes.record(db, actor, "card.changed", customer_uid, why, now, tried=tried, differs=sorted(differs))
+        was = {name: before[name] for name in SHOWN}
+        becomes = {name: facts.get(name, before[name]) for name in SHOWN}
+        notes.record(db, actor, "card.changed", customer_uid, why, now, tried=tried, differs=sorted(differs),
+                     before=was, after=becomes)  # fmt: skip
     return tried
 
 
@@ -120,6 +124,11 @@ def expires(services: Services, customer_uid: str, year: int, month: int, actor:
         customers.change_key(db, key.id, expires_on=last_day, tell_expiry_at=noon - TOLD_BEFORE)
         notes.record(db, actor, "card.expires", customer_uid, None, now, last_day=last_day.isoformat())
     return last_day
+
+
+def facts_of(key: BillingKey) -> dict[str, Any]:
+    """What is kept of a card: the columns of its billing key."""
+    return {column: getattr(key, name) for name, column in FACTS.items()}
 
 
 def _known(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKey:

@@ -22,6 +22,7 @@ from worker.store import customers, notes, plans, policies, subscriptions
 from worker.store.plans import StoredPlan
 from worker.store.policies import StoredPolicy
 from worker.workflows import dunning
+from worker.workflows.beginning import begin
 from worker.workflows.closing import cancel_subscription
 from worker.workflows.services import Services
 
@@ -112,7 +113,7 @@ def add_customer(
 
     With the customer_uid of another card, `of`, it is one more card of the same customer.
     """
-    _check_facts(customer_uid, name=name, email=email, tel=tel)
+    check_facts(customer_uid, name=name, email=email, tel=tel)
     account = services.account(account or services.settings.account).name
     with services.engine.begin() as db:
         if customers.key_by_uid(db, customer_uid) is not None:
@@ -139,7 +140,16 @@ def add_customer(
     return key
 
 
-def _check_facts(customer_uid: str, **facts: str | None) -> None:
+def enroll_if_unknown(services: Services, customer_uid: str, actor: str, account: str | None = None) -> None:
+    """Make a customer known whose key the browser's payment window made, unless he is."""
+    with services.engine.begin() as db:
+        known = customers.key_by_uid(db, customer_uid)
+    if known is None:
+        add_customer(services, customer_uid, None, None, None, actor, account=account)
+
+
+def check_facts(customer_uid: str, **facts: str | None) -> None:
+    """Raise CannotEnroll unless an id and what is known of a customer are what the gateway takes."""
     if not customer_uid.strip():
         raise CannotEnroll("the customer_uid is empty; give the one under which the gateway keeps the card")
     for name, value in facts.items():
@@ -183,16 +193,10 @@ def subscribe(
                 "say --another for a second one beside it"
             )
         begins, first = _first_charge(plan.plan, anchor, now)
-        subscription = {
-            "key": new_key(), "customer_id": key.customer_id, "billing_key_id": key.id, "plan_id": plan.id,
-            "anchor": begins, "status": SubscriptionStatus.ACTIVE.value, "next_period_no": first.period_no,
-            "next_period_date": first.period_date, "next_due_at": first.due_at, "open_at": first.due_at,
-            "created_at": now,
-            "tell_at": None if plan.policy.upcoming is None else first.due_at - plan.policy.upcoming,
-        }  # fmt: skip
-        subscriptions.add(db, subscription)
-        notes.record(db, actor, "subscribe", str(subscription["key"]), None, now, plan=code, customer=customer_uid)
-    return Subscribed(str(subscription["key"]), customer_uid, code, plan.plan.version, begins, first)
+        subscription = new_key()
+        begin(db, subscription, (key.customer_id, key.id), plan, begins, first, now)
+        notes.record(db, actor, "subscribe", subscription, None, now, plan=code, customer=customer_uid)
+    return Subscribed(subscription, customer_uid, code, plan.plan.version, begins, first)
 
 
 def _first_charge(plan: Plan, anchor: date | None, now: datetime) -> tuple[date, Cursor]:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from schedules import events
 from schedules.charges import ChargeStatus, TriedBy
 from schedules.errors import ToldInWords
-from worker.store import attempts, charges, findings, notes, subscriptions, switches
+from worker.store import attempts, charges, findings, notes, subscriptions, switches, waits
 from worker.store.charges import Charge
 from worker.workflows import dunning
 from worker.workflows.closing import close, collected, resume_if_nothing_rests
@@ -80,12 +80,13 @@ def release(services: Services, key: str, actor: str, why: str) -> None:
     now = services.clock.now()
     with services.act(key) as db:
         charge = _owed(db, key)
-        if charge.held_why is None and not charges.is_refused(db, charge.id):
+        if charge.held_why is None and not waits.is_refused(db, charge.id):
             raise CannotOperate(
                 f"charge {key} waits neither for an operator nor after a refusal; nothing to release"
             )
         if attempts.is_under_way(db, charge.id):
             raise CannotOperate(f"charge {key} has an attempt whose outcome is unclear; it cannot be released")
+        _refuse_keyed(charge)
         finding = findings.open_for(db, key)
         if finding is not None:
             raise CannotOperate(
@@ -112,7 +113,7 @@ def release_refused(services: Services, actor: str, why: str) -> int:
 
 def _refused_after(services: Services, charge_id: int) -> list[tuple[int, str]]:
     with services.engine.begin() as db:
-        return charges.refused_after(db, charge_id, PAGE)
+        return waits.refused_after(db, charge_id, PAGE)
 
 
 def try_now(services: Services, key: str, actor: str, why: str) -> None:
@@ -123,6 +124,7 @@ def try_now(services: Services, key: str, actor: str, why: str) -> None:
         if charge.held_why is not None:
             raise CannotOperate(f"charge {key} waits for an operator: {charge.held_why}; `again release` it first")
         _refuse_under_way(db, charge)
+        _refuse_keyed(charge)
         if charge.due_at > now:
             raise CannotOperate(f"charge {key} is not due before {charge.due_at:%Y-%m-%d %H:%M}Z")
         free_at = dunning.card_free_at(db, charge, now)
@@ -193,6 +195,14 @@ def _owed(db: Connection, key: str) -> Charge:
     if not charge.status.is_owed:
         raise CannotOperate(f"charge {key} is {charge.status}; nothing is owed any more")
     return charge
+
+
+def _refuse_keyed(charge: Charge) -> None:
+    if charge.keyed_in is not None:
+        raise CannotOperate(
+            f"the card of charge {charge.key} was typed in, and none is kept to try it with; "
+            "`again cancel-charge`, `waive` or `paid-elsewhere` ends it"
+        )
 
 
 def _refuse_under_way(db: Connection, charge: Charge) -> None:

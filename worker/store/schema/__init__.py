@@ -31,7 +31,7 @@ from worker.store.schema.running import (
     reconciliations,
     stops,
 )
-from worker.store.schema.together import batch_lines, batches
+from worker.store.schema.together import batch_lines, batches, signups
 
 __all__ = [
     "IN_FLIGHT",
@@ -61,6 +61,7 @@ __all__ = [
     "rate_buckets",
     "reconciliations",
     "refunds",
+    "signups",
     "stops",
     "subscriptions",
 ]

@@ -17,7 +17,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from schedules.charges import UNRESOLVED, AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus, TriedBy
+from schedules.charges import (
+    UNRESOLVED,
+    AttemptState,
+    ChargeKind,
+    ChargeStatus,
+    KeyedIn,
+    SubscriptionStatus,
+    TriedBy,
+)
 from schedules.declines import DeclineClass
 from schedules.dunning import NEEDS_CARD
 from schedules.policies import FinalAction
@@ -173,6 +181,8 @@ charges = Table(
     Column("period_no", Integer, nullable=False),
     Column("request_key", Text),
     Column("request_fingerprint", Text),
+    Column("keyed_in", Text, comment="the card was typed in: once, or to be kept; no worker sends it"),
+    CheckConstraint(one_of("keyed_in", sorted(KeyedIn)), name="known_keying"),
     Column("billing_key_id", BigInteger, ForeignKey("billing_keys.id"), nullable=False, index=True),
     Column("account", Text, nullable=False),
     Column("amount", BigInteger, nullable=False),

@@ -1,10 +1,11 @@
-"""What is asked for together: batches, and their lines."""
+"""What is asked for together: batches with their lines, and subscriptions with their first payment."""
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     ForeignKey,
     Index,
     Integer,
@@ -58,4 +59,23 @@ batch_lines = Table(
     Column("words", Text, comment="why it has no charge"),
     UniqueConstraint("batch_id", "request_key", name="one_line_for_each_request_key"),
     comment="A line of a batch, and the charge that was made of it.",
+)
+
+signups = Table(
+    "signups",
+    metadata,
+    row_id(),
+    Column("charge_id", BigInteger, ForeignKey("charges.id"), nullable=False),
+    Column("customer_id", BigInteger, ForeignKey("customers.id"), nullable=False),
+    Column("billing_key_id", BigInteger, ForeignKey("billing_keys.id"), nullable=False),
+    Column("plan_id", BigInteger, ForeignKey("plans.id"), nullable=False),
+    Column("plan", Text, nullable=False, comment="the plan's code"),
+    Column("subscription_key", Text, nullable=False),
+    Column("anchor", Date, nullable=False),
+    Column("begun_at", INSTANT, comment="when the payment was there, and it began"),
+    Column("created_at", INSTANT, nullable=False),
+    UniqueConstraint("charge_id", name="one_signup_for_each_charge"),
+    UniqueConstraint("subscription_key", name="one_signup_for_each_subscription"),
+    Index("ix_signups_billing_key_id_plan", "billing_key_id", "plan"),
+    comment="A subscription that begins when its first payment is there.",
 )
