@@ -694,7 +694,8 @@ def memory_store(guards: Guards) -> dict[str, object]:
 
 
 _NEW_CHARGE: Row = {
-    "request_key": None, "keyed_in": None, "queued_until": None, "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
+    "request_key": None, "keyed_in": None,
+    "queued_until": None, "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
     "first_declined_at": None, "refunded": 0, "closed_at": None, "closed_why": None, "manual_tries": 0,
     "ladder_began_at": None, "waits": None, "tried_by": None, "planned_at": None, "look_at": None,
     "given_up": None,
