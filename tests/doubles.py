@@ -20,6 +20,7 @@ from worker.gateway.port import (
     KeyMissing,
     NoAnswer,
     PaymentPage,
+    Timed,
 )
 
 Answer = Outcome | Callable[[ChargeOrder], Outcome]
@@ -121,6 +122,12 @@ class ScriptedGateway:
         if not isinstance(answer, Refused):
             self.missing_keys.add(customer_uid)
         return answer or before
+
+    def timed(self, customer_uid: str, since: datetime, until: datetime) -> Timed | NoAnswer:
+        return Timed(())
+
+    def unschedule(self, customer_uid: str, merchant_uids: Sequence[str]) -> NoAnswer | None:
+        return None
 
     def find(self, merchant_uid: str) -> GatewayPayment | NoAnswer | None:
         payments: Sequence[GatewayPayment] = self.records.get(merchant_uid, ())

@@ -46,6 +46,7 @@ CHORES: tuple[tuple[Any, int], ...] = (
     (tasks.lift_hold, 5),
     (tasks.refund, 10),
     (tasks.run_batches, 5),
+    (tasks.take_over, 60),
     (tasks.reconcile, 20),
     (tasks.deliver, 2),
 )

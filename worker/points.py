@@ -21,6 +21,8 @@ class Point(StrEnum):
     ASKING_ANSWERED = "asking.answered"  # the gateway has said what it knows, nothing is written
     RECONCILING_READ = "reconciling.read"  # a window of the gateway's list is read, nothing is written
     RECONCILING_WRITTEN = "reconciling.written"  # its findings are committed
+    TAKING_OVER_MEANT = "taking_over.meant"  # the takeover is committed, the timer still runs
+    TAKING_OVER_REVOKED = "taking_over.revoked"  # the timer was stopped, nothing has begun here
     REFUNDING_CLAIMED = "refunding.claimed"  # a refund is committed to, nothing is sent
     REFUNDING_ANSWERED = "refunding.answered"  # the gateway has answered the refund, nothing is written
 

@@ -30,6 +30,7 @@ from worker.workflows import (
     refunding,
     restoring,
     returning,
+    taking_over,
 )
 
 log = logging.getLogger("again.tasks")
@@ -115,6 +116,13 @@ def run_batches() -> None:
     until = elapsed() + SLICE
     if batching.go_on(services(), lambda: elapsed() < until):
         dispatch.apply_async(expires=CHORE_EXPIRES)
+
+
+@app.task(name="again.take_over", queue=RECONCILE)
+def take_over() -> None:
+    """Finish the takeovers from the gateway's own timer that were begun."""
+    until = elapsed() + SLICE
+    taking_over.go_on(services(), lambda: elapsed() < until)
 
 
 @app.task(name="again.lift_hold", queue=RECONCILE)

@@ -1,7 +1,7 @@
 """A gateway on the simulated clock, with a ledger of its own; the calls to it are stops of the processes."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -21,6 +21,7 @@ from worker.gateway.port import (
     KeyAnswer,
     NoAnswer,
     PaymentPage,
+    Timed,
 )
 
 ARRIVING = "gateway.arriving"  # the request is on its way
@@ -227,6 +228,12 @@ class ModelGateway:
 
     def delete_key(self, customer_uid: str) -> KeyAnswer:
         return self.read_key(customer_uid)
+
+    def timed(self, customer_uid: str, since: datetime, until: datetime) -> Timed | NoAnswer:
+        return Timed(())
+
+    def unschedule(self, customer_uid: str, merchant_uids: Sequence[str]) -> NoAnswer | None:
+        return None
 
     def wrong_with_card(self, card: Card) -> str | None:
         return None

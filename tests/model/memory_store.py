@@ -402,10 +402,11 @@ class Subscriptions(StandsFor):
     def __init__(self, guards: Guards) -> None:
         self._guards = guards
 
-    def add(self, db: Transaction, row: Row) -> int:
+    def add(self, db: Transaction, row: Row) -> bool:
         empty: Row = {"ends_at": None, "held_why": None, "tell_at": None}
         empty |= {"anchor_no": 0, "billing_time": None, "skip_to": None}
-        return int(db.insert(db.tables.subscriptions, empty | row)["id"])
+        db.insert(db.tables.subscriptions, empty | row)
+        return True
 
     def take_due(self, db: Transaction, plan_id: int | None, now: datetime, limit: int) -> list[DueSubscription]:
         active = SubscriptionStatus.ACTIVE.value

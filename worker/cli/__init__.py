@@ -17,6 +17,7 @@ from worker.cli import (
     drafting,
     events,
     looking,
+    moving,
     operating,
     people,
     plans,
@@ -44,6 +45,7 @@ operating.add_to(app)
 charging.add_to(app)
 drafting.add_to(app)
 batches.add_to(app)
+moving.add_to(app)
 adjusting.add_to(app)
 refunding.add_to(app)
 auditing.add_to(app)

@@ -1,18 +1,14 @@
 """`again batch`: how charges that are asked for together go on."""
 
-import csv
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from schedules.batches import BatchState
 from schedules.errors import ToldInWords
 from worker.cli.output import Actor, AsJson, Why, actor, print_facts, print_json, print_table
+from worker.cli.tables import to_write, write
 
 if TYPE_CHECKING:
     from worker.store.batches import Batch
@@ -125,16 +121,9 @@ def export(
     from worker.wiring import services
     from worker.workflows import drafting
 
-    with services().engine.begin() as db, _opened_to_write(out) as stream:
+    with services().engine.begin() as db, to_write(out) as stream:
         batch = drafting.known_batch(db, key, lock=False)
-        writer = csv.DictWriter(stream, RESULTS, extrasaction="ignore")
-        if not as_lines:
-            writer.writeheader()
-        for row in batches.results(db, batch.id):
-            if as_lines:
-                stream.write(json.dumps({name: row[name] for name in RESULTS}, ensure_ascii=False) + "\n")
-            else:
-                writer.writerow(row)
+        write(stream, RESULTS, batches.results(db, batch.id), as_lines=as_lines)
 
 
 def _facts(batch: "Batch") -> dict[str, Any]:
@@ -188,12 +177,3 @@ def watch_batch(made: "Services", key: str) -> None:
         raise NotAllPaid(
             f"{over - seen['paid']:,} of {over:,} charges failed; `again batch export {key}` lists them"
         )
-
-
-@contextmanager
-def _opened_to_write(out: Path | None) -> Iterator[IO[str]]:
-    if out is None:
-        yield sys.stdout
-        return
-    with out.open("w", encoding="utf-8", newline="") as stream:
-        yield stream

@@ -1,6 +1,5 @@
 """`again charge-batch`: a file or a segment is checked, shown, and then charged bit by bit."""
 
-import csv
 import hashlib
 import json
 import sys
@@ -8,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
-from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +18,7 @@ from schedules.money import amount_words
 from schedules.policies import ONCE
 from worker.cli.batches import watch_batch
 from worker.cli.output import Actor, Why, actor, print_table
+from worker.cli.tables import opened, read_csv
 
 if TYPE_CHECKING:
     from worker.store.batches import Batch
@@ -79,7 +78,7 @@ def charge_batch(
         print("nothing is done; every line can be charged")
         return
     if batch.state is BatchState.DRAFT:
-        _confirm(yes=yes)
+        confirm(yes=yes)
         batch = batching.begin(made, chosen, who)
     _print_state(batch)
     if wait:
@@ -113,41 +112,18 @@ def _lines(
         from worker.workflows import drafting
 
         yield drafting.segment(made, plan or "", status.value, amount or "")
-    elif str(file) == "-":
-        yield _read_csv(sys.stdin)
-    else:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            yield _read_csv(stream)
+        return
+    with opened(file) as stream:
+        yield read_csv(stream, checked_columns)
 
 
-def _read_csv(stream: IO[str]) -> Iterator[Line]:
-    """The lines of a file; one that has more or fewer columns than the first says so."""
-    try:
-        first = stream.readline().removeprefix("\ufeff")
-        # What a spreadsheet writes where the comma stands before decimals.
-        delimiter = ";" if first.count(";") > first.count(",") else ","
-        reader = csv.reader(chain([first], stream), strict=True, delimiter=delimiter)
-        names = [name.strip().lower() for name in next(reader, [])]
-        checked_columns(names)
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue  # an empty line at the end, say
-            wrong = (
-                None if len(cells) == len(names) else f"it has {len(cells)} columns, the first line {len(names)}"
-            )
-            yield Line(reader.line_num, dict(zip(names, cells, strict=False)), wrong)
-    except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"the file is not UTF-8: {error.reason} at byte {error.start}") from None
-    except csv.Error as error:
-        raise typer.BadParameter(f"line {reader.line_num} cannot be taken apart: {error}") from None
-
-
-def _confirm(*, yes: bool) -> None:
+def confirm(*, yes: bool) -> None:
+    """Ask the person at the terminal whether to go on, unless told so."""
     if yes:
         return
     if not sys.stdin.isatty():
         raise typer.BadParameter("nobody is there to ask; look at the preview, then say --yes")
-    typer.confirm("charge this?", abort=True)
+    typer.confirm("go on?", abort=True)
 
 
 def _print_preview(batch: "Batch", preview: Preview) -> None:

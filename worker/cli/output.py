@@ -38,7 +38,7 @@ def actor() -> str:
 
 def print_json(document: object) -> None:
     """Print a document as JSON; instants in UTC with a Z."""
-    print(json.dumps(document, default=_plain, ensure_ascii=False, indent=2))
+    print(json.dumps(document, default=plain, ensure_ascii=False, indent=2))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -83,7 +83,8 @@ def age(span: timedelta) -> str:
     return f"{seconds} s"
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """A value as JSON takes it: instants in UTC with a Z."""
     match value:
         case datetime():
             return instant(value)

@@ -20,7 +20,7 @@ _EXPIRY = re.compile(r"20[0-9]{2}-(0[1-9]|1[0-2])")
 _BIRTH = re.compile(r"[0-9]{6}|[0-9]{10}")
 _PASSWORD = re.compile(r"[0-9]{2}")
 
-Fields = Mapping[str, str | int | float]
+Fields = Mapping[str, str | int | float | list[str]]
 
 
 def wrong_with_order(order: ChargeOrder) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from schedules.imports import TimerEntry
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment, NotSent, Outcome, Refused, Unknown
 
@@ -98,6 +99,13 @@ class Cancelled:
     payment: GatewayPayment
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What the gateway's own timer was, or is, to charge a customer."""
+
+    entries: Sequence[TimerEntry]
+
+
 NoAnswer = NotSent | Refused | Unknown
 KeyAnswer = BillingKey | KeyDeclined | KeyMissing | NotSent | Refused | Unknown
 CancelAnswer = Cancelled | NotSent | Refused | Unknown
@@ -141,6 +149,12 @@ class Gateway(Protocol):
         self, status: str, since: datetime, until: datetime, *, page: int = 1, limit: int = 1000
     ) -> PaymentPage | NoAnswer:
         """One page of the payments started in a window of at most 90 days, oldest first."""
+
+    def timed(self, customer_uid: str, since: datetime, until: datetime) -> Timed | NoAnswer:
+        """What the gateway's own timer charges a customer in a span of time, all pages."""
+
+    def unschedule(self, customer_uid: str, merchant_uids: Sequence[str]) -> NoAnswer | None:
+        """Revoke these of the timer's charges, at least one; None when the gateway says so. Read them back."""
 
     def cancel(self, cancellation: Cancellation) -> CancelAnswer:
         """Give money back, guarded by the balance."""

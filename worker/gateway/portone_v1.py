@@ -2,16 +2,17 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
+from schedules.imports import TimerEntry
 from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Refused, Unknown
 from worker.clock import elapsed
-from worker.gateway import answers, orders
+from worker.gateway import answers, orders, timers
 from worker.gateway.envelopes import Reply
 from worker.gateway.masking import shortened, without
 from worker.gateway.port import (
@@ -25,6 +26,7 @@ from worker.gateway.port import (
     KeyDeclined,
     NoAnswer,
     PaymentPage,
+    Timed,
     TokenStore,
 )
 from worker.gateway.settings import PortOneSettings, Timeouts
@@ -167,6 +169,34 @@ class PortOneV1:
         }
         path = f"/payments/status/{status}?{urlencode(query)}"
         return self._call("GET", path, None, lambda status, body: answers.read_list(status, body, page))
+
+    def timed(self, customer_uid: str, since: datetime, until: datetime) -> Timed | NoAnswer:
+        """What PortOne's schedules charge a customer in a span of time, in windows of at most three months."""
+        if wrong := orders.wrong_with_path_id("customer_uid", customer_uid):
+            return Refused(wrong)
+        found: dict[str, TimerEntry] = {}
+        while since < until:
+            window_ends = min(until, since + orders.LONGEST_WINDOW)
+            for page in range(1, MOST_PAGES + 1):
+                query = {"page": page, "from": int(since.timestamp()), "to": int(window_ends.timestamp())}
+                path = f"/subscribe/payments/schedule/customers/{quote(customer_uid, safe='')}?{urlencode(query)}"
+                entries = self._call("GET", path, None, timers.read_entries)
+                if not isinstance(entries, tuple):
+                    return entries
+                found |= {entry.merchant_uid: entry for entry in entries}
+                if not entries:
+                    break
+            else:
+                return Unknown(f"the schedules of a customer have more than {MOST_PAGES} pages")
+            since = window_ends
+        return Timed(tuple(found.values()))
+
+    def unschedule(self, customer_uid: str, merchant_uids: Sequence[str]) -> NoAnswer | None:
+        """Revoke these schedules; without any uid PortOne would revoke them all, so none is refused."""
+        if not merchant_uids:
+            return Refused("no merchant_uid to unschedule; without one all of the customer's would be")
+        fields: orders.Fields = {"customer_uid": customer_uid, "merchant_uid": list(merchant_uids)}
+        return self._post("/subscribe/payments/unschedule", fields, timers.read_revoked)
 
     def cancel(self, cancellation: Cancellation) -> CancelAnswer:
         """Give money back, guarded by the balance."""

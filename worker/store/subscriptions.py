@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, tuple_, update
+from sqlalchemy import Connection, bindparam, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charges import SubscriptionStatus
 from schedules.subscriptions import Cursor, Opening, Series
@@ -35,9 +36,16 @@ class DueSubscription:
         return Series(self.key, self.anchor, self.anchor_no, self.ends_at, self.skip_to or 0)
 
 
-def add(db: Connection, row: dict[str, Any]) -> int:
-    """Write a subscription; the row's names are the columns'."""
-    return int(db.execute(insert(subscriptions).values(row).returning(subscriptions.c.id)).scalar_one())
+def add(db: Connection, row: dict[str, Any]) -> bool:
+    """Write a subscription; False when one_subscription_for_each_external_ref says that it is there."""
+    statement = insert(subscriptions).values(row)
+    statement = statement.on_conflict_do_nothing(constraint="one_subscription_for_each_external_ref")
+    return db.execute(statement.returning(subscriptions.c.id)).scalar() is not None
+
+
+def by_external_ref(db: Connection, external_ref: str) -> str | None:
+    """The key of the subscription that the system before called so."""
+    return db.execute(select(subscriptions.c.key).where(subscriptions.c.external_ref == external_ref)).scalar()
 
 
 def take_due(db: Connection, plan_id: int | None, now: datetime, limit: int) -> Sequence[DueSubscription]:

@@ -13,16 +13,27 @@ from worker.store.plans import StoredPlan
 
 
 def begin(
-    db: Connection, key: str, whose: tuple[int, int], plan: StoredPlan, anchor: date, first: Cursor, now: datetime
-) -> None:
-    """Write a subscription of a (customer, billing key), whose first charge to be opened is this one."""
+    db: Connection,
+    key: str,
+    whose: tuple[int, int],
+    plan: StoredPlan,
+    anchor: date,
+    first: Cursor,
+    now: datetime,
+    external_ref: str | None = None,
+) -> bool:
+    """Write a subscription of a (customer, billing key), whose first charge to be opened is this one.
+
+    False, and nothing written, when there is one of this reference already.
+    """
     customer_id, billing_key_id = whose
     ahead = plan.policy.upcoming
-    subscriptions.add(db, {
+    return subscriptions.add(db, {
         "key": key, "customer_id": customer_id, "billing_key_id": billing_key_id, "plan_id": plan.id,
         "anchor": anchor, "status": SubscriptionStatus.ACTIVE.value, "next_period_no": first.period_no,
         "next_period_date": first.period_date, "next_due_at": first.due_at, "open_at": first.due_at,
         "created_at": now, "tell_at": None if ahead is None else first.due_at - ahead,
+        "external_ref": external_ref,
     })  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from worker.store.schema.running import (
     reconciliations,
     stops,
 )
-from worker.store.schema.together import batch_lines, batches, signups
+from worker.store.schema.together import batch_lines, batches, signups, takeovers
 
 __all__ = [
     "IN_FLIGHT",
@@ -64,4 +64,5 @@ __all__ = [
     "signups",
     "stops",
     "subscriptions",
+    "takeovers",
 ]

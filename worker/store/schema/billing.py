@@ -152,6 +152,8 @@ subscriptions = Table(
     Column("tell_at", INSTANT, comment="when the next charge is announced; null when it is, or never will be"),
     Column("held_why", Text, comment="why opening has set it aside until an operator looks"),
     Column("created_at", INSTANT, nullable=False),
+    Column("external_ref", Text, comment="what the system before called it"),
+    UniqueConstraint("external_ref", name="one_subscription_for_each_external_ref"),
     Column("anchor_no", Integer, nullable=False, server_default="0", comment="number of the period at the anchor"),
     Column("billing_time", Time, comment="its own time of day, instead of the plan's"),
     Column("skip_to", Integer, comment="periods below this number are not charged"),

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    Time,
     UniqueConstraint,
     text,
 )
@@ -78,4 +79,25 @@ signups = Table(
     UniqueConstraint("subscription_key", name="one_signup_for_each_subscription"),
     Index("ix_signups_billing_key_id_plan", "billing_key_id", "plan"),
     comment="A subscription that begins when its first payment is there.",
+)
+
+takeovers = Table(
+    "takeovers",
+    metadata,
+    row_id(),
+    Column("billing_key_id", BigInteger, ForeignKey("billing_keys.id"), nullable=False),
+    Column("plan_id", BigInteger, ForeignKey("plans.id"), nullable=False),
+    Column("plan", Text, nullable=False, comment="the plan's code"),
+    Column("subscription_key", Text, nullable=False),
+    Column("entries", JSONB, nullable=False, comment="what the timer was to charge: uid and date of each"),
+    Column("billing_time", Time, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("words", Text, comment="why it is not taken over yet"),
+    Column("created_at", INSTANT, nullable=False),
+    Column("taken_at", INSTANT, comment="when the subscription began here"),
+    UniqueConstraint("billing_key_id", "plan", name="one_takeover_for_each_card_and_plan"),
+    UniqueConstraint("subscription_key", name="one_takeover_for_each_subscription"),
+    Index("ix_takeovers_open", "id", postgresql_where=text("taken_at IS NULL")),
+    comment="A subscription that another timer charged until now.",
 )

@@ -1,0 +1,259 @@
+"""Moving in: each goes on where the system before has stopped; no date is charged by both, and none by neither."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from schedules.batches import Line
+from schedules.cadence import Every, Unit
+from schedules.imports import COLUMNS
+from tests.doubles import ScriptedGateway
+from tests.factories import START, charge_rows, on_sale
+from tests.scenarios.living import live_until
+from tests.simulator.running import RunningSimulator, running_simulator
+from worker import points
+from worker.clock import FixedClock
+from worker.gateway.portone_v1 import MemoryTokens, PortOneV1
+from worker.points import Point
+from worker.wiring import gateway_settings
+from worker.workflows import adjusting, importing, taking_over
+from worker.workflows.drafting import BadLines
+from worker.workflows.services import Services
+from worker.workflows.taking_over import CannotTakeOver
+
+WHY = ("kim", "moving in")
+
+
+def line(number: int = 2, **columns: str) -> Line:
+    """A line of a file."""
+    usual = {"customer_uid": "ann", "plan": "monthly", "next_date": "2026-02-28", "anchor": "2025-12-31"}
+    return Line(number, {name: (usual | columns).get(name, "") for name in COLUMNS})
+
+
+def imported(services: Services, *lines: Line) -> int:
+    """Checked and written, as the command does."""
+    importing.check(services, lines)
+    return importing.write(services, lines, *WHY)
+
+
+def dates(services: Services) -> list[tuple[int, str]]:
+    """Each charge's period and day in Seoul."""
+    return [(row["period_no"], f"{row['due_at'] + timedelta(hours=9):%m-%d}") for row in charge_rows(services)]
+
+
+def test_it_goes_on_by_its_own_anchor_and_charges_nothing_of_before(services: Services) -> None:
+    on_sale(services)
+    assert imported(services, line()) == 1
+    live_until(services, START + timedelta(days=1))
+    assert not charge_rows(services)
+    live_until(services, datetime(2026, 5, 1, tzinfo=UTC))
+    assert dates(services) == [(2, "02-28"), (3, "03-31"), (4, "04-30")]
+
+
+def test_the_same_file_twice_writes_each_once(services: Services) -> None:
+    """The guard: one_subscription_for_each_external_ref."""
+    on_sale(services)
+    lines = [line(n + 2, customer_uid=f"c{n}") for n in range(5)]
+    assert imported(services, *lines[:3]) == 3
+    assert importing.check(services, lines).known == 3
+    assert importing.write(services, lines, *WHY) == 2
+    assert importing.write(services, lines, *WHY) == 0
+    with services.engine.begin() as db:
+        assert db.execute(text("SELECT count(*) FROM subscriptions")).scalar_one() == 5
+
+
+BAD = (
+    ({"customer_uid": ""}, "customer_uid"),
+    ({"customer_uid": "gone"}, "customer_uid"),
+    ({"customer_uid": "4111111111111111"}, "customer_uid"),
+    ({"plan": "nothing"}, "plan"),
+    ({"next_date": "28.02.2026"}, "next_date"),
+    ({"next_date": "2026-02-27"}, "next_date"),
+    ({"next_date": "2026-01-31"}, "next_date"),
+    ({"next_date": "2025-12-31"}, "next_date"),
+    ({"anchor": "2026-03-31"}, "anchor"),
+    ({"anchor": "x"}, "anchor"),
+    ({"name": "n" * 17}, "customer_uid"),
+    ({"account": "other"}, "account"),
+    ({"customer_uid": "twice", "external_ref": "one"}, "external_ref"),
+)
+
+
+def test_each_bad_line_is_named_and_nothing_is_written(services: Services, gateway: ScriptedGateway) -> None:
+    on_sale(services)
+    gateway.missing_keys.add("gone")
+    lines = [line(2, customer_uid="first", external_ref="one")]
+    lines += [line(100 + n, **({"customer_uid": f"c{n}"} | columns)) for n, (columns, _) in enumerate(BAD)]
+    with pytest.raises(BadLines) as error:
+        imported(services, *lines)
+    assert {(bad.number, bad.column) for bad in error.value.bad} == {
+        (100 + n, column) for n, (_, column) in enumerate(BAD)
+    }
+    assert "4111111111111111" not in str(error.value)
+    with services.engine.begin() as db:
+        assert db.execute(text("SELECT count(*) FROM subscriptions")).scalar_one() == 0
+
+
+def test_who_is_on_the_plan_by_hand_is_not_imported_beside_it(services: Services) -> None:
+    on_sale(services)
+    imported(services, line())
+    with pytest.raises(BadLines, match="is on 'monthly' already"):
+        imported(services, line(external_ref="another"))
+
+
+@pytest.fixture
+def simulator() -> Iterator[RunningSimulator]:
+    """PortOne, with its own timer and ledger."""
+    with running_simulator() as running:
+        yield running
+
+
+@pytest.fixture
+def shop(services: Services, simulator: RunningSimulator) -> Iterator[Services]:
+    """A shop at the simulator, whose clock goes with ours."""
+    settings = services.settings.model_copy(update={"portone_url": simulator.url})
+    account = replace(settings.main_account, portone_url=simulator.url)
+    credentials = gateway_settings(settings, account)
+    gateway = PortOneV1(replace(credentials, imp_key="sim_key", imp_secret="sim_secret"), MemoryTokens())
+    made = replace(services, settings=settings, gateways={"main": gateway})
+    simulator.tell("clock", {"now": START.timestamp()})
+    simulator.card("ann")
+    on_sale(made)
+    yield made
+    gateway.close()
+
+
+def booked(simulator: RunningSimulator, *ats: datetime, amount: int = 9900) -> None:
+    """PortOne's timer charges ann at these instants."""
+    wishes = [
+        {
+            "merchant_uid": f"old{at:%Y%m%d%H%M}",
+            "schedule_at": int(at.timestamp()),
+            "amount": amount,
+            "name": "old",
+        }
+        for at in ats
+    ]
+    body = {"customer_uid": "ann", "schedules": wishes}
+    assert simulator.call("POST", "/subscribe/payments/schedule", json=body).json()["code"] == 0
+
+
+def month(number: int, day: int = 15, hour: int = 12) -> datetime:
+    """A day of a month of 2026, at an hour in Seoul."""
+    return datetime(2026, number, day, hour, tzinfo=UTC) - timedelta(hours=9)
+
+
+def lived(shop: Services, simulator: RunningSimulator, until: datetime) -> list[str]:
+    """Both clocks go on for some months; the days on which ann was charged, by anybody."""
+    clock = shop.clock
+    assert isinstance(clock, FixedClock)
+    while clock.at < until:
+        # Noon in Seoul of each day: both timers have charged by then what is that day's.
+        noon = clock.at.replace(hour=3, minute=0)
+        live_until(shop, min(until, noon if noon > clock.at else noon + timedelta(days=1)))
+        simulator.tell("clock", {"now": clock.at.timestamp()})
+        simulator.call("GET", "/subscribe/payments/schedule/customers/ann")
+    return [f"{datetime.fromtimestamp(m['at'], UTC) + timedelta(hours=9):%m-%d}" for m in simulator.movements()]
+
+
+def test_the_timer_stops_and_we_go_on_at_its_dates_and_time(shop: Services, simulator: RunningSimulator) -> None:
+    booked(simulator, month(2), month(3), month(4))
+    cursor = taking_over.take_over(shop, "ann", "monthly", *WHY)
+    assert cursor.due_at == month(2)
+    assert lived(shop, simulator, month(6)) == ["02-15", "03-15", "04-15", "05-15"]
+    with pytest.raises(CannotTakeOver, match="already"):
+        taking_over.take_over(shop, "ann", "monthly", *WHY)
+
+
+def test_what_is_due_within_the_hour_is_left_to_the_timer(shop: Services, simulator: RunningSimulator) -> None:
+    soon = START + timedelta(minutes=30)
+    booked(simulator, soon, month(2, 28, 9), month(3, 28, 9))
+    assert taking_over.take_over(shop, "ann", "monthly", *WHY).due_at == month(2, 28, 9)
+    assert lived(shop, simulator, month(4, 20)) == ["01-31", "02-28", "03-28"]
+
+
+@pytest.mark.parametrize(
+    ("ats", "amount", "words"),
+    [
+        ((), 9900, "nothing is scheduled"),
+        ((month(2), month(3)), 9800, "the plan 9,900 KRW"),
+        ((month(2), month(4)), 9900, "the plan's next is 2026-03-15"),
+        ((month(2), month(3, hour=13)), 9900, "different times of day"),
+    ],
+)
+def test_what_does_not_fit_the_plan_stays_where_it_is(
+    shop: Services, simulator: RunningSimulator, ats: tuple[datetime, ...], amount: int, words: str
+) -> None:
+    if ats:
+        booked(simulator, *ats, amount=amount)
+    with pytest.raises(CannotTakeOver, match=words):
+        taking_over.take_over(shop, "ann", "monthly", *WHY)
+    with shop.engine.begin() as db:
+        assert db.execute(text("SELECT count(*) FROM takeovers")).scalar_one() == 0
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def killed_at(point: Point) -> Callable[[Point, str], None]:
+    """Somebody who kills the process at this point."""
+
+    def visit(reached: Point, subject: str) -> None:
+        if reached is point:
+            raise Killed
+
+    return visit
+
+
+@pytest.mark.parametrize("point", [Point.TAKING_OVER_MEANT, Point.TAKING_OVER_REVOKED])
+@pytest.mark.parametrize("waits", [timedelta(minutes=1), timedelta(days=20)])
+def test_killed_at_any_point_it_goes_on_and_each_date_is_charged_once(
+    shop: Services, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch, point: Point, waits: timedelta
+) -> None:
+    """The guard: the intent before the call. The ledger of the gateway is the witness."""
+    booked(simulator, month(2), month(3), month(4))
+    with monkeypatch.context() as patched:
+        patched.setattr(points, "_visitor", killed_at(point))
+        with pytest.raises(Killed):
+            taking_over.take_over(shop, "ann", "monthly", *WHY)
+    lived(shop, simulator, START + waits)
+    assert taking_over.go_on(shop) == 1
+    assert taking_over.go_on(shop) == 0
+    charged = lived(shop, simulator, month(5, 20))
+    assert charged[1:] == ["03-15", "04-15", "05-15"]
+    assert charged[0] == ("02-20" if point is Point.TAKING_OVER_REVOKED and waits.days else "02-15")
+
+
+def test_one_that_is_not_surely_revoked_is_not_begun(
+    shop: Services, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard: it is read back. An answer that says it is done is not enough."""
+    booked(simulator, month(2), month(3))
+    deaf: Any = type("Deaf", (), {"unschedule": lambda *_: None})()
+    gateway = shop.gateways["main"]
+    monkeypatch.setattr(gateway, "unschedule", deaf.unschedule)
+    with pytest.raises(CannotTakeOver, match="not surely revoked"):
+        taking_over.take_over(shop, "ann", "monthly", *WHY)
+    monkeypatch.undo()
+    assert taking_over.go_on(shop) == 1
+    assert lived(shop, simulator, month(4)) == ["02-15", "03-15"]
+
+
+def test_a_copy_of_the_database_takes_nothing_over(shop: Services, simulator: RunningSimulator) -> None:
+    booked(simulator, month(2))
+    with pytest.raises(CannotTakeOver, match="copy"):
+        taking_over.take_over(replace(shop, fingerprint="of a copy"), "ann", "monthly", *WHY)
+
+
+def test_what_was_taken_over_can_be_changed_like_any_other(shop: Services, simulator: RunningSimulator) -> None:
+    booked(simulator, month(2), month(3))
+    taking_over.take_over(shop, "ann", "monthly", *WHY)
+    on_sale(shop, code="yearly", cadence=Every(1, Unit.YEAR))
+    with shop.engine.begin() as db:
+        key = db.execute(text("SELECT key FROM subscriptions")).scalar_one()
+    assert adjusting.change_plan(shop, key, "yearly", *WHY).due_at == month(2)

@@ -1,0 +1,190 @@
+"""`again import` and `again export`: moving in from another system, and taking everything along."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schedules.errors import BadRequest, ToldInWords
+from schedules.imports import COLUMNS, NEEDED
+from schedules.money import amount_words
+from worker.cli.drafting import confirm
+from worker.cli.output import Actor, AsJson, Why, actor, print_json, print_table
+from worker.cli.people import InAccount
+from worker.cli.tables import opened, read_csv, to_write, write
+
+if TYPE_CHECKING:
+    from worker.workflows.importing import Preview
+
+group = typer.Typer(help="Move in: subscriptions that another system charged until now.", no_args_is_help=True)
+
+
+class Thing(StrEnum):
+    """What can be exported."""
+
+    CUSTOMERS = "customers"
+    PLANS = "plans"
+    POLICIES = "policies"
+    SUBSCRIPTIONS = "subscriptions"
+    CHARGES = "charges"
+    ATTEMPTS = "attempts"
+    REFUNDS = "refunds"
+    FINDINGS = "findings"
+    EVENTS = "events"
+    AUDIT = "audit"
+
+
+class SomeLeft(ToldInWords):
+    """Some customers were not taken over."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.add_typer(group, name="import")
+    app.command("export")(export)
+
+
+@group.command("subscriptions")
+def import_subscriptions(
+    file: Annotated[
+        Path, typer.Argument(help=f"A CSV file with the columns {', '.join(COLUMNS)}; some may lack.")
+    ],
+    why: Why,
+    read_keys: Annotated[
+        bool,
+        typer.Option("--read-keys/--trust-keys", help="Ask the gateway for each new customer's card beforehand."),
+    ] = True,
+    yes: Annotated[bool, typer.Option("--yes", help="Go on without asking.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and preview only; nothing is written.")
+    ] = False,
+    as_json: AsJson = False,
+    who: Actor = actor(),
+) -> None:
+    """Go on with subscriptions that another system has charged: every line is checked before any is written."""
+    from worker.wiring import services
+    from worker.workflows import importing
+
+    if str(file) == "-":
+        raise typer.BadParameter("give a file: it is read twice, to be checked and to be written")
+    made = services()
+    with opened(file) as stream:
+        lines = read_csv(stream, _checked_columns)
+        preview = _counted("checked", lambda told: importing.check(made, lines, told, read_keys=read_keys))
+    facts = {"new": preview.new, "known": preview.known, "sums": preview.sums, "first_charge_at": preview.first,
+             "last_first_charge_at": preview.last}  # fmt: skip
+    if not as_json:
+        _print_preview(preview)
+    written = 0
+    if not dry_run and preview.new:
+        confirm(yes=yes)
+        with opened(file) as stream:
+            lines = read_csv(stream, _checked_columns)
+            written = _counted("written", lambda told: importing.write(made, lines, who, why, told))
+    if as_json:
+        print_json(facts | {"written": written})
+    else:
+        print("nothing is done" if dry_run else f"subscriptions written: {written:,}")
+
+
+@group.command("schedules")
+def import_schedules(
+    customers: Annotated[list[str], typer.Argument(help="Their billing keys; or - to read one a line.")],
+    plan: Annotated[str, typer.Option(help="The plan that their schedules are, by amount and dates.")],
+    why: Why,
+    account: InAccount = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Go on without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Map and preview only.")] = False,
+    as_json: AsJson = False,
+    who: Actor = actor(),
+) -> None:
+    """Take customers over from PortOne's own schedules: one by one, each unscheduled there and begun here."""
+    from worker.wiring import services
+    from worker.workflows import taking_over
+
+    made = services()
+    uids = (
+        [line.strip() for line in typer.get_text_stream("stdin") if line.strip()]
+        if customers == ["-"]
+        else customers
+    )
+    rows = []
+    for uid in uids:
+        try:
+            seen = taking_over.look(made, uid, plan, account)
+            first, last = seen.mapped.dates[0][1], seen.mapped.dates[-1][1]
+            rows.append(
+                (uid, f"{len(seen.mapped.dates)} from {first} to {last} at {seen.mapped.billing_time:%H:%M}")
+            )
+        except taking_over.CannotTakeOver as error:
+            rows.append((uid, str(error)))
+    if not as_json:
+        print_table(f"schedules as plan {plan}", ("customer_uid", "what"), rows)
+    if dry_run:
+        if as_json:
+            print_json([{"customer_uid": uid, "what": what} for uid, what in rows])
+        return
+    confirm(yes=yes)
+    done, left = [], 0
+    for uid in uids:
+        try:
+            cursor = taking_over.take_over(made, uid, plan, who, why, account)
+            done.append({"customer_uid": uid, "first_due_at": cursor.due_at, "why_not": None})
+        except taking_over.CannotTakeOver as error:
+            left += 1
+            done.append({"customer_uid": uid, "first_due_at": None, "why_not": str(error)})
+    if as_json:
+        print_json(done)
+    else:
+        print_table(
+            "taken over", ("customer_uid", "first charge here", "why not"), ([*row.values()] for row in done)
+        )
+    if left:
+        raise SomeLeft(f"{left} of {len(uids)} customers stay where they are; said again, it goes on with them")
+
+
+def export(
+    thing: Annotated[Thing, typer.Argument(help="What to write.")],
+    out: Annotated[Path | None, typer.Option(help="A file to write; standard output unless given.")] = None,
+    as_lines: Annotated[bool, typer.Option("--jsonl", help="A JSON object for each line instead of CSV.")] = False,
+) -> None:
+    """Write everything of one kind, as it stood at one moment; cards are masked, and nothing is secret."""
+    from worker.store import exports
+    from worker.wiring import services
+
+    snapshot = services().engine.execution_options(isolation_level="REPEATABLE READ")
+    with snapshot.begin() as db, to_write(out) as stream:
+        count = write(stream, exports.columns(thing.value), exports.rows(db, thing.value), as_lines=as_lines)
+    typer.echo(f"again: {count:,} {thing.value}", err=True)
+
+
+def _checked_columns(names: list[str]) -> None:
+    for name in NEEDED:
+        if name not in names:
+            raise BadRequest(name, f"the first line has no such column; there are {', '.join(COLUMNS)}")
+    for name in names:
+        if name not in COLUMNS or names.count(name) > 1:
+            raise BadRequest(
+                name, f"there is no such column, or it is there twice; there are {', '.join(COLUMNS)}"
+            )
+
+
+def _counted(what: str, work: Callable[[Callable[[int], None]], Any]) -> Any:
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} lines {task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        return work(lambda count: bar.advance(task, count))
+
+
+def _print_preview(preview: "Preview") -> None:
+    sums = ", ".join(amount_words(amount, currency) for currency, amount in preview.sums.items()) or "nothing"
+    print(f"new subscriptions: {preview.new:,}; their first charges here: {sums}")
+    if preview.first is not None and preview.last is not None:
+        print(f"the first of all is due {preview.first:%Y-%m-%d %H:%M}Z, the last {preview.last:%Y-%m-%d %H:%M}Z")
+    if preview.known:
+        print(f"written by an import before: {preview.known:,}")

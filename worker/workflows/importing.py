@@ -1,0 +1,197 @@
+"""Importing: subscriptions of another system go on here, checked as a whole first, each once."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+
+from sqlalchemy import Connection
+
+from schedules.batches import MOST_SHOWN, BadLine, Line
+from schedules.errors import BadRequest
+from schedules.identity import subject_of_request
+from schedules.imports import Incoming, read_incoming, seam
+from schedules.subscriptions import Cursor
+from worker.gateway.port import BillingKey, KeyMissing
+from worker.store import customers, notes, plans, subscriptions
+from worker.store.plans import StoredPlan
+from worker.workflows.beginning import begin
+from worker.workflows.cards import facts_of
+from worker.workflows.drafting import BadLines
+from worker.workflows.enrolling import CannotEnroll, check_facts
+from worker.workflows.services import Services
+
+CHUNK = 500  # lines checked or written in one transaction
+
+
+@dataclass(slots=True)
+class Preview:
+    """What an import would bring, counted line by line."""
+
+    new: int = 0
+    known: int = 0  # written by an import before
+    sums: dict[str, int] = field(default_factory=dict)  # minor units by currency, of each one's first charge here
+    first: datetime | None = None  # the first charge of all
+    last: datetime | None = None
+
+    def count_line(self, plan: StoredPlan, cursor: Cursor) -> None:
+        """Add a subscription that is not there yet."""
+        self.new += 1
+        price = plan.plan.price
+        self.sums[price.currency] = self.sums.get(price.currency, 0) + price.amount
+        self.first = min(self.first or cursor.due_at, cursor.due_at)
+        self.last = max(self.last or cursor.due_at, cursor.due_at)
+
+
+@dataclass(slots=True)
+class _Reader:
+    """What is known while lines are checked: plans, and each reference that was seen."""
+
+    services: Services
+    read_keys: bool
+    plans: dict[str, StoredPlan | None] = field(default_factory=dict)
+    seen: set[bytes] = field(default_factory=set)  # digests of references: eight bytes for each line
+
+    def plan(self, db: Connection, code: str) -> StoredPlan:
+        """The newest version of a plan that takes subscriptions."""
+        if code not in self.plans:
+            found = plans.newest(db, code)
+            self.plans[code] = found if found is not None and found.archived_at is None else None
+        plan = self.plans[code]
+        if plan is None:
+            raise BadRequest("plan", f"plan {code!r} is not known, or is archived")
+        return plan
+
+
+def check(
+    services: Services,
+    lines: Iterable[Line],
+    told: Callable[[int], None] = lambda _: None,
+    *,
+    read_keys: bool = True,
+) -> Preview:
+    """Look at every line; BadLines names each that cannot be, and nothing is written."""
+    reader, preview, bad, bad_count = _Reader(services, read_keys), Preview(), list[BadLine](), 0
+    for chunk in _chunks(lines):
+        with services.engine.begin() as db:
+            for line in chunk:
+                try:
+                    _check_line(db, reader, preview, line)
+                except BadRequest as error:
+                    bad_count += 1
+                    if len(bad) < MOST_SHOWN:
+                        bad.append(BadLine(line.number, error.field, error.words))
+        told(len(chunk))
+    if bad:
+        raise BadLines(bad, bad_count)
+    return preview
+
+
+def write(
+    services: Services, lines: Iterable[Line], actor: str, why: str, told: Callable[[int], None] = lambda _: None
+) -> int:
+    """Write the subscriptions of lines that were checked; answers how many are new. Said again, it goes on.
+
+    one_subscription_for_each_external_ref decides what is new, whoever writes at the same time.
+    """
+    reader, written = _Reader(services, read_keys=True), 0
+    for chunk in _chunks(lines):
+        keys = {line.number: _enrolled(services, line) for line in chunk}
+        with services.engine.begin() as db:
+            fresh = [_write_line(db, reader, line, keys[line.number]) for line in chunk]
+            count = sum(fresh)
+            if count:
+                notes.record(db, actor, "import", "subscriptions", why, services.clock.now(), written=count,
+                             lines=f"{chunk[0].number}-{chunk[-1].number}")  # fmt: skip
+        written += count
+        told(len(chunk))
+    return written
+
+
+def _check_line(db: Connection, reader: _Reader, preview: Preview, line: Line) -> None:
+    if line.wrong is not None:
+        raise BadRequest("line", line.wrong)
+    incoming = read_incoming(line.columns)
+    digest = subject_of_request(incoming.external_ref).encode()[:16]
+    if digest in reader.seen:
+        raise BadRequest("external_ref", f"{incoming.external_ref!r} is that of another line")
+    reader.seen.add(digest)
+    plan = reader.plan(db, incoming.plan)
+    if subscriptions.by_external_ref(db, incoming.external_ref):
+        preview.known += 1
+        return
+    cursor = seam(plan.plan, incoming, reader.services.clock.now())
+    _check_customer(db, reader, incoming)
+    preview.count_line(plan, cursor)
+
+
+def _check_customer(db: Connection, reader: _Reader, incoming: Incoming) -> None:
+    key = customers.key_by_uid(db, incoming.customer_uid)
+    if key is not None:
+        if key.deleted_at is not None:
+            raise BadRequest("customer_uid", f"the billing key of {incoming.customer_uid!r} was deleted")
+        live = subscriptions.live_on(db, key.customer_id, incoming.plan)
+        if live is not None:
+            raise BadRequest(
+                "customer_uid", f"{incoming.customer_uid!r} is on {incoming.plan!r} already, by {live}"
+            )
+        return
+    try:
+        check_facts(incoming.customer_uid, name=incoming.name, email=incoming.email, tel=incoming.tel)
+    except CannotEnroll as error:
+        raise BadRequest("customer_uid", str(error)) from None
+    if reader.read_keys:
+        _key_of(reader.services, incoming)
+
+
+def _key_of(services: Services, incoming: Incoming) -> tuple[str, BillingKey]:
+    account = _account(services, incoming)
+    found = services.gateway(account).read_key(incoming.customer_uid)
+    if isinstance(found, KeyMissing):
+        raise BadRequest("customer_uid", f"the gateway has no billing key for {incoming.customer_uid!r}")
+    if not isinstance(found, BillingKey):
+        raise BadRequest("customer_uid", f"the gateway did not tell of {incoming.customer_uid!r}: {found.reason}")
+    return account, found
+
+
+def _account(services: Services, incoming: Incoming) -> str:
+    name = incoming.account or services.settings.account
+    if name not in services.gateways:
+        raise BadRequest("account", f"{name!r} is not known; there are: {', '.join(services.gateways)}")
+    return name
+
+
+def _enrolled(services: Services, line: Line) -> tuple[str, BillingKey] | None:
+    """The gateway's facts of a customer who is not known here yet; asked for outside of any transaction."""
+    incoming = read_incoming(line.columns)
+    with services.engine.begin() as db:
+        if customers.key_by_uid(db, incoming.customer_uid) is not None:
+            return None
+    return _key_of(services, incoming)
+
+
+def _write_line(db: Connection, reader: _Reader, line: Line, found: tuple[str, BillingKey] | None) -> bool:
+    incoming, now = read_incoming(line.columns), reader.services.clock.now()
+    if subscriptions.by_external_ref(db, incoming.external_ref):
+        return False
+    plan = reader.plan(db, incoming.plan)
+    cursor = seam(plan.plan, incoming, now)
+    if found is not None and customers.key_by_uid(db, incoming.customer_uid) is None:
+        account, key = found
+        customer_id = customers.add(db, incoming.customer_uid, incoming.name, incoming.email, incoming.tel, now)
+        customers.add_key(db, customer_id, incoming.customer_uid, account, facts_of(key), now)
+    known = customers.key_by_uid(db, incoming.customer_uid, lock=True)
+    if known is None or known.deleted_at is not None:
+        raise BadRequest(
+            "customer_uid", f"line {line.number}: {incoming.customer_uid!r} has no card here any more"
+        )
+    whose = (known.customer_id, known.id)
+    # Its key is made of the reference: who writes the same line at the same time writes the same key, once.
+    subscription = subject_of_request(f"import/{incoming.external_ref}")
+    return begin(db, subscription, whose, plan, incoming.anchor, cursor, now, incoming.external_ref)
+
+
+def _chunks(lines: Iterable[Line]) -> Iterator[Sequence[Line]]:
+    iterator = iter(lines)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
