@@ -44,7 +44,9 @@ def test_a_policy_is_added_once_listed_and_shown_as_the_file_that_makes_it(
     assert told("policy", "show", "ours", settings=settings).splitlines()[1:] == file.read_text().splitlines()
     assert 'final = "cancel"' in told("policy", "show", "ours", "--version", "1", settings=settings)
     assert "there are: 1, 2" in refused("policy", "show", "ours", "--version", "3", settings=settings)
-    assert "there are: ours, and 'standard'" in refused("policy", "show", "theirs", settings=settings)
+    assert "there are: ours, and built in: standard, once" in refused(
+        "policy", "show", "theirs", settings=settings
+    )
 
 
 def test_a_bad_policy_is_refused_with_the_line_and_nothing_is_kept(

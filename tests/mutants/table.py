@@ -265,7 +265,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "last look: the billing key is there",
         LOOK,
         "worker/store/charges.py",
-        '(self.key_deleted_at is not None, Obstacle("the billing key was deleted", Then.PERSON)),',
+        '(self.no_card, Obstacle("the billing key was deleted", Then.PERSON)),',
         "",
     ),
     Mutant(

@@ -284,6 +284,15 @@ def test_the_database_lets_no_more_be_given_back_than_was_paid(services: Service
         db.execute(text("UPDATE charges SET refunded = 9901"))
 
 
+def test_the_database_lets_no_request_key_be_two_refunds(services: Services, charge: str) -> None:
+    returning.ask(services, wanted(charge), "kim")
+    returning.make_due(services)
+    copied = "request_fingerprint, charge_id, account, merchant_uid, imp_uid, amount, currency, balance, reason"
+    columns = f"request_key, {copied}, actor, state, created_at, ended_at"
+    with pytest.raises(IntegrityError, match="one_refund_for_each_request_key"), services.engine.begin() as db:
+        db.execute(text(f"INSERT INTO refunds ({columns}) SELECT {columns} FROM refunds"))
+
+
 def test_a_rehearsal_gives_nothing_back(services: Services, gateway: ScriptedGateway, charge: str) -> None:
     returning.ask(replace(services, rehearsal=Rehearsal()), wanted(charge, fate=Fate.END_NOW), "kim")
     move(services, seconds=timedelta(hours=1).total_seconds())

@@ -1,0 +1,232 @@
+"""The guards of what is done by hand: requests, refunds, typed cards, batches, changes and takeovers."""
+
+from tests.mutants.table import Mutant, drop_constraint, drop_index
+
+REQUESTING = "workflows/test_requesting.py::"
+RETURNING = "workflows/test_returning.py::"
+KEYING = "workflows/test_keying.py::"
+BATCHING = "workflows/test_batching.py::"
+ADJUSTING = "workflows/test_adjusting.py::"
+MOVING = "workflows/test_moving_in.py::"
+
+BY_HAND: tuple[Mutant, ...] = (
+    Mutant(
+        "by hand: another request under a key is refused",
+        REQUESTING + "test_another_request_under_one_key_is_refused",
+        "worker/workflows/requesting.py",
+        "if known.fingerprint != request.fingerprint:",
+        "if False:",
+    ),
+    Mutant(
+        "by hand: a machine whose clock is wrong opens no request",
+        REQUESTING + "test_a_machine_whose_clock_is_wrong_opens_nothing",
+        "worker/workflows/requesting.py",
+        "if not clock_is_right(services, db):",
+        "if False:",
+    ),
+    drop_constraint(
+        "by hand: one refund for a request key",
+        "refunds",
+        "one_refund_for_each_request_key",
+        RETURNING + "test_the_database_lets_no_request_key_be_two_refunds",
+    ),
+    drop_index(
+        "by hand: one refund of a charge at a time",
+        "one_refund_at_a_time",
+        RETURNING + "test_two_refunds_of_a_charge_are_not_under_way_at_once",
+    ),
+    drop_constraint(
+        "by hand: never more given back than was paid",
+        "charges",
+        "ck_charges_never_more_than_was_paid",
+        RETURNING + "test_the_database_lets_no_more_be_given_back_than_was_paid",
+    ),
+    Mutant(
+        "by hand: the balance is looked at before a refund",
+        RETURNING + "test_a_refund_whose_answer_was_lost_is_looked_at_and_not_made_again",
+        "worker/workflows/returning.py",
+        "    match seen(payment, claimed.balance, claimed.amount, claimed.sends):",
+        "    match Seen.NOT_YET:",
+    ),
+    Mutant(
+        "by hand: what was given back elsewhere is not taken for ours",
+        RETURNING + "test_what_somebody_gave_back_elsewhere_is_not_taken_for_ours",
+        "schedules/refunds.py",
+        "payment.balance == balance - amount and sends > 0",
+        "payment.balance == balance - amount",
+    ),
+    Mutant(
+        "by hand: the fence of a refund",
+        RETURNING + "test_two_processes_make_one_refund",
+        "worker/store/refunds.py",
+        ".where(r.id == refund.id, r.fence == refund.fence, text(REFUND_OPEN))",
+        ".where(r.id == refund.id)",
+    ),
+    Mutant(
+        "by hand: the lease of a refund",
+        RETURNING + "test_one_that_another_process_is_at_is_left_to_it",
+        "worker/store/refunds.py",
+        "        .where(r.lease_until.is_(None) | (r.lease_until <= now))\n",
+        "",
+    ),
+    Mutant(
+        "by hand: no refund from a copy",
+        RETURNING + "test_a_copy_of_the_database_gives_nothing_back",
+        "worker/workflows/returning.py",
+        "        if obstacle is not None:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "by hand: a refund under way is no drift",
+        RETURNING + "test_the_reconciler_agrees_with_a_refund_and_waits_for_one_under_way",
+        "schedules/findings.py",
+        " and not ours.refund_under_way",
+        "",
+    ),
+    Mutant(
+        "by hand: a refusal of a refund is looked at once more",
+        RETURNING + "test_one_that_went_through_while_we_looked_is_not_called_refused",
+        "worker/workflows/returning.py",
+        "if seen(payment, sent.balance, sent.amount, sent.sends - 1) is Seen.MADE:",
+        "if False:",
+    ),
+    Mutant(
+        "by hand: no worker sends a charge of a typed card",
+        KEYING + "test_nobody_tries_or_releases_it",
+        "worker/workflows/charging.py",
+        "        if charge.keyed_in is not None:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "by hand: a charge of a typed card ends when it never arrived",
+        KEYING + "test_an_unclear_answer_is_asked_about_and_never_sent_again",
+        "worker/workflows/settling.py",
+        "if charge.status.is_owed and charge.keyed_in is not None:",
+        "if False:",
+    ),
+    Mutant(
+        "by hand: money that comes late begins no subscription",
+        KEYING + "test_money_that_comes_after_it_was_called_failed_begins_nothing",
+        "worker/workflows/closing.py",
+        "if charge.keyed_in is KeyedIn.KEEP and charge.status.is_owed:",
+        "if charge.keyed_in is KeyedIn.KEEP:",
+    ),
+    Mutant(
+        "by hand: a signup under way is not paid for twice",
+        KEYING + "test_an_unclear_first_payment_begins_when_it_is_found_paid_and_is_not_typed_twice",
+        "worker/workflows/signing_up.py",
+        "    if under_way is not None:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "by hand: a signup begins after period 0, which is paid",
+        KEYING + "test_signing_up_pays_the_first_period_and_the_second_comes_by_itself",
+        "worker/workflows/beginning.py",
+        "advance(plan.plan, signup.anchor, first_cursor(plan.plan, signup.anchor))",
+        "first_cursor(plan.plan, signup.anchor)",
+    ),
+    Mutant(
+        "by hand: a decline of a typed card stops no stored one",
+        KEYING + "test_a_decline_of_a_typed_card_says_nothing_about_the_stored_one",
+        "worker/workflows/settling.py",
+        "        dunning.tell_failed(db, answer, None, now, needs_card=False)\n",
+        "        dunning.tell_of_decline(db, answer, None, now)\n",
+    ),
+    Mutant(
+        "by hand: one bad line keeps a batch from being charged",
+        BATCHING + "test_each_bad_line_is_named_and_nothing_is_kept",
+        "worker/workflows/drafting.py",
+        "        if read.bad:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "by hand: a batch above the limit needs a second person",
+        BATCHING + "test_above_the_limit_another_person_approves",
+        "worker/workflows/batching.py",
+        "        if batch.created_by == actor:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "by hand: a canary above its bound stops the batch",
+        BATCHING + "test_a_canary_above_its_bound_stops_the_rest_until_a_person_goes_on",
+        "worker/workflows/batching.py",
+        "if not batch.terms.allows(failed):",
+        "if False:",
+    ),
+    Mutant(
+        "by hand: the canary is decided before the others",
+        BATCHING + "test_an_unclear_canary_is_waited_for",
+        "worker/workflows/batching.py",
+        "        if found.undecided:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "by hand: other lines under a batch's key are refused",
+        BATCHING + "test_the_same_lines_under_one_key_are_the_same_batch_and_others_are_refused",
+        "worker/workflows/drafting.py",
+        "if known.fingerprint != fingerprint:",
+        "if False:",
+    ),
+    Mutant(
+        "by hand: a skip said twice is one skip",
+        ADJUSTING + "test_the_same_skip_said_twice_skips_one_period",
+        "worker/workflows/adjusting.py",
+        '        if row["next_period_no"] <= skipped < following:\n',
+        "        if False:\n",
+    ),
+    Mutant(
+        "by hand: a due period is opened before a change",
+        ADJUSTING + "test_a_period_that_is_due_is_opened_before_anything_is_changed",
+        "worker/workflows/adjusting.py",
+        '    if row["status"] == SubscriptionStatus.ACTIVE.value and row["next_due_at"] <= now',
+        "    if False",
+    ),
+    Mutant(
+        "by hand: another customer's card is refused",
+        ADJUSTING + "test_another_customers_card_is_refused",
+        "worker/workflows/adjusting.py",
+        'if card.customer_id != row["customer_id"]:',
+        "if False:",
+    ),
+    Mutant(
+        "by hand: a debt under way keeps its card",
+        ADJUSTING + "test_a_debt_whose_attempt_is_under_way_stays_with_its_card",
+        "worker/workflows/adjusting.py",
+        " and not attempts.is_under_way(db, charge.id)",
+        "",
+    ),
+    Mutant(
+        "by hand: period numbers go on over a moved anchor",
+        ADJUSTING + "test_a_moved_anchor_begins_the_next_period_there_and_numbers_go_on",
+        "worker/store/subscriptions.py",
+        "return Series(self.key, self.anchor, self.anchor_no, self.ends_at, self.skip_to or 0)",
+        "return Series(self.key, self.anchor, 0, self.ends_at, self.skip_to or 0)",
+    ),
+    Mutant(
+        "by hand: a takeover is read back before it counts",
+        MOVING + "test_one_that_is_not_surely_revoked_is_not_begun",
+        "worker/workflows/taking_over.py",
+        "    if unsure:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "by hand: what the timer charged after all is not charged here",
+        MOVING + "test_killed_at_any_point_it_goes_on_and_each_date_is_charged_once",
+        "schedules/imports.py",
+        "        if uid not in revoked:\n",
+        "        if False:\n",
+    ),
+    drop_constraint(
+        "by hand: one subscription for an imported reference",
+        "subscriptions",
+        "one_subscription_for_each_external_ref",
+        MOVING + "test_the_same_file_twice_writes_each_once",
+    ),
+    Mutant(
+        "by hand: an import charges nothing in passing",
+        MOVING + "test_each_bad_line_is_named_and_nothing_is_written",
+        "schedules/imports.py",
+        "    if due <= now + SEAM:\n",
+        "    if False:\n",
+    ),
+)
