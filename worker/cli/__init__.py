@@ -10,6 +10,7 @@ from worker.cli import (
     charging,
     declines,
     events,
+    forecast,
     looking,
     operating,
     people,
@@ -38,6 +39,7 @@ books.add_to(app)
 declines.add_to(app)
 events.add_to(app)
 reports.add_to(app)
+forecast.add_to(app)
 simulating.add_to(app)
 running.add_to(app)
 

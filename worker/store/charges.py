@@ -402,19 +402,6 @@ def _refused() -> ColumnElement[bool]:
     return and_(text(OWED), *waits, last)
 
 
-def tried_between(db: Connection, since: datetime, until: datetime) -> list[dict[str, Any]]:
-    """Owed charges whose next attempt falls into a span of time, with whose they are."""
-    c = charges.c
-    query = (
-        select(charges, billing_keys.c.customer_uid, subscriptions.c.key.label("subscription"))
-        .join_from(charges, billing_keys)
-        .outerjoin(subscriptions, subscriptions.c.id == c.subscription_id)
-        .where(c.next_attempt_at.is_not(None), c.held_why.is_(None), c.next_attempt_at.between(since, until))
-        .order_by(c.next_attempt_at)
-    )
-    return [dict(row) for row in db.execute(query).mappings()]
-
-
 def waiting(db: Connection, now: datetime) -> dict[str, int]:
     """How many charges are due, in flight, held and refused the last time; counted over partial indexes."""
     c = charges.c
