@@ -140,6 +140,7 @@ def _print_lines(rows: Iterable[Mapping[str, Any]]) -> None:
     encode = json.JSONEncoder(ensure_ascii=False).encode
     for row in rows:
         sys.stdout.write(encode(row) + "\n")
+    sys.stdout.flush()  # a reader who has gone away is met here, where it is no error, and not at the very end
 
 
 def _print_csv(rows: Iterable[Mapping[str, Any]]) -> None:

@@ -35,6 +35,8 @@ class Picture:
 
 
 def _draw(axes: "Axes", currency: str, days: "Sequence[DaySum]") -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
     scale = 10 ** MINOR_DIGITS.get(currency, 0)
     axes.bar([day.day for day in days], [day.amount / scale for day in days], color=COLOUR)  # type: ignore[arg-type]  # dates are taken
     charges = sum(day.periods + day.debts for day in days)
@@ -42,5 +44,8 @@ def _draw(axes: "Axes", currency: str, days: "Sequence[DaySum]") -> None:
     axes.set_title(f"{currency}: {charges:,} charges, {amount:,.{MINOR_DIGITS.get(currency, 0)}f}", fontsize=12)
     axes.set_ylabel(f"{currency} a day", fontsize=12)
     axes.yaxis.set_major_formatter("{x:,.0f}")
+    dates = AutoDateLocator(maxticks=8)
+    axes.xaxis.set_major_locator(dates)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(dates))
     axes.tick_params(labelsize=11)
     axes.grid(axis="y", alpha=0.3)
