@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from schedules.identity import ALPHABET, SUBJECT_LENGTH
 from schedules.plans import Plan
 from schedules.subscriptions import Cursor, open_due
 from schedules.zones import local_date, zone
 
-OVERLAP = timedelta(hours=1)  # where clocks are put back at midnight, a date comes again after the next one began
 _ANYBODY = ALPHABET[0] * SUBJECT_LENGTH  # the periods are the same whatever a subscription's key is
 
 
@@ -41,10 +40,9 @@ def coming(plan: Plan, stand: Stand, now: datetime, first: date, last: date) -> 
     """
     tz = zone(plan.zone)
     cursor, look_at = stand.cursor, max(stand.open_at, now)
-    while local_date(look_at - OVERLAP, tz) <= last:
+    while (day := local_date(look_at, tz)) <= last:
         opening = open_due(plan, _ANYBODY, stand.anchor, cursor, look_at, stand.ends_at)
-        day = local_date(look_at, tz)
-        if first <= day <= last:
+        if first <= day:
             for charge in opening.charges:
                 left_out = charge.waived or charge.held
                 yield Coming(charge.period_no, charge.due_at, look_at, day, left_out)

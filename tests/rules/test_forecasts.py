@@ -1,6 +1,6 @@
 """What is foreseen of a subscription is what opening makes of it, whenever it is looked at."""
 
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -80,11 +80,3 @@ def test_a_look_that_the_cap_put_off_is_waited_for() -> None:
     late = Stand(date(2026, 3, 1), first_cursor(sold, date(2026, 3, 1)), at("2026-03-04T12:00"), None)
     found = list(coming(sold, late, at("2026-03-03T12:00"), date(2026, 3, 3), date(2026, 3, 4)))
     assert {c.at for c in found} == {at("2026-03-04T12:00")}
-
-
-def test_a_day_that_comes_again_after_the_next_began_is_not_cut_short() -> None:
-    """In St. John's the clocks went back to 23:01 at 00:01: until 2011 a date came again for an hour."""
-    sold = plan(DAILY, zone="America/St_Johns", billing_time=time(0))
-    stand = standing(sold, date(2010, 11, 6))
-    found = list(coming(sold, stand, at("2010-11-01T00:00"), date(2010, 11, 6), date(2010, 11, 8)))
-    assert [c.day for c in found] == [date(2010, 11, n) for n in (6, 7, 8)]

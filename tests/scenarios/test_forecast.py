@@ -13,7 +13,7 @@ from schedules.policies import DunningPolicy, FinalAction
 from schedules.shifts import Shift
 from schedules.zones import zone
 from tests.doubles import ScriptedGateway
-from tests.factories import charge_rows, move_to, on_sale, subscribed
+from tests.factories import charge_rows, collect_due, move_to, on_sale, subscribed
 from tests.scenarios.living import DAY, kst, live_until
 from worker.store.schema import attempts, charges, plans, subscriptions
 from worker.workflows import enrolling, foreseeing
@@ -43,6 +43,11 @@ def open_shop(services: Services, gateway: ScriptedGateway) -> None:
     for anchor in (date(2026, 1, 31), date(2026, 2, 1), date(2026, 2, 15), date(2026, 3, 20), date(2026, 5, 1)):
         for code in ("monthly", "weekly", "york", "cron", "shifted", "before", "daily", "latest", "fiji"):
             subscribed(services, f"{code}-{anchor}", code, anchor)
+    on_sale(
+        services, code="last", zone="America/Los_Angeles", billing_time=time(23, 30), cadence=Every(1, Unit.DAY)
+    )
+    subscribed(services, "evening", "last", date(2026, 4, 30))  # its last day ends when Seoul is far into the next
+    subscribed(services, "twin", "weekly", date(2026, 2, 1))  # stands as another one does
     subscribed(services, "tries", "trial", date(2026, 2, 20))
     leaves = subscribed(services, "leaves", "monthly", date(2026, 2, 10))
     subscribed(services, "rests", "resting", date(2026, 2, 10))
@@ -209,16 +214,22 @@ def test_a_card_that_can_never_pay_is_left_out_until_it_changes(
     assert len(gateway.sent) == sent
 
 
-def test_what_is_opened_while_a_forecast_is_read_is_told_once(services: Services) -> None:
-    """The look is one look; with a look for each page, the period would be told as a debt or not at all."""
+def test_what_is_opened_while_a_forecast_is_read_is_told_once(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The look is one look: with one for debts and one for periods, what is opened between them is lost."""
     on_sale(services)
-    keys = {subscribed(services, f"c{n}") for n in range(3)}
-    reading = foreseeing.foresee(services, Asked(date(2026, 1, 31), date(2026, 2, 28), "Asia/Seoul"))
-    first = next(reading)
-    live_until(services, kst(2026, 2, 1))
-    told = [first, *reading]
-    assert {f.subscription for f in told} == keys
-    assert len({f.charge for f in told}) == len(told) == 6
+    subscribed(services)
+    gateway.answers.append(Declined("[CC10]통장 잔액부족"))
+    collect_due(services)
+    keys = {subscribed(services, f"c{n}", anchor=date(2026, 2, 1)) for n in range(3)}
+    reading = foreseeing.foresee(services, Asked(date(2026, 1, 31), date(2026, 2, 20), "Asia/Seoul"))
+    debt = next(reading)
+    live_until(services, kst(2026, 2, 1, 12))
+    told = list(reading)
+    assert debt.customer_uid == "ann"
+    assert sorted(str(f.subscription) for f in told) == sorted(keys)
+    assert {f.at for f in told} == {kst(2026, 2, 1)}
 
 
 def test_a_subscription_that_breaks_a_rule_is_counted_and_the_others_are_foreseen(services: Services) -> None:

@@ -44,8 +44,8 @@ def _draw(axes: "Axes", currency: str, days: "Sequence[DaySum]") -> None:
     axes.set_title(f"{currency}: {charges:,} charges, {amount:,.{MINOR_DIGITS.get(currency, 0)}f}", fontsize=12)
     axes.set_ylabel(f"{currency} a day", fontsize=12)
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    dates = AutoDateLocator(maxticks=8)
+    dates = AutoDateLocator(maxticks=8)  # type: ignore[no-untyped-call]  # matplotlib types none of its dates
     axes.xaxis.set_major_locator(dates)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(dates))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(dates))  # type: ignore[no-untyped-call]  # as above
     axes.tick_params(labelsize=11)
     axes.grid(axis="y", alpha=0.3)
