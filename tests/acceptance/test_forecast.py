@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 from datetime import date, timedelta
 from pathlib import Path
@@ -116,6 +117,20 @@ def test_a_reader_that_goes_away_early_is_left_alone(shop: dict[str, str]) -> No
         away, env=plain_environment(shop), capture_output=True, text=True, check=False, timeout=90
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_lines_go_where_they_are_sent_while_somebody_watches_the_progress(shop: dict[str, str]) -> None:
+    terminal, its_end = os.openpty()
+    done = subprocess.run(
+        [AGAIN, *FEBRUARY, "--json"], env=plain_environment(shop), stdout=subprocess.PIPE, stderr=its_end,
+        text=True, check=True, timeout=90,
+    )  # fmt: skip
+    os.close(its_end)
+    shown = os.read(terminal, 100_000).decode()
+    os.close(terminal)
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 14
+    assert "charges" in shown
+    assert "customer_uid" not in shown
 
 
 def test_what_a_day_brings_says_what_is_not_charged(shop: dict[str, str]) -> None:

@@ -109,7 +109,10 @@ def _progress(what: str, *, shown: bool) -> "Iterator[Callable[[int], object]]":
     console = Console(stderr=True)
     columns = (TextColumn("{task.completed:,.0f} " + what), TimeElapsedColumn())
     hidden = not (shown and console.is_terminal)
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    # Left to itself it takes our lines for its own, and writes them to standard error above the number.
+    with Progress(
+        *columns, console=console, transient=True, disable=hidden, redirect_stdout=False, redirect_stderr=False
+    ) as progress:
         task = progress.add_task(what, total=None)
         seen = 0
 
