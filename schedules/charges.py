@@ -63,6 +63,13 @@ class TriedBy(StrEnum):
     CARD = "card"  # another card, or a mended one: the ladder begins anew
 
 
+class KeyedIn(StrEnum):
+    """That a charge's card was typed in: no worker can send it."""
+
+    ONCE = "once"  # the card is forgotten
+    KEEP = "keep"  # the gateway stores it with the payment
+
+
 class SubscriptionStatus(StrEnum):
     """What a person decided about a subscription; its standing is computed from its charges."""
 

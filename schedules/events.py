@@ -2,12 +2,9 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar
-
-from schedules.findings import FindingKind
 
 VERSION = 1  # of all payloads; a field that goes or changes its meaning makes the next, one that is added does not
 
@@ -84,23 +81,6 @@ class OfCustomer(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfPayment(Event):
-    """About one payment at the gateway, and the finding that names it; no charge when no debt of ours fits."""
-
-    finding: int
-    charge: str | None
-    merchant_uid: str
-    imp_uid: str
-    amount: int
-    currency: str
-
-    @property
-    def subject(self) -> str:
-        """The charge's key, or the payment's uid."""
-        return self.charge or self.merchant_uid
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeUpcoming(OfCharge):
     """A card will be charged soon."""
 
@@ -118,6 +98,7 @@ class ChargePaid(OfCharge):
 
     kind: ClassVar[str] = "charge.paid"
     subscription: str | None
+    request_key: str | None
     customer_uid: str
     merchant_uid: str | None
     amount: int
@@ -131,6 +112,7 @@ class ChargeFailed(OfCharge):
 
     kind: ClassVar[str] = "charge.failed"
     subscription: str | None
+    request_key: str | None
     customer_uid: str
     merchant_uid: str
     amount: int
@@ -147,6 +129,7 @@ class ChargeUncollectible(OfCharge):
 
     kind: ClassVar[str] = "charge.uncollectible"
     subscription: str | None
+    request_key: str | None
     customer_uid: str
     amount: int
     currency: str
@@ -157,6 +140,14 @@ class ChargeWaived(OfCharge):
     """A debt was let go, by a person or by the plan's catch-up."""
 
     kind: ClassVar[str] = "charge.waived"
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeCanceled(OfCharge):
+    """A debt was ended by a person: it should not have been there."""
+
+    kind: ClassVar[str] = "charge.canceled"
     why: str
 
 
@@ -178,6 +169,32 @@ class ChargePaidAfterEnd(OfCharge):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeRefunded(OfCharge):
+    """A payment was given back, whole or in part; `refunded` is how much of it in all."""
+
+    kind: ClassVar[str] = "charge.refunded"
+    subscription: str | None
+    request_key: str
+    customer_uid: str
+    merchant_uid: str
+    imp_uid: str
+    amount: int
+    currency: str
+    refunded: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundRefused(OfCharge):
+    """A refund that was asked for was not made, and is not tried again."""
+
+    kind: ClassVar[str] = "charge.refund_refused"
+    request_key: str
+    amount: int
+    currency: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LastWarning(OfCharge):
     """One try is left; `final` is what happens to the subscription when it fails too."""
 
@@ -196,6 +213,7 @@ class DunningEnded(OfCharge):
 
     kind: ClassVar[str] = "dunning.ended"
     subscription: str | None
+    request_key: str | None
     customer_uid: str
     amount: int
     currency: str
@@ -209,6 +227,17 @@ class AttemptUnknown(OfCharge):
     kind: ClassVar[str] = "attempt.unknown"
     merchant_uid: str
     unknown_since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionBegan(OfSubscription):
+    """A subscription has begun with its first payment, which is this charge."""
+
+    kind: ClassVar[str] = "subscription.began"
+    customer_uid: str
+    plan: str
+    charge: str
+    next_due_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +285,17 @@ class SubscriptionResumed(OfSubscription):
     kind: ClassVar[str] = "subscription.resumed"
     customer_uid: str
     why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionChanged(OfSubscription):
+    """A person has changed it from its next period on; `what` is anchor, time, plan, card, skip or undo."""
+
+    kind: ClassVar[str] = "subscription.changed"
+    customer_uid: str
+    what: str
+    plan: str
+    next_due_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,81 +357,14 @@ class AccountStopped(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentRefunded(OfPayment):
-    """A second payment for one debt was given back."""
+class BatchStopped(Event):
+    """Too many of a batch's first lines failed; a person must resume it, or leave it."""
 
-    kind: ClassVar[str] = "payment.refunded"
+    kind: ClassVar[str] = "batch.stopped"
+    batch: str
+    why: str
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found(OfPayment):
-    """The gateway's records and our books disagree about a payment."""
-
-    words: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundDouble(Found):
-    """There are two payments for one debt."""
-
-    kind: ClassVar[str] = "finding.double"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundLost(Found):
-    """A debt is paid at the gateway and open in our books, and could not be mended at once."""
-
-    kind: ClassVar[str] = "finding.lost"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundGhost(Found):
-    """A debt is paid in our books, and the gateway has no such payment."""
-
-    kind: ClassVar[str] = "finding.ghost"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundAmount(Found):
-    """A debt was paid with another amount."""
-
-    kind: ClassVar[str] = "finding.amount"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundLatePaid(Found):
-    """A debt is paid at the gateway and failed in our books, and could not be mended at once."""
-
-    kind: ClassVar[str] = "finding.late_paid"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundOrphan(Found):
-    """A billing key was charged for no debt of ours."""
-
-    kind: ClassVar[str] = "finding.orphan"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundRefundDrift(Found):
-    """A payment was given back that our books call paid, or by another amount."""
-
-    kind: ClassVar[str] = "finding.refund_drift"
-
-
-FOUND: Mapping[FindingKind, type[Found]] = {
-    FindingKind.DOUBLE: FoundDouble,
-    FindingKind.LOST: FoundLost,
-    FindingKind.GHOST: FoundGhost,
-    FindingKind.AMOUNT: FoundAmount,
-    FindingKind.LATE_PAID: FoundLatePaid,
-    FindingKind.ORPHAN: FoundOrphan,
-    FindingKind.REFUND_DRIFT: FoundRefundDrift,
-}
-_ALL: tuple[type[Event], ...] = (
-    ChargeUpcoming, ChargePaid, ChargeFailed, ChargeUncollectible, ChargeWaived, ChargeHeld, ChargePaidAfterEnd,
-    LastWarning, DunningEnded, SubscriptionPastDue, SubscriptionSuspended, SubscriptionRecovered,
-    SubscriptionPaused, SubscriptionResumed, SubscriptionCanceled, SubscriptionHeld, CardNeedsUpdate, CardChanged,
-    CardExpiring, AttemptUnknown, AccountStopped, PaymentRefunded, *FOUND.values(),
-)  # fmt: skip
-KINDS: Mapping[str, type[Event]] = {event.kind: event for event in _ALL}
+    @property
+    def subject(self) -> str:
+        """The batch's key."""
+        return self.batch

@@ -6,20 +6,27 @@ from datetime import date, datetime
 
 from schedules.identity import ALPHABET, SUBJECT_LENGTH
 from schedules.plans import Plan
-from schedules.subscriptions import Cursor, open_due
+from schedules.subscriptions import Cursor, Series, open_due
 from schedules.zones import local_date, zone
 
-_ANYBODY = ALPHABET[0] * SUBJECT_LENGTH  # the periods are the same whatever a subscription's key is
+_ANYBODY = ALPHABET[0] * SUBJECT_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
 class Stand:
     """Where a subscription stands, all that its periods hang on beside its plan."""
 
-    anchor: date
     cursor: Cursor
     open_at: datetime  # when opening looks at it next
-    ends_at: datetime | None
+    anchor: date
+    anchor_no: int = 0
+    ends_at: datetime | None = None
+    skip_to: int = 0
+
+    @property
+    def series(self) -> Series:
+        """Its periods, under nobody's key: they are the same whatever it is."""
+        return Series(_ANYBODY, self.anchor, self.anchor_no, self.ends_at, self.skip_to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class Coming:
     due_at: datetime
     at: datetime  # when it is opened: when it is due, unless that is past or the plan's cap puts it off
     day: date  # of `at`, in the plan's zone
-    left_out: str | None  # why it is waived or held, and not charged
+    left_out: str | None  # why it is skipped, waived or held, and not charged
 
 
 def coming(plan: Plan, stand: Stand, now: datetime, first: date, last: date) -> Iterator[Coming]:
@@ -39,9 +46,9 @@ def coming(plan: Plan, stand: Stand, now: datetime, first: date, last: date) -> 
     Nothing is opened before `now`; a cursor that is behind is caught up then, as the plan says.
     """
     tz = zone(plan.zone)
-    cursor, look_at = stand.cursor, max(stand.open_at, now)
+    series, cursor, look_at = stand.series, stand.cursor, max(stand.open_at, now)
     while (day := local_date(look_at, tz)) <= last:
-        opening = open_due(plan, _ANYBODY, stand.anchor, cursor, look_at, stand.ends_at)
+        opening = open_due(plan, series, cursor, look_at)
         if first <= day:
             for charge in opening.charges:
                 left_out = charge.waived or charge.held

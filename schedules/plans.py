@@ -1,7 +1,7 @@
 """A plan: what is sold, at what price, on which dates; versions are immutable."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from enum import StrEnum
 
@@ -72,6 +72,11 @@ class Plan:
             warning = short_month_warning(self.cadence)
             if warning:
                 raise BadPlan(f"{warning}; or say --allow-short-months if skipping is what you want")
+
+
+def at_own_time(plan: Plan, billing_time: time | None) -> Plan:
+    """The plan as a subscription has it that is billed at another time of day than the others."""
+    return plan if billing_time is None else replace(plan, billing_time=billing_time)
 
 
 def due_at(plan: Plan, day: date) -> datetime:

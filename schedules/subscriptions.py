@@ -33,28 +33,40 @@ class Opening:
     open_at: datetime  # when to look at the subscription again
 
 
-def first_cursor(plan: Plan, anchor: date, not_before: datetime | None = None) -> Cursor:
-    """The first period, or the first one that is due no earlier than a given instant."""
+def first_cursor(plan: Plan, anchor: date, not_before: datetime | None = None, anchor_no: int = 0) -> Cursor:
+    """The first period, or the first one that is due no earlier than a given instant.
+
+    `anchor_no` is the number of the period at the anchor: numbers go on when an anchor is moved.
+    """
     if not_before is None:
         day = period_date(anchor, plan.cadence, 0)
-        return Cursor(0, day, due_at(plan, day))
+        return Cursor(anchor_no, day, due_at(plan, day))
     earliest = local_date(not_before, zone(plan.zone)) - LONGEST_SHIFT
     n, day = first_on_or_after(anchor, plan.cadence, max(earliest, anchor))
-    cursor = Cursor(n, day, due_at(plan, day))
+    cursor = Cursor(anchor_no + n, day, due_at(plan, day))
     while cursor.due_at < not_before:
-        cursor = advance(plan, anchor, cursor)
+        cursor = advance(plan, anchor, cursor, anchor_no)
     return cursor
 
 
-def advance(plan: Plan, anchor: date, cursor: Cursor) -> Cursor:
+def advance(plan: Plan, anchor: date, cursor: Cursor, anchor_no: int = 0) -> Cursor:
     """The period after this one."""
-    day = next_after(plan.cadence, anchor, cursor.period_no, cursor.period_date)
+    day = next_after(plan.cadence, anchor, cursor.period_no - anchor_no, cursor.period_date)
     return Cursor(cursor.period_no + 1, day, due_at(plan, day))
 
 
-def open_due(
-    plan: Plan, subscription_key: str, anchor: date, cursor: Cursor, now: datetime, ends_at: datetime | None = None
-) -> Opening:
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A subscription's own periods, as far as they differ from its plan's."""
+
+    key: str
+    anchor: date
+    anchor_no: int = 0
+    ends_at: datetime | None = None
+    skip_to: int = 0  # periods below this number are not charged
+
+
+def open_due(plan: Plan, series: Series, cursor: Cursor, now: datetime) -> Opening:
     """Answer every period that is due, in order, none twice and none left out.
 
     Periods due at or after `ends_at` are not opened. The plan's catch-up decides about those that were missed,
@@ -62,27 +74,30 @@ def open_due(
     of several that a shift put on one instant: those are all on time.
     """
     periods: list[Cursor] = []
-    while cursor.due_at <= now and (ends_at is None or cursor.due_at < ends_at):
+    while cursor.due_at <= now and (series.ends_at is None or cursor.due_at < series.ends_at):
         if len(periods) == MOST_IN_ONE_RUN:
-            return _opening(plan, subscription_key, periods, cursor, now, more=True)
+            return _opening(plan, series, periods, cursor, now, more=True)
         if plan.catch_up is CatchUp.ALL and len(periods) == plan.catch_up_cap:
-            opening = _opening(plan, subscription_key, periods, cursor, now, more=False)
+            opening = _opening(plan, series, periods, cursor, now, more=False)
             return Opening(opening.charges, cursor, now + CAP_PAUSE)
         periods.append(cursor)
-        cursor = advance(plan, anchor, cursor)
-    return _opening(plan, subscription_key, periods, cursor, now, more=False)
+        cursor = advance(plan, series.anchor, cursor, series.anchor_no)
+    return _opening(plan, series, periods, cursor, now, more=False)
 
 
 def _opening(
-    plan: Plan, subscription_key: str, periods: list[Cursor], cursor: Cursor, now: datetime, *, more: bool
+    plan: Plan, series: Series, periods: list[Cursor], cursor: Cursor, now: datetime, *, more: bool
 ) -> Opening:
-    newest = cursor if more or not periods else periods[-1]
-    charges = tuple(_charge(plan, subscription_key, period, now, newest) for period in periods)
+    charged = [period for period in (*periods, *((cursor,) if more else ())) if period.period_no >= series.skip_to]
+    newest = charged[-1] if charged else cursor
+    charges = tuple(_charge(plan, series, period, now, newest) for period in periods)
     return Opening(charges, cursor, now if more else cursor.due_at)
 
 
-def _charge(plan: Plan, subscription_key: str, period: Cursor, now: datetime, newest: Cursor) -> DueCharge:
-    key = charge_key(ChargeKind.RENEWAL, subscription_key, period.period_no)
+def _charge(plan: Plan, series: Series, period: Cursor, now: datetime, newest: Cursor) -> DueCharge:
+    key = charge_key(ChargeKind.RENEWAL, series.key, period.period_no)
+    if period.period_no < series.skip_to:
+        return DueCharge(key, period.period_no, period.due_at, plan.price, waived="a person has let it be skipped")
     missed = now - period.due_at > MISSED_AFTER
     overtaken = period != newest and (missed or period.due_at < newest.due_at)
     waived = held = None

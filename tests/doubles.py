@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from schedules.money import Money
-from schedules.outcomes import Declined, GatewayPayment, Outcome, Paid, Refused
+from schedules.outcomes import GatewayPayment, Outcome, Paid, Refused
 from worker.gateway.port import (
     BillingKey,
     CancelAnswer,
@@ -16,6 +16,7 @@ from worker.gateway.port import (
     ChargeOrder,
     Found,
     KeyAnswer,
+    KeyDeclined,
     KeyMissing,
     NoAnswer,
     PaymentPage,
@@ -36,10 +37,12 @@ class ScriptedGateway:
         self.ask_answer: NoAnswer | None = None
         self.missing_keys: set[str] = set()
         self.keys: dict[str, BillingKey] = {}
+        self.key_answers: deque[KeyAnswer] = deque()
         self.cards: dict[str, Callable[[ChargeOrder], Outcome]] = {}  # how a customer's card behaves
         self.listed: list[tuple[str, datetime, datetime, int]] = []
         self.list_answer: NoAnswer | None = None
         self.cancellations: list[Cancellation] = []
+        self.typed: list[tuple[str, bool]] = []  # attempts with a card that was typed in, and whether it is kept
         self.cancel_answers: deque[CancelAnswer] = deque()
 
     def prepare(self) -> None:
@@ -91,14 +94,33 @@ class ScriptedGateway:
             customer_uid, "kcp", "A52LD", "BC카드", "53331234****1234", None, None
         )
 
-    def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool) -> Outcome:
-        return Declined("not scripted")
+    def wrong_with_card(self, card: Card) -> str | None:
+        return None if card.number.isdecimal() else "card number is not digits"
+
+    def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool, until: float | None = None) -> Outcome:
+        """As `charge`; when it is paid and kept, the key is there, in the end."""
+        outcome = self.charge(order, until)
+        self.typed.append((order.merchant_uid, keep))
+        if keep and isinstance(outcome, Paid):
+            self.missing_keys.discard(order.customer_uid)
+        return outcome
 
     def issue_key(self, customer_uid: str, card: Card) -> KeyAnswer:
-        return self.read_key(customer_uid)
+        """Store the card, unless the next answer is a refusal; then lose the answer if told to."""
+        answer = self.key_answers.popleft() if self.key_answers else None
+        if not isinstance(answer, KeyDeclined | Refused):
+            self.missing_keys.discard(customer_uid)
+            masked = f"{card.number[:8]}****{card.number[-4:]}"
+            self.keys[customer_uid] = BillingKey(customer_uid, "kcp", "A52LD", "BC카드", masked, None, None)
+        return answer or self.read_key(customer_uid)
 
     def delete_key(self, customer_uid: str) -> KeyAnswer:
-        return self.read_key(customer_uid)
+        """Forget the card; then lose the answer if told to."""
+        answer = self.key_answers.popleft() if self.key_answers else None
+        before = self.read_key(customer_uid)
+        if not isinstance(answer, Refused):
+            self.missing_keys.add(customer_uid)
+        return answer or before
 
     def find(self, merchant_uid: str) -> GatewayPayment | NoAnswer | None:
         payments: Sequence[GatewayPayment] = self.records.get(merchant_uid, ())

@@ -45,6 +45,7 @@ CHORES: tuple[tuple[Any, int], ...] = (
     (tasks.announce, 10),
     (tasks.lift_hold, 5),
     (tasks.refund, 10),
+    (tasks.run_batches, 5),
     (tasks.reconcile, 20),
     (tasks.deliver, 2),
 )

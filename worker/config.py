@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schedules.errors import RuleBroken, ToldInWords
 from schedules.identity import checked_environment
+from worker.accounts import LIVE_HOSTS, Account, read_accounts
 from worker.addresses import (
     SECRET_BYTES,
     SECRET_PREFIX,
@@ -26,7 +27,6 @@ from worker.addresses import (
 
 PREFIX = "AGAIN_"
 NO_SETTINGS = frozenset({"ACTOR"})  # of the command line, not of an installation
-LIVE_HOSTS = ("api.iamport.kr", "static-api.iamport.kr", "api.portone.io")
 LEAST_LIVE_READ_TIMEOUT = 60  # seconds; the gateway's own figure for calls that move money
 
 
@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     portone_secret: SecretStr = Field(description="imp_secret of the account")
     portone_tier: str | None = Field(None, description="code of a sub-merchant")
     sandbox: bool = Field(False, description="whether the account's channels are test channels")
+    accounts_file: Path | None = Field(None, description="a file in TOML with further gateway accounts")
     webhook_url: SecretStr | None = Field(
         None, description="where events are sent, as https://host/path; without it they wait"
     )
@@ -82,6 +83,9 @@ class Settings(BaseSettings):
     )
     breaker_refusals: int = Field(
         5, ge=1, le=10_000, description="charges refused within ten minutes that stop an account's charging"
+    )
+    batch_limit: int = Field(
+        10_000_000, ge=0, description="minor units of one currency above which a second person approves a batch"
     )
     queue_bound: int = Field(2000, ge=1, le=100_000, description="charges that may wait in the broker at once")
     queue_patience: float = Field(60, gt=0, description="seconds until a queued charge is queued once more")
@@ -209,6 +213,26 @@ class Settings(BaseSettings):
         if self.quiet_time <= self.call_deadline:
             raise ValueError(f"AGAIN_QUIET_TIME ({self.quiet_time:g} s) must be above AGAIN_CALL_DEADLINE")
         return self
+
+    @property
+    def main_account(self) -> Account:
+        """The gateway account that the environment itself names."""
+        return Account(
+            name=self.account, portone_url=self.portone_url, key=self.portone_key, secret=self.portone_secret,
+            tier=self.portone_tier, sandbox=self.sandbox, rate=self.rate, reconcile_rate=self.reconcile_rate,
+        )  # fmt: skip
+
+    def accounts(self) -> tuple[Account, ...]:
+        """Every gateway account, the main one first; BadAccounts when the file of the others is wrong."""
+        further = read_accounts(self.accounts_file, self.account) if self.accounts_file else ()
+        for account in further:
+            live = any(host in account.portone_url for host in LIVE_HOSTS)
+            if live and self.read_timeout < LEAST_LIVE_READ_TIMEOUT:
+                raise BadSettings(
+                    f"AGAIN_READ_TIMEOUT {self.read_timeout} is below {LEAST_LIVE_READ_TIMEOUT} seconds, and "
+                    f"account {account.name!r} is at the live gateway"
+                )
+        return (self.main_account, *further)
 
     @property
     def sqlalchemy_url(self) -> str:

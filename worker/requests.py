@@ -1,25 +1,35 @@
 """What other backends may ask for: each function is a task, its parameters are the message's fields."""
 
-import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from inspect import Parameter, signature
-from typing import Annotated, Any, get_type_hints
+from datetime import date
+from datetime import time as clock_time
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, create_model
+from pydantic import StringConstraints
 
-from schedules.errors import BadRequest, RuleBroken, ToldInWords
-from schedules.money import Money
+from schedules.errors import BadRequest, RuleBroken
+from schedules.events import in_json
+from schedules.identity import SUBJECT_LENGTH
+from schedules.money import MINOR_DIGITS, Money
 from schedules.policies import ONCE
+from schedules.refunds import Fate, RefundRequest
 from schedules.requests import ChargeRequest
-from worker.logs import masked
-from worker.workflows import cards, dispatching, operating, requesting, showing
+from schedules.subscriptions import Cursor
+from worker.store.refunds import Refund
+from worker.workflows import (
+    adjusting,
+    cards,
+    dispatching,
+    enrolling,
+    operating,
+    requesting,
+    returning,
+    showing,
+)
 from worker.workflows.dispatching import Publish
 from worker.workflows.services import Services
 
-log = logging.getLogger("again.requests")
 Words = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Answer = dict[str, Any]
 
@@ -45,13 +55,10 @@ def charge_adhoc(
     policy: Words = ONCE.code,
 ) -> Answer:
     """Charge a customer once for something that no plan asks for; amount in minor units."""
-    try:
-        money = Money(amount, currency)
-    except RuleBroken as error:
-        raise BadRequest("currency" if "currency" in str(error) else "amount", str(error)) from None
     request = ChargeRequest(
-        customer_uid=customer_uid, money=money, name=name, request_key=request_key, reason=reason, policy=policy
-    )
+        customer_uid=customer_uid, money=money(amount, currency), name=name, request_key=request_key,
+        reason=reason, policy=policy,
+    )  # fmt: skip
     asked = requesting.charge(desk.services, request, actor)
     dispatching.send_now(desk.services, asked.id, desk.publish)
     return {"charge": asked.key, "status": asked.status.value, "is_new": asked.is_new}
@@ -75,58 +82,153 @@ def card_changed(desk: Desk, *, customer_uid: Words, reason: Words, actor: Words
     return {"tried": cards.changed(desk.services, customer_uid, actor, reason)}
 
 
-ASKED: tuple[Callable[..., Answer], ...] = (charge_adhoc, charge_status, try_charge, card_changed)
+def release(desk: Desk, *, key: Words, reason: Words, actor: Words) -> Answer:
+    """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
+    verb = operating.release_subscription if len(key) == SUBJECT_LENGTH else operating.release
+    verb(desk.services, key, actor, reason)
+    return {"key": key}
 
 
-def answer(
-    desk: Desk, asked: Callable[..., Answer], positional: Sequence[object], named: Mapping[str, Any]
+def waive(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
+    """Let a debt go."""
+    operating.waive(desk.services, charge, actor, reason)
+    return {"charge": charge}
+
+
+def cancel_charge(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
+    """End a debt that should not be there."""
+    operating.cancel_charge(desk.services, charge, actor, reason)
+    return {"charge": charge}
+
+
+def paid_elsewhere(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
+    """Take a debt as paid by another way."""
+    operating.paid_elsewhere(desk.services, charge, actor, reason)
+    return {"charge": charge}
+
+
+def add_customer(
+    desk: Desk,
+    *,
+    customer_uid: Words,
+    actor: Words,
+    name: Words | None = None,
+    email: Words | None = None,
+    tel: Words | None = None,
+    of: Words | None = None,
+    account: Words | None = None,
 ) -> Answer:
-    """Do what is asked for, and answer in plain JSON; what is wrong with it is an answer too, and never repeated.
+    """Make a customer known whose billing key the gateway has, or one more card of a customer who is."""
+    key = enrolling.add_customer(desk.services, customer_uid, name, email, tel, actor, of, account)
+    return {"customer_uid": customer_uid, "card_name": key.card_name, "card_number": key.card_number}
 
-    A broken machine is no answer: its errors are the caller's.
-    """
+
+def subscribe(desk: Desk, *, customer_uid: Words, plan: Words, actor: Words, anchor: date | None = None) -> Answer:
+    """Begin a subscription; one who is on the plan already is refused, so that it may be sent twice."""
+    begun = enrolling.subscribe(desk.services, customer_uid, plan, actor, anchor)
+    return {"subscription": begun.key, "next_due_at": in_json(begun.first.due_at)}
+
+
+def unsubscribe(desk: Desk, *, subscription: Words, reason: Words, actor: Words, now: bool = False) -> Answer:
+    """End a subscription when its running period ends, or at once with what it owes."""
+    canceled = enrolling.unsubscribe(desk.services, subscription, actor, reason, at_period_end=not now)
+    return {"subscription": subscription, "charges_canceled": canceled}
+
+
+def pause(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
+    """Open no period until it is resumed."""
+    adjusting.pause(desk.services, subscription, actor, reason)
+    return {"subscription": subscription}
+
+
+def resume(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
+    """Go on with the next period that comes."""
+    due = adjusting.resume(desk.services, subscription, actor, reason)
+    return {"subscription": subscription, "next_due_at": in_json(due)}
+
+
+def undo(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
+    """Take back that it ends with its period or, if it does not, the periods that it skips."""
+    undone = adjusting.undo(desk.services, subscription, actor, reason)
+    return {"subscription": subscription, "undone": undone}
+
+
+def skip(desk: Desk, *, subscription: Words, period_no: int, reason: Words, actor: Words) -> Answer:
+    """Let one period pass without a charge; said twice, it is the same one."""
+    skipped = adjusting.skip(desk.services, subscription, actor, reason, period_no)
+    return {"subscription": subscription, "period_no": skipped}
+
+
+def move_anchor(desk: Desk, *, subscription: Words, anchor: date, reason: Words, actor: Words) -> Answer:
+    """Begin the next period on another day, and count those after it from there."""
+    return _next(subscription, adjusting.move_anchor(desk.services, subscription, anchor, actor, reason))
+
+
+def move_time(desk: Desk, *, subscription: Words, time: clock_time | None, reason: Words, actor: Words) -> Answer:
+    """Bill it at another time of day, or with null at its plan's again."""
+    due = adjusting.move_time(desk.services, subscription, time, actor, reason)
+    return {"subscription": subscription, "next_due_at": in_json(due)}
+
+
+def change_plan(desk: Desk, *, subscription: Words, plan: Words, reason: Words, actor: Words) -> Answer:
+    """Charge by another plan from the next period on."""
+    return _next(subscription, adjusting.change_plan(desk.services, subscription, plan, actor, reason))
+
+
+def change_card(desk: Desk, *, subscription: Words, customer_uid: Words, reason: Words, actor: Words) -> Answer:
+    """Charge another card of the same customer from now on."""
+    tried, left = adjusting.change_card(desk.services, subscription, customer_uid, actor, reason)
+    return {"subscription": subscription, "tried": tried, "left": left}
+
+
+def refund_charge(
+    desk: Desk,
+    *,
+    charge: Words,
+    request_key: Words,
+    reason: Words,
+    actor: Words,
+    amount: int | None = None,
+    currency: Words | None = None,
+    subscription: Fate = Fate.KEEP,
+) -> Answer:
+    """Give a payment back: all that is left of it, or an amount in minor units with its currency."""
+    if (amount is None) is not (currency is None):
+        raise BadRequest("currency", "give the amount with its currency, or neither for all that is left")
+    much = None if amount is None or currency is None else money(amount, currency)
+    request = RefundRequest(charge=charge, money=much, request_key=request_key, reason=reason, fate=subscription)
+    asked, is_new = returning.ask(desk.services, request, actor)
+    return refund_words(asked) | {"is_new": is_new}
+
+
+def refund_status(desk: Desk, *, request_key: Words) -> Answer:
+    """Tell what has become of a refund; nothing is changed."""
+    return refund_words(returning.status(desk.services, request_key))
+
+
+def refund_words(refund: Refund) -> Answer:
+    """A refund in plain fields."""
+    names = ("request_key", "merchant_uid", "amount", "currency", "state", "words")
+    return {name: getattr(refund, name) for name in names} | {"ended_at": in_json(refund.ended_at)}
+
+
+def money(amount: int, currency: str) -> Money:
+    """An amount in minor units; BadRequest names the field that is wrong."""
+    if currency not in MINOR_DIGITS:
+        raise BadRequest("currency", f"{currency!r} is not known; take one of {', '.join(MINOR_DIGITS)}")
     try:
-        return {"ok": True, **asked(desk, **_read(asked, positional, named))}
-    except ValidationError as error:
-        errors = [{"field": _field(problem), "words": masked(problem["msg"])} for problem in _problems(error)]
-        return _no(asked, "bad_arguments", errors)
-    except BadRequest as error:
-        return _no(asked, "bad_arguments", [{"field": error.field, "words": masked(error.words)}])
-    except ToldInWords as error:
-        return _no(asked, "refused", [{"field": None, "words": masked(str(error))}])
+        return Money(amount, currency)
+    except RuleBroken as error:
+        raise BadRequest("amount", str(error)) from None
 
 
-def _no(asked: Callable[..., Answer], code: str, errors: list[dict[str, str | None]]) -> Answer:
-    told = "; ".join(
-        f"{error['field']}: {error['words']}" if error["field"] else f"{error['words']}" for error in errors
-    )
-    log.warning("again.%s is not done: %s", asked.__name__, told)
-    return {"ok": False, "error": code, "errors": errors}
+def _next(subscription: str, cursor: Cursor) -> Answer:
+    due, day = in_json(cursor.due_at), in_json(cursor.period_date)
+    return {"subscription": subscription, "period_no": cursor.period_no, "period_date": day, "next_due_at": due}
 
 
-def _problems(error: ValidationError) -> list[Any]:
-    return list(error.errors(include_input=False, include_url=False, include_context=False))
-
-
-def _field(problem: Mapping[str, Any]) -> str | None:
-    return str(problem["loc"][0]) if problem["loc"] else None
-
-
-def _read(asked: Callable[..., Answer], positional: Sequence[object], named: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields as the function takes them: no other, none left out, none of another type."""
-    if positional:
-        raise BadRequest("args", "give every argument by its name, in kwargs")
-    # Through JSON, so that a date may be written as one, and nothing but what JSON has comes in.
-    read = _model(asked).model_validate_json(json.dumps(named, default=str))
-    return {name: getattr(read, name) for name in type(read).model_fields}
-
-
-@cache
-def _model(asked: Callable[..., Answer]) -> type[BaseModel]:
-    hints = get_type_hints(asked, include_extras=True)
-    fields: dict[str, Any] = {
-        parameter.name: (hints[parameter.name], ... if parameter.default is Parameter.empty else parameter.default)
-        for parameter in list(signature(asked).parameters.values())[1:]
-    }
-    config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
-    return create_model(asked.__name__, __config__=config, **fields)
+ASKED: tuple[Callable[..., Answer], ...] = (
+    charge_adhoc, charge_status, try_charge, release, waive, cancel_charge, paid_elsewhere,
+    add_customer, card_changed, subscribe, unsubscribe, pause, resume, undo, skip, move_anchor, move_time,
+    change_plan, change_card, refund_charge, refund_status,
+)  # fmt: skip

@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import OperationalError as DatabaseAway
 
 from schedules.charges import ChargeKind
-from worker import marks, requests
+from worker import answering, marks, requests
 from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # whoever starts it from here has the tasks registered
 from worker.clock import elapsed, wait
@@ -18,6 +18,7 @@ from worker.wiring import services
 from worker.workflows import (
     announcing,
     asking,
+    batching,
     cards,
     charging,
     chasing,
@@ -28,6 +29,7 @@ from worker.workflows import (
     reconciling,
     refunding,
     restoring,
+    returning,
 )
 
 log = logging.getLogger("again.tasks")
@@ -102,8 +104,17 @@ def reconcile() -> None:
 
 @app.task(name="again.refund", queue=RECONCILE)
 def refund() -> None:
-    """Give back the second payments that may be given back."""
+    """Give back the second payments that may be given back, and what was asked for."""
     refunding.refund_due(services())
+    returning.make_due(services())
+
+
+@app.task(name="again.run_batches", queue=OPS)
+def run_batches() -> None:
+    """Open the next lines of the batches that run."""
+    until = elapsed() + SLICE
+    if batching.go_on(services(), lambda: elapsed() < until):
+        dispatch.apply_async(expires=CHORE_EXPIRES)
 
 
 @app.task(name="again.lift_hold", queue=RECONCILE)
@@ -128,20 +139,19 @@ def announce() -> None:
 
 
 @app.task(name="again.notified", queue=RECONCILE)
-def notified(merchant_uid: str, account: str) -> None:
+def notified(merchant_uid: str) -> None:
     """Look at what a webhook was about; what it said itself counts for nothing."""
-    hearing.hear(services(), account, merchant_uid)
+    hearing.hear(services(), merchant_uid)
 
 
 def hand_on(merchant_uid: str) -> None:
     """Have a webhook's payment looked at; BrokerUnreachable when the broker takes no message."""
     if messages_in(RECONCILE) >= MOST_NOTICES:
         raise dispatching.BrokerUnreachable(f"{MOST_NOTICES} messages wait for a worker that takes {RECONCILE!r}")
-    account = services().settings.account
     with app.producer_or_acquire() as producer:
         lost = (OperationalError, *producer.connection.connection_errors, *producer.connection.channel_errors)
         try:
-            notified.apply_async((merchant_uid, account), producer=producer, expires=CHORE_EXPIRES)
+            notified.apply_async((merchant_uid,), producer=producer, expires=CHORE_EXPIRES)
         except lost as error:
             raise dispatching.BrokerUnreachable(f"the broker took no message: {error}") from error
 
@@ -177,7 +187,7 @@ def _offer(asked: Callable[..., requests.Answer]) -> None:
     @app.task(name=f"again.{asked.__name__}", queue=REQUESTS, ignore_result=False)
     def task(*positional: object, **named: Any) -> requests.Answer:
         try:
-            return requests.answer(desk(), asked, positional, named)
+            return answering.answer(desk(), asked, positional, named)
         except DatabaseAway as error:
             log.warning("again.%s waits for the database: %s", asked.__name__, error.orig)
             wait(BREATH)

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from schedules.errors import ToldInWords
+from worker.accounts import Account
 from worker.clock import Clock, MovedClock, SystemClock
 from worker.config import Settings, load_settings
 from worker.gateway.portone_v1 import PortOneSettings, PortOneV1, Timeouts
@@ -42,13 +43,13 @@ def connect(settings: Settings) -> Services:
     """Put the real parts together; the database is asked who it is."""
     # A thread holds one connection at a time; beat and the tokens' refresh need a few more.
     engine = make_engine(settings.sqlalchemy_url, settings.concurrency + 4, "again")
-    secret = settings.portone_secret.get_secret_value()
-    gateway = PortOneV1(gateway_settings(settings), SealedTokens(engine, settings.account, secret))
+    accounts = {account.name: account for account in settings.accounts()}
     return Services(
         settings=settings,
         clock=make_clock(settings),
         engine=engine,
-        gateways={settings.account: gateway},
+        gateways={name: _gateway(settings, account, engine) for name, account in accounts.items()},
+        accounts=accounts,
         fingerprint=fingerprint(settings, engine),
         receiver=make_receiver(settings),
     )
@@ -66,12 +67,17 @@ def make_receiver(settings: Settings) -> Receiver | None:
     return StandardWebhook(settings.webhook_url.get_secret_value(), settings.webhook_secrets)
 
 
-def gateway_settings(settings: Settings) -> PortOneSettings:
-    """What the gateway's client needs of the settings."""
+def _gateway(settings: Settings, account: Account, engine: Engine) -> PortOneV1:
+    tokens = SealedTokens(engine, account.name, account.secret.get_secret_value())
+    return PortOneV1(gateway_settings(settings, account), tokens)
+
+
+def gateway_settings(settings: Settings, account: Account) -> PortOneSettings:
+    """What the gateway's client needs to know of an account."""
     return PortOneSettings(
-        base_url=settings.portone_url,
-        imp_key=settings.portone_key.get_secret_value(),
-        imp_secret=settings.portone_secret.get_secret_value(),
+        base_url=account.portone_url,
+        imp_key=account.key.get_secret_value(),
+        imp_secret=account.secret.get_secret_value(),
         timeouts=Timeouts(
             connect=settings.connect_timeout,
             read=settings.read_timeout,
@@ -79,8 +85,8 @@ def gateway_settings(settings: Settings) -> PortOneSettings:
             pool=settings.pool_timeout,
             deadline=settings.call_deadline,
         ),
-        tier=settings.portone_tier,
-        include_sandbox=settings.sandbox,
+        tier=account.tier,
+        include_sandbox=account.sandbox,
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from schedules.events import KINDS, ChargeHeld, SubscriptionHeld
+from schedules.event_kinds import KINDS
+from schedules.events import ChargeHeld, SubscriptionHeld
 from tests.acceptance.again import refused, told, told_json
 from tests.factories import START, move
 from tests.installation import QUICK, installed

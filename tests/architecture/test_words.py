@@ -1,25 +1,31 @@
 """The house keeps its rules: contracts, one clock, and docs that name every state and setting."""
 
+import base64
 import json
 import re
 from collections.abc import Callable
 from dataclasses import fields
 from enum import StrEnum
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from schedules.batches import BatchState
 from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
 from schedules.declines import DeclineClass
 from schedules.dunning import Counter
-from schedules.events import KINDS, Event
+from schedules.event_kinds import KINDS
+from schedules.events import Event
 from schedules.findings import FindingKind, FindingState
 from schedules.policies import FinalAction
+from schedules.refunds import RefundState
 from schedules.standings import Standing
 from worker.clock import SystemClock
 from worker.config import PREFIX, Settings
+from worker.requests import ASKED, charge_adhoc
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [path for room in ("schedules", "worker", "simulator") for path in (ROOT / room).rglob("*.py")]
@@ -44,6 +50,8 @@ def sections(page: str) -> dict[str, dict[str, str]]:
         ("Subscription", SubscriptionStatus),
         ("Finding", FindingState),
         ("Standing", Standing),
+        ("Refund", RefundState),
+        ("Batch", BatchState),
     ],
 )
 def test_the_page_of_states_has_a_paragraph_for_each(title: str, states: type[StrEnum]) -> None:
@@ -107,6 +115,31 @@ def test_the_example_on_the_page_of_events_verifies_a_signature() -> None:
     assert read_event(body.encode(), headers, secret) == {"type": "charge.paid"}
     with pytest.raises(WebhookVerificationError):
         read_event(b"{}", headers, secret)
+
+
+def test_the_page_of_tasks_has_each_with_its_fields() -> None:
+    rows = re.findall(r"^\| `again\.(\w+)` \| ([^|]*) \|", (ROOT / "docs" / "tasks.md").read_text(), re.MULTILINE)
+    asked = {function.__name__: list(signature(function).parameters.values())[1:] for function in ASKED}
+    told = {
+        name: ", ".join(p.name + ("" if p.default is Parameter.empty else "?") for p in fields)
+        for name, fields in asked.items()
+    }
+    assert dict(rows) == told
+
+
+def test_no_request_has_the_name_of_a_chore() -> None:
+    """Celery would keep the older one in silence."""
+    chores = set(re.findall(r'name="again\.(\w+)"', (ROOT / "worker" / "tasks.py").read_text()))
+    assert "dispatch" in chores
+    assert not chores & {function.__name__ for function in ASKED}
+
+
+def test_the_message_on_the_page_of_tasks_is_one_that_can_be_read() -> None:
+    (document,) = re.findall(
+        r"```json\n(\{\n  \"body\".*?)```", (ROOT / "docs" / "tasks.md").read_text(), re.DOTALL
+    )
+    _, fields, _ = json.loads(base64.b64decode(json.loads(document)["body"]))
+    assert set(fields) <= set(signature(charge_adhoc).parameters)
 
 
 def test_only_the_clock_reads_the_clock() -> None:

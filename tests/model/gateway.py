@@ -228,7 +228,10 @@ class ModelGateway:
     def delete_key(self, customer_uid: str) -> KeyAnswer:
         return self.read_key(customer_uid)
 
-    def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool) -> Outcome:
+    def wrong_with_card(self, card: Card) -> str | None:
+        return None
+
+    def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool, until: float | None = None) -> Outcome:
         return Refused("the model keys no card in")
 
     def cancel(self, cancellation: Cancellation) -> CancelAnswer:

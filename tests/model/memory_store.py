@@ -272,6 +272,8 @@ class Charges(StandsFor):
             waits=row["waits"] is not None,
             tried_by=row["tried_by"],
             planned_at=row["planned_at"],
+            request_key=None,
+            keyed_in=None,
             look_at=row["look_at"],
             given_up=row["given_up"],
         )  # fmt: skip
@@ -358,6 +360,7 @@ class Charges(StandsFor):
             due_at=charge["due_at"],
             subscription=tables.subscriptions[charge["subscription_id"]]["status"],
             key_deleted_at=tables.keys[charge["billing_key_id"]]["deleted_at"],
+            keyed_in=None,
             fence=row["fence"],
             state=row["state"],
             lease_until=lease_until,
@@ -401,6 +404,7 @@ class Subscriptions(StandsFor):
 
     def add(self, db: Transaction, row: Row) -> int:
         empty: Row = {"ends_at": None, "held_why": None, "tell_at": None}
+        empty |= {"anchor_no": 0, "billing_time": None, "skip_to": None}
         return int(db.insert(db.tables.subscriptions, empty | row)["id"])
 
     def take_due(self, db: Transaction, plan_id: int | None, now: datetime, limit: int) -> list[DueSubscription]:
@@ -416,6 +420,7 @@ class Subscriptions(StandsFor):
                 row["id"], row["key"], row["billing_key_id"], db.tables.keys[row["billing_key_id"]]["account"],
                 row["plan_id"], row["anchor"],
                 Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"]), row["ends_at"],
+                row["anchor_no"], row["billing_time"], row["skip_to"],
             )
             for row in due[:limit]
         ]  # fmt: skip
@@ -689,7 +694,8 @@ def memory_store(guards: Guards) -> dict[str, object]:
 
 
 _NEW_CHARGE: Row = {
-    "request_key": None, "queued_until": None, "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
+    "request_key": None, "keyed_in": None,
+    "queued_until": None, "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
     "first_declined_at": None, "refunded": 0, "closed_at": None, "closed_why": None, "manual_tries": 0,
     "ladder_began_at": None, "waits": None, "tried_by": None, "planned_at": None, "look_at": None,
     "given_up": None,

@@ -9,9 +9,10 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from pydantic import TypeAdapter
 
-from schedules import events
+from schedules import events, payment_events
 from schedules.deliveries import SPREAD, WAITS, next_try_at
-from schedules.events import KINDS, CardExpiring, ChargeUpcoming, Event, event_id, payload
+from schedules.event_kinds import KINDS
+from schedules.events import CardExpiring, ChargeUpcoming, Event, event_id, payload
 from schedules.findings import FindingKind
 from worker.cli.events import schema_of
 
@@ -21,8 +22,8 @@ EXAMPLES = {str: "words", int: 9900, bool: True, datetime: NOON, date: NOON.date
 
 
 def declared() -> Iterator[type[Event]]:
-    """Every kind that the module declares."""
-    for found in vars(events).values():
+    """Every kind that the modules declare."""
+    for found in (*vars(events).values(), *vars(payment_events).values()):
         if isinstance(found, type) and issubclass(found, Event) and "kind" in vars(found):
             yield found
 

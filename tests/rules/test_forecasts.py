@@ -1,5 +1,6 @@
 """What is foreseen of a subscription is what opening makes of it, whenever it is looked at."""
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -25,14 +26,14 @@ DAILY = Every(1, Unit.DAY)
 def standing(sold: Plan, anchor: date, ends_at: datetime | None = None) -> Stand:
     """A subscription that nothing was opened of yet."""
     first = first_cursor(sold, anchor)
-    return Stand(anchor, first, first.due_at, ends_at)
+    return Stand(first, first.due_at, anchor, ends_at=ends_at)
 
 
 def opened(sold: Plan, stand: Stand, now: datetime, first: date, last: date) -> list[Coming]:
     """What opening opens when it looks as soon as it may, from now on, and nobody foresees anything."""
     cursor, look_at, found = stand.cursor, max(stand.open_at, now), []
     for _ in range(400):
-        opening = open_due(sold, KEY, stand.anchor, cursor, look_at, stand.ends_at)
+        opening = open_due(sold, replace(stand.series, key=KEY), cursor, look_at)
         day = local_date(look_at, zone(sold.zone))
         found += [
             Coming(charge.period_no, charge.due_at, look_at, day, charge.waived or charge.held)
@@ -77,6 +78,14 @@ def test_nothing_is_foreseen_in_the_past_and_what_was_missed_is_foreseen_for_now
 def test_a_look_that_the_cap_put_off_is_waited_for() -> None:
     """The cursor is behind, and opening will not look at it before tomorrow."""
     sold = plan(DAILY)
-    late = Stand(date(2026, 3, 1), first_cursor(sold, date(2026, 3, 1)), at("2026-03-04T12:00"), None)
+    late = Stand(first_cursor(sold, date(2026, 3, 1)), at("2026-03-04T12:00"), date(2026, 3, 1))
     found = list(coming(sold, late, at("2026-03-03T12:00"), date(2026, 3, 3), date(2026, 3, 4)))
     assert {c.at for c in found} == {at("2026-03-04T12:00")}
+
+
+def test_a_period_that_is_skipped_is_left_out_and_numbers_go_on_from_a_moved_anchor() -> None:
+    sold = plan(DAILY)
+    cursor = first_cursor(sold, date(2026, 3, 1), anchor_no=7)
+    stand = Stand(cursor, cursor.due_at, date(2026, 3, 1), anchor_no=7, skip_to=9)
+    found = list(coming(sold, stand, at("2026-02-01T00:00"), date(2026, 3, 1), date(2026, 3, 4)))
+    assert [(c.period_no, c.left_out is None) for c in found] == [(7, False), (8, False), (9, True), (10, True)]

@@ -21,6 +21,7 @@ from schedules.subscriptions import (
     MOST_IN_ONE_RUN,
     Cursor,
     Opening,
+    Series,
     advance,
     first_cursor,
     open_due,
@@ -61,7 +62,7 @@ def test_opening_neither_repeats_nor_drops_a_period(
     numbers: list[int] = []
     for wait in hours:
         now += timedelta(hours=wait)
-        opening = open_due(sold, KEY, anchor, cursor, now)
+        opening = open_due(sold, Series(KEY, anchor), cursor, now)
         for charge in opening.charges:
             assert charge.key == charge_key(ChargeKind.RENEWAL, KEY, charge.period_no)
             assert charge.due_at == due_at(sold, period_date(anchor, cadence, charge.period_no)) <= now
@@ -82,7 +83,7 @@ def test_looking_only_when_it_says_so_opens_everything(
     cursor = first_cursor(sold, anchor)
     look = cursor.due_at
     for number, late in enumerate(minutes):
-        opening = open_due(sold, KEY, anchor, cursor, look + timedelta(minutes=late))
+        opening = open_due(sold, Series(KEY, anchor), cursor, look + timedelta(minutes=late))
         assert [charge.period_no for charge in opening.charges] == [number]
         assert fates(opening) == "c"
         cursor, look = opening.cursor, opening.open_at
@@ -94,7 +95,7 @@ def test_catch_up_does_what_its_name_says(anchor: date, cadence: Cadence, late: 
     sold = plan(cadence, catch_up=mode, catch_up_cap=100)
     cursor = first_cursor(sold, anchor)
     now = cursor.due_at + timedelta(days=late)
-    opening = open_due(sold, KEY, anchor, cursor, now)
+    opening = open_due(sold, Series(KEY, anchor), cursor, now)
     missed = [now - charge.due_at > MISSED_AFTER for charge in opening.charges]
     match mode:
         case CatchUp.ALL:
@@ -121,7 +122,7 @@ def test_days_that_a_shift_put_on_one_instant_are_all_charged_when_it_comes(
     """Guard: `overtaken`. Nothing was missed, so that no plan's catch-up may let any of them go."""
     sold = plan(DAILY, catch_up=mode, shift=shift, holidays="KR")
     begins = date.fromisoformat(anchor)
-    opening = open_due(sold, KEY, begins, first_cursor(sold, begins), at(now))
+    opening = open_due(sold, Series(KEY, begins), first_cursor(sold, begins), at(now))
     assert fates(opening) == "ccc"
     assert len({charge.due_at for charge in opening.charges}) == 1
 
@@ -129,14 +130,14 @@ def test_days_that_a_shift_put_on_one_instant_are_all_charged_when_it_comes(
 def test_latest_charges_one_of_several_on_one_instant_that_was_missed() -> None:
     sold = plan(DAILY, catch_up=CatchUp.LATEST, shift=Shift.PREVIOUS, holidays="KR")
     begins = date(2026, 1, 9)
-    assert fates(open_due(sold, KEY, begins, first_cursor(sold, begins), at("2026-01-11T00:00"))) == "wwc"
+    assert fates(open_due(sold, Series(KEY, begins), first_cursor(sold, begins), at("2026-01-11T00:00"))) == "wwc"
 
 
 def test_a_date_that_a_zone_skipped_is_charged_with_the_one_it_fell_on() -> None:
     sold = plan(DAILY, catch_up=CatchUp.LATEST, zone="Pacific/Apia")
     begins = date(2011, 12, 30)
     cursor = first_cursor(sold, begins)
-    assert fates(open_due(sold, KEY, begins, cursor, cursor.due_at)) == "cc"
+    assert fates(open_due(sold, Series(KEY, begins), cursor, cursor.due_at)) == "cc"
 
 
 @given(days, st.integers(1, 10), st.integers(1, 40))
@@ -144,7 +145,7 @@ def test_the_cap_bounds_one_run_and_the_rest_comes_a_day_later(anchor: date, cap
     sold = plan(catch_up_cap=cap)
     cursor = first_cursor(sold, anchor)
     now = due_at(sold, period_date(anchor, sold.cadence, missed - 1))
-    opening = open_due(sold, KEY, anchor, cursor, now)
+    opening = open_due(sold, Series(KEY, anchor), cursor, now)
     assert [charge.period_no for charge in opening.charges] == list(range(min(cap, missed)))
     assert opening.cursor.period_no == min(cap, missed)
     assert opening.open_at == (now + CAP_PAUSE if missed > cap else opening.cursor.due_at)
@@ -154,9 +155,9 @@ def test_the_cap_bounds_one_run_and_the_rest_comes_a_day_later(anchor: date, cap
 def test_one_run_is_bounded_and_the_next_goes_on_at_once(mode: CatchUp) -> None:
     sold, anchor = plan(DAILY, catch_up=mode), date(2024, 1, 1)
     now = due_at(sold, anchor + timedelta(days=MOST_IN_ONE_RUN + 2))
-    first = open_due(sold, KEY, anchor, first_cursor(sold, anchor), now)
+    first = open_due(sold, Series(KEY, anchor), first_cursor(sold, anchor), now)
     assert (len(first.charges), first.cursor.period_no, first.open_at) == (MOST_IN_ONE_RUN, MOST_IN_ONE_RUN, now)
-    second = open_due(sold, KEY, anchor, first.cursor, now)
+    second = open_due(sold, Series(KEY, anchor), first.cursor, now)
     assert second.open_at == second.cursor.due_at > now
     letter = "h" if mode is CatchUp.ASK else "w"
     assert fates(first) == letter * MOST_IN_ONE_RUN
@@ -168,7 +169,7 @@ def test_one_run_is_bounded_and_the_next_goes_on_at_once(mode: CatchUp) -> None:
 def test_a_full_run_with_nothing_left_is_a_finished_one(mode: CatchUp) -> None:
     sold, anchor = plan(DAILY, catch_up=mode), date(2024, 1, 1)
     now = due_at(sold, anchor + timedelta(days=MOST_IN_ONE_RUN - 1))
-    opening = open_due(sold, KEY, anchor, first_cursor(sold, anchor), now)
+    opening = open_due(sold, Series(KEY, anchor), first_cursor(sold, anchor), now)
     assert fates(opening)[-1] == "c"
     assert opening.open_at == opening.cursor.due_at > now
 
@@ -180,18 +181,18 @@ def test_nothing_is_opened_that_is_due_at_the_end_or_later(
     sold = plan(cadence, catch_up=mode, catch_up_cap=100)
     cursor = first_cursor(sold, anchor)
     now, ends_at = cursor.due_at + timedelta(days=late), cursor.due_at + timedelta(days=ends)
-    opening = open_due(sold, KEY, anchor, cursor, now, ends_at)
+    opening = open_due(sold, Series(KEY, anchor, ends_at=ends_at), cursor, now)
     assert all(charge.due_at < ends_at for charge in opening.charges)
-    ended_before = open_due(sold, KEY, anchor, cursor, min(now, ends_at - timedelta(microseconds=1)))
+    ended_before = open_due(sold, Series(KEY, anchor), cursor, min(now, ends_at - timedelta(microseconds=1)))
     assert [c.period_no for c in opening.charges] == [c.period_no for c in ended_before.charges]
 
 
 def test_nothing_is_opened_a_moment_early_and_the_period_is_when_due() -> None:
     sold, anchor = plan(), date(2026, 1, 31)
     cursor = first_cursor(sold, anchor)
-    early = open_due(sold, KEY, anchor, cursor, cursor.due_at - timedelta(microseconds=1))
+    early = open_due(sold, Series(KEY, anchor), cursor, cursor.due_at - timedelta(microseconds=1))
     assert early == Opening((), cursor, cursor.due_at)
-    assert fates(open_due(sold, KEY, anchor, cursor, cursor.due_at)) == "c"
+    assert fates(open_due(sold, Series(KEY, anchor), cursor, cursor.due_at)) == "c"
 
 
 @given(days, cadences, st.integers(-50, 400), shifts)
@@ -226,9 +227,54 @@ def test_a_zone_change_between_periods_neither_repeats_nor_drops_a_number(
     for tz in moves:
         moved: Plan = replace(sold, zone=str(tz))
         # The running period keeps its due time; the change takes effect with the next.
-        opening = open_due(moved, KEY, anchor, cursor, cursor.due_at)
+        opening = open_due(moved, Series(KEY, anchor), cursor, cursor.due_at)
         numbers += [charge.period_no for charge in opening.charges]
         cursor = opening.cursor
         day = period_date(anchor, every, cursor.period_no)
         assert cursor == Cursor(len(numbers), day, due_at(moved, day))
     assert numbers == list(range(len(numbers)))
+
+
+@given(days, everies, everies, st.integers(1, 40), st.integers(-20, 60))
+def test_numbers_go_on_and_dates_are_counted_from_an_anchor_that_was_moved(
+    anchor: date, before: Every, after: Every, periods: int, by: int
+) -> None:
+    """The guard: the anchor's own number. Without it numbers that were charged would come again."""
+    sold, moved = plan(before), plan(after)
+    cursor = first_cursor(sold, anchor)
+    for _ in range(periods):
+        cursor = advance(sold, anchor, cursor)
+    new_anchor = cursor.period_date + timedelta(days=by)
+    begun = first_cursor(moved, new_anchor, None, cursor.period_no)
+    series = Series(KEY, new_anchor, cursor.period_no)
+    opening = open_due(
+        replace(moved, catch_up_cap=100), series, begun, advance(moved, new_anchor, begun, cursor.period_no).due_at
+    )
+    assert [charge.period_no for charge in opening.charges] == [periods, periods + 1]
+    assert opening.cursor.period_date == period_date(new_anchor, after, 2)
+
+
+@given(days, everies, modes, st.integers(1, 5))
+def test_what_a_person_has_skipped_is_waived_and_the_next_is_charged(
+    anchor: date, every: Every, mode: CatchUp, skipped: int
+) -> None:
+    sold = plan(every, catch_up=mode)
+    cursor, fate = first_cursor(sold, anchor), ""
+    for _ in range(skipped + 2):
+        opening = open_due(sold, Series(KEY, anchor, skip_to=skipped), cursor, cursor.due_at)
+        fate += fates(opening)
+        cursor = opening.cursor
+    assert fate == "w" * skipped + "cc"
+
+
+def test_a_skipped_period_overtakes_no_other() -> None:
+    """The guard: `latest` counts from the newest period that is charged, not from one that a person let go."""
+    sold, anchor = plan(DAILY, catch_up=CatchUp.LATEST), date(2026, 1, 1)
+    cursor = advance(sold, anchor, first_cursor(sold, anchor))
+    late = open_due(sold, Series(KEY, anchor, skip_to=0), cursor, cursor.due_at + timedelta(days=2))
+    assert fates(late) == "wwc"
+    last = late.charges[-1].period_no
+    skipping = open_due(sold, Series(KEY, anchor, skip_to=last), cursor, cursor.due_at + timedelta(days=2))
+    assert fates(skipping) == "wwc"
+    everything = open_due(sold, Series(KEY, anchor, skip_to=last + 1), cursor, cursor.due_at + timedelta(days=2))
+    assert fates(everything) == "www"

@@ -16,7 +16,7 @@ from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move_to, on_sale, subscribed
 from tests.scenarios.living import DAY, kst, live_until
 from worker.store.schema import attempts, charges, plans, subscriptions
-from worker.workflows import enrolling, foreseeing
+from worker.workflows import adjusting, enrolling, foreseeing
 from worker.workflows.foreseeing import Asked, Foreseen
 from worker.workflows.services import Services
 
@@ -52,11 +52,19 @@ def open_shop(services: Services, gateway: ScriptedGateway) -> None:
     leaves = subscribed(services, "leaves", "monthly", date(2026, 2, 10))
     subscribed(services, "rests", "resting", date(2026, 2, 10))
     gateway.cards["rests"] = lambda _: Declined("분실 카드")
-    subscribed(services, "changes plan", "monthly", date(2026, 2, 3))
+    own = {
+        name: subscribed(services, name, "weekly", date(2026, 2, 3)) for name in ("skip", "time", "day", "plan")
+    }
+    paused = subscribed(services, "paused", "weekly", date(2026, 2, 3))
     live_until(services, kst(2026, 3, 1, 0))
     enrolling.unsubscribe(services, leaves, "tester", "moves away", at_period_end=True)
     on_sale(services, price=Money(12_900, "KRW"))  # who is on the plan keeps the price that he has
     subscribed(services, "pays more", "monthly")
+    adjusting.skip(services, own["skip"], "tester", "holidays")
+    adjusting.move_time(services, own["time"], time(23, 45), "tester", "after work")
+    adjusting.move_anchor(services, own["day"], date(2026, 3, 31), "tester", "on payday")
+    adjusting.change_plan(services, own["plan"], "monthly", "tester", "has enough")
+    adjusting.pause(services, paused, "tester", "on a journey")
 
 
 def foreseen(services: Services, plan: str | None = None) -> Told:

@@ -26,6 +26,7 @@ from worker.workflows.delivering import BATCH, ENOUGH, LEASE, deliver_due
 from worker.workflows.services import Services
 
 PAID = ChargePaid(
+    request_key=None,
     charge="r1", subscription=None, customer_uid="ann", merchant_uid="u1", amount=9900, currency="KRW",
     recovered=False,
 )  # fmt: skip

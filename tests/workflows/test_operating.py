@@ -6,7 +6,7 @@ from sqlalchemy import text
 from schedules.outcomes import Declined, Refused, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, on_sale, opened, subscribed
-from worker.store import charges
+from worker.store import waits
 from worker.workflows import operating
 from worker.workflows.operating import CannotOperate
 from worker.workflows.services import Services
@@ -15,7 +15,7 @@ from worker.workflows.services import Services
 def refused(services: Services) -> int:
     """How many charges `again status` says were refused."""
     with services.engine.begin() as db:
-        return charges.waiting(db, services.clock.now())["refused"]
+        return waits.waiting(db, services.clock.now())["refused"]
 
 
 def audited(services: Services) -> list[tuple[str, str, str]]:

@@ -16,7 +16,7 @@ from schedules.policies import STANDARD
 from schedules.requests import ChargeRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, on_sale, subscribed
-from worker import requests
+from worker import answering, requests
 from worker.clock import FixedClock
 from worker.store.schema import charges
 from worker.workflows import chasing, dispatching, enrolling, operating, requesting
@@ -43,7 +43,7 @@ def desk(services: Services) -> requests.Desk:
 def asked(desk: requests.Desk, **changes: Any) -> dict[str, Any]:
     """The answer to a request for a charge, with some of its fields changed, or left out where None."""
     fields = {name: value for name, value in (FIELDS | changes).items() if value is not None}
-    return requests.answer(desk, requests.charge_adhoc, (), fields)
+    return answering.answer(desk, requests.charge_adhoc, (), fields)
 
 
 def fields_of(answer: dict[str, Any]) -> list[str | None]:
@@ -58,7 +58,7 @@ def test_what_is_asked_for_is_collected_like_any_charge(desk: requests.Desk, gat
     assert answer["is_new"]
     collect_due(desk.services)
     assert [(order.money, order.name) for order in gateway.sent] == [(Money(3000, "KRW"), "연체 수수료")]
-    told = requests.answer(desk, requests.charge_status, (), {"request_key": "fee-2026-01"})
+    told = answering.answer(desk, requests.charge_status, (), {"request_key": "fee-2026-01"})
     assert (told["charge"], told["status"], told["attempt_state"]) == (answer["charge"], "paid", "paid")
     assert told["merchant_uid"] == gateway.sent[0].merchant_uid
 
@@ -130,7 +130,7 @@ def test_a_wrong_field_is_named_and_nothing_is_charged(
 
 
 def test_arguments_without_names_are_refused(desk: requests.Desk) -> None:
-    answer = requests.answer(desk, requests.charge_adhoc, ("ann", 3000), {})
+    answer = answering.answer(desk, requests.charge_adhoc, ("ann", 3000), {})
     assert fields_of(answer) == ["args"]
 
 
@@ -222,7 +222,7 @@ def test_a_person_may_try_it_and_let_it_go_as_any_charge(desk: requests.Desk, ga
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     key = asked(desk, policy=STANDARD.code)["charge"]
     collect_due(desk.services)
-    told = requests.answer(desk, requests.try_charge, (), {"charge": key, "reason": "he called", "actor": "kim"})
+    told = answering.answer(desk, requests.try_charge, (), {"charge": key, "reason": "he called", "actor": "kim"})
     assert told == {"ok": True, "charge": key}
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     collect_due(desk.services)
@@ -231,7 +231,7 @@ def test_a_person_may_try_it_and_let_it_go_as_any_charge(desk: requests.Desk, ga
 
 
 def test_what_does_not_fit_the_state_is_refused_in_words(desk: requests.Desk) -> None:
-    told = requests.answer(desk, requests.try_charge, (), {"charge": "a1", "reason": "x", "actor": "kim"})
+    told = answering.answer(desk, requests.try_charge, (), {"charge": "a1", "reason": "x", "actor": "kim"})
     assert (told["error"], fields_of(told)) == ("refused", [None])
     assert "is not known" in told["errors"][0]["words"]
 

@@ -6,9 +6,15 @@ import typer
 
 from schedules.errors import ToldInWords
 from worker.cli import (
+    accounts,
+    adjusting,
+    auditing,
+    batches,
     books,
+    cards,
     charging,
     declines,
+    drafting,
     events,
     forecast,
     looking,
@@ -16,6 +22,7 @@ from worker.cli import (
     people,
     plans,
     policies,
+    refunding,
     reports,
     running,
     simulating,
@@ -32,9 +39,16 @@ app = typer.Typer(
 plans.add_to(app)
 policies.add_to(app)
 people.add_to(app)
+cards.add_to(app)
 looking.add_to(app)
 operating.add_to(app)
 charging.add_to(app)
+drafting.add_to(app)
+batches.add_to(app)
+adjusting.add_to(app)
+refunding.add_to(app)
+auditing.add_to(app)
+accounts.add_to(app)
 books.add_to(app)
 declines.add_to(app)
 events.add_to(app)

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from schedules.events import KINDS, VERSION, Event, event_id
+from schedules.event_kinds import KINDS
+from schedules.events import VERSION, Event, event_id
 from worker.cli.output import Actor, AsJson, Why, actor, print_facts, print_json, print_table
 from worker.cli.parts import read_instant
 

@@ -131,11 +131,11 @@ def _series(anchor: date, cadence: Any, start: tuple[int, date], count: int) -> 
 
 def held(as_json: AsJson = False) -> None:
     """List the charges and subscriptions that wait for an operator, and why."""
-    from worker.store import charges, subscriptions
+    from worker.store import subscriptions, waits
     from worker.wiring import services
 
     with services().engine.begin() as db:
-        waiting, aside = charges.held(db), subscriptions.held(db)
+        waiting, aside = waits.held(db), subscriptions.held(db)
     names = ("key", "status", "amount", "currency", "due_at", "held_why")
     fewer = ("key", "status", "next_due_at", "held_why")
     if as_json:
@@ -155,7 +155,7 @@ def status(
     ] = False,
 ) -> None:
     """Show which beats are alive, whether charging is stopped, and how much waits."""
-    from worker.store import attempts, beats, charges, findings, switches
+    from worker.store import attempts, beats, findings, switches, waits
     from worker.wiring import services, wrong_place
 
     made = services()
@@ -169,7 +169,7 @@ def status(
             "why_not": wrong,
             "beats": alive,
             "stops": [dict(row) for row in switches.stopped(db)],
-            **charges.waiting(db, now),
+            **waits.waiting(db, now),
             "unknown": attempts.unknown_count(db),
             "findings": sum(findings.open_counts(db).values()),
             "hold": _hold_words(switches.hold(db)),

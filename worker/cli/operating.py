@@ -7,6 +7,7 @@ import typer
 from schedules.identity import SUBJECT_LENGTH
 from worker.cli.output import Actor, Why, actor
 from worker.cli.parts import read_instant
+from worker.cli.rehearsing import DryRun, desk, told
 
 Account = Annotated[str, typer.Option(help="A gateway account; all of them unless given.")]
 ChargeKey = Annotated[str, typer.Argument(help="The charge's key.")]
@@ -20,26 +21,39 @@ def add_to(app: typer.Typer) -> None:
     app.command("adopt")(adopt)
     app.command("release")(release)
     app.command("waive")(waive)
+    app.command("cancel-charge")(cancel_charge)
     app.command("try")(try_charge)
     app.command("paid-elsewhere")(paid_elsewhere)
 
 
-def try_charge(key: ChargeKey, why: Why, who: Actor = actor()) -> None:
+def try_charge(key: ChargeKey, why: Why, dry_run: DryRun = False, who: Actor = actor()) -> None:
     """Try once to collect a charge now, whatever its ladder says; it uses up none of the automatic tries."""
-    from worker.wiring import services
     from worker.workflows import operating
 
-    operating.try_now(services(), key, who, why)
-    print(f"charge {key} is tried now; `again show {key}` tells what comes of it")
+    at = desk(dry_run=dry_run)
+    operating.try_now(at.services, key, who, why)
+    if not told(at, f"try charge {key} at once"):
+        print(f"charge {key} is tried now; `again show {key}` tells what comes of it")
 
 
-def paid_elsewhere(key: ChargeKey, why: Why, who: Actor = actor()) -> None:
+def paid_elsewhere(key: ChargeKey, why: Why, dry_run: DryRun = False, who: Actor = actor()) -> None:
     """Take a charge as paid by another way, a bank transfer say; nothing more is tried."""
-    from worker.wiring import services
     from worker.workflows import operating
 
-    operating.paid_elsewhere(services(), key, who, why)
-    print(f"charge {key} is paid")
+    at = desk(dry_run=dry_run)
+    operating.paid_elsewhere(at.services, key, who, why)
+    if not told(at, f"take charge {key} as paid"):
+        print(f"charge {key} is paid")
+
+
+def cancel_charge(key: ChargeKey, why: Why, dry_run: DryRun = False, who: Actor = actor()) -> None:
+    """End a charge that should not be there; its subscription goes on."""
+    from worker.workflows import operating
+
+    at = desk(dry_run=dry_run)
+    operating.cancel_charge(at.services, key, who, why)
+    if not told(at, f"cancel charge {key}"):
+        print(f"charge {key} is canceled")
 
 
 def migrate(who: Actor = actor()) -> None:
@@ -122,29 +136,35 @@ def release(
     refused: Annotated[
         bool, typer.Option("--refused", help="Every charge whose last attempt was refused, instead of one key.")
     ] = False,
+    dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
     """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
     if (key is None) is not refused:
         raise typer.BadParameter("give a key, or --refused for every charge that was refused; not both")
-    from worker.wiring import services
     from worker.workflows import operating
 
+    at = desk(dry_run=dry_run)
     if key is None:
-        count = operating.release_refused(services(), who, why)
-        print(f"{count} {'charge' if count == 1 else 'charges'} will be collected")
+        count = operating.release_refused(at.services, who, why)
+        what = f"{count} {'charge' if count == 1 else 'charges'}"
+        if not told(at, f"collect {what}"):
+            print(f"{what} will be collected")
     elif len(key) == SUBJECT_LENGTH:
-        operating.release_subscription(services(), key, who, why)
-        print(f"subscription {key} is looked at again")
+        operating.release_subscription(at.services, key, who, why)
+        if not told(at, f"look at subscription {key} again"):
+            print(f"subscription {key} is looked at again")
     else:
-        operating.release(services(), key, who, why)
-        print(f"charge {key} will be collected")
+        operating.release(at.services, key, who, why)
+        if not told(at, f"collect charge {key}"):
+            print(f"charge {key} will be collected")
 
 
-def waive(key: ChargeKey, why: Why, who: Actor = actor()) -> None:
+def waive(key: ChargeKey, why: Why, dry_run: DryRun = False, who: Actor = actor()) -> None:
     """Let a debt go."""
-    from worker.wiring import services
     from worker.workflows import operating
 
-    operating.waive(services(), key, who, why)
-    print(f"charge {key} is waived")
+    at = desk(dry_run=dry_run)
+    operating.waive(at.services, key, who, why)
+    if not told(at, f"waive charge {key}"):
+        print(f"charge {key} is waived")

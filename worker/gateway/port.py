@@ -116,7 +116,10 @@ class Gateway(Protocol):
         enough to be waited for in full is not sent.
         """
 
-    def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool) -> Outcome:
+    def wrong_with_card(self, card: Card) -> str | None:
+        """What it would not take in this card, without saying any of it; None when it may be sent."""
+
+    def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool, until: float | None = None) -> Outcome:
         """Charge keyed-in card data once; with `keep`, store the card under the order's customer_uid too."""
 
     def issue_key(self, customer_uid: str, card: Card) -> KeyAnswer:

@@ -75,16 +75,21 @@ class PortOneV1:
         )  # fmt: skip
         return _noted(order.merchant_uid, outcome)
 
-    def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool) -> Outcome:
+    def wrong_with_card(self, card: Card) -> str | None:
+        """What PortOne would not take in this card, without saying any of it."""
+        return orders.wrong_with_card(card)
+
+    def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool, until: float | None = None) -> Outcome:
         """Charge keyed-in card data once; with `keep`, store the card under the order's customer_uid too."""
         if wrong := orders.wrong_with_order(order) or orders.wrong_with_card(card):
             return _noted(order.merchant_uid, Refused(wrong))
         fields = {**orders.charge_fields(order), **orders.card_fields(card)}
         if keep:
             fields["customer_uid"] = order.customer_uid
-        outcome = self._post(
-            "/subscribe/payments/onetime", fields,
-            lambda status, body: answers.read_charge(status, body, order, sandbox=self._settings.include_sandbox),
+        sandbox = self._settings.include_sandbox
+        outcome = self._call(
+            "POST", "/subscribe/payments/onetime", fields,
+            lambda status, body: answers.read_charge(status, body, order, sandbox=sandbox), until,
         )  # fmt: skip
         return _noted(order.merchant_uid, _without_card(outcome, card))
 

@@ -227,6 +227,12 @@ def state_of(db: Connection, merchant_uid: str) -> tuple[int, AttemptState] | No
     return (row.id, AttemptState(row.state)) if row else None
 
 
+def account_of(db: Connection, merchant_uid: str) -> str | None:
+    """The gateway account of the debt that the attempt with this uid is for."""
+    query = select(charges.c.account).join_from(attempts, charges, attempts.c.charge_id == charges.c.id)
+    return db.execute(query.where(attempts.c.merchant_uid == merchant_uid)).scalar()
+
+
 def take(db: Connection, attempt_id: int, state: AttemptState, now: datetime) -> Attempt | None:
     """Take an attempt that is in this state, under the next fence; one whose worker's lease lives is not taken."""
     a = attempts.c
@@ -302,7 +308,7 @@ def declined_times(db: Connection, billing_key_id: int, since: datetime, limit: 
         .where(c.billing_key_id == billing_key_id, c.closed_at.is_(None) | (c.closed_at > since))
         .where(a.state == AttemptState.DECLINED.value, a.settled_at > since)
         .where(k.changed_at.is_(None) | (a.last_sent_at >= k.changed_at))
-        .where(a.decline_class.not_in([kind.value for kind in NOT_THE_CARD]))
+        .where(a.decline_class.not_in([kind.value for kind in NOT_THE_CARD]), c.keyed_in.is_(None))
         .order_by(a.settled_at.desc())
         .limit(limit)
     )

@@ -7,10 +7,8 @@ from enum import Enum
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Select,
-    and_,
     bindparam,
     exists,
     func,
@@ -20,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from schedules.charges import AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus, TriedBy
+from schedules.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn, SubscriptionStatus, TriedBy
 from schedules.declines import DeclineClass
 from schedules.dunning import History
 from schedules.money import Money
@@ -31,7 +29,6 @@ from worker.store.attempts import Attempt
 from worker.store.schema import (
     IN_FLIGHT,
     OWED,
-    REFUSED,
     attempts,
     billing_keys,
     charges,
@@ -76,6 +73,8 @@ class Charge:
     planned_at: datetime | None
     look_at: datetime | None
     given_up: FinalAction | None
+    request_key: str | None  # under which it was asked for, when no plan did
+    keyed_in: KeyedIn | None
 
 
 def open_many(db: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -84,30 +83,6 @@ def open_many(db: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     statement = insert(charges).on_conflict_do_nothing().returning(charges.c.key)
     return list(db.execute(statement, list(rows)).scalars())
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """A charge that somebody asked for by a request key."""
-
-    id: int
-    key: str
-    status: ChargeStatus
-    fingerprint: str
-
-
-def open_requested(db: Connection, row: Mapping[str, Any]) -> bool:
-    """Write a debt that was asked for; False when one_charge_for_each_request_key says that it is there."""
-    statement = insert(charges).values(**row).on_conflict_do_nothing().returning(charges.c.id)
-    return db.execute(statement).scalar() is not None
-
-
-def by_request(db: Connection, request_key: str) -> Requested | None:
-    """The charge that was asked for under this key."""
-    c = charges.c
-    query = select(c.id, c.key, c.status, c.request_fingerprint).where(c.request_key == request_key)
-    row = db.execute(query).first()
-    return Requested(row.id, row.key, ChargeStatus(row.status), row.request_fingerprint) if row else None
 
 
 def locked(db: Connection, charge_id: int) -> Charge | None:
@@ -146,6 +121,8 @@ def read(row: Mapping[str, Any]) -> Charge:
         planned_at=row["planned_at"],
         look_at=row["look_at"],
         given_up=FinalAction(row["given_up"]) if row["given_up"] else None,
+        request_key=row["request_key"],
+        keyed_in=KeyedIn(row["keyed_in"]) if row["keyed_in"] else None,
     )
 
 
@@ -237,19 +214,6 @@ def queue_due(
     return [(row.id, row.kind) for row in rows]
 
 
-def queue_one(db: Connection, charge_id: int, now: datetime, patience: timedelta) -> str | None:
-    """Mark one charge as queued; its kind, or None when it is not its time or it is queued already."""
-    c = charges.c
-    statement = (
-        update(charges)
-        .where(c.id == charge_id, c.next_attempt_at <= now, c.held_why.is_(None))
-        .where(c.queued_until.is_(None) | (c.queued_until <= now))
-        .values(queued_until=now + patience)
-        .returning(c.kind)
-    )
-    return db.execute(statement).scalar()
-
-
 def unqueue(db: Connection, ids: Sequence[int]) -> None:
     """Forget that these were queued: the broker did not take their messages."""
     if ids:
@@ -283,10 +247,16 @@ class Sight:
     due_at: datetime
     subscription: str | None
     key_deleted_at: datetime | None
+    keyed_in: str | None
     fence: int
     state: str
     lease_until: datetime | None
     permission: Permission
+
+    @property
+    def no_card(self) -> bool:
+        """Whether there is no card to charge; one that was typed in needs no stored one."""
+        return self.key_deleted_at is not None and self.keyed_in is None
 
     def obstacle(self, intent: Attempt, clock: Clock, call_takes: timedelta, fingerprint: str) -> Obstacle | None:
         """Why this attempt must not be sent now; None when all is as it was claimed."""
@@ -303,7 +273,7 @@ class Sight:
             (canceled, Obstacle("the subscription is canceled", Then.CANCEL)),
             ((self.amount, self.currency) != asked, Obstacle("the amount has changed since", Then.PERSON)),
             (self.due_at > now, Obstacle("the charge is not due yet")),
-            (self.key_deleted_at is not None, Obstacle("the billing key was deleted", Then.PERSON)),
+            (self.no_card, Obstacle("the billing key was deleted", Then.PERSON)),
         )
         found = next((obstacle for stands, obstacle in obstacles if stands), None)
         may_not_send = self.permission.obstacle(fingerprint, clock)
@@ -314,7 +284,7 @@ def _last_look() -> Select[Any]:
     c, a, s = charges.c, attempts.c, subscriptions.c
     return (
         select(c.status, c.held_why, c.amount, c.currency, c.due_at, s.status, billing_keys.c.deleted_at)
-        .add_columns(a.fence, a.state, a.lease_until, *permission_columns(c.account))
+        .add_columns(c.keyed_in, a.fence, a.state, a.lease_until, *permission_columns(c.account))
         .join_from(attempts, charges, a.charge_id == c.id)
         .join(billing_keys, billing_keys.c.id == c.billing_key_id)
         .outerjoin(subscriptions, s.id == c.subscription_id)
@@ -374,47 +344,3 @@ def owed_after(db: Connection, charge_id: int, limit: int) -> list[int]:
     """Owed charges with a row id above this one, in order: through ix_charges_owed, not through history."""
     query = select(charges.c.id).where(text(OWED), charges.c.id > charge_id).order_by(charges.c.id).limit(limit)
     return list(db.execute(query).scalars())
-
-
-def held(db: Connection) -> list[dict[str, Any]]:
-    """The charges that wait for an operator, oldest first."""
-    query = select(charges).where(charges.c.held_why.is_not(None)).order_by(charges.c.id)
-    return [dict(row) for row in db.execute(query).mappings()]
-
-
-def refused_after(db: Connection, charge_id: int, limit: int) -> list[tuple[int, str]]:
-    """Row ids and keys of the charges after this row id that wait for their next attempt after a refused one."""
-    c = charges.c
-    query = select(c.id, c.key).where(_refused(), c.id > charge_id).order_by(c.id).limit(limit)
-    return [(row.id, row.key) for row in db.execute(query)]
-
-
-def is_refused(db: Connection, charge_id: int) -> bool:
-    """Whether a charge waits for its next attempt after a refused one."""
-    return db.execute(select(charges.c.id).where(_refused(), charges.c.id == charge_id)).first() is not None
-
-
-def _refused() -> ColumnElement[bool]:
-    """Owed, waiting, and refused the last time: found through ix_charges_owed, by one attempt for each."""
-    c, a = charges.c, attempts.c
-    last = select(text(REFUSED)).where(a.charge_id == c.id).order_by(a.number.desc()).limit(1).scalar_subquery()
-    waits = (c.next_attempt_at.is_not(None), c.held_why.is_(None), c.refusals > 0)
-    return and_(text(OWED), *waits, last)
-
-
-def waiting(db: Connection, now: datetime) -> dict[str, int]:
-    """How many charges are due, in flight, held and refused the last time; counted over partial indexes."""
-    c = charges.c
-    due = select(func.count()).where(
-        c.next_attempt_at <= now, c.next_attempt_at.is_not(None), c.held_why.is_(None)
-    )
-    in_flight = select(func.count()).where(text(IN_FLIGHT))
-    waits = select(func.count()).where(c.waits.is_not(None))
-    held_ones = select(func.count()).where(c.held_why.is_not(None))
-    return {
-        "due": db.execute(due.select_from(charges)).scalar_one(),
-        "in_flight": db.execute(in_flight.select_from(charges)).scalar_one(),
-        "waits_for_card": db.execute(waits.select_from(charges)).scalar_one(),
-        "held": db.execute(held_ones.select_from(charges)).scalar_one(),
-        "refused": db.execute(select(func.count()).where(_refused()).select_from(charges)).scalar_one(),
-    }

@@ -1,6 +1,6 @@
 """Customers and their billing keys as rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -116,3 +116,13 @@ def waited_for(db: Connection, customer_uids: Sequence[str]) -> Sequence[str]:
     c = billing_keys.c
     waits = exists().where(charges.c.billing_key_id == c.id, text(OWED), charges.c.waits.is_not(None))
     return list(db.execute(select(c.customer_uid).where(c.customer_uid.in_(customer_uids), waits)).scalars())
+
+
+def usable(db: Connection, customer_uids: Collection[str]) -> set[str]:
+    """Those of these billing keys that are known and were not deleted."""
+    c = billing_keys.c
+    return set(
+        db.execute(
+            select(c.customer_uid).where(c.customer_uid.in_(customer_uids), c.deleted_at.is_(None))
+        ).scalars()
+    )

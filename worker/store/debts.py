@@ -125,3 +125,10 @@ def others_rest(db: Connection, subscription_id: int, charge_id: int) -> bool:
     c = charges.c
     query = select(c.id).where(c.subscription_id == subscription_id, text(OWED), c.id != charge_id)
     return db.execute(query.where(c.given_up == FinalAction.PAUSE.value).limit(1)).first() is not None
+
+
+def rests_for(db: Connection, subscription_id: int) -> str | None:
+    """The key of a debt for which a subscription was paused, if it owes one."""
+    c = charges.c
+    query = select(c.key).where(c.subscription_id == subscription_id, text(OWED))
+    return db.execute(query.where(c.given_up == FinalAction.PAUSE.value).limit(1)).scalar()

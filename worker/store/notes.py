@@ -1,6 +1,7 @@
 """What is told: notices to the outside, and the audit of what people did."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_or
@@ -58,3 +59,10 @@ def record(
     """Write down who did what to which, and why."""
     row = {"at": now, "actor": actor, "verb": verb, "subject": subject, "why": why, "details": details}
     db.execute(insert(audit).values(row))
+
+
+def acts_on(db: Connection, subject: str, verbs: str) -> list[dict[str, Any]]:
+    """What people did to a subject by verbs that begin so, in order."""
+    a = audit.c
+    query = select(a.at, a.actor, a.verb, a.why, a.details).where(a.subject == subject, a.verb.startswith(verbs))
+    return [dict(row) for row in db.execute(query.order_by(a.id)).mappings()]

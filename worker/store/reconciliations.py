@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, exists, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charges import AttemptState, ChargeStatus
@@ -14,7 +14,8 @@ from schedules.errors import BadUid
 from schedules.findings import OurSide
 from schedules.identity import parse_merchant_uid
 from schedules.money import Money
-from worker.store.schema import attempts, charges, reconciliations
+from schedules.refunds import RefundState
+from worker.store.schema import attempts, charges, reconciliations, refunds
 
 
 class RunKind(StrEnum):
@@ -125,10 +126,12 @@ def debts_of(
     return by_uid
 
 
+REFUND_STATES = [RefundState.ASKED.value, RefundState.SENDING.value]
 _PAID = attempts.alias("paid")
 _SIDE = (
     charges.c.id, charges.c.key, charges.c.status, charges.c.refunded, charges.c.amount, charges.c.currency,
     _PAID.c.merchant_uid.label("paid_uid"),
+    exists().where(refunds.c.charge_id == charges.c.id, refunds.c.state.in_(REFUND_STATES)).label("refunding"),
 )  # fmt: skip
 
 
@@ -165,6 +168,7 @@ def _debt(row: Row[Any], now: datetime) -> Debt:
         charge_status=ChargeStatus(row.status),
         paid_uid=row.paid_uid,
         refunded=row.refunded,
+        refund_under_way=row.refunding,
     )
     return Debt(side, row.id, row.key, fields.get("attempt_id"))
 

@@ -1,6 +1,8 @@
 """Reading for people: everything that happened to a subscription, a charge or a merchant_uid, in order."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -59,6 +61,28 @@ def notices_of(db: Connection, subject: str) -> Sequence[dict[str, Any]]:
 def audit_of(db: Connection, subject: str) -> Sequence[dict[str, Any]]:
     """What people did to a subject, in order."""
     query = select(audit).where(audit.c.subject == subject).order_by(audit.c.id)
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class Acts:
+    """Which of the things that people did."""
+
+    subject: str | None = None
+    actor: str | None = None
+    verb: str | None = None
+    since: datetime | None = None
+
+
+def audit_page(db: Connection, wanted: Acts, limit: int) -> Sequence[dict[str, Any]]:
+    """The newest things that people did, newest first."""
+    a = audit.c
+    query = select(audit).order_by(a.id.desc()).limit(limit)
+    for column, value in ((a.subject, wanted.subject), (a.actor, wanted.actor), (a.verb, wanted.verb)):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.since is not None:
+        query = query.where(a.at >= wanted.since)
     return [dict(row) for row in db.execute(query).mappings()]
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from schedules.charges import SubscriptionStatus
-from schedules.subscriptions import Cursor, Opening
+from schedules.subscriptions import Cursor, Opening, Series
 from worker.store import plans as plan_rows
 from worker.store.schema import billing_keys, charges, plans, subscriptions
 
@@ -25,6 +25,14 @@ class DueSubscription:
     anchor: date
     cursor: Cursor
     ends_at: datetime | None
+    anchor_no: int
+    billing_time: time | None
+    skip_to: int | None
+
+    @property
+    def series(self) -> Series:
+        """Its periods, as the rules look at them."""
+        return Series(self.key, self.anchor, self.anchor_no, self.ends_at, self.skip_to or 0)
 
 
 def add(db: Connection, row: dict[str, Any]) -> int:
@@ -38,6 +46,7 @@ def take_due(db: Connection, plan_id: int | None, now: datetime, limit: int) -> 
     query = (
         select(s.id, s.key, s.billing_key_id, k.account, s.plan_id, s.anchor)
         .add_columns(s.next_period_no, s.next_period_date, s.next_due_at, s.ends_at)
+        .add_columns(s.anchor_no, s.billing_time, s.skip_to)
         .join_from(subscriptions, billing_keys)
         .where(s.status == SubscriptionStatus.ACTIVE.value, s.open_at <= now)
         .order_by(s.open_at)
@@ -48,7 +57,8 @@ def take_due(db: Connection, plan_id: int | None, now: datetime, limit: int) -> 
         query = query.where(s.plan_id == plan_id)
     return [
         DueSubscription(r.id, r.key, r.billing_key_id, r.account, r.plan_id, r.anchor,
-                        Cursor(r.next_period_no, r.next_period_date, r.next_due_at), r.ends_at)
+                        Cursor(r.next_period_no, r.next_period_date, r.next_due_at), r.ends_at,
+                        r.anchor_no, r.billing_time, r.skip_to)
         for r in db.execute(query)
     ]  # fmt: skip
 
@@ -113,13 +123,13 @@ def names(db: Connection, subscription_id: int) -> tuple[str, str]:
     return row.key, row.customer_uid
 
 
-def live_on(db: Connection, customer_id: int, code: str) -> str | None:
-    """The key of a customer's subscription to any version of a plan that has not ended; one of them, if any."""
+def live_on(db: Connection, customer_id: int, code: str, but: int = 0) -> str | None:
+    """The key of a customer's subscription to any version of a plan that has not ended, but for one row id."""
     s = subscriptions.c
     query = (
         select(s.key)
         .join_from(subscriptions, plans)
-        .where(s.customer_id == customer_id, plans.c.code == code)
+        .where(s.customer_id == customer_id, plans.c.code == code, s.id != but)
         .where(s.status != SubscriptionStatus.CANCELED.value, s.ends_at.is_(None))
         .limit(1)
     )
@@ -147,6 +157,7 @@ def take_to_tell(db: Connection, now: datetime, limit: int) -> Sequence[dict[str
     s = subscriptions.c
     query = (
         select(s.id, s.key, s.status, s.next_period_no, s.next_due_at, s.ends_at, billing_keys.c.customer_uid)
+        .add_columns(s.skip_to)
         .add_columns(plans.c.price, plans.c.currency)
         .join_from(subscriptions, billing_keys)
         .join(plans, plans.c.id == s.plan_id)
@@ -182,3 +193,25 @@ def is_canceled(db: Connection, subscription_id: int) -> bool:
     """Whether a subscription has been canceled."""
     query = select(subscriptions.c.status).where(subscriptions.c.id == subscription_id)
     return bool(db.execute(query).scalar_one() == SubscriptionStatus.CANCELED.value)
+
+
+def on_plan(db: Connection, code: str, status: str, after: int, limit: int) -> Sequence[tuple[int, str]]:
+    """Row ids and customer_uids of the subscriptions on any version of a plan, in pages by row id."""
+    s = subscriptions.c
+    query = (
+        select(s.id, billing_keys.c.customer_uid)
+        .join_from(subscriptions, billing_keys)
+        .join(plans, plans.c.id == s.plan_id)
+        .where(plans.c.code == code, s.status == status, s.id > after)
+        .order_by(s.id)
+        .limit(limit)
+    )
+    return [(row.id, row.customer_uid) for row in db.execute(query)]
+
+
+def live_by_card(db: Connection, billing_key_id: int) -> Sequence[tuple[int, str]]:
+    """Row ids and keys of the subscriptions that are charged to a card and have not ended."""
+    s = subscriptions.c
+    query = select(s.id, s.key).where(s.billing_key_id == billing_key_id)
+    rows = db.execute(query.where(s.status != SubscriptionStatus.CANCELED.value).order_by(s.id).with_for_update())
+    return [(row.id, row.key) for row in rows]

@@ -46,7 +46,9 @@ def _announce_charges(db: Connection, now: datetime) -> int:
 
 def _will_be_charged(row: dict[str, Any], now: datetime) -> bool:
     ends = row["ends_at"] is not None and row["next_due_at"] >= row["ends_at"]
-    return row["status"] == SubscriptionStatus.ACTIVE.value and row["next_due_at"] > now and not ends
+    skipped = row["next_period_no"] < (row["skip_to"] or 0)
+    active = row["status"] == SubscriptionStatus.ACTIVE.value
+    return active and row["next_due_at"] > now and not ends and not skipped
 
 
 def _announce(db: Connection, row: dict[str, Any], now: datetime) -> None:

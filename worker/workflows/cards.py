@@ -30,6 +30,7 @@ FACTS = {  # the column of each
     "card_number": "card_number",
     "updated_at": "seen_updated_at",
 }
+SHOWN = ("pg_provider", "pg_id", "card_name", "card_number")  # what the history of a card tells, masked
 log = logging.getLogger("again.cards")
 
 
@@ -57,7 +58,7 @@ def changed(services: Services, customer_uid: str, actor: str, why: str | None, 
             raise NoAnswer(f"the gateway did not tell of customer {customer_uid!r}: {found.reason}; try again")
         facts: dict[str, Any] = {}
     else:
-        facts = {column: getattr(found, name) for name, column in FACTS.items()}
+        facts = facts_of(found)
     now = services.clock.now()
     with services.engine.begin() as db:
         key = _known(db, customer_uid)
@@ -70,7 +71,7 @@ def changed(services: Services, customer_uid: str, actor: str, why: str | None, 
         if not differs and not believed:
             customers.change_key(db, key.id, **facts)
             return 0
-        tried = sum(_try_at_once(db, charge, now, is_new=bool(differs)) for charge in owed)
+        tried = sum(try_at_once(db, charge, now, is_new=bool(differs)) for charge in owed)
         customers.change_key(db, key.id, **facts, stopped_as=None)
         if differs:
             customers.change_key(db, key.id, changed_at=now, ask_at=None)
@@ -78,7 +79,10 @@ def changed(services: Services, customer_uid: str, actor: str, why: str | None, 
                 customer_uid=customer_uid, card_name=facts.get("card_name"), card_number=facts.get("card_number")
             )
             notes.owe(db, told, f"{customer_uid}/changed/{now.isoformat()}", now)
-        notes.record(db, actor, "card.changed", customer_uid, why, now, tried=tried, differs=sorted(differs))
+        was = {name: before[name] for name in SHOWN}
+        becomes = {name: facts.get(name, before[name]) for name in SHOWN}
+        notes.record(db, actor, "card.changed", customer_uid, why, now, tried=tried, differs=sorted(differs),
+                     before=was, after=becomes)  # fmt: skip
     return tried
 
 
@@ -122,6 +126,11 @@ def expires(services: Services, customer_uid: str, year: int, month: int, actor:
     return last_day
 
 
+def facts_of(key: BillingKey) -> dict[str, Any]:
+    """What is kept of a card: the columns of its billing key."""
+    return {column: getattr(key, name) for name, column in FACTS.items()}
+
+
 def _known(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKey:
     key = customers.key_by_uid(db, customer_uid, lock=lock)
     if key is None:
@@ -129,7 +138,7 @@ def _known(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKe
     return key
 
 
-def _try_at_once(db: Connection, charge: Charge | None, now: datetime, *, is_new: bool) -> bool:
+def try_at_once(db: Connection, charge: Charge | None, now: datetime, *, is_new: bool) -> bool:
     """Try a debt now, with a new card by a ladder that begins anew; whether it is tried.
 
     What is held for an operator is left to him. The answer of an attempt under way is about the old card, and

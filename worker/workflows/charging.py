@@ -1,6 +1,7 @@
 """Charging: intent, last look, ask, answer; rows before calls, and no lock held during one."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, assert_never
@@ -10,9 +11,9 @@ from sqlalchemy import Connection
 from schedules.charges import AttemptState, ChargeStatus
 from schedules.errors import BROKEN
 from schedules.identity import merchant_uid
-from schedules.outcomes import NotSent
+from schedules.outcomes import NotSent, Outcome
 from worker.clock import elapsed, wait
-from worker.gateway.port import ChargeOrder
+from worker.gateway.port import ChargeOrder, Gateway
 from worker.points import Point, reach
 from worker.store import attempts, charges, rates, switches
 from worker.store.attempts import Attempt
@@ -52,6 +53,9 @@ def claim(services: Services, charge_id: int) -> Claimed | None:
         charge = charges.locked(db, charge_id)
         if charge is None or not _is_ours_to_try(services, db, charge):
             return None
+        if charge.keyed_in is not None:
+            set_aside(db, charge.key, "its card was typed in, and none is kept", now=services.clock.now())
+            return None
         if attempts.has_paid(db, charge.id):
             set_aside(db, charge.key, "it is owed, and yet an attempt at it is paid", now=services.clock.now())
             return None
@@ -67,7 +71,15 @@ def claim(services: Services, charge_id: int) -> Claimed | None:
     return Claimed(charge, intent)
 
 
-def carry_out(services: Services, claimed: Claimed) -> AttemptState | None:
+Ask = Callable[[Gateway, ChargeOrder, float], Outcome]
+
+
+def stored_card(gateway: Gateway, order: ChargeOrder, until: float) -> Outcome:
+    """Charge the card that the gateway keeps under the order's customer_uid."""
+    return gateway.charge(order, until)
+
+
+def carry_out(services: Services, claimed: Claimed, ask: Ask = stored_card) -> AttemptState | None:
     """Wait for the rate cap, look a last time, ask the gateway, and settle what it answers."""
     charge, intent = claimed.charge, claimed.intent
     reach(Point.CHARGING_CLAIMED, intent.merchant_uid)
@@ -81,7 +93,7 @@ def carry_out(services: Services, claimed: Claimed) -> AttemptState | None:
         return _hold_back(services, charge, intent, obstacle)
     reach(Point.CHARGING_LOOKED, intent.merchant_uid)
     order = ChargeOrder(charge.customer_uid, intent.merchant_uid, intent.money, charge.name)
-    outcome = gateway.charge(order, until)
+    outcome = ask(gateway, order, until)
     reach(Point.CHARGING_ANSWERED, intent.merchant_uid)
     return settle(services, intent, AttemptState.SENDING, outcome)
 
@@ -108,6 +120,13 @@ def _take_or_begin(
     if unresolved is not None:
         # A new merchant_uid only after a definite failure: this one is sent again, or left to its worker.
         return attempts.claim(db, unresolved, now, lease_until)
+    return begin_attempt(services, db, charge)
+
+
+def begin_attempt(services: Services, db: Connection, charge: Charge) -> Attempt | None:
+    """Write the next attempt at a charge, claimed, under a uid of its own; None when another worker was faster."""
+    now = services.clock.now()
+    lease_until = now + services.settings.lease_time
     number = charge.attempts + 1
     row: dict[str, Any] = {
         "charge_id": charge.id,
@@ -127,12 +146,13 @@ def _take_or_begin(
 
 
 def _rate_obstacle(services: Services, charge: Charge) -> Obstacle | None:
-    if services.settings.rate == 0:
+    rate = services.account(charge.account).rate
+    if rate == 0:
         return None
     with services.engine.begin() as db:
-        seconds = rates.grant(db, charge.account, services.settings.rate, RATE_PATIENCE)
+        seconds = rates.grant(db, charge.account, rate, RATE_PATIENCE)
     if seconds is None:
-        cap = f"{services.settings.rate:g} calls a second for account {charge.account}"
+        cap = f"{rate:g} calls a second for account {charge.account}"
         return Obstacle(f"the cap of {cap} is used up")
     if seconds:
         wait(seconds)
@@ -154,7 +174,8 @@ def _hold_back(services: Services, charge: Charge, intent: Attempt, obstacle: Ob
     with services.engine.begin() as db:
         current = charges.locked(db, charge.id)
         if current is not None and current.status.is_owed and attempts.release(db, intent, now, obstacle.why):
-            match obstacle.then:
+            # What no worker can send later ends here, with the reason.
+            match Then.CANCEL if charge.keyed_in else obstacle.then:
                 case Then.LATER:
                     charges.change(db, charge.id, next_attempt_at=now + HELD_BACK)
                 case Then.CANCEL:

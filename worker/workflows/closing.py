@@ -6,11 +6,13 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from schedules import events
-from schedules.charges import ChargeStatus, SubscriptionStatus
+from schedules.charges import ChargeKind, ChargeStatus, KeyedIn, SubscriptionStatus
+from schedules.plans import at_own_time
 from schedules.policies import FinalAction
 from schedules.subscriptions import first_cursor
 from worker.store import attempts, charges, customers, debts, notes, plans, subscriptions
 from worker.store.charges import Charge
+from worker.workflows.beginning import begin_signed_up
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.closing")
@@ -49,13 +51,26 @@ def collected(db: Connection, charge: Charge, uid: str | None, now: datetime, wh
     paid = events.ChargePaid(
         charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid, merchant_uid=uid,
         amount=charge.money.amount, currency=charge.money.currency, recovered=recovered,
+        request_key=charge.request_key,
     )  # fmt: skip
     notes.owe(db, paid, f"{charge.key}/paid", now)
-    if uid is not None and charge.card_stopped is not None:
+    if uid is not None and charge.kind is ChargeKind.ADHOC:
+        _keyed(db, charge, now)
+    if uid is not None and charge.card_stopped is not None and charge.keyed_in is not KeyedIn.ONCE:
         customers.change_key(db, charge.billing_key_id, stopped_as=None)
         debts.wake_waiting(db, charge.billing_key_id, now)
     if recovered and charge.subscription_id is not None and charge.subscription is not None:
         _recovered(db, charge, charge.subscription_id, charge.subscription, now)
+
+
+def _keyed(db: Connection, charge: Charge, now: datetime) -> None:
+    """The gateway keeps the card now that it was paid with, and the subscription begins that waited for it.
+
+    Money that comes after it was called failed begins nothing: a person is told, and gives it back.
+    """
+    if charge.keyed_in is KeyedIn.KEEP and charge.status.is_owed:
+        customers.change_key(db, charge.billing_key_id, deleted_at=None, changed_at=now, stopped_as=None)
+        begin_signed_up(db, charge, now)
 
 
 def _recovered(db: Connection, charge: Charge, subscription_id: int, key: str, now: datetime) -> None:
@@ -135,7 +150,8 @@ def resume_subscription(db: Connection, subscription_id: int, why: str, now: dat
     if row is None or row["status"] != SubscriptionStatus.PAUSED.value or row["held_why"] is not None:
         return
     plan = plans.by_id(db, row["plan_id"])
-    following = first_cursor(plan.plan, row["anchor"], now)
+    own = at_own_time(plan.plan, row["billing_time"])
+    following = first_cursor(own, row["anchor"], now, row["anchor_no"])
     due_at, ahead = max(following.due_at, row["next_due_at"]), plan.policy.upcoming
     ends = row["ends_at"] is not None and due_at >= row["ends_at"]
     told_at = None if ahead is None else due_at - ahead

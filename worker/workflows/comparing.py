@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 from schedules.asking import AskedAbout, read_found
 from schedules.charges import AttemptState
 from schedules.errors import BROKEN
-from schedules.events import FOUND
 from schedules.findings import Discrepancy, FindingKind, FindingState, judge
 from schedules.identity import parse_merchant_uid
 from schedules.outcomes import GatewayPayment, Paid, Voided
+from schedules.payment_events import FOUND
 from worker.gateway.port import Found
 from worker.store import attempts, charges, findings, notes, reconciliations
 from worker.store.findings import Finding
@@ -49,7 +49,7 @@ def compare(services: Services, account: str, payments: Sequence[GatewayPayment]
         if found is None and (finding := known.get((payment.merchant_uid, payment.imp_uid))):
             _end_mended(services, finding, debt)
         # Test channels are emptied every night by the gateway itself.
-        if found is None or (found.kind is FindingKind.REFUND_DRIFT and services.settings.sandbox):
+        if found is None or (found.kind is FindingKind.REFUND_DRIFT and services.account(account).sandbox):
             continue
         try:
             fresh += _write(services, account, payment, debt, found)

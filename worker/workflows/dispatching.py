@@ -7,7 +7,7 @@ from datetime import timedelta
 from schedules.charges import ChargeKind
 from schedules.errors import ToldInWords
 from worker.points import Point, reach
-from worker.store import charges, switches
+from worker.store import charges, requested, switches
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.dispatching")
@@ -42,7 +42,7 @@ def send_now(services: Services, charge_id: int, publish: Publish) -> None:
     """
     now = services.clock.now()
     with services.engine.begin() as db:
-        kind = charges.queue_one(db, charge_id, now, timedelta(seconds=services.settings.queue_patience))
+        kind = requested.queue_one(db, charge_id, now, timedelta(seconds=services.settings.queue_patience))
     if kind is None:
         return
     reach(Point.DISPATCHING_QUEUED, str(charge_id))

@@ -143,19 +143,29 @@ def wait_for_card(db: Connection, charge: Charge, now: datetime) -> None:
     customers.change_key(db, charge.billing_key_id, ask_at=now + CARD_ASKED_AFTER)
 
 
+def tell_failed(
+    db: Connection, answer: Answer, next_attempt_at: datetime | None, now: datetime, *, needs_card: bool
+) -> None:
+    """Tell that an attempt was declined, in the gateway's own words."""
+    charge, said = answer.charge, answer.said
+    if said is None or not isinstance(answer.outcome, Declined):
+        return
+    failed = events.ChargeFailed(
+        charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid,
+        merchant_uid=answer.attempt.merchant_uid, amount=charge.money.amount, currency=charge.money.currency,
+        decline_class=said.decline_class.value, reason=answer.outcome.reason, next_attempt_at=next_attempt_at,
+        needs_card=needs_card, request_key=charge.request_key,
+    )  # fmt: skip
+    notes.owe(db, failed, f"{answer.attempt.merchant_uid}/failed", now)
+
+
 def tell_of_decline(db: Connection, answer: Answer, next_attempt_at: datetime | None, now: datetime) -> None:
     """Tell of a decline that the card gave, and stop a card that can never pay; nothing of our own faults."""
     charge, said = answer.charge, answer.said
     if said is None or not answer.is_of_card or not isinstance(answer.outcome, Declined):
         return
     needs_card = said.decline_class in NEEDS_CARD
-    failed = events.ChargeFailed(
-        charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid,
-        merchant_uid=answer.attempt.merchant_uid, amount=charge.money.amount, currency=charge.money.currency,
-        decline_class=said.decline_class.value, reason=answer.outcome.reason, next_attempt_at=next_attempt_at,
-        needs_card=needs_card,
-    )  # fmt: skip
-    notes.owe(db, failed, f"{answer.attempt.merchant_uid}/failed", now)
+    tell_failed(db, answer, next_attempt_at, now, needs_card=needs_card)
     tell_past_due(db, charge, now)
     if needs_card:
         customers.change_key(db, charge.billing_key_id, stopped_as=said.decline_class.value)
@@ -219,10 +229,15 @@ def tell_suspended(db: Connection, charge: Charge, why: str, now: datetime) -> N
     notes.owe(db, suspended, f"{charge.key}/suspended", now)
 
 
+def tell_uncollectible(db: Connection, charge: Charge, now: datetime) -> None:
+    """Tell that a debt is given up, as the ladder's end would."""
+    notes.owe(db, _ended(charge, FinalAction.WRITE_OFF), f"{charge.key}/ended/{now.isoformat()}", now)
+
+
 def _ended(charge: Charge, final: FinalAction) -> events.Event:
     whose: dict[str, Any] = {
         "charge": charge.key, "subscription": charge.subscription, "customer_uid": charge.customer_uid,
-        "amount": charge.money.amount, "currency": charge.money.currency,
+        "amount": charge.money.amount, "currency": charge.money.currency, "request_key": charge.request_key,
     }  # fmt: skip
     if final in (FinalAction.CANCEL, FinalAction.WRITE_OFF):
         return events.ChargeUncollectible(**whose)

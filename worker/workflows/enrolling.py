@@ -22,6 +22,7 @@ from worker.store import customers, notes, plans, policies, subscriptions
 from worker.store.plans import StoredPlan
 from worker.store.policies import StoredPolicy
 from worker.workflows import dunning
+from worker.workflows.beginning import begin
 from worker.workflows.closing import cancel_subscription
 from worker.workflows.services import Services
 
@@ -99,14 +100,27 @@ def archive_plan(services: Services, code: str, actor: str) -> int:
 
 
 def add_customer(
-    services: Services, customer_uid: str, name: str | None, email: str | None, tel: str | None, actor: str
+    services: Services,
+    customer_uid: str,
+    name: str | None,
+    email: str | None,
+    tel: str | None,
+    actor: str,
+    of: str | None = None,
+    account: str | None = None,
 ) -> BillingKey:
-    """Make a customer known whose billing key the gateway has; its masked card facts are read back from there."""
-    _check_facts(customer_uid, name=name, email=email, tel=tel)
-    account = services.settings.account
+    """Make a customer known whose billing key the gateway has; its masked card facts are read back from there.
+
+    With the customer_uid of another card, `of`, it is one more card of the same customer.
+    """
+    check_facts(customer_uid, name=name, email=email, tel=tel)
+    account = services.account(account or services.settings.account).name
     with services.engine.begin() as db:
         if customers.key_by_uid(db, customer_uid) is not None:
             raise CannotEnroll(f"customer {customer_uid!r} is known already")
+        first = customers.key_by_uid(db, of) if of is not None else None
+        if of is not None and first is None:
+            raise CannotEnroll(f"customer {of!r} is not known; give the customer_uid of a card that is")
     key = services.gateway(account).read_key(customer_uid)
     if isinstance(key, KeyMissing):
         raise CannotEnroll(
@@ -120,13 +134,22 @@ def add_customer(
         "card_name": key.card_name, "card_number": key.card_number, "seen_updated_at": key.updated_at,
     }  # fmt: skip
     with services.engine.begin() as db:
-        customer_id = customers.add(db, customer_uid, name, email, tel, now)
+        customer_id = first.customer_id if first else customers.add(db, customer_uid, name, email, tel, now)
         customers.add_key(db, customer_id, customer_uid, account, card, now)
-        notes.record(db, actor, "customer.add", customer_uid, None, now)
+        notes.record(db, actor, "customer.add", customer_uid, None, now, of=of)
     return key
 
 
-def _check_facts(customer_uid: str, **facts: str | None) -> None:
+def enroll_if_unknown(services: Services, customer_uid: str, actor: str, account: str | None = None) -> None:
+    """Make a customer known whose key the browser's payment window made, unless he is."""
+    with services.engine.begin() as db:
+        known = customers.key_by_uid(db, customer_uid)
+    if known is None:
+        add_customer(services, customer_uid, None, None, None, actor, account=account)
+
+
+def check_facts(customer_uid: str, **facts: str | None) -> None:
+    """Raise CannotEnroll unless an id and what is known of a customer are what the gateway takes."""
     if not customer_uid.strip():
         raise CannotEnroll("the customer_uid is empty; give the one under which the gateway keeps the card")
     for name, value in facts.items():
@@ -157,7 +180,7 @@ def subscribe(
     """
     now = services.clock.now()
     with services.engine.begin() as db:
-        plan = _plan_on_sale(db, code)
+        plan = plan_on_sale(db, code)
         key = customers.key_by_uid(db, customer_uid, lock=True)
         if key is None:
             raise CannotEnroll(f"customer {customer_uid!r} is not known; make it known with `again customer add`")
@@ -170,16 +193,10 @@ def subscribe(
                 "say --another for a second one beside it"
             )
         begins, first = _first_charge(plan.plan, anchor, now)
-        subscription = {
-            "key": new_key(), "customer_id": key.customer_id, "billing_key_id": key.id, "plan_id": plan.id,
-            "anchor": begins, "status": SubscriptionStatus.ACTIVE.value, "next_period_no": first.period_no,
-            "next_period_date": first.period_date, "next_due_at": first.due_at, "open_at": first.due_at,
-            "created_at": now,
-            "tell_at": None if plan.policy.upcoming is None else first.due_at - plan.policy.upcoming,
-        }  # fmt: skip
-        subscriptions.add(db, subscription)
-        notes.record(db, actor, "subscribe", str(subscription["key"]), None, now, plan=code, customer=customer_uid)
-    return Subscribed(str(subscription["key"]), customer_uid, code, plan.plan.version, begins, first)
+        subscription = new_key()
+        begin(db, subscription, (key.customer_id, key.id), plan, begins, first, now)
+        notes.record(db, actor, "subscribe", subscription, None, now, plan=code, customer=customer_uid)
+    return Subscribed(subscription, customer_uid, code, plan.plan.version, begins, first)
 
 
 def _first_charge(plan: Plan, anchor: date | None, now: datetime) -> tuple[date, Cursor]:
@@ -196,23 +213,28 @@ def unsubscribe(services: Services, key: str, actor: str, why: str, *, at_period
     Ended at the period's end, nothing that is due before then is let go; what was declined is not tried again by
     itself.
     """
+    with services.act(key) as db:
+        return end_subscription(services, db, key, actor, why, at_period_end=at_period_end)
+
+
+def end_subscription(
+    services: Services, db: Connection, key: str, actor: str, why: str, *, at_period_end: bool
+) -> int:
+    """As `unsubscribe`, inside the transaction of whoever decides more than that."""
     now = services.clock.now()
-    with services.engine.begin() as db:
-        row = subscriptions.by_key(db, key, lock=True)
-        if row is None:
-            raise CannotEnroll(f"subscription {key!r} is not known; `again show` takes its key of 20 characters")
-        if row["status"] == SubscriptionStatus.CANCELED.value:
-            raise CannotEnroll(f"subscription {key} was canceled already, at {row['ends_at']}")
-        if at_period_end:
-            subscriptions.change(
-                db, row["id"], ends_at=row["next_due_at"], open_at=None, tell_at=row["next_due_at"]
-            )
-            dunning.stop_ladders(db, row["id"], now)
-            canceled = 0
-        else:
-            canceled = cancel_subscription(db, row["id"], why, now)
-        verb = "unsubscribe.at_period_end" if at_period_end else "unsubscribe.now"
-        notes.record(db, actor, verb, key, why, now, charges_canceled=canceled)
+    row = subscriptions.by_key(db, key, lock=True)
+    if row is None:
+        raise CannotEnroll(f"subscription {key!r} is not known; `again show` takes its key of 20 characters")
+    if row["status"] == SubscriptionStatus.CANCELED.value:
+        raise CannotEnroll(f"subscription {key} was canceled already, at {row['ends_at']}")
+    if at_period_end:
+        subscriptions.change(db, row["id"], ends_at=row["next_due_at"], open_at=None, tell_at=row["next_due_at"])
+        dunning.stop_ladders(db, row["id"], now)
+        canceled = 0
+    else:
+        canceled = cancel_subscription(db, row["id"], why, now)
+    verb = "unsubscribe.at_period_end" if at_period_end else "unsubscribe.now"
+    notes.record(db, actor, verb, key, why, now, charges_canceled=canceled)
     return canceled
 
 
@@ -224,7 +246,8 @@ def _known_plan(db: Connection, code: str) -> StoredPlan:
     return plan
 
 
-def _plan_on_sale(db: Connection, code: str) -> StoredPlan:
+def plan_on_sale(db: Connection, code: str) -> StoredPlan:
+    """The newest version of a plan that takes subscriptions; CannotEnroll when there is none."""
     plan = _known_plan(db, code)
     if plan.archived_at is not None:
         raise CannotEnroll(

@@ -14,7 +14,7 @@ from schedules.errors import BROKEN, ToldInWords
 from schedules.forecasts import Coming, Stand, coming
 from schedules.identity import charge_key
 from schedules.money import Money
-from schedules.plans import Plan
+from schedules.plans import Plan, at_own_time
 from schedules.subscriptions import Cursor
 from schedules.zones import day_bounds, local_date, zone
 from worker.store import forecasts, plans
@@ -171,26 +171,25 @@ class _Look:
 
         What was worked out is forgotten when it has grown too much, so that memory stays flat.
         """
-        stand = tuple(row[:7])
+        stand = tuple(row[: forecasts.STAND])
         try:
             return self.kept[stand]
         except KeyError:
-            found = self.kept[stand] = self._worked_out(*stand)
+            found = self.kept[stand] = self._worked_out(row)
         self.weight += 1 + len(found or ())
         if self.weight > MOST_KEPT:
             self.kept.clear()
             self.weight = 0
         return found
 
-    def _worked_out(
-        self, plan_id: int, anchor: date, no: int, day: date, due_at: datetime, open_at: datetime,
-        ends_at: datetime | None,
-    ) -> Sequence[Coming] | None:  # fmt: skip
-        if plan_id not in self.plans:
+    def _worked_out(self, row: Any) -> Sequence[Coming] | None:
+        if row.plan_id not in self.plans:
             return None
-        stand = Stand(anchor, Cursor(no, day, due_at), open_at, ends_at)
+        plan = at_own_time(self.plans[row.plan_id].plan, row.billing_time)
+        cursor = Cursor(row.next_period_no, row.next_period_date, row.next_due_at)
+        stand = Stand(cursor, row.open_at, row.anchor, row.anchor_no, row.ends_at, row.skip_to or 0)
         try:
-            return tuple(coming(self.plans[plan_id].plan, stand, self.now, self.asked.first, self.asked.last))
+            return tuple(coming(plan, stand, self.now, self.asked.first, self.asked.last))
         except BROKEN:
             return None  # opening will set it aside, and say why
 

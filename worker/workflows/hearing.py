@@ -15,10 +15,14 @@ log = logging.getLogger("again.hearing")
 WEBHOOK = "webhook"
 
 
-def hear(services: Services, account: str, merchant_uid: str) -> None:
-    """Look at the payments of a uid as the reconciler would, and whether a card that is waited for has changed."""
+def hear(services: Services, merchant_uid: str) -> None:
+    """Look at the payments of a uid as the reconciler would, and whether a card that is waited for has changed.
+
+    A webhook does not say which account it is about: the debt does, and for what is no debt of ours all are asked.
+    """
     with services.engine.begin() as db:
         state = attempts.state_of(db, merchant_uid)
+        account = attempts.account_of(db, merchant_uid)
         if state is not None and state[1] is AttemptState.UNKNOWN:
             attempts.ask_now(db, state[0], services.clock.now())
     match state:
@@ -27,6 +31,11 @@ def hear(services: Services, account: str, merchant_uid: str) -> None:
         case (attempt_id, AttemptState.UNKNOWN):
             asking.ask(services, attempt_id)
             return
+    for name in services.gateways if account is None else (account,):
+        _look(services, name, merchant_uid)
+
+
+def _look(services: Services, account: str, merchant_uid: str) -> None:
     answer = services.gateway(account).find_all(merchant_uid)
     if not isinstance(answer, Found):
         log.info("%s: the gateway did not tell: %s", merchant_uid, answer.reason)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from schedules import events
 from schedules.charges import ChargeKind, ChargeStatus, DueCharge
 from schedules.errors import BROKEN
+from schedules.plans import at_own_time
 from schedules.subscriptions import open_due as open_periods
 from worker.points import Point, reach
 from worker.store import charges, notes, subscriptions
@@ -52,14 +53,8 @@ def _open_batch(services: Services, plan_id: int | None) -> tuple[int, int]:
                 if subscription.plan_id in unreadable:
                     raise unreadable[subscription.plan_id]
                 plan = plans[subscription.plan_id]
-                opening = open_periods(
-                    plan.plan,
-                    subscription.key,
-                    subscription.anchor,
-                    subscription.cursor,
-                    now,
-                    subscription.ends_at,
-                )
+                own = at_own_time(plan.plan, subscription.billing_time)
+                opening = open_periods(own, subscription.series, subscription.cursor, now)
                 rows += [_row(subscription, plan, charge, now) for charge in opening.charges]
             except BROKEN as broken:
                 _quarantine(db, subscription, broken, now)

@@ -1,10 +1,13 @@
 """Operating: what a person may decide about charging, each with a reason, each written down."""
 
+from datetime import datetime
+
 from sqlalchemy import Connection
 
+from schedules import events
 from schedules.charges import ChargeStatus, TriedBy
 from schedules.errors import ToldInWords
-from worker.store import attempts, charges, findings, notes, subscriptions, switches
+from worker.store import attempts, charges, findings, notes, subscriptions, switches, waits
 from worker.store.charges import Charge
 from worker.workflows import dunning
 from worker.workflows.closing import close, collected, resume_if_nothing_rests
@@ -62,7 +65,7 @@ def bind_if_new(services: Services, actor: str) -> bool:
 def release_subscription(services: Services, key: str, actor: str, why: str) -> None:
     """Let opening look at a subscription again that it had set aside."""
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act(key) as db:
         row = subscriptions.by_key(db, key, lock=True)
         if row is None:
             raise CannotOperate(f"subscription {key!r} is not known")
@@ -75,14 +78,15 @@ def release_subscription(services: Services, key: str, actor: str, why: str) -> 
 def release(services: Services, key: str, actor: str, why: str) -> None:
     """Let a charge that waits for an operator, or for its next attempt after a refusal, be collected now."""
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act(key) as db:
         charge = _owed(db, key)
-        if charge.held_why is None and not charges.is_refused(db, charge.id):
+        if charge.held_why is None and not waits.is_refused(db, charge.id):
             raise CannotOperate(
                 f"charge {key} waits neither for an operator nor after a refusal; nothing to release"
             )
         if attempts.is_under_way(db, charge.id):
             raise CannotOperate(f"charge {key} has an attempt whose outcome is unclear; it cannot be released")
+        _refuse_keyed(charge)
         finding = findings.open_for(db, key)
         if finding is not None:
             raise CannotOperate(
@@ -109,17 +113,18 @@ def release_refused(services: Services, actor: str, why: str) -> int:
 
 def _refused_after(services: Services, charge_id: int) -> list[tuple[int, str]]:
     with services.engine.begin() as db:
-        return charges.refused_after(db, charge_id, PAGE)
+        return waits.refused_after(db, charge_id, PAGE)
 
 
 def try_now(services: Services, key: str, actor: str, why: str) -> None:
     """Try once to collect a debt now, whatever its ladder says; it uses up none of the automatic tries."""
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act(key) as db:
         charge = _owed(db, key)
         if charge.held_why is not None:
             raise CannotOperate(f"charge {key} waits for an operator: {charge.held_why}; `again release` it first")
         _refuse_under_way(db, charge)
+        _refuse_keyed(charge)
         if charge.due_at > now:
             raise CannotOperate(f"charge {key} is not due before {charge.due_at:%Y-%m-%d %H:%M}Z")
         free_at = dunning.card_free_at(db, charge, now)
@@ -141,7 +146,7 @@ def try_now(services: Services, key: str, actor: str, why: str) -> None:
 def paid_elsewhere(services: Services, key: str, actor: str, why: str) -> None:
     """Take a debt as paid by another way than this engine; its ladder stops at once."""
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act(key) as db:
         _lock_subscription(db, key)
         charge = _owed(db, key)
         _refuse_under_way(db, charge)
@@ -152,13 +157,28 @@ def paid_elsewhere(services: Services, key: str, actor: str, why: str) -> None:
 def waive(services: Services, key: str, actor: str, why: str) -> None:
     """Let a debt go: it is not collected any more."""
     now = services.clock.now()
-    with services.engine.begin() as db:
-        _lock_subscription(db, key)
-        charge = _owed(db, key)
-        _refuse_under_way(db, charge)
-        close(db, charge.id, ChargeStatus.WAIVED, why, now)
-        resume_if_nothing_rests(db, charge, "what it owed was waived", now)
+    with services.act(key) as db:
+        charge = _end_by_hand(db, key, ChargeStatus.WAIVED, why, now)
+        notes.owe(db, events.ChargeWaived(charge=charge.key, why=why), f"{key}/charge.waived", now)
         notes.record(db, actor, "waive", key, why, now)
+
+
+def cancel_charge(services: Services, key: str, actor: str, why: str) -> None:
+    """End a debt that should not be there: nothing more is tried, and it counts as never owed."""
+    now = services.clock.now()
+    with services.act(key) as db:
+        charge = _end_by_hand(db, key, ChargeStatus.CANCELED, why, now)
+        notes.owe(db, events.ChargeCanceled(charge=charge.key, why=why), f"{key}/charge.canceled", now)
+        notes.record(db, actor, "cancel-charge", key, why, now)
+
+
+def _end_by_hand(db: Connection, key: str, status: ChargeStatus, why: str, now: datetime) -> Charge:
+    _lock_subscription(db, key)
+    charge = _owed(db, key)
+    _refuse_under_way(db, charge)
+    close(db, charge.id, status, why, now)
+    resume_if_nothing_rests(db, charge, f"what it owed was {status}", now)
+    return charge
 
 
 def _lock_subscription(db: Connection, key: str) -> None:
@@ -175,6 +195,14 @@ def _owed(db: Connection, key: str) -> Charge:
     if not charge.status.is_owed:
         raise CannotOperate(f"charge {key} is {charge.status}; nothing is owed any more")
     return charge
+
+
+def _refuse_keyed(charge: Charge) -> None:
+    if charge.keyed_in is not None:
+        raise CannotOperate(
+            f"the card of charge {charge.key} was typed in, and none is kept to try it with; "
+            "`again cancel-charge`, `waive` or `paid-elsewhere` ends it"
+        )
 
 
 def _refuse_under_way(db: Connection, charge: Charge) -> None:

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
-from schedules.events import PaymentRefunded
 from schedules.findings import FindingKind, FindingState
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment, NotSent, Refused, Unknown
+from schedules.payment_events import PaymentRefunded
 from worker.gateway.port import Cancellation, Cancelled, Found
 from worker.points import Point, reach
 from worker.store import findings, notes, reconciliations, switches
@@ -70,7 +70,7 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
     if claimed is None:
         return None
     reach(Point.REFUNDING_CLAIMED, claimed.merchant_uid)
-    payments = _look(services, claimed.account, claimed.merchant_uid)
+    payments = look(services, claimed.account, claimed.merchant_uid)
     if payments is None:
         return claimed.state  # no answer to a question changes nothing; it is asked again after the lease
     payment = next((found for found in payments if found.imp_uid == claimed.imp_uid), None)
@@ -99,7 +99,8 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
             return claimed.state
 
 
-def _look(services: Services, account: str, uid: str) -> Sequence[GatewayPayment] | None:
+def look(services: Services, account: str, uid: str) -> Sequence[GatewayPayment] | None:
+    """What the gateway has under a uid that is to be given back; None when it does not say."""
     answer = services.gateway(account).find_all(uid)
     if isinstance(answer, Found):
         return answer.payments
@@ -115,7 +116,7 @@ def _is_paid_otherwise(services: Services, finding: Finding) -> bool | None:
     debt = debts.get(finding.merchant_uid)
     if debt is None or debt.side.paid_uid is None:
         return False
-    payments = _look(services, finding.account, debt.side.paid_uid)
+    payments = look(services, finding.account, debt.side.paid_uid)
     if payments is None:
         return None
     others = (payment for payment in payments if payment.imp_uid != finding.imp_uid)

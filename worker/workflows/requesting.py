@@ -1,6 +1,7 @@
 """Requesting: a charge that no plan asks for, once for each request key; then it is one like any other."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -10,7 +11,7 @@ from schedules.errors import BadRequest, ToldInWords
 from schedules.identity import charge_key, subject_of_request
 from schedules.policies import BUILT_IN
 from schedules.requests import ChargeRequest
-from worker.store import charges, customers, notes, policies
+from worker.store import customers, notes, policies, requested
 from worker.store.customers import StoredKey
 from worker.store.policies import StoredPolicy
 from worker.workflows.services import Services, clock_is_right
@@ -38,10 +39,10 @@ def charge(services: Services, request: ChargeRequest, actor: str) -> Requested:
     Another request under the same key is refused: whoever sends it believes that it is a debt of its own.
     """
     with services.act() as db:
-        known = charges.by_request(db, request.request_key)
+        known = requested.by_request(db, request.request_key)
         if known is None:
             is_new = _open(services, db, request, actor)
-            known = charges.by_request(db, request.request_key)
+            known = requested.by_request(db, request.request_key)
             if known is None:
                 raise LookupError(f"charge of request {request.request_key!r} is neither written nor there")
         else:
@@ -60,15 +61,26 @@ def _open(services: Services, db: Connection, request: ChargeRequest, actor: str
     if not clock_is_right(services, db):
         raise CannotRequest("this machine's clock is not the database's, so nothing is opened; set it right")
     key = usable_key(db, request.customer_uid)
-    policy = _policy(services, db, request.policy)
-    row: dict[str, Any] = {
+    row = row_of(request, key.id, key.account, known_policy(services, db, request.policy), now)
+    is_new = requested.open_one(db, row)
+    if is_new:
+        notes.record(db, actor, "charge", row["key"], request.reason, now, request_key=request.request_key,
+                     customer_uid=request.customer_uid, amount=str(request.money))  # fmt: skip
+    return is_new
+
+
+def row_of(
+    request: ChargeRequest, key_id: int, account: str, policy: StoredPolicy, now: datetime
+) -> dict[str, Any]:
+    """The charge of a request as it is written: due at once."""
+    return {
         "key": charge_key(ChargeKind.ADHOC, subject_of_request(request.request_key), NO_PERIOD),
         "kind": ChargeKind.ADHOC.value,
         "period_no": NO_PERIOD,
         "request_key": request.request_key,
         "request_fingerprint": request.fingerprint,
-        "billing_key_id": key.id,
-        "account": key.account,
+        "billing_key_id": key_id,
+        "account": account,
         "amount": request.money.amount,
         "currency": request.money.currency,
         "name": request.name,
@@ -78,11 +90,6 @@ def _open(services: Services, db: Connection, request: ChargeRequest, actor: str
         "next_attempt_at": now,
         "created_at": now,
     }
-    is_new = charges.open_requested(db, row)
-    if is_new:
-        notes.record(db, actor, "charge", row["key"], request.reason, now, request_key=request.request_key,
-                     customer_uid=request.customer_uid, amount=str(request.money))  # fmt: skip
-    return is_new
 
 
 def usable_key(db: Connection, customer_uid: str) -> StoredKey:
@@ -97,7 +104,8 @@ def usable_key(db: Connection, customer_uid: str) -> StoredKey:
     return key
 
 
-def _policy(services: Services, db: Connection, code: str) -> StoredPolicy:
+def known_policy(services: Services, db: Connection, code: str) -> StoredPolicy:
+    """The newest version of a policy; BadRequest when there is none."""
     policy = policies.known(db, code, services.clock.now())
     if policy is None:
         known = sorted({stored.policy.code for stored in policies.listed(db)} | set(BUILT_IN))

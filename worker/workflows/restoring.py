@@ -151,7 +151,7 @@ def _ask_for_next(services: Services, charge: Charge, waiting: Attempt | None) -
 
 
 def _found(services: Services, charge: Charge, uid: str) -> list[GatewayPayment] | None:
-    await_turn(services, charge.account, services.settings.rate or None)
+    await_turn(services, charge.account, services.account(charge.account).rate or None)
     answer = services.gateway(charge.account).find_all(uid)
     if not isinstance(answer, Found):
         log.warning("the hold goes on: asking for %s: %s", uid, answer.reason)

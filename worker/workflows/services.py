@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Engine
 
 from schedules.errors import ToldInWords
+from worker.accounts import Account
 from worker.clock import Clock
 from worker.config import Settings
 from worker.gateway.port import Gateway
@@ -44,17 +45,31 @@ class Services:
     gateways: Mapping[str, Gateway]
     fingerprint: str  # of this environment and this very database; no copy has the same
     receiver: Receiver | None = None  # of events; without one they wait
-    rehearsal: "Rehearsal | None" = None  # what a person does is undone, and only told
+    accounts: Mapping[str, Account] = field(
+        default_factory=dict
+    )  # what is known of each; the main one unless given
+    rehearsal: Rehearsal | None = None  # what a person does is undone, and only told
 
     @contextmanager
     def act(self, subject: str | None = None) -> Iterator[Connection]:
         """The one transaction of what a person does to a subject; in a rehearsal it is undone at its end."""
+        if self.rehearsal is None:
+            with self.engine.begin() as db:
+                yield db
+            return
         with self.engine.connect() as db, db.begin() as transaction:
-            before = None if self.rehearsal is None else sights.columns_of(db, subject)
+            before = sights.columns_of(db, subject)
             yield db
-            if self.rehearsal is not None:
-                self.rehearsal.note(before, sights.columns_of(db, subject))
-                transaction.rollback()
+            self.rehearsal.note(before, sights.columns_of(db, subject))
+            transaction.rollback()
+
+    def account(self, name: str) -> Account:
+        """What is known of a gateway account: its rates, and whether it is one for tests."""
+        if name in self.accounts:
+            return self.accounts[name]
+        if name == self.settings.account:
+            return self.settings.main_account
+        raise UnknownAccount(f"gateway account {name!r} is not known; there are: {', '.join(self.gateways)}")
 
     def gateway(self, account: str) -> Gateway:
         """The gateway of an account."""

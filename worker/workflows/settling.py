@@ -107,12 +107,26 @@ def _move_charge(db: Connection, answer: dunning.Answer, decision: Decision, now
             set_aside(db, charge.key, why, now)
         case SendAgain() | TryAgain() | WaitForCard() | GiveUp():
             charges.change(db, charge.id, **dunning.counted(answer, now))
-            if charge.status.is_owed and _is_canceled(db, charge):
+            if charge.status.is_owed and charge.keyed_in is not None:
+                _end_keyed(db, answer, now)
+            elif charge.status.is_owed and _is_canceled(db, charge):
                 close(db, charge.id, ChargeStatus.CANCELED, "the subscription was canceled", now)
             elif charge.status.is_owed:
                 _go_on(db, answer, decision, now)
         case _:
             assert_never(decision)
+
+
+def _end_keyed(db: Connection, answer: dunning.Answer, now: datetime) -> None:
+    """End a charge whose card was typed in: nobody can try it again."""
+    charge, outcome = answer.charge, answer.outcome
+    if isinstance(outcome, Declined):
+        dunning.tell_failed(db, answer, None, now, needs_card=False)
+        close(db, charge.id, ChargeStatus.UNCOLLECTIBLE, outcome.reason, now)
+    else:
+        why = getattr(outcome, "reason", "no answer")
+        close(db, charge.id, ChargeStatus.CANCELED, f"it was not charged, and no card is kept: {why}", now)
+    dunning.tell_uncollectible(db, charge, now)
 
 
 def _go_on(

@@ -13,7 +13,7 @@ from schedules.events import in_json
 from schedules.identity import CHARGE_KEY_LENGTH, SUBJECT_LENGTH, UID_LENGTH, parse_merchant_uid
 from schedules.standings import Standing, standing
 from worker.gateway.port import Found
-from worker.store import charges, sights, subscriptions
+from worker.store import charges, requested, sights, subscriptions
 from worker.workflows import dunning
 from worker.workflows.services import Services
 
@@ -149,7 +149,7 @@ def _at_gateway(services: Services, account: str, uid: str) -> list[dict[str, An
 def charge_status(services: Services, key: str | None, request_key: str | None) -> dict[str, Any]:
     """What a charge is now, in few fields; NothingToShow when there is none under this key."""
     with services.engine.begin() as db:
-        asked = charges.by_request(db, request_key) if request_key is not None else None
+        asked = requested.by_request(db, request_key) if request_key is not None else None
         key = asked.key if asked is not None else key
         row = sights.charge_row(db, key) if key is not None else None
         if row is None:

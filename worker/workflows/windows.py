@@ -94,7 +94,7 @@ class Window:
             self.findings += note_ghost(self.services, self.account, uid)
 
     def _await_turn(self) -> None:
-        await_turn(self.services, f"{self.account}/reconcile", self.services.settings.reconcile_rate)
+        await_turn(self.services, f"{self.account}/reconcile", self.services.account(self.account).reconcile_rate)
         if not self.keep():
             raise NoAnswerYet("another process has taken the run")
         self.calls += 1

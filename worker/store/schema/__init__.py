@@ -4,6 +4,7 @@ from worker.store.schema.base import metadata
 from worker.store.schema.billing import (
     IN_FLIGHT,
     OWED,
+    REFUND_OPEN,
     REFUSED,
     UNRESOLVED_STATES,
     attempt_events,
@@ -16,6 +17,7 @@ from worker.store.schema.billing import (
     plan_revision,
     plans,
     policies,
+    refunds,
     subscriptions,
 )
 from worker.store.schema.running import (
@@ -29,15 +31,19 @@ from worker.store.schema.running import (
     reconciliations,
     stops,
 )
+from worker.store.schema.together import batch_lines, batches, signups
 
 __all__ = [
     "IN_FLIGHT",
     "OWED",
+    "REFUND_OPEN",
     "REFUSED",
     "UNRESOLVED_STATES",
     "attempt_events",
     "attempts",
     "audit",
+    "batch_lines",
+    "batches",
     "billing_keys",
     "breakers",
     "charges",
@@ -54,6 +60,8 @@ __all__ = [
     "policies",
     "rate_buckets",
     "reconciliations",
+    "refunds",
+    "signups",
     "stops",
     "subscriptions",
 ]

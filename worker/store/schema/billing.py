@@ -17,10 +17,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from schedules.charges import UNRESOLVED, AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus, TriedBy
+from schedules.charges import (
+    UNRESOLVED,
+    AttemptState,
+    ChargeKind,
+    ChargeStatus,
+    KeyedIn,
+    SubscriptionStatus,
+    TriedBy,
+)
 from schedules.declines import DeclineClass
 from schedules.dunning import NEEDS_CARD
 from schedules.policies import FinalAction
+from schedules.refunds import RefundState
 from worker.store.schema.base import HOT, INSTANT, metadata, one_of, row_id
 
 OWED = "status IN ('open', 'past_due')"
@@ -143,6 +152,10 @@ subscriptions = Table(
     Column("tell_at", INSTANT, comment="when the next charge is announced; null when it is, or never will be"),
     Column("held_why", Text, comment="why opening has set it aside until an operator looks"),
     Column("created_at", INSTANT, nullable=False),
+    Column("anchor_no", Integer, nullable=False, server_default="0", comment="number of the period at the anchor"),
+    Column("billing_time", Time, comment="its own time of day, instead of the plan's"),
+    Column("skip_to", Integer, comment="periods below this number are not charged"),
+    CheckConstraint("anchor_no BETWEEN 0 AND next_period_no", name="anchor_is_behind"),
     UniqueConstraint("key", name="one_subscription_for_each_key"),
     CheckConstraint("next_period_no >= 0", name="period_number_counts_up"),
     CheckConstraint(
@@ -168,6 +181,8 @@ charges = Table(
     Column("period_no", Integer, nullable=False),
     Column("request_key", Text),
     Column("request_fingerprint", Text),
+    Column("keyed_in", Text, comment="the card was typed in: once, or to be kept; no worker sends it"),
+    CheckConstraint(one_of("keyed_in", sorted(KeyedIn)), name="known_keying"),
     Column("billing_key_id", BigInteger, ForeignKey("billing_keys.id"), nullable=False, index=True),
     Column("account", Text, nullable=False),
     Column("amount", BigInteger, nullable=False),
@@ -201,6 +216,7 @@ charges = Table(
     Column("given_up", Text, comment="the final action that was taken, while the debt is still owed"),
     CheckConstraint(one_of("given_up", list(FinalAction)), name="known_final_action"),
     Column("refunded", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("refunded BETWEEN 0 AND amount", name="never_more_than_was_paid"),
     Column("created_at", INSTANT, nullable=False),
     Column("closed_at", INSTANT),
     Column("closed_why", Text),
@@ -297,6 +313,41 @@ attempts = Table(
     comment="One merchant_uid at the gateway: what was asked and what came of it.",
     postgresql_with=HOT,
 )
+
+REFUND_OPEN = "state IN ('asked', 'sending')"
+
+refunds = Table(
+    "refunds",
+    metadata,
+    row_id(),
+    Column("request_key", Text, nullable=False),
+    Column("request_fingerprint", Text, nullable=False),
+    Column("charge_id", BigInteger, ForeignKey("charges.id"), nullable=False, index=True),
+    Column("account", Text, nullable=False),
+    Column("merchant_uid", Text, nullable=False),
+    Column("imp_uid", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("balance", BigInteger, nullable=False, comment="minor units left before it, as our books say"),
+    Column("reason", Text, nullable=False, comment="shown in the gateway's console"),
+    Column("actor", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("sends", Integer, nullable=False, server_default="0"),
+    Column("lease_until", INSTANT, comment="when one under way is looked at again"),
+    Column("words", Text, comment="what came of it last"),
+    Column("created_at", INSTANT, nullable=False),
+    Column("ended_at", INSTANT),
+    CheckConstraint(one_of("state", list(RefundState)), name="known_state"),
+    CheckConstraint("amount BETWEEN 1 AND balance", name="never_more_than_is_left"),
+    CheckConstraint("(state = 'sending') = (lease_until IS NOT NULL)", name="sending_has_a_lease"),
+    CheckConstraint(f"({REFUND_OPEN}) = (ended_at IS NULL)", name="ended_says_when"),
+    UniqueConstraint("request_key", name="one_refund_for_each_request_key"),
+    Index("one_refund_at_a_time", "charge_id", unique=True, postgresql_where=text(REFUND_OPEN)),
+    Index("ix_refunds_open", "id", postgresql_where=text(REFUND_OPEN)),
+    comment="What is given back of a payment: a request, and what came of it.",
+)
+
 
 attempt_events = Table(
     "attempt_events",

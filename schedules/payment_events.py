@@ -1,0 +1,99 @@
+"""Events about payments at the gateway: what was found wrong with one, and that it was given back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from schedules.events import Event
+from schedules.findings import FindingKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfPayment(Event):
+    """About one payment at the gateway, and the finding that names it; no charge when no debt of ours fits."""
+
+    finding: int
+    charge: str | None
+    merchant_uid: str
+    imp_uid: str
+    amount: int
+    currency: str
+
+    @property
+    def subject(self) -> str:
+        """The charge's key, or the payment's uid."""
+        return self.charge or self.merchant_uid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentRefunded(OfPayment):
+    """A second payment for one debt was given back."""
+
+    kind: ClassVar[str] = "payment.refunded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found(OfPayment):
+    """The gateway's records and our books disagree about a payment."""
+
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundDouble(Found):
+    """There are two payments for one debt."""
+
+    kind: ClassVar[str] = "finding.double"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundLost(Found):
+    """A debt is paid at the gateway and open in our books, and could not be mended at once."""
+
+    kind: ClassVar[str] = "finding.lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundGhost(Found):
+    """A debt is paid in our books, and the gateway has no such payment."""
+
+    kind: ClassVar[str] = "finding.ghost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundAmount(Found):
+    """A debt was paid with another amount."""
+
+    kind: ClassVar[str] = "finding.amount"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundLatePaid(Found):
+    """A debt is paid at the gateway and failed in our books, and could not be mended at once."""
+
+    kind: ClassVar[str] = "finding.late_paid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundOrphan(Found):
+    """A billing key was charged for no debt of ours."""
+
+    kind: ClassVar[str] = "finding.orphan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundRefundDrift(Found):
+    """A payment was given back that our books call paid, or by another amount."""
+
+    kind: ClassVar[str] = "finding.refund_drift"
+
+
+FOUND: Mapping[FindingKind, type[Found]] = {
+    FindingKind.DOUBLE: FoundDouble,
+    FindingKind.LOST: FoundLost,
+    FindingKind.GHOST: FoundGhost,
+    FindingKind.AMOUNT: FoundAmount,
+    FindingKind.LATE_PAID: FoundLatePaid,
+    FindingKind.ORPHAN: FoundOrphan,
+    FindingKind.REFUND_DRIFT: FoundRefundDrift,
+}

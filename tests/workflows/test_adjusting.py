@@ -1,0 +1,299 @@
+"""Adjusting: what a person changes begins with the next period; each is charged once, or let go, never both."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from schedules.cadence import Every, Unit
+from schedules.money import Money
+from schedules.outcomes import Declined, Unknown
+from schedules.policies import STANDARD, DunningPolicy, FinalAction
+from schedules.subscriptions import Cursor
+from tests.doubles import ScriptedGateway
+from tests.factories import START, charge_rows, collect_due, move, move_to, on_sale, subscribed
+from tests.scenarios.living import live_until, notices
+from worker.workflows import adjusting, enrolling, opening, operating
+from worker.workflows.adjusting import CannotAdjust
+from worker.workflows.enrolling import CannotEnroll
+from worker.workflows.operating import CannotOperate
+from worker.workflows.services import Rehearsal, Services
+
+WHO = ("kim", "he asked for it")
+
+
+@pytest.fixture
+def key(services: Services) -> str:
+    """A monthly subscription since 31 January, its first period paid."""
+    on_sale(services)
+    made = subscribed(services)
+    collect_due(services)
+    move(services, hours=1)
+    return made
+
+
+def row_of(services: Services) -> dict[str, Any]:
+    """The subscription as it is."""
+    with services.engine.begin() as db:
+        return dict(db.execute(text("SELECT * FROM subscriptions ORDER BY id LIMIT 1")).mappings().one())
+
+
+def dates(services: Services) -> list[tuple[int, str, str]]:
+    """Each charge's period number, day in Seoul and status."""
+    return [
+        (row["period_no"], f"{row['due_at'] + timedelta(hours=9):%m-%d %H:%M}", row["status"])
+        for row in charge_rows(services)
+    ]
+
+
+def test_a_paused_subscription_charges_nothing_until_it_goes_on(services: Services, key: str) -> None:
+    adjusting.pause(services, key, *WHO)
+    live_until(services, datetime(2026, 4, 10, tzinfo=UTC))
+    assert len(charge_rows(services)) == 1
+    assert adjusting.resume(services, key, *WHO) == datetime(2026, 4, 30, tzinfo=UTC)
+    live_until(services, datetime(2026, 5, 1, tzinfo=UTC))
+    assert dates(services) == [(0, "01-31 09:00", "paid"), (3, "04-30 09:00", "paid")]
+    assert {"subscription.paused", "subscription.resumed"} <= set(notices(services))
+
+
+def test_what_rests_for_a_debt_is_not_resumed_beside_it(services: Services, gateway: ScriptedGateway) -> None:
+    """The guard: a subscription that dunning paused goes on when the debt ends, not before."""
+    on_sale(services, policy=DunningPolicy(ladder=(), final=FinalAction.PAUSE))
+    key = subscribed(services)
+    gateway.answers.append(Declined("[CC10]통장 잔액부족"))
+    collect_due(services)
+    assert row_of(services)["status"] == "paused"
+    with pytest.raises(CannotAdjust, match="rests until charge"):
+        adjusting.resume(services, key, *WHO)
+
+
+def test_skipped_periods_are_waived_and_the_next_is_charged_by_its_number(services: Services, key: str) -> None:
+    assert adjusting.skip(services, key, *WHO) == 1
+    assert adjusting.skip(services, key, *WHO) == 2
+    live_until(services, datetime(2026, 5, 1, tzinfo=UTC))
+    assert dates(services) == [
+        (0, "01-31 09:00", "paid"), (1, "02-28 09:00", "waived"), (2, "03-31 09:00", "waived"),
+        (3, "04-30 09:00", "paid"),
+    ]  # fmt: skip
+
+
+def test_the_same_skip_said_twice_skips_one_period(services: Services, key: str) -> None:
+    """The guard: the period's number. A message that comes twice must not let two payments go."""
+    assert adjusting.skip(services, key, *WHO, period_no=1) == 1
+    assert adjusting.skip(services, key, *WHO, period_no=1) == 1
+    assert row_of(services)["skip_to"] == 2
+    with pytest.raises(CannotAdjust, match="is not the next one, 2"):
+        adjusting.skip(services, key, *WHO, period_no=3)
+
+
+def test_a_skip_is_undone(services: Services, key: str) -> None:
+    adjusting.skip(services, key, *WHO)
+    assert adjusting.undo(services, key, *WHO) == "skip"
+    live_until(services, datetime(2026, 3, 1, tzinfo=UTC))
+    assert dates(services)[1] == (1, "02-28 09:00", "paid")
+    with pytest.raises(CannotAdjust, match="nothing to undo"):
+        adjusting.undo(services, key, *WHO)
+
+
+def test_an_end_is_undone_before_it_comes_and_not_after(services: Services, key: str) -> None:
+    enrolling.unsubscribe(services, key, *WHO, at_period_end=True)
+    assert adjusting.undo(services, key, *WHO) == "end"
+    live_until(services, datetime(2026, 3, 1, tzinfo=UTC))
+    assert dates(services)[1] == (1, "02-28 09:00", "paid")
+    enrolling.unsubscribe(services, key, *WHO, at_period_end=True)
+    live_until(services, datetime(2026, 4, 1, tzinfo=UTC))
+    assert len(charge_rows(services)) == 2
+    with pytest.raises(CannotAdjust, match="ended at"):
+        adjusting.undo(services, key, *WHO)
+
+
+def test_a_moved_anchor_begins_the_next_period_there_and_numbers_go_on(services: Services, key: str) -> None:
+    cursor = adjusting.move_anchor(services, key, date(2026, 2, 15), *WHO)
+    assert (cursor.period_no, cursor.period_date) == (1, date(2026, 2, 15))
+    live_until(services, datetime(2026, 4, 1, tzinfo=UTC))
+    assert dates(services) == [
+        (0, "01-31 09:00", "paid"), (1, "02-15 09:00", "paid"), (2, "03-15 09:00", "paid"),
+    ]  # fmt: skip
+
+
+def test_an_anchor_is_moved_twice_and_over_a_pause(services: Services, key: str) -> None:
+    adjusting.move_anchor(services, key, date(2026, 2, 15), *WHO)
+    live_until(services, datetime(2026, 2, 20, tzinfo=UTC))
+    adjusting.move_anchor(services, key, date(2026, 3, 31), *WHO)
+    adjusting.pause(services, key, *WHO)
+    live_until(services, datetime(2026, 4, 15, tzinfo=UTC))
+    adjusting.resume(services, key, *WHO)
+    live_until(services, datetime(2026, 6, 1, tzinfo=UTC))
+    assert dates(services) == [
+        (0, "01-31 09:00", "paid"), (1, "02-15 09:00", "paid"), (3, "04-30 09:00", "paid"),
+        (4, "05-31 09:00", "paid"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("day", [date(2026, 1, 31), date(2026, 1, 1), date(2032, 1, 1)])
+def test_an_anchor_in_the_past_or_far_away_is_refused(services: Services, key: str, day: date) -> None:
+    before = row_of(services)
+    with pytest.raises(CannotAdjust, match="give a day that comes"):
+        adjusting.move_anchor(services, key, day, *WHO)
+    assert row_of(services) == before
+
+
+def test_its_own_time_of_day_holds_for_all_that_follow_and_is_given_back(services: Services, key: str) -> None:
+    adjusting.move_time(services, key, time(21, 30), *WHO)
+    live_until(services, datetime(2026, 4, 1, tzinfo=UTC))
+    adjusting.move_time(services, key, None, *WHO)
+    live_until(services, datetime(2026, 5, 1, tzinfo=UTC))
+    assert dates(services) == [
+        (0, "01-31 09:00", "paid"), (1, "02-28 21:30", "paid"), (2, "03-31 21:30", "paid"),
+        (3, "04-30 09:00", "paid"),
+    ]  # fmt: skip
+
+
+def test_a_new_version_of_its_plan_changes_the_price_and_no_date(services: Services, key: str) -> None:
+    on_sale(services, price=Money(12900, "KRW"))
+    adjusting.change_plan(services, key, "monthly", *WHO)
+    live_until(services, datetime(2026, 4, 1, tzinfo=UTC))
+    assert [(row["period_no"], row["amount"]) for row in charge_rows(services)] == [
+        (0, 9900),
+        (1, 12900),
+        (2, 12900),
+    ]
+    assert dates(services)[2] == (2, "03-31 09:00", "paid")
+
+
+def test_another_cadence_counts_from_the_next_date(services: Services, key: str) -> None:
+    on_sale(services, code="weekly", cadence=Every(1, Unit.WEEK), price=Money(2500, "KRW"))
+    cursor = adjusting.change_plan(services, key, "weekly", *WHO)
+    assert cursor == Cursor(1, date(2026, 2, 28), datetime(2026, 2, 28, tzinfo=UTC))
+    live_until(services, datetime(2026, 3, 15, tzinfo=UTC))
+    assert dates(services)[1:] == [
+        (1, "02-28 09:00", "paid"),
+        (2, "03-07 09:00", "paid"),
+        (3, "03-14 09:00", "paid"),
+    ]
+    with pytest.raises(CannotAdjust, match="already"):
+        adjusting.change_plan(services, key, "weekly", *WHO)
+
+
+def test_a_plan_that_the_customer_is_on_already_is_refused(services: Services, key: str) -> None:
+    on_sale(services, code="other")
+    other = enrolling.subscribe(services, "ann", "other", "kim").key
+    with pytest.raises(CannotAdjust, match=other):
+        adjusting.change_plan(services, key, "other", *WHO)
+
+
+def test_another_card_pays_what_is_open_at_once_and_all_that_comes(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    on_sale(services)
+    key = subscribed(services)
+    gateway.answers.append(Declined("[CC10]통장 잔액부족"))
+    collect_due(services)
+    enrolling.add_customer(services, "ann-2", None, None, None, "kim", of="ann")
+    assert adjusting.change_card(services, key, "ann-2", *WHO) == (1, 0)
+    live_until(services, datetime(2026, 3, 1, tzinfo=UTC))
+    assert [order.customer_uid for order in gateway.sent] == ["ann", "ann-2", "ann-2"]
+    assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
+
+
+def test_a_debt_whose_attempt_is_under_way_stays_with_its_card(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard: the answer of the old card must not be read as one of the new."""
+    on_sale(services)
+    key = subscribed(services)
+    gateway.answers.append(Unknown("time-out"))
+    collect_due(services)
+    enrolling.add_customer(services, "ann-2", None, None, None, "kim", of="ann")
+    assert adjusting.change_card(services, key, "ann-2", *WHO) == (0, 1)
+    assert charge_rows(services)[0]["billing_key_id"] != row_of(services)["billing_key_id"]
+
+
+def test_another_customers_card_is_refused(services: Services, key: str) -> None:
+    """The guard: a slip of the finger must not charge somebody else."""
+    enrolling.add_customer(services, "ben", None, None, None, "kim")
+    with pytest.raises(CannotAdjust, match="another customer's"):
+        adjusting.change_card(services, key, "ben", *WHO)
+    with pytest.raises(CannotEnroll, match="is not known"):
+        enrolling.add_customer(services, "cho", None, None, None, "kim", of="zoe")
+
+
+@pytest.mark.parametrize("verb", [adjusting.pause, adjusting.skip])
+def test_a_period_that_is_due_is_opened_before_anything_is_changed(
+    services: Services, key: str, verb: Any
+) -> None:
+    """The guard: a change between a period's time and its opening would take that period away, or charge it."""
+    move_to(services, datetime(2026, 2, 28, tzinfo=UTC))
+    with pytest.raises(CannotAdjust, match="due and about to be opened"):
+        verb(services, key, *WHO)
+    with pytest.raises(CannotAdjust, match="due and about to be opened"):
+        adjusting.move_anchor(services, key, date(2026, 3, 20), *WHO)
+    opening.open_due(services)
+    verb(services, key, *WHO)
+
+
+def test_a_canceled_one_is_left_alone(services: Services, key: str) -> None:
+    enrolling.unsubscribe(services, key, *WHO, at_period_end=False)
+    for change in (
+        lambda: adjusting.pause(services, key, *WHO),
+        lambda: adjusting.resume(services, key, *WHO),
+        lambda: adjusting.undo(services, key, *WHO),
+        lambda: adjusting.skip(services, key, *WHO),
+        lambda: adjusting.move_anchor(services, key, date(2026, 3, 1), *WHO),
+        lambda: adjusting.move_time(services, key, time(10), *WHO),
+        lambda: adjusting.change_plan(services, key, "monthly", *WHO),
+        lambda: adjusting.change_card(services, key, "ann", *WHO),
+    ):
+        with pytest.raises(CannotAdjust, match="is canceled"):
+            change()
+
+
+def test_what_ends_is_not_moved_before_that_is_undone(services: Services, key: str) -> None:
+    enrolling.unsubscribe(services, key, *WHO, at_period_end=True)
+    with pytest.raises(CannotAdjust, match="`again undo` that first"):
+        adjusting.move_anchor(services, key, date(2026, 3, 1), *WHO)
+
+
+def test_a_rehearsal_tells_what_would_change_and_changes_nothing(services: Services, key: str) -> None:
+    before, told = row_of(services), notices(services)
+    rehearsal = Rehearsal()
+    adjusting.move_anchor(replace(services, rehearsal=rehearsal), key, date(2026, 2, 15), *WHO)
+    assert rehearsal.changes["anchor"] == (date(2026, 1, 31), date(2026, 2, 15))
+    assert rehearsal.changes["next_due_at"][1] == datetime(2026, 2, 15, tzinfo=UTC)
+    assert (row_of(services), notices(services)) == (before, told)
+
+
+def test_a_change_is_told_and_written_down_with_its_reason(services: Services, key: str) -> None:
+    adjusting.skip(services, key, *WHO)
+    with services.engine.begin() as db:
+        payload = db.execute(text("SELECT payload FROM outbox WHERE kind = 'subscription.changed'")).scalar_one()
+        act = db.execute(text("SELECT actor, why, details FROM audit WHERE verb = 'skip'")).one()
+    assert (payload["what"], payload["next_due_at"]) == ("skip", "2026-03-31T00:00:00Z")
+    assert tuple(act) == ("kim", "he asked for it", {"period_no": 1})
+
+
+def test_a_skipped_charge_is_not_announced(services: Services) -> None:
+    on_sale(services, policy=STANDARD)
+    key = subscribed(services)
+    collect_due(services)
+    move(services, hours=1)
+    adjusting.skip(services, key, *WHO)
+    live_until(services, START + timedelta(days=54))
+    assert "charge.upcoming" not in notices(services)
+    live_until(services, START + timedelta(days=60))
+    assert notices(services).count("charge.upcoming") == 1
+
+
+def test_a_charge_that_should_not_be_is_canceled_and_told(services: Services, gateway: ScriptedGateway) -> None:
+    on_sale(services)
+    subscribed(services)
+    gateway.answers.append(Declined("[CC10]통장 잔액부족"))
+    collect_due(services)
+    charge = charge_rows(services)[0]["key"]
+    operating.cancel_charge(services, charge, *WHO)
+    assert charge_rows(services)[0]["status"] == "canceled"
+    assert "charge.canceled" in notices(services)
+    with pytest.raises(CannotOperate, match="nothing is owed"):
+        operating.waive(services, charge, *WHO)

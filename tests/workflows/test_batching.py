@@ -1,0 +1,298 @@
+"""Batching: nothing is charged before every line is right; each line once; too many failures stop the rest."""
+
+import tracemalloc
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from schedules.batches import BatchState, Line, Terms
+from schedules.errors import BadRequest
+from schedules.outcomes import Declined, Unknown
+from tests.doubles import ScriptedGateway
+from tests.factories import charge_rows, collect_due, on_sale, subscribed
+from tests.scenarios.living import notices
+from worker.store import batches
+from worker.store.batches import Batch
+from worker.workflows import batching, drafting, enrolling, operating
+from worker.workflows.drafting import BadLines, CannotBatch
+from worker.workflows.services import Rehearsal, Services
+
+TERMS = Terms(key="fees", name="Late fee", reason="returned late", policy="once")
+
+
+@pytest.fixture
+def shop(services: Services) -> Services:
+    """Ten customers: c0 to c9."""
+    for number in range(10):
+        enrolling.add_customer(services, f"c{number}", None, None, None, "test")
+    return services
+
+
+def lines(count: int = 10, **columns: str) -> list[Line]:
+    """A line for each of so many customers."""
+    return [Line(n + 2, {"customer_uid": f"c{n}", "amount": "3000"} | columns) for n in range(count)]
+
+
+def drafted(services: Services, *more: Line, terms: Terms = TERMS, count: int = 10) -> Batch:
+    """A batch whose lines are kept."""
+    return drafting.draft(services, terms, [*lines(count), *more], "kim")[0]
+
+
+def begun(services: Services, **terms: Any) -> Batch:
+    """A batch that runs."""
+    drafted(services, terms=replace(TERMS, **terms))
+    return batching.begin(services, "fees", "kim")
+
+
+def state(services: Services) -> Batch:
+    """The batch as it stands."""
+    with services.engine.begin() as db:
+        return drafting.known_batch(db, "fees", lock=False)
+
+
+def work(services: Services, rounds: int = 4) -> None:
+    """Open and collect, as beat and the workers would."""
+    for _ in range(rounds):
+        batching.go_on(services)
+        collect_due(services)
+    batching.go_on(services)
+
+
+def test_a_draft_charges_nothing_and_shows_what_it_would(shop: Services) -> None:
+    batch, preview = drafting.draft(
+        shop, TERMS, [*lines(9), Line(11, {"customer_uid": "c9", "amount": "12.34", "currency": "USD"})], "kim"
+    )
+    assert (preview.count, preview.sums) == (10, {"KRW": 27000, "USD": 1234})
+    assert [(number, str(money)) for number, _, money in preview.largest][:2] == [
+        (2, "3,000 KRW"),
+        (3, "3,000 KRW"),
+    ]
+    assert batch.state is BatchState.DRAFT
+    work(shop)
+    assert not charge_rows(shop)
+
+
+def test_every_line_is_charged_once(shop: Services, gateway: ScriptedGateway) -> None:
+    begun(shop)
+    work(shop)
+    assert sorted(order.customer_uid for order in gateway.sent) == [f"c{n}" for n in range(10)]
+    assert {order.name for order in gateway.sent} == {"Late fee"}
+    assert state(shop).state is BatchState.DONE
+
+
+BAD = (
+    ({"customer_uid": "zoe"}, "customer_uid"),
+    ({"customer_uid": ""}, "customer_uid"),
+    ({"amount": "3,000"}, "amount"),
+    ({"amount": "-1"}, "amount"),
+    ({"amount": "0"}, "amount"),
+    ({"amount": "1.5"}, "amount"),
+    ({"amount": ""}, "amount"),
+    ({"currency": "XXX"}, "currency"),
+    ({"name": "n" * 41}, "name"),
+    ({"request_key": "k" * 201}, "request_key"),
+    ({"request_key": "4111111111111111"}, "request_key"),
+    ({"request_key": "taken"}, "request_key"),
+)
+
+
+def test_each_bad_line_is_named_and_nothing_is_kept(shop: Services) -> None:
+    """The guard: one bad line keeps the whole batch from being charged."""
+    taken = Line(2, {"customer_uid": "c1", "amount": "1", "request_key": "taken"})
+    drafting.draft(shop, replace(TERMS, key="before"), [taken], "kim")
+    batching.begin(shop, "before", "kim")
+    work(shop)
+    bad = [Line(100 + n, {"customer_uid": "c1", "amount": "3000"} | columns) for n, (columns, _) in enumerate(BAD)]
+    bad += [Line(200, {"customer_uid": "c1", "amount": "1", "request_key": "twice"}) for _ in range(1)]
+    bad += [Line(201, {"customer_uid": "c2", "amount": "1", "request_key": "twice"})]
+    bad += [Line(202, {}, "it has 3 columns, the first line 2")]
+    with pytest.raises(BadLines) as error:
+        drafted(shop, *bad)
+    named = {(line.number, line.column) for line in error.value.bad}
+    expected = {(100 + n, column) for n, (_, column) in enumerate(BAD)}
+    assert named == expected | {(201, "request_key"), (202, "line")}
+    assert "4111111111111111" not in str(error.value)
+    with shop.engine.begin() as db:
+        assert batches.by_key(db, "fees") is None
+
+
+def test_the_same_lines_under_one_key_are_the_same_batch_and_others_are_refused(
+    shop: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard: one_batch_for_each_key, and its fingerprint."""
+    begun(shop)
+    work(shop)
+    assert drafted(shop).state is BatchState.DONE
+    with pytest.raises(CannotBatch, match="with other lines or terms"):
+        drafted(shop, count=9)
+    with pytest.raises(CannotBatch, match="nothing to begin"):
+        batching.begin(shop, "fees", "kim")
+    work(shop)
+    assert len(gateway.sent) == 10
+
+
+def test_a_draft_that_nobody_went_on_with_is_read_anew(shop: Services, gateway: ScriptedGateway) -> None:
+    drafted(shop, count=3)
+    batch = drafted(shop, count=4)
+    assert batch.lines == 4
+    batching.begin(shop, "fees", "kim")
+    work(shop)
+    assert len(gateway.sent) == 4
+
+
+def test_above_the_limit_another_person_approves(shop: Services, gateway: ScriptedGateway) -> None:
+    """The guard: nothing above the limit is charged on one person's word."""
+    strict = replace(shop, settings=shop.settings.model_copy(update={"batch_limit": 29_999}))
+    drafted(strict)
+    assert batching.begin(strict, "fees", "kim").state is BatchState.WAITING
+    work(strict)
+    assert not gateway.sent
+    with pytest.raises(CannotBatch, match="another person"):
+        batching.approve(strict, "fees", "kim", "looks right")
+    batching.approve(strict, "fees", "lee", "looks right")
+    work(strict)
+    assert len(gateway.sent) == 10
+    assert state(strict).approved_by == "lee"
+
+
+def test_a_canary_is_looked_at_before_the_others_are_charged(shop: Services, gateway: ScriptedGateway) -> None:
+    begun(shop, canary=4, canary_bound=Decimal(25))
+    gateway.answers.extend([Declined("[CC10]통장 잔액부족")])
+    batching.go_on(shop)
+    batching.go_on(shop)
+    assert len(charge_rows(shop)) == 4
+    work(shop)
+    assert len(gateway.sent) == 10
+
+
+def test_a_canary_above_its_bound_stops_the_rest_until_a_person_goes_on(
+    shop: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard: the failures of the first lines."""
+    begun(shop, canary=4, canary_bound=Decimal(25))
+    gateway.answers.extend([Declined("[CC10]통장 잔액부족")] * 2)
+    work(shop)
+    assert len(gateway.sent) == 4
+    assert state(shop).state is BatchState.STOPPED
+    assert state(shop).words == "2 of the first 4 failed, above 25%"
+    assert "batch.stopped" in notices(shop)
+    batching.resume(shop, "fees", "kim", "the PG was away")
+    work(shop)
+    assert len(gateway.sent) == 10
+
+
+def test_an_unclear_canary_is_waited_for(shop: Services, gateway: ScriptedGateway) -> None:
+    begun(shop, canary=2)
+    gateway.answers.append(Unknown("time-out"))
+    work(shop)
+    assert len(gateway.sent) == 2
+    assert state(shop).state is BatchState.RUNNING
+
+
+def test_stopped_it_opens_nothing_and_lets_what_is_untried_wait_and_goes_on_where_it_was(
+    shop: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "MOST_AHEAD", 3)
+    begun(shop)
+    batching.go_on(shop)
+    assert len(charge_rows(shop)) == 3
+    assert batching.stop(shop, "fees", "kim", "wrong amount?") == 3
+    work(shop)
+    assert not gateway.sent
+    assert batching.resume(shop, "fees", "kim", "it was right") == 3
+    work(shop, rounds=6)
+    assert sorted(order.customer_uid for order in gateway.sent) == [f"c{n}" for n in range(10)]
+
+
+def test_a_process_that_dies_between_two_chunks_loses_and_repeats_nothing(
+    shop: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "CHUNK", 4)
+    begun(shop)
+    batching.go_on(shop, iter([True, False]).__next__)
+    assert len(charge_rows(shop)) == 4
+    work(shop)
+    assert len(gateway.sent) == 10
+
+
+def test_a_key_deleted_meanwhile_is_told_in_the_results_and_the_others_go_on(
+    shop: Services, gateway: ScriptedGateway
+) -> None:
+    drafted(shop)
+    with shop.engine.begin() as db:
+        db.execute(text("UPDATE billing_keys SET deleted_at = now() WHERE customer_uid = 'c3'"))
+    batching.begin(shop, "fees", "kim")
+    gateway.cards["c5"] = lambda order: Declined("[CC10]통장 잔액부족")
+    work(shop)
+    with shop.engine.begin() as db:
+        told = {row["customer_uid"]: row for row in batches.results(db, state(shop).id)}
+    assert len(told) == 10
+    assert (told["c3"]["charge"], told["c3"]["words"]) == (None, "its billing key was deleted")
+    assert (told["c5"]["status"], told["c5"]["reason"]) == ("uncollectible", "[CC10]통장 잔액부족")
+    assert told["c0"]["merchant_uid"] == gateway.sent[0].merchant_uid
+
+
+def test_a_segment_has_a_line_for_each_on_the_plan(services: Services, gateway: ScriptedGateway) -> None:
+    on_sale(services)
+    for name in ("ann", "ben", "cho"):
+        subscribed(services, name)
+    ended = subscribed(services, "dan")
+    enrolling.unsubscribe(services, ended, "kim", "x", at_period_end=False)
+    chosen = drafting.segment(services, "monthly", "active", "500")
+    drafting.draft(services, TERMS, chosen, "kim")
+    batching.begin(services, "fees", "kim")
+    batching.go_on(services)
+    adhoc = [row for row in charge_rows(services) if row["kind"] == "adhoc"]
+    assert len(adhoc) == 3
+
+
+def test_a_rehearsal_checks_all_and_keeps_nothing(shop: Services) -> None:
+    drafting.draft(replace(shop, rehearsal=Rehearsal()), TERMS, lines(), "kim")
+    with shop.engine.begin() as db:
+        assert batches.by_key(db, "fees") is None
+
+
+def test_a_dropped_batch_is_not_charged_and_may_be_read_anew(shop: Services, gateway: ScriptedGateway) -> None:
+    drafted(shop)
+    batching.drop(shop, "fees", "kim", "the wrong file")
+    work(shop)
+    assert not gateway.sent
+    assert drafted(shop).state is BatchState.DRAFT
+    with pytest.raises(CannotBatch, match="nothing to stop"):
+        batching.stop(shop, "fees", "kim", "x")
+
+
+def test_nothing_is_opened_by_a_copy_of_the_database(shop: Services) -> None:
+    begun(shop)
+    assert batching.go_on(replace(shop, fingerprint="of a copy")) == 0
+    assert not charge_rows(shop)
+
+
+def test_charging_that_is_stopped_stops_batches_too(shop: Services, gateway: ScriptedGateway) -> None:
+    begun(shop)
+    operating.stop_charging(shop, "kim", "look first")
+    work(shop)
+    assert not gateway.sent
+
+
+def test_terms_that_cannot_be_are_refused() -> None:
+    for wrong in ({"canary": -1}, {"canary_bound": Decimal(101)}, {"currency": "XXX"}, {"key": ""}):
+        with pytest.raises(BadRequest):
+            replace(TERMS, **wrong)
+
+
+def test_memory_does_not_grow_with_the_lines(shop: Services) -> None:
+    def peak(key: str, count: int) -> int:
+        many = (Line(n + 2, {"customer_uid": f"c{n % 10}", "amount": "1"}) for n in range(count))
+        tracemalloc.start()
+        try:
+            drafting.draft(shop, replace(TERMS, key=key), many, "kim")
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak("warm", 1000)
+    assert peak("more", 8000) < 1.5 * peak("few", 2000)

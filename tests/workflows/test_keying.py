@@ -1,0 +1,390 @@
+"""Keying: a typed card is charged once and never by a worker; signing up begins once, or not at all."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from schedules.charges import ChargeStatus, KeyedIn
+from schedules.errors import BadRequest
+from schedules.money import Money
+from schedules.outcomes import Declined, NotSent, Refused, Unknown
+from schedules.requests import ChargeRequest
+from tests.doubles import ScriptedGateway
+from tests.factories import attempt_rows, charge_rows, collect_due, move, on_sale, subscribed
+from tests.scenarios.living import live_until, notices
+from worker import points
+from worker.gateway.port import Card, ChargeOrder, KeyDeclined
+from worker.points import Point
+from worker.store import charges
+from worker.workflows import adjusting, asking, charging, enrolling, issuing, keying, operating, signing_up
+from worker.workflows.closing import collected
+from worker.workflows.issuing import CannotIssue
+from worker.workflows.keying import Keyed
+from worker.workflows.operating import CannotOperate
+from worker.workflows.requesting import CannotRequest
+from worker.workflows.services import Services
+from worker.workflows.signing_up import NotSignedUp
+
+CARD = Card("4000000000001091", "2030-12", "900101", "12")
+SALE = ChargeRequest(
+    customer_uid="ann",
+    money=Money(5000, "KRW"),
+    name="At the desk",
+    request_key="desk-1",
+    reason="bought",
+    policy="once",
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stored(gateway: ScriptedGateway) -> None:
+    """The gateway stores no card of ann's to begin with."""
+    gateway.missing_keys.add("ann")
+
+
+def paid(services: Services, keep: KeyedIn = KeyedIn.ONCE, request: ChargeRequest = SALE) -> Keyed:
+    """What becomes of a card that is typed in."""
+    return keying.pay(services, request, CARD, "kim", keep)
+
+
+def key_deleted(services: Services) -> bool:
+    """Whether our books have no card of ann's."""
+    with services.engine.begin() as db:
+        return bool(
+            db.execute(text("SELECT deleted_at IS NOT NULL FROM billing_keys WHERE customer_uid = 'ann'")).scalar()
+        )
+
+
+def ask(services: Services, minutes: float) -> None:
+    """Let time pass, and ask about what is unclear."""
+    move(services, minutes=minutes)
+    asking.sweep(services)
+    for attempt_id in asking.due_asks(services):
+        asking.ask(services, attempt_id)
+
+
+def all_rows(services: Services) -> str:
+    """Every row of every table, as text."""
+    with services.engine.begin() as db:
+        names = list(db.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars())
+        return "\n".join(str(row) for name in names for row in db.execute(text(f'SELECT * FROM "{name}"')))
+
+
+def test_a_typed_card_pays_once_and_is_forgotten(services: Services, gateway: ScriptedGateway) -> None:
+    assert paid(services).status is ChargeStatus.PAID
+    assert paid(services) == Keyed(charge_rows(services)[0]["key"], ChargeStatus.PAID, False, None)
+    assert [keep for _, keep in gateway.typed] == [False]
+    assert key_deleted(services)
+
+
+def test_nothing_of_the_card_is_in_any_row(services: Services, gateway: ScriptedGateway) -> None:
+    gateway.answers.append(Unknown("time-out"))
+    paid(services)
+    rows = all_rows(services)
+    assert "desk-1" in rows
+    for secret in (CARD.number, CARD.expiry, str(CARD.birth)):
+        assert secret not in rows
+
+
+def test_a_card_that_is_kept_can_be_charged_afterwards(services: Services) -> None:
+    assert paid(services, KeyedIn.KEEP).status is ChargeStatus.PAID
+    assert not key_deleted(services)
+    on_sale(services)
+    enrolling.subscribe(services, "ann", "monthly", "kim")
+    collect_due(services)
+    assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
+
+
+def test_a_decline_is_the_end_and_says_why(services: Services, gateway: ScriptedGateway) -> None:
+    gateway.answers.append(Declined("[CC10]통장 잔액부족"))
+    told = paid(services, KeyedIn.KEEP)
+    assert (told.status, told.reason) == (ChargeStatus.UNCOLLECTIBLE, "[CC10]통장 잔액부족")
+    assert key_deleted(services)
+    assert {"charge.failed", "charge.uncollectible"} <= set(notices(services))
+
+
+def test_an_unclear_answer_is_asked_about_and_never_sent_again(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard: no worker sends a charge whose card was typed in; the stored card is another one."""
+    gateway.missing_keys.clear()
+    enrolling.add_customer(services, "ann", None, None, None, "kim")
+    gateway.answers.append(Unknown("time-out"))
+    assert paid(services).status is ChargeStatus.OPEN
+    assert not paid(services).is_new
+    for minutes in (1, 20, 60, 60):
+        ask(services, minutes)
+        collect_due(services)
+    assert len(gateway.sent) == 1
+    row = charge_rows(services)[0]
+    assert (row["status"], "no card is kept" in row["closed_why"]) == ("canceled", True)
+
+
+def test_one_that_is_found_paid_keeps_its_card(services: Services, gateway: ScriptedGateway) -> None:
+    gateway.answers.append(lambda order: arrived(gateway, order))
+    paid(services, KeyedIn.KEEP)
+    ask(services, 1)
+    assert charge_rows(services)[0]["status"] == "paid"
+    assert not key_deleted(services)
+
+
+def arrived(gateway: ScriptedGateway, order: ChargeOrder) -> Unknown:
+    """The payment is made, and its answer is lost."""
+    gateway.approve(order)
+    return Unknown("ReadTimeout")
+
+
+@pytest.mark.parametrize("answer", [NotSent("no line"), Refused("no contract for keyed-in payments")])
+def test_what_was_not_charged_ends_at_once(services: Services, gateway: ScriptedGateway, answer: Any) -> None:
+    gateway.answers.append(answer)
+    told = paid(services)
+    assert told.status is ChargeStatus.CANCELED
+    assert answer.reason in str(told.reason)
+
+
+def test_a_stopped_account_and_a_copy_of_the_database_send_nothing_and_keep_nothing(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    with pytest.raises(CannotRequest):
+        paid(replace(services, fingerprint="of a copy"))
+    operating.stop_charging(services, "kim", "look first")
+    with pytest.raises(CannotRequest, match="stopped"):
+        paid(services)
+    assert not gateway.sent
+    assert not charge_rows(services)
+
+
+def test_a_card_that_cannot_be_is_refused_before_anything_is_kept(services: Services) -> None:
+    with pytest.raises(BadRequest, match=r"^card: "):
+        keying.pay(services, SALE, replace(CARD, number="x"), "kim", KeyedIn.ONCE)
+    assert not charge_rows(services)
+
+
+def test_another_request_under_its_key_is_refused(services: Services) -> None:
+    paid(services)
+    for request, keep in ((replace(SALE, name="Else"), KeyedIn.ONCE), (SALE, KeyedIn.KEEP)):
+        with pytest.raises(BadRequest):
+            paid(services, keep, request)
+
+
+def test_nobody_tries_or_releases_it(services: Services, gateway: ScriptedGateway) -> None:
+    gateway.answers.append(Unknown("asked 5000, answered 1", mismatch=True))
+    key = paid(services).key
+    with pytest.raises(CannotOperate):
+        operating.try_now(services, key, "kim", "x")
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE attempts SET state = 'not_sent', next_ask_at = NULL"))
+        db.execute(text("UPDATE charges SET next_attempt_at = now() - interval '1 year', held_why = NULL"))
+    charging.attempt(services, charge_rows(services)[0]["id"])
+    assert len(gateway.sent) == 1
+    assert "typed in" in charge_rows(services)[0]["held_why"]
+
+
+def test_a_decline_of_a_typed_card_says_nothing_about_the_stored_one(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    gateway.missing_keys.clear()
+    enrolling.add_customer(services, "ann", None, None, None, "kim")
+    gateway.answers.append(Declined("[CC61]분실 신고 카드"))
+    paid(services)
+    with services.engine.begin() as db:
+        assert db.execute(text("SELECT stopped_as FROM billing_keys")).scalar() is None
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def killed_at(point: Point) -> Callable[[Point, str], None]:
+    """Somebody who kills the process at this point."""
+
+    def visit(reached: Point, subject: str) -> None:
+        if reached is point:
+            raise Killed
+
+    return visit
+
+
+@pytest.mark.parametrize(
+    ("point", "sent", "status"),
+    [
+        (Point.CHARGING_CLAIMED, 0, "canceled"),
+        (Point.CHARGING_LOOKED, 0, "canceled"),
+        (Point.CHARGING_ANSWERED, 1, "paid"),
+        (Point.SETTLING_WRITTEN, 1, "paid"),
+        (Point.SETTLING_COMMITTED, 1, "paid"),
+    ],
+)
+def test_a_signup_that_is_killed_begins_once_if_its_payment_was_made_and_not_at_all_otherwise(
+    services: Services,
+    gateway: ScriptedGateway,
+    monkeypatch: pytest.MonkeyPatch,
+    point: Point,
+    sent: int,
+    status: str,
+) -> None:
+    """The guard: charge, attempt and signup are one transaction; so are the payment and the beginning."""
+    on_sale(services)
+    with monkeypatch.context() as patched:
+        patched.setattr(points, "_visitor", killed_at(point))
+        with pytest.raises(Killed):
+            signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "x")
+    for minutes in (10, 20, 60, 60):
+        ask(services, minutes)
+    assert len(gateway.sent) == sent
+    assert [row["status"] for row in charge_rows(services)] == [status]
+    assert subscriptions(services) == (1 if status == "paid" else 0)
+    live_until(services, datetime(2026, 3, 2, tzinfo=UTC))
+    assert len(gateway.sent) == (2 if status == "paid" else 0)
+
+
+def subscriptions(services: Services) -> int:
+    """How many subscriptions there are."""
+    with services.engine.begin() as db:
+        return int(db.execute(text("SELECT count(*) FROM subscriptions")).scalar_one())
+
+
+def test_signing_up_pays_the_first_period_and_the_second_comes_by_itself(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    on_sale(services)
+    begun = signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
+    assert begun.next_due_at == datetime(2026, 2, 28, tzinfo=UTC)
+    assert "subscription.began" in notices(services)
+    live_until(services, datetime(2026, 3, 1, tzinfo=UTC))
+    assert [(row["kind"], row["period_no"], row["status"]) for row in charge_rows(services)] == [
+        ("adhoc", 0, "paid"), ("renewal", 1, "paid"),
+    ]  # fmt: skip
+    with pytest.raises(NotSignedUp, match="is on plan 'monthly' already"):
+        signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "again")
+    adjusting.skip(services, begun.subscription, "kim", "x")
+
+
+def test_a_first_payment_that_fails_leaves_nothing_that_charges_and_says_why(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    on_sale(services)
+    gateway.answers.append(lambda order: stored_and_declined(gateway, order))
+    with pytest.raises(NotSignedUp, match=r"no subscription: \[CC10\]통장 잔액부족; the card .* is deleted"):
+        signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
+    assert "ann" in gateway.missing_keys
+    assert subscriptions(services) == 0
+    assert signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "another card").charge
+    assert len({row["request_key"] for row in charge_rows(services)}) == 2
+
+
+def stored_and_declined(gateway: ScriptedGateway, order: ChargeOrder) -> Declined:
+    """A PG that stores the card though the payment fails."""
+    gateway.missing_keys.discard(order.customer_uid)
+    return Declined("[CC10]통장 잔액부족")
+
+
+def test_an_unclear_first_payment_begins_when_it_is_found_paid_and_is_not_typed_twice(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard: a signup that is under way; a second one would be a second payment."""
+    on_sale(services)
+    gateway.answers.append(lambda order: arrived(gateway, order))
+    for words in ("not clear whether", "is under way"):
+        with pytest.raises(NotSignedUp, match=words):
+            signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
+    ask(services, 1)
+    assert subscriptions(services) == 1
+    assert len(gateway.sent) == 1
+
+
+def test_money_that_comes_after_it_was_called_failed_begins_nothing(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    on_sale(services)
+    gateway.answers.append(Unknown("time-out"))
+    with pytest.raises(NotSignedUp):
+        signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
+    for minutes in (20, 60, 60):
+        ask(services, minutes)
+    assert charge_rows(services)[0]["status"] == "canceled"
+    with services.engine.begin() as db:
+        charge = charges.locked(db, charge_rows(services)[0]["id"])
+        assert charge is not None
+        collected(db, charge, attempt_rows(services)[0]["merchant_uid"], services.clock.now())
+    assert "charge.paid_after_end" in notices(services)
+    assert subscriptions(services) == 0
+
+
+def test_a_trial_stores_the_card_and_charges_when_it_ends(services: Services, gateway: ScriptedGateway) -> None:
+    on_sale(services, trial_days=14)
+    begun = signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
+    assert begun.charge is None
+    assert not gateway.sent
+    live_until(services, begun.next_due_at + timedelta(hours=1))
+    assert [row["status"] for row in charge_rows(services)] == ["paid"]
+
+
+def test_a_card_over_a_known_key_keeps_its_history_and_pays_what_is_open(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    gateway.missing_keys.clear()
+    on_sale(services)
+    subscribed(services)
+    gateway.answers.append(Declined("[CC10]통장 잔액부족"))
+    collect_due(services)
+    issuing.issue(services, "ann", CARD, "kim", "he brought another card")
+    collect_due(services)
+    assert charge_rows(services)[0]["status"] == "paid"
+    told = issuing.show(services, "ann")
+    changed = [act["details"] for act in told["history"] if act["verb"] == "card.changed"]
+    assert changed[0]["before"]["card_number"] == "53331234****1234"
+    assert changed[0]["after"]["card_number"] == "40000000****1091"
+
+
+def test_a_new_card_is_stored_and_known(services: Services) -> None:
+    key = issuing.issue(services, "ann", CARD, "kim", "at the desk")
+    assert key.card_number == "40000000****1091"
+    assert not key_deleted(services)
+    assert CARD.number not in all_rows(services)
+
+
+def test_a_card_that_is_declined_is_not_known_and_says_why(services: Services, gateway: ScriptedGateway) -> None:
+    gateway.key_answers.append(KeyDeclined("[8321]유효하지 않은 카드"))
+    with pytest.raises(CannotIssue, match="유효하지 않은"):
+        issuing.issue(services, "ann", CARD, "kim", "at the desk")
+    assert "ann" not in all_rows(services)
+
+
+def test_an_unclear_issue_is_what_the_gateway_has_then(services: Services, gateway: ScriptedGateway) -> None:
+    gateway.key_answers.append(Unknown("time-out"))
+    assert issuing.issue(services, "ann", CARD, "kim", "at the desk").card_number == "40000000****1091"
+    gateway.key_answers.append(Unknown("asked kcp, answered nice", mismatch=True))
+    with pytest.raises(CannotIssue, match="answered nice"):
+        issuing.issue(services, "ann", CARD, "kim", "at the desk")
+
+
+def test_a_card_that_is_needed_is_not_deleted_and_one_that_is_not_is(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    gateway.missing_keys.clear()
+    on_sale(services)
+    subscribed(services)
+    collect_due(services)
+    with pytest.raises(CannotIssue, match="change-card"):
+        issuing.delete(services, "ann", "kim", "he asked", end_subscriptions=False)
+    assert not key_deleted(services)
+    assert issuing.delete(services, "ann", "kim", "he asked", end_subscriptions=True) == 1
+    assert key_deleted(services)
+    assert "ann" in gateway.missing_keys
+
+
+def test_a_deletion_that_did_not_arrive_is_said_and_can_be_said_again(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    issuing.issue(services, "ann", CARD, "kim", "at the desk")
+    gateway.key_answers.append(Refused("not today"))
+    with pytest.raises(CannotIssue, match="not charged any more"):
+        issuing.delete(services, "ann", "kim", "he asked", end_subscriptions=False)
+    assert key_deleted(services)
+    issuing.delete(services, "ann", "kim", "he asked", end_subscriptions=False)
+    assert "ann" in gateway.missing_keys

@@ -1,0 +1,44 @@
+"""`again audit`: who did what to which, when and why."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from worker.cli.output import AsJson, print_json, print_table
+from worker.cli.parts import read_instant
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.command("audit")(audit)
+
+
+def audit(
+    subject: Annotated[
+        str | None, typer.Argument(help="A key, customer_uid, plan or account; everything unless given.")
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Only what this actor did.")] = None,
+    verb: Annotated[str | None, typer.Option(help="Only this verb, such as waive.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only from this instant on, ISO 8601.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List what people did, newest first; nothing is ever taken out of it."""
+    from worker.store import sights
+    from worker.wiring import services
+
+    begins = read_instant(since) if since else None
+    with services().engine.begin() as db:
+        acts = sights.audit_page(db, sights.Acts(subject, by, verb, begins), limit)
+    names = ("at", "actor", "verb", "subject", "why", "details")
+    if as_json:
+        print_json([{name: act[name] for name in names} for act in acts])
+        return
+    rows = ((*(act[name] for name in names[:-1]), _words(act["details"])) for act in acts)
+    print_table("audit", names, rows)
+
+
+def _words(details: dict[str, object]) -> str:
+    said = {name: value for name, value in details.items() if value is not None}
+    return ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in said.items())

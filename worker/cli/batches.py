@@ -1,0 +1,199 @@
+"""`again batch`: how charges that are asked for together go on."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schedules.batches import BatchState
+from schedules.errors import ToldInWords
+from worker.cli.output import Actor, AsJson, Why, actor, print_facts, print_json, print_table
+
+if TYPE_CHECKING:
+    from worker.store.batches import Batch
+    from worker.workflows.services import Services
+
+LOOK_EVERY = 1.0  # seconds
+RESULTS = (
+    "number", "customer_uid", "amount", "currency", "name", "request_key", "charge", "status", "merchant_uid",
+    "imp_uid", "decline_class", "reason", "words",
+)  # fmt: skip
+group = typer.Typer(help="Batches: many charges that are asked for together.", no_args_is_help=True)
+Key = Annotated[str, typer.Argument(help="The batch's key.")]
+
+
+class NotAllPaid(ToldInWords):
+    """What was waited for has come to rest, and not all of it is paid."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.add_typer(group, name="batch")
+
+
+@group.command("list")
+def list_batches(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List batches, newest first."""
+    from worker.store import batches
+    from worker.wiring import services
+
+    with services().engine.begin() as db:
+        found = batches.listed(db, limit)
+    if as_json:
+        print_json([_facts(batch) for batch in found])
+    else:
+        names = ("key", "state", "lines", "opened", "created_by", "created_at", "approved_by", "words")
+        print_table("batches", names, ([getattr(batch, name) for name in names] for batch in found))
+
+
+@group.command("show")
+def show_batch(key: Key, as_json: AsJson = False) -> None:
+    """Show how far a batch has come, and what became of its lines."""
+    from worker.wiring import services
+
+    facts = _progress(services(), key)
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts(f"batch {key}", facts)
+
+
+@group.command("approve")
+def approve(key: Key, why: Why, who: Actor = actor()) -> None:
+    """Let a batch be charged that is above the limit; another person than who asked for it."""
+    from worker.wiring import services
+    from worker.workflows import batching
+
+    batching.approve(services(), key, who, why)
+    print(f"batch {key} is charged now; `again batch watch {key}` shows how it goes on")
+
+
+@group.command("drop")
+def drop(key: Key, why: Why, who: Actor = actor()) -> None:
+    """Give up a batch of which nothing was charged."""
+    from worker.wiring import services
+    from worker.workflows import batching
+
+    batching.drop(services(), key, who, why)
+    print(f"batch {key} is dropped; nothing of it was charged")
+
+
+@group.command("stop")
+def stop(key: Key, why: Why, who: Actor = actor()) -> None:
+    """Open no further line, and let what nobody has tried yet wait; calls under way end."""
+    from worker.wiring import services
+    from worker.workflows import batching
+
+    waiting = batching.stop(services(), key, who, why)
+    print(f"batch {key} is stopped; charges that wait: {waiting}")
+
+
+@group.command("resume")
+def resume(key: Key, why: Why, who: Actor = actor()) -> None:
+    """Go on with a batch where it was stopped."""
+    from worker.wiring import services
+    from worker.workflows import batching
+
+    released = batching.resume(services(), key, who, why)
+    print(f"batch {key} goes on; charges that wait no longer: {released}")
+
+
+@group.command("watch")
+def watch(key: Key) -> None:
+    """Show how a batch goes on until it is over; Ctrl-C ends the watching alone."""
+    from worker.wiring import services
+
+    watch_batch(services(), key)
+
+
+@group.command("export")
+def export(
+    key: Key,
+    out: Annotated[Path | None, typer.Option(help="A file to write; standard output unless given.")] = None,
+    as_lines: Annotated[bool, typer.Option("--jsonl", help="A JSON object for each line instead of CSV.")] = False,
+) -> None:
+    """Write every line of a batch with what became of it."""
+    from worker.store import batches
+    from worker.wiring import services
+    from worker.workflows import drafting
+
+    with services().engine.begin() as db, _opened_to_write(out) as stream:
+        batch = drafting.known_batch(db, key, lock=False)
+        writer = csv.DictWriter(stream, RESULTS, extrasaction="ignore")
+        if not as_lines:
+            writer.writeheader()
+        for row in batches.results(db, batch.id):
+            if as_lines:
+                stream.write(json.dumps({name: row[name] for name in RESULTS}, ensure_ascii=False) + "\n")
+            else:
+                writer.writerow(row)
+
+
+def _facts(batch: "Batch") -> dict[str, Any]:
+    names = (
+        "key",
+        "state",
+        "lines",
+        "opened",
+        "created_by",
+        "created_at",
+        "approved_by",
+        "words",
+        "canary_passed",
+    )
+    return {name: getattr(batch, name) for name in names} | {"sums": dict(batch.sums)}
+
+
+def _progress(made: "Services", key: str) -> dict[str, Any]:
+    from worker.store import batches
+    from worker.workflows import drafting
+
+    with made.engine.begin() as db:
+        batch = drafting.known_batch(db, key, lock=False)
+        found = batches.tally(db, batch)
+    tallied = {name: getattr(found, name) for name in ("paid", "failed", "undecided", "without_charge")}
+    return _facts(batch) | tallied
+
+
+def watch_batch(made: "Services", key: str) -> None:
+    """Show how a batch goes on until it is over; NotAllPaid unless all of it is paid."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from worker.clock import wait
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task(key)
+        while True:
+            seen = _progress(made, key)
+            over = seen["paid"] + seen["failed"] + seen["without_charge"]
+            said = f"{key}: paid {seen['paid']:,}, failed {seen['failed'] + seen['without_charge']:,}"
+            bar.update(task, total=seen["lines"], completed=over, description=said)
+            if seen["state"] in (BatchState.STOPPED, BatchState.WAITING, BatchState.DROPPED):
+                raise NotAllPaid(
+                    f"batch {key} is {seen['state']}: {seen['words'] or 'another person must approve it'}"
+                )
+            if over >= seen["lines"]:
+                break
+            wait(LOOK_EVERY)
+    if over > seen["paid"]:
+        raise NotAllPaid(
+            f"{over - seen['paid']:,} of {over:,} charges failed; `again batch export {key}` lists them"
+        )
+
+
+@contextmanager
+def _opened_to_write(out: Path | None) -> Iterator[IO[str]]:
+    if out is None:
+        yield sys.stdout
+        return
+    with out.open("w", encoding="utf-8", newline="") as stream:
+        yield stream

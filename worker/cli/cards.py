@@ -1,0 +1,146 @@
+"""`again card`: what stands behind a billing key, and cards that are typed in."""
+
+from typing import Annotated
+
+import typer
+
+from schedules.charges import ChargeStatus, KeyedIn
+from schedules.errors import ToldInWords
+from schedules.money import parse_money
+from schedules.policies import ONCE
+from schedules.requests import ChargeRequest
+from worker.cli.output import Actor, AsJson, Why, actor, print_facts, print_json, print_table
+from worker.cli.parts import read_date
+from worker.cli.people import InAccount, Pg
+from worker.cli.rehearsing import DryRun, desk, told
+from worker.cli.typed import read_card
+
+cards_app = typer.Typer(help="Cards: what stands behind a billing key.", no_args_is_help=True)
+Uid = Annotated[str, typer.Argument(help="The billing key.")]
+Name = Annotated[str | None, typer.Option(help="The customer's name, at most 16 characters.")]
+Email = Annotated[str | None, typer.Option(help="At most 64 characters.")]
+Tel = Annotated[str | None, typer.Option(help="At most 16 characters.")]
+
+
+class CardNotPaid(ToldInWords):
+    """A card that was typed in has not paid."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.add_typer(cards_app, name="card")
+
+
+@cards_app.command("issue")
+def issue(
+    customer_uid: Uid, why: Why, pg: Pg = None, account: InAccount = None, name: Name = None, email: Email = None,
+    tel: Tel = None, who: Actor = actor(),
+) -> None:  # fmt: skip
+    """Store a card that is typed in; under a known customer_uid it replaces the card, and open debts are tried."""
+    from worker.wiring import services
+    from worker.workflows import issuing
+    from worker.workflows.keying import Holder
+
+    made = services()
+    holder = Holder(account=account, name=name, email=email, tel=tel)
+    key = issuing.issue(made, customer_uid, read_card(pg), who, why, holder)
+    print(f"the card of {customer_uid} is stored: {key.card_name or 'card'} {key.card_number or ''}".rstrip())
+
+
+@cards_app.command("pay")
+def pay(
+    customer_uid: Uid,
+    amount: Annotated[str, typer.Argument(help="How much, in major units.")],
+    name: Annotated[str, typer.Option(help="On the customer's statement, at most 40 characters.")],
+    request_key: Annotated[
+        str, typer.Option(help="Your own key of this debt: given again, it answers with the same charge.")
+    ],
+    why: Why,
+    keep: Annotated[bool, typer.Option("--keep", help="Store the card as well, with the payment.")] = False,
+    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "KRW",
+    pg: Pg = None,
+    account: InAccount = None,
+    as_json: AsJson = False,
+    who: Actor = actor(),
+) -> None:
+    """Charge a card that is typed in, once; unless it is to be kept, it is forgotten."""
+    request = ChargeRequest(
+        customer_uid=customer_uid, money=parse_money(amount, currency), name=name, request_key=request_key,
+        reason=why, policy=ONCE.code,
+    )  # fmt: skip
+    from worker.wiring import services
+    from worker.workflows import keying
+    from worker.workflows.keying import Holder
+
+    made = services()
+    kept = KeyedIn.KEEP if keep else KeyedIn.ONCE
+    paid = keying.pay(made, request, read_card(pg), who, kept, Holder(account=account))
+    if as_json:
+        print_json({"charge": paid.key, "status": paid.status, "is_new": paid.is_new, "reason": paid.reason})
+    else:
+        print(f"charge {paid.key}: {request.money} is {paid.status}")
+    if paid.status is not ChargeStatus.PAID:
+        then = "; it is asked about, do not type the card in again before" if paid.status.is_owed else ""
+        raise CardNotPaid(f"charge {paid.key} is not paid: {paid.reason}{then}")
+
+
+@cards_app.command("show")
+def show(customer_uid: Uid, as_json: AsJson = False) -> None:
+    """Show what is known of a card here, what the gateway has now, and its history."""
+    from worker.wiring import services
+    from worker.workflows import issuing
+
+    found = issuing.show(services(), customer_uid)
+    if as_json:
+        print_json(found)
+        return
+    print_facts(f"card of {customer_uid}", found["here"])
+    print_facts("at the gateway", found["at_gateway"])
+    names = ("at", "actor", "verb", "why", "details")
+    print_table("history", names, ([act[name] for name in names] for act in found["history"]))
+
+
+@cards_app.command("delete")
+def delete(
+    customer_uid: Uid,
+    why: Why,
+    end_subscriptions: Annotated[
+        bool, typer.Option("--end-subscriptions", help="End the subscriptions that are charged to it, at once.")
+    ] = False,
+    dry_run: DryRun = False,
+    who: Actor = actor(),
+) -> None:
+    """Forget a stored card, here and at the gateway, for good."""
+    from worker.workflows import issuing
+
+    at = desk(dry_run=dry_run)
+    ended = issuing.delete(at.services, customer_uid, who, why, end_subscriptions=end_subscriptions)
+    if not told(at, f"delete the card of {customer_uid}, and end {ended} subscriptions"):
+        print(f"the card of {customer_uid} is deleted; subscriptions that ended with it: {ended}")
+
+
+@cards_app.command("changed")
+def card_changed(
+    customer_uid: Annotated[str, typer.Argument(help="The billing key.")], why: Why, who: Actor = actor()
+) -> None:
+    """Take a card as replaced under its billing key, or as mended: what is open is tried at once, oldest first."""
+    from worker.wiring import services
+    from worker.workflows import cards
+
+    tried = cards.changed(services(), customer_uid, who, why)
+    print(f"the card of {customer_uid} is taken as changed; open charges that are tried now: {tried}")
+
+
+@cards_app.command("expires")
+def card_expires(
+    customer_uid: Annotated[str, typer.Argument(help="The billing key.")],
+    month: Annotated[str, typer.Argument(help="The month after which the card is no good, YYYY-MM.")],
+    who: Actor = actor(),
+) -> None:
+    """Keep when a card expires, which the gateway does not tell; `card.expiring` is sent a month before."""
+    from worker.wiring import services
+    from worker.workflows import cards
+
+    day = read_date(f"{month}-01")
+    last_day = cards.expires(services(), customer_uid, day.year, day.month, who)
+    print(f"the card of {customer_uid} is good until {last_day}")

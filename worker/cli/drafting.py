@@ -1,0 +1,164 @@
+"""`again charge-batch`: a file or a segment is checked, shown, and then charged bit by bit."""
+
+import csv
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from itertools import chain
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from schedules.batches import COLUMNS, BatchState, Line, Preview, Terms, checked_columns
+from schedules.charges import SubscriptionStatus
+from schedules.money import amount_words
+from schedules.policies import ONCE
+from worker.cli.batches import watch_batch
+from worker.cli.output import Actor, Why, actor, print_table
+
+if TYPE_CHECKING:
+    from worker.store.batches import Batch
+    from worker.workflows.services import Services
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.command("charge-batch")(charge_batch)
+
+
+def charge_batch(
+    name: Annotated[str, typer.Option(help="On the customers' statements, where a line has none of its own.")],
+    why: Why,
+    file: Annotated[
+        Path | None, typer.Argument(help=f"A CSV file with the columns {', '.join(COLUMNS)}; - is standard input.")
+    ] = None,
+    plan: Annotated[str | None, typer.Option(help="Instead of a file: everybody on this plan.")] = None,
+    status: Annotated[SubscriptionStatus, typer.Option(help="Of those on the plan.")] = SubscriptionStatus.ACTIVE,
+    amount: Annotated[str | None, typer.Option(help="For everybody on the plan, in major units.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Your key of this batch: given again, it is the same. A file has its own."),
+    ] = None,
+    currency: Annotated[str, typer.Option(help="ISO 4217, where a line has none of its own.")] = "KRW",
+    policy: Annotated[str, typer.Option(help="The policy by which each is tried again.")] = ONCE.code,
+    canary: Annotated[int, typer.Option(min=0, help="Charge so many first, and look at them.")] = 0,
+    canary_bound: Annotated[str, typer.Option(help="Percent of the first that may fail.")] = "20",
+    yes: Annotated[bool, typer.Option("--yes", help="Go on without asking.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Show how it goes on, until it is over.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and preview only; nothing is charged.")
+    ] = False,
+    who: Actor = actor(),
+) -> None:
+    """Charge many customers once: every line is checked, the whole is shown, and then charged bit by bit."""
+    if (file is None) is (plan is None):
+        raise typer.BadParameter("give a file, or --plan with --amount; not both")
+    if (plan is None) is not (amount is None):
+        raise typer.BadParameter("--amount goes with --plan: in a file each line has its own")
+    chosen = key or (_key_of(file, name, why) if file is not None and str(file) != "-" else None)
+    if chosen is None:
+        raise typer.BadParameter("give --key: what is not a file has no key of its own")
+    terms = Terms(
+        key=chosen, name=name, reason=why, policy=policy, currency=currency, canary=canary,
+        canary_bound=_percent(canary_bound),
+    )  # fmt: skip
+    from worker.wiring import services
+    from worker.workflows import batching, drafting
+    from worker.workflows.services import Rehearsal
+
+    made = replace(services(), rehearsal=Rehearsal()) if dry_run else services()
+    with _lines(made, file, plan, status, amount) as lines:
+        batch, preview = drafting.draft(made, terms, lines, who)
+    _print_preview(batch, preview)
+    if dry_run:
+        print("nothing is done; every line can be charged")
+        return
+    if batch.state is BatchState.DRAFT:
+        _confirm(yes=yes)
+        batch = batching.begin(made, chosen, who)
+    _print_state(batch)
+    if wait:
+        watch_batch(made, chosen)
+
+
+def _key_of(file: Path, name: str, why: str) -> str:
+    """A file's own key: the same file for the same reason is the same batch."""
+    digest = hashlib.sha256(json.dumps([name, why]).encode())
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
+    return f"file-{digest.hexdigest()[:16]}"
+
+
+def _percent(text: str) -> Decimal:
+    try:
+        return Decimal(text.removesuffix("%"))
+    except InvalidOperation:
+        raise typer.BadParameter(f"--canary-bound {text!r} is not a percentage; write it like 20") from None
+
+
+@contextmanager
+def _lines(
+    made: "Services", file: Path | None, plan: str | None, status: SubscriptionStatus, amount: str | None
+) -> Iterator[Iterator[Line]]:
+    if file is None:
+        from worker.workflows import drafting
+
+        yield drafting.segment(made, plan or "", status.value, amount or "")
+    elif str(file) == "-":
+        yield _read_csv(sys.stdin)
+    else:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            yield _read_csv(stream)
+
+
+def _read_csv(stream: IO[str]) -> Iterator[Line]:
+    """The lines of a file; one that has more or fewer columns than the first says so."""
+    try:
+        first = stream.readline().removeprefix("\ufeff")
+        # What a spreadsheet writes where the comma stands before decimals.
+        delimiter = ";" if first.count(";") > first.count(",") else ","
+        reader = csv.reader(chain([first], stream), strict=True, delimiter=delimiter)
+        names = [name.strip().lower() for name in next(reader, [])]
+        checked_columns(names)
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue  # an empty line at the end, say
+            wrong = (
+                None if len(cells) == len(names) else f"it has {len(cells)} columns, the first line {len(names)}"
+            )
+            yield Line(reader.line_num, dict(zip(names, cells, strict=False)), wrong)
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"the file is not UTF-8: {error.reason} at byte {error.start}") from None
+    except csv.Error as error:
+        raise typer.BadParameter(f"line {reader.line_num} cannot be taken apart: {error}") from None
+
+
+def _confirm(*, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("nobody is there to ask; look at the preview, then say --yes")
+    typer.confirm("charge this?", abort=True)
+
+
+def _print_preview(batch: "Batch", preview: Preview) -> None:
+    sums = ", ".join(amount_words(amount, currency) for currency, amount in preview.sums.items())
+    print(f"batch {batch.key}: {preview.count:,} charges, {sums}")
+    rows = ((number, uid, str(money)) for number, uid, money in preview.largest)
+    print_table("the largest", ("line", "customer_uid", "amount"), rows)
+
+
+def _print_state(batch: "Batch") -> None:
+    if batch.state is BatchState.WAITING:
+        print(f"it is above the limit: another person says `again batch approve {batch.key} --why …`")
+    else:
+        print(f"batch {batch.key} is {batch.state}; `again batch watch {batch.key}` shows how it goes on")

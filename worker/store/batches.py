@@ -1,0 +1,214 @@
+"""Batches and their lines as rows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from schedules.batches import BatchState, Terms
+from schedules.charges import AttemptState, ChargeStatus
+from worker.store.schema import attempts, batch_lines, batches, billing_keys, charges
+
+PAGE = 1000  # lines read at once, so that memory stays flat
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as it stands."""
+
+    id: int
+    key: str
+    fingerprint: str
+    terms: Terms
+    state: BatchState
+    lines: int
+    sums: Mapping[str, int]
+    opened_to: int
+    opened: int
+    canary_passed: bool
+    words: str | None
+    created_by: str
+    created_at: datetime
+    approved_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What has become of the lines that were opened."""
+
+    paid: int
+    failed: int
+    undecided: int
+    without_charge: int
+
+
+def add(db: Connection, terms: Terms, actor: str, now: datetime) -> int | None:
+    """Write a draft that has no lines yet; None when one_batch_for_each_key says that there is one."""
+    row = {
+        "key": terms.key, "fingerprint": "", "terms": _document(terms), "state": BatchState.DRAFT.value,
+        "lines": 0, "sums": {}, "canary_passed": terms.canary == 0, "created_by": actor, "created_at": now,
+    }  # fmt: skip
+    return db.execute(insert(batches).values(row).on_conflict_do_nothing().returning(batches.c.id)).scalar()
+
+
+def add_lines(db: Connection, rows: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Write lines; answers the numbers of those that were, which one_line_for_each_request_key may lessen."""
+    if not rows:
+        return set()
+    statement = insert(batch_lines).on_conflict_do_nothing().returning(batch_lines.c.number)
+    return set(db.execute(statement, list(rows)).scalars())
+
+
+def change(db: Connection, batch_id: int, **values: object) -> None:
+    """Write these columns of one batch, which the caller has locked or just written."""
+    db.execute(update(batches).where(batches.c.id == batch_id).values(**values))
+
+
+def draft_again(db: Connection, batch_id: int, terms: Terms, actor: str) -> None:
+    """Forget the lines of a batch of which nothing was charged, so that it can be read anew."""
+    db.execute(delete(batch_lines).where(batch_lines.c.batch_id == batch_id))
+    change(
+        db, batch_id, terms=_document(terms), state=BatchState.DRAFT.value, canary_passed=terms.canary == 0,
+        created_by=actor, words=None, ended_at=None,
+    )  # fmt: skip
+
+
+def by_key(db: Connection, key: str, *, lock: bool = False) -> Batch | None:
+    """The batch with this key."""
+    query = select(batches).where(batches.c.key == key)
+    row = db.execute(query.with_for_update() if lock else query).mappings().first()
+    return _read(dict(row)) if row else None
+
+
+def running(db: Connection) -> Sequence[str]:
+    """The keys of the batches that go on, oldest first."""
+    query = select(batches.c.key).where(batches.c.state == BatchState.RUNNING.value).order_by(batches.c.id)
+    return list(db.execute(query).scalars())
+
+
+def listed(db: Connection, limit: int) -> Sequence[Batch]:
+    """Batches, newest first."""
+    query = select(batches).order_by(batches.c.id.desc()).limit(limit)
+    return [_read(dict(row)) for row in db.execute(query).mappings()]
+
+
+def following(db: Connection, batch: Batch, limit: int) -> Sequence[dict[str, Any]]:
+    """The next lines that were not opened yet, each with the billing key that its customer has now."""
+    n, k = batch_lines.c, billing_keys.c
+    query = (
+        select(batch_lines, k.id.label("key_id"), k.account, k.deleted_at)
+        .outerjoin(billing_keys, k.customer_uid == n.customer_uid)
+        .where(n.batch_id == batch.id, n.number > batch.opened_to)
+        .order_by(n.number)
+        .limit(limit)
+    )
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def keep_charges(db: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write which charge each line has, or why it has none; rows are batch, number, charge and words."""
+    n = batch_lines.c
+    statement = (
+        update(batch_lines)
+        .where(n.batch_id == bindparam("batch"), n.number == bindparam("line"))
+        .values(charge_id=bindparam("charge"), words=bindparam("why"))
+    )
+    if rows:
+        db.execute(statement, list(rows))
+
+
+def untried(db: Connection, batch: Batch, window: int) -> int:
+    """How many of the lines opened last have a charge that nobody has tried yet."""
+    n, c = batch_lines.c, charges.c
+    query = (
+        select(func.count())
+        .select_from(batch_lines.join(charges, c.id == n.charge_id))
+        .where(n.batch_id == batch.id, n.number > batch.opened_to - window, n.number <= batch.opened_to)
+        .where(c.status == ChargeStatus.OPEN.value, c.attempts == 0, c.held_why.is_(None))
+    )
+    return int(db.execute(query).scalar_one())
+
+
+def tally(db: Connection, batch: Batch, first: int | None = None) -> Tally:
+    """What has become of the lines that were opened, or of the first so many of them."""
+    n, c = batch_lines.c, charges.c
+    lines = select(n.charge_id).where(n.batch_id == batch.id, n.number <= batch.opened_to).order_by(n.number)
+    chosen = (lines.limit(first) if first is not None else lines).subquery()
+    paid = c.status.in_([ChargeStatus.PAID.value, ChargeStatus.REFUNDED.value])
+    open_still = c.status == ChargeStatus.OPEN.value
+    failed = or_(and_(~paid, ~open_still), and_(open_still, or_(c.refusals > 0, c.held_why.is_not(None))))
+    query = select(
+        func.count().filter(paid),
+        func.count().filter(failed),
+        func.count().filter(and_(open_still, c.refusals == 0, c.held_why.is_(None))),
+        func.count().filter(chosen.c.charge_id.is_(None)),
+    ).select_from(chosen.outerjoin(charges, c.id == chosen.c.charge_id))
+    return Tally(*db.execute(query).one())
+
+
+def hold_untried(db: Connection, batch_id: int, why: str) -> int:
+    """Let the charges of a batch wait that nobody has tried yet; answers how many."""
+    statement = (
+        update(charges)
+        .where(charges.c.id.in_(_charges_of(batch_id)), charges.c.status == ChargeStatus.OPEN.value)
+        .where(charges.c.attempts == 0, charges.c.held_why.is_(None))
+        .values(held_why=why, queued_until=None)
+    )
+    return db.execute(statement).rowcount
+
+
+def release_held(db: Connection, batch_id: int, why: str) -> int:
+    """Let those go on that wait for this reason; answers how many."""
+    statement = (
+        update(charges)
+        .where(charges.c.id.in_(_charges_of(batch_id)), charges.c.held_why == why)
+        .values(held_why=None)
+    )
+    return db.execute(statement).rowcount
+
+
+def results(db: Connection, batch_id: int) -> Iterator[dict[str, Any]]:
+    """Every line with what became of it, in order, page by page."""
+    n, c, a = batch_lines.c, charges.c, attempts.c
+    last = (
+        select(a.merchant_uid, a.imp_uid, a.reason, a.decline_class, a.state)
+        .where(a.charge_id == n.charge_id)
+        .order_by(case((a.state == AttemptState.PAID.value, 0), else_=1), a.number.desc())
+        .limit(1)
+        .lateral("last")
+    )
+    query = (
+        select(n.number, n.customer_uid, n.amount, n.currency, n.name, n.request_key, n.words)
+        .add_columns(c.key.label("charge"), c.status, last.c.merchant_uid, last.c.imp_uid, last.c.reason)
+        .add_columns(last.c.decline_class)
+        .select_from(batch_lines)
+        .outerjoin(charges, c.id == n.charge_id)
+        .outerjoin(last, last.c.merchant_uid.is_not(None))
+        .where(n.batch_id == batch_id)
+        .order_by(n.number)
+        .limit(PAGE)
+    )
+    after = -1
+    while page := [dict(row) for row in db.execute(query.where(n.number > after)).mappings()]:
+        yield from page
+        after = page[-1]["number"]
+
+
+def _charges_of(batch_id: int) -> Select[tuple[int | None]]:
+    return select(batch_lines.c.charge_id).where(batch_lines.c.batch_id == batch_id)
+
+
+def _document(terms: Terms) -> dict[str, Any]:
+    names = ("key", "name", "reason", "policy", "currency", "canary")
+    return {name: getattr(terms, name) for name in names} | {"canary_bound": str(terms.canary_bound)}
+
+
+def _read(row: dict[str, Any]) -> Batch:
+    plain = {name: row[name] for name in Batch.__slots__}
+    bound = Decimal(row["terms"]["canary_bound"])
+    terms = Terms(**(row["terms"] | {"canary_bound": bound}))
+    return Batch(**(plain | {"terms": terms, "state": BatchState(row["state"])}))

@@ -1,0 +1,109 @@
+"""Refunds as rows: one for each request key, one at a time for a charge, moved on under a fence."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from schedules.charges import AttemptState
+from schedules.refunds import RefundState
+from worker.store.schema import REFUND_OPEN, attempts, charges, refunds
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """One refund, as it stands."""
+
+    id: int
+    request_key: str
+    request_fingerprint: str
+    charge_id: int
+    account: str
+    merchant_uid: str
+    imp_uid: str
+    amount: int
+    currency: str
+    balance: int
+    reason: str
+    actor: str
+    state: RefundState
+    fence: int
+    sends: int
+    words: str | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
+def add(db: Connection, row: Mapping[str, Any]) -> Refund | None:
+    """Write a refund; None when one of its request key, or another of its charge that is not over, is there."""
+    statement = insert(refunds).values(**row).on_conflict_do_nothing().returning(refunds)
+    written = db.execute(statement).mappings().first()
+    return _read(dict(written)) if written else None
+
+
+def by_request(db: Connection, request_key: str) -> Refund | None:
+    """The refund that was asked for under this key."""
+    row = db.execute(select(refunds).where(refunds.c.request_key == request_key)).mappings().first()
+    return _read(dict(row)) if row else None
+
+
+def claim(db: Connection, refund: Refund, now: datetime, lease_until: datetime) -> Refund | None:
+    """Take a refund under the next fence; None when it has moved since, or another process is at it."""
+    r = refunds.c
+    statement = (
+        update(refunds)
+        .where(r.id == refund.id, r.fence == refund.fence, text(REFUND_OPEN))
+        .where(r.lease_until.is_(None) | (r.lease_until <= now))
+        .values(state=RefundState.SENDING.value, fence=r.fence + 1, lease_until=lease_until)
+        .returning(refunds)
+    )
+    row = db.execute(statement).mappings().first()
+    return _read(dict(row)) if row else None
+
+
+def move(db: Connection, refund: Refund, state: RefundState, **values: object) -> Refund | None:
+    """Move a refund on, under its fence; None when somebody else has moved it."""
+    r = refunds.c
+    statement = (
+        update(refunds)
+        .where(r.id == refund.id, r.fence == refund.fence, r.state == refund.state.value)
+        .values(state=state.value, fence=r.fence + 1, **({"lease_until": None} | values))
+        .returning(refunds)
+    )
+    row = db.execute(statement).mappings().first()
+    return _read(dict(row)) if row else None
+
+
+def due(db: Connection, now: datetime, limit: int) -> Sequence[Refund]:
+    """The refunds that are to be made, and those under way whose time to be looked at again has come."""
+    r = refunds.c
+    query = select(refunds).where(text(REFUND_OPEN), (r.lease_until.is_(None)) | (r.lease_until <= now))
+    return [_read(dict(row)) for row in db.execute(query.order_by(r.id).limit(limit)).mappings()]
+
+
+def listed(db: Connection, *, every: bool, limit: int) -> Sequence[dict[str, Any]]:
+    """Refunds with their charges' keys: those that are not over, oldest first, or the newest of all."""
+    query = select(refunds, charges.c.key.label("charge")).join_from(refunds, charges).limit(limit)
+    asked = query.order_by(refunds.c.id.desc()) if every else query.where(text(REFUND_OPEN)).order_by(refunds.c.id)
+    return [dict(row) for row in db.execute(asked).mappings()]
+
+
+def paid_attempt(db: Connection, charge_id: int) -> tuple[str, str | None] | None:
+    """The merchant_uid and the gateway's own id of the payment that paid a charge."""
+    a = attempts.c
+    query = select(a.merchant_uid, a.imp_uid).where(a.charge_id == charge_id, a.state == AttemptState.PAID.value)
+    row = db.execute(query).first()
+    return (row.merchant_uid, row.imp_uid) if row else None
+
+
+def refunded(db: Connection, charge_id: int) -> int:
+    """Minor units of a charge that were given back, as our books say."""
+    return int(db.execute(select(charges.c.refunded).where(charges.c.id == charge_id)).scalar_one())
+
+
+def _read(row: dict[str, Any]) -> Refund:
+    plain = {name: row[name] for name in Refund.__slots__}
+    return Refund(**(plain | {"state": RefundState(row["state"])}))

@@ -1,0 +1,59 @@
+"""Signups as rows: subscriptions that begin when their first payment is there."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, text, update
+
+from worker.store.schema import OWED, charges, signups
+
+
+@dataclass(frozen=True, slots=True)
+class Signup:
+    """A subscription that begins when a charge is paid."""
+
+    id: int
+    charge_id: int
+    customer_id: int
+    billing_key_id: int
+    plan_id: int
+    subscription_key: str
+    anchor: date
+    begun_at: datetime | None
+
+
+def add(db: Connection, row: dict[str, Any]) -> None:
+    """Write a signup."""
+    db.execute(insert(signups).values(row))
+
+
+def count(db: Connection, billing_key_id: int, plan: str) -> int:
+    """How often this card was signed up for a plan before."""
+    s = signups.c
+    query = select(func.count()).where(s.billing_key_id == billing_key_id, s.plan == plan)
+    return int(db.execute(query).scalar_one())
+
+
+def under_way(db: Connection, billing_key_id: int, plan: str) -> str | None:
+    """The key of the charge of a signup whose payment is neither there nor given up."""
+    s, c = signups.c, charges.c
+    query = select(c.key).join_from(signups, charges, c.id == s.charge_id)
+    return db.execute(query.where(s.billing_key_id == billing_key_id, s.plan == plan, text(OWED))).scalar()
+
+
+def of_charge(db: Connection, charge_id: int) -> Signup | None:
+    """The signup that waits for a charge, locked."""
+    row = db.execute(select(signups).where(signups.c.charge_id == charge_id).with_for_update()).mappings().first()
+    return Signup(**{name: row[name] for name in Signup.__slots__}) if row else None
+
+
+def begun(db: Connection, signup_id: int, now: datetime) -> None:
+    """Say that its subscription has begun."""
+    db.execute(update(signups).where(signups.c.id == signup_id).values(begun_at=now))
+
+
+def subscription_of(db: Connection, charge_key: str) -> str | None:
+    """The key of the subscription that begins with this charge."""
+    query = select(signups.c.subscription_key).join_from(signups, charges, charges.c.id == signups.c.charge_id)
+    return db.execute(query.where(charges.c.key == charge_key)).scalar()

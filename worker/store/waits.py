@@ -1,0 +1,52 @@
+"""Charges that wait, for an operator, for a card or after a refusal: which they are, and how many."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select, text
+
+from worker.store.schema import IN_FLIGHT, OWED, REFUSED, attempts, charges
+
+
+def held(db: Connection) -> list[dict[str, Any]]:
+    """The charges that wait for an operator, oldest first."""
+    query = select(charges).where(charges.c.held_why.is_not(None)).order_by(charges.c.id)
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def refused_after(db: Connection, charge_id: int, limit: int) -> list[tuple[int, str]]:
+    """Row ids and keys of the charges after this row id that wait for their next attempt after a refused one."""
+    c = charges.c
+    query = select(c.id, c.key).where(_refused(), c.id > charge_id).order_by(c.id).limit(limit)
+    return [(row.id, row.key) for row in db.execute(query)]
+
+
+def is_refused(db: Connection, charge_id: int) -> bool:
+    """Whether a charge waits for its next attempt after a refused one."""
+    return db.execute(select(charges.c.id).where(_refused(), charges.c.id == charge_id)).first() is not None
+
+
+def _refused() -> ColumnElement[bool]:
+    """Owed, waiting, and refused the last time: found through ix_charges_owed, by one attempt for each."""
+    c, a = charges.c, attempts.c
+    last = select(text(REFUSED)).where(a.charge_id == c.id).order_by(a.number.desc()).limit(1).scalar_subquery()
+    waits = (c.next_attempt_at.is_not(None), c.held_why.is_(None), c.refusals > 0)
+    return and_(text(OWED), *waits, last)
+
+
+def waiting(db: Connection, now: datetime) -> dict[str, int]:
+    """How many charges are due, in flight, held and refused the last time; counted over partial indexes."""
+    c = charges.c
+    due = select(func.count()).where(
+        c.next_attempt_at <= now, c.next_attempt_at.is_not(None), c.held_why.is_(None)
+    )
+    in_flight = select(func.count()).where(text(IN_FLIGHT))
+    waits = select(func.count()).where(c.waits.is_not(None))
+    held_ones = select(func.count()).where(c.held_why.is_not(None))
+    return {
+        "due": db.execute(due.select_from(charges)).scalar_one(),
+        "in_flight": db.execute(in_flight.select_from(charges)).scalar_one(),
+        "waits_for_card": db.execute(waits.select_from(charges)).scalar_one(),
+        "held": db.execute(held_ones.select_from(charges)).scalar_one(),
+        "refused": db.execute(select(func.count()).where(_refused()).select_from(charges)).scalar_one(),
+    }

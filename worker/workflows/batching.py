@@ -1,0 +1,180 @@
+"""Batching: charges asked for together are approved, opened a few at a time, stopped, and gone on with."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from schedules.batches import BatchState
+from schedules.events import BatchStopped
+from schedules.money import Money
+from schedules.requests import ChargeRequest
+from worker.store import batches, charges, notes, requested
+from worker.store.batches import Batch
+from worker.store.policies import StoredPolicy
+from worker.workflows.drafting import CHUNK, CannotBatch, known_batch
+from worker.workflows.requesting import known_policy, row_of
+from worker.workflows.services import Services, are_ours_and_known
+
+log = logging.getLogger("again.batching")
+MOST_AHEAD = 2000  # charges of a batch that are open and not tried yet: how far it can go on after it is stopped
+Row = dict[str, Any]
+
+
+def begin(services: Services, key: str, actor: str) -> Batch:
+    """Let a draft be charged; above the limit it waits for a second person's approval."""
+    now = services.clock.now()
+    with services.act() as db:
+        batch = known_batch(db, key)
+        if batch.state is not BatchState.DRAFT:
+            raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to begin")
+        limit = services.settings.batch_limit
+        above = [Money(amount, currency) for currency, amount in batch.sums.items() if amount > limit]
+        approved = {} if above else {"approved_by": actor, "approved_at": now}
+        state = BatchState.WAITING if above else BatchState.RUNNING
+        batches.change(db, batch.id, state=state.value, created_by=actor, **approved)
+        notes.record(
+            db, actor, "batch.begin", key, batch.terms.reason, now, lines=batch.lines, sums=dict(batch.sums)
+        )
+        return known_batch(db, key)
+
+
+def approve(services: Services, key: str, actor: str, why: str) -> None:
+    """Let a batch above the limit be charged; who asked for it cannot."""
+    now = services.clock.now()
+    with services.act() as db:
+        batch = known_batch(db, key)
+        if batch.state is not BatchState.WAITING:
+            raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to approve")
+        if batch.created_by == actor:
+            raise CannotBatch(f"batch {key!r} was asked for by {actor} as well; another person must approve it")
+        batches.change(db, batch.id, state=BatchState.RUNNING.value, approved_by=actor, approved_at=now)
+        notes.record(db, actor, "batch.approve", key, why, now)
+
+
+def drop(services: Services, key: str, actor: str, why: str) -> None:
+    """Give up a batch of which nothing was charged."""
+    now = services.clock.now()
+    with services.act() as db:
+        batch = known_batch(db, key)
+        if batch.state not in (BatchState.DRAFT, BatchState.WAITING):
+            raise CannotBatch(f"batch {key!r} is {batch.state}; only one that was not begun can be dropped")
+        batches.change(db, batch.id, state=BatchState.DROPPED.value, ended_at=now, words=why)
+        notes.record(db, actor, "batch.drop", key, why, now)
+
+
+def stop(services: Services, key: str, actor: str, why: str) -> int:
+    """Open no further line, and let what nobody has tried yet wait; answers how many charges wait."""
+    now = services.clock.now()
+    with services.act() as db:
+        batch = known_batch(db, key)
+        if batch.state not in (BatchState.RUNNING, BatchState.DONE):
+            raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to stop")
+        waiting = _stop(db, batch, why)
+        notes.record(db, actor, "batch.stop", key, why, now, waiting=waiting)
+    return waiting
+
+
+def resume(services: Services, key: str, actor: str, why: str) -> int:
+    """Go on where it was stopped, without another canary; answers how many charges wait no longer."""
+    now = services.clock.now()
+    with services.act() as db:
+        batch = known_batch(db, key)
+        if batch.state is not BatchState.STOPPED:
+            raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to resume")
+        released = batches.release_held(db, batch.id, _held(batch))
+        batches.change(db, batch.id, state=BatchState.RUNNING.value, words=None, canary_passed=True)
+        notes.record(db, actor, "batch.resume", key, why, now, released=released)
+    return released
+
+
+def go_on(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
+    """Open the next lines of every batch that runs, as far as those before were tried; answers how many."""
+    if not are_ours_and_known(services):
+        return 0
+    with services.engine.begin() as db:
+        keys = batches.running(db)
+    opened = 0
+    for key in keys:
+        while going_on() and (fresh := _open_next(services, key)):
+            opened += fresh
+    return opened
+
+
+def _open_next(services: Services, key: str) -> int:
+    """Open one chunk of a batch; 0 when there is nothing to open now."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        batch = known_batch(db, key)
+        if batch.state is not BatchState.RUNNING:
+            return 0
+        if batch.opened >= batch.lines:
+            batches.change(db, batch.id, state=BatchState.DONE.value, ended_at=now)
+            return 0
+        room = _room(db, batch, now)
+        lines = batches.following(db, batch, min(room, CHUNK)) if room else []
+        if not lines:
+            return 0
+        policy = known_policy(services, db, batch.terms.policy)
+        _open_lines(db, batch, lines, policy, now)
+        batches.change(db, batch.id, opened_to=lines[-1]["number"], opened=batch.opened + len(lines))
+    return len(lines)
+
+
+def _room(db: Connection, batch: Batch, now: datetime) -> int:
+    """How many lines may be opened now: none while the canary is undecided, and none too far ahead."""
+    if not batch.canary_passed:
+        left = batch.terms.canary - batch.opened
+        if left > 0:
+            return left
+        found = batches.tally(db, batch, batch.terms.canary)
+        failed = found.failed + found.without_charge
+        if not batch.terms.allows(failed):
+            why = f"{failed} of the first {batch.terms.canary} failed, above {batch.terms.canary_bound}%"
+            log.error("batch %s is stopped: %s", batch.key, why)
+            _stop(db, batch, why)
+            notes.owe(db, BatchStopped(batch=batch.key, why=why), f"{batch.key}/stopped/{now.isoformat()}", now)
+            return 0
+        if found.undecided:
+            return 0
+        batches.change(db, batch.id, canary_passed=True)
+    return max(0, MOST_AHEAD - batches.untried(db, batch, 2 * MOST_AHEAD))
+
+
+def _open_lines(db: Connection, batch: Batch, lines: Sequence[Row], policy: StoredPolicy, now: datetime) -> None:
+    asked = {line["number"]: _request(batch, line) for line in lines}
+    able = [line for line in lines if line["key_id"] is not None and line["deleted_at"] is None]
+    charges.open_many(db, [
+        row_of(asked[line["number"]], line["key_id"], line["account"], policy, now) for line in able
+    ])  # fmt: skip
+    known = requested.by_requests(db, [line["request_key"] for line in able])
+    rows: list[Row] = []
+    for line in lines:
+        charge = known.get(line["request_key"])
+        row = {"batch": batch.id, "line": line["number"], "charge": None, "why": None}
+        if charge is None:
+            row["why"] = "its billing key was deleted"
+        elif charge.fingerprint != asked[line["number"]].fingerprint:
+            row["why"] = f"its request key is charge {charge.key}, asked for with other arguments"
+        else:
+            row["charge"] = charge.id
+        rows.append(row)
+    batches.keep_charges(db, rows)
+
+
+def _request(batch: Batch, line: Row) -> ChargeRequest:
+    return ChargeRequest(
+        customer_uid=line["customer_uid"], money=Money(line["amount"], line["currency"]), name=line["name"],
+        request_key=line["request_key"], reason=batch.terms.reason, policy=batch.terms.policy,
+    )  # fmt: skip
+
+
+def _stop(db: Connection, batch: Batch, why: str) -> int:
+    batches.change(db, batch.id, state=BatchState.STOPPED.value, words=why)
+    return batches.hold_untried(db, batch.id, _held(batch))
+
+
+def _held(batch: Batch) -> str:
+    return f"batch {batch.key} is stopped"

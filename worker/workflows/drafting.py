@@ -1,0 +1,152 @@
+"""Drafting: the lines of a batch are checked as a whole, and kept; nothing is charged by that."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection
+
+from schedules.batches import MOST_SHOWN, BadLine, BatchState, Line, Preview, Terms, read_line
+from schedules.errors import BadRequest, ToldInWords
+from schedules.requests import ChargeRequest
+from worker.store import batches, customers, requested, subscriptions
+from worker.store.batches import Batch
+from worker.workflows.requesting import known_policy
+from worker.workflows.services import Services
+
+CHUNK = 500  # lines checked or opened in one go
+Row = dict[str, Any]
+
+
+class CannotBatch(ToldInWords):
+    """What was asked for does not fit the batch; nothing has been done."""
+
+
+class BadLines(CannotBatch):
+    """Lines of a batch that cannot be; nothing has been charged."""
+
+    def __init__(self, bad: Sequence[BadLine], count: int) -> None:
+        lines = [f"line {line.number}, {line.column}: {line.words}" for line in bad]
+        more = [f"and {count - len(bad)} more"] if count > len(bad) else []
+        what = f"{count} {'line is' if count == 1 else 'lines are'} wrong, so nothing is charged:"
+        super().__init__("\n  ".join((what, *lines, *more)))
+        self.bad = bad
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A batch while its lines are read."""
+
+    batch_id: int
+    terms: Terms
+    preview: Preview = field(default_factory=Preview)
+    bad: list[BadLine] = field(default_factory=list)
+    bad_count: int = 0
+    said: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def is_bad(self, number: int, column: str, words: str) -> None:
+        """Keep what is wrong with a line; beyond MOST_SHOWN they are only counted."""
+        self.bad_count += 1
+        if len(self.bad) < MOST_SHOWN:
+            self.bad.append(BadLine(number, column, words))
+
+
+def draft(services: Services, terms: Terms, lines: Iterable[Line], actor: str) -> tuple[Batch, Preview]:
+    """Check every line and keep them as a draft, which charges nothing yet; BadLines names each that is wrong.
+
+    The same lines under the same key are the same batch, wherever it stands by now; others are refused.
+    """
+    now = services.clock.now()
+    with services.act() as db:
+        batch_id = batches.add(db, terms, actor, now)
+        known = None if batch_id is not None else batches.by_key(db, terms.key, lock=True)
+        if known is not None and known.state in (BatchState.DRAFT, BatchState.DROPPED):
+            batches.draft_again(db, known.id, terms, actor)  # whoever read it before never went on
+            batch_id = known.id
+        read = _Draft(batch_id or 0, terms)
+        known_policy(services, db, terms.policy)
+        for chunk in _chunks(lines):
+            _read_chunk(db, read, chunk, is_known=batch_id is None)
+        fingerprint = read.said.hexdigest()
+        if read.bad:
+            raise BadLines(sorted(read.bad, key=lambda line: line.number), read.bad_count)
+        if known is not None and batch_id is None:
+            if known.fingerprint != fingerprint:
+                raise CannotBatch(f"batch {terms.key!r} is there with other lines or terms; take another key")
+            return known, read.preview
+        if read.preview.count == 0:
+            raise CannotBatch("there is no line to charge")
+        batches.change(
+            db, read.batch_id, fingerprint=fingerprint, lines=read.preview.count, sums=read.preview.sums
+        )
+        written = known_batch(db, terms.key)
+    return written, read.preview
+
+
+def segment(services: Services, code: str, status: str, amount: str) -> Iterator[Line]:
+    """A line for each subscription on any version of a plan that has this status, page by page."""
+    after, number = 0, 0
+    while True:
+        with services.engine.begin() as db:
+            page = subscriptions.on_plan(db, code, status, after, CHUNK)
+        for _, customer_uid in page:
+            number += 1
+            yield Line(number, {"customer_uid": customer_uid, "amount": amount})
+        if len(page) < CHUNK:
+            return
+        after = page[-1][0]
+
+
+def known_batch(db: Connection, key: str, *, lock: bool = True) -> Batch:
+    """The batch with this key; CannotBatch when there is none."""
+    batch = batches.by_key(db, key, lock=lock)
+    if batch is None:
+        raise CannotBatch(f"batch {key!r} is not known; `again batch list` shows those that are")
+    return batch
+
+
+def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    iterator = iter(lines)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
+
+
+def _read_chunk(db: Connection, read: _Draft, chunk: list[Line], *, is_known: bool) -> None:
+    """Check some lines, and write those that are right; of a batch that is there already nothing is written."""
+    asked: dict[int, ChargeRequest] = {}
+    for line in chunk:
+        try:
+            asked[line.number] = request = read_line(line, read.terms)
+        except BadRequest as error:
+            read.is_bad(line.number, error.field, error.words)
+        else:
+            read.preview.count_line(line.number, request.customer_uid, request.money)
+            read.said.update(json.dumps([line.number, request.fingerprint, request.request_key]).encode())
+    if is_known or not asked:
+        return
+    usable = customers.usable(db, {request.customer_uid for request in asked.values()})
+    taken = requested.by_requests(db, [request.request_key for request in asked.values()])
+    for number, request in list(asked.items()):
+        if request.customer_uid not in usable:
+            read.is_bad(number, "customer_uid", f"customer {request.customer_uid!r} is not known, or was deleted")
+            del asked[number]
+        elif (charge := taken.get(request.request_key)) and charge.fingerprint != request.fingerprint:
+            words = f"{request.request_key!r} is charge {charge.key}, asked for with other arguments"
+            read.is_bad(number, "request_key", words)
+            del asked[number]
+    written = batches.add_lines(
+        db, [_line_row(read.batch_id, number, request) for number, request in asked.items()]
+    )
+    for number in asked.keys() - written:
+        read.is_bad(number, "request_key", f"{asked[number].request_key!r} is that of another line")
+
+
+def _line_row(batch_id: int, number: int, request: ChargeRequest) -> Row:
+    return {
+        "batch_id": batch_id, "number": number, "customer_uid": request.customer_uid,
+        "amount": request.money.amount, "currency": request.money.currency, "name": request.name,
+        "request_key": request.request_key,
+    }  # fmt: skip

@@ -1,0 +1,153 @@
+"""Issuing: a card that is typed in is stored at the gateway under a customer_uid, read back, or forgotten."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from schedules.errors import BadRequest, ToldInWords
+from schedules.outcomes import Unknown
+from worker.gateway.port import BillingKey, Card, Gateway, KeyAnswer, KeyMissing
+from worker.store import customers, debts, notes, subscriptions
+from worker.store.customers import StoredKey
+from worker.workflows import cards
+from worker.workflows.closing import cancel_subscription
+from worker.workflows.enrolling import check_facts
+from worker.workflows.keying import Holder
+from worker.workflows.services import Services, are_ours_and_known
+
+
+class CannotIssue(ToldInWords):
+    """The card is not stored, or not forgotten; the words say how things stand."""
+
+
+def issue(
+    services: Services, customer_uid: str, card: Card, actor: str, why: str, holder: Holder = Holder()
+) -> BillingKey:
+    """Store a card under a customer_uid; over a known one it replaces the card, and open debts are tried at once.
+
+    An answer that is not clear is followed by reading the key back: what the gateway has then is what counts.
+    """
+    check_facts(customer_uid, name=holder.name, email=holder.email, tel=holder.tel)
+    with services.engine.begin() as db:
+        known = customers.key_by_uid(db, customer_uid)
+    account = _account(services, known, holder, customer_uid)
+    gateway = services.gateway(account)
+    if wrong := gateway.wrong_with_card(card):
+        raise BadRequest("card", wrong)
+    _refuse_foreign(services)
+    key = _settled(gateway, gateway.issue_key(customer_uid, card), customer_uid, card)
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        known = customers.key_by_uid(db, customer_uid)
+        if known is None:
+            customer_id = customers.add(db, customer_uid, holder.name, holder.email, holder.tel, now)
+            customers.add_key(db, customer_id, customer_uid, account, cards.facts_of(key), now)
+        elif known.deleted_at is not None:
+            customers.change_key(db, known.id, deleted_at=None, stopped_as=None)
+        notes.record(db, actor, "card.issue", customer_uid, why, now, card_name=key.card_name,
+                     card_number=key.card_number, pg=card.pg)  # fmt: skip
+    if known is not None:
+        cards.changed(services, customer_uid, actor, why)
+    return key
+
+
+def delete(services: Services, customer_uid: str, actor: str, why: str, *, end_subscriptions: bool) -> int:
+    """Forget a stored card, here first and then at the gateway; answers how many subscriptions ended with it.
+
+    A card that a subscription needs is left alone without `end_subscriptions`, and one that a debt needs always.
+    Said again after an unclear answer, it goes on where it was.
+    """
+    now = services.clock.now()
+    with services.act() as db:
+        key = customers.key_by_uid(db, customer_uid)
+        if key is None:
+            raise BadRequest("customer_uid", f"customer {customer_uid!r} is not known")
+        ended = _end_what_needs_it(db, key, customer_uid, why, now, end_subscriptions=end_subscriptions)
+        customers.change_key(db, key.id, deleted_at=key.deleted_at or now, ask_at=None, tell_expiry_at=None)
+        notes.record(db, actor, "card.delete", customer_uid, why, now, subscriptions_ended=ended)
+    if services.rehearsal is not None:
+        return ended
+    _refuse_foreign(services)
+    gateway = services.gateway(key.account)
+    answer = gateway.delete_key(customer_uid)
+    if isinstance(answer, BillingKey | KeyMissing):
+        return ended
+    if not isinstance(gateway.read_key(customer_uid), KeyMissing):
+        raise CannotIssue(
+            f"the card of {customer_uid!r} is not charged any more, but the gateway may still have it: "
+            f"{answer.reason}; say it again"
+        )
+    return ended
+
+
+def _end_what_needs_it(
+    db: Connection, key: StoredKey, customer_uid: str, why: str, now: datetime, *, end_subscriptions: bool
+) -> int:
+    live = subscriptions.live_by_card(db, key.id)
+    if live and not end_subscriptions:
+        raise CannotIssue(
+            f"customer {customer_uid!r} has {len(live)} subscriptions that are charged to this card, {live[0][1]} "
+            "first; `again change-card` moves one to another card, --end-subscriptions ends them"
+        )
+    for subscription_id, _ in live:
+        cancel_subscription(db, subscription_id, why, now)
+    owed = debts.owed_by_card(db, key.id)
+    if owed:
+        raise CannotIssue(
+            f"customer {customer_uid!r} owes {len(owed)} charges that this card is to pay; "
+            "wait for their answers, or waive them"
+        )
+    return len(live)
+
+
+def _settled(gateway: Gateway, answer: KeyAnswer, customer_uid: str, card: Card) -> BillingKey:
+    """The key that the gateway has now, if it is the card that was sent, on the channel that was asked for."""
+    if isinstance(answer, BillingKey):
+        return answer
+    reason = getattr(answer, "reason", "the gateway has no such key")
+    if isinstance(answer, Unknown) and not answer.mismatch:
+        read = gateway.read_key(customer_uid)
+        if isinstance(read, BillingKey) and is_this(card, read.card_number):
+            return read
+        raise CannotIssue(
+            f"it is not clear whether the card is stored: {reason}; look at it with `again card show`"
+        )
+    raise CannotIssue(f"the card is not stored: {reason}")
+
+
+def is_this(card: Card, masked: str | None) -> bool:
+    """Whether a masked number can be this card's: as long, and the same wherever it shows a digit."""
+    digits = "".join(mark for mark in card.number if mark.isdecimal())
+    shown = "".join(mark for mark in masked or "" if mark.isdecimal() or mark == "*")
+    return len(shown) == len(digits) and all(a in (b, "*") for a, b in zip(shown, digits, strict=True))
+
+
+def _account(services: Services, known: StoredKey | None, holder: Holder, customer_uid: str) -> str:
+    account = services.account(holder.account or (known.account if known else services.settings.account)).name
+    if known is not None and known.account != account:
+        raise BadRequest("account", f"customer {customer_uid!r} belongs to account {known.account!r}")
+    return account
+
+
+def _refuse_foreign(services: Services) -> None:
+    if not are_ours_and_known(services):
+        raise CannotIssue("this database is a copy, or on hold; see `again status`: nothing is sent from here")
+
+
+def show(services: Services, customer_uid: str) -> dict[str, Any]:
+    """What is known of a card here, what the gateway has now, and its history."""
+    with services.engine.begin() as db:
+        key = customers.key_by_uid(db, customer_uid)
+        if key is None:
+            raise BadRequest("customer_uid", f"customer {customer_uid!r} is not known")
+        facts = customers.card_facts(db, key.id)
+        history = notes.acts_on(db, customer_uid, "card.")
+    found = services.gateway(key.account).read_key(customer_uid)
+    there: dict[str, Any]
+    if isinstance(found, BillingKey):
+        there = {name: getattr(found, name) for name in (*cards.SHOWN, "inserted_at", "updated_at")}
+    else:
+        there = {"none": "the gateway has no such key" if isinstance(found, KeyMissing) else found.reason}
+    ours = {"customer_uid": customer_uid, "account": key.account, "deleted_at": key.deleted_at}
+    return {"here": ours | facts, "at_gateway": there, "history": history}

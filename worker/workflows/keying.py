@@ -1,0 +1,148 @@
+"""Keying: a card that is typed in is charged once, by the process that holds it; no worker ever sends it."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from schedules.charges import ChargeStatus, KeyedIn
+from schedules.errors import BadRequest
+from schedules.outcomes import Outcome, Paid
+from schedules.requests import ChargeRequest, digest
+from worker.gateway.port import Card, ChargeOrder, Gateway
+from worker.store import charges, customers, notes, requested, switches
+from worker.store.customers import StoredKey
+from worker.workflows import charging
+from worker.workflows.charging import Claimed
+from worker.workflows.requesting import CannotRequest, known_policy, row_of
+from worker.workflows.services import Services, clock_is_right
+
+log = logging.getLogger("again.keying")
+Beside = Callable[[Connection, int, StoredKey, datetime], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """What has become of a charge of a card that was typed in."""
+
+    key: str
+    status: ChargeStatus
+    is_new: bool
+    reason: str | None  # why it is not paid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Whose card it is, where he is not known yet."""
+
+    account: str | None = None
+    name: str | None = None
+    email: str | None = None
+    tel: str | None = None
+
+
+def pay(
+    services: Services,
+    request: ChargeRequest,
+    card: Card,
+    actor: str,
+    keep: KeyedIn,
+    holder: Holder = Holder(),
+    beside: Beside = lambda *_: None,
+) -> Keyed:
+    """Charge a card that was typed in: the charge and its attempt are committed before the call leaves.
+
+    The same request again answers with the same charge, and sends nothing. After an unclear answer it is asked
+    about like any other; if it turns out never to have arrived, it ends, for no card is kept to send it with.
+    `beside` writes more in the transaction that opens it.
+    """
+    if wrong := services.gateway(holder.account or services.settings.account).wrong_with_card(card):
+        raise BadRequest("card", wrong)
+    fingerprint = digest("keyed", keep, request.fingerprint)
+    now = services.clock.now()
+    with services.act() as db:
+        known = requested.by_request(db, request.request_key)
+        claimed = None if known else _open(services, db, request, fingerprint, keep, holder, actor, beside, now)
+        known = known or requested.by_request(db, request.request_key)
+        if known is None:
+            raise LookupError(f"charge of request {request.request_key!r} is neither written nor there")
+        if known.fingerprint != fingerprint:
+            raise BadRequest("request_key", f"{request.request_key!r} is charge {known.key}, with other arguments")
+    if claimed is not None and services.rehearsal is None:
+        charging.carry_out(services, claimed, _with(card, keep))
+    return _told(services, known.id, is_new=claimed is not None)
+
+
+def _with(card: Card, keep: KeyedIn) -> charging.Ask:
+    def ask(gateway: Gateway, order: ChargeOrder, until: float) -> Outcome:
+        outcome = gateway.charge_card(order, card, keep=keep is KeyedIn.KEEP, until=until)
+        channel = (card.pg or "").partition(".")[0]
+        if isinstance(outcome, Paid) and channel and outcome.pg_provider not in (channel, None):
+            # A channel that is not set up is no error to the gateway: it takes the default one in silence.
+            log.error("%s was paid through %s, not %s", order.merchant_uid, outcome.pg_provider, channel)
+        return outcome
+
+    return ask
+
+
+def _open(
+    services: Services, db: Connection, request: ChargeRequest, fingerprint: str, keep: KeyedIn, holder: Holder,
+    actor: str, beside: Beside, now: datetime,
+) -> Claimed | None:  # fmt: skip
+    """Write the charge with its attempt, claimed; None when somebody else was faster with the same request."""
+    if not clock_is_right(services, db):
+        raise CannotRequest("this machine's clock is not the database's, so nothing is sent; set it right")
+    key = _key(services, db, request.customer_uid, keep, holder, now)
+    obstacle = switches.permission(db, key.account).obstacle(services.fingerprint, services.clock)
+    if obstacle is not None:
+        raise CannotRequest(f"nothing is sent: {obstacle}")
+    policy = known_policy(services, db, request.policy)
+    row = row_of(request, key.id, key.account, policy, now)
+    row |= {"keyed_in": keep.value, "request_fingerprint": fingerprint, "next_attempt_at": None}
+    if not requested.open_one(db, row):
+        return None
+    charge = charges.locked_by_key(db, row["key"])
+    if charge is None:
+        raise LookupError(f"charge {row['key']} is not there")
+    beside(db, charge.id, key, now)
+    intent = charging.begin_attempt(services, db, charge)
+    if intent is None:
+        raise LookupError(f"charge {row['key']} has an attempt already")
+    charges.change(db, charge.id, attempts=intent.number)
+    notes.record(db, actor, "charge.keyed", charge.key, request.reason, now, request_key=request.request_key,
+                 customer_uid=request.customer_uid, amount=str(request.money), keep=keep.value)  # fmt: skip
+    return Claimed(replace(charge, attempts=intent.number), intent)
+
+
+def _key(
+    services: Services, db: Connection, customer_uid: str, keep: KeyedIn, holder: Holder, now: datetime
+) -> StoredKey:
+    """The billing key that it is written under; one that the gateway does not have is written as deleted."""
+    key = customers.key_by_uid(db, customer_uid, lock=True)
+    account = services.account(holder.account or services.settings.account).name
+    if key is not None:
+        if keep is KeyedIn.KEEP and key.deleted_at is None:
+            raise BadRequest(
+                "customer_uid",
+                f"customer {customer_uid!r} has a stored card; `again card issue` replaces it",
+            )
+        if key.account != account and holder.account is not None:
+            raise BadRequest("account", f"customer {customer_uid!r} belongs to account {key.account!r}")
+        return key
+    customer_id = customers.add(db, customer_uid, holder.name, holder.email, holder.tel, now)
+    customers.add_key(db, customer_id, customer_uid, account, {"deleted_at": now}, now)
+    written = customers.key_by_uid(db, customer_uid)
+    if written is None:
+        raise LookupError(f"customer {customer_uid!r} is not there")
+    return written
+
+
+def _told(services: Services, charge_id: int, *, is_new: bool) -> Keyed:
+    with services.engine.begin() as db:
+        found = requested.outcome(db, charge_id)
+    if found is None:
+        return Keyed("", ChargeStatus.OPEN, is_new, "a rehearsal")
+    key, status, closed_why, reason = found
+    return Keyed(key, ChargeStatus(status), is_new, closed_why or reason)

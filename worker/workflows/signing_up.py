@@ -1,0 +1,115 @@
+"""Signing up: a card is stored, the first period is paid, and the subscription begins, or there is none."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sqlalchemy import Connection
+
+from schedules.charges import ChargeStatus, KeyedIn
+from schedules.errors import ToldInWords
+from schedules.identity import subject_of_entropy
+from schedules.policies import ONCE
+from schedules.requests import ChargeRequest
+from schedules.subscriptions import first_cursor
+from schedules.zones import local_date, zone
+from worker.gateway.port import BillingKey, Card
+from worker.store import customers, signups, subscriptions
+from worker.store.customers import StoredKey
+from worker.store.plans import StoredPlan
+from worker.workflows import issuing, keying
+from worker.workflows.enrolling import check_facts, plan_on_sale, subscribe
+from worker.workflows.keying import Holder, Keyed
+from worker.workflows.services import Services
+
+
+class NotSignedUp(ToldInWords):
+    """There is no subscription; the words say why, and whether there may still be one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUp:
+    """A subscription that has begun, and the charge of its first period if that was paid at once."""
+
+    subscription: str
+    charge: str | None
+    anchor: date
+    next_due_at: datetime
+
+
+def sign_up(
+    services: Services, customer_uid: str, code: str, card: Card, actor: str, why: str, holder: Holder = Holder()
+) -> SignedUp:
+    """Subscribe a customer whose card is typed in: with a first payment or, for a trial, with the card alone.
+
+    A first payment that fails leaves no subscription and no stored card. After one whose outcome is unclear the
+    subscription begins if and when asking finds it paid.
+    """
+    check_facts(customer_uid, name=holder.name, email=holder.email, tel=holder.tel)
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        plan = plan_on_sale(db, code)
+        key = customers.key_by_uid(db, customer_uid)
+        number = _number(db, key, code, customer_uid)
+    today = local_date(now, zone(plan.plan.zone))
+    if plan.plan.trial_days or first_cursor(plan.plan, today).period_date > today:
+        issuing.issue(services, customer_uid, card, actor, why, holder)
+        begun = subscribe(services, customer_uid, code, actor)
+        return SignedUp(begun.key, None, begun.anchor, begun.first.due_at)
+    request = ChargeRequest(
+        customer_uid=customer_uid, money=plan.plan.price, name=plan.plan.statement_name,
+        request_key=f"signup/{customer_uid}/{code}/{number}", reason=why, policy=ONCE.code,
+    )  # fmt: skip
+    keyed = keying.pay(services, request, card, actor, KeyedIn.KEEP, holder, _beside(plan, today))
+    if keyed.status is not ChargeStatus.PAID:
+        raise NotSignedUp(_why_not(services, keyed, customer_uid))
+    with services.engine.begin() as db:
+        begun_as = subscriptions.by_key(db, signups.subscription_of(db, keyed.key) or "")
+    if begun_as is None:
+        raise LookupError(f"charge {keyed.key} is paid and its subscription has not begun")
+    return SignedUp(begun_as["key"], keyed.key, begun_as["anchor"], begun_as["next_due_at"])
+
+
+def _number(db: Connection, key: StoredKey | None, code: str, customer_uid: str) -> int:
+    """Which signup of this card for this plan it is; one that is under way, or begun and live, is refused."""
+    if key is None:
+        return 1
+    live = subscriptions.live_on(db, key.customer_id, code)
+    if live is not None:
+        raise NotSignedUp(f"customer {customer_uid!r} is on plan {code!r} already, by subscription {live}")
+    under_way = signups.under_way(db, key.id, code)
+    if under_way is not None:
+        raise NotSignedUp(
+            f"a signup of {customer_uid!r} for plan {code!r} is under way; `again show {under_way}` tells what "
+            "becomes of its payment, and the subscription begins if it is there"
+        )
+    return signups.count(db, key.id, code) + 1
+
+
+def _beside(plan: StoredPlan, anchor: date) -> keying.Beside:
+    def write(db: Connection, charge_id: int, key: StoredKey, now: datetime) -> None:
+        signups.add(db, {
+            "charge_id": charge_id, "customer_id": key.customer_id, "billing_key_id": key.id, "plan_id": plan.id,
+            "plan": plan.plan.code, "subscription_key": subject_of_entropy(secrets.token_bytes(13)),
+            "anchor": anchor, "created_at": now,
+        })  # fmt: skip
+
+    return write
+
+
+def _why_not(services: Services, keyed: Keyed, customer_uid: str) -> str:
+    if keyed.status.is_owed:
+        return (
+            f"it is not clear whether the first payment was made ({keyed.reason}); it is asked about, and the "
+            f"subscription begins if it was: `again show {keyed.key}`. Do not type the card in again before"
+        )
+    with services.engine.begin() as db:
+        key = customers.key_by_uid(db, customer_uid)
+    left = ""
+    if key is not None and key.deleted_at is not None:
+        gateway = services.gateway(key.account)
+        # Some PGs store the card though its payment fails; nothing of ours would ever charge it.
+        if isinstance(gateway.read_key(customer_uid), BillingKey):
+            gateway.delete_key(customer_uid)
+            left = "; the card that was stored with it is deleted"
+    return f"the first payment failed, so there is no subscription: {keyed.reason}{left}"
