@@ -1,8 +1,9 @@
 # Again: what can be done here. `make` alone lists it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test model check format chaos mutants sweep clean
+.PHONY: help setup demo test model check format chaos mutants sweep bench-forecast clean
 PAYMENTS ?= 1000000
+SUBSCRIPTIONS ?= 1000000
 CHARGES ?= 20000
 MODEL_CHARGES ?= 1000000
 SEED ?= 1
@@ -15,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## install everything, locked, into .venv; leaves .venv/bin/again
 
@@ -54,6 +55,9 @@ mutants: $(STAMP) ## take every guard away, one at a time, and show what noticed
 
 sweep: $(STAMP) ## reconcile PAYMENTS=1000000 of 90 days, and show the memory that it takes
 	@$(VENV)/bin/python -m benchmarks.sweep --payments $(PAYMENTS)
+
+bench-forecast: $(STAMP) ## foresee a month of SUBSCRIPTIONS=1000000, beside a bare read of their rows
+	@$(VENV)/bin/python -m benchmarks.forecast --subscriptions $(SUBSCRIPTIONS)
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -122,13 +122,13 @@ def fill(url: str, shop: Shop, progress: Progress) -> None:
         )
         charges = (
             "COPY charges (key, kind, subscription_id, period_no, billing_key_id, account, amount, currency, "
-            "name, dunning, status, due_at, created_at, closed_at, attempts) FROM STDIN"
+            "name, policy_id, status, due_at, created_at, closed_at, attempts) FROM STDIN"
         )
         with db.cursor().copy(charges) as copy:
             for number in shop.in_books():
                 at = shop.at(number)
                 copy.write_row((key_of(number), "renewal", number + 1, 0, 1, "main", AMOUNT, "KRW", "x",
-                                '{"ladder": [], "final": "keep"}', "paid", at, at, at, 1))  # fmt: skip
+                                1, "paid", at, at, at, 1))  # fmt: skip
         attempts = (
             "COPY attempts (charge_id, number, merchant_uid, state, amount, currency, fence, sends, last_sent_at, "
             "imp_uid, created_at, settled_at) FROM STDIN"

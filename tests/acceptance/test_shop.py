@@ -122,6 +122,7 @@ def test_lists_are_told_as_json_too(installation: Installation) -> None:
         ["held"],
         ["status"],
         ["due", "--on", "2030-01-01"],
+        ["forecast", "--by-day"],
     ):
         json.dumps(installation.told_json(*command))
 

@@ -87,8 +87,8 @@ BY_HAND: tuple[Mutant, ...] = (
         "by hand: a refusal of a refund is looked at once more",
         RETURNING + "test_one_that_went_through_while_we_looked_is_not_called_refused",
         "worker/workflows/returning.py",
-        "if seen(payment, sent.balance, sent.amount, sent.sends - 1) is Seen.MADE:",
-        "if False:",
+        "is_made = seen(payment, sent.balance, sent.amount, sent.sends - 1) is Seen.MADE",
+        "is_made = False",
     ),
     Mutant(
         "by hand: no worker sends a charge of a typed card",

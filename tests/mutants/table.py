@@ -328,8 +328,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "a worker that wakes too late does not send",
         CHARGING + "test_a_worker_that_wakes_too_late_does_not_send",
         "worker/workflows/charging.py",
-        "outcome = gateway.charge(order, until)",
-        "outcome = gateway.charge(order)",
+        "    return gateway.charge(order, until)\n",
+        "    return gateway.charge(order)\n",
     ),
     # Reading the answer
     Mutant(
@@ -576,7 +576,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "the ladder stops when a person ends the subscription",
         STORIES + "test_the_ladder_stops_when_a_person_ends_the_subscription",
         "worker/workflows/enrolling.py",
-        '            dunning.stop_ladders(db, row["id"], now)\n',
+        '        dunning.stop_ladders(db, row["id"], now)\n',
         "",
     ),
     Mutant(
@@ -618,7 +618,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a pause ends however its debt ends",
         STORIES + "test_a_paused_subscription_goes_on_when_its_debt_is_waived",
         "worker/workflows/operating.py",
-        '        resume_if_nothing_rests(db, charge, "what it owed was waived", now)\n',
+        '    resume_if_nothing_rests(db, charge, f"what it owed was {status}", now)\n',
         "",
     ),
     # Opening

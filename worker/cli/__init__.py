@@ -16,6 +16,7 @@ from worker.cli import (
     declines,
     drafting,
     events,
+    forecast,
     looking,
     moving,
     operating,
@@ -54,6 +55,7 @@ books.add_to(app)
 declines.add_to(app)
 events.add_to(app)
 reports.add_to(app)
+forecast.add_to(app)
 simulating.add_to(app)
 running.add_to(app)
 

@@ -61,22 +61,24 @@ def due(
     as_json: AsJson = False,
 ) -> None:
     """List who will be charged on a day, how much, and why, in the order of time."""
+    from worker.cli.forecast import forecast_facts
     from worker.wiring import services
     from worker.workflows import foreseeing
+    from worker.workflows.foreseeing import Asked
 
     day = read_date(on)
     read_zone(zone)
-    foreseen = sorted(foreseeing.due_on(services(), day, zone), key=lambda f: (f.at, f.charge))
+    told = sorted(foreseeing.foresee(services(), Asked(day, day, zone)), key=lambda f: (f.at, f.charge))
+    foreseen = [charge for charge in told if charge.left_out is None]
     if as_json:
-        print_json([
-            {"charge": f.charge, "customer_uid": f.customer_uid, "subscription": f.subscription,
-             "amount": f.money.amount, "currency": f.money.currency, "at": f.at, "why": f.why}
-            for f in foreseen
-        ])  # fmt: skip
+        print_json([forecast_facts(charge) for charge in foreseen])
         return
     rows = ((f.at, f.customer_uid, f.money, f.charge, f.why) for f in foreseen)
     print_table(f"due on {day}", ("at", "customer", "amount", "charge", "why"), rows)
-    sums = ", ".join(amount_words(amount, currency) for currency, amount in foreseeing.totals(foreseen).items())
+    if len(told) > len(foreseen):
+        others = ((f.at, f.customer_uid, f.money, f.charge, f.left_out) for f in told if f.left_out is not None)
+        print_table("not charged", ("at", "customer", "amount", "charge", "why"), others)
+    sums = ", ".join(amount_words(amount, currency) for currency, amount in foreseeing.sums(foreseen).items())
     print(f"{len(foreseen)} charges, {sums or 'nothing'}")
 
 

@@ -344,16 +344,3 @@ def owed_after(db: Connection, charge_id: int, limit: int) -> list[int]:
     """Owed charges with a row id above this one, in order: through ix_charges_owed, not through history."""
     query = select(charges.c.id).where(text(OWED), charges.c.id > charge_id).order_by(charges.c.id).limit(limit)
     return list(db.execute(query).scalars())
-
-
-def tried_between(db: Connection, since: datetime, until: datetime) -> list[dict[str, Any]]:
-    """Owed charges whose next attempt falls into a span of time, with whose they are."""
-    c = charges.c
-    query = (
-        select(charges, billing_keys.c.customer_uid, subscriptions.c.key.label("subscription"))
-        .join_from(charges, billing_keys)
-        .outerjoin(subscriptions, subscriptions.c.id == c.subscription_id)
-        .where(c.next_attempt_at.is_not(None), c.held_why.is_(None), c.next_attempt_at.between(since, until))
-        .order_by(c.next_attempt_at)
-    )
-    return [dict(row) for row in db.execute(query).mappings()]

@@ -81,6 +81,11 @@ def by_code(db: Connection, code: str) -> Sequence[StoredPlan]:
     return [read(row) for row in rows]
 
 
+def versions_of(db: Connection, code: str) -> list[int]:
+    """The row ids of every version of a plan, readable or not."""
+    return list(db.execute(select(plans.c.id).where(plans.c.code == code)).scalars())
+
+
 def by_id(db: Connection, plan_id: int) -> StoredPlan:
     """The plan with this row id."""
     return read(db.execute(with_policies().where(plans.c.id == plan_id)).mappings().one())

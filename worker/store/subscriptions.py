@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, tuple_, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charges import SubscriptionStatus
@@ -147,23 +147,6 @@ def live_on(db: Connection, customer_id: int, code: str, but: int = 0) -> str | 
 def change(db: Connection, subscription_id: int, **values: object) -> None:
     """Write these columns of one subscription."""
     db.execute(update(subscriptions).where(subscriptions.c.id == subscription_id).values(**values))
-
-
-def looked_at_before(
-    db: Connection, until: datetime, after: tuple[datetime, int] | None, limit: int
-) -> Sequence[dict[str, Any]]:
-    """Active subscriptions that opening looks at before a time, in pages by (open_at, id)."""
-    s = subscriptions.c
-    query = (
-        select(subscriptions, billing_keys.c.customer_uid)
-        .join_from(subscriptions, billing_keys)
-        .where(s.status == SubscriptionStatus.ACTIVE.value, s.open_at < until)
-        .order_by(s.open_at, s.id)
-        .limit(limit)
-    )
-    if after is not None:
-        query = query.where(tuple_(s.open_at, s.id) > after)
-    return [dict(row) for row in db.execute(query).mappings()]
 
 
 def plans_of(db: Connection, plan_ids: set[int]) -> tuple[dict[int, plan_rows.StoredPlan], dict[int, Exception]]:

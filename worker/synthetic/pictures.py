@@ -9,6 +9,7 @@ from worker.synthetic.outcomes import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#1f5fa8", "#d95f02", "#7a7a7a", "#1b9e77", "#9e3a8c", "#b58900")
 STYLES = ("-", "--", "-.", ":", "-", "--")  # told apart without colours too
@@ -24,18 +25,28 @@ class NoPicture(RuleBroken):
 
 def png(results: Sequence[Result], where: Path) -> None:
     """Write the curves as a PNG."""
+    figure = blank(11, 5)
+    curves, tries, lost = figure.subplots(1, 3, width_ratios=(5, 1.5, 1.5))
+    figure.suptitle(f"{NAMED}: dunning policies on a synthetic population", fontsize=14)
+    _draw_curves(curves, results)
+    _draw_bars(tries, "tries for each recovery", results, [one.tries_for_each_recovery or 0 for one in results])
+    _draw_bars(lost, "customers lost, %", results, [one.lost_share for one in results])
+    save(figure, where)
+
+
+def blank(width: float, height: float) -> "Figure":
+    """An empty picture of so many inches."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         raise NoPicture(
             "a PNG needs matplotlib, which is not installed; install it with: pip install 'again[plots]'"
         ) from None
-    figure = Figure(figsize=(11, 5), dpi=110, layout="constrained")
-    curves, tries, lost = figure.subplots(1, 3, width_ratios=(5, 1.5, 1.5))
-    figure.suptitle(f"{NAMED}: dunning policies on a synthetic population", fontsize=14)
-    _draw_curves(curves, results)
-    _draw_bars(tries, "tries for each recovery", results, [one.tries_for_each_recovery or 0 for one in results])
-    _draw_bars(lost, "customers lost, %", results, [one.lost_share for one in results])
+    return Figure(figsize=(width, height), dpi=110, layout="constrained")
+
+
+def save(figure: "Figure", where: Path) -> None:
+    """Write a picture as a PNG."""
     try:
         figure.savefig(where, format="png")
     except OSError as error:

@@ -1,0 +1,207 @@
+"""`again forecast`: who will be charged in the days to come, how much, when and why, one by one or added up."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schedules.money import amount_words
+from schedules.zones import local_date
+from schedules.zones import zone as read_zone
+from worker.cli.output import AsJson, instant, print_json, print_table
+from worker.cli.parts import read_date
+
+if TYPE_CHECKING:
+    from worker.workflows.foreseeing import Asked, DaySum, Foreseen, Totals
+    from worker.workflows.services import Services
+
+USUAL_DAYS = 30
+BAR = 40  # characters of the day with the most money
+TOLD_EVERY = 1000  # charges or subscriptions; oftener costs more than it shows
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang this command on the command line."""
+    app.command("forecast")(forecast)
+
+
+def forecast(
+    from_: Annotated[str | None, typer.Option("--from", help="First local day; today unless given.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Last local day, included; a month of 30 days unless given.")
+    ] = None,
+    plan: Annotated[str | None, typer.Option(help="Only this plan, by its code, in all its versions.")] = None,
+    zone: Annotated[str, typer.Option(help="Whose days they are, for tries at older debts.")] = "Asia/Seoul",
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with money in minor units.")] = False,
+    by_day: Annotated[
+        bool, typer.Option("--by-day", help="Sums by day, where --json or --csv would print each charge.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the sums by day into this PNG file as well.")] = None,
+) -> None:
+    """Show what the coming days will bring if every card pays: sums by day, or with --json or --csv each charge.
+
+    --json prints a line for each charge as it is found, in no order; nothing is written to the books.
+    """
+    from worker.wiring import services
+    from worker.workflows import foreseeing
+
+    if as_json and as_csv:
+        raise typer.BadParameter("give --json or --csv, not both")
+    made = services()
+    asked = _asked(made, from_, to, zone, plan)
+    draw = _pencil(plot)
+    each = (as_json or as_csv) and not by_day
+    totals = None
+    if plot is not None or not each:
+        with _progress("subscriptions", shown=True) as told:
+            totals = foreseeing.add_up(made, asked, told)
+        draw(totals)
+    if totals is not None and not each:
+        _print_totals(totals, asked, as_json=as_json, as_csv=as_csv)
+    else:
+        _print_each(foreseeing.foresee(made, asked), _print_csv if as_csv else _print_lines)
+
+
+def forecast_facts(charge: "Foreseen") -> dict[str, Any]:
+    """A charge that is foreseen, as programs read it."""
+    return {
+        "charge": charge.charge, "customer_uid": charge.customer_uid, "subscription": charge.subscription,
+        "amount": charge.money.amount, "currency": charge.money.currency, "day": charge.day.isoformat(),
+        "due_at": instant(charge.due_at), "at": instant(charge.at), "why": charge.why,
+    }  # fmt: skip
+
+
+def _asked(made: "Services", first: str | None, last: str | None, zone: str, plan: str | None) -> "Asked":
+    from worker.workflows.foreseeing import Asked
+
+    tz = read_zone(zone)
+    begins = read_date(first) if first else local_date(made.clock.now(), tz)
+    return Asked(begins, read_date(last) if last else _usual_end(begins), zone, plan)
+
+
+def _usual_end(begins: date) -> date:
+    return begins + min(timedelta(days=USUAL_DAYS - 1), date.max - begins)
+
+
+def _pencil(plot: Path | None) -> "Callable[[Totals], None]":
+    """What draws the sums; it is refused before the work begins when there is nothing to draw with."""
+    if plot is None:
+        return lambda _: None
+    from worker.cli.pictures import Picture
+
+    return Picture(plot).draw
+
+
+@contextmanager
+def _progress(what: str, *, shown: bool) -> "Iterator[Callable[[int], object]]":
+    """How many were looked at so far, on standard error, if somebody looks."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.completed:,.0f} " + what), TimeElapsedColumn())
+    hidden = not (shown and console.is_terminal)
+    # Left to itself it takes our lines for its own, and writes them to standard error above the number.
+    with Progress(
+        *columns, console=console, transient=True, disable=hidden, redirect_stdout=False, redirect_stderr=False
+    ) as progress:
+        task = progress.add_task(what, total=None)
+        seen = 0
+
+        def told(many: int) -> None:
+            nonlocal seen
+            seen += many
+            if seen >= TOLD_EVERY:
+                progress.advance(task, seen)
+                seen = 0
+
+        yield told
+
+
+def _print_each(foreseen: "Iterator[Foreseen]", write: Callable[[Iterable[Mapping[str, Any]]], None]) -> None:
+    # On one terminal, lines and a moving number would be written over each other.
+    with _progress("charges", shown=not sys.stdout.isatty()) as told:
+        write(_told(foreseen, told))
+
+
+def _told(foreseen: "Iterator[Foreseen]", told: Callable[[int], object]) -> Iterator[dict[str, Any]]:
+    for charge in foreseen:
+        if charge.left_out is None:
+            yield forecast_facts(charge)
+            told(1)
+
+
+def _print_lines(rows: Iterable[Mapping[str, Any]]) -> None:
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    for row in rows:
+        sys.stdout.write(encode(row) + "\n")
+    sys.stdout.flush()  # a reader who has gone away is met here, where it is no error, and not at the very end
+
+
+def _print_csv(rows: Iterable[Mapping[str, Any]]) -> None:
+    """A line of names, and one for each row; without any row neither."""
+    writer = None
+    for row in rows:
+        if writer is None:
+            writer = csv.DictWriter(sys.stdout, list(row))
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _print_totals(totals: "Totals", asked: "Asked", *, as_json: bool, as_csv: bool) -> None:
+    days = [asdict(day) | {"day": day.day.isoformat()} for day in totals.days]
+    if as_csv:
+        _print_csv(days)
+    elif as_json:
+        out = [asdict(left) for left in totals.left_out]
+        print_json({"days": days, "sums": _sums(totals), "left_out": out, "broken_subscriptions": totals.broken})
+    else:
+        _print_table(totals, asked)
+
+
+def _print_table(totals: "Totals", asked: "Asked") -> None:
+    of_plan = f" of plan {asked.plan}" if asked.plan else ""
+    names = ("day", "new", "owed before", "money", "")
+    for currency in sorted({day.currency for day in totals.days}):
+        rows = _cells([day for day in totals.days if day.currency == currency], asked)
+        print_table(f"{currency}{of_plan}, {asked.first} to {asked.last}", names, rows)
+    charges = sum(day.periods + day.debts for day in totals.days)
+    sums = ", ".join(amount_words(amount, currency) for currency, amount in _sums(totals).items())
+    print(f"{charges:,} charges, {sums or 'nothing'}, if every card pays")
+    for left in totals.left_out:
+        money = amount_words(left.amount, left.currency)
+        print(f"not in it: {left.charges:,} charges, {money}: {left.why}")
+    if totals.broken:
+        print(f"not in it: {totals.broken:,} subscriptions that opening cannot work on, and will set aside")
+
+
+def _cells(days: "Sequence[DaySum]", asked: "Asked") -> Iterator[Sequence[object]]:
+    """A line for each day, those without a charge too, so that the bars stand on a calendar."""
+    found = {day.day: day for day in days}
+    most = max(day.amount for day in days)
+    for on in _every_day(asked.first, asked.last):
+        if (day := found.get(on)) is None:
+            yield (f"{on} {on:%a}", "", "", "", "")
+        else:
+            bar = "█" * max(1, round(day.amount / most * BAR))
+            money = amount_words(day.amount, day.currency)
+            yield (f"{on} {on:%a}", f"{day.periods:,}", f"{day.debts:,}", money, bar)
+
+
+def _every_day(first: date, last: date) -> Iterator[date]:
+    return (first + timedelta(days=n) for n in range((last - first).days + 1))
+
+
+def _sums(totals: "Totals") -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for day in totals.days:
+        sums[day.currency] = sums.get(day.currency, 0) + day.amount
+    return sums
