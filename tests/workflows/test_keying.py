@@ -189,7 +189,7 @@ def test_a_decline_of_a_typed_card_says_nothing_about_the_stored_one(
 ) -> None:
     gateway.missing_keys.clear()
     enrolling.add_customer(services, "ann", None, None, None, "kim")
-    gateway.answers.append(Declined("[CC61]분실 신고 카드"))
+    gateway.answers.append(Declined("[CC04]분실 혹은 거래불가 카드"))
     paid(services)
     with services.engine.begin() as db:
         assert db.execute(text("SELECT stopped_as FROM billing_keys")).scalar() is None

@@ -75,5 +75,7 @@ def refunds(
     names = ("request_key", "charge", "amount", "currency", "state", "actor", "reason", "created_at", "words")
     if as_json:
         print_json([{name: row[name] for name in names} for row in found])
-    else:
-        print_table("refunds", names, ([row[name] for name in names] for row in found))
+        return
+    shown = [name for name in names if name != "currency"]
+    plain = (row | {"amount": amount_words(row["amount"], row["currency"])} for row in found)
+    print_table("refunds", shown, ([row[name] for name in shown] for row in plain))

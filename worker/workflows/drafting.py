@@ -31,7 +31,7 @@ class BadLines(CannotBatch):
     def __init__(self, bad: Sequence[BadLine], count: int) -> None:
         lines = [f"line {line.number}, {line.column}: {line.words}" for line in bad]
         more = [f"and {count - len(bad)} more"] if count > len(bad) else []
-        what = f"{count} {'line is' if count == 1 else 'lines are'} wrong, so nothing is charged:"
+        what = f"{count} {'line is' if count == 1 else 'lines are'} wrong, so nothing is done:"
         super().__init__("\n  ".join((what, *lines, *more)))
         self.bad = bad
 

@@ -75,7 +75,9 @@ def _subscription(db: Connection, key: str, now: datetime) -> Story:
         "key": key, "customer_uid": row["customer_uid"], "plan": f"{row['code']} version {row['version']}",
         "status": row["status"], "anchor": row["anchor"], "next_period_no": row["next_period_no"],
         "next_due_at": row["next_due_at"] if row["open_at"] else None, "ends_at": row["ends_at"],
-        "standing": subscription_standing(db, row, now),
+        "standing": subscription_standing(db, row, now), "billing_time": row["billing_time"],
+        "skips_periods_below": row["skip_to"] if (row["skip_to"] or 0) > row["next_period_no"] else None,
+        "external_ref": row["external_ref"],
     }  # fmt: skip
     happenings = [Happening(row["created_at"], "subscribed", facts["plan"])]
     happenings += [
@@ -103,7 +105,8 @@ def _charge(db: Connection, key: str) -> Story:
         "name": row["name"], "policy": f"{row['policy']} version {row['policy_version']}",
         "declines": row["declines"], "technical_tries": row["technical_tries"], "refusals": row["refusals"],
         "manual_tries": row["manual_tries"], "first_declined_at": row["first_declined_at"], "waits": row["waits"],
-        "given_up": row["given_up"], "look_at": row["look_at"],
+        "given_up": row["given_up"], "look_at": row["look_at"], "request_key": row["request_key"],
+        "refunded": row["refunded"] or None, "keyed_in": row["keyed_in"],
     }  # fmt: skip
     parts = [
         {
