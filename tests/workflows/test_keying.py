@@ -93,6 +93,7 @@ def test_nothing_of_the_card_is_in_any_row(services: Services, gateway: Scripted
 def test_a_card_that_is_kept_can_be_charged_afterwards(services: Services) -> None:
     assert paid(services, KeyedIn.KEEP).status is ChargeStatus.PAID
     assert not key_deleted(services)
+    assert issuing.show(services, "ann")["here"]["card_number"] == "53331234****1234"
     on_sale(services)
     enrolling.subscribe(services, "ann", "monthly", "kim")
     collect_due(services)

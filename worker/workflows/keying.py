@@ -7,14 +7,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from schedules.charges import ChargeStatus, KeyedIn
+from schedules.charges import AttemptState, ChargeStatus, KeyedIn
 from schedules.errors import BadRequest
 from schedules.outcomes import Outcome, Paid
 from schedules.requests import ChargeRequest, digest
 from worker.gateway.port import Card, ChargeOrder, Gateway
 from worker.store import charges, customers, notes, requested, switches
 from worker.store.customers import StoredKey
-from worker.workflows import charging
+from worker.workflows import cards, charging
 from worker.workflows.charging import Claimed
 from worker.workflows.requesting import CannotRequest, known_policy, row_of
 from worker.workflows.services import Services, clock_is_right
@@ -71,8 +71,18 @@ def pay(
         if known.fingerprint != fingerprint:
             raise BadRequest("request_key", f"{request.request_key!r} is charge {known.key}, with other arguments")
     if claimed is not None and services.rehearsal is None:
-        charging.carry_out(services, claimed, _with(card, keep))
+        state = charging.carry_out(services, claimed, _with(card, keep))
+        if keep is KeyedIn.KEEP and state is AttemptState.PAID:
+            _read_facts(services, request, actor)
     return _told(services, known.id, is_new=claimed is not None)
+
+
+def _read_facts(services: Services, request: ChargeRequest, actor: str) -> None:
+    """Keep the masked facts of the card that is stored now; it can be charged without them, too."""
+    try:
+        cards.changed(services, request.customer_uid, actor, request.reason, believed=False)
+    except cards.CannotChange as error:
+        log.warning("%s", error)
 
 
 def _with(card: Card, keep: KeyedIn) -> charging.Ask:
