@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.chaos.asking import Asker
 from tests.chaos.blows import Striker
 from tests.chaos.picture import draw
 from tests.chaos.shop import PRICE, Shop
@@ -84,7 +85,8 @@ def main() -> int:
         ) as standing:  # fmt: skip
             services = wiring.connect(load_settings(standing.environment))
             witness = SimulatorWitness(standing.environment["AGAIN_PORTONE_URL"])
-            shop = Shop(services, clock, witness, customers, wishes.days, wishes.seed)
+            asker = Asker(standing.environment["AGAIN_BROKER_URL"], services, PRICE)
+            shop = Shop(services, clock, witness, customers, wishes.days, wishes.seed, asker)
             try:
                 report = beaten(console, standing, shop, wishes.pause)
             finally:
@@ -119,7 +121,7 @@ def beaten(console: Console, standing: Standing, shop: Shop, pause: float) -> di
     return verdict.as_json() | {
         "seed": shop.seed, "customers": shop.customers, "days": shop.days, "payments": summary["charges"],
         "blows": {blow.value: count for blow, count in sorted(striker.dealt.items())},
-        "fell": striker.fell, "resumed": shop.resumed, "calls": summary["calls"],
+        "fell": striker.fell, "resumed": shop.resumed, "asked_for": shop.asker.count, "calls": summary["calls"],
         "unanswered": summary["unanswered"], "late": summary["late"],
         "max_in_flight_same_uid": summary["max_in_flight_same_uid"],
         "seconds_to_open": round(opened - began), "seconds": round(elapsed() - opened),
@@ -141,6 +143,7 @@ def show(console: Console, report: dict[str, Any]) -> None:
     for name, count in report["blows"].items():
         table.add_row(name, f"{count:,}")
     table.add_section()
+    table.add_row("charges asked for by another backend", f"{report['asked_for']:,}")
     table.add_row("calls for money", f"{report['calls'].get('again', 0):,}")
     table.add_row("payments whose answer was lost or unreadable", f"{report['unanswered']:,}")
     table.add_row("failures that turned paid later", f"{report['late']:,}")

@@ -14,6 +14,7 @@ from schedules.money import Money
 from schedules.plans import Plan
 from schedules.policies import DunningPolicy
 from schedules.zones import wall_to_utc, zone
+from tests.chaos.asking import Asker
 from worker.cli.witness import SimulatorWitness
 from worker.clock import MovedClock, elapsed, wait
 from worker.store import switches, tallies
@@ -26,6 +27,7 @@ SEOUL = zone("Asia/Seoul")
 BEGIN = date(2026, 3, 1)
 PRICE = 9900
 LADDER = DunningPolicy(ladder=(timedelta(hours=5), timedelta(hours=20)))
+ASKED_OF = 240  # one customer of so many is charged by hand at each moment: some five in a hundred charges
 STEP = timedelta(hours=2)  # what happens within one is lived through at once, at its end
 QUIET_LOOKS = 3  # that many looks in a row that find nothing to do, before the clock moves
 LOOK, LONG_LOOK, MANY = 0.05, 0.3, 200  # seconds between two looks at the work; counting much of it takes its time
@@ -73,7 +75,9 @@ class Shop:
     customers: int
     days: int
     seed: int
+    asker: Asker
     resumed: int = 0  # how often the breaker was let go on, as an operator would
+    _asked_from: int = 0
 
     def open(self, tell: Callable[[int], None]) -> None:
         """Put the plan on sale and the customers on it; their first charge is due on the first day."""
@@ -99,6 +103,8 @@ class Shop:
         """Let time pass, from moment to moment, until the last day's charges have been tried once."""
         last = wall_to_utc(BEGIN + timedelta(days=self.days), time(0), SEOUL)
         while self.clock.now() < last:
+            self.asker.ask([self._uid(n) for n in range(self._asked_from, self.customers, ASKED_OF)])
+            self._asked_from = (self._asked_from + 1) % ASKED_OF
             self._wait_until_quiet(look, tell)
             following = self._next_moment()
             self._move(min(last, following) if following is not None else last)
@@ -107,6 +113,7 @@ class Shop:
         """End the subscriptions, and let time pass until every charge has come to its end."""
         with self.services.engine.begin() as db:
             keys = tallies.active_subscriptions(db)
+        self.asker.insist()
         for key in keys:
             enrolling.unsubscribe(self.services, key, "chaos", "the run ends", at_period_end=True)
         while True:

@@ -50,7 +50,7 @@ class Findings(StandsFor):
         self, db: Transaction, row: Row, balance: int, words: str, now: datetime
     ) -> tuple[Finding, bool]:
         before = row["state"]
-        over = before in OVER and row["balance"] != balance
+        over = before in OVER and row["balance"] > balance
         back = before == FindingState.REPAIRED.value or over
         values: Row = {"seen_at": now, "words": words}
         if back:

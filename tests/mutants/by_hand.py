@@ -229,4 +229,11 @@ BY_HAND: tuple[Mutant, ...] = (
         "    if due <= now + SEAM:\n",
         "    if False:\n",
     ),
+    Mutant(
+        "an older list brings no finding back",
+        "workflows/test_refunding.py::test_a_list_that_was_read_before_the_refund_brings_no_finding_back",
+        "worker/store/findings.py",
+        'f.state.in_(OVER) & (f.balance > row["balance"])',
+        'f.state.in_(OVER) & (f.balance != row["balance"])',
+    ),
 )

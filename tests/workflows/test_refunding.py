@@ -259,3 +259,16 @@ def test_a_refund_whose_process_died_is_gone_on_with(
     move(services, minutes=10)
     refunding.refund_due(services)
     assert only(services).state is FindingState.REFUNDED
+
+
+def test_a_list_that_was_read_before_the_refund_brings_no_finding_back(
+    services: Services, gateway: ScriptedGateway, double: int
+) -> None:
+    """The guard: what is left of a payment only falls, so that a list that shows more is an older one."""
+    before = {uid: list(payments) for uid, payments in gateway.records.items()}
+    refunding.approve(services, double, "kim", "a late payment")
+    refunding.refund_due(services)
+    gateway.records = before
+    move(services, hours=1)
+    reconciled(services)
+    assert only(services).state is FindingState.REFUNDED

@@ -69,8 +69,9 @@ def note(
 
 def _seen_again(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Finding, bool]:
     f = findings.c
-    # REPAIRED and seen again means that the repair did not hold; RESOLVED comes back when money moved since.
-    back = (f.state == FindingState.REPAIRED.value) | (f.state.in_(OVER) & (f.balance != row["balance"]))
+    # REPAIRED and seen again means that the repair did not hold; the others come back when money moved since. What
+    # is left of a payment only ever falls: more than we know of was read before it was given back.
+    back = (f.state == FindingState.REPAIRED.value) | (f.state.in_(OVER) & (f.balance > row["balance"]))
     same = [f[name] == row[name] for name in ("kind", "account", "merchant_uid", "imp_uid")]
     before = db.execute(select(f.state).where(*same).with_for_update()).scalar_one()
     statement = (
