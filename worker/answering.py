@@ -24,7 +24,7 @@ def answer(
     A broken machine is no answer: its errors are the caller's.
     """
     try:
-        return {"ok": True, **asked(desk, **_read(asked, positional, named))}
+        return {"ok": True, **asked(desk, **read_fields(asked, positional, named))}
     except ValidationError as error:
         errors = [{"field": _field(problem), "words": masked(problem["msg"])} for problem in _problems(error)]
         return _no(asked, "bad_arguments", errors)
@@ -50,7 +50,9 @@ def _field(problem: Mapping[str, Any]) -> str | None:
     return str(problem["loc"][0]) if problem["loc"] else None
 
 
-def _read(asked: Callable[..., Answer], positional: Sequence[object], named: Mapping[str, Any]) -> dict[str, Any]:
+def read_fields(
+    asked: Callable[..., Answer], positional: Sequence[object], named: Mapping[str, Any]
+) -> dict[str, Any]:
     """The fields as the function takes them: no other, none left out, none of another type."""
     if positional:
         raise BadRequest("args", "give every argument by its name, in kwargs")

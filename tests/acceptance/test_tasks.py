@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -131,6 +132,62 @@ def test_a_raw_message_of_any_language_is_enough(shop: Installation) -> None:
     answer = json.loads(broker.get(f"celery-task-meta-{task}") or b"")
     assert (answer["status"], answer["result"]["is_new"]) == ("SUCCESS", True)
     assert 0 < broker.ttl(f"celery-task-meta-{task}") <= 3600
+
+
+def test_every_verb_can_be_asked_for_by_another_program(shop: Installation) -> None:
+    who = {"actor": "shop", "reason": "ticket 4711"}
+    for uid in ("eve", "eve-2"):
+        shop.simulator("cards", {"customer_uid": uid})
+    shop.told("plan", "add", "later", "--price", "5000", "--name", "Later", "--unit", "week", "--time", "00:00")
+    known, second, begun = sent(
+        shop,
+        ("again.add_customer", {"customer_uid": "eve", "actor": "shop"}),
+        ("again.add_customer", {"customer_uid": "eve-2", "actor": "shop", "of": "eve"}),
+        ("again.subscribe", {"customer_uid": "eve", "plan": "now", "actor": "shop"}),
+    )
+    assert known["ok"]
+    assert second["ok"]
+    key = begun["subscription"]
+    charge = shop.wait_for(key, "paid").facts["key"]
+    of_it = {"subscription": key, **who}
+    day = (shop.services.clock.now() + timedelta(days=9)).date().isoformat()
+    answers = sent(
+        shop,
+        ("again.skip", of_it | {"period_no": 1}),
+        ("again.skip", of_it | {"period_no": 1}),
+        ("again.undo", of_it),
+        ("again.pause", of_it),
+        ("again.resume", of_it),
+        ("again.move_anchor", of_it | {"anchor": day}),
+        ("again.move_time", of_it | {"time": "23:30"}),
+        ("again.move_time", of_it | {"time": None}),
+        ("again.change_card", of_it | {"customer_uid": "eve-2"}),
+        ("again.change_plan", of_it | {"plan": "later"}),
+        ("again.card_changed", {"customer_uid": "eve-2", **who}),
+        ("again.refund_charge", {"charge": charge, "request_key": "b", "amount": 900, "currency": "KRW", **who}),
+        ("again.unsubscribe", of_it | {"now": True}),
+    )
+    assert [answer for answer in answers if not answer["ok"]] == []
+    assert [answer["period_no"] for answer in answers[:2]] == [1, 1]
+
+    def is_made() -> bool:
+        return bool(sent(shop, ("again.refund_status", {"request_key": "b"}))[0]["state"] == "made")
+
+    assert wait_until(is_made, 40)
+    wrong = sent(
+        shop,
+        ("again.waive", {"charge": charge, **who}),
+        ("again.cancel_charge", {"charge": charge, **who}),
+        ("again.paid_elsewhere", {"charge": charge, **who}),
+        ("again.release", {"key": charge, **who}),
+        ("again.pause", of_it),
+    )
+    assert [answer["error"] for answer in wrong] == ["refused"] * 5
+    verbs = [act["verb"] for act in shop.told_json("audit", key)]
+    assert {"skip", "undo", "pause", "resume", "move-anchor", "move-time", "change-card", "change-plan"} <= set(
+        verbs
+    )
+    assert verbs.count("skip") == 1
 
 
 def test_a_person_charges_and_sees_what_becomes_of_it(shop: Installation) -> None:

@@ -23,6 +23,7 @@ from schedules.findings import FindingKind, FindingState
 from schedules.policies import FinalAction
 from schedules.refunds import RefundState
 from schedules.standings import Standing
+from worker.answering import read_fields
 from worker.clock import SystemClock
 from worker.config import PREFIX, Settings
 from worker.requests import ASKED, charge_adhoc
@@ -140,6 +141,27 @@ def test_the_message_on_the_page_of_tasks_is_one_that_can_be_read() -> None:
     )
     _, fields, _ = json.loads(base64.b64decode(json.loads(document)["body"]))
     assert set(fields) <= set(signature(charge_adhoc).parameters)
+
+
+def test_the_page_of_tasks_has_an_example_of_each_that_is_taken_as_it_stands() -> None:
+    """The code is run with a Celery that only remembers; each field is then read as a worker reads it."""
+    page = (ROOT / "docs" / "tasks.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def asked" in block)
+    sent: list[tuple[str, dict[str, Any]]] = []
+
+    class Remembering:
+        def send_task(self, name: str, kwargs: dict[str, Any], queue: str) -> "Remembering":
+            sent.append((name.removeprefix("again."), kwargs))
+            return self
+
+        def get(self, timeout: float) -> None:
+            """Nobody answers."""
+
+    exec(code, {"again": Remembering()})
+    by_name = {function.__name__: function for function in ASKED}
+    assert {name for name, _ in sent} == set(by_name)
+    for name, given in sent:
+        assert set(read_fields(by_name[name], (), given)) == set(signature(by_name[name]).parameters) - {"desk"}
 
 
 def test_only_the_clock_reads_the_clock() -> None:
