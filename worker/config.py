@@ -152,7 +152,7 @@ class Settings(BaseSettings):
             raise ValueError("it must be a code of letters and digits; leave it out where there is none")
         return tier
 
-    @field_validator("webhook_url", "webhook_secret", mode="before")
+    @field_validator("webhook_url", "webhook_secret", "accounts_file", mode="before")
     @classmethod
     def _unless_empty(cls, text: object) -> object:
         """A variable that is there and empty is one that is not set: so docker-compose hands it on."""

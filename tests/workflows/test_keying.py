@@ -1,6 +1,7 @@
 """Keying: a typed card is charged once and never by a worker; signing up begins once, or not at all."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -79,6 +80,15 @@ def test_a_typed_card_pays_once_and_is_forgotten(services: Services, gateway: Sc
     assert paid(services) == Keyed(charge_rows(services)[0]["key"], ChargeStatus.PAID, False, None)
     assert [keep for _, keep in gateway.typed] == [False]
     assert key_deleted(services)
+
+
+def test_two_who_type_the_same_at_once_pay_once(services: Services, gateway: ScriptedGateway) -> None:
+    """The guard: one_charge_for_each_request_key, and a customer who is new to both."""
+    with ThreadPoolExecutor(6) as pool:
+        told = list(pool.map(lambda _: paid(services), range(6)))
+    assert len({one.key for one in told}) == 1
+    assert sum(one.is_new for one in told) == 1
+    assert len(gateway.sent) == 1
 
 
 def test_nothing_of_the_card_is_in_any_row(services: Services, gateway: ScriptedGateway) -> None:

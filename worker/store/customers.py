@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, exists, insert, select, text, update
+from sqlalchemy import Connection, exists, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 
 from schedules.declines import DeclineClass
 from worker.store.schema import OWED, billing_keys, charges, customers
@@ -26,11 +27,12 @@ def add(
     db: Connection, reference: str, name: str | None, email: str | None, tel: str | None, now: datetime
 ) -> int:
     """Write a customer, or answer the one that the shop already calls by this reference."""
-    existing = db.execute(select(customers.c.id).where(customers.c.reference == reference)).scalar()
-    if existing is not None:
-        return int(existing)
     row = {"reference": reference, "name": name, "email": email, "tel": tel, "created_at": now}
-    return int(db.execute(insert(customers).values(row).returning(customers.c.id)).scalar_one())
+    written = insert(customers).values(row).on_conflict_do_nothing().returning(customers.c.id)
+    customer_id = db.execute(written).scalar()
+    if customer_id is None:
+        customer_id = db.execute(select(customers.c.id).where(customers.c.reference == reference)).scalar_one()
+    return int(customer_id)
 
 
 def add_key(
@@ -41,13 +43,18 @@ def add_key(
     card: Mapping[str, Any],
     now: datetime,
 ) -> int:
-    """Write a billing key; the card's facts are pg_provider, pg_id, card_name, card_number and seen_updated_at."""
+    """Write a billing key, or answer the one that there is under this customer_uid, which is left as it is.
+
+    The card's facts are columns: pg_provider, pg_id, card_name, card_number, seen_updated_at, deleted_at.
+    """
     row: dict[str, Any] = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account}
-    return int(
-        db.execute(
-            insert(billing_keys).values(row | {"created_at": now} | dict(card)).returning(billing_keys.c.id)
-        ).scalar_one()
-    )
+    values = row | {"created_at": now} | dict(card)
+    written = insert(billing_keys).values(values).on_conflict_do_nothing().returning(billing_keys.c.id)
+    key_id = db.execute(written).scalar()
+    if key_id is None:
+        same = billing_keys.c.customer_uid == customer_uid
+        key_id = db.execute(select(billing_keys.c.id).where(same)).scalar_one()
+    return int(key_id)
 
 
 def key_by_uid(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKey | None:
