@@ -8,12 +8,18 @@ import sys
 _SEPARATED = r"[\s.\-‐-―]{0,3}"  # blanks, dots and dashes of any kind, as people and banks write them
 # 13 digits or more: card numbers have 13 to 19, and one run together with an expiry date has more. No \b:
 # a Korean letter is a word character, so there is no boundary in "카드4111…".
-_CARD = re.compile(rf"(?<!\d)\d(?:{_SEPARATED}\d){{12,}}")
+# Our own merchant_uids stay as they are, for everybody looks for them: one key in a hundred ends in so many digits.
+_OURS = r"(?P<ours>\bag1[a-z][a-z0-9]{3}[ra][0-9a-hj-km-np-tv-z]{29}[0-9a-z]\b)"
+_CARD = re.compile(rf"{_OURS}|(?<!\d)\d(?:{_SEPARATED}\d){{12,}}")
 
 
 def masked(text: str) -> str:
     """The text with every run of digits that could be a card number reduced to its last four."""
-    return _CARD.sub(lambda run: "*" * 8 + re.sub(r"\D", "", run.group())[-4:], text)
+    return _CARD.sub(_masked, text)
+
+
+def _masked(run: re.Match[str]) -> str:
+    return run.group() if run["ours"] else "*" * 8 + re.sub(r"\D", "", run.group())[-4:]
 
 
 class TextLines(logging.Formatter):

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from schedules.charges import ChargeKind
+from schedules.identity import charge_key, merchant_uid
 from schedules.outcomes import Declined, Unknown
 from tests.gateway.samples import CARD, CARD_NUMBER, KEY, ORDER, PAID, envelope, refusal
 from tests.gateway.scripted import (
@@ -162,3 +164,11 @@ def test_runs_of_thirteen_digits_and_more_are_masked(text: str, expected: str) -
 def test_nothing_said_is_none() -> None:
     assert told(None) is told("") is told("  \n") is told(True) is None
     assert told(5) == "5"
+
+
+def test_our_own_merchant_uids_are_not_masked_however_many_digits_they_end_in() -> None:
+    """A person looks for a uid in the log; a card number beside it is masked all the same."""
+    key = charge_key(ChargeKind.RENEWAL, "at14kkv3sktaz1234567", 0)
+    uid = merchant_uid("test", key, 1)
+    assert masked(f"{uid}: unknown 4111111111111111") == f"{uid}: unknown ********1111"
+    assert masked(f"card {uid}4111111111111111") != f"card {uid}4111111111111111"

@@ -100,8 +100,9 @@ def _beside(plan: StoredPlan, anchor: date) -> keying.Beside:
 def _why_not(services: Services, keyed: Keyed, customer_uid: str) -> str:
     if keyed.status.is_owed:
         return (
-            f"it is not clear whether the first payment was made ({keyed.reason or 'it is under way'}); it is asked "
-            f"about, and the subscription begins if it was: `again show {keyed.key}`. Do not type the card in again before"
+            f"it is not clear whether the first payment was made ({keyed.reason or 'it is under way'}); it is "
+            f"asked about, and the subscription begins if it was: `again show {keyed.key}`. Do not type the card "
+            "in again before"
         )
     with services.engine.begin() as db:
         key = customers.key_by_uid(db, customer_uid)
