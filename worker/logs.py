@@ -8,7 +8,7 @@ import sys
 _SEPARATED = r"[\s.\-‐-―]{0,3}"  # blanks, dots and dashes of any kind, as people and banks write them
 # 13 digits or more: card numbers have 13 to 19, and one run together with an expiry date has more. No \b:
 # a Korean letter is a word character, so there is no boundary in "카드4111…".
-# Our own merchant_uids stay as they are, for everybody looks for them: one key in a hundred ends in so many digits.
+# Our own merchant_uids stay whole, for everybody looks for them: one key in a hundred ends in so many digits.
 _OURS = r"(?P<ours>\bag1[a-z][a-z0-9]{3}[ra][0-9a-hj-km-np-tv-z]{29}[0-9a-z]\b)"
 _CARD = re.compile(rf"{_OURS}|(?<!\d)\d(?:{_SEPARATED}\d){{12,}}")
 
