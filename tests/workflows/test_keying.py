@@ -23,6 +23,7 @@ from worker.points import Point
 from worker.store import charges
 from worker.workflows import adjusting, asking, charging, enrolling, issuing, keying, operating, signing_up
 from worker.workflows.closing import collected
+from worker.workflows.enrolling import CannotEnroll
 from worker.workflows.issuing import CannotIssue
 from worker.workflows.keying import Keyed
 from worker.workflows.operating import CannotOperate
@@ -108,6 +109,17 @@ def test_a_card_that_is_kept_can_be_charged_afterwards(services: Services) -> No
     enrolling.subscribe(services, "ann", "monthly", "kim")
     collect_due(services)
     assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
+
+
+def test_a_key_that_the_payment_window_makes_later_is_taken_like_any_other(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    paid(services)
+    gateway.missing_keys.clear()
+    enrolling.add_customer(services, "ann", None, None, None, "kim")
+    assert not key_deleted(services)
+    with pytest.raises(CannotEnroll, match="known already"):
+        enrolling.add_customer(services, "ann", None, None, None, "kim")
 
 
 def test_a_decline_is_the_end_and_says_why(services: Services, gateway: ScriptedGateway) -> None:

@@ -23,6 +23,7 @@ from worker.store.plans import StoredPlan
 from worker.store.policies import StoredPolicy
 from worker.workflows import dunning
 from worker.workflows.beginning import begin
+from worker.workflows.cards import facts_of
 from worker.workflows.closing import cancel_subscription
 from worker.workflows.services import Services
 
@@ -116,7 +117,8 @@ def add_customer(
     check_facts(customer_uid, name=name, email=email, tel=tel)
     account = services.account(account or services.settings.account).name
     with services.engine.begin() as db:
-        if customers.key_by_uid(db, customer_uid) is not None:
+        known = customers.key_by_uid(db, customer_uid)
+        if known is not None and known.deleted_at is None:
             raise CannotEnroll(f"customer {customer_uid!r} is known already")
         first = customers.key_by_uid(db, of) if of is not None else None
         if of is not None and first is None:
@@ -129,13 +131,12 @@ def add_customer(
     if not isinstance(key, BillingKey):
         raise CannotEnroll(f"the gateway did not tell of customer {customer_uid!r}: {key.reason}; try again")
     now = services.clock.now()
-    card = {
-        "pg_provider": key.pg_provider, "pg_id": key.pg_id,
-        "card_name": key.card_name, "card_number": key.card_number, "seen_updated_at": key.updated_at,
-    }  # fmt: skip
     with services.engine.begin() as db:
         customer_id = first.customer_id if first else customers.add(db, customer_uid, name, email, tel, now)
-        customers.add_key(db, customer_id, customer_uid, account, card, now)
+        key_id = customers.add_key(db, customer_id, customer_uid, account, facts_of(key), now)
+        if known is not None:  # its card was deleted, or never stored, and the gateway has one now
+            again = {"deleted_at": None, "stopped_as": None, "changed_at": now, "account": account}
+            customers.change_key(db, key_id, **again, **facts_of(key))
         notes.record(db, actor, "customer.add", customer_uid, None, now, of=of)
     return key
 
@@ -144,7 +145,7 @@ def enroll_if_unknown(services: Services, customer_uid: str, actor: str, account
     """Make a customer known whose key the browser's payment window made, unless he is."""
     with services.engine.begin() as db:
         known = customers.key_by_uid(db, customer_uid)
-    if known is None:
+    if known is None or known.deleted_at is not None:
         add_customer(services, customer_uid, None, None, None, actor, account=account)
 
 
