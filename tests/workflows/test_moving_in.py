@@ -12,7 +12,7 @@ from schedules.batches import Line
 from schedules.cadence import Every, Unit
 from schedules.imports import COLUMNS
 from tests.doubles import ScriptedGateway
-from tests.factories import START, charge_rows, on_sale
+from tests.factories import START, charge_rows, move_to, on_sale
 from tests.scenarios.living import live_until
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import points
@@ -22,6 +22,7 @@ from worker.points import Point
 from worker.wiring import gateway_settings
 from worker.workflows import adjusting, importing, taking_over
 from worker.workflows.drafting import BadLines
+from worker.workflows.importing import CannotGoOn
 from worker.workflows.services import Services
 from worker.workflows.taking_over import CannotTakeOver
 
@@ -257,3 +258,14 @@ def test_what_was_taken_over_can_be_changed_like_any_other(shop: Services, simul
     with shop.engine.begin() as db:
         key = db.execute(text("SELECT key FROM subscriptions")).scalar_one()
     assert adjusting.change_plan(shop, key, "yearly", *WHY).due_at == month(2)
+
+
+def test_a_line_that_is_too_late_when_it_is_written_is_named_and_the_file_goes_on(services: Services) -> None:
+    on_sale(services)
+    lines = [line(2, customer_uid="c1"), line(3, customer_uid="c2", next_date="2026-03-31")]
+    importing.check(services, lines)
+    move_to(services, datetime(2026, 2, 28, tzinfo=UTC))
+    with pytest.raises(CannotGoOn, match="line 2, next_date"):
+        importing.write(services, lines, *WHY)
+    mended = line(2, customer_uid="c1", next_date="2026-03-31")
+    assert importing.write(services, [mended, lines[1]], *WHY) == 2

@@ -121,7 +121,7 @@ def export(
     from worker.wiring import services
     from worker.workflows import drafting
 
-    with services().engine.begin() as db, to_write(out) as stream:
+    with services().one_moment(for_long=True) as db, to_write(out) as stream:
         batch = drafting.known_batch(db, key, lock=False)
         write(stream, RESULTS, batches.results(db, batch.id), as_lines=as_lines)
 

@@ -154,8 +154,7 @@ def export(
     from worker.store import exports
     from worker.wiring import services
 
-    snapshot = services().engine.execution_options(isolation_level="REPEATABLE READ")
-    with snapshot.begin() as db, to_write(out) as stream:
+    with services().one_moment(for_long=True) as db, to_write(out) as stream:
         count = write(stream, exports.columns(thing.value), exports.rows(db, thing.value), as_lines=as_lines)
     typer.echo(f"again: {count:,} {thing.value}", err=True)
 

@@ -1,7 +1,8 @@
 """Connections to PostgreSQL, with time-outs of its own on everything that could wait for ever."""
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, text
 
+PATIENCE = "10min"  # for a reader who stops reading, and for a statement over all that is there
 # A statement of ours takes milliseconds; a lock is held for one short transaction; nobody thinks inside one.
 SESSION = (
     "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
@@ -21,3 +22,10 @@ def make_engine(url: str, connections: int, name: str) -> Engine:
         hide_parameters=True,
         connect_args={"options": SESSION, "application_name": name, "connect_timeout": 5},
     )
+
+
+def allow_time(db: Connection) -> None:
+    """Let this transaction last as long as a reader takes, within bounds, and plan for reading to the end."""
+    db.execute(text(f"SET LOCAL statement_timeout = '{PATIENCE}'"))
+    db.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{PATIENCE}'"))
+    db.execute(text("SET LOCAL cursor_tuple_fraction = 1"))

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, func, select, text
+from sqlalchemy import Connection, Row, Select, case, func, select
 
 from schedules.charges import SubscriptionStatus, TriedBy
 from worker.store.schema import billing_keys, charges, subscriptions
 
 PAGE = 5000  # rows that are held at once
 STAND = 10  # columns of a row that say where a subscription stands; they come first
-PATIENCE = "10min"  # for a reader who stops reading, and for a statement over all that is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +21,6 @@ class Reach:
     since: datetime | None  # of a debt's next attempt; None also takes those that are late
     until: datetime  # not included
     plans: Collection[int] | None  # row ids; None takes all, and debts that are of no plan
-
-
-def allow_time(db: Connection) -> None:
-    """Let this transaction last as long as a reader takes, within bounds, and plan for reading to the end."""
-    db.execute(text(f"SET LOCAL statement_timeout = '{PATIENCE}'"))
-    db.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{PATIENCE}'"))
-    db.execute(text("SET LOCAL cursor_tuple_fraction = 1"))
 
 
 def stands(db: Connection, reach: Reach) -> Iterator[Row[Any]]:

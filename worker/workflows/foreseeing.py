@@ -199,16 +199,13 @@ def _look(services: Services, asked: Asked) -> Iterator[_Look]:
     """Look at the books as they are at one moment: what is opened meanwhile is neither told twice nor lost."""
     now = services.clock.now()
     since, last_second = day_bounds(asked.first, asked.last, zone(asked.zone))
-    with services.engine.connect() as connection:
-        db = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        with db.begin():
-            forecasts.allow_time(db)
-            ids = _versions(db, asked.plan) if asked.plan is not None else None
-            known, _ = plans.all_readable(db)
-            # Each zone's days are cut out of what is read for the widest of them.
-            until = max(last_second + timedelta(seconds=1), _ends_everywhere(asked.last))
-            reach = Reach(None if since <= now else since, until, ids)
-            yield _Look(db, asked, reach, known, now)
+    with services.one_moment(for_long=True) as db:
+        ids = _versions(db, asked.plan) if asked.plan is not None else None
+        known, _ = plans.all_readable(db)
+        # Each zone's days are cut out of what is read for the widest of them.
+        until = max(last_second + timedelta(seconds=1), _ends_everywhere(asked.last))
+        reach = Reach(None if since <= now else since, until, ids)
+        yield _Look(db, asked, reach, known, now)
 
 
 def _versions(db: Connection, code: str) -> list[int]:

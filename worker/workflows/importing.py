@@ -8,7 +8,7 @@ from itertools import islice
 from sqlalchemy import Connection
 
 from schedules.batches import MOST_SHOWN, BadLine, Line
-from schedules.errors import BadRequest
+from schedules.errors import BadRequest, ToldInWords
 from schedules.identity import subject_of_request
 from schedules.imports import Incoming, read_incoming, seam
 from schedules.subscriptions import Cursor
@@ -22,6 +22,10 @@ from worker.workflows.enrolling import CannotEnroll, check_facts
 from worker.workflows.services import Services
 
 CHUNK = 500  # lines checked or written in one transaction
+
+
+class CannotGoOn(ToldInWords):
+    """A line that was right when it was checked cannot be written any more."""
 
 
 @dataclass(slots=True)
@@ -98,8 +102,7 @@ def write(
     for chunk in _chunks(lines):
         keys = {line.number: _enrolled(services, line) for line in chunk}
         with services.engine.begin() as db:
-            fresh = [_write_line(db, reader, line, keys[line.number]) for line in chunk]
-            count = sum(fresh)
+            count = sum(_write_line(db, reader, line, keys[line.number]) for line in chunk)
             if count:
                 notes.record(db, actor, "import", "subscriptions", why, services.clock.now(), written=count,
                              lines=f"{chunk[0].number}-{chunk[-1].number}")  # fmt: skip
@@ -171,6 +174,16 @@ def _enrolled(services: Services, line: Line) -> tuple[str, BillingKey] | None:
 
 
 def _write_line(db: Connection, reader: _Reader, line: Line, found: tuple[str, BillingKey] | None) -> bool:
+    try:
+        return _written(db, reader, line, found)
+    except BadRequest as error:
+        raise CannotGoOn(
+            f"line {line.number}, {error.field}: {error.words}; mend the line and run the file again: "
+            "lines that are written already are left alone"
+        ) from None
+
+
+def _written(db: Connection, reader: _Reader, line: Line, found: tuple[str, BillingKey] | None) -> bool:
     incoming, now = read_incoming(line.columns), reader.services.clock.now()
     if subscriptions.by_external_ref(db, incoming.external_ref):
         return False
@@ -182,9 +195,7 @@ def _write_line(db: Connection, reader: _Reader, line: Line, found: tuple[str, B
         customers.add_key(db, customer_id, incoming.customer_uid, account, facts_of(key), now)
     known = customers.key_by_uid(db, incoming.customer_uid, lock=True)
     if known is None or known.deleted_at is not None:
-        raise BadRequest(
-            "customer_uid", f"line {line.number}: {incoming.customer_uid!r} has no card here any more"
-        )
+        raise BadRequest("customer_uid", f"{incoming.customer_uid!r} has no card any more")
     whose = (known.customer_id, known.id)
     # Its key is made of the reference: who writes the same line at the same time writes the same key, once.
     subscription = subject_of_request(f"import/{incoming.external_ref}")

@@ -13,6 +13,7 @@ from worker.clock import Clock
 from worker.config import Settings
 from worker.gateway.port import Gateway
 from worker.store import sights, switches
+from worker.store.engine import allow_time
 from worker.webhooks.port import Receiver
 
 log = logging.getLogger("again.services")
@@ -62,6 +63,19 @@ class Services:
             yield db
             self.rehearsal.note(before, sights.columns_of(db, subject))
             transaction.rollback()
+
+    @contextmanager
+    def one_moment(self, *, for_long: bool = False) -> Iterator[Connection]:
+        """A look that sees one moment alone and writes nothing; `for_long` lets whoever reads it take his time.
+
+        A charge beside attempts of a second later would be a tale of nothing.
+        """
+        with self.engine.connect() as connection:
+            db = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with db.begin():
+                if for_long:
+                    allow_time(db)
+                yield db
 
     def account(self, name: str) -> Account:
         """What is known of a gateway account: its rates, and whether it is one for tests."""

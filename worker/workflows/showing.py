@@ -1,7 +1,6 @@
 """Showing: everything that happened to a subscription, a charge or a merchant_uid, in order."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -44,7 +43,7 @@ class Story:
 
 def show(services: Services, key: str, *, ask_gateway: bool = False) -> Story:
     """Tell the story of a subscription (20 characters), a charge (26) or a merchant_uid (38)."""
-    with _one_moment(services) as db:
+    with services.one_moment() as db:
         if len(key) == SUBJECT_LENGTH:
             return _subscription(db, key, services.clock.now())
         if len(key) == CHARGE_KEY_LENGTH:
@@ -59,11 +58,6 @@ def show(services: Services, key: str, *, ask_gateway: bool = False) -> Story:
     if ask_gateway:
         story.parts.extend(_at_gateway(services, account, key))
     return story
-
-
-def _one_moment(services: Services) -> AbstractContextManager[Connection]:
-    """A look that sees one moment alone: a charge beside attempts of a second later would be a tale of nothing."""
-    return services.engine.execution_options(isolation_level="REPEATABLE READ").begin()
 
 
 def _charge_of(uid: str) -> str:
@@ -157,7 +151,7 @@ def _at_gateway(services: Services, account: str, uid: str) -> list[dict[str, An
 
 def charge_status(services: Services, key: str | None, request_key: str | None) -> dict[str, Any]:
     """What a charge is now, in few fields; NothingToShow when there is none under this key."""
-    with _one_moment(services) as db:
+    with services.one_moment() as db:
         asked = requested.by_request(db, request_key) if request_key is not None else None
         key = asked.key if asked is not None else key
         row = sights.charge_row(db, key) if key is not None else None
