@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from celery.exceptions import Reject
@@ -14,6 +15,7 @@ from worker import answering, marks, requests
 from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # whoever starts it from here has the tasks registered
 from worker.clock import elapsed, wait
+from worker.crew import Crew
 from worker.wiring import services
 from worker.workflows import (
     announcing,
@@ -32,8 +34,10 @@ from worker.workflows import (
     returning,
     taking_over,
 )
+from worker.workflows.grouping import Groups
 
 log = logging.getLogger("again.tasks")
+QUEUE_OF = {ChargeKind.ADHOC: CHARGES, ChargeKind.RENEWAL: BULK}
 PUBLISH_BATCH = 500  # messages in one round trip to the broker
 SLICE = 45.0  # seconds that a long work takes of a thread at once; the next ring goes on with it
 # Seconds; a chore that waited longer has been rung for again since. It is judged by the worker's clock, so a
@@ -44,6 +48,11 @@ BREATH = 2.0  # seconds until a request that met no database is taken up again
 MOST_ASKS = 500  # questions that may wait in the broker at once
 # One thread of a process delivers at a time: however often it is rung for, a receiver that hangs holds up one.
 _delivers = threading.Lock()
+# As few dispatch: the bell rings each second, and a backlog is topped up more often than that.
+_dispatches = threading.Lock()
+_opens = threading.BoundedSemaphore(2)  # envelopes that hand their charges to the crew at a time
+DISPATCH_SLICE = 2.0  # seconds
+DISPATCH_PAUSE = 0.15  # seconds between two looks while there is more to queue
 
 
 @app.task(name="again.open_due", queue=OPS)
@@ -62,14 +71,57 @@ def open_missed() -> None:
 
 @app.task(name="again.dispatch", queue=OPS)
 def dispatch() -> None:
-    """Turn charges that are due into messages, up to the bound."""
-    dispatching.top_up(services(), publish_charges, lambda: messages_in(CHARGES, BULK))
+    """Turn charges that are due into messages, up to the bound, as long as there are more."""
+    if not _dispatches.acquire(blocking=False):
+        return
+    try:
+        until = elapsed() + DISPATCH_SLICE
+        queued = dispatching.top_up(services(), publish_charges, _charges_waiting, publish_envelopes)
+        while queued and elapsed() < until:
+            wait(DISPATCH_PAUSE)
+            dispatching.top_up(services(), publish_charges, publish_many=publish_envelopes)
+    finally:
+        _dispatches.release()
 
 
 @app.task(name="again.charge", queue=BULK)
 def charge(charge_id: int) -> None:
     """Try once to collect a charge."""
     charging.attempt(services(), charge_id)
+
+
+@app.task(name="again.charge_many", queue=BULK)
+def charge_many(charge_ids: list[int]) -> None:
+    """Try once to collect each of these charges: an envelope, when many are due."""
+    if not _holds().acquire(blocking=False):
+        # The other queues need threads too.
+        dispatching.give_back(services(), charge_ids)
+        return
+    try:
+        with _opens:
+            charging.attempt_many(services(), groups(), charge_ids, crew())
+    finally:
+        _holds().release()
+
+
+def groups() -> Groups:
+    """What the threads of this process do together."""
+    made = services().groups
+    if made is None:
+        raise LookupError("this process was wired without groups")
+    return made
+
+
+@lru_cache(maxsize=1)
+def _holds() -> threading.BoundedSemaphore:
+    """How many of this process's threads may hold an envelope."""
+    return threading.BoundedSemaphore(max(1, services().settings.concurrency // 2))
+
+
+@lru_cache(maxsize=1)
+def crew() -> Crew:
+    """The threads of this process that carry out the calls of envelopes."""
+    return Crew(services().settings.concurrency)
 
 
 @app.task(name="again.sweep", queue=OPS)
@@ -214,15 +266,32 @@ for _asked in requests.ASKED:
 
 def publish_charges(queued: Sequence[tuple[int, ChargeKind]]) -> None:
     """One message for each charge, in batches; BrokerUnreachable when the broker does not take them."""
-    queues = {ChargeKind.ADHOC: CHARGES, ChargeKind.RENEWAL: BULK}
+    _publish([(charge, charge_id, QUEUE_OF[kind]) for charge_id, kind in queued])
+
+
+def publish_envelopes(queued: Sequence[tuple[int, ChargeKind]], size: int) -> None:
+    """One message for so many charges of a kind; otherwise as publish_charges."""
+    ids = {kind: [charge_id for charge_id, its in queued if its is kind] for kind in QUEUE_OF}
+    _publish([
+        (charge_many, few[begin : begin + size], QUEUE_OF[kind])
+        for kind, few in ids.items()
+        for begin in range(0, len(few), size)
+    ])  # fmt: skip
+
+
+def _publish(messages: Sequence[tuple[Any, Any, str]]) -> None:
     with app.producer_or_acquire() as producer:
         lost = (OperationalError, *producer.connection.connection_errors, *producer.connection.channel_errors)
         try:
             with producer.batch(PUBLISH_BATCH):
-                for charge_id, kind in queued:
-                    charge.apply_async((charge_id,), producer=producer, queue=queues[kind])
+                for task, argument, queue in messages:
+                    task.apply_async((argument,), producer=producer, queue=queue)
         except lost as error:
             raise dispatching.BrokerUnreachable(f"the broker took no messages: {error}") from error
+
+
+def _charges_waiting() -> int:
+    return messages_in(CHARGES, BULK)
 
 
 def messages_in(*queues: str) -> int:

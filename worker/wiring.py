@@ -1,6 +1,7 @@
 """Wiring: the real parts are put together here, once for each operating-system process."""
 
 import hashlib
+from dataclasses import replace
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -18,7 +19,10 @@ from worker.store.revisions import current_revision, newest_revision
 from worker.store.tokens import SealedTokens
 from worker.webhooks.port import Receiver
 from worker.webhooks.standard import StandardWebhook
+from worker.workflows.grouping import Groups
 from worker.workflows.services import Services
+
+MOST_CONNECTIONS = 32  # of one process: threads wait for each other in milliseconds, and work in groups
 
 
 class BadDatabase(ToldInWords):
@@ -36,13 +40,13 @@ def services() -> Services:
     """The services of this process, made once; a database of another revision is refused."""
     made = connect(settings())
     check_revision(made.engine)
-    return made
+    return replace(made, groups=Groups(made))
 
 
 def connect(settings: Settings) -> Services:
     """Put the real parts together; the database is asked who it is."""
-    # A thread holds one connection at a time; beat and the tokens' refresh need a few more.
-    engine = make_engine(settings.sqlalchemy_url, settings.concurrency + 4, "again")
+    # A thread holds one connection at a time, and none during a call; beat and the tokens need a few more.
+    engine = make_engine(settings.sqlalchemy_url, min(settings.concurrency, MOST_CONNECTIONS) + 4, "again")
     accounts = {account.name: account for account in settings.accounts()}
     return Services(
         settings=settings,

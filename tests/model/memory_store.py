@@ -347,7 +347,10 @@ class Charges(StandsFor):
         for charge_id in ids:
             db.write(db.tables.charges[charge_id], {"queued_until": None})
 
-    def last_look(self, db: Transaction, attempt_id: int) -> Sight:
+    def last_looks(self, db: Transaction, attempt_ids: Sequence[int]) -> dict[int, Sight]:
+        return {attempt_id: self._last_look(db, attempt_id) for attempt_id in attempt_ids}
+
+    def _last_look(self, db: Transaction, attempt_id: int) -> Sight:
         tables = db.tables
         row = tables.attempts[attempt_id]
         charge = tables.charges[row["charge_id"]]

@@ -321,8 +321,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "the rate cap",
         CHARGING + "test_the_rate_cap_gives_the_claim_back_unsent",
         "worker/workflows/charging.py",
-        "    obstacle = _rate_obstacle(services, charge)\n",
-        "    obstacle: Obstacle | None = None\n",
+        "    if not leave.is_granted:\n        cap",
+        "    if False:\n        cap",
     ),
     Mutant(
         "a worker that wakes too late does not send",

@@ -1,6 +1,7 @@
 """Charging: rows before calls, claims with fences, the last look, and answers that only their owner may write."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -15,7 +16,14 @@ from worker.gateway.port import ChargeOrder
 from worker.store import charges, switches
 from worker.workflows import asking, charging, enrolling, opening, operating
 from worker.workflows.closing import close
+from worker.workflows.grouping import Groups
 from worker.workflows.services import Services
+
+
+@pytest.fixture(params=["alone", "together"])
+def services(services: Services, request: pytest.FixtureRequest) -> Services:
+    """Every promise holds for a thread by itself, and for one whose process has groups."""
+    return replace(services, groups=Groups(services)) if request.param == "together" else services
 
 
 def test_a_due_charge_is_collected(services: Services, gateway: ScriptedGateway) -> None:

@@ -11,6 +11,7 @@ from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, on_sale, opened, subscribed
 from worker.store import attempts, charges
 from worker.workflows import charging, enrolling, opening
+from worker.workflows.grouping import Claimed
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
 
@@ -29,7 +30,7 @@ def test_a_charge_that_is_given_up_and_a_person_who_cancels_do_not_block_each_ot
         both = threading.Barrier(2)
         ended: list[object] = []
 
-        def give_up(claim: charging.Claimed = claimed, both: threading.Barrier = both) -> None:
+        def give_up(claim: Claimed = claimed, both: threading.Barrier = both) -> None:
             both.wait(10)
             ended.append(settle(services, claim.intent, AttemptState.SENDING, Declined("no money")))  # noqa: B023 # joined below
 
@@ -53,7 +54,7 @@ def test_a_held_charge_is_not_given_up(services: Services) -> None:
     claimed = charging.claim(services, charge)
     assert claimed is not None
     with services.engine.begin() as db:
-        charges.hold(db, claimed.charge.key, "a person looks")
+        charges.hold(db, claimed.key, "a person looks")
     settle(services, claimed.intent, AttemptState.SENDING, Declined("no money"))
     row = charge_rows(services)[0]
     assert row["held_why"] == "a person looks"

@@ -60,6 +60,9 @@ def worker(
     unknown = sorted(set(chosen) - set(QUEUES))
     if unknown:
         raise typer.BadParameter(f"queue {', '.join(unknown)} is not known; there are {', '.join(QUEUES)}")
+    if concurrency is not None:
+        # Its connections and its crew go by the setting.
+        os.environ["AGAIN_CONCURRENCY"] = str(concurrency)
     made = wiring.services()
     _use_our_logs()
     _warn_of_wrong_place(made)
@@ -69,7 +72,7 @@ def worker(
     from worker.tasks import app as celery
 
     marks.check(celery, made)
-    threads = concurrency or made.settings.concurrency
+    threads = made.settings.concurrency
     arguments = [
         "worker", "--pool=threads", f"--concurrency={threads}", f"--queues={','.join(chosen)}",
         f"--hostname={name}", "--without-gossip", "--without-mingle", f"--loglevel={made.settings.log_level}",

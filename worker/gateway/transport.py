@@ -3,7 +3,7 @@
 import logging
 import ssl
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ _NOT_SENT = (
     httpcore.UnsupportedProtocol,
 )
 # … and after these some or all of it may have arrived.
-_UNKNOWN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpx.HTTPError)
+_UNKNOWN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
 
 class _WithoutAnswers(logging.Filter):
@@ -127,77 +127,43 @@ class WatchedBackend(httpcore.SyncBackend):
         return WatchedStream(stream, self._watch)
 
 
-class WatchedTransport(httpx.BaseTransport):
-    """httpx's own transport takes no network backend; this is the same, over httpcore's public pool."""
+class Line:
+    """One client with at most one connection: as fast as a client can be, for it is never shared.
 
-    def __init__(self, ssl_context: ssl.SSLContext) -> None:
-        self.watch = Watch()
+    It is httpx's own engine, httpcore, without httpx's client around it, which takes no network backend, and does
+    for each call what none of ours needs: cookies, redirects, authentication, a response to take apart.
+    """
+
+    def __init__(self, timeouts: Timeouts, ssl_context: ssl.SSLContext) -> None:
+        self._watch = Watch()
+        self._patience = {
+            "connect": timeouts.connect, "read": timeouts.read, "write": timeouts.write, "pool": timeouts.pool,
+        }  # fmt: skip
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl_context,
             max_connections=1,
             keepalive_expiry=KEEPALIVE_EXPIRY,
             retries=0,
-            network_backend=WatchedBackend(self.watch),
-        )
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; errors are httpcore's, which do not carry the request as httpx's do."""
-        url = httpcore.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
-        )
-        answer = self._pool.handle_request(
-            httpcore.Request(
-                request.method,
-                url,
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx.Response(answer.status, headers=answer.headers, stream=_AnswerStream(answer))
-
-    def close(self) -> None:
-        """Close the kept connection."""
-        self._pool.close()
-
-
-class _AnswerStream(httpx.SyncByteStream):
-    def __init__(self, answer: httpcore.Response) -> None:
-        self._answer = answer
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._answer.iter_stream()
-
-    def close(self) -> None:
-        self._answer.close()
-
-
-class Line:
-    """One client with at most one connection: as fast as a client can be, for it is never shared."""
-
-    def __init__(self, timeouts: Timeouts, ssl_context: ssl.SSLContext) -> None:
-        self._transport = WatchedTransport(ssl_context)
-        patience = httpx.Timeout(
-            connect=timeouts.connect, read=timeouts.read, write=timeouts.write, pool=timeouts.pool
-        )
-        self._client = httpx.Client(
-            transport=self._transport, timeout=patience, trust_env=False, follow_redirects=False
+            network_backend=WatchedBackend(self._watch),
         )
 
     def send(self, call: Call, until: float) -> Reply | NotSent | Unknown:
         """Send once, and read all of the answer; what goes wrong is told by its phase and its name alone."""
-        self._transport.watch.until = until
+        self._watch.until = until
         try:
-            with self._client.stream(call.method, call.url, content=call.body, headers=call.headers) as response:
+            with self._pool.stream(
+                call.method,
+                call.url,
+                headers=[*call.headers.items()],
+                content=call.body,
+                extensions={"timeout": self._patience},
+            ) as response:
                 body = bytearray()
-                for chunk in response.iter_raw():
+                for chunk in response.iter_stream():
                     body += chunk
                     if len(body) > BODY_LIMIT:
-                        return Unknown(f"HTTP {response.status_code} with more than {BODY_LIMIT} bytes")
-                return Reply(response.status_code, bytes(body))
+                        return Unknown(f"HTTP {response.status} with more than {BODY_LIMIT} bytes")
+                return Reply(response.status, bytes(body))
         except _NOT_SENT as error:
             return NotSent(type(error).__name__)
         except _UNKNOWN as error:
@@ -205,7 +171,7 @@ class Line:
 
     def close(self) -> None:
         """Close its connection."""
-        self._client.close()
+        self._pool.close()
 
 
 class Lines:

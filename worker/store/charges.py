@@ -7,8 +7,11 @@ from enum import Enum
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
     Connection,
     Select,
+    any_,
     bindparam,
     exists,
     func,
@@ -220,6 +223,13 @@ def unqueue(db: Connection, ids: Sequence[int]) -> None:
         db.execute(update(charges).where(charges.c.id.in_(ids)).values(queued_until=None))
 
 
+def queue_again(db: Connection, ids: Sequence[int], at: datetime) -> None:
+    """Think these to wait in the broker until then, unless they were claimed or closed meanwhile."""
+    c = charges.c
+    due = c.id.in_(ids) & c.next_attempt_at.is_not(None) & c.queued_until.is_not(None)
+    db.execute(update(charges).where(due).values(queued_until=at))
+
+
 class Then(Enum):
     """What becomes of a charge that a last look keeps from being sent."""
 
@@ -288,7 +298,8 @@ def _last_look() -> Select[Any]:
         .join_from(attempts, charges, a.charge_id == c.id)
         .join(billing_keys, billing_keys.c.id == c.billing_key_id)
         .outerjoin(subscriptions, s.id == c.subscription_id)
-        .where(a.id == bindparam("attempt"))
+        .add_columns(a.id)
+        .where(a.id == any_(bindparam("attempts", type_=ARRAY(BigInteger))))
     )
 
 
@@ -307,12 +318,15 @@ _READ = (
 _LOCKED = _READ.where(charges.c.id == bindparam("charge")).with_for_update(of=charges)
 
 
-def last_look(db: Connection, attempt_id: int) -> Sight:
-    """Everything that may have changed since the claim, in one statement."""
-    row = list(db.execute(_LAST_LOOK, {"attempt": attempt_id}).one())
+def last_looks(db: Connection, attempt_ids: Sequence[int]) -> dict[int, Sight]:
+    """Everything that may have changed since these attempts were claimed, by their row ids, in one statement."""
     own = len(fields(Sight)) - 1
-    seen: list[Any] = [*row[:own], Permission(*row[own:])]
-    return Sight(*seen)
+    sights = {}
+    for row in db.execute(_LAST_LOOK, {"attempts": list(attempt_ids)}):
+        *columns, attempt_id = row
+        seen: list[Any] = [*columns[:own], Permission(*columns[own:])]
+        sights[attempt_id] = Sight(*seen)
+    return sights
 
 
 def stranded(db: Connection, limit: int) -> list[tuple[int, str]]:

@@ -1,9 +1,11 @@
 """Charging: intent, last look, ask, answer; rows before calls, and no lock held during one."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, assert_never
 
 from sqlalchemy import Connection
@@ -11,40 +13,102 @@ from sqlalchemy import Connection
 from schedules.charges import AttemptState, ChargeStatus
 from schedules.errors import BROKEN
 from schedules.identity import merchant_uid
-from schedules.outcomes import NotSent, Outcome
+from schedules.outcomes import NotSent, Outcome, Paid
 from worker.clock import elapsed, wait
+from worker.crew import Countdown, Crew
 from worker.gateway.port import ChargeOrder, Gateway
 from worker.points import Point, reach
-from worker.store import attempts, charges, rates, switches
+from worker.store import attempts, charges, switches
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Obstacle, Then
 from worker.workflows import dunning
 from worker.workflows.closing import close, quarantine, set_aside
+from worker.workflows.grouping import Claimed, Groups, Leave, Leaving, Left, ask_leave
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
 
 log = logging.getLogger("again.charging")
 RATE_PATIENCE = 5.0  # seconds; longer waits go back to the queue, so that the lease is for the call
+LOOK_LASTS = 0.1  # seconds that a last look may be older than the call
+LOOK_TAKES = 0.02  # seconds to keep for one
+LEAVE_TOGETHER = 16  # charges of an envelope: with more, the last would be too late for its moment
+CLAIMED_AHEAD = 32  # charges of an envelope that are claimed at once, and then called
 HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped is looked at again
 
 
 def attempt(services: Services, charge_id: int) -> AttemptState | None:
     """Try once to collect a charge; None when it is not ours to try now."""
     reach(Point.CHARGING_BEGUN, str(charge_id))
+    grouped = services.groups.claims.do(charge_id) if services.groups is not None else Left.ALONE
+    return carry_out(services, grouped) if isinstance(grouped, Claimed) else _attempt_alone(services, charge_id)
+
+
+def attempt_many(services: Services, groups: Groups, charge_ids: Sequence[int], crew: Crew) -> None:
+    """Try each of these once: a few at a time are claimed, and leave as soon as the crew has a thread for each."""
+    left = Countdown(len(charge_ids))
+    for begin in range(0, len(charge_ids), CLAIMED_AHEAD):
+        few = charge_ids[begin : begin + CLAIMED_AHEAD]
+        for charge_id in few:
+            reach(Point.CHARGING_BEGUN, str(charge_id))
+        grouped = list(zip(few, groups.claim_many(few), strict=True))
+        for charge_id, claimed in grouped:
+            if not isinstance(claimed, Claimed):
+                crew.take(1)
+                crew.start(partial(_counted, left, partial(_attempt_alone, services, charge_id)))
+        waiting = deque(claimed for _, claimed in grouped if isinstance(claimed, Claimed))
+        while waiting:
+            leaving = [waiting.popleft() for _ in range(crew.take(min(len(waiting), LEAVE_TOGETHER)))]
+            leaves = ask_leave(services, [_leaving(services, claimed) for claimed in leaving])
+            for claimed, leave in zip(leaving, leaves, strict=True):
+                crew.start(partial(_carry_out_of_many, services, groups, claimed, leave, left))
+    left.wait()
+
+
+def _counted(left: Countdown, job: Callable[[], object]) -> None:
+    try:
+        job()
+    finally:
+        left.one_less()
+
+
+def _carry_out_of_many(
+    services: Services, groups: Groups, claimed: Claimed, leave: Leave, left: Countdown
+) -> None:
+    """Carry out one charge of an envelope; the thread does not wait until its payment is written with others."""
+    handed = False
+    try:
+        came = _call(services, claimed, stored_card, leave)
+        if isinstance(came, Paid):
+            then = partial(_settled_of_many, services, groups, claimed.intent, came, left)
+            groups.settlements.want((claimed.intent, came), then)
+            handed = True
+        elif not isinstance(came, HeldBack):
+            settle(services, claimed.intent, AttemptState.SENDING, came)
+    finally:
+        if not handed:
+            left.one_less()
+
+
+def _settled_of_many(
+    services: Services, groups: Groups, intent: Attempt, paid: Paid, left: Countdown,
+    answer: AttemptState | Left | None, error: BaseException | None,
+) -> None:  # fmt: skip
+    if answer is Left.ALONE:
+        alone = partial(settle, services, intent, AttemptState.SENDING, paid)
+        groups.alone.submit(_counted, left, alone)
+        return
+    if error is not None:
+        log.error("%s: its payment could not be written, and is asked about: %s", intent.merchant_uid, error)
+    left.one_less()
+
+
+def _attempt_alone(services: Services, charge_id: int) -> AttemptState | None:
     try:
         claimed = claim(services, charge_id)
     except BROKEN as broken:
         quarantine(services, charge_id, broken)
         return None
     return carry_out(services, claimed) if claimed is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A charge and the attempt at it that is ours until its lease runs out."""
-
-    charge: Charge
-    intent: Attempt
 
 
 def claim(services: Services, charge_id: int) -> Claimed | None:
@@ -68,7 +132,14 @@ def claim(services: Services, charge_id: int) -> Claimed | None:
             return None
         attempts_made = max(charge.attempts, intent.number)
         charges.change(db, charge.id, next_attempt_at=None, queued_until=None, attempts=attempts_made)
-    return Claimed(charge, intent)
+    return claimed_of(charge, intent)
+
+
+def claimed_of(charge: Charge, intent: Attempt) -> Claimed:
+    """What is needed of a charge to carry out the attempt at it."""
+    return Claimed(
+        charge.id, charge.key, charge.account, charge.customer_uid, charge.name, charge.keyed_in, intent
+    )
 
 
 Ask = Callable[[Gateway, ChargeOrder, float], Outcome]
@@ -79,23 +150,41 @@ def stored_card(gateway: Gateway, order: ChargeOrder, until: float) -> Outcome:
     return gateway.charge(order, until)
 
 
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """An attempt that was not sent, and the state that it was given back in."""
+
+    state: AttemptState | None
+
+
 def carry_out(services: Services, claimed: Claimed, ask: Ask = stored_card) -> AttemptState | None:
     """Wait for the rate cap, look a last time, ask the gateway, and settle what it answers."""
-    charge, intent = claimed.charge, claimed.intent
+    came = _call(services, claimed, ask, None)
+    if isinstance(came, HeldBack):
+        return came.state
+    if services.groups is not None and isinstance(came, Paid):
+        grouped = services.groups.settlements.do((claimed.intent, came))
+        if grouped is not Left.ALONE:
+            return grouped
+    return settle(services, claimed.intent, AttemptState.SENDING, came)
+
+
+def _call(services: Services, claimed: Claimed, ask: Ask, leave: Leave | None) -> Outcome | HeldBack:
+    """Ask the gateway, once it is allowed; a `leave` that was just got is taken, unless it is stale by then."""
+    intent = claimed.intent
     reach(Point.CHARGING_CLAIMED, intent.merchant_uid)
-    gateway = services.gateway(charge.account)
+    gateway = services.gateway(claimed.account)
     gateway.prepare()
-    obstacle = _rate_obstacle(services, charge)
-    # Counted from before the last look: a worker that is frozen after it and wakes too late does not send.
-    until = elapsed() + services.settings.call_deadline
-    obstacle = obstacle or _last_look(services, intent)
+    leave = _await_leave(services, claimed, leave)
+    obstacle = _obstacle(services, claimed, leave)
     if obstacle is not None:
-        return _hold_back(services, charge, intent, obstacle)
+        return HeldBack(_hold_back(services, claimed, obstacle))
     reach(Point.CHARGING_LOOKED, intent.merchant_uid)
-    order = ChargeOrder(charge.customer_uid, intent.merchant_uid, intent.money, charge.name)
-    outcome = ask(gateway, order, until)
+    order = ChargeOrder(claimed.customer_uid, intent.merchant_uid, intent.money, claimed.name)
+    # Counted from before the last look: a worker that is frozen after it and wakes too late does not send.
+    outcome = ask(gateway, order, leave.looked_at + services.settings.call_deadline)
     reach(Point.CHARGING_ANSWERED, intent.merchant_uid)
-    return settle(services, intent, AttemptState.SENDING, outcome)
+    return outcome
 
 
 def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
@@ -145,44 +234,61 @@ def begin_attempt(services: Services, db: Connection, charge: Charge) -> Attempt
     return attempts.begin(db, row)
 
 
-def _rate_obstacle(services: Services, charge: Charge) -> Obstacle | None:
-    rate = services.account(charge.account).rate
-    if rate == 0:
-        return None
-    with services.engine.begin() as db:
-        seconds = rates.grant(db, charge.account, rate, RATE_PATIENCE)
-    if seconds is None:
-        cap = f"{rate:g} calls a second for account {charge.account}"
+def _await_leave(services: Services, claimed: Claimed, leave: Leave | None) -> Leave:
+    """Wait for a moment that the cap leaves free, with a last look just before it."""
+    leaving = _leaving(services, claimed)
+    tired_at = elapsed() + RATE_PATIENCE
+    leave = leave or _ask_leave(services, leaving)
+    while True:
+        if not leave.is_granted or elapsed() > tired_at:
+            return replace(leave, is_granted=False)
+        if max(elapsed(), leave.earliest) - leave.looked_at > LOOK_LASTS:
+            # It would be stale by then; what is seen at the moment itself counts.
+            wait(max(0.0, leave.earliest - elapsed() - LOOK_TAKES))
+            again = _ask_leave(services, replace(leaving, rate=0))
+            leave = replace(leave, sight=again.sight, looked_at=again.looked_at)
+        if (early := leave.earliest - elapsed()) > 0:
+            wait(early)
+        if elapsed() <= leave.latest:
+            return leave
+        leave = _ask_leave(services, leaving)
+
+
+def _leaving(services: Services, claimed: Claimed) -> Leaving:
+    return Leaving(claimed.intent.id, claimed.account, services.account(claimed.account).rate)
+
+
+def _ask_leave(services: Services, leaving: Leaving) -> Leave:
+    if services.groups is not None:
+        return services.groups.leaves.do(leaving)
+    return ask_leave(services, [leaving])[0]
+
+
+def _obstacle(services: Services, claimed: Claimed, leave: Leave) -> Obstacle | None:
+    if not leave.is_granted:
+        cap = f"{services.account(claimed.account).rate:g} calls a second for account {claimed.account}"
         return Obstacle(f"the cap of {cap} is used up")
-    if seconds:
-        wait(seconds)
-    return None
-
-
-def _last_look(services: Services, intent: Attempt) -> Obstacle | None:
     call_takes = timedelta(seconds=services.settings.call_deadline)
-    # One statement that writes nothing needs no transaction around it.
-    with services.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
-        sight = charges.last_look(db, intent.id)
-    return sight.obstacle(intent, services.clock, call_takes, services.fingerprint)
+    return leave.sight.obstacle(claimed.intent, services.clock, call_takes, services.fingerprint)
 
 
-def _hold_back(services: Services, charge: Charge, intent: Attempt, obstacle: Obstacle) -> AttemptState | None:
+def _hold_back(services: Services, claimed: Claimed, obstacle: Obstacle) -> AttemptState | None:
     """Undo a claim that was surely not sent; a charge that is over gets an end, any other is tried later."""
+    intent = claimed.intent
     log.info("%s is held back: %s", intent.merchant_uid, obstacle.why)
     now = services.clock.now()
     with services.engine.begin() as db:
-        current = charges.locked(db, charge.id)
+        current = charges.locked(db, claimed.charge_id)
         if current is not None and current.status.is_owed and attempts.release(db, intent, now, obstacle.why):
             # What no worker can send later ends here, with the reason.
-            match Then.CANCEL if charge.keyed_in else obstacle.then:
+            match Then.CANCEL if claimed.keyed_in else obstacle.then:
                 case Then.LATER:
-                    charges.change(db, charge.id, next_attempt_at=now + HELD_BACK)
+                    charges.change(db, claimed.charge_id, next_attempt_at=now + HELD_BACK)
                 case Then.CANCEL:
-                    close(db, charge.id, ChargeStatus.CANCELED, obstacle.why, now)
+                    close(db, claimed.charge_id, ChargeStatus.CANCELED, obstacle.why, now)
                 case Then.PERSON:
-                    charges.change(db, charge.id, next_attempt_at=now + HELD_BACK)
-                    set_aside(db, charge.key, obstacle.why, now)
+                    charges.change(db, claimed.charge_id, next_attempt_at=now + HELD_BACK)
+                    set_aside(db, claimed.key, obstacle.why, now)
                 case _:
                     assert_never(obstacle.then)
             return AttemptState.READY

@@ -11,15 +11,28 @@ from worker.store import charges, requested, switches
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.dispatching")
-Publish = Callable[[Sequence[tuple[int, ChargeKind]]], None]
+Queued = Sequence[tuple[int, ChargeKind]]
+Publish = Callable[[Queued], None]  # a message for each
+PublishMany = Callable[[Queued, int], None]  # in envelopes of so many at most
 Waiting = Callable[[], int]
+SECONDS_AHEAD = (
+    4.0  # of an account's cap that wait in the broker: whatever goes first comes to its turn within them
+)
+REFILL = 4  # a fourth of the bound is free before it is filled up again: by many at once
+LEAST_AHEAD = 20  # charges; an account with a low cap must not wait for the next look
+GIVEN_BACK = timedelta(seconds=3)  # until what was given back is queued again
+MANY = 200  # charges queued at once from which on they go in envelopes
+MOST_IN_ENVELOPE = 100
+ENVELOPE_SECONDS = 0.5  # of an account's cap that one envelope takes at most
 
 
 class BrokerUnreachable(ToldInWords):
     """The broker did not take the messages; the charges stay due and are queued again later."""
 
 
-def top_up(services: Services, publish: Publish, waiting: Waiting = lambda: 0) -> int:
+def top_up(
+    services: Services, publish: Publish, waiting: Waiting = lambda: 0, publish_many: PublishMany | None = None
+) -> int:
     """Fill each account's queue up to its bound with the charges that are due longest; answers how many.
 
     `waiting` tells how many messages the broker holds: when nobody takes them, no more are sent, however often
@@ -32,7 +45,7 @@ def top_up(services: Services, publish: Publish, waiting: Waiting = lambda: 0) -
         accounts = charges.accounts_with_work(db, services.clock.now())
     if not accounts or waiting() >= services.settings.queue_bound * len(accounts):
         return 0
-    return sum(_top_up_account(services, account, publish) for account in accounts)
+    return sum(_top_up_account(services, account, publish, publish_many) for account in accounts)
 
 
 def send_now(services: Services, charge_id: int, publish: Publish) -> None:
@@ -54,21 +67,26 @@ def send_now(services: Services, charge_id: int, publish: Publish) -> None:
             charges.unqueue(db, [charge_id])
 
 
-def _top_up_account(services: Services, account: str, publish: Publish) -> int:
+def _top_up_account(services: Services, account: str, publish: Publish, publish_many: PublishMany | None) -> int:
     now = services.clock.now()
     patience = timedelta(seconds=services.settings.queue_patience)
     with services.engine.begin() as db:
         if switches.permission(db, account).obstacle(services.fingerprint, services.clock) is not None:
             return 0
-        room = services.settings.queue_bound - charges.queued_count(db, account, now)
-        if room <= 0:
+        bound = _bound(services, account)
+        room = bound - charges.queued_count(db, account, now)
+        if room < max(1, bound // REFILL):
             return 0
         queued = charges.queue_due(db, account, now, patience, room)
     if not queued:
         return 0
     reach(Point.DISPATCHING_QUEUED, account)
+    messages = [(charge_id, ChargeKind(kind)) for charge_id, kind in queued]
     try:
-        publish([(charge_id, ChargeKind(kind)) for charge_id, kind in queued])
+        if publish_many is not None and len(messages) >= MANY:
+            publish_many(messages, _envelope(services, account))
+        else:
+            publish(messages)
     except BrokerUnreachable:
         with services.engine.begin() as db:
             charges.unqueue(db, [charge_id for charge_id, _ in queued])
@@ -76,3 +94,22 @@ def _top_up_account(services: Services, account: str, publish: Publish) -> int:
     reach(Point.DISPATCHING_PUBLISHED, account)
     log.debug("queued %d charges of account %s", len(queued), account)
     return len(queued)
+
+
+def give_back(services: Services, charge_ids: Sequence[int]) -> None:
+    """Have charges queued again soon that a worker took and has no room for."""
+    with services.engine.begin() as db:
+        charges.queue_again(db, charge_ids, services.clock.now() + GIVEN_BACK)
+
+
+def _bound(services: Services, account: str) -> int:
+    """How many charges of an account may wait in the broker: what its cap lets go in the next seconds."""
+    rate = services.account(account).rate
+    bound = services.settings.queue_bound
+    return min(bound, max(LEAST_AHEAD, int(rate * SECONDS_AHEAD))) if rate else bound
+
+
+def _envelope(services: Services, account: str) -> int:
+    """How many charges of an account go in one envelope."""
+    rate = services.account(account).rate
+    return max(1, min(MOST_IN_ENVELOPE, int(rate * ENVELOPE_SECONDS))) if rate else MOST_IN_ENVELOPE

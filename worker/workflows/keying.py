@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -15,7 +15,7 @@ from worker.gateway.port import Card, ChargeOrder, Gateway
 from worker.store import charges, customers, notes, requested, switches
 from worker.store.customers import StoredKey
 from worker.workflows import cards, charging
-from worker.workflows.charging import Claimed
+from worker.workflows.grouping import Claimed
 from worker.workflows.requesting import CannotRequest, known_policy, row_of
 from worker.workflows.services import Services, clock_is_right
 
@@ -123,7 +123,7 @@ def _open(
     charges.change(db, charge.id, attempts=intent.number)
     notes.record(db, actor, "charge.keyed", charge.key, request.reason, now, request_key=request.request_key,
                  customer_uid=request.customer_uid, amount=str(request.money), keep=keep.value)  # fmt: skip
-    return Claimed(replace(charge, attempts=intent.number), intent)
+    return charging.claimed_of(charge, intent)
 
 
 def _key(

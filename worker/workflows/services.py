@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
@@ -15,6 +16,9 @@ from worker.gateway.port import Gateway
 from worker.store import sights, switches
 from worker.store.engine import allow_time
 from worker.webhooks.port import Receiver
+
+if TYPE_CHECKING:
+    from worker.workflows.grouping import Groups
 
 log = logging.getLogger("again.services")
 
@@ -50,6 +54,7 @@ class Services:
         default_factory=dict
     )  # what is known of each; the main one unless given
     rehearsal: Rehearsal | None = None  # what a person does is undone, and only told
+    groups: "Groups | None" = None  # what the threads of a worker do together; each for itself without them
 
     @contextmanager
     def act(self, subject: str | None = None) -> Iterator[Connection]:

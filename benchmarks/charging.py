@@ -1,0 +1,118 @@
+"""Charging: the whole path with two workers, beside the calls alone and two other ways to write it."""
+
+import argparse
+import json
+import subprocess
+from dataclasses import asdict, dataclass
+
+from celery import Celery
+
+from benchmarks import shop
+from benchmarks.place import PYTHON, LightGateway, Place, Seen, cpu_of, cpu_of_all, memory_of, placed
+
+SLOTS = (64, 96, 128)  # threads of one process; the best is taken
+WORKERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What one way of charging did."""
+
+    name: str
+    charges: int
+    per_second: float
+    cpu_ms: float  # of the processes that charge, for each charge
+    words: str = ""
+
+
+def floor(calls: int) -> Figure:
+    """The calls alone, two processes, at the best number of slots."""
+    best: Figure | None = None
+    for slots in SLOTS:
+        with LightGateway() as gateway:
+            programs = [
+                subprocess.Popen(
+                    [PYTHON, "-m", "benchmarks.floor", "--gateway", gateway.url, "--calls", str(calls // WORKERS),
+                     "--slots", str(slots), "--seed", str(seed)],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                )
+                for seed in range(WORKERS)
+            ]  # fmt: skip
+            for program in programs:
+                assert program.stdout is not None
+                program.stdout.readline()
+            for program in programs:
+                assert program.stdin is not None
+                program.stdin.write("\n")
+                program.stdin.flush()
+            told = [json.loads(program.communicate()[0]) for program in programs]
+            seen = gateway.seen()
+        cpu = sum(each["cpu"] for each in told) / len(seen.arrivals) * 1e3
+        figure = Figure("floor", len(seen.arrivals), seen.per_second, cpu, f"{slots} slots in each of {WORKERS}")
+        if best is None or figure.per_second > best.per_second:
+            best = figure
+    assert best is not None
+    return best
+
+
+def ours(charges: int, *, envelopes: bool, threads: int, bound: int = 4000) -> Figure:
+    """The whole path: beat rings, a worker dispatches, two workers charge."""
+    changes = {
+        "AGAIN_RATE": "10000", "AGAIN_QUEUE_BOUND": str(bound), "AGAIN_CONCURRENCY": str(threads),
+    }  # fmt: skip
+    with LightGateway() as gateway, placed(gateway.url, **changes) as place:
+        shop.on_sale(place)
+        shop.charges_due(place, charges)
+        workers = [place.start("worker", "--name", f"w{n}@here") for n in range(WORKERS)]
+        ready(place)
+        before = cpu_of_all([worker.pid for worker in workers])
+        servers = [place.embedded.postgres.pid, place.embedded.valkey.pid]
+        beneath = cpu_of_all([pid for pid in servers if pid])
+        beside = cpu_of(gateway.process.pid)
+        place.start("beat")
+        place.wait_for("SELECT count(*) FROM charges WHERE status <> 'paid'", 0, 60 + charges / 20)
+        seen = gateway.seen()
+        cpu = (cpu_of_all([worker.pid for worker in workers]) - before) / charges * 1e3
+        database = (cpu_of_all([servers[0] or 0]) + cpu_of_all([servers[1] or 0]) - beneath) / charges * 1e3
+        gate = (cpu_of(gateway.process.pid) - beside) / charges * 1e3
+        memory = max(memory_of(worker.pid) for worker in workers)
+        checked(place, seen, charges)
+    name = "envelopes" if envelopes else "one message a charge"
+    words = f"servers {database:.2f} ms, gateway {gate:.2f} ms, {threads} threads, {memory:.0f} MB each at most"
+    return Figure(name, charges, seen.per_second, cpu, words)
+
+
+def ready(place: Place) -> None:
+    """Wait until the workers take messages."""
+    with Celery(broker=place.environment["AGAIN_BROKER_URL"]) as client:
+        for _ in range(60):
+            if len(client.control.ping(timeout=1.0) or []) >= WORKERS:
+                return
+    raise SystemExit("the workers did not answer within a minute")
+
+
+def checked(place: Place, seen: Seen, charges: int) -> None:
+    """Nothing is lost and nothing is double, whatever the speed."""
+    if seen.doubles or len(seen.arrivals) != charges:
+        raise SystemExit(f"{charges} charges, {len(seen.arrivals)} payments, {seen.doubles} of them double")
+    told = place.ask("SELECT count(DISTINCT subject) FROM outbox WHERE kind = 'charge.paid'")
+    if told != charges:
+        raise SystemExit(f"{charges} charges, {told} notices")
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["floor", "ours"], nargs="+")
+    parser.add_argument("--charges", type=int, default=20_000)
+    parser.add_argument("--threads", type=int, default=64)
+    asked = parser.parse_args()
+    for what in asked.what:
+        if what == "floor":
+            print(json.dumps(asdict(floor(asked.charges))), flush=True)
+        else:
+            print(json.dumps(asdict(ours(asked.charges, envelopes=True, threads=asked.threads))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Where benchmarks run: real services in a folder, a light gateway, our own workers and beat, and a shop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import psycopg
+
+from worker import wiring
+from worker.clock import wait_until
+from worker.config import load_settings
+from worker.embedded import EmbeddedServices
+from worker.store import revisions
+from worker.workflows import operating
+from worker.workflows.services import Services
+
+PYTHON = sys.executable
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that a process has had, its threads included; from /proc, so on Linux alone."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def cpu_of_all(pids: Sequence[int]) -> float:
+    """Seconds of CPU that these processes and all their children, ended or not, have had."""
+    total = 0.0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += sum(map(int, fields[11:15])) / TICK
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        total += cpu_of_all([int(child) for child in children.read_text().split()])
+    return total
+
+
+def memory_of(pid: int) -> float:
+    """The most memory that a process has had, in MB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the gateway saw: when each payment arrived, for whom, under which uid."""
+
+    arrivals: Sequence[tuple[float, str, str]]
+    doubles: int
+
+    @property
+    def per_second(self) -> float:
+        """Payments a second between the first and the last."""
+        return (len(self.arrivals) - 1) / (self.arrivals[-1][0] - self.arrivals[0][0])
+
+    def most_in_a_second(self) -> int:
+        """The most payments that arrived in any one second."""
+        most = first = 0
+        for last, (at, _, _) in enumerate(self.arrivals):
+            while self.arrivals[first][0] <= at - 1:
+                first += 1
+            most = max(most, last - first + 1)
+        return most
+
+
+class LightGateway:
+    """A gateway process; `with` it, and it is gone."""
+
+    def __init__(self, latency: float = 0.05) -> None:
+        command = [PYTHON, "-m", "benchmarks.gateway", "--latency", str(latency)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+
+    def seen(self) -> Seen:
+        """What has arrived until now."""
+        with urlopen(f"{self.url}/witness", timeout=60) as answer:
+            told = json.load(answer)
+        return Seen(told["arrivals"], told["doubles"])
+
+    def __enter__(self) -> "LightGateway":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+@dataclass
+class Place:
+    """Services that run, an installation's settings for them, and the programs that were started on them."""
+
+    embedded: EmbeddedServices
+    environment: dict[str, str]
+    logs: Path
+    services: Services
+    programs: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start(self, *words: str, **changes: str) -> subprocess.Popen[str]:
+        """Start one of our programs, such as a worker or a beat; its log is kept in the place's folder."""
+        log = (self.logs / f"{words[0]}-{len(self.programs)}.log").open("w")
+        program = subprocess.Popen(
+            [PYTHON, "-m", "worker.cli", *words, "--until-stdin-closes"],
+            stdin=subprocess.PIPE, stdout=log, stderr=log, text=True,
+            env=os.environ | self.environment | changes, cwd=Path(__file__).parent.parent,
+        )  # fmt: skip
+        self.programs.append(program)
+        return program
+
+    def stop(self) -> None:
+        """Stop every program that was started, and wait for it."""
+        for program in self.programs:
+            program.send_signal(signal.SIGTERM)
+        for program in self.programs:
+            try:
+                program.wait(60)
+            except subprocess.TimeoutExpired:
+                program.kill()
+                program.wait()
+        self.programs.clear()
+
+    @property
+    def url(self) -> str:
+        """The database's address, as psycopg takes it."""
+        return self.services.settings.sqlalchemy_url.replace("+psycopg", "")
+
+    def ask(self, query: str) -> Any:
+        """One value of one row."""
+        with psycopg.connect(self.url) as db:
+            row = db.execute(query).fetchone()  # type: ignore[call-overload]  # psycopg wants a literal text
+        return row[0] if row else None
+
+    def tell(self, *statements: str, **values: object) -> None:
+        """Run statements, without foreign keys being looked at; and leave the planner its figures."""
+        with psycopg.connect(self.url) as db:
+            db.execute("SET session_replication_role = replica")
+            for statement in statements:
+                db.execute(statement, values or None)  # type: ignore[call-overload]  # as above
+            db.commit()
+            db.autocommit = True
+            db.execute("VACUUM ANALYZE")
+
+    def wait_for(self, query: str, value: object, seconds: float) -> None:
+        """Wait until the database answers so; ends the benchmark with what it said last when it never does."""
+        if not wait_until(lambda: bool(self.ask(query) == value), seconds, every=0.2):
+            raise SystemExit(f"waited {seconds:g} s for {value!r} from {query}, and it is {self.ask(query)!r}")
+
+
+@contextmanager
+def placed(gateway: str, **changes: str) -> Iterator[Place]:
+    """Services of their own, durable as in production, with an installation's tables; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="again-bench-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        with (
+            EmbeddedServices(Path(folder) / "services", durable=True) as embedded,
+            at(embedded, gateway, Path(folder), **changes) as place,
+        ):
+            yield place
+
+
+@contextmanager
+def at(embedded: EmbeddedServices, gateway: str, logs: Path, **changes: str) -> Iterator[Place]:
+    """An installation on services that run."""
+    environment = {
+        "AGAIN_ENVIRONMENT": "benc",
+        "AGAIN_DATABASE_URL": embedded.database_url,
+        "AGAIN_BROKER_URL": embedded.broker_url,
+        "AGAIN_PORTONE_URL": gateway,
+        "AGAIN_PORTONE_KEY": "key",
+        "AGAIN_PORTONE_SECRET": "secret",
+        **changes,
+    }
+    services = connected(environment)
+    place = Place(embedded, environment, logs, services)
+    try:
+        yield place
+    finally:
+        place.stop()
+        services.engine.dispose()
+        for each in services.gateways.values():
+            close = getattr(each, "close", None)
+            if close is not None:
+                close()
+
+
+def connected(environment: Mapping[str, str]) -> Services:
+    """Services for a benchmark's own process, the tables made and the database bound."""
+    settings = load_settings(environment)
+    services = wiring.connect(settings)
+    revisions.migrate(services.engine)
+    operating.bind_if_new(services, "benchmark")
+    return services

@@ -1,0 +1,50 @@
+"""A shop in rows: customers with cards, subscriptions, and charges that are due, written by the thousand."""
+
+from datetime import timedelta
+
+from benchmarks.place import Place
+from schedules.cadence import Every, Unit
+from schedules.money import Money
+from schedules.plans import Plan
+from schedules.policies import DunningPolicy
+from worker.workflows import enrolling
+
+LADDER = DunningPolicy(ladder=(timedelta(days=3),))
+MONTHLY = Plan("monthly", 1, Money(9900, "KRW"), Every(1, Unit.MONTH), "Monthly")
+# A subscription's key from its number: hexadecimal digits are among those of a key.
+KEY = "lpad(to_hex(n), 20, '0')"
+CUSTOMERS = """
+    INSERT INTO customers (reference, created_at)
+    SELECT 'c' || n, now() FROM generate_series(%(first)s::int, %(last)s::int) n
+"""
+CARDS = """
+    INSERT INTO billing_keys (customer_id, customer_uid, account, created_at)
+    SELECT n, 'customer-' || n, %(account)s, now() FROM generate_series(%(first)s::int, %(last)s::int) n
+"""
+SUBSCRIPTIONS = f"""
+    INSERT INTO subscriptions (key, customer_id, billing_key_id, plan_id, anchor, status, next_period_no,
+        next_period_date, next_due_at, open_at, created_at)
+    SELECT {KEY}, n, n, 1, '2026-01-01', 'active', %(period)s, %(day)s, %(due)s, %(due)s, now()
+    FROM generate_series(%(first)s::int, %(last)s::int) n
+"""
+CHARGES = f"""
+    INSERT INTO charges (key, kind, subscription_id, period_no, billing_key_id, account, amount, currency, name,
+        policy_id, status, due_at, next_attempt_at, created_at)
+    SELECT 'r' || {KEY} || '00000', 'renewal', n, 0, n, %(account)s, 9900, 'KRW', 'Monthly', 1, 'open',
+        now() - interval '1 hour' + n * interval '1 microsecond',
+        now() - interval '1 hour' + n * interval '1 microsecond', now()
+    FROM generate_series(%(first)s::int, %(last)s::int) n
+"""
+
+
+def on_sale(place: Place) -> None:
+    """The one plan."""
+    enrolling.add_plan(place.services, MONTHLY, LADDER, "benchmark")
+
+
+def charges_due(place: Place, many: int, account: str = "main", first: int = 1) -> None:
+    """So many customers, each on the plan, each with one charge that has been due for an hour."""
+    place.tell(
+        CUSTOMERS, CARDS, SUBSCRIPTIONS, CHARGES,
+        first=first, last=first + many - 1, account=account, period=1, day="2099-01-01", due="2099-01-01T00:00Z",
+    )  # fmt: skip

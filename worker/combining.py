@@ -1,0 +1,97 @@
+"""Combining: what many threads want of the database at one moment is asked for once, for all of them.
+
+A transaction costs nearly the same for one row and for fifty. Whoever comes alone is served at once, alone; where
+threads come in crowds, the next group gathers for some milliseconds, so that it is one and not many.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from worker.clock import wait
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+Then = Callable[[R | None, BaseException | None], None]
+
+
+class _Answer(Generic[R]):
+    """An answer that one thread waits for."""
+
+    __slots__ = ("_answer", "_come", "_error")
+
+    def __init__(self) -> None:
+        self._answer: R | None = None
+        self._error: BaseException | None = None
+        self._come = threading.Lock()  # the lightest thing that a thread can wait for
+        self._come.acquire()
+
+    def __call__(self, answer: R | None, error: BaseException | None) -> None:
+        self._answer, self._error = answer, error
+        self._come.release()
+
+    def get(self) -> R:
+        self._come.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._answer  # type: ignore[return-value]  # there is one where there is no error
+
+
+class Combiner(Generic[T, R]):
+    """Does `work`, on a thread of its own, for what several threads ask for at once; each gets its own answer.
+
+    `work` answers in the order of what it is given. What it raises is raised to everybody in its group: it has
+    then done nothing, or what it did is found by the next look at the rows.
+    """
+
+    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]], most: int, linger: float = 0.0) -> None:
+        self._work = work
+        self._most = most
+        self._linger = linger  # seconds that a group gathers for, when the one before it was no single thread's
+        self._wishes: deque[tuple[T, Then[R]]] = deque()
+        self._bell = threading.Semaphore(0)
+        self._begin = threading.Lock()
+        self._serves = False
+
+    def want(self, item: T, then: Then[R]) -> None:
+        """Have it done, with whatever else is wanted at this moment, without waiting for it.
+
+        `then` is called with the answer, or with what was raised, on the combiner's thread: it must not take long.
+        """
+        if not self._serves:
+            self._start()
+        self._wishes.append((item, then))
+        self._bell.release()
+
+    def do(self, item: T) -> R:
+        """Have it done, and wait for the answer; raises what the group's work raised."""
+        answer: _Answer[R] = _Answer()
+        self.want(item, answer)
+        return answer.get()
+
+    def _start(self) -> None:
+        with self._begin:
+            if not self._serves:
+                threading.Thread(target=self._serve, name="combiner", daemon=True).start()
+                self._serves = True
+
+    def _serve(self) -> None:
+        crowded = False
+        while True:
+            self._bell.acquire()
+            if crowded:
+                wait(self._linger)
+            group = [self._wishes.popleft()]
+            while len(group) < self._most and self._bell.acquire(blocking=False):
+                group.append(self._wishes.popleft())
+            crowded = len(group) > 1 and self._linger > 0
+            try:
+                answers: Sequence[R | None] = self._work([item for item, _ in group])
+                failed = None
+            except BaseException as error:  # noqa: BLE001 # it is raised to each that it concerns
+                answers, failed = [None] * len(group), error
+            for (_, then), answer in zip(group, answers, strict=True):
+                then(answer, failed)

@@ -1,0 +1,62 @@
+"""The crew: threads of one process that carry out the calls of envelopes, each call on one of them."""
+
+import logging
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+log = logging.getLogger("again.crew")
+Job = Callable[[], object]
+
+
+class Crew:
+    """So many threads, and no line before them: a thread is taken first, and then given its job."""
+
+    def __init__(self, threads: int) -> None:
+        self._free = threading.Semaphore(threads)
+        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        for number in range(threads):
+            threading.Thread(target=self._serve, name=f"crew-{number}", daemon=True).start()
+
+    def take(self, most: int) -> int:
+        """Wait for a free thread, and take as many more as are free, up to so many; each is to get a job."""
+        self._free.acquire()
+        taken = 1
+        while taken < most and self._free.acquire(blocking=False):
+            taken += 1
+        return taken
+
+    def start(self, job: Job) -> None:
+        """Give a thread that was taken its job; it is free again afterwards, whatever comes of the job."""
+        self._jobs.put(job)
+
+    def _serve(self) -> None:
+        while True:
+            job = self._jobs.get()
+            try:
+                job()
+            except Exception:
+                # Its row stays as it is, and is found by the sweep; the other charges of its envelope go on.
+                log.exception("a charge of an envelope failed")
+            finally:
+                self._free.release()
+
+
+class Countdown:
+    """Waits until so many things are over."""
+
+    def __init__(self, many: int) -> None:
+        self._left = many
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+
+    def one_less(self) -> None:
+        """One of them is over."""
+        with self._lock:
+            self._left -= 1
+            if self._left <= 0:
+                self._over.set()
+
+    def wait(self) -> None:
+        """Wait for all of them."""
+        self._over.wait()
