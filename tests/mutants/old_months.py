@@ -84,8 +84,8 @@ OLD_MONTHS: tuple[Mutant, ...] = (
         "archive: a charge that stays keeps its notices",
         ARCHIVING + "test_a_charge_that_stays_keeps_its_notices",
         STORE,
-        "o.delivered_at < before, ~needed)",
-        "o.delivered_at < before)",
+        "o.delivered_at < before, ~needed, ",
+        "o.delivered_at < before, ",
     ),
     Mutant(
         "archive: what is locked is passed over",

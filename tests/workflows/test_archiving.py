@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Table, select, text
 from sqlalchemy.exc import DBAPIError
 
+from schedules import events
 from schedules.charges import AttemptState
 from schedules.findings import FindingKind, FindingState
 from schedules.identity import merchant_uid
@@ -289,6 +290,23 @@ def test_a_notice_about_no_charge_is_moved_too(services: Services) -> None:
     before = rows(services, schema.outbox)
     assert archived(services).notices == len(before) > 0
     assert rows(services, schema.archived_outbox) == before
+
+
+def test_a_notice_that_was_owed_anew_after_its_archive_stays_and_stops_nothing(services: Services) -> None:
+    """Nobody who owes a notice looks into the archive; a run must not stumble over it."""
+
+    def pause_once_more() -> None:
+        event = events.SubscriptionPaused(subscription="s1", customer_uid="ann", why="x")
+        with services.engine.begin() as db:
+            notes.owe(db, event, "s1/paused", JANUARY_31)
+        told(services)
+
+    pause_once_more()
+    assert archived(services).notices == 1
+    pause_once_more()
+    tally = archived(services)
+    assert (tally.notices, tally.is_whole) == (0, True)
+    assert len(rows(services, schema.outbox)) == 1
 
 
 # The story is the same

@@ -91,6 +91,7 @@ def ended_before(db: Connection, ids: Sequence[int], before: datetime, *, lock: 
 def _has_unsettled(before: datetime) -> ColumnElement[bool]:
     a = attempts.c
     is_over = a.state.in_(SETTLED) & (a.settled_at < before) & (a.last_sent_at < before)
+    is_over &= a.lease_until.is_(None) & a.next_ask_at.is_(None)
     return exists().where(a.charge_id == charges.c.id, is_over.is_not(True))
 
 
@@ -121,7 +122,7 @@ def count_events(db: Connection, attempt_ids: Sequence[int]) -> int:
 def notices_about(db: Connection, keys: Sequence[str], before: datetime, *, lock: bool) -> Sequence[int]:
     """The numbers of the notices about these charges that were delivered; one that is locked is passed over."""
     o = outbox.c
-    query = select(o.id).where(o.subject.in_(keys), o.delivered_at < before)
+    query = select(o.id).where(o.subject.in_(keys), o.delivered_at < before, ~_told_before())
     return list(db.execute(query.with_for_update(skip_locked=True) if lock else query).scalars())
 
 
@@ -134,8 +135,13 @@ def other_notices(db: Connection, ids: Sequence[int], before: datetime, *, lock:
     stays = (c.kind == ChargeKind.RENEWAL.value) & c.archived_at.is_(None)
     lives = c.closed_at.is_(None) | (c.closed_at >= before)
     needed = exists().where(c.key == o.subject, stays | lives)
-    query = select(o.id).where(o.id.in_(ids), o.delivered_at < before, ~needed)
+    query = select(o.id).where(o.id.in_(ids), o.delivered_at < before, ~needed, ~_told_before())
     return list(db.execute(query.with_for_update(skip_locked=True) if lock else query).scalars())
+
+
+def _told_before() -> ColumnElement[bool]:
+    # Whoever owes a notice does not look into the archive. One that was owed anew long after stays here.
+    return exists().where(archived_outbox.c.dedupe_key == outbox.c.dedupe_key)
 
 
 def put_away(db: Connection, ended: Sequence[Ended], attempt_ids: Sequence[int], now: datetime) -> Moved:
