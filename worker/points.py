@@ -25,6 +25,7 @@ class Point(StrEnum):
     TAKING_OVER_REVOKED = "taking_over.revoked"  # the timer was stopped, nothing has begun here
     REFUNDING_CLAIMED = "refunding.claimed"  # a refund is committed to, nothing is sent
     REFUNDING_ANSWERED = "refunding.answered"  # the gateway has answered the refund, nothing is written
+    ARCHIVING_WRITTEN = "archiving.written"  # a batch is moved, not committed
 
 
 Visitor = Callable[[Point, str], None]

@@ -125,6 +125,34 @@ def test_ladders_from_before_policies_are_kept_as_policies_and_given_back(engine
         assert [list(db.execute(text(query.format(table)))) for table in ("plans", "charges")] == before
 
 
+ARCHIVED = """
+    INSERT INTO customers (reference, created_at) VALUES ('ann', now());
+    INSERT INTO billing_keys (customer_id, customer_uid, account, created_at) VALUES (1, 'ann', 'main', now());
+    INSERT INTO policies (code, version, document, created_at) VALUES ('p', 1, '{}', now());
+    INSERT INTO charges (key, kind, period_no, request_key, billing_key_id, account, amount, currency, name,
+                         policy_id, status, due_at, created_at, closed_at, archived_at)
+    VALUES ('a', 'adhoc', 0, 'a', 1, 'main', 9900, 'KRW', 'x', (SELECT max(id) FROM policies), 'paid', now(),
+            now(), now(), now());
+    INSERT INTO archived_attempts (id, charge_id, number, merchant_uid, state, amount, currency, fence, sends,
+                                   asks, quiet_answers, last_sent_at, created_at, settled_at)
+    VALUES (7, 1, 1, 'u1', 'paid', 9900, 'KRW', 1, 1, 0, 0, now(), now(), now());
+    INSERT INTO archived_attempt_events (id, attempt_id, at, state, fence) VALUES (9, 7, now(), 'paid', 1);
+    INSERT INTO archived_outbox (id, dedupe_key, kind, subject, payload, version, created_at, tries, delivered_at)
+    VALUES (5, 'k', 'charge.paid', 'a', '{}', 1, now(), 1, now());
+"""
+
+
+def test_what_was_archived_comes_back_when_the_archive_is_taken_away(engine: Engine) -> None:
+    revisions.migrate(engine)
+    with engine.begin() as db:
+        db.execute(text(ARCHIVED))
+    revisions.migrate_down(engine, "0012")
+    with engine.begin() as db:
+        event = "SELECT a.merchant_uid, e.id FROM attempt_events e JOIN attempts a ON a.id = e.attempt_id"
+        assert [tuple(row) for row in db.execute(text(event))] == [("u1", 9)]
+        assert db.execute(text("SELECT dedupe_key FROM outbox")).scalars().all() == ["k"]
+
+
 def test_the_files_names_are_the_revisions() -> None:
     from alembic.config import Config
     from alembic.script import ScriptDirectory

@@ -691,6 +691,8 @@ def memory_store(guards: Guards) -> dict[str, object]:
         "debts": Debts(),
         "findings": Findings(),
         "reconciliations": Reconciliations(),
+        # No month grows old in a model: nothing is archived.
+        "archives": SimpleNamespace(bring_back=lambda *asked: False),
         # Without a cap, and with one process at a time at a hold: both go by the database's own clock.
         "rates": SimpleNamespace(grant=lambda *asked: 0.0),
         "beats": SimpleNamespace(lead=lambda *asked: True, resign=lambda *asked: None),
@@ -702,7 +704,7 @@ _NEW_CHARGE: Row = {
     "queued_until": None, "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
     "first_declined_at": None, "refunded": 0, "closed_at": None, "closed_why": None, "manual_tries": 0,
     "ladder_began_at": None, "waits": None, "tried_by": None, "planned_at": None, "look_at": None,
-    "given_up": None,
+    "given_up": None, "archived_at": None,
 }  # fmt: skip
 _NEW_ATTEMPT: Row = {
     "unknown_since": None, "next_ask_at": None, "asks": 0, "quiet_answers": 0, "imp_uid": None,

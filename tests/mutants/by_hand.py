@@ -1,5 +1,6 @@
-"""The guards of what is done by hand: requests, refunds, typed cards, batches, changes and takeovers."""
+"""The guards of what is done by hand: requests, refunds, typed cards, batches, changes, takeovers, the archive."""
 
+from tests.mutants.old_months import OLD_MONTHS
 from tests.mutants.table import Mutant, drop_constraint, drop_index
 
 REQUESTING = "workflows/test_requesting.py::"
@@ -236,4 +237,5 @@ BY_HAND: tuple[Mutant, ...] = (
         'f.state.in_(OVER) & (f.balance > row["balance"])',
         'f.state.in_(OVER) & (f.balance != row["balance"])',
     ),
+    *OLD_MONTHS,
 )

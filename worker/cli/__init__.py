@@ -8,6 +8,7 @@ from schedules.errors import ToldInWords
 from worker.cli import (
     accounts,
     adjusting,
+    archiving,
     auditing,
     batches,
     books,
@@ -49,6 +50,7 @@ batches.add_to(app)
 moving.add_to(app)
 adjusting.add_to(app)
 refunding.add_to(app)
+archiving.add_to(app)
 auditing.add_to(app)
 accounts.add_to(app)
 books.add_to(app)

@@ -63,7 +63,7 @@ def show(
     from worker.workflows import replaying
 
     with services().engine.begin() as db:
-        event = replaying.found(deliveries.by_number(db, number), number)
+        event = replaying.found(deliveries.by_number(db, number) or deliveries.archived(db, number), number)
     facts = _told(event)
     if as_json:
         print_json(facts)

@@ -49,6 +49,14 @@ def read_date(text: str) -> date:
         raise typer.BadParameter(f"{text!r} is not a date; write it like 2026-01-31") from None
 
 
+def read_month(text: str) -> date:
+    """A month as YYYY-MM; answers its first day."""
+    try:
+        return date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a month; write it like 2026-01") from None
+
+
 def read_instant(text: str) -> datetime:
     """An instant as ISO 8601; a date is its midnight, and what names no zone is in UTC."""
     try:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, union_all, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
 from schedules.asking import AskedAbout
@@ -14,11 +14,12 @@ from schedules.charges import AttemptState
 from schedules.dunning import NOT_THE_CARD
 from schedules.money import Money
 from schedules.outcomes import Outcome
-from worker.store.schema import attempt_events, attempts, billing_keys, charges
+from worker.store.schema import archived_attempts, attempt_events, attempts, billing_keys, charges
 
 UNRESOLVED_STATES = [state.value for state in AttemptState if state.is_unresolved]
 # States in which a merchant_uid has surely not been processed, so that the same one may be sent.
 SENDABLE = (AttemptState.READY, AttemptState.NOT_SENT)
+_ALL = (attempts, archived_attempts)
 
 
 # Statements of the hot path are built once: building one costs as much as running it.
@@ -221,16 +222,18 @@ def claim_ask(db: Connection, attempt_id: int, now: datetime, next_ask_at: datet
 
 
 def state_of(db: Connection, merchant_uid: str) -> tuple[int, AttemptState] | None:
-    """The row id and the state of the attempt with this uid."""
-    a = attempts.c
-    row = db.execute(select(a.id, a.state).where(a.merchant_uid == merchant_uid)).first()
+    """The row id and the state of the attempt with this uid, archived or not."""
+    both = union_all(*(select(t.c.id, t.c.state).where(t.c.merchant_uid == merchant_uid) for t in _ALL))
+    row = db.execute(both).first()
     return (row.id, AttemptState(row.state)) if row else None
 
 
 def account_of(db: Connection, merchant_uid: str) -> str | None:
-    """The gateway account of the debt that the attempt with this uid is for."""
-    query = select(charges.c.account).join_from(attempts, charges, attempts.c.charge_id == charges.c.id)
-    return db.execute(query.where(attempts.c.merchant_uid == merchant_uid)).scalar()
+    """The gateway account of the debt that the attempt with this uid is for, archived or not."""
+    c = charges.c
+    each = (select(c.account).join_from(t, charges, t.c.charge_id == c.id) for t in _ALL)
+    both = (query.where(t.c.merchant_uid == merchant_uid) for query, t in zip(each, _ALL, strict=True))
+    return db.execute(union_all(*both)).scalar()
 
 
 def take(db: Connection, attempt_id: int, state: AttemptState, now: datetime) -> Attempt | None:

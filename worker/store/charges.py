@@ -78,6 +78,7 @@ class Charge:
     given_up: FinalAction | None
     request_key: str | None  # under which it was asked for, when no plan did
     keyed_in: KeyedIn | None
+    is_archived: bool = False  # its attempts are in the archive
 
 
 def open_many(db: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -126,6 +127,7 @@ def read(row: Mapping[str, Any]) -> Charge:
         given_up=FinalAction(row["given_up"]) if row["given_up"] else None,
         request_key=row["request_key"],
         keyed_in=KeyedIn(row["keyed_in"]) if row["keyed_in"] else None,
+        is_archived=row["archived_at"] is not None,
     )
 
 

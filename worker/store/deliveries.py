@@ -6,9 +6,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Table, case, literal, select, update
 
-from worker.store.schema import outbox
+from worker.store.schema import archived_outbox, outbox
 
 
 class Standing(StrEnum):
@@ -131,6 +131,12 @@ def by_number(db: Connection, number: int, *, lock: bool = False) -> Listed | No
     return _read(row) if row else None
 
 
+def archived(db: Connection, number: int) -> Listed | None:
+    """One event that was delivered long ago; None when none of this number is archived."""
+    row = db.execute(select(*_columns(archived_outbox)).where(archived_outbox.c.id == number)).mappings().first()
+    return _read(row) if row else None
+
+
 def replay(db: Connection, numbers: Sequence[int], now: datetime) -> None:
     """Let these events be delivered from now on as if they had never been tried."""
     db.execute(update(outbox).where(outbox.c.id.in_(numbers)).values(_afresh(now)))
@@ -152,8 +158,8 @@ def _afresh(now: datetime) -> dict[str, Any]:
     return {"next_try_at": now, "tries": 0, "delivered_at": None, "dead_at": None}
 
 
-def _columns() -> list[ColumnElement[Any]]:
-    o = outbox.c
+def _columns(table: Table = outbox) -> list[ColumnElement[Any]]:
+    o = table.c
     standing = case(
         (o.next_try_at.is_not(None), literal(Standing.WAITING.value)),
         (o.delivered_at.is_not(None), literal(Standing.DELIVERED.value)),

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, FromClause, Select, Table, select, union_all
 
 from worker.store.schema import (
+    archived_attempts,
+    archived_outbox,
     attempts,
     audit,
     billing_keys,
@@ -23,8 +25,12 @@ AT_ONCE = 1000  # rows fetched in one go
 
 
 def _queries() -> Mapping[str, Select[Any]]:
-    s, c, a, k = subscriptions.c, charges.c, attempts.c, billing_keys.c
-    p, f, o, r = plans.c, findings.c, outbox.c, refunds.c
+    all_attempts, all_notices = (
+        _with_archived(attempts, archived_attempts),
+        _with_archived(outbox, archived_outbox),
+    )
+    s, c, a, k = subscriptions.c, charges.c, all_attempts.c, billing_keys.c
+    p, f, o, r = plans.c, findings.c, all_notices.c, refunds.c
     return {
         "customers": select(
             customers.c.reference, customers.c.name, customers.c.email, customers.c.tel, k.customer_uid, k.account,
@@ -54,7 +60,7 @@ def _queries() -> Mapping[str, Select[Any]]:
             a.merchant_uid, c.key.label("charge"), a.number, a.state, a.amount, a.currency, a.imp_uid,
             a.pg_provider, a.pg_code, a.reason, a.decline_class, a.decline_rule, a.sends, a.created_at,
             a.last_sent_at, a.settled_at,
-        ).join_from(attempts, charges, c.id == a.charge_id).order_by(a.id),
+        ).join_from(all_attempts, charges, c.id == a.charge_id).order_by(a.id),
         "refunds": select(
             r.request_key, c.key.label("charge"), r.merchant_uid, r.imp_uid, r.amount, r.currency, r.state,
             r.reason, r.actor, r.words, r.created_at, r.ended_at,
@@ -70,6 +76,13 @@ def _queries() -> Mapping[str, Select[Any]]:
             audit.c.at, audit.c.actor, audit.c.verb, audit.c.subject, audit.c.why, audit.c.details
         ).order_by(audit.c.id),
     }  # fmt: skip
+
+
+def _with_archived(table: Table, archived: Table) -> FromClause:
+    """All rows that ever were: what is taken along does not hang on what was archived."""
+    names = [column.name for column in table.c]
+    both = (select(*(each.c[name] for name in names)) for each in (table, archived))
+    return union_all(*both).subquery(f"all_{table.name}")
 
 
 QUERIES = _queries()

@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, text, union_all
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
 from schedules.events import VERSION, Event, payload
-from worker.store.schema import attempt_events, audit, outbox
+from worker.store.schema import archived_attempt_events, attempt_events, audit, outbox
 
+_EVENTS = (attempt_events, archived_attempt_events)
 _OWE = insert_or(outbox).on_conflict_do_nothing(constraint="one_notice_for_each_change")
 
 
@@ -31,16 +32,19 @@ def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
 
 
 def newest_event(db: Connection) -> tuple[int, datetime] | None:
-    """The number and time of the newest thing that happened to any attempt; the number only ever rises."""
-    e = attempt_events.c
-    row = db.execute(select(e.id, e.at).order_by(e.id.desc()).limit(1)).first()
+    """The number and time of the newest thing that happened to any attempt; the number only ever rises.
+
+    It may be in the archive, of a shop that has rested for long.
+    """
+    newest_of = (select(e.c.id, e.c.at).order_by(e.c.id.desc()).limit(1).subquery() for e in _EVENTS)
+    row = db.execute(union_all(*(select(each) for each in newest_of)).order_by(text("id DESC")).limit(1)).first()
     return (row.id, row.at) if row else None
 
 
 def has_event(db: Connection, number: int, at: datetime) -> bool:
-    """Whether this very thing happened in these books."""
-    e = attempt_events.c
-    return db.execute(select(e.id).where(e.id == number, e.at == at)).first() is not None
+    """Whether this very thing happened in these books, archived or not."""
+    found = union_all(*(select(e.c.id).where(e.c.id == number, e.c.at == at) for e in _EVENTS))
+    return db.execute(found).first() is not None
 
 
 def newest(db: Connection) -> datetime | None:
@@ -48,9 +52,9 @@ def newest(db: Connection) -> datetime | None:
 
     What people do after a restore must not make the books look newer than they are.
     """
-    events = select(attempt_events.c.at).order_by(attempt_events.c.id.desc()).limit(1)
+    event = newest_event(db)
     acts = select(audit.c.at).order_by(audit.c.id.desc()).limit(1)
-    return db.execute(events).scalar() or db.execute(acts).scalar()
+    return event[1] if event is not None else db.execute(acts).scalar()
 
 
 def record(

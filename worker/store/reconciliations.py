@@ -6,7 +6,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    Table,
+    exists,
+    func,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charges import AttemptState, ChargeStatus
@@ -15,7 +27,7 @@ from schedules.findings import OurSide
 from schedules.identity import parse_merchant_uid
 from schedules.money import Money
 from schedules.refunds import RefundState
-from worker.store.schema import attempts, charges, reconciliations, refunds
+from worker.store.schema import archived_attempts, attempts, charges, reconciliations, refunds
 
 
 class RunKind(StrEnum):
@@ -118,7 +130,11 @@ def debts_of(
 
     A uid that another environment made names no debt of ours, whatever its other parts say.
     """
-    by_uid = {row.merchant_uid: _debt(row, now) for row in db.execute(_by_uid(account, uids))}
+    by_uid = {row.merchant_uid: _debt(row, now) for row in db.execute(_by_uid(attempts, account, uids))}
+    if missing := [uid for uid in uids if uid not in by_uid]:
+        # In one statement, which sees one moment: what is brought back meanwhile would be in neither.
+        both = union_all(_by_uid(attempts, account, missing), _by_uid(archived_attempts, account, missing))
+        by_uid |= {row.merchant_uid: _debt(row, now) for row in db.execute(both)}
     keys = {uid: key for uid in uids if uid not in by_uid and (key := _charge_key(uid, environment))}
     if keys:
         by_key = {row.key: _debt(row, now) for row in db.execute(_by_key(account, set(keys.values())))}
@@ -127,32 +143,37 @@ def debts_of(
 
 
 REFUND_STATES = [RefundState.ASKED.value, RefundState.SENDING.value]
-_PAID = attempts.alias("paid")
 _SIDE = (
     charges.c.id, charges.c.key, charges.c.status, charges.c.refunded, charges.c.amount, charges.c.currency,
-    _PAID.c.merchant_uid.label("paid_uid"),
     exists().where(refunds.c.charge_id == charges.c.id, refunds.c.state.in_(REFUND_STATES)).label("refunding"),
 )  # fmt: skip
 
 
-def _by_uid(account: str, uids: Sequence[str]) -> Any:
-    a, c = attempts.c, charges.c
+def _by_uid(table: Table, account: str, uids: Sequence[str]) -> Select[Any]:
+    """By an attempt, which stands beside the paid one of its charge: all of a charge are archived, or none."""
+    a, c, paid = table.c, charges.c, table.alias("paid")
     return (
-        select(*_SIDE, a.id.label("attempt_id"), a.merchant_uid, a.state, a.imp_uid, a.lease_until)
+        select(*_SIDE, paid.c.merchant_uid.label("paid_uid"))
+        .add_columns(a.id.label("attempt_id"), a.merchant_uid, a.state, a.imp_uid, a.lease_until)
         .add_columns(a.amount.label("asked"), a.currency.label("asked_currency"))
-        .join_from(attempts, charges, a.charge_id == c.id)
-        .outerjoin(_PAID, (_PAID.c.charge_id == c.id) & (_PAID.c.state == AttemptState.PAID.value))
+        .join_from(table, charges, a.charge_id == c.id)
+        .outerjoin(paid, _pays(paid))
         .where(a.merchant_uid.in_(uids), c.account == account)
     )
 
 
-def _by_key(account: str, keys: set[str]) -> Any:
-    c = charges.c
+def _by_key(account: str, keys: set[str]) -> Select[Any]:
+    c, here, there = charges.c, attempts.alias("paid"), archived_attempts.alias("archived_paid")
     return (
-        select(*_SIDE)
-        .outerjoin(_PAID, (_PAID.c.charge_id == c.id) & (_PAID.c.state == AttemptState.PAID.value))
+        select(*_SIDE, func.coalesce(here.c.merchant_uid, there.c.merchant_uid).label("paid_uid"))
+        .outerjoin(here, _pays(here))
+        .outerjoin(there, _pays(there))
         .where(c.key.in_(keys), c.account == account)
     )
+
+
+def _pays(paid: FromClause) -> ColumnElement[bool]:
+    return (paid.c.charge_id == charges.c.id) & (paid.c.state == AttemptState.PAID.value)
 
 
 def _debt(row: Row[Any], now: datetime) -> Debt:
@@ -184,17 +205,20 @@ def _charge_key(uid: str, environment: str) -> str | None:
 def paid_between(
     db: Connection, account: str, since: datetime, until: datetime, after: int, limit: int
 ) -> Sequence[tuple[int, str]]:
-    """Attempts that our books call paid and that were sent in a span of time, in pages by row id."""
-    a, c = attempts.c, charges.c
-    query = (
-        select(a.id, a.merchant_uid)
-        .join_from(attempts, charges, a.charge_id == c.id)
-        .where(a.state == AttemptState.PAID.value, a.last_sent_at >= since, a.last_sent_at < until)
-        .where(c.account == account, a.id > after)
-        .order_by(a.id)
+    """Attempts that our books call paid and that were sent in a span of time, in pages by row id; archived too."""
+    c = charges.c
+    pages = (
+        select(t.c.id, t.c.merchant_uid)
+        .join_from(t, charges, t.c.charge_id == c.id)
+        .where(t.c.state == AttemptState.PAID.value, t.c.last_sent_at >= since, t.c.last_sent_at < until)
+        .where(c.account == account, t.c.id > after)
+        .order_by(t.c.id)
         .limit(limit)
+        .subquery()
+        for t in (attempts, archived_attempts)
     )
-    return [(row.id, row.merchant_uid) for row in db.execute(query)]
+    both = union_all(*(select(page) for page in pages)).order_by("id").limit(limit)
+    return [(row.id, row.merchant_uid) for row in db.execute(both)]
 
 
 def _read(row: dict[str, Any]) -> Run:

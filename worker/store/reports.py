@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Date, cast, func, select, text
+from sqlalchemy import Connection, Date, Select, Table, cast, func, select, text, union_all
 
 from schedules.charges import AttemptState, ChargeStatus
-from worker.store.schema import OWED, attempts, billing_keys, charges
+from worker.store.schema import OWED, archived_attempts, attempts, billing_keys, charges
 
 RECOVERED = [ChargeStatus.PAID.value, ChargeStatus.REFUNDED.value]  # given back later is another story
 
@@ -72,15 +72,14 @@ def _cohort(cells: list[Any]) -> Cohort:
 
 def failures(db: Connection, since: datetime, until: datetime) -> Sequence[Failures]:
     """Declines settled in a span by class and PG, the most frequent first; what a person voided is left out."""
-    a = attempts.c
+    declined = union_all(*(_said_no(table, since, until) for table in (attempts, archived_attempts))).subquery()
+    a = declined.c
     pg = func.coalesce(a.pg_provider, billing_keys.c.pg_provider)
-    said_no = (a.state == AttemptState.DECLINED.value) & a.answer.has_key("pg_code")
     each = (
         select(a.decline_class, pg.label("pg"), a.currency, func.count().label("declines"))
         .add_columns(func.max(a.amount).label("amount"))
-        .join_from(attempts, charges, a.charge_id == charges.c.id)
+        .join_from(declined, charges, a.charge_id == charges.c.id)
         .join(billing_keys, billing_keys.c.id == charges.c.billing_key_id)
-        .where(said_no, a.settled_at >= since, a.settled_at < until)
         .group_by(a.decline_class, pg, a.currency, a.charge_id)
         .subquery()
     )
@@ -91,3 +90,10 @@ def failures(db: Connection, since: datetime, until: datetime) -> Sequence[Failu
         .order_by(func.sum(e.declines).desc(), e.decline_class, e.pg)
     )
     return [Failures(*row[:3], *(int(cell) for cell in row[3:])) for row in db.execute(query)]
+
+
+def _said_no(table: Table, since: datetime, until: datetime) -> Select[Any]:
+    a = table.c
+    said_no = (a.state == AttemptState.DECLINED.value) & a.answer.has_key("pg_code")
+    columns = (a.charge_id, a.decline_class, a.pg_provider, a.currency, a.amount)
+    return select(*columns).where(said_no, a.settled_at >= since, a.settled_at < until)

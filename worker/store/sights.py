@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Column, Connection, Table, select, union_all
 
 from schedules.identity import SUBJECT_LENGTH
 from worker.store.schema import (
+    archived_attempt_events,
+    archived_attempts,
+    archived_outbox,
     attempt_events,
     attempts,
     audit,
@@ -35,27 +38,36 @@ def charge_row(db: Connection, key: str) -> dict[str, Any] | None:
 
 
 def attempts_of(db: Connection, charge_id: int) -> Sequence[dict[str, Any]]:
-    """The attempts at a charge by number."""
-    query = select(attempts).where(attempts.c.charge_id == charge_id).order_by(attempts.c.number)
-    return [dict(row) for row in db.execute(query).mappings()]
+    """The attempts at a charge by number, archived or not."""
+    tables = (attempts, archived_attempts)
+    both = union_all(*(select(*_same(t, attempts)).where(t.c.charge_id == charge_id) for t in tables))
+    return [dict(row) for row in db.execute(both.order_by("number")).mappings()]
 
 
 def events_of(db: Connection, charge_id: int) -> Sequence[dict[str, Any]]:
-    """What happened to the attempts at a charge, in order."""
-    e = attempt_events.c
-    query = (
-        select(e.at, e.state, e.fence, e.words, attempts.c.merchant_uid, attempts.c.number)
-        .join_from(attempt_events, attempts)
-        .where(attempts.c.charge_id == charge_id)
-        .order_by(e.id)
+    """What happened to the attempts at a charge, archived or not, in order."""
+    pairs = ((attempt_events, attempts), (archived_attempt_events, archived_attempts))
+    both = union_all(
+        *(
+            select(e.c.id, e.c.at, e.c.state, e.c.fence, e.c.words, a.c.merchant_uid, a.c.number)
+            .join_from(e, a, a.c.id == e.c.attempt_id)
+            .where(a.c.charge_id == charge_id)
+            for e, a in pairs
+        )
     )
-    return [dict(row) for row in db.execute(query).mappings()]
+    return [dict(row) for row in db.execute(both.order_by("id")).mappings()]
 
 
 def notices_of(db: Connection, subject: str) -> Sequence[dict[str, Any]]:
-    """The notices owed about a charge or subscription, in order."""
-    query = select(outbox).where(outbox.c.subject == subject).order_by(outbox.c.id)
-    return [dict(row) for row in db.execute(query).mappings()]
+    """The notices owed about a charge or subscription, archived or not, in order."""
+    tables = (outbox, archived_outbox)
+    both = union_all(*(select(*_same(t, outbox)).where(t.c.subject == subject) for t in tables))
+    return [dict(row) for row in db.execute(both.order_by("id")).mappings()]
+
+
+def _same(table: Table, like: Table) -> list[Column[Any]]:
+    """A table's columns in the order of another's, for the two to stand in one list."""
+    return [table.c[column.name] for column in like.c]
 
 
 def audit_of(db: Connection, subject: str) -> Sequence[dict[str, Any]]:

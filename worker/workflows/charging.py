@@ -120,6 +120,10 @@ def claim(services: Services, charge_id: int) -> Claimed | None:
         if charge.keyed_in is not None:
             set_aside(db, charge.key, "its card was typed in, and none is kept", now=services.clock.now())
             return None
+        if charge.is_archived:
+            # What was paid before is not seen from here, so that nothing may be begun.
+            set_aside(db, charge.key, "it is owed, and yet its attempts are archived", now=services.clock.now())
+            return None
         if attempts.has_paid(db, charge.id):
             set_aside(db, charge.key, "it is owed, and yet an attempt at it is paid", now=services.clock.now())
             return None

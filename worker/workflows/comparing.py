@@ -14,7 +14,7 @@ from schedules.identity import parse_merchant_uid
 from schedules.outcomes import GatewayPayment, Paid, Voided
 from schedules.payment_events import FOUND
 from worker.gateway.port import Found
-from worker.store import attempts, charges, findings, notes, reconciliations
+from worker.store import archives, attempts, charges, findings, notes, reconciliations
 from worker.store.findings import Finding
 from worker.store.reconciliations import Debt
 from worker.workflows.breaking import break_account
@@ -90,6 +90,7 @@ def note_ghost(services: Services, account: str, uid: str) -> bool:
         found = Discrepancy(
             FindingKind.GHOST, f"our books call it paid by {imp_uid}, and the gateway has no such payment"
         )
+        archives.bring_back(db, debt.charge_id)
         finding, is_new = findings.note(db, account, absent, debt.charge_key, found, now)
         if is_new:
             _tell(services, db, finding, now)
@@ -101,6 +102,8 @@ def _write(
 ) -> bool:
     now = services.clock.now()
     with services.engine.begin() as db:
+        if debt is not None:
+            archives.bring_back(db, debt.charge_id)  # what is to be mended or decided is not archived
         finding, is_new = findings.note(db, account, payment, debt.charge_key if debt else None, found, now)
         if is_new and not (found.kind.mends_itself and debt):
             _tell(services, db, finding, now)

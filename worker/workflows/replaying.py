@@ -14,11 +14,17 @@ class NoSuchEvent(ToldInWords):
     """There is no event of this number; nothing has been done."""
 
 
+class Archived(ToldInWords):
+    """The event was delivered long ago, and is archived; nothing has been done."""
+
+
 def replay(services: Services, numbers: Sequence[int], actor: str, why: str) -> None:
     """Let these events be delivered again from now on, whatever became of them; all of them, or none."""
     now = services.clock.now()
     with services.engine.begin() as db:
         for number in sorted(set(numbers)):
+            if deliveries.archived(db, number) is not None:
+                raise Archived(f"event {number} was delivered long ago and is archived; it is not sent again")
             event = found(deliveries.by_number(db, number, lock=True), number)
             notes.record(db, actor, "events.replay", event.subject, why, now,
                          event=number, kind=event.kind, was=event.standing.value, tries=event.tries)  # fmt: skip

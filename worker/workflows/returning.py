@@ -15,7 +15,7 @@ from schedules.outcomes import GatewayPayment, NotSent, Refused, Unknown
 from schedules.refunds import Fate, RefundRequest, RefundState, Seen, seen
 from worker.gateway.port import Cancellation, Cancelled
 from worker.points import Point, reach
-from worker.store import charges, notes, refunds, subscriptions, switches
+from worker.store import archives, charges, notes, refunds, subscriptions, switches
 from worker.store.charges import Charge
 from worker.store.refunds import Refund
 from worker.workflows.enrolling import end_subscription
@@ -145,6 +145,8 @@ def _locked(db: Connection, key: str) -> Charge:
     charge_id = charges.id_of(db, key)
     if charge_id is not None:
         subscriptions.lock_of_charge(db, charge_id)
+        # A refund needs the payment, and keeps it from the archive while it is under way.
+        archives.bring_back(db, charge_id)
     charge = charges.locked_by_key(db, key)
     if charge is None:
         raise BadRequest("charge", f"charge {key!r} is not known; a charge's key has 26 characters")

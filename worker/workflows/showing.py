@@ -106,7 +106,7 @@ def _charge(db: Connection, key: str) -> Story:
         "declines": row["declines"], "technical_tries": row["technical_tries"], "refusals": row["refusals"],
         "manual_tries": row["manual_tries"], "first_declined_at": row["first_declined_at"], "waits": row["waits"],
         "given_up": row["given_up"], "look_at": row["look_at"], "request_key": row["request_key"],
-        "refunded": row["refunded"] or None, "keyed_in": row["keyed_in"],
+        "refunded": row["refunded"] or None, "keyed_in": row["keyed_in"], "archived_at": row["archived_at"],
     }  # fmt: skip
     parts = [
         {

@@ -1,11 +1,13 @@
 """The tables and their guards, as declared; migrations/ brings a database here, and a test compares them."""
 
+from worker.store.schema.archived import archived_attempt_events, archived_attempts, archived_outbox
 from worker.store.schema.base import metadata
 from worker.store.schema.billing import (
     IN_FLIGHT,
     OWED,
     REFUND_OPEN,
     REFUSED,
+    TO_ARCHIVE,
     UNRESOLVED_STATES,
     attempt_events,
     attempts,
@@ -38,7 +40,11 @@ __all__ = [
     "OWED",
     "REFUND_OPEN",
     "REFUSED",
+    "TO_ARCHIVE",
     "UNRESOLVED_STATES",
+    "archived_attempt_events",
+    "archived_attempts",
+    "archived_outbox",
     "attempt_events",
     "attempts",
     "audit",

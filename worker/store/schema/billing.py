@@ -34,6 +34,7 @@ from worker.store.schema.base import HOT, INSTANT, metadata, one_of, row_id
 
 OWED = "status IN ('open', 'past_due')"
 IN_FLIGHT = f"{OWED} AND next_attempt_at IS NULL AND held_why IS NULL AND waits IS NULL"
+TO_ARCHIVE = "kind = 'renewal' AND closed_at IS NOT NULL AND archived_at IS NULL"
 REFUSED = "(state = 'refused' OR decline_class = 'setup_fault')"  # our own set-up is wrong, says the gateway or PG
 UNRESOLVED_STATES = one_of("state", sorted(UNRESOLVED))
 
@@ -138,11 +139,7 @@ subscriptions = Table(
     Column("billing_key_id", BigInteger, ForeignKey("billing_keys.id"), nullable=False, index=True),
     Column("plan_id", BigInteger, ForeignKey("plans.id"), nullable=False),
     Column("anchor", Date, nullable=False),
-    Column(
-        "status",
-        Text,
-        nullable=False,
-    ),
+    Column("status", Text, nullable=False),
     CheckConstraint(one_of("status", list(SubscriptionStatus)), name="known_status"),
     Column("next_period_no", Integer, nullable=False),
     Column("next_period_date", Date, nullable=False),
@@ -192,11 +189,7 @@ charges = Table(
     Column("currency", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("policy_id", BigInteger, ForeignKey("policies.id"), nullable=False),
-    Column(
-        "status",
-        Text,
-        nullable=False,
-    ),
+    Column("status", Text, nullable=False),
     CheckConstraint(one_of("status", list(ChargeStatus)), name="known_status"),
     Column("due_at", INSTANT, nullable=False),
     Column("next_attempt_at", INSTANT),
@@ -222,6 +215,8 @@ charges = Table(
     Column("created_at", INSTANT, nullable=False),
     Column("closed_at", INSTANT),
     Column("closed_why", Text),
+    Column("archived_at", INSTANT, comment="when its attempts went to the archive; nothing may be tried any more"),
+    CheckConstraint("archived_at IS NULL OR closed_at IS NOT NULL", name="archived_is_closed"),
     UniqueConstraint("key", name="one_charge_for_each_key"),
     UniqueConstraint("subscription_id", "period_no", "kind", name="one_charge_for_each_period"),
     UniqueConstraint("request_key", name="one_charge_for_each_request_key"),
@@ -255,6 +250,7 @@ charges = Table(
     ),
     Index("ix_charges_to_look", "look_at", postgresql_where=text("look_at IS NOT NULL")),
     Index("ix_charges_held", "id", postgresql_where=text("held_why IS NOT NULL")),
+    Index("ix_charges_to_archive", "id", postgresql_where=text(TO_ARCHIVE)),
     comment="A debt: one row for each period of a subscription, or for each ad-hoc request key.",
     postgresql_with=HOT,
 )
@@ -266,11 +262,7 @@ attempts = Table(
     Column("charge_id", BigInteger, ForeignKey("charges.id"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("merchant_uid", Text, nullable=False),
-    Column(
-        "state",
-        Text,
-        nullable=False,
-    ),
+    Column("state", Text, nullable=False),
     CheckConstraint(one_of("state", list(AttemptState)), name="known_state"),
     Column("amount", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
@@ -361,6 +353,7 @@ attempt_events = Table(
     Column("fence", BigInteger, nullable=False),
     Column("words", Text),
     comment="Everything that happened to an attempt, in order; append only.",
+    postgresql_with={"autovacuum_vacuum_scale_factor": "0.02"},  # archiving takes many at once
 )
 
 outbox = Table(
