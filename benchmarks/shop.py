@@ -24,7 +24,7 @@ CARDS = """
 SUBSCRIPTIONS = f"""
     INSERT INTO subscriptions (key, customer_id, billing_key_id, plan_id, anchor, status, next_period_no,
         next_period_date, next_due_at, open_at, created_at)
-    SELECT {KEY}, n, n, 1, '2026-01-01', 'active', %(period)s, %(day)s, %(due)s, %(due)s, now()
+    SELECT {KEY}, n, n, 1, CURRENT_DATE - 5, 'active', %(period)s, CURRENT_DATE - 5, %(due)s, %(due)s, now()
     FROM generate_series(%(first)s::int, %(last)s::int) n
 """
 CHARGES = f"""
@@ -46,5 +46,16 @@ def charges_due(place: Place, many: int, account: str = "main", first: int = 1) 
     """So many customers, each on the plan, each with one charge that has been due for an hour."""
     place.tell(
         CUSTOMERS, CARDS, SUBSCRIPTIONS, CHARGES,
-        first=first, last=first + many - 1, account=account, period=1, day="2099-01-01", due="2099-01-01T00:00Z",
+        first=first, last=first + many - 1, account=account, period=1, due="2099-01-01T00:00Z",
     )  # fmt: skip
+
+
+def subscribed(place: Place, many: int, due: int) -> None:
+    """So many customers on the plan; the period of the first of them is due, that of the others is not."""
+    place.tell(CUSTOMERS, CARDS, SUBSCRIPTIONS, first=1, last=many, account="main", period=0,
+               due="2099-01-01T00:00Z")  # fmt: skip
+    place.tell(
+        "UPDATE subscriptions SET next_due_at = now() - interval '1 hour', open_at = now() - interval '1 hour' "
+        "WHERE id <= %(due)s",
+        due=due,
+    )

@@ -338,7 +338,7 @@ class Charges(StandsFor):
             for row in _due(db, now)
             if row["account"] == account and (row["queued_until"] is None or row["queued_until"] <= now)
         ]
-        due.sort(key=lambda row: row["next_attempt_at"])
+        due.sort(key=lambda row: (row["attempts"] == 0, row["next_attempt_at"]))
         for row in due[:limit]:
             db.write(row, {"queued_until": now + patience})
         return [(row["id"], row["kind"]) for row in due[:limit]]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from sqlalchemy import text
 
 from schedules.charges import ChargeKind
 from tests.factories import charge_rows, move, on_sale, subscribed
@@ -89,3 +90,73 @@ def test_nothing_more_is_queued_while_nobody_takes_what_waits(services: Services
     assert dispatching.top_up(services, lambda queued: sent.extend(i for i, _ in queued), lambda: bound) == 0
     assert sent == []
     assert dispatching.top_up(services, lambda queued: sent.extend(i for i, _ in queued), lambda: bound - 1) == 3
+
+
+def test_what_was_asked_for_goes_before_tries_again_and_those_before_renewals(services: Services) -> None:
+    """Whatever has been due for longer."""
+    customers(services, 3)
+    renewal, again, asked = (charge["id"] for charge in charge_rows(services))
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE charges SET attempts = 1 WHERE id = :charge"), {"charge": again})
+        db.execute(
+            text(
+                "UPDATE charges SET kind = 'adhoc', subscription_id = NULL, request_key = 'wanted', "
+                "request_fingerprint = 'x', next_attempt_at = next_attempt_at + interval '1 hour' "
+                "WHERE id = :charge"
+            ),
+            {"charge": asked},
+        )
+    move(services, hours=2)
+    object.__setattr__(services, "settings", services.settings.model_copy(update={"queue_bound": 1}))
+    sent = []
+    for _ in range(3):
+        broker = Broker()
+        dispatching.top_up(services, broker)
+        sent += broker.taken
+        with services.engine.begin() as db:
+            db.execute(
+                text("UPDATE charges SET held_why = 'taken', queued_until = NULL WHERE queued_until > now()")
+            )
+            db.execute(
+                text("UPDATE charges SET held_why = 'taken', queued_until = NULL WHERE id = :charge"),
+                {"charge": sent[-1]},
+            )
+    assert sent == [asked, again, renewal]
+
+
+def test_a_backlog_goes_in_envelopes(services: Services) -> None:
+    customers(services, dispatching.MANY)
+    sent: list[int] = []
+    sizes: list[int] = []
+
+    def envelopes(queued: dispatching.Queued, size: int) -> None:
+        sent.extend(charge_id for charge_id, _ in queued)
+        sizes.append(size)
+
+    assert dispatching.top_up(services, Broker(), publish_many=envelopes) == dispatching.MANY
+    assert sorted(sent) == [charge["id"] for charge in charge_rows(services)]
+    assert sizes == [dispatching.MOST_IN_ENVELOPE]
+
+
+def test_few_charges_go_one_by_one(services: Services) -> None:
+    customers(services, 3)
+    broker = Broker()
+    dispatching.top_up(services, broker, publish_many=lambda *_: pytest.fail("an envelope for three"))
+    assert len(broker.taken) == 3
+
+
+def test_no_more_is_queued_than_the_cap_lets_go_soon(services: Services) -> None:
+    """What waits in the broker stands before whatever is asked for now."""
+    customers(services, 30)
+    object.__setattr__(services, "settings", services.settings.model_copy(update={"rate": 6}))
+    assert dispatching.top_up(services, Broker()) == 24
+
+
+def test_what_a_worker_has_no_room_for_is_queued_again_soon(services: Services) -> None:
+    customers(services, 2)
+    broker = Broker()
+    dispatching.top_up(services, broker)
+    dispatching.give_back(services, broker.taken)
+    assert dispatching.top_up(services, Broker()) == 0
+    move(services, seconds=dispatching.GIVEN_BACK.total_seconds())
+    assert dispatching.top_up(services, Broker()) == 2

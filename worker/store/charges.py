@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -13,6 +14,7 @@ from sqlalchemy import (
     Select,
     any_,
     bindparam,
+    column,
     exists,
     func,
     select,
@@ -20,6 +22,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql.dml import ReturningInsert
 
 from schedules.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn, SubscriptionStatus, TriedBy
 from schedules.declines import DeclineClass
@@ -29,8 +32,12 @@ from schedules.policies import DunningPolicy, FinalAction
 from worker.clock import Clock
 from worker.store import policies as policy_rows
 from worker.store.attempts import Attempt
+from worker.store.rows import as_rows, given_rows
 from worker.store.schema import (
+    DUE_ADHOC,
+    DUE_AGAIN,
     IN_FLIGHT,
+    IS_DUE,
     OWED,
     attempts,
     billing_keys,
@@ -42,6 +49,7 @@ from worker.store.schema import (
 from worker.store.switches import Permission, permission_columns
 
 DEFAULT_ZONE = "Asia/Seoul"  # of a debt without a plan
+FIRST_THINGS_FIRST = (DUE_ADHOC, DUE_AGAIN, f"kind = 'renewal' AND attempts = 0 AND {IS_DUE}")
 OWED_STATUSES = [status.value for status in ChargeStatus if status.is_owed]
 
 
@@ -83,10 +91,15 @@ class Charge:
 
 def open_many(db: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Write debts; one_charge_for_each_period leaves alone what is there. Answers the new keys."""
-    if not rows:
-        return []
-    statement = insert(charges).on_conflict_do_nothing().returning(charges.c.key)
-    return list(db.execute(statement, list(rows)).scalars())
+    return list(db.execute(_open_many(tuple(rows[0])), as_rows(rows)).scalars()) if rows else []
+
+
+@lru_cache(maxsize=8)
+def _open_many(names: tuple[str, ...]) -> ReturningInsert[str]:
+    """The statement for rows of these columns: one for the openings, and one for what is asked for."""
+    rows = given_rows("opened", *(column(name, charges.c[name].type) for name in names))
+    statement = insert(charges).from_select(names, select(rows))
+    return statement.on_conflict_do_nothing().returning(charges.c.key)
 
 
 def locked(db: Connection, charge_id: int) -> Charge | None:
@@ -197,12 +210,25 @@ def queued_count(db: Connection, account: str, now: datetime) -> int:
 def queue_due(
     db: Connection, account: str, now: datetime, patience: timedelta, limit: int
 ) -> list[tuple[int, str]]:
-    """Mark the charges of an account that are due longest as queued; answers (id, kind) of each."""
+    """Mark charges of an account that are due as queued; answers (id, kind) of each.
+
+    First those that somebody asked for, then those that are tried again, then the rest; longest due first.
+    """
+    queued: list[tuple[int, str]] = []
+    for which in FIRST_THINGS_FIRST:
+        if len(queued) < limit:
+            queued += _queue_due(db, which, account, now, patience, limit - len(queued))
+    return queued
+
+
+def _queue_due(
+    db: Connection, which: str, account: str, now: datetime, patience: timedelta, limit: int
+) -> list[tuple[int, str]]:
     c = charges.c
     due = (
         select(c.id)
-        .where(c.account == account, c.next_attempt_at.is_not(None), c.next_attempt_at <= now)
-        .where(c.held_why.is_(None), c.queued_until.is_(None) | (c.queued_until <= now))
+        .where(text(which), c.account == account, c.next_attempt_at <= now)
+        .where(c.queued_until.is_(None) | (c.queued_until <= now))
         .order_by(c.next_attempt_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, Update, bindparam, column, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charges import SubscriptionStatus
 from schedules.subscriptions import Cursor, Opening, Series
 from worker.store import plans as plan_rows
+from worker.store.rows import as_rows, given_rows
 from worker.store.schema import billing_keys, charges, plans, subscriptions
 
 
@@ -83,27 +84,27 @@ def move_cursors(db: Connection, openings: Sequence[tuple[DueSubscription, Openi
 
     One that has reached its end is not looked at again.
     """
-    statement = (
-        update(subscriptions)
-        .where(subscriptions.c.id == bindparam("row"))
-        .values(
-            next_period_no=bindparam("no"),
-            next_period_date=bindparam("day"),
-            next_due_at=bindparam("due"),
-            open_at=bindparam("look"),
-            tell_at=bindparam("tell"),
-        )
-    )
     rows = []
     for due, opening, ahead in openings:
         ended = due.ends_at is not None and opening.cursor.due_at >= due.ends_at
         rows.append({
-            "row": due.id, "no": opening.cursor.period_no, "day": opening.cursor.period_date,
-            "due": opening.cursor.due_at, "look": None if ended else opening.open_at,
-            "tell": None if ended or ahead is None else opening.cursor.due_at - ahead,
+            "id": due.id, "next_period_no": opening.cursor.period_no,
+            "next_period_date": opening.cursor.period_date, "next_due_at": opening.cursor.due_at,
+            "open_at": None if ended else opening.open_at,
+            "tell_at": None if ended or ahead is None else opening.cursor.due_at - ahead,
         })  # fmt: skip
     if rows:
-        db.execute(statement, rows)
+        db.execute(_MOVE, as_rows(rows))
+
+
+def _move() -> Update:
+    rows = given_rows("moved", *(column(name, subscriptions.c[name].type) for name in ("id", *MOVED)))
+    statement = update(subscriptions).where(subscriptions.c.id == rows.c.id)
+    return statement.values({name: rows.c[name] for name in MOVED})
+
+
+MOVED = ("next_period_no", "next_period_date", "next_due_at", "open_at", "tell_at")
+_MOVE = _move()
 
 
 def by_key(db: Connection, key: str, *, lock: bool = False) -> dict[str, Any] | None:

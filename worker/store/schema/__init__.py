@@ -3,7 +3,10 @@
 from worker.store.schema.archived import archived_attempt_events, archived_attempts, archived_outbox
 from worker.store.schema.base import metadata
 from worker.store.schema.billing import (
+    DUE_ADHOC,
+    DUE_AGAIN,
     IN_FLIGHT,
+    IS_DUE,
     OWED,
     REFUND_OPEN,
     REFUSED,
@@ -36,7 +39,10 @@ from worker.store.schema.running import (
 from worker.store.schema.together import batch_lines, batches, signups, takeovers
 
 __all__ = [
+    "DUE_ADHOC",
+    "DUE_AGAIN",
     "IN_FLIGHT",
+    "IS_DUE",
     "OWED",
     "REFUND_OPEN",
     "REFUSED",

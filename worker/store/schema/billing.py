@@ -33,6 +33,9 @@ from schedules.refunds import RefundState
 from worker.store.schema.base import HOT, INSTANT, metadata, one_of, row_id
 
 OWED = "status IN ('open', 'past_due')"
+IS_DUE = "next_attempt_at IS NOT NULL AND held_why IS NULL"
+DUE_ADHOC = f"kind = 'adhoc' AND {IS_DUE}"
+DUE_AGAIN = f"kind = 'renewal' AND attempts > 0 AND {IS_DUE}"
 IN_FLIGHT = f"{OWED} AND next_attempt_at IS NULL AND held_why IS NULL AND waits IS NULL"
 TO_ARCHIVE = "kind = 'renewal' AND closed_at IS NOT NULL AND archived_at IS NULL"
 REFUSED = "(state = 'refused' OR decline_class = 'setup_fault')"  # our own set-up is wrong, says the gateway or PG
@@ -234,8 +237,10 @@ charges = Table(
         "ix_charges_due",
         "account",
         "next_attempt_at",
-        postgresql_where=text("next_attempt_at IS NOT NULL AND held_why IS NULL"),
+        postgresql_where=text(IS_DUE),
     ),
+    Index("ix_charges_due_adhoc", "account", "next_attempt_at", postgresql_where=text(DUE_ADHOC)),
+    Index("ix_charges_due_again", "account", "next_attempt_at", postgresql_where=text(DUE_AGAIN)),
     Index("ix_charges_queued", "account", "queued_until", postgresql_where=text("queued_until IS NOT NULL")),
     Index("ix_charges_owed", "id", postgresql_where=text(OWED)),
     Index(

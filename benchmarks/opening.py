@@ -1,0 +1,101 @@
+"""Opening: a million subscriptions, of which few or all are due, by one opener or two at once."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import psycopg
+
+from benchmarks import shop
+from benchmarks.place import PYTHON, Place, connected, memory_of, placed
+from worker.workflows import opening
+
+# The least that PostgreSQL could do for so many: write the debts and move the cursors, in two statements.
+BARE = (
+    """
+    INSERT INTO charges (key, kind, subscription_id, period_no, billing_key_id, account, amount, currency, name,
+        policy_id, status, due_at, next_attempt_at, created_at)
+    SELECT 'r' || key || '0000{period}', 'renewal', id, {period}, billing_key_id, 'main', 9900, 'KRW', 'Monthly',
+        1, 'open', next_due_at, next_due_at, now() FROM subscriptions WHERE id <= {many}
+    """,
+    """
+    UPDATE subscriptions SET next_period_no = next_period_no + 1, open_at = open_at + interval '1 month'
+    WHERE id <= {many}
+    """,
+)
+
+
+def run(subscriptions: int, due: int) -> dict[str, Any]:
+    """A few due among all of them; then all, by two openers."""
+    with placed("http://127.0.0.1:1") as place:
+        shop.on_sale(place)
+        shop.subscribed(place, subscriptions, due)
+        before = time.monotonic()
+        opened = opening.open_due(place.services)
+        few = time.monotonic() - before
+        if opened != due:
+            raise SystemExit(f"{due} were due, and {opened} were opened")
+        bare = _bare(place, due)
+        place.tell("UPDATE subscriptions SET next_period_no = 2, next_period_date = CURRENT_DATE, "
+                   "next_due_at = now() - interval '1 hour', open_at = now() - interval '1 hour'")  # fmt: skip
+        all_seconds, memory = _by_two(place, subscriptions)
+        return {
+            "subscriptions": subscriptions,
+            "few": {"due": due, "seconds": few, "per_second": due / few, "bare_ratio": few / bare},
+            "all": {
+                "due": subscriptions, "seconds": all_seconds, "per_second": subscriptions / all_seconds,
+                "bare_ratio": all_seconds / (bare * subscriptions / due), "openers": 2, "memory_mb": memory,
+            },
+        }  # fmt: skip
+
+
+def _bare(place: Place, many: int) -> float:
+    with psycopg.connect(place.url) as db:
+        before = time.monotonic()
+        for statement in BARE:
+            db.execute(statement.format(period=1, many=many))  # type: ignore[arg-type]  # psycopg wants a literal
+        db.commit()
+        return time.monotonic() - before
+
+
+def _by_two(place: Place, due: int) -> tuple[float, list[float]]:
+    environment = os.environ | place.environment
+    command = [PYTHON, "-m", "benchmarks.opening", "--open"]
+    before = time.monotonic()
+    openers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    told = [json.loads(opener.communicate()[0].splitlines()[-1]) for opener in openers]
+    seconds = time.monotonic() - before
+    opened = sum(each["opened"] for each in told)
+    distinct = place.ask("SELECT count(DISTINCT subscription_id) FROM charges WHERE period_no = 2")
+    if not opened == distinct == due:
+        raise SystemExit(f"{due} were due, {opened} were opened, of {distinct} subscriptions")
+    return seconds, [each["memory"] for each in told]
+
+
+def open_all() -> None:
+    """One opener, in a process of its own."""
+    services = connected(os.environ)
+    opened = 0
+    while more := opening.open_due(services):
+        opened += more
+    print(json.dumps({"opened": opened, "memory": memory_of(os.getpid())}))
+
+
+def main() -> None:
+    """Measure, and print."""
+    if "--open" in sys.argv:
+        open_all()
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--subscriptions", type=int, default=1_000_000)
+    parser.add_argument("--due", type=int, default=10_000)
+    asked = parser.parse_args()
+    print(json.dumps(run(asked.subscriptions, asked.due), indent=2))
+
+
+if __name__ == "__main__":
+    main()
