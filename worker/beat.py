@@ -4,7 +4,7 @@ import heapq
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from schedules.zones import local_date, wall_to_utc, zone
 from worker import tasks
 from worker.app import EVENTS, OPS, RECONCILE
 from worker.clock import elapsed
-from worker.store import beats
+from worker.store import beats, bells
 from worker.store import plans as plan_rows
 from worker.store.plans import StoredPlan
 from worker.wiring import services
@@ -31,6 +31,7 @@ MOST_CHORES = 5000  # chores and questions that may wait in the broker at once: 
 # A standby after a failover refuses to write with another error than one that is down.
 DATABASE_AWAY = (DBAPIError, NoConnection)
 LEAD_SECONDS = 15.0  # a beat that is gone is replaced within this and one look
+UNASKED_TICKS = 60  # a chore is rung for after so many ticks, though there seems to be nothing to do
 HEARTBEAT_TICKS = 5  # a heartbeat and the lead are renewed every so many ticks
 
 # Every chore, and after how many ticks it is rung for again; a tick is AGAIN_BEAT_INTERVAL, a second by default.
@@ -82,6 +83,7 @@ class PlanScheduler(Scheduler):
         self._leads = False
         self._next_heartbeat = 0.0
         self._chores_due = [0.0] * len(CHORES)
+        self._rung_at = [0.0] * len(CHORES)
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -95,7 +97,7 @@ class PlanScheduler(Scheduler):
             self._beat(made, interval)
             if self._leads:
                 self._ring_plans(made)
-                self._ring_chores(interval)
+                self._ring_chores(made, interval)
         except DATABASE_AWAY as error:
             words = getattr(error, "orig", None) or error
             log.error("the database does not answer; looking again in %g s: %s", interval, words)
@@ -149,19 +151,34 @@ class PlanScheduler(Scheduler):
             tasks.open_due.apply_async((bell.plan_id,), producer=self.producer)
             heapq.heapreplace(self._bells, PlanBell(bell.rings_next(now), bell.plan_id, bell.rings_next))
 
-    def _ring_chores(self, interval: float) -> None:
+    def _ring_chores(self, made: Services, interval: float) -> None:
+        come = [place for place in range(len(CHORES)) if elapsed() >= self._chores_due[place]]
+        wanted = self._wanted(made, come, interval)
         for queues in QUEUES_OF_CHORES:
-            due = [
-                place
-                for place, (task, _) in enumerate(CHORES)
-                if task.queue in queues and elapsed() >= self._chores_due[place]
-            ]
+            due = [place for place in wanted if CHORES[place][0].queue in queues]
             if not due or tasks.messages_in(*queues) > MOST_CHORES:
                 continue  # nobody takes them: what waits is enough for when somebody does
             for place in due:
                 task, ticks = CHORES[place]
                 task.apply_async(producer=self.producer, expires=tasks.CHORE_EXPIRES)
                 self._chores_due[place] = elapsed() + ticks * interval
+                self._rung_at[place] = elapsed()
+
+    def _wanted(self, made: Services, come: Sequence[int], interval: float) -> list[int]:
+        """Those of the chores whose time has come that there is something to do for.
+
+        Every so often each is rung for whatever the rows say: what is overlooked here waits no longer than that.
+        """
+        names = {place: CHORES[place][0].name.removeprefix("again.") for place in come}
+        always = [place for place in come if names[place] not in bells.ASKED or self._is_long_ago(place, interval)]
+        if len(always) == len(come):
+            return always
+        with made.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+            wanted = bells.wanted(db, made.gateways, made.clock.now())
+        return [place for place in come if place in always or names[place] in wanted]
+
+    def _is_long_ago(self, place: int, interval: float) -> bool:
+        return elapsed() - self._rung_at[place] >= UNASKED_TICKS * interval
 
     def _broker_errors(self) -> tuple[type[BaseException], ...]:
         connection = self.app.connection_for_write()

@@ -1,6 +1,6 @@
 """The functions of worker/store on the tables in memory, each with the guards of the real statement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -320,7 +320,7 @@ class Charges(StandsFor):
         owed = (row["id"] for row in db.tables.owed.values() if row["status"] in OWED and row["id"] > charge_id)
         return sorted(owed)[:limit]
 
-    def accounts_with_work(self, db: Transaction, now: datetime) -> list[str]:
+    def accounts_with_work(self, db: Transaction, accounts: Collection[str], now: datetime) -> list[str]:
         return sorted({row["account"] for row in _due(db, now)})
 
     def queued_count(self, db: Transaction, account: str, now: datetime) -> int:

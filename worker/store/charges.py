@@ -1,6 +1,6 @@
 """Charges as rows: writing debts, finding those that are due, and closing them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import Enum
@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     Select,
+    Text,
     any_,
     bindparam,
     column,
@@ -187,17 +188,13 @@ def id_of(db: Connection, key: str) -> int | None:
     return db.execute(select(charges.c.id).where(charges.c.key == key)).scalar()
 
 
-def accounts_with_work(db: Connection, now: datetime) -> list[str]:
-    """The gateway accounts that have a charge due, each found by one step through ix_charges_due."""
+def accounts_with_work(db: Connection, accounts: Collection[str], now: datetime) -> list[str]:
+    """Those of these gateway accounts that have a charge due, each found by one step through ix_charges_due."""
     c = charges.c
-    due = (c.next_attempt_at <= now) & c.next_attempt_at.is_not(None) & c.held_why.is_(None)
-    names: list[str] = []
-    while True:
-        query = select(c.account).where(due).order_by(c.account).limit(1)
-        name = db.execute(query.where(c.account > names[-1]) if names else query).scalar()
-        if name is None:
-            return names
-        names.append(name)
+    known = func.unnest(bindparam("accounts", type_=ARRAY(Text))).table_valued("name").render_derived("known")
+    due = exists().where(c.account == known.c.name, text(IS_DUE), c.next_attempt_at <= now)
+    query = select(known.c.name).where(due.correlate(known)).order_by(known.c.name)
+    return list(db.execute(query, {"accounts": sorted(accounts)}).scalars())
 
 
 def queued_count(db: Connection, account: str, now: datetime) -> int:

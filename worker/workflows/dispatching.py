@@ -42,7 +42,7 @@ def top_up(
     that loses everything, costs one queue_patience: then the charge is queued once more.
     """
     with services.engine.begin() as db:
-        accounts = charges.accounts_with_work(db, services.clock.now())
+        accounts = charges.accounts_with_work(db, services.gateways, services.clock.now())
     if not accounts or waiting() >= services.settings.queue_bound * len(accounts):
         return 0
     return sum(_top_up_account(services, account, publish, publish_many) for account in accounts)

@@ -1,0 +1,118 @@
+"""Beat: what a look costs with many plans, how late it rings, and what everything costs when nothing is due."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from benchmarks.place import PYTHON, Place, cpu_of_all, placed
+from worker.clock import wait
+
+PLANS = """
+    INSERT INTO plans (code, version, price, currency, every, unit, zone, billing_time, trial_days, statement_name,
+        catch_up, catch_up_cap, shift, allow_short_months, policy, created_at)
+    SELECT 'plan-' || n, 1, 9900, 'KRW', 1, 'month', 'UTC',
+        (TIME '00:00' + n * interval '7 seconds')::time, 0, 'Plan', 'each', 3, 'none', false, 'benchmark', now()
+    FROM generate_series(1, %(many)s::int) n
+"""
+TICKS = 50
+RUNG = 50  # plans whose billing time comes while it is looked at
+
+
+def ticks(plans: int) -> dict[str, Any]:
+    """What a look costs when nothing rings, and how late the bells of some plans are."""
+    with placed("http://127.0.0.1:1") as place:
+        _fill(place, plans)
+        command = [PYTHON, "-m", "benchmarks.beating", "--beat"]
+        told = subprocess.run(
+            command, env=os.environ | place.environment, capture_output=True, text=True, check=False
+        )
+        if told.returncode:
+            raise SystemExit(told.stderr)
+        return {"plans": plans, **json.loads(told.stdout.splitlines()[-1])}
+
+
+def idle(seconds: float = 30.0) -> dict[str, Any]:
+    """The CPU that a beat and a worker take while nothing is due, the servers among it."""
+    with placed("http://127.0.0.1:1") as place:
+        _fill(place, 100)
+        programs = [place.start("worker"), place.start("beat")]
+        wait(15)
+        pids = [program.pid for program in programs]
+        servers = [pid for pid in (place.embedded.postgres.pid, place.embedded.valkey.pid) if pid]
+        ours, theirs, began = cpu_of_all(pids), cpu_of_all(servers), time.monotonic()
+        wait(seconds)
+        lasted = time.monotonic() - began
+        return {
+            "seconds": lasted,
+            "ours_percent": (cpu_of_all(pids) - ours) / lasted * 100,
+            "servers_percent": (cpu_of_all(servers) - theirs) / lasted * 100,
+        }
+
+
+def _fill(place: Place, plans: int) -> None:
+    from benchmarks import shop
+
+    shop.on_sale(place)
+    place.tell(PLANS, "UPDATE plans SET policy = (SELECT policy FROM plans ORDER BY id LIMIT 1)",
+               "UPDATE plan_revision SET revision = revision + 1", many=plans)  # fmt: skip
+
+
+def beat() -> None:
+    """Look at the plans again and again, in a process of its own."""
+    from worker import tasks
+    from worker.app import app
+    from worker.beat import PlanScheduler
+    from worker.wiring import services
+
+    scheduler = PlanScheduler(app=app, max_interval=1)
+    scheduler.tick()
+    costs = []
+    for _ in range(TICKS):
+        before = time.process_time()
+        scheduler.tick()
+        costs.append((time.process_time() - before) * 1e3)
+    rung: list[float] = []
+    now = datetime.now(UTC)
+    due = {}
+    for place, bell in enumerate(scheduler._bells[:RUNG]):
+        bell.at = now + timedelta(seconds=2 + place / 10)
+        due[bell.plan_id] = bell.at
+    scheduler._bells.sort()
+    ring = tasks.open_due.apply_async
+
+    def heard(arguments: tuple[int], **options: Any) -> Any:
+        sent = ring(arguments, **options)
+        rung.append((datetime.now(UTC) - due[arguments[0]]).total_seconds())
+        return sent
+
+    tasks.open_due.apply_async = heard
+    until = time.monotonic() + 2 + RUNG / 10 + 3
+    while time.monotonic() < until and len(rung) < RUNG:
+        time.sleep(scheduler.tick())
+    services().engine.dispose()
+    rung.sort()
+    print(json.dumps({
+        "tick_cpu_ms": statistics.median(costs), "tick_cpu_ms_most": max(costs), "rung": len(rung),
+        "lag_p50_s": rung[len(rung) // 2], "lag_p99_s": rung[int(len(rung) * 0.99)],
+    }))  # fmt: skip
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--beat", action="store_true")
+    parser.add_argument("--plans", type=int, default=10_000)
+    asked = parser.parse_args()
+    if asked.beat:
+        beat()
+        return
+    print(json.dumps({"ticks": ticks(asked.plans), "idle": idle()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
