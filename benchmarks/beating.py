@@ -15,9 +15,9 @@ from worker.clock import wait
 PLANS = """
     INSERT INTO plans (code, version, price, currency, every, unit, zone, billing_time, trial_days, statement_name,
         catch_up, catch_up_cap, shift, allow_short_months, policy, created_at)
-    SELECT 'plan-' || n, 1, 9900, 'KRW', 1, 'month', 'UTC',
-        (TIME '00:00' + n * interval '7 seconds')::time, 0, 'Plan', 'each', 3, 'none', false, 'benchmark', now()
-    FROM generate_series(1, %(many)s::int) n
+    SELECT 'plan-' || n, 1, price, currency, every, unit, zone, (TIME '00:00' + n * interval '7 seconds')::time,
+        trial_days, statement_name, catch_up, catch_up_cap, shift, allow_short_months, policy, created_at
+    FROM plans, generate_series(1, %(many)s::int) n WHERE plans.code = 'monthly'
 """
 TICKS = 50
 RUNG = 50  # plans whose billing time comes while it is looked at
@@ -58,8 +58,8 @@ def _fill(place: Place, plans: int) -> None:
     from benchmarks import shop
 
     shop.on_sale(place)
-    place.tell(PLANS, "UPDATE plans SET policy = (SELECT policy FROM plans ORDER BY id LIMIT 1)",
-               "UPDATE plan_revision SET revision = revision + 1", many=plans)  # fmt: skip
+    place.tell(PLANS, many=plans)
+    place.tell("UPDATE plan_revision SET revision = revision + 1")
 
 
 def beat() -> None:
@@ -94,6 +94,8 @@ def beat() -> None:
     until = time.monotonic() + 2 + RUNG / 10 + 3
     while time.monotonic() < until and len(rung) < RUNG:
         time.sleep(scheduler.tick())
+    if len(rung) < RUNG:
+        raise SystemExit(f"only {len(rung)} of {RUNG} plans were rung for")
     services().engine.dispose()
     rung.sort()
     print(json.dumps({

@@ -32,6 +32,7 @@ MOST_CHORES = 5000  # chores and questions that may wait in the broker at once: 
 DATABASE_AWAY = (DBAPIError, NoConnection)
 LEAD_SECONDS = 15.0  # a beat that is gone is replaced within this and one look
 UNASKED_TICKS = 60  # a chore is rung for after so many ticks, though there seems to be nothing to do
+SHORTEST_TICK = 0.05  # seconds; plans whose billing times are closer together are rung for together
 HEARTBEAT_TICKS = 5  # a heartbeat and the lead are renewed every so many ticks
 
 # Every chore, and after how many ticks it is rung for again; a tick is AGAIN_BEAT_INTERVAL, a second by default.
@@ -98,6 +99,7 @@ class PlanScheduler(Scheduler):
             if self._leads:
                 self._ring_plans(made)
                 self._ring_chores(made, interval)
+                return self._until_next_bell(made, interval)
         except DATABASE_AWAY as error:
             words = getattr(error, "orig", None) or error
             log.error("the database does not answer; looking again in %g s: %s", interval, words)
@@ -150,6 +152,13 @@ class PlanScheduler(Scheduler):
             bell = self._bells[0]
             tasks.open_due.apply_async((bell.plan_id,), producer=self.producer)
             heapq.heapreplace(self._bells, PlanBell(bell.rings_next(now), bell.plan_id, bell.rings_next))
+
+    def _until_next_bell(self, made: Services, interval: float) -> float:
+        """Seconds until the next plan's billing time, when that comes before the next look."""
+        if not self._bells:
+            return interval
+        seconds = (self._bells[0].at - made.clock.now()).total_seconds()
+        return min(interval, max(SHORTEST_TICK, seconds))
 
     def _ring_chores(self, made: Services, interval: float) -> None:
         come = [place for place in range(len(CHORES)) if elapsed() >= self._chores_due[place]]

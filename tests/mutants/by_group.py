@@ -27,8 +27,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "group: a held or closed debt is not claimed",
         CLAIMED,
         PLAIN,
-        "c.status = 'open' AND c.held_why IS NULL AND c.next_attempt_at <= :now",
-        "c.status = 'open' AND c.next_attempt_at <= :now",
+        "c.status || '' = 'open' AND c.held_why IS NULL AND c.next_attempt_at <= :now",
+        "c.status || '' = 'open' AND c.next_attempt_at <= :now",
     ),
     Mutant(
         "group: a debt that is not due is not claimed",
@@ -48,10 +48,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "group: an older debt of the card goes first",
         CLAIMED,
         PLAIN,
-        "AND other.id <> c.id AND other.status IN ('open', 'past_due'))\n        AND NOT EXISTS "
-        "(SELECT FROM attempts a WHERE a.charge_id = c.id)\n",
-        "AND other.id <> c.id AND other.status = 'none')\n        AND NOT EXISTS "
-        "(SELECT FROM attempts a WHERE a.charge_id = c.id)\n",
+        "ORDER BY other.due_at LIMIT 2) of_card)\n        AND NOT EXISTS (SELECT FROM attempts a ",
+        "ORDER BY other.due_at LIMIT 1) of_card)\n        AND NOT EXISTS (SELECT FROM attempts a ",
     ),
     Mutant(
         "group: nothing is claimed where nothing may be sent",
@@ -92,7 +90,7 @@ BY_GROUP: tuple[Mutant, ...] = (
         "group: a payment that ends a dunning is not plain",
         SETTLED,
         PLAIN,
-        "WHERE c.id = ANY(:charges) AND c.status = 'open' AND c.first_declined_at IS NULL",
+        "WHERE c.id = ANY(:charges) AND c.status || '' = 'open' AND c.first_declined_at IS NULL",
         "WHERE c.id = ANY(:charges)",
     ),
     Mutant(

@@ -626,8 +626,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "opening: a charge that is there is left alone",
         "workflows/test_opening.py::test_the_unique_key_refuses_a_second_charge_when_the_cursor_was_set_back",
         "worker/store/charges.py",
-        "insert(charges).on_conflict_do_nothing()",
-        "insert(charges)",
+        "    return statement.on_conflict_do_nothing().returning(charges.c.key)\n",
+        "    return statement.returning(charges.c.key)\n",
     ),
     Mutant(
         "opening: the cursor moves",

@@ -1,6 +1,6 @@
 """`again show`, `due`, `dates`, `held` and `status`: looking, without changing anything."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -68,7 +68,8 @@ def due(
 
     day = read_date(on)
     read_zone(zone)
-    told = sorted(foreseeing.foresee(services(), Asked(day, day, zone)), key=lambda f: (f.at, f.charge))
+    made = services()
+    told = sorted(foreseeing.foresee(made, Asked(day, day, zone)), key=lambda f: (f.at, f.charge))
     foreseen = [charge for charge in told if charge.left_out is None]
     if as_json:
         print_json([forecast_facts(charge) for charge in foreseen])
@@ -80,6 +81,19 @@ def due(
         print_table("not charged", ("at", "customer", "amount", "charge", "why"), others)
     sums = ", ".join(amount_words(amount, currency) for currency, amount in foreseeing.sums(foreseen).items())
     print(f"{len(foreseen)} charges, {sums or 'nothing'}")
+    for account, taken in foreseeing.paces(made, foreseen).items():
+        rate = made.account(account).rate
+        cap = f"at {rate:g} a second they take {_took(taken.busy)}" if rate else "there is no cap"
+        waits = f"none waits longer than {_took(taken.longest_wait)}"
+        print(
+            f"account {account}: {taken.calls} calls; {cap}; {waits}; the last leaves at {taken.last_at:%H:%M:%S}Z"
+        )
+
+
+def _took(time: timedelta) -> str:
+    """A length of time in words: 1:02:03 from an hour on, seconds below a minute."""
+    seconds = time.total_seconds()
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
 
 
 def dates(

@@ -39,6 +39,7 @@ from worker.store.schema import (
     DUE_AGAIN,
     IN_FLIGHT,
     IS_DUE,
+    NOT_ENDED,
     OWED,
     attempts,
     billing_keys,
@@ -381,5 +382,6 @@ def owed_of(db: Connection, subscription_id: int) -> list[Charge]:
 
 def owed_after(db: Connection, charge_id: int, limit: int) -> list[int]:
     """Owed charges with a row id above this one, in order: through ix_charges_owed, not through history."""
-    query = select(charges.c.id).where(text(OWED), charges.c.id > charge_id).order_by(charges.c.id).limit(limit)
+    c = charges.c
+    query = select(c.id).where(text(NOT_ENDED), c.id > charge_id).order_by(c.id).limit(limit)
     return list(db.execute(query).scalars())

@@ -51,6 +51,7 @@ def _behind() -> Select[Any]:
         .where(c.billing_key_id == same.scalar_subquery(), text(OWED), c.id != bindparam("ended"))
         .where((c.attempts == 0) | (c.tried_by == TriedBy.CARD.value))
         .where(c.kind == ChargeKind.RENEWAL.value, c.next_attempt_at > now, c.due_at <= now)
+        .order_by(c.due_at)
         .with_for_update(skip_locked=True)
     )
 

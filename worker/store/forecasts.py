@@ -31,14 +31,20 @@ def stands(db: Connection, reach: Reach) -> Iterator[Row[Any]]:
 
 def each(db: Connection, reach: Reach) -> Iterator[Row[Any]]:
     """The subscriptions that opening looks at, one by one, in no order."""
-    return _stream(db, _of(select(*_stand(), _card(), subscriptions.c.key, billing_keys.c.customer_uid), reach))
+    return _stream(
+        db,
+        _of(
+            select(*_stand(), _card(), subscriptions.c.key, billing_keys.c.customer_uid, billing_keys.c.account),
+            reach,
+        ),
+    )
 
 
 def debts(db: Connection, reach: Reach) -> Iterator[Row[Any]]:
     """The owed charges whose next attempt falls into the time asked for, in no order."""
     c = charges.c
     query = (
-        select(c.key, c.amount, c.currency, c.due_at, c.next_attempt_at, c.attempts, c.declines)
+        select(c.key, c.account, c.amount, c.currency, c.due_at, c.next_attempt_at, c.attempts, c.declines)
         .add_columns(_card(c.tried_by.is_distinct_from(TriedBy.PERSON.value)))
         .add_columns(billing_keys.c.customer_uid, subscriptions.c.key.label("subscription"))
         .join_from(charges, billing_keys)

@@ -14,12 +14,14 @@ from schedules.errors import BROKEN, ToldInWords
 from schedules.forecasts import Coming, Stand, coming
 from schedules.identity import charge_key
 from schedules.money import Money
+from schedules.paces import Pace, pace
 from schedules.plans import Plan, at_own_time
 from schedules.subscriptions import Cursor
 from schedules.zones import day_bounds, local_date, zone
 from worker.store import forecasts, plans
 from worker.store.forecasts import Reach
 from worker.store.plans import StoredPlan
+from worker.workflows.grouping import SPREAD
 from worker.workflows.services import Services
 
 LONGEST_SPAN = 1827  # days: five years of a daily plan are as many lines for each customer
@@ -64,6 +66,7 @@ class Foreseen:
     day: date
     why: str
     left_out: str | None  # why it will not be tried after all
+    account: str  # at the gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ def foresee(services: Services, asked: Asked) -> Iterator[Foreseen]:
                 key = charge_key(ChargeKind.RENEWAL, row.key, period.period_no)
                 yield Foreseen(
                     key, row.customer_uid, row.key, plan.price, period.due_at, period.at, period.day,
-                    _why(plan, period), period.left_out or card,
+                    _why(plan, period), period.left_out or card, row.account,
                 )  # fmt: skip
 
 
@@ -135,6 +138,21 @@ def add_up(services: Services, asked: Asked, told: Callable[[int], object] = lam
                 tally.add(tally.periods, period.day, look.plans[row.plan_id].plan.price, left_out, row.many)
             told(row.many)
     return tally.totals()
+
+
+def paces(services: Services, foreseen: Collection[Foreseen]) -> dict[str, Pace]:
+    """How long these charges, in order of time, take at the cap of each gateway account."""
+    told = {}
+    for account in sorted({charge.account for charge in foreseen}):
+        every = interval(services.account(account).rate)
+        if (of_it := pace((charge.at for charge in foreseen if charge.account == account), every)) is not None:
+            told[account] = of_it
+    return told
+
+
+def interval(rate: float) -> timedelta:
+    """The time between two calls of an account with a cap of so many a second; 0 is no cap."""
+    return timedelta(seconds=SPREAD / rate) if rate else timedelta(0)
 
 
 def sums(foreseen: Collection[Foreseen]) -> dict[str, int]:
@@ -226,7 +244,9 @@ def _try(row: Any, at: datetime, day: date) -> Foreseen:
     why = f"try {tries + 1}, after {row.declines} declines" if tries else "opened, not tried yet"
     left_out = CARD_WORDS[row.card] if row.card else None
     money = Money(row.amount, row.currency)
-    return Foreseen(row.key, row.customer_uid, row.subscription, money, row.due_at, at, day, why, left_out)
+    return Foreseen(
+        row.key, row.customer_uid, row.subscription, money, row.due_at, at, day, why, left_out, row.account
+    )
 
 
 def _why(plan: Plan, period: Coming) -> str:

@@ -92,7 +92,7 @@ class Groups:
         self.leaves: Combiner[Leaving, Leave] = Combiner(lambda them: ask_leave(services, them), MOST, LINGER)
         self.alone = ThreadPoolExecutor(ALONE, thread_name_prefix="alone")
         self.settlements: Combiner[tuple[Attempt, Paid], AttemptState | Left] = Combiner(
-            self._settle, MOST, LINGER
+            self.settle_many, MOST, LINGER
         )
 
     def claim_many(self, ids: Sequence[int]) -> list[Claimed | Left]:
@@ -129,7 +129,7 @@ class Groups:
         permission = switches.permission(db, account)
         return account in services.gateways and permission.obstacle(services.fingerprint, services.clock) is None
 
-    def _settle(self, answered: Sequence[tuple[Attempt, Paid]]) -> list[AttemptState | Left]:
+    def settle_many(self, answered: Sequence[tuple[Attempt, Paid]]) -> list[AttemptState | Left]:
         """Write payments that change nothing but their own debts, in one transaction; others are left."""
         now = self._services.clock.now()
         try:
