@@ -14,7 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
+
+from celery import Celery
+from kombu.exceptions import OperationalError as BrokerDown
+from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError
 
 from worker.clock import elapsed
 
@@ -128,12 +133,19 @@ def main(
     end_cleanly(lambda: print(json.dumps(_measure(contender(asked), asked)), flush=True))
 
 
+def forget_queue(app: Celery, queue: str) -> None:
+    """Remove a queue from Redis, and what kombu noted about it."""
+    with app.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        channel.client.delete(queue, f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}")
+
+
 def end_cleanly(work: Callable[[], None]) -> NoReturn:
     """Do it so that SIGTERM and Ctrl-C still clean up, and say in words what failed."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
         work()
-    except Failed as failure:
+    except (Failed, DBAPIError, BrokerDown, RedisError, OSError) as failure:
         print(f"failed: {failure}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
