@@ -87,15 +87,14 @@ def collect(charge_id: int) -> None:
             state="asked",
             created_at=datetime.now(UTC),
         )
-        session.add(attempt)
-        session.commit()
         wanted = {
             "customer_uid": charge.customer_uid,
             "merchant_uid": attempt.merchant_uid,
             "amount": charge.amount,
             "name": "Monthly",
         }
-        session.rollback()  # reading the values began another transaction; none is open during the call
+        session.add(attempt)
+        session.commit()  # nothing is read again until the answer is there: no transaction is open during the call
         with client() as http:
             answer = http.post(f"{os.environ['HANDWRITTEN_GATEWAY']}/subscribe/payments/again", json=wanted).json()
         is_paid = answer["code"] == 0 and answer["response"]["status"] == "paid"
