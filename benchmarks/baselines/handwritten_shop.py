@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import httpx
 from celery import Celery
+from celery.signals import worker_init, worker_process_init
 from sqlalchemy import DateTime, Engine, ForeignKey, String, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -22,6 +23,7 @@ app.conf.update(
     task_serializer="json",
     accept_content=["json"],
     broker_connection_retry_on_startup=True,
+    worker_proc_alive_timeout=60,  # seconds; on a busy machine the default of 4 kills children that are only slow
 )
 
 
@@ -56,7 +58,7 @@ class Attempt(Base):
 
 @cache
 def engine() -> Engine:
-    """One for each process: it is asked for in the children only, after the fork."""
+    """One for each process; before the fork it is made, but not connected."""
     return create_engine(os.environ["HANDWRITTEN_DATABASE"])
 
 
@@ -74,6 +76,21 @@ def client() -> Iterator[httpx.Client]:
     else:
         with httpx.Client(trust_env=False) as new:
             yield new
+
+
+@worker_init.connect
+def load(**_: object) -> None:
+    """Import what a first charge would, once, before the fork."""
+    engine()
+    httpx.Client(trust_env=False).close()
+
+
+@worker_process_init.connect
+def warm(**_: object) -> None:
+    """Connect before the first charge, so that many children are not slower only because they all begin."""
+    engine().connect().close()
+    if os.environ["HANDWRITTEN_CLIENT"] == "kept":
+        kept_client()
 
 
 @app.task(name="handwritten.collect")
