@@ -1,0 +1,121 @@
+"""The program that a shop writes by hand: one Celery task for each charge, an ORM session, an httpx.Client."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from uuid import uuid4
+
+import httpx
+from celery import Celery
+from celery.signals import worker_init, worker_process_init
+from sqlalchemy import DateTime, Engine, ForeignKey, String, create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+QUEUE = "handwritten"
+
+app = Celery("handwritten", broker=os.environ.get("HANDWRITTEN_BROKER"))
+app.conf.update(
+    task_acks_late=True,
+    task_ignore_result=True,
+    task_default_queue=QUEUE,
+    task_serializer="json",
+    accept_content=["json"],
+    broker_connection_retry_on_startup=True,
+    worker_proc_alive_timeout=60,  # seconds; on a busy machine the default of 4 kills children that are only slow
+)
+
+
+class Base(DeclarativeBase):
+    """The shop's tables."""
+
+
+class Charge(Base):
+    """Money that a customer owes."""
+
+    __tablename__ = "handwritten_charges"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    customer_uid: Mapped[str] = mapped_column(String(64))
+    amount: Mapped[int]
+    status: Mapped[str] = mapped_column(String(16), default="open")
+
+
+class Attempt(Base):
+    """One call of the gateway."""
+
+    __tablename__ = "handwritten_attempts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    charge_id: Mapped[int] = mapped_column(ForeignKey(Charge.id), index=True)
+    merchant_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    state: Mapped[str] = mapped_column(String(16))
+    imp_uid: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    settled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+@cache
+def engine() -> Engine:
+    """One for each process; before the fork it is made, but not connected."""
+    return create_engine(os.environ["HANDWRITTEN_DATABASE"])
+
+
+@cache
+def kept_client() -> httpx.Client:
+    """One for each child."""
+    return httpx.Client(trust_env=False)
+
+
+@contextmanager
+def client() -> Iterator[httpx.Client]:
+    """A new one for each call, as is commonly written, or the kept one."""
+    if os.environ["HANDWRITTEN_CLIENT"] == "kept":
+        yield kept_client()
+    else:
+        with httpx.Client(trust_env=False) as new:
+            yield new
+
+
+@worker_init.connect
+def load(**_: object) -> None:
+    """Import what a first charge would, once, before the fork."""
+    engine()
+    httpx.Client(trust_env=False).close()
+
+
+@worker_process_init.connect
+def warm(**_: object) -> None:
+    """Connect before the first charge, so that many children are not slower only because they all begin."""
+    engine().connect().close()
+    if os.environ["HANDWRITTEN_CLIENT"] == "kept":
+        kept_client()
+
+
+@app.task(name="handwritten.collect")
+def collect(charge_id: int) -> None:
+    """Note the attempt, call, and note the answer."""
+    with Session(engine()) as session:
+        charge = session.get_one(Charge, charge_id)
+        attempt = Attempt(
+            charge_id=charge.id,
+            merchant_uid=f"order-{charge.id}-{uuid4().hex[:12]}",
+            state="asked",
+            created_at=datetime.now(UTC),
+        )
+        wanted = {
+            "customer_uid": charge.customer_uid,
+            "merchant_uid": attempt.merchant_uid,
+            "amount": charge.amount,
+            "name": "Monthly",
+        }
+        session.add(attempt)
+        session.commit()  # nothing is read again until the answer is there: no transaction is open during the call
+        with client() as http:
+            answer = http.post(f"{os.environ['HANDWRITTEN_GATEWAY']}/subscribe/payments/again", json=wanted).json()
+        is_paid = answer["code"] == 0 and answer["response"]["status"] == "paid"
+        attempt.state = charge.status = "paid" if is_paid else "failed"
+        attempt.imp_uid = answer["response"]["imp_uid"] if is_paid else None
+        attempt.settled_at = datetime.now(UTC)
+        session.commit()
