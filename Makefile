@@ -1,13 +1,14 @@
 # Again: what can be done here. `make` alone lists it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test model check format chaos mutants sweep bench-forecast clean
+.PHONY: help setup demo test model check format chaos mutants bench sweep bench-forecast clean
 PAYMENTS ?= 1000000
 SUBSCRIPTIONS ?= 1000000
 CHARGES ?= 20000
 MODEL_CHARGES ?= 1000000
 SEED ?= 1
 CHAOS ?=
+BENCH ?=
 VENV := .venv
 STAMP := $(VENV)/.again-setup
 UV_VERSION := 0.13.9
@@ -52,6 +53,9 @@ chaos: $(STAMP) ## beat a shop of CHARGES=20000 while it works, SEED=1, and hold
 
 mutants: $(STAMP) ## take every guard away, one at a time, and show what noticed
 	@$(VENV)/bin/python -m tests.mutants
+
+bench: $(STAMP) ## every benchmark beside its baselines; BENCH="--small", or names of parts
+	@$(VENV)/bin/python -m benchmarks $(BENCH)
 
 sweep: $(STAMP) ## reconcile PAYMENTS=1000000 of 90 days, and show the memory that it takes
 	@$(VENV)/bin/python -m benchmarks.sweep --payments $(PAYMENTS)

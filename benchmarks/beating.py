@@ -15,8 +15,8 @@ from worker.clock import wait
 PLANS = """
     INSERT INTO plans (code, version, price, currency, every, unit, zone, billing_time, trial_days, statement_name,
         catch_up, catch_up_cap, shift, allow_short_months, policy, created_at)
-    SELECT 'plan-' || n, 1, price, currency, every, unit, zone, (TIME '00:00' + n * interval '7 seconds')::time,
-        trial_days, statement_name, catch_up, catch_up_cap, shift, allow_short_months, policy, created_at
+    SELECT 'plan-' || n, 1, price, currency, every, unit, zone,
+        (TIME '00:00' + mod(n, 1440) * interval '1 minute')::time, trial_days, statement_name, catch_up, catch_up_cap, shift, allow_short_months, policy, created_at
     FROM plans, generate_series(1, %(many)s::int) n WHERE plans.code = 'monthly'
 """
 TICKS = 50
@@ -90,7 +90,7 @@ def beat() -> None:
         rung.append((datetime.now(UTC) - due[arguments[0]]).total_seconds())
         return sent
 
-    tasks.open_due.apply_async = heard
+    vars(tasks.open_due)["apply_async"] = heard  # as a test double stands in its place
     until = time.monotonic() + 2 + RUNG / 10 + 3
     while time.monotonic() < until and len(rung) < RUNG:
         time.sleep(scheduler.tick())

@@ -5,6 +5,7 @@ import json
 import subprocess
 from dataclasses import asdict, dataclass
 
+import psycopg
 from celery import Celery
 
 from benchmarks import shop
@@ -12,6 +13,7 @@ from benchmarks.place import PYTHON, LightGateway, Place, Seen, cpu_of, cpu_of_a
 
 SLOTS = (64, 96, 128)  # threads of one process; the best is taken
 WORKERS = 2
+THREADS = 96  # of each of our workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,10 @@ def floor(calls: int) -> Figure:
     return best
 
 
-def ours(charges: int, *, envelopes: bool, threads: int, bound: int = 4000) -> Figure:
+def ours(charges: int, *, envelopes: bool, threads: int = THREADS) -> Figure:
     """The whole path: beat rings, a worker dispatches, two workers charge."""
     changes = {
-        "AGAIN_RATE": "10000", "AGAIN_QUEUE_BOUND": str(bound), "AGAIN_CONCURRENCY": str(threads),
+        "AGAIN_RATE": "10000", "AGAIN_QUEUE_BOUND": "4000", "AGAIN_CONCURRENCY": str(threads),
     }  # fmt: skip
     with LightGateway() as gateway, placed(gateway.url, **changes) as place:
         shop.on_sale(place)
@@ -69,7 +71,10 @@ def ours(charges: int, *, envelopes: bool, threads: int, bound: int = 4000) -> F
         servers = [place.embedded.postgres.pid, place.embedded.valkey.pid]
         beneath = cpu_of_all([pid for pid in servers if pid])
         beside = cpu_of(gateway.process.pid)
-        place.start("beat")
+        if envelopes:
+            place.start("beat")
+        else:
+            _send_each(place)
         place.wait_for("SELECT count(*) FROM charges WHERE status <> 'paid'", 0, 60 + charges / 20)
         seen = gateway.seen()
         cpu = (cpu_of_all([worker.pid for worker in workers]) - before) / charges * 1e3
@@ -80,6 +85,19 @@ def ours(charges: int, *, envelopes: bool, threads: int, bound: int = 4000) -> F
     name = "envelopes" if envelopes else "one message a charge"
     words = f"servers {database:.2f} ms, gateway {gate:.2f} ms, {threads} threads, {memory:.0f} MB each at most"
     return Figure(name, charges, seen.per_second, cpu, words)
+
+
+def _send_each(place: Place) -> None:
+    """One message for each charge, all of them at once: they wait in the broker, as a backlog never does."""
+    with psycopg.connect(place.url) as db:
+        ids = [row[0] for row in db.execute("SELECT id FROM charges ORDER BY next_attempt_at")]
+        db.execute("UPDATE charges SET queued_until = now() + interval '1 hour'")
+    with Celery(broker=place.environment["AGAIN_BROKER_URL"]) as client, client.producer_or_acquire() as producer:
+        producer.auto_declare = False
+        for charge in ids:
+            client.send_task(
+                "again.charge", (charge,), producer=producer, queue="charges.bulk", ignore_result=True
+            )
 
 
 def ready(place: Place) -> None:
@@ -103,15 +121,16 @@ def checked(place: Place, seen: Seen, charges: int) -> None:
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["floor", "ours"], nargs="+")
+    parser.add_argument("what", choices=["floor", "envelopes", "messages"], nargs="+")
     parser.add_argument("--charges", type=int, default=20_000)
-    parser.add_argument("--threads", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=THREADS)
     asked = parser.parse_args()
     for what in asked.what:
         if what == "floor":
-            print(json.dumps(asdict(floor(asked.charges))), flush=True)
+            figure = floor(asked.charges)
         else:
-            print(json.dumps(asdict(ours(asked.charges, envelopes=True, threads=asked.threads))), flush=True)
+            figure = ours(asked.charges, envelopes=what == "envelopes", threads=asked.threads)
+        print(json.dumps(asdict(figure)), flush=True)
 
 
 if __name__ == "__main__":

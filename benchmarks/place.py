@@ -137,7 +137,7 @@ class Place:
     def ask(self, query: str) -> Any:
         """One value of one row."""
         with psycopg.connect(self.url) as db:
-            row = db.execute(query).fetchone()  # type: ignore[call-overload]  # psycopg wants a literal text
+            row = db.execute(query).fetchone()
         return row[0] if row else None
 
     def tell(self, *statements: str, **values: object) -> None:
@@ -145,7 +145,7 @@ class Place:
         with psycopg.connect(self.url) as db:
             db.execute("SET session_replication_role = replica")
             for statement in statements:
-                db.execute(statement, values or None)  # type: ignore[call-overload]  # as above
+                db.execute(statement, values or None)
             db.commit()
             db.autocommit = True
             db.execute("VACUUM ANALYZE")

@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 
 from worker.clock import wait
 
+CROWD = 8  # wishes; from a group of so many on, gathering saves more than it costs those who wait
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -50,7 +52,7 @@ class Combiner(Generic[T, R]):
     def __init__(self, work: Callable[[Sequence[T]], Sequence[R]], most: int, linger: float = 0.0) -> None:
         self._work = work
         self._most = most
-        self._linger = linger  # seconds that a group gathers for, when the one before it was no single thread's
+        self._linger = linger  # seconds that a group gathers for, when the one before it was a crowd
         self._wishes: deque[tuple[T, Then[R]]] = deque()
         self._bell = threading.Semaphore(0)
         self._begin = threading.Lock()
@@ -87,11 +89,17 @@ class Combiner(Generic[T, R]):
             group = [self._wishes.popleft()]
             while len(group) < self._most and self._bell.acquire(blocking=False):
                 group.append(self._wishes.popleft())
-            crowded = len(group) > 1 and self._linger > 0
+            crowded = len(group) >= CROWD and self._linger > 0
             try:
-                answers: Sequence[R | None] = self._work([item for item, _ in group])
+                answers: Sequence[R | None] = self._answers([item for item, _ in group])
                 failed = None
             except BaseException as error:  # noqa: BLE001 # it is raised to each that it concerns
                 answers, failed = [None] * len(group), error
             for (_, then), answer in zip(group, answers, strict=True):
                 then(answer, failed)
+
+    def _answers(self, items: Sequence[T]) -> Sequence[R]:
+        answers = self._work(items)
+        if len(answers) != len(items):
+            raise ValueError(f"{len(items)} were asked for, and {len(answers)} were answered")
+        return answers

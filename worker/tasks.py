@@ -50,7 +50,7 @@ MOST_ASKS = 500  # questions that may wait in the broker at once
 _delivers = threading.Lock()
 # As few dispatch: the bell rings each second, and a backlog is topped up more often than that.
 _dispatches = threading.Lock()
-_opens = threading.BoundedSemaphore(2)  # envelopes that hand their charges to the crew at a time
+OPEN_ENVELOPES = 2  # at a time, for each gateway account
 DISPATCH_SLICE = 2.0  # seconds
 DISPATCH_PAUSE = 0.15  # seconds between two looks while there is more to queue
 
@@ -98,7 +98,7 @@ def charge_many(charge_ids: list[int]) -> None:
         dispatching.give_back(services(), charge_ids)
         return
     try:
-        with _opens:
+        with _opens():
             charging.attempt_many(services(), groups(), charge_ids, crew())
     finally:
         _holds().release()
@@ -116,6 +116,12 @@ def groups() -> Groups:
 def _holds() -> threading.BoundedSemaphore:
     """How many of this process's threads may hold an envelope."""
     return threading.BoundedSemaphore(max(1, services().settings.concurrency // 2))
+
+
+@lru_cache(maxsize=1)
+def _opens() -> threading.BoundedSemaphore:
+    """How many envelopes of this process hand their charges to the crew at a time: some for each account."""
+    return threading.BoundedSemaphore(OPEN_ENVELOPES * len(services().gateways))
 
 
 @lru_cache(maxsize=1)

@@ -144,7 +144,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "the fence of an answer",
         CHARGING + "test_a_stale_answer_changes_nothing",
         "worker/store/attempts.py",
-        ".where(a.id == attempt.id, a.fence == attempt.fence, a.state == before.value)",
+        '.where(a.id == attempt.id, a.fence == attempt.fence, a.state.concat("") == before.value)',
         ".where(a.id == attempt.id)",
     ),
     Mutant(

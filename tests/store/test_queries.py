@@ -18,6 +18,10 @@ from worker.workflows.services import Services
 
 MANY = 20_000  # rows of each table: enough that reading one through is never the cheapest
 LARGE = {"subscriptions", "charges", "attempts", "attempt_events", "outbox", "billing_keys", "customers"}
+# Indexes that hold what is under way or in trouble alone, or that are read in their order up to a limit.
+SHORT = {
+    "ix_charges_in_flight", "ix_charges_waiting", "ix_charges_held", "one_unresolved_attempt_for_each_charge",
+}  # fmt: skip
 FEW = 2500  # rows that a sort may be thought to take: a batch, never a backlog
 # Of the rows, a tenth is due, and the rest are settled; each was paid last month.
 SHOP = (
@@ -86,8 +90,8 @@ def _faults(plans: dict[str, list[Any]]) -> list[str]:
             if node["Node Type"] == "Seq Scan" and node.get("Relation Name") in LARGE:
                 faults.append(f"reads {node['Relation Name']} through: {statement}")
             is_walk = "Index" in node["Node Type"] and "Index Cond" not in node
-            if is_walk and node.get("Index Name", "").startswith("ix_charges_owed"):
-                faults.append(f"walks through all that is owed: {node['Index Name']}: {statement}")
+            if is_walk and node.get("Relation Name") in LARGE and node.get("Index Name") not in SHORT:
+                faults.append(f"walks through {node['Index Name']}: {statement}")
             if node["Node Type"] == "Sort" and node["Plan Rows"] > FEW:
                 faults.append(f"sorts {node['Plan Rows']} rows: {statement}")
     return faults
@@ -127,4 +131,4 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
             asking.ask(services, attempt)
         chasing.look_due(services)
     assert len(plans) > 20
-    assert _faults(plans) == []
+    assert "\n".join(fault[:150].replace("\n", " ") for fault in _faults(plans)) == ""

@@ -260,7 +260,8 @@ def _write(
     a = attempts.c
     statement = (
         update(attempts)
-        .where(a.id == attempt.id, a.fence == attempt.fence, a.state == before.value)
+        # Written so, the state leads to no partial index over all that is unresolved.
+        .where(a.id == attempt.id, a.fence == attempt.fence, a.state.concat("") == before.value)
         .values(**values)
         .returning(attempts)
     )

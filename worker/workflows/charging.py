@@ -30,7 +30,8 @@ from worker.workflows.settling import settle
 log = logging.getLogger("again.charging")
 RATE_PATIENCE = 5.0  # seconds; longer waits go back to the queue, so that the lease is for the call
 LOOK_LASTS = 0.1  # seconds that a last look may be older than the call
-LOOK_TAKES = 0.02  # seconds to keep for one
+LOOK_TAKES = 0.06  # seconds to keep for one, and for the crowd that it goes with
+WAKES = 0.004  # seconds that a thread of the crew is given to begin
 LEAVE_TOGETHER = 16  # charges of an envelope: with more, the last would be too late for its moment
 CLAIMED_AHEAD = 32  # charges of an envelope that are claimed at once, and then called
 HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped is looked at again
@@ -57,11 +58,21 @@ def attempt_many(services: Services, groups: Groups, charge_ids: Sequence[int], 
                 crew.start(partial(_counted, left, partial(_attempt_alone, services, charge_id)))
         waiting = deque(claimed for _, claimed in grouped if isinstance(claimed, Claimed))
         while waiting:
-            leaving = [waiting.popleft() for _ in range(crew.take(min(len(waiting), LEAVE_TOGETHER)))]
+            leaving = [
+                waiting.popleft() for _ in range(crew.take(min(len(waiting), _together(services, waiting[0]))))
+            ]
             leaves = ask_leave(services, [_leaving(services, claimed) for claimed in leaving])
             for claimed, leave in zip(leaving, leaves, strict=True):
+                # The crew is for calls: whoever waits for a moment would keep another account's calls from it.
+                wait(max(0.0, leave.earliest - elapsed() - WAKES))
                 crew.start(partial(_carry_out_of_many, services, groups, claimed, leave, left))
     left.wait()
+
+
+def _together(services: Services, claimed: Claimed) -> int:
+    """How many charges of an envelope ask for leave at once: as many as leave before their look is stale."""
+    rate = services.account(claimed.account).rate
+    return max(1, min(LEAVE_TOGETHER, int(rate * LOOK_LASTS * 0.8))) if rate else LEAVE_TOGETHER
 
 
 def _counted(left: Countdown, job: Callable[[], object]) -> None:

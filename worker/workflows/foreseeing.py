@@ -21,7 +21,7 @@ from schedules.zones import day_bounds, local_date, zone
 from worker.store import forecasts, plans
 from worker.store.forecasts import Reach
 from worker.store.plans import StoredPlan
-from worker.workflows.grouping import SPREAD
+from worker.workflows.grouping import interval
 from worker.workflows.services import Services
 
 LONGEST_SPAN = 1827  # days: five years of a daily plan are as many lines for each customer
@@ -144,15 +144,10 @@ def paces(services: Services, foreseen: Collection[Foreseen]) -> dict[str, Pace]
     """How long these charges, in order of time, take at the cap of each gateway account."""
     told = {}
     for account in sorted({charge.account for charge in foreseen}):
-        every = interval(services.account(account).rate)
+        every = timedelta(seconds=interval(services.account(account).rate))
         if (of_it := pace((charge.at for charge in foreseen if charge.account == account), every)) is not None:
             told[account] = of_it
     return told
-
-
-def interval(rate: float) -> timedelta:
-    """The time between two calls of an account with a cap of so many a second; 0 is no cap."""
-    return timedelta(seconds=SPREAD / rate) if rate else timedelta(0)
 
 
 def sums(foreseen: Collection[Foreseen]) -> dict[str, int]:

@@ -37,11 +37,18 @@ MOST = 64  # in one transaction: rows are locked for milliseconds
 ALONE = 4  # threads that settle what is not plain of an envelope
 LINGER = 0.015  # seconds that a group gathers for where there is a crowd; so much longer an answer is unwritten
 PATIENCE = 5.0  # seconds; longer waits go back to the queue, so that the lease is for the call
-# A call that leaves late falls into a second that belongs to others. So each moment is this much longer than its
-# share of a second, and whoever is later than LATE takes another: then no second sees more than the cap.
-SPREAD = 1.018
 UNCAPPED = (0.0, math.inf, True)
-LATE = 0.014  # seconds; below what SPREAD leaves, the rest being the way to the gateway
+# A call that leaves late falls into a second that belongs to others. So each moment is longer than its share of a
+# second, and whoever is later than that allows takes another: then no second sees more than the cap, and what is
+# left unused is the price. Above a thousand calls a second a machine is busy, and fewer would leave in time.
+BUSY_RATE = 1000.0
+SPREAD, BUSY_SPREAD = 1.018, 1.09
+LATE, BUSY_LATE = 0.014, 0.08  # seconds; below what the spread leaves, the rest being the way to the gateway
+
+
+def interval(rate: float) -> float:
+    """Seconds from one moment of an account's cap to the next; 0 is no cap."""
+    return (SPREAD if rate <= BUSY_RATE else BUSY_SPREAD) / rate if rate else 0.0
 
 
 class Left(Enum):
@@ -173,13 +180,13 @@ def _moments(db: Connection, of: Leaving, leaving: Sequence[Leaving]) -> Iterato
     """Free moments of one account's cap, one for each of those that leave: earliest, latest, and whether it is."""
     many = sum(bool(each.rate) and each.account == of.account for each in leaving)
     asked_at = elapsed()
-    every = SPREAD / of.rate
+    every, late = interval(of.rate), LATE if of.rate <= BUSY_RATE else BUSY_LATE
     seconds = rates.grant(db, of.account, 1 / every, PATIENCE, many)
     if seconds is None:
         return repeat((asked_at, math.inf, False), many)
     answered_at = elapsed()
     return iter([
-        (answered_at + seconds + place * every, asked_at + seconds + place * every + LATE, True)
+        (answered_at + seconds + place * every, asked_at + seconds + place * every + late, True)
         for place in range(many)
     ])  # fmt: skip
 
@@ -191,6 +198,7 @@ def _settling(attempt: Attempt, paid: Paid, row: Mapping[str, Any]) -> Settling:
         request_key=row["request_key"],
     )  # fmt: skip
     return Settling(
-        attempt.id, attempt.fence, paid.imp_uid, paid.pg_provider, asdict(paid), event.subject,
+        attempt.id,
+        attempt.charge_id, attempt.fence, paid.imp_uid, paid.pg_provider, asdict(paid), event.subject,
         f"{event.charge}/paid", events.payload(event),
     )  # fmt: skip

@@ -1,0 +1,149 @@
+"""The flow at a cap: how exactly it is kept, whose turn it is, how long a person waits; what the broker holds."""
+
+import argparse
+import json
+import time
+from typing import Any
+
+import redis
+from celery import Celery
+
+from benchmarks import shop
+from benchmarks.charging import ready
+from benchmarks.place import LightGateway, Place, Seen, placed
+from schedules.charges import ChargeKind
+from schedules.identity import charge_key, merchant_uid, subject_of_request
+from worker.clock import wait
+
+CAPS = {"main": 120.0, "second": 40.0}
+SECONDS = 25  # of work for each account
+PEOPLE = 60  # who ask for a charge while everything else waits
+
+
+def caps() -> dict[str, Any]:
+    """Two accounts with a cap each and work for both: calls in any one second, what is used of it, whose turn."""
+    with LightGateway() as gateway, placed(gateway.url, AGAIN_RATE=str(CAPS["main"])) as place:
+        file = place.logs / "accounts.toml"
+        file.write_text(f"[accounts.second]\nportone_url = {gateway.url!r}\nkey = 'k'\nsecret = 's'\n"
+                        f"rate = {CAPS['second']}\n")  # fmt: skip
+        file.chmod(0o600)
+        place.environment["AGAIN_ACCOUNTS_FILE"] = str(file)
+        shop.on_sale(place)
+        first = 1
+        whose: dict[str, str] = {}
+        for account, rate in CAPS.items():
+            many = int(rate * SECONDS)
+            shop.charges_due(place, many, account, first)
+            whose |= {f"customer-{number}": account for number in range(first, first + many)}
+            first += many
+        for number in range(2):
+            place.start("worker", "--name", f"w{number}@here")
+        ready(place)
+        place.start("beat")
+        place.wait_for("SELECT count(*) FROM charges WHERE status <> 'paid'", 0, 4 * SECONDS + 60)
+        seen = gateway.seen()
+    told = {}
+    for account, rate in CAPS.items():
+        mine = Seen([each for each in seen.arrivals if whose[each[1]] == account], 0)
+        numbers = [int(each[1].partition("-")[2]) for each in mine.arrivals]
+        told[account] = {
+            "cap": rate, "calls": len(numbers), "most_in_a_second": mine.most_in_a_second(),
+            "used": _steady(mine) / rate, "furthest_out_of_turn": _out_of_turn(numbers),
+        }  # fmt: skip
+    return told
+
+
+def _steady(seen: Seen) -> float:
+    """Calls a second while there was work: without the first two seconds, and the last."""
+    begin, end = seen.arrivals[0][0] + 2, seen.arrivals[-1][0] - 1
+    return sum(begin <= at < end for at, _, _ in seen.arrivals) / (end - begin)
+
+
+def _out_of_turn(numbers: list[int]) -> int:
+    """By how many places the call that was furthest from its turn was early or late."""
+    return max(abs(place - turn) for place, turn in zip(sorted(numbers), numbers, strict=True))
+
+
+def backlog(waiting: int, cap: float) -> dict[str, Any]:
+    """A person asks while so many renewals wait; what the broker holds; and how a flush of it is mended."""
+    with LightGateway() as gateway, placed(gateway.url, AGAIN_RATE=str(cap)) as place:
+        shop.on_sale(place)
+        shop.charges_due(place, waiting)
+        for number in range(2):
+            place.start("worker", "--name", f"w{number}@here")
+        ready(place)
+        place.start("beat")
+        wait(10)
+        asked = _ask(place)
+        broker = redis.Redis.from_url(place.environment["AGAIN_BROKER_URL"])
+        wait(5)
+        seen = gateway.seen()
+        arrived = {uid: at for at, _, uid in seen.arrivals}
+        lags = sorted(arrived[uid] - at for uid, at in asked.items() if uid in arrived)
+        info: Any = broker.info("memory")
+        broker.flushall()
+        flushed = time.monotonic()
+        wait(15)
+        after = [at for at, _, _ in gateway.seen().arrivals if at > flushed]
+        gaps = [b - a for a, b in zip([flushed, *after], after, strict=False)]
+        return {
+            "waiting": waiting, "cap": cap, "asked": len(asked), "arrived": len(lags),
+            "adhoc_p50_s": lags[len(lags) // 2], "adhoc_p99_s": lags[-1 - len(lags) // 100],
+            "broker_mb": info["used_memory"] / 2**20, "broker_peak_mb": info["used_memory_peak"] / 2**20,
+            "flush_longest_pause_s": max(gaps, default=15.0), "doubles": gateway.seen().doubles,
+        }  # fmt: skip
+
+
+def _ask(place: Place) -> dict[str, float]:
+    """Ask as another backend does, one person after the other; when each was asked for, by its merchant_uid."""
+    asked = {}
+    with Celery(broker=place.environment["AGAIN_BROKER_URL"]) as client:
+        for number in range(PEOPLE):
+            key = f"person-{number}"
+            uid = merchant_uid("benc", charge_key(ChargeKind.ADHOC, subject_of_request(key), 0), 1)
+            asked[uid] = time.monotonic()
+            client.send_task("again.charge_adhoc", queue="requests", ignore_result=True, kwargs={
+                "customer_uid": f"customer-{10 + number}", "amount": 500, "currency": "KRW", "name": "Extra",
+                "request_key": key, "reason": "benchmark", "actor": "benchmark",
+            })  # fmt: skip
+            wait(0.1)
+    return asked
+
+
+def punctuality(many: int, cap: float) -> dict[str, Any]:
+    """Periods that become due at one minute: when each of their calls arrives after it."""
+    with LightGateway() as gateway, placed(gateway.url, AGAIN_RATE=str(cap)) as place:
+        shop.on_sale(place)
+        for number in range(2):
+            place.start("worker", "--name", f"w{number}@here")
+        shop.subscribed(place, many, 0)
+        ready(place)
+        place.start("beat")
+        wait(5)
+        place.tell("UPDATE subscriptions SET next_due_at = now() + interval '2 seconds', "
+                   "open_at = now() + interval '2 seconds'")  # fmt: skip
+        due = place.ask("SELECT extract(epoch FROM max(open_at) - clock_timestamp())::float8 FROM subscriptions")
+        due_at = time.monotonic() + due
+        place.wait_for("SELECT count(*) FROM charges WHERE status = 'paid'", many, 60 + 3 * many / cap)
+        lags = sorted(at - due_at for at, _, _ in gateway.seen().arrivals)
+    ideal = [place / cap for place in range(many)]
+    late = sorted(lag - at for lag, at in zip(lags, ideal, strict=True))
+    return {
+        "due": many, "cap": cap, "first_s": lags[0], "last_s": lags[-1], "ideal_last_s": ideal[-1],
+        "behind_the_cap_p99_s": late[int(len(late) * 0.99)],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--waiting", type=int, default=100_000)
+    parser.add_argument("--cap", type=float, default=100)
+    asked = parser.parse_args()
+    print(json.dumps(caps(), indent=2), flush=True)
+    print(json.dumps(backlog(asked.waiting, asked.cap), indent=2), flush=True)
+    print(json.dumps(punctuality(1000, asked.cap), indent=2), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Combining: one piece of work for many threads, an answer for each; and a crew that keeps no line."""
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from worker.combining import CROWD, Combiner
+from worker.crew import Countdown, Crew
+
+
+def test_each_gets_its_own_answer() -> None:
+    squares: Combiner[int, int] = Combiner(lambda items: [item * item for item in items], most=10)
+    assert [squares.do(item) for item in range(5)] == [0, 1, 4, 9, 16]
+
+
+def test_those_who_come_meanwhile_are_one_group() -> None:
+    groups: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(items: Sequence[int]) -> list[int]:
+        groups.append(len(items))
+        begun.set()
+        assert go_on.wait(10)
+        return list(items)
+
+    combiner = Combiner(work, most=CROWD)
+    done = Countdown(CROWD + 4)
+    for number in range(CROWD + 4):
+        combiner.want(number, lambda answer, error: done.one_less())
+        assert begun.wait(10)
+    go_on.set()
+    done.wait()
+    assert groups == [1, CROWD, 3]
+
+
+def test_what_the_work_raises_is_raised_to_all_of_its_group_and_to_nobody_else() -> None:
+    def work(items: Sequence[int]) -> list[int]:
+        if 1 in items:
+            raise LookupError("one is wrong")
+        return list(items)
+
+    combiner = Combiner(work, most=10)
+    with pytest.raises(LookupError, match="one is wrong"):
+        combiner.do(1)
+    assert combiner.do(2) == 2
+
+
+def test_work_that_answers_too_little_is_an_error_and_no_hang() -> None:
+    combiner: Combiner[int, int] = Combiner(lambda items: [], most=10)
+    with pytest.raises(ValueError, match="1 were asked for, and 0 were answered"):
+        combiner.do(1)
+
+
+def test_a_crew_lends_no_more_threads_than_it_has() -> None:
+    crew, go_on = Crew(2), threading.Event()
+    assert crew.take(5) == 2
+    for _ in range(2):
+        crew.start(lambda: go_on.wait(10))
+    go_on.set()
+    assert crew.take(1) == 1
+
+
+def test_a_job_that_fails_gives_its_thread_back(caplog: pytest.LogCaptureFixture) -> None:
+    crew = Crew(1)
+
+    def fail() -> None:
+        raise RuntimeError("a fault of ours")
+
+    for _ in range(2):
+        assert crew.take(1) == 1
+        crew.start(fail)
+    assert crew.take(1) == 1
+    assert "a charge of an envelope failed" in caplog.text
