@@ -16,7 +16,8 @@ PLANS = """
     INSERT INTO plans (code, version, price, currency, every, unit, zone, billing_time, trial_days, statement_name,
         catch_up, catch_up_cap, shift, allow_short_months, policy, created_at)
     SELECT 'plan-' || n, 1, price, currency, every, unit, zone,
-        (TIME '00:00' + mod(n, 1440) * interval '1 minute')::time, trial_days, statement_name, catch_up, catch_up_cap, shift, allow_short_months, policy, created_at
+        (TIME '00:00' + mod(n, 1440) * interval '1 minute')::time, trial_days,
+        statement_name, catch_up, catch_up_cap, shift, allow_short_months, policy, created_at
     FROM plans, generate_series(1, %(many)s::int) n WHERE plans.code = 'monthly'
 """
 TICKS = 50
