@@ -22,7 +22,10 @@ PEOPLE = 60  # who ask for a charge while everything else waits
 
 def caps() -> dict[str, Any]:
     """Two accounts with a cap each and work for both: calls in any one second, what is used of it, whose turn."""
-    with LightGateway() as gateway, placed(gateway.url, AGAIN_RATE=str(CAPS["main"])) as place:
+    with (
+        LightGateway() as gateway,
+        placed(gateway.url, AGAIN_RATE=str(CAPS["main"]), AGAIN_CONCURRENCY="64") as place,
+    ):
         file = place.logs / "accounts.toml"
         file.write_text(f"[accounts.second]\nportone_url = {gateway.url!r}\nkey = 'k'\nsecret = 's'\n"
                         f"rate = {CAPS['second']}\n")  # fmt: skip

@@ -1,5 +1,7 @@
 """The one place that reads a clock; everything else is given the time."""
 
+import math
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -77,6 +79,9 @@ def wait(seconds: float) -> None:
     time.sleep(seconds)
 
 
+DRIFT = 1e-4  # seconds a second that two clocks may go apart
+SET = 0.05  # seconds outside of question and answer that mean that a clock was set
+
 # Runs on while the machine is suspended, where there is such a clock: a call that was begun before is late then.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -84,6 +89,33 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 def elapsed() -> float:
     """Seconds on a clock that nobody moves, for time-outs and intervals."""
     return time.clock_gettime(_CLOCK)
+
+
+class OtherClock:
+    """Another machine's clock, as far as it is known from what it said: the quickest answer tells most.
+
+    An answer that took ten milliseconds leaves its time in doubt by as much; a quick one of a minute ago does not.
+    """
+
+    def __init__(self) -> None:
+        self._ahead = 0.0  # seconds that it shows more than `elapsed`
+        self._doubt = math.inf
+        self._at = 0.0
+        self._lock = threading.Lock()
+
+    def here(self, asked_at: float, answered_at: float, theirs: float) -> float:
+        """The moment, by `elapsed`, at which it showed this, which it did between these two."""
+        doubt = (answered_at - asked_at) / 2
+        with self._lock:
+            if doubt <= self._doubt + DRIFT * (answered_at - self._at):
+                self._ahead, self._doubt, self._at = theirs - (asked_at + answered_at) / 2, doubt, answered_at
+            guess = theirs - self._ahead
+        # It was set, or this machine slept: what was known before is wrong.
+        if not asked_at - SET <= guess <= answered_at + SET:
+            with self._lock:
+                self._doubt = math.inf
+            return (asked_at + answered_at) / 2
+        return guess
 
 
 def wait_until(true: Callable[[], bool], seconds: float, every: float = 0.05) -> bool:

@@ -275,14 +275,9 @@ def publish_charges(queued: Sequence[tuple[int, ChargeKind]]) -> None:
     _publish([(charge, charge_id, QUEUE_OF[kind]) for charge_id, kind in queued])
 
 
-def publish_envelopes(queued: Sequence[tuple[int, ChargeKind]], size: int) -> None:
-    """One message for so many charges of a kind; otherwise as publish_charges."""
-    ids = {kind: [charge_id for charge_id, its in queued if its is kind] for kind in QUEUE_OF}
-    _publish([
-        (charge_many, few[begin : begin + size], QUEUE_OF[kind])
-        for kind, few in ids.items()
-        for begin in range(0, len(few), size)
-    ])  # fmt: skip
+def publish_envelopes(envelopes: Sequence[tuple[Sequence[int], ChargeKind]]) -> None:
+    """One message for each envelope; otherwise as publish_charges."""
+    _publish([(charge_many, list(charge_ids), QUEUE_OF[kind]) for charge_ids, kind in envelopes])
 
 
 def _publish(messages: Sequence[tuple[Any, Any, str]]) -> None:

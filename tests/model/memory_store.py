@@ -694,7 +694,7 @@ def memory_store(guards: Guards) -> dict[str, object]:
         # No month grows old in a model: nothing is archived.
         "archives": SimpleNamespace(bring_back=lambda *asked: False),
         # Without a cap, and with one process at a time at a hold: both go by the database's own clock.
-        "rates": SimpleNamespace(grant=lambda *asked: 0.0),
+        "rates": SimpleNamespace(grant=lambda *asked: 0.0, take=lambda *asked: None),
         "beats": SimpleNamespace(lead=lambda *asked: True, resign=lambda *asked: None),
     }
 

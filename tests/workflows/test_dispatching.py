@@ -1,6 +1,7 @@
 """Dispatching: a bounded queue, oldest first, and nothing lost with the broker."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
@@ -129,13 +130,27 @@ def test_a_backlog_goes_in_envelopes(services: Services) -> None:
     sent: list[int] = []
     sizes: list[int] = []
 
-    def envelopes(queued: dispatching.Queued, size: int) -> None:
-        sent.extend(charge_id for charge_id, _ in queued)
-        sizes.append(size)
+    def envelopes(many: Sequence[dispatching.Envelope]) -> None:
+        for charge_ids, _ in many:
+            sent.extend(charge_ids)
+            sizes.append(len(charge_ids))
 
     assert dispatching.top_up(services, Broker(), publish_many=envelopes) == dispatching.MANY
     assert sorted(sent) == [charge["id"] for charge in charge_rows(services)]
-    assert sizes == [dispatching.MOST_IN_ENVELOPE]
+    assert sizes == [dispatching.MOST_IN_ENVELOPE] * 2
+
+
+def test_no_account_stands_behind_another(services: Services) -> None:
+    """Threads that wait for the moments of one account's cap must not all be there before the other's turn."""
+    customers(services, 8)
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE charges SET account = 'other' WHERE id % 4 = 0"))
+    both = replace(services, gateways={**services.gateways, "other": services.gateways["main"]})
+    object.__setattr__(both, "accounts", {"other": services.settings.main_account})
+    broker = Broker()
+    dispatching.top_up(both, broker)
+    assert [charge % 4 == 0 for charge in broker.taken].index(True) < 4
+    assert [charge % 4 == 0 for charge in broker.taken[4:]].index(True) < 4
 
 
 def test_few_charges_go_one_by_one(services: Services) -> None:

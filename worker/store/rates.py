@@ -1,5 +1,7 @@
 """A cap on calls for each gateway account, shared by all workers: one row and the database's clock."""
 
+from dataclasses import dataclass
+
 from sqlalchemy import Connection, text
 
 LONGEST_PATIENCE = 60.0  # seconds; no caller waits longer
@@ -18,9 +20,18 @@ _GRANT = text(
         + make_interval(secs => :many / :rate)
     WHERE bucket.next_free_at < clock_timestamp() + make_interval(secs => :patience)
         OR bucket.next_free_at > clock_timestamp() + make_interval(secs => :most)
-    RETURNING extract(epoch FROM next_free_at - clock_timestamp())::float8 - :many / :rate
+    RETURNING extract(epoch FROM next_free_at - clock_timestamp())::float8 - :many / :rate,
+        extract(epoch FROM clock_timestamp())::float8
     """
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a call may leave."""
+
+    seconds: float  # from the time that the database had then
+    database_time: float  # seconds since 1970
 
 
 def grant(db: Connection, account: str, rate: float, patience: float, many: int = 1) -> float | None:
@@ -28,11 +39,17 @@ def grant(db: Connection, account: str, rate: float, patience: float, many: int 
 
     None, and nothing is taken, when that would be longer than `patience` seconds.
     """
+    moment = take(db, account, rate, patience, many)
+    return None if moment is None else max(0.0, moment.seconds)
+
+
+def take(db: Connection, account: str, rate: float, patience: float, many: int) -> Moment | None:
+    """As `grant`, with the database's own time."""
     # Nobody writes a moment further ahead than this: one that is comes from a clock that was set back.
     most = max(float(patience), LONGEST_PATIENCE) + MOST_AT_ONCE / rate
     values = {
         "account": account, "rate": float(rate), "patience": float(patience), "most": most,
         "many": float(min(many, MOST_AT_ONCE)),
     }  # fmt: skip
-    seconds = db.execute(_GRANT, values).scalar()
-    return None if seconds is None else max(0.0, float(seconds))
+    row = db.execute(_GRANT, values).first()
+    return Moment(float(row[0]), float(row[1])) if row is not None else None

@@ -1,8 +1,9 @@
 """Dispatching: charges that are due become messages, oldest first, never more than a bound at once."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 from schedules.charges import ChargeKind
 from schedules.errors import ToldInWords
@@ -13,7 +14,9 @@ from worker.workflows.services import Services
 log = logging.getLogger("again.dispatching")
 Queued = Sequence[tuple[int, ChargeKind]]
 Publish = Callable[[Queued], None]  # a message for each
-PublishMany = Callable[[Queued, int], None]  # in envelopes of so many at most
+Envelope = tuple[Sequence[int], ChargeKind]
+PublishMany = Callable[[Sequence[Envelope]], None]  # a message for each envelope
+T = TypeVar("T")
 Waiting = Callable[[], int]
 SECONDS_AHEAD = (
     4.0  # of an account's cap that wait in the broker: whatever goes first comes to its turn within them
@@ -45,7 +48,19 @@ def top_up(
         accounts = charges.accounts_with_work(db, services.gateways, services.clock.now())
     if not accounts or waiting() >= services.settings.queue_bound * len(accounts):
         return 0
-    return sum(_top_up_account(services, account, publish, publish_many) for account in accounts)
+    queued = {account: few for account in accounts if (few := _queue(services, account))}
+    for account in queued:
+        reach(Point.DISPATCHING_QUEUED, account)
+    try:
+        _publish(services, queued, publish, publish_many)
+    except BrokerUnreachable:
+        with services.engine.begin() as db:
+            charges.unqueue(db, [charge_id for few in queued.values() for charge_id, _ in few])
+        raise
+    for account, few in queued.items():
+        reach(Point.DISPATCHING_PUBLISHED, account)
+        log.debug("queued %d charges of account %s", len(few), account)
+    return sum(len(few) for few in queued.values())
 
 
 def send_now(services: Services, charge_id: int, publish: Publish) -> None:
@@ -67,33 +82,45 @@ def send_now(services: Services, charge_id: int, publish: Publish) -> None:
             charges.unqueue(db, [charge_id])
 
 
-def _top_up_account(services: Services, account: str, publish: Publish, publish_many: PublishMany | None) -> int:
+def _queue(services: Services, account: str) -> Queued:
+    """Mark an account's charges as queued, as many as there is room for."""
     now = services.clock.now()
     patience = timedelta(seconds=services.settings.queue_patience)
     with services.engine.begin() as db:
         if switches.permission(db, account).obstacle(services.fingerprint, services.clock) is not None:
-            return 0
+            return []
         bound = _bound(services, account)
         room = bound - charges.queued_count(db, account, now)
         if room < max(1, bound // REFILL):
-            return 0
-        queued = charges.queue_due(db, account, now, patience, room)
-    if not queued:
-        return 0
-    reach(Point.DISPATCHING_QUEUED, account)
-    messages = [(charge_id, ChargeKind(kind)) for charge_id, kind in queued]
-    try:
-        if publish_many is not None and len(messages) >= MANY:
-            publish_many(messages, _envelope(services, account))
-        else:
-            publish(messages)
-    except BrokerUnreachable:
-        with services.engine.begin() as db:
-            charges.unqueue(db, [charge_id for charge_id, _ in queued])
-        raise
-    reach(Point.DISPATCHING_PUBLISHED, account)
-    log.debug("queued %d charges of account %s", len(queued), account)
-    return len(queued)
+            return []
+        return [(charge, ChargeKind(kind)) for charge, kind in charges.queue_due(db, account, now, patience, room)]
+
+
+def _publish(
+    services: Services, queued: Mapping[str, Queued], publish: Publish, publish_many: PublishMany | None
+) -> None:
+    many = {account for account, few in queued.items() if publish_many is not None and len(few) >= MANY}
+    one_by_one = _mixed([few for account, few in queued.items() if account not in many])
+    if one_by_one:
+        publish(one_by_one)
+    if publish_many is not None and many:
+        publish_many(_mixed([_envelopes(queued[account], _size(services, account)) for account in sorted(many)]))
+
+
+def _mixed(lines: Sequence[Sequence[T]]) -> list[T]:
+    """One line of several, each in its order and spread evenly: no account's messages stand behind another's."""
+    placed = [
+        ((place + 0.5) / len(line), number, one)
+        for number, line in enumerate(lines)
+        for place, one in enumerate(line)
+    ]
+    return [one for _, _, one in sorted(placed, key=lambda each: each[:2])]
+
+
+def _envelopes(queued: Queued, size: int) -> list[Envelope]:
+    """The charges of each kind, in their order, so many together."""
+    ids = {kind: [charge for charge, its in queued if its is kind] for kind in ChargeKind}
+    return [(few[begin : begin + size], kind) for kind, few in ids.items() for begin in range(0, len(few), size)]
 
 
 def give_back(services: Services, charge_ids: Sequence[int]) -> None:
@@ -109,7 +136,7 @@ def _bound(services: Services, account: str) -> int:
     return min(bound, max(LEAST_AHEAD, int(rate * SECONDS_AHEAD))) if rate else bound
 
 
-def _envelope(services: Services, account: str) -> int:
+def _size(services: Services, account: str) -> int:
     """How many charges of an account go in one envelope."""
     rate = services.account(account).rate
     return max(1, min(MOST_IN_ENVELOPE, int(rate * ENVELOPE_SECONDS))) if rate else MOST_IN_ENVELOPE

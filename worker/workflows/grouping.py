@@ -23,7 +23,7 @@ from schedules.errors import BROKEN
 from schedules.identity import merchant_uid
 from schedules.money import Money
 from schedules.outcomes import Paid
-from worker.clock import elapsed
+from worker.clock import OtherClock, elapsed
 from worker.combining import Combiner
 from worker.points import Point, reach
 from worker.store import charges, plain, rates, switches
@@ -37,13 +37,14 @@ MOST = 64  # in one transaction: rows are locked for milliseconds
 ALONE = 4  # threads that settle what is not plain of an envelope
 LINGER = 0.015  # seconds that a group gathers for where there is a crowd; so much longer an answer is unwritten
 PATIENCE = 5.0  # seconds; longer waits go back to the queue, so that the lease is for the call
+_CLOCK = OtherClock()  # the database's, by which moments are given; one for each process
 UNCAPPED = (0.0, math.inf, True)
 # A call that leaves late falls into a second that belongs to others. So each moment is longer than its share of a
 # second, and whoever is later than that allows takes another: then no second sees more than the cap, and what is
 # left unused is the price. Above a thousand calls a second a machine is busy, and fewer would leave in time.
 BUSY_RATE = 1000.0
 SPREAD, BUSY_SPREAD = 1.018, 1.09
-LATE, BUSY_LATE = 0.014, 0.08  # seconds; below what the spread leaves, the rest being the way to the gateway
+LATE, BUSY_LATE = 0.009, 0.08  # seconds; below what the spread leaves, the rest being the way to the gateway
 
 
 def interval(rate: float) -> float:
@@ -85,8 +86,8 @@ class Leave:
 
     sight: Sight
     looked_at: float  # before the look
-    earliest: float  # not before this, by the answer's arrival
-    latest: float  # the same by the question's departure, and what is allowed beyond it
+    earliest: float  # not before this
+    latest: float  # and not after this: the moment would be another's
     is_granted: bool  # false when the moment would be further away than anybody waits
 
 
@@ -169,26 +170,25 @@ def ask_leave(services: Services, leaving: Sequence[Leaving]) -> list[Leave]:
     with services.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
         sights = charges.last_looks(db, [each.attempt_id for each in leaving])
         capped = {each.account: each for each in leaving if each.rate}
-        moments = {account: _moments(db, of, leaving) for account, of in capped.items()}
+        moments = {account: _moments(db, of, leaving, _CLOCK) for account, of in capped.items()}
     return [
         Leave(sights[each.attempt_id], looked_at, *(next(moments[each.account]) if each.rate else UNCAPPED))
         for each in leaving
     ]  # fmt: skip
 
 
-def _moments(db: Connection, of: Leaving, leaving: Sequence[Leaving]) -> Iterator[tuple[float, float, bool]]:
+def _moments(
+    db: Connection, of: Leaving, leaving: Sequence[Leaving], clock: OtherClock
+) -> Iterator[tuple[float, float, bool]]:
     """Free moments of one account's cap, one for each of those that leave: earliest, latest, and whether it is."""
     many = sum(bool(each.rate) and each.account == of.account for each in leaving)
     asked_at = elapsed()
     every, late = interval(of.rate), LATE if of.rate <= BUSY_RATE else BUSY_LATE
-    seconds = rates.grant(db, of.account, 1 / every, PATIENCE, many)
-    if seconds is None:
+    moment = rates.take(db, of.account, 1 / every, PATIENCE, many)
+    if moment is None:
         return repeat((asked_at, math.inf, False), many)
-    answered_at = elapsed()
-    return iter([
-        (answered_at + seconds + place * every, asked_at + seconds + place * every + late, True)
-        for place in range(many)
-    ])  # fmt: skip
+    first = clock.here(asked_at, elapsed(), moment.database_time) + moment.seconds
+    return iter([(first + place * every, first + place * every + late, True) for place in range(many)])
 
 
 def _settling(attempt: Attempt, paid: Paid, row: Mapping[str, Any]) -> Settling:
