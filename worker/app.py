@@ -48,7 +48,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_acks_on_failure_or_timeout": True,
         # A mistyped queue is an error, not a new queue that nobody reads.
         "task_create_missing_queues": False,
-        "task_queues": [Queue(name, routing_key=name) for name in QUEUES],
+        "task_queues": [
+            Queue(name, routing_key=name, queue_arguments=_queue_arguments(settings)) for name in QUEUES
+        ],
         "task_default_queue": OPS,
         # Threads: a call waits, so they are as fast as gevent, without patching, and are never killed in mid-call.
         "worker_pool": "threads",
@@ -73,15 +75,24 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _is_redis(settings: Settings) -> bool:
+    return settings.broker_url.get_secret_value().startswith("redis")
+
+
+def _queue_arguments(settings: Settings) -> dict[str, Any]:
+    """With RabbitMQ, quorum queues: they outlive a node, and count how often a message was handed out."""
+    return {} if _is_redis(settings) else {"x-queue-type": "quorum"}
+
+
 def _result_backend(settings: Settings) -> str:
     """Where answers are left: in Redis itself, where they expire; else in the queue of whoever asked."""
-    url = settings.broker_url.get_secret_value()
-    return url if url.startswith("redis") else "rpc://"
+    return settings.broker_url.get_secret_value() if _is_redis(settings) else "rpc://"
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:
-    if not settings.broker_url.get_secret_value().startswith("redis"):
-        return {}
+    if not _is_redis(settings):
+        # RabbitMQ says when it has a message; without that, one that it loses is thought to be sent.
+        return {"confirm_publish": True}
     return {
         # Above the lease, which is above the calls: nothing that is still at work is handed out again.
         "visibility_timeout": settings.visibility_timeout,

@@ -4,6 +4,7 @@ A transaction costs nearly the same for one row and for fifty. Whoever comes alo
 threads come in crowds, the next group gathers for some milliseconds, so that it is one and not many.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Generic, TypeVar
 
 from worker.clock import wait
 
+log = logging.getLogger("again.combining")
 CROWD = 8  # wishes; from a group of so many on, gathering saves more than it costs those who wait
 
 T = TypeVar("T")
@@ -96,7 +98,14 @@ class Combiner(Generic[T, R]):
             except BaseException as error:  # noqa: BLE001 # it is raised to each that it concerns
                 answers, failed = [None] * len(group), error
             for (_, then), answer in zip(group, answers, strict=True):
-                then(answer, failed)
+                self._tell(then, answer, failed)
+
+    def _tell(self, then: Then[R], answer: R | None, failed: BaseException | None) -> None:
+        try:
+            then(answer, failed)
+        except Exception:
+            # Everybody after it would wait for ever.
+            log.exception("what follows an answer failed")
 
     def _answers(self, items: Sequence[T]) -> Sequence[R]:
         answers = self._work(items)

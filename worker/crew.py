@@ -26,6 +26,10 @@ class Crew:
             taken += 1
         return taken
 
+    def give_back(self, many: int) -> None:
+        """Let threads go that were taken and get no job."""
+        self._free.release(many)
+
     def start(self, job: Job) -> None:
         """Give a thread that was taken its job; it is free again afterwards, whatever comes of the job."""
         self._jobs.put(job)
@@ -49,6 +53,8 @@ class Countdown:
         self._left = many
         self._lock = threading.Lock()
         self._over = threading.Event()
+        if many <= 0:
+            self._over.set()
 
     def one_less(self) -> None:
         """One of them is over."""

@@ -72,3 +72,14 @@ def test_a_job_that_fails_gives_its_thread_back(caplog: pytest.LogCaptureFixture
         crew.start(fail)
     assert crew.take(1) == 1
     assert "a charge of an envelope failed" in caplog.text
+
+
+def test_what_follows_an_answer_may_fail_and_nobody_else_waits_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    combiner: Combiner[int, int] = Combiner(lambda items: list(items), most=10)
+
+    def fail(answer: int | None, error: BaseException | None) -> None:
+        raise RuntimeError("a fault of ours")
+
+    combiner.want(1, fail)
+    assert combiner.do(2) == 2
+    assert "what follows an answer failed" in caplog.text

@@ -336,6 +336,28 @@ def test_a_charge_that_fails_in_an_envelope_keeps_no_other_waiting(
     assert [row["status"] for row in charge_rows(together)].count("paid") == 5
 
 
+def test_an_envelope_that_cannot_look_keeps_no_thread(
+    together: Services, groups: Groups, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each time that the database is away would leave a worker with fewer threads, and none in the end."""
+    first, second = many_opened(together, 2)
+    crew = Crew(1)
+
+    def away(*_: object) -> list[object]:
+        raise RuntimeError("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(charging, "ask_leave", away)
+        with pytest.raises(RuntimeError, match="away"):
+            charging.attempt_many(together, groups, [first], crew)
+    charging.attempt_many(together, groups, [second], crew)
+    assert len(gateway.sent) == 1
+
+
+def test_an_empty_envelope_is_no_work(together: Services, groups: Groups) -> None:
+    charging.attempt_many(together, groups, [], Crew(1))
+
+
 def test_a_look_that_is_stale_is_looked_again(
     together: Services, groups: Groups, gateway: ScriptedGateway
 ) -> None:

@@ -61,7 +61,11 @@ def attempt_many(services: Services, groups: Groups, charge_ids: Sequence[int], 
             leaving = [
                 waiting.popleft() for _ in range(crew.take(min(len(waiting), _together(services, waiting[0]))))
             ]
-            leaves = ask_leave(services, [_leaving(services, claimed) for claimed in leaving])
+            try:
+                leaves = ask_leave(services, [_leaving(services, claimed) for claimed in leaving])
+            except BaseException:
+                crew.give_back(len(leaving))
+                raise
             for claimed, leave in zip(leaving, leaves, strict=True):
                 # The crew is for calls: whoever waits for a moment would keep another account's calls from it.
                 wait(max(0.0, leave.earliest - elapsed() - WAKES))
