@@ -92,8 +92,10 @@ class LightGateway:
 
     def __exit__(self, *_: object) -> None:
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait(30)
+        self.process.stdout.close()
 
 
 @dataclass
@@ -108,12 +110,12 @@ class Place:
 
     def start(self, *words: str, **changes: str) -> subprocess.Popen[str]:
         """Start one of our programs, such as a worker or a beat; its log is kept in the place's folder."""
-        log = (self.logs / f"{words[0]}-{len(self.programs)}.log").open("w")
-        program = subprocess.Popen(
-            [PYTHON, "-m", "worker.cli", *words, "--until-stdin-closes"],
-            stdin=subprocess.PIPE, stdout=log, stderr=log, text=True,
-            env=os.environ | self.environment | changes, cwd=Path(__file__).parent.parent,
-        )  # fmt: skip
+        with (self.logs / f"{words[0]}-{len(self.programs)}.log").open("w") as log:
+            program = subprocess.Popen(
+                [PYTHON, "-m", "worker.cli", *words, "--until-stdin-closes"],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, text=True,
+                env=os.environ | self.environment | changes, cwd=Path(__file__).parent.parent,
+            )  # fmt: skip
         self.programs.append(program)
         return program
 
@@ -127,6 +129,8 @@ class Place:
             except subprocess.TimeoutExpired:
                 program.kill()
                 program.wait()
+            if program.stdin is not None:
+                program.stdin.close()
         self.programs.clear()
 
     @property
