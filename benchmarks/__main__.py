@@ -196,6 +196,7 @@ def main() -> None:
     todo = steps(SMALL if asked.small else Sizes(history=asked.history))
     if unknown := sorted(set(asked.parts) - set(todo)):
         raise SystemExit(f"unknown: {', '.join(unknown)}; there are {', '.join(todo)}")
+    asked.out.mkdir(parents=True, exist_ok=True)
     file = asked.out / "results.json"
     found: Results = json.loads(file.read_text()) if asked.parts and file.is_file() else {}
     found["machine"] = machine()

@@ -1,7 +1,5 @@
 """Growth: what opening, dispatching, claiming and settling cost beside ten million settled attempts and none."""
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -118,16 +116,3 @@ def _round(place: Place, number: int, batch: int) -> dict[str, float]:
     if not len(queued) == len(claimed) == paid == batch:
         raise SystemExit(f"of {batch} charges {len(queued)} were queued, {len(claimed)} claimed, {paid} paid")
     return told
-
-
-def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--history", type=int, default=10_000_000)
-    parser.add_argument("--batch", type=int, default=4000)
-    asked = parser.parse_args()
-    print(json.dumps(run(asked.history, asked.batch), indent=2))
-
-
-if __name__ == "__main__":
-    main()

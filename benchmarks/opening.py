@@ -1,10 +1,8 @@
 """Opening: a million subscriptions, of which few or all are due, by one opener or two at once."""
 
-import argparse
 import json
 import os
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -64,7 +62,7 @@ def _bare(place: Place, many: int) -> float:
 
 def _by_two(place: Place, due: int) -> tuple[float, list[float]]:
     environment = os.environ | place.environment
-    command = [PYTHON, "-m", "benchmarks.opening", "--open"]
+    command = [PYTHON, "-m", "benchmarks.opening"]
     before = time.monotonic()
     openers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
     told = [json.loads(opener.communicate()[0].splitlines()[-1]) for opener in openers]
@@ -85,17 +83,5 @@ def open_all() -> None:
     print(json.dumps({"opened": opened, "memory": memory_of(os.getpid())}))
 
 
-def main() -> None:
-    """Measure, and print."""
-    if "--open" in sys.argv:
-        open_all()
-        return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--subscriptions", type=int, default=1_000_000)
-    parser.add_argument("--due", type=int, default=10_000)
-    asked = parser.parse_args()
-    print(json.dumps(run(asked.subscriptions, asked.due), indent=2))
-
-
 if __name__ == "__main__":
-    main()
+    open_all()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -62,11 +63,11 @@ class Api:
                 return await self._carry_out(call, handler)
             uid = requests.uid_of(call.fields, self.shop.faults)
             self.shop.traffic.begin(uid)
-            try:
-                return await self._carry_out(call, handler, in_flight=uid)
-            except BaseException:
-                self.shop.traffic.end(uid)
-                raise
+            with ExitStack() as undo:
+                undo.callback(self.shop.traffic.end, uid)
+                carried_out = await self._carry_out(call, handler, in_flight=uid)
+                undo.pop_all()  # it ends with the answer that was made
+            return carried_out
 
         return answer
 

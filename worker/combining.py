@@ -70,7 +70,7 @@ class Combiner(Generic[T, R]):
         self._wishes.append((item, then))
         self._bell.release()
 
-    def do(self, item: T) -> R:
+    def answer_to(self, item: T) -> R:
         """Have it done, and wait for the answer; raises what the group's work raised."""
         answer: _Answer[R] = _Answer()
         self.want(item, answer)
@@ -103,8 +103,7 @@ class Combiner(Generic[T, R]):
     def _tell(self, then: Then[R], answer: R | None, failed: BaseException | None) -> None:
         try:
             then(answer, failed)
-        except Exception:
-            # Everybody after it would wait for ever.
+        except Exception:  # one thread answers everybody: those after it would wait for ever
             log.exception("what follows an answer failed")
 
     def _answers(self, items: Sequence[T]) -> Sequence[R]:

@@ -39,8 +39,7 @@ class Crew:
             job = self._jobs.get()
             try:
                 job()
-            except Exception:
-                # Its row stays as it is, and is found by the sweep; the other charges of its envelope go on.
+            except Exception:  # one charge is one task: its row is found by the sweep, and the others go on
                 log.exception("a charge of an envelope failed")
             finally:
                 self._free.release()

@@ -15,10 +15,10 @@ off.
 import sys
 
 from dbos import DBOS, DBOSClient, EnqueueOptions
-from sqlalchemy import create_engine, func, insert, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import create_engine, text
 
 from benchmarks.baselines import durable_shop as shop
+from benchmarks.baselines import tables
 from benchmarks.baselines.measuring import Asked, Workers, main
 
 
@@ -34,15 +34,7 @@ class Durable:
     def fill(self, charges: int) -> None:
         """Make the tables anew, with so many open charges, and the engine's own."""
         self.clean()
-        shop.Base.metadata.create_all(self.engine)
-        with Session(self.engine) as session:
-            rows = [
-                {"id": number, "customer_uid": f"customer-{number}", "amount": 9900, "status": "open"}
-                for number in range(1, charges + 1)
-            ]
-            if rows:
-                session.execute(insert(shop.Charge), rows)
-            session.commit()
+        tables.fill(self.engine, charges)
         DBOS.migrate(self.asked.database_url, schema=shop.SCHEMA)
 
     def command(self, concurrency: int) -> tuple[list[str], dict[str, str]]:
@@ -74,13 +66,11 @@ class Durable:
 
     def paid(self) -> int:
         """How many are paid."""
-        with Session(self.engine) as session:
-            paid = select(func.count()).select_from(shop.Charge).where(shop.Charge.status == "paid")
-            return session.scalar(paid) or 0
+        return tables.paid(self.engine)
 
     def clean(self) -> None:
         """Drop the tables and the engine's schema."""
-        shop.Base.metadata.drop_all(self.engine)
+        tables.drop(self.engine)
         with self.engine.begin() as db:
             db.execute(text(f"DROP SCHEMA IF EXISTS {shop.SCHEMA} CASCADE"))
         self.engine.dispose()

@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx
 from dbos import DBOS, DBOSConfig, SQLAlchemyDatasource
-from sqlalchemy import DateTime, ForeignKey, String, create_engine, insert, update
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import create_engine, insert, update
+
+from benchmarks.baselines.tables import Attempt, Charge
 
 APP = "durable"
 VERSION = "1"
@@ -19,35 +20,6 @@ QUEUE = "charges"
 WORKFLOW = "collect"
 POLLING = 0.1  # seconds; DBOS looks each second by itself, which would cap what a small queue hands out
 READY = "the worker is ready"
-
-
-class Base(DeclarativeBase):
-    """The shop's tables."""
-
-
-class Charge(Base):
-    """Money that a customer owes."""
-
-    __tablename__ = "durable_charges"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    customer_uid: Mapped[str] = mapped_column(String(64))
-    amount: Mapped[int]
-    status: Mapped[str] = mapped_column(String(16), default="open")
-
-
-class Attempt(Base):
-    """One call of the gateway."""
-
-    __tablename__ = "durable_attempts"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    charge_id: Mapped[int] = mapped_column(ForeignKey(Charge.id), index=True)
-    merchant_uid: Mapped[str] = mapped_column(String(64), unique=True)
-    state: Mapped[str] = mapped_column(String(16))
-    imp_uid: Mapped[str | None] = mapped_column(String(64))
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    settled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
 def config(database_url: str, pool: int) -> DBOSConfig:

@@ -14,10 +14,10 @@ import os
 import sys
 from typing import Any
 
-from sqlalchemy import create_engine, func, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import create_engine
 
 from benchmarks.baselines import handwritten_shop as shop
+from benchmarks.baselines import tables
 from benchmarks.baselines.measuring import Asked, Workers, forget_queue, main
 
 
@@ -33,16 +33,7 @@ class HandWritten:
 
     def fill(self, charges: int) -> None:
         """Make the tables anew, with so many open charges."""
-        self.clean()
-        shop.Base.metadata.create_all(self.engine)
-        with Session(self.engine) as session:
-            rows = [
-                {"id": number, "customer_uid": f"customer-{number}", "amount": 9900, "status": "open"}
-                for number in range(1, charges + 1)
-            ]
-            if rows:
-                session.execute(insert(shop.Charge), rows)
-            session.commit()
+        tables.fill(self.engine, charges)
 
     def command(self, concurrency: int) -> tuple[list[str], dict[str, str]]:
         """A worker of Celery's own command line."""
@@ -72,15 +63,11 @@ class HandWritten:
 
     def paid(self) -> int:
         """How many are paid."""
-        with Session(self.engine) as session:
-            return (
-                session.scalar(select(func.count()).select_from(shop.Charge).where(shop.Charge.status == "paid"))
-                or 0
-            )
+        return tables.paid(self.engine)
 
     def clean(self) -> None:
         """Drop the tables and the queue."""
-        shop.Base.metadata.drop_all(self.engine)
+        tables.drop(self.engine)
         self.engine.dispose()
         forget_queue(shop.app, shop.QUEUE)
 

@@ -10,8 +10,10 @@ from uuid import uuid4
 import httpx
 from celery import Celery
 from celery.signals import worker_init, worker_process_init
-from sqlalchemy import DateTime, Engine, ForeignKey, String, create_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session
+
+from benchmarks.baselines.tables import Attempt, Charge
 
 QUEUE = "handwritten"
 
@@ -25,35 +27,6 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     worker_proc_alive_timeout=60,  # seconds; on a busy machine the default of 4 kills children that are only slow
 )
-
-
-class Base(DeclarativeBase):
-    """The shop's tables."""
-
-
-class Charge(Base):
-    """Money that a customer owes."""
-
-    __tablename__ = "handwritten_charges"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    customer_uid: Mapped[str] = mapped_column(String(64))
-    amount: Mapped[int]
-    status: Mapped[str] = mapped_column(String(16), default="open")
-
-
-class Attempt(Base):
-    """One call of the gateway."""
-
-    __tablename__ = "handwritten_attempts"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    charge_id: Mapped[int] = mapped_column(ForeignKey(Charge.id), index=True)
-    merchant_uid: Mapped[str] = mapped_column(String(64), unique=True)
-    state: Mapped[str] = mapped_column(String(16))
-    imp_uid: Mapped[str | None] = mapped_column(String(64))
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    settled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
 @cache

@@ -106,12 +106,7 @@ def _guard() -> None:
         END $$
         """
     )
-    for table, verbs in REFUSED_BEFORE.items():
-        op.execute(f"DROP TRIGGER append_only ON {table}")
-        op.execute(
-            f"CREATE TRIGGER append_only BEFORE {verbs} OR TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
-        )
+    _refuse_from_now_on("")
     for table in TABLES:
         op.execute(
             f"CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON archived_{table} "
@@ -128,16 +123,20 @@ def _guard() -> None:
     )
 
 
+def _refuse_from_now_on(also: str) -> None:
+    for table, verbs in REFUSED_BEFORE.items():
+        op.execute(f"DROP TRIGGER append_only ON {table}")
+        op.execute(
+            f"CREATE TRIGGER append_only BEFORE {verbs} {also}OR TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
+
+
 def downgrade() -> None:
     """Bring everything back, then take the tables and the guards away."""
     op.execute("DROP FUNCTION refuse_loss() CASCADE")
     op.execute("DROP FUNCTION refuse_archived() CASCADE")
-    for table, verbs in REFUSED_BEFORE.items():
-        op.execute(f"DROP TRIGGER append_only ON {table}")
-        op.execute(
-            f"CREATE TRIGGER append_only BEFORE {verbs} OR DELETE OR TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
-        )
+    _refuse_from_now_on("OR DELETE ")
     for table in TABLES:
         op.execute(f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM archived_{table}")  # noqa: S608
     for table in reversed(TABLES):

@@ -118,7 +118,7 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
         assert len(claimed) == 64
         ask_leave(services, [Leaving(each.intent.id, "main", 50) for each in claimed])
         for each in claimed[:10]:
-            groups.settlements.do((each.intent, Paid(f"imps_{each.intent.id}")))
+            groups.settlements.answer_to((each.intent, Paid(f"imps_{each.intent.id}")))
         gateway.answers.append(Unknown("ReadTimeout"))
         charging.attempt(services, queued[64])
         gateway.answers.append(Declined("no money"))

@@ -11,7 +11,7 @@ from worker.crew import Countdown, Crew
 
 def test_each_gets_its_own_answer() -> None:
     squares: Combiner[int, int] = Combiner(lambda items: [item * item for item in items], most=10)
-    assert [squares.do(item) for item in range(5)] == [0, 1, 4, 9, 16]
+    assert [squares.answer_to(item) for item in range(5)] == [0, 1, 4, 9, 16]
 
 
 def test_those_who_come_meanwhile_are_one_group() -> None:
@@ -42,14 +42,14 @@ def test_what_the_work_raises_is_raised_to_all_of_its_group_and_to_nobody_else()
 
     combiner = Combiner(work, most=10)
     with pytest.raises(LookupError, match="one is wrong"):
-        combiner.do(1)
-    assert combiner.do(2) == 2
+        combiner.answer_to(1)
+    assert combiner.answer_to(2) == 2
 
 
 def test_work_that_answers_too_little_is_an_error_and_no_hang() -> None:
     combiner: Combiner[int, int] = Combiner(lambda items: [], most=10)
     with pytest.raises(ValueError, match="1 were asked for, and 0 were answered"):
-        combiner.do(1)
+        combiner.answer_to(1)
 
 
 def test_a_crew_lends_no_more_threads_than_it_has() -> None:
@@ -85,5 +85,5 @@ def test_what_follows_an_answer_may_fail_and_nobody_else_waits_for_it(monkeypatc
         raise RuntimeError("a fault of ours")
 
     combiner.want(1, fail)
-    assert combiner.do(2) == 2
+    assert combiner.answer_to(2) == 2
     assert said == ["what follows an answer failed"]

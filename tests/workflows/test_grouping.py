@@ -102,44 +102,9 @@ def _story(services: Services, charge_id: int) -> dict[str, Any]:
     return told
 
 
-def _declined(services: Services, charge_id: int) -> None:
-    _write(services, "UPDATE charges SET first_declined_at = now() WHERE id = :charge", charge_id)
-
-
-def _past_due(services: Services, charge_id: int) -> None:
-    _write(services, "UPDATE charges SET status = 'past_due' WHERE id = :charge", charge_id)
-
-
-def _held(services: Services, charge_id: int) -> None:
-    _write(services, "UPDATE charges SET held_why = 'a person looks' WHERE id = :charge", charge_id)
-
-
-def _not_due(services: Services, charge_id: int) -> None:
-    _write(
-        services, "UPDATE charges SET next_attempt_at = now() + interval '1 year' WHERE id = :charge", charge_id
-    )
-
-
-def _tried(services: Services, charge_id: int) -> None:
-    _write(services, "UPDATE charges SET attempts = 1 WHERE id = :charge", charge_id)
-
-
-def _wanted_by_a_person(services: Services, charge_id: int) -> None:
-    _write(services, "UPDATE charges SET tried_by = 'person' WHERE id = :charge", charge_id)
-
-
-def _typed(services: Services, charge_id: int) -> None:
-    _write(services, f"UPDATE charges SET keyed_in = '{KeyedIn.ONCE.value}' WHERE id = :charge", charge_id)
-
-
-def _stopped_card(services: Services, charge_id: int) -> None:
-    _write(services, "UPDATE billing_keys SET stopped_as = 'never_again' FROM charges c WHERE c.id = :charge",
-           charge_id)  # fmt: skip
-
-
-def _other_debt(services: Services, charge_id: int) -> None:
-    _write(services, "UPDATE charges SET billing_key_id = (SELECT billing_key_id FROM charges WHERE id = :charge)",
-           charge_id)  # fmt: skip
+def _write(services: Services, statement: str, charge_id: int) -> None:
+    with services.engine.begin() as db:
+        db.execute(text(statement), {"charge": charge_id})
 
 
 def _attempt_under_way(services: Services, charge_id: int) -> None:
@@ -148,42 +113,39 @@ def _attempt_under_way(services: Services, charge_id: int) -> None:
     _write(services, "UPDATE charges SET attempts = 0, next_attempt_at = due_at WHERE id = :charge", charge_id)
 
 
-def _paid_unseen(services: Services, charge_id: int) -> None:
-    _write(services, PAID, charge_id)
-
-
 def _stop(services: Services, charge_id: int) -> None:
     operating.stop_charging(services, "test", "fire")
 
 
-def _other_place(services: Services, charge_id: int) -> None:
-    _write(services, "UPDATE installation SET fingerprint = 'another' WHERE :charge > 0", charge_id)
+OTHER_DEBT = "UPDATE charges SET billing_key_id = (SELECT billing_key_id FROM charges WHERE id = :charge)"
+UNKNOWN_CURRENCY = "UPDATE charges SET currency = 'XXX' WHERE id = :charge"
+# What makes a debt one that is not plain, where a statement says it.
+WRITTEN = {
+    "declined": "UPDATE charges SET first_declined_at = now() WHERE id = :charge",
+    "past due": "UPDATE charges SET status = 'past_due' WHERE id = :charge",
+    "held": "UPDATE charges SET held_why = 'a person looks' WHERE id = :charge",
+    "not due": "UPDATE charges SET next_attempt_at = now() + interval '1 year' WHERE id = :charge",
+    "tried": "UPDATE charges SET attempts = 1 WHERE id = :charge",
+    "wanted by a person": "UPDATE charges SET tried_by = 'person' WHERE id = :charge",
+    "typed": f"UPDATE charges SET keyed_in = '{KeyedIn.ONCE.value}' WHERE id = :charge",
+    "stopped card": "UPDATE billing_keys SET stopped_as = 'never_again' FROM charges c WHERE c.id = :charge",
+    "other debt": OTHER_DEBT,
+    "paid unseen": PAID,
+    "other place": "UPDATE installation SET fingerprint = 'another' WHERE :charge > 0",
+    "other account": "UPDATE charges SET account = 'elsewhere' WHERE id = :charge",
+    "unknown currency": UNKNOWN_CURRENCY,
+}
+ODDITIES: dict[str, Callable[[Services, int], None]] = {
+    name: partial(lambda statement, services, charge_id: _write(services, statement, charge_id), statement)
+    for name, statement in WRITTEN.items()
+} | {"attempt under way": _attempt_under_way, "stop": _stop}
 
 
-def _other_account(services: Services, charge_id: int) -> None:
-    _write(services, "UPDATE charges SET account = 'elsewhere' WHERE id = :charge", charge_id)
-
-
-def _unknown_currency(services: Services, charge_id: int) -> None:
-    _write(services, "UPDATE charges SET currency = 'XXX' WHERE id = :charge", charge_id)
-
-
-def _write(services: Services, statement: str, charge_id: int) -> None:
-    with services.engine.begin() as db:
-        db.execute(text(statement), {"charge": charge_id})
-
-
-@pytest.mark.parametrize(
-    "oddity",
-    [_declined, _past_due, _held, _not_due, _tried, _wanted_by_a_person, _typed, _stopped_card, _other_debt,
-     _attempt_under_way, _paid_unseen, _stop, _other_place, _other_account, _unknown_currency],
-)  # fmt: skip
-def test_what_is_not_plain_is_not_claimed_together(
-    services: Services, groups: Groups, oddity: Callable[[Services, int], None]
-) -> None:
+@pytest.mark.parametrize("oddity", ODDITIES)
+def test_what_is_not_plain_is_not_claimed_together(services: Services, groups: Groups, oddity: str) -> None:
     """Guard: the group claims fresh debts alone, and everything else goes the way that knows every case."""
     odd, _ = many_opened(services, 2)
-    oddity(services, odd)
+    ODDITIES[oddity](services, odd)
     before = attempt_rows(services)
     assert groups.claim_many([odd]) == [Left.ALONE]
     assert attempt_rows(services) == before
@@ -191,7 +153,7 @@ def test_what_is_not_plain_is_not_claimed_together(
 
 def test_one_bad_row_keeps_no_other_from_being_claimed(services: Services, groups: Groups) -> None:
     odd, plain = many_opened(services, 2)
-    _unknown_currency(services, odd)
+    _write(services, UNKNOWN_CURRENCY, odd)
     left, claimed = groups.claim_many([odd, plain])
     assert left is Left.ALONE
     assert isinstance(claimed, Claimed)
@@ -249,17 +211,17 @@ def _paid_already(services: Services, claimed: Claimed) -> None:
 
 
 def _another_waits(services: Services, claimed: Claimed) -> None:
-    _other_debt(services, claimed.charge_id)
+    _write(services, OTHER_DEBT, claimed.charge_id)
 
 
-@pytest.mark.parametrize("oddity", [_declined, _past_due, _held, _stopped_card, _typed])
+@pytest.mark.parametrize("oddity", ["declined", "past due", "held", "stopped card", "typed"])
 def test_a_payment_that_changes_more_than_its_debt_is_not_settled_together(
-    services: Services, groups: Groups, oddity: Callable[[Services, int], None]
+    services: Services, groups: Groups, oddity: str
 ) -> None:
     odd, _ = many_opened(services, 2)
     claimed = _claimed(groups, odd)
-    oddity(services, odd)
-    assert groups.settlements.do((claimed.intent, Paid("imps_1"))) is Left.ALONE
+    ODDITIES[oddity](services, odd)
+    assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Left.ALONE
     assert attempt_rows(services)[0]["state"] == "sending"
 
 
@@ -272,7 +234,7 @@ def test_an_answer_that_is_not_the_groups_to_write_is_left(
     claimed = _claimed(groups, odd)
     oddity(services, claimed)
     before = attempt_rows(services), charge_rows(services)
-    assert groups.settlements.do((claimed.intent, Paid("imps_1"))) is Left.ALONE
+    assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Left.ALONE
     assert (attempt_rows(services), charge_rows(services)) == before
 
 
@@ -284,7 +246,7 @@ def test_a_payment_that_is_left_is_settled_alone(
 
     def meanwhile(order: ChargeOrder) -> Outcome:
         _write(services, "UPDATE charges SET next_attempt_at = due_at + interval '2 hours'", 0)
-        _other_debt(services, odd)
+        _write(services, OTHER_DEBT, odd)
         return gateway.approve(order)
 
     gateway.answers.append(meanwhile)
@@ -422,10 +384,10 @@ def test_a_group_whose_database_is_away_tells_everybody(services: Services, grou
     event.listen(services.engine, "begin", away)
     try:
         with pytest.raises(RuntimeError, match="away"):
-            groups.claims.do(charge)
+            groups.claims.answer_to(charge)
     finally:
         event.remove(services.engine, "begin", away)
-    assert isinstance(groups.claims.do(charge), Claimed)
+    assert isinstance(groups.claims.answer_to(charge), Claimed)
 
 
 def test_an_answer_in_words_of_any_kind_is_written(services: Services, groups: Groups) -> None:
@@ -433,5 +395,5 @@ def test_an_answer_in_words_of_any_kind_is_written(services: Services, groups: G
     (charge,) = many_opened(services, 1)
     claimed = _claimed(groups, charge)
     receipt = 'https://example.com/"a\\b"/영수증'
-    assert groups.settlements.do((claimed.intent, Paid("imps_1", receipt_url=receipt))) is AttemptState.PAID
+    assert groups.settlements.answer_to((claimed.intent, Paid("imps_1", receipt_url=receipt))) is AttemptState.PAID
     assert attempt_rows(services)[0]["answer"]["receipt_url"] == receipt

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from urllib.error import URLError
@@ -55,7 +56,8 @@ class Standing:
         self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         signal.signal(signal.SIGTERM, _as_interrupt)
         self.data.mkdir(parents=True, exist_ok=True)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.stop)
             self._start_services()
             self._start_simulator()
             self._write_env_file()
@@ -69,9 +71,7 @@ class Standing:
                 self.start(
                     f"worker-charges-{number + 1}", "worker", "--queues", "charges,charges.bulk", "--name", name
                 )
-        except BaseException:
-            self.stop()
-            raise
+            undo.pop_all()
         return self
 
     def __exit__(

@@ -1,5 +1,6 @@
 """PostgreSQL and Valkey from wheels, for first runs, demos and tests: started, watched over and stopped."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -29,12 +30,11 @@ class EmbeddedServices:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock.take()
         self.postgres.lock = self.valkey.lock = self._lock.descriptor
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.stop)
             self.postgres.start()
             self.valkey.start()
-        except BaseException:
-            self.stop()
-            raise
+            undo.pop_all()
 
     def stop(self) -> None:
         """Stop both; what they hold stays in the folder. Harmless when they do not run."""

@@ -56,14 +56,12 @@ class KeptServer:
         self._launch = launch
         read_end, self._pipe = os.pipe()
         log = os.open(launch.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
+        with contextlib.ExitStack() as done, contextlib.ExitStack() as undo:
+            done.callback(os.close, read_end)
+            done.callback(os.close, log)
+            undo.callback(os.close, self._pipe)
             self._keeper = self._start_keeper(read_end, log)
-        except BaseException:
-            os.close(self._pipe)
-            raise
-        finally:
-            os.close(read_end)
-            os.close(log)
+            undo.pop_all()
         with self._keeper.stdout or open(os.devnull, "rb") as told:
             self.pid = int(told.readline() or 0)  # 0: the program could not be run at all; the log says why
 

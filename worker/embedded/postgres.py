@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
@@ -69,12 +70,11 @@ class PostgresServer:
             self._make(data)
         self._check_version(data)
         self._server = self._launched(data, self._socket)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._end)
             self._server.wait_until(self._answers)
             self._make_database()
-        except BaseException:
-            self._end()
-            raise
+            undo.pop_all()
 
     def stop(self) -> None:
         """Stop it: sessions are ended, and everything is on the disk."""

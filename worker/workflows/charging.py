@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -40,7 +41,7 @@ HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped i
 def attempt(services: Services, charge_id: int) -> AttemptState | None:
     """Try once to collect a charge; None when it is not ours to try now."""
     reach(Point.CHARGING_BEGUN, str(charge_id))
-    grouped = services.groups.claims.do(charge_id) if services.groups is not None else Left.ALONE
+    grouped = services.groups.claims.answer_to(charge_id) if services.groups is not None else Left.ALONE
     return carry_out(services, grouped) if isinstance(grouped, Claimed) else _attempt_alone(services, charge_id)
 
 
@@ -61,11 +62,10 @@ def attempt_many(services: Services, groups: Groups, charge_ids: Sequence[int], 
             leaving = [
                 waiting.popleft() for _ in range(crew.take(min(len(waiting), _together(services, waiting[0]))))
             ]
-            try:
+            with ExitStack() as undo:
+                undo.callback(crew.give_back, len(leaving))
                 leaves = ask_leave(services, [_leaving(services, claimed) for claimed in leaving])
-            except BaseException:
-                crew.give_back(len(leaving))
-                raise
+                undo.pop_all()
             for claimed, leave in zip(leaving, leaves, strict=True):
                 # The crew is for calls: whoever waits for a moment would keep another account's calls from it.
                 wait(max(0.0, leave.earliest - elapsed() - WAKES))
@@ -182,7 +182,7 @@ def carry_out(services: Services, claimed: Claimed, ask: Ask = stored_card) -> A
     if isinstance(came, HeldBack):
         return came.state
     if services.groups is not None and isinstance(came, Paid):
-        grouped = services.groups.settlements.do((claimed.intent, came))
+        grouped = services.groups.settlements.answer_to((claimed.intent, came))
         if grouped is not Left.ALONE:
             return grouped
     return settle(services, claimed.intent, AttemptState.SENDING, came)
@@ -279,7 +279,7 @@ def _leaving(services: Services, claimed: Claimed) -> Leaving:
 
 def _ask_leave(services: Services, leaving: Leaving) -> Leave:
     if services.groups is not None:
-        return services.groups.leaves.do(leaving)
+        return services.groups.leaves.answer_to(leaving)
     return ask_leave(services, [leaving])[0]
 
 
