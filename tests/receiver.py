@@ -15,7 +15,7 @@ from worker.webhooks.standard import StandardWebhook
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER_SECRET = "whsec_" + "b3RoZXItc2VjcmV0LW9mLTI0LWJ5dGVz"
-SHORT = Timeouts(connect=0.5, read=0.3, write=0.5, pool=0.5, deadline=2)
+SHORT = Timeouts(connect=0.5, read=0.3, write=0.5, deadline=2)
 HANGS = -1
 
 

@@ -101,6 +101,8 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         "unacked_restore_throttle": 1,
         # Each thread acknowledges over a connection of its own; with the default of ten, acks fail.
         "max_connections": settings.concurrency + 20,
+        # Each queue is one list: the rows decide what goes first, and four lists would be looked at for each.
+        "priority_steps": [0],
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,

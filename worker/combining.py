@@ -6,14 +6,14 @@ threads come in crowds, the next group gathers for some milliseconds, so that it
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from worker.clock import wait
 
 log = logging.getLogger("again.combining")
-CROWD = 8  # wishes; from a group of so many on, gathering saves more than it costs those who wait
+CROWD = 2  # wishes; from a group of so many on, gathering saves more than it costs those who wait
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -55,8 +55,7 @@ class Combiner(Generic[T, R]):
         self._work = work
         self._most = most
         self._linger = linger  # seconds that a group gathers for, when the one before it was a crowd
-        self._wishes: deque[tuple[T, Then[R]]] = deque()
-        self._bell = threading.Semaphore(0)
+        self._wishes: SimpleQueue[tuple[T, Then[R]]] = SimpleQueue()
         self._begin = threading.Lock()
         self._serves = False
 
@@ -67,8 +66,7 @@ class Combiner(Generic[T, R]):
         """
         if not self._serves:
             self._start()
-        self._wishes.append((item, then))
-        self._bell.release()
+        self._wishes.put((item, then))
 
     def answer_to(self, item: T) -> R:
         """Have it done, and wait for the answer; raises what the group's work raised."""
@@ -85,12 +83,11 @@ class Combiner(Generic[T, R]):
     def _serve(self) -> None:
         crowded = False
         while True:
-            self._bell.acquire()
+            group = [self._wishes.get()]
             if crowded:
                 wait(self._linger)
-            group = [self._wishes.popleft()]
-            while len(group) < self._most and self._bell.acquire(blocking=False):
-                group.append(self._wishes.popleft())
+            # Nobody else takes from it, so that what it holds can be had.
+            group += [self._wishes.get() for _ in range(min(self._most - 1, self._wishes.qsize()))]
             crowded = len(group) >= CROWD and self._linger > 0
             try:
                 answers: Sequence[R | None] = self._answers([item for item, _ in group])

@@ -66,7 +66,6 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(5, gt=0, description="seconds; a host that is up answers in well under one")
     read_timeout: float = Field(60, gt=0, description="seconds; the gateway waits this long for the bank")
     write_timeout: float = Field(10, gt=0, description="seconds; a request is under 2 kB")
-    pool_timeout: float = Field(2, gt=0, description="seconds; each thread has a connection of its own")
     call_deadline: float = Field(75, gt=0, description="seconds in all for one call; above the read time-out")
     lease: float = Field(300, gt=0, description="seconds a worker owns an attempt; above two calls and a token")
     visibility_timeout: float = Field(900, gt=0, description="seconds until the broker hands a message out again")

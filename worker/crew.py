@@ -13,6 +13,7 @@ class Crew:
     """So many threads, and no line before them: a thread is taken first, and then given its job."""
 
     def __init__(self, threads: int) -> None:
+        self.threads = threads
         self._free = threading.Semaphore(threads)
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         for number in range(threads):

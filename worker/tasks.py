@@ -50,6 +50,8 @@ MOST_ASKS = 500  # questions that may wait in the broker at once
 _delivers = threading.Lock()
 # As few dispatch: the bell rings each second, and a backlog is topped up more often than that.
 _dispatches = threading.Lock()
+_making = threading.Lock()  # two threads that come first at once must not make two of a thing
+_places: dict[str, "_Place"] = {}
 OPEN_ENVELOPES = 2  # at a time, for each gateway account
 DISPATCH_SLICE = 2.0  # seconds
 DISPATCH_PAUSE = 0.15  # seconds between two looks while there is more to queue
@@ -91,17 +93,23 @@ def charge(charge_id: int) -> None:
 
 
 @app.task(name="again.charge_many", queue=BULK)
-def charge_many(charge_ids: list[int]) -> None:
-    """Try once to collect each of these charges: an envelope, when many are due."""
-    if not _holds().acquire(blocking=False):
-        # The other queues need threads too.
+def charge_many(charge_ids: list[int], account: str = "") -> None:
+    """Try once to collect each of these charges, all of this account: an envelope, when many are due."""
+    carry_out_envelope(charge_ids, account)
+
+
+def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
+    """Try each, when the account's share of this process's threads has one free; else have them queued again."""
+    place = _place_of(account)
+    if not place.holds.acquire(blocking=False):
+        # The other queues need threads too, and so do the other accounts' envelopes.
         dispatching.give_back(services(), charge_ids)
         return
     try:
-        with _opens():
+        with place.opens:
             charging.attempt_many(services(), groups(), charge_ids, crew())
     finally:
-        _holds().release()
+        place.holds.release()
 
 
 def groups() -> Groups:
@@ -112,21 +120,32 @@ def groups() -> Groups:
     return made
 
 
-@lru_cache(maxsize=1)
-def _holds() -> threading.BoundedSemaphore:
-    """How many of this process's threads may hold an envelope."""
-    return threading.BoundedSemaphore(max(1, services().settings.concurrency // 2))
+class _Place:
+    """What one account's envelopes may take of this process: with a low cap, one is open for long."""
+
+    def __init__(self) -> None:
+        made = services()
+        # Half of the threads are for envelopes, an equal share of them for each account.
+        share = made.settings.concurrency // 2 // max(1, len(made.gateways))
+        self.holds = threading.BoundedSemaphore(max(1, share))  # threads that hold one, open or waiting
+        self.opens = threading.BoundedSemaphore(OPEN_ENVELOPES)  # that hand their charges to the crew at a time
 
 
-@lru_cache(maxsize=1)
-def _opens() -> threading.BoundedSemaphore:
-    """How many envelopes of this process hand their charges to the crew at a time: some for each account."""
-    return threading.BoundedSemaphore(OPEN_ENVELOPES * len(services().gateways))
+def _place_of(account: str) -> _Place:
+    with _making:
+        if account not in _places:
+            _places[account] = _Place()
+        return _places[account]
 
 
-@lru_cache(maxsize=1)
 def crew() -> Crew:
     """The threads of this process that carry out the calls of envelopes."""
+    with _making:
+        return _made_crew()
+
+
+@lru_cache(maxsize=1)
+def _made_crew() -> Crew:
     return Crew(services().settings.concurrency)
 
 
@@ -272,21 +291,21 @@ for _asked in requests.ASKED:
 
 def publish_charges(queued: Sequence[tuple[int, ChargeKind]]) -> None:
     """One message for each charge, in batches; BrokerUnreachable when the broker does not take them."""
-    _publish([(charge, charge_id, QUEUE_OF[kind]) for charge_id, kind in queued])
+    _publish([(charge, (charge_id,), QUEUE_OF[kind]) for charge_id, kind in queued])
 
 
-def publish_envelopes(envelopes: Sequence[tuple[Sequence[int], ChargeKind]]) -> None:
+def publish_envelopes(envelopes: Sequence[dispatching.Envelope]) -> None:
     """One message for each envelope; otherwise as publish_charges."""
-    _publish([(charge_many, list(charge_ids), QUEUE_OF[kind]) for charge_ids, kind in envelopes])
+    _publish([(charge_many, (list(each.charge_ids), each.account), QUEUE_OF[each.kind]) for each in envelopes])
 
 
-def _publish(messages: Sequence[tuple[Any, Any, str]]) -> None:
+def _publish(messages: Sequence[tuple[Any, tuple[Any, ...], str]]) -> None:
     with app.producer_or_acquire() as producer:
         lost = (OperationalError, *producer.connection.connection_errors, *producer.connection.channel_errors)
         try:
             with producer.batch(PUBLISH_BATCH):
-                for task, argument, queue in messages:
-                    task.apply_async((argument,), producer=producer, queue=queue)
+                for task, arguments, queue in messages:
+                    task.apply_async(arguments, producer=producer, queue=queue)
         except lost as error:
             raise dispatching.BrokerUnreachable(f"the broker took no messages: {error}") from error
 

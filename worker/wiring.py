@@ -86,7 +86,6 @@ def gateway_settings(settings: Settings, account: Account) -> PortOneSettings:
             connect=settings.connect_timeout,
             read=settings.read_timeout,
             write=settings.write_timeout,
-            pool=settings.pool_timeout,
             deadline=settings.call_deadline,
         ),
         tier=account.tier,

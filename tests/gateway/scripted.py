@@ -15,7 +15,7 @@ from worker.gateway.portone_v1 import MemoryTokens, PortOneSettings, PortOneV1, 
 IMP_KEY = "scripted-key-8231"
 IMP_SECRET = "scripted-secret-9fd01c"
 TOKEN_BEGIN = "token-of-the-script-"
-SHORT = Timeouts(connect=0.5, read=0.3, write=0.5, pool=0.5, deadline=2)
+SHORT = Timeouts(connect=0.5, read=0.3, write=0.5, deadline=2)
 
 
 @dataclass(frozen=True)

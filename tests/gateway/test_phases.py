@@ -281,7 +281,7 @@ def test_pages_are_read_until_the_last_and_less_than_promised_is_no_answer(serve
 
 
 def test_time_outs_that_do_not_fit_are_refused_at_start() -> None:
-    assert Timeouts() == Timeouts(5, 60, 10, 2, 75)
+    assert Timeouts() == Timeouts(5, 60, 10, 75)
     with pytest.raises(BadGatewaySettings, match="not below the deadline"):
         Timeouts(read=75)
     with pytest.raises(BadGatewaySettings, match="connect is 0"):

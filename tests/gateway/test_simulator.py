@@ -29,7 +29,7 @@ from worker.gateway.port import (
 from worker.gateway.portone_v1 import MemoryTokens, PortOneSettings, PortOneV1, Timeouts
 
 ROOT = Path(__file__).parents[2]
-TIMEOUTS = Timeouts(connect=2, read=5, write=2, pool=1, deadline=8)
+TIMEOUTS = Timeouts(connect=2, read=5, write=2, deadline=8)
 _numbers = count(1)
 
 

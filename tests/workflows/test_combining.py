@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from worker.combining import CROWD, Combiner
+from worker.combining import Combiner
 from worker.crew import Countdown, Crew
 
 
@@ -15,7 +15,7 @@ def test_each_gets_its_own_answer() -> None:
 
 
 def test_those_who_come_meanwhile_are_one_group() -> None:
-    groups: list[int] = []
+    most, groups = 8, list[int]()
     begun, go_on = threading.Event(), threading.Event()
 
     def work(items: Sequence[int]) -> list[int]:
@@ -24,14 +24,14 @@ def test_those_who_come_meanwhile_are_one_group() -> None:
         assert go_on.wait(10)
         return list(items)
 
-    combiner = Combiner(work, most=CROWD)
-    done = Countdown(CROWD + 4)
-    for number in range(CROWD + 4):
+    combiner = Combiner(work, most=most)
+    done = Countdown(most + 4)
+    for number in range(most + 4):
         combiner.want(number, lambda answer, error: done.one_less())
         assert begun.wait(10)
     go_on.set()
     done.wait()
-    assert groups == [1, CROWD, 3]
+    assert groups == [1, most, 3]
 
 
 def test_what_the_work_raises_is_raised_to_all_of_its_group_and_to_nobody_else() -> None:

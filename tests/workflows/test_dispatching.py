@@ -131,9 +131,10 @@ def test_a_backlog_goes_in_envelopes(services: Services) -> None:
     sizes: list[int] = []
 
     def envelopes(many: Sequence[dispatching.Envelope]) -> None:
-        for charge_ids, _ in many:
-            sent.extend(charge_ids)
-            sizes.append(len(charge_ids))
+        for each in many:
+            sent.extend(each.charge_ids)
+            sizes.append(len(each.charge_ids))
+            assert each.account == "main"
 
     assert dispatching.top_up(services, Broker(), publish_many=envelopes) == dispatching.MANY
     assert sorted(sent) == [charge["id"] for charge in charge_rows(services)]

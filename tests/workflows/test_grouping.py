@@ -13,6 +13,7 @@ from schedules.charges import AttemptState, KeyedIn
 from schedules.outcomes import Declined, NotSent, Outcome, Paid, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move, on_sale, subscribed
+from worker import tasks
 from worker.clock import elapsed, wait
 from worker.crew import Crew
 from worker.gateway.port import ChargeOrder
@@ -201,6 +202,11 @@ def _fence_moved(services: Services, claimed: Claimed) -> None:
         attempts.take_lapsed(db, services.clock.now(), services.clock.now(), 10)
 
 
+def _sent_anew(services: Services, claimed: Claimed) -> None:
+    """As `_fence_moved`, and another worker has it under way again."""
+    _write(services, "UPDATE attempts SET fence = fence + 1 WHERE charge_id = :charge", claimed.charge_id)
+
+
 def _answered_already(services: Services, claimed: Claimed) -> None:
     _write(services, "UPDATE attempts SET state = 'declined', lease_until = NULL WHERE charge_id = :charge",
            claimed.charge_id)  # fmt: skip
@@ -225,7 +231,7 @@ def test_a_payment_that_changes_more_than_its_debt_is_not_settled_together(
     assert attempt_rows(services)[0]["state"] == "sending"
 
 
-@pytest.mark.parametrize("oddity", [_fence_moved, _answered_already, _paid_already, _another_waits])
+@pytest.mark.parametrize("oddity", [_fence_moved, _sent_anew, _answered_already, _paid_already, _another_waits])
 def test_an_answer_that_is_not_the_groups_to_write_is_left(
     services: Services, groups: Groups, oddity: Callable[[Services, Claimed], None]
 ) -> None:
@@ -236,6 +242,18 @@ def test_an_answer_that_is_not_the_groups_to_write_is_left(
     before = attempt_rows(services), charge_rows(services)
     assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Left.ALONE
     assert (attempt_rows(services), charge_rows(services)) == before
+
+
+def test_a_payment_whose_debt_somebody_holds_is_left(services: Services, groups: Groups) -> None:
+    """Guard: the group's lock; else what is committed meanwhile, such as a cancellation, would be written over."""
+    held, _ = many_opened(services, 2)
+    claimed = _claimed(groups, held)
+    with services.engine.begin() as db:
+        charges.locked(db, held)
+        began = elapsed()
+        assert groups.settle_many([(claimed.intent, Paid("imps_1"))]) == [Left.ALONE]
+        assert elapsed() - began < 9  # seconds; a lock would be waited for ten
+    assert attempt_rows(services)[0]["state"] == "sending"
 
 
 def test_a_payment_that_is_left_is_settled_alone(
@@ -397,3 +415,21 @@ def test_an_answer_in_words_of_any_kind_is_written(services: Services, groups: G
     receipt = 'https://example.com/"a\\b"/영수증'
     assert groups.settlements.answer_to((claimed.intent, Paid("imps_1", receipt_url=receipt))) is AttemptState.PAID
     assert attempt_rows(services)[0]["answer"]["receipt_url"] == receipt
+
+
+def test_envelopes_of_one_account_leave_threads_for_the_others(
+    together: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: with a low cap an envelope is open for long; what is more than its share is queued again."""
+    monkeypatch.setattr(tasks, "services", lambda: together)
+    monkeypatch.setattr(tasks, "crew", lambda: Crew(2))
+    monkeypatch.setattr(tasks, "_places", {})
+    ids = many_opened(together, 2)
+    tasks.carry_out_envelope(ids[:0], "slow")
+    slow = tasks._places["slow"]
+    while slow.holds.acquire(blocking=False):
+        pass
+    tasks.carry_out_envelope(ids, "slow")
+    assert not attempt_rows(together)
+    tasks.carry_out_envelope(ids, "main")
+    assert [row["status"] for row in charge_rows(together)] == ["paid", "paid"]

@@ -15,13 +15,12 @@ class Timeouts:
     connect: float = 5  # a host that is up answers in well under one
     read: float = 60  # PortOne's own figure for calls that move money: it waits that long for the bank
     write: float = 10  # a request is under 2 kB
-    pool: float = 2  # each call under way has a connection of its own, so this is never waited for
     # All of a call: token, sending, a repetition after a 401. Above the read time-out, so that a slow bank
     # is waited for; below the lease, so that nobody else sends while we still may.
     deadline: float = 75
 
     def __post_init__(self) -> None:
-        for name in ("connect", "read", "write", "pool", "deadline"):
+        for name in ("connect", "read", "write", "deadline"):
             if not getattr(self, name) > 0:
                 raise BadGatewaySettings(f"time-out {name} is {getattr(self, name)}; give seconds above 0")
         if self.read >= self.deadline:

@@ -24,8 +24,6 @@ BODY_LIMIT = 8 * 2**20  # bytes; the longest list has 1000 payments of about 2 k
 _NOT_SENT = (
     httpcore.ConnectError,
     httpcore.ConnectTimeout,
-    httpcore.PoolTimeout,
-    httpcore.UnsupportedProtocol,
 )
 # … and after these some or all of it may have arrived.
 _UNKNOWN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
@@ -128,30 +126,25 @@ class WatchedBackend(httpcore.SyncBackend):
 
 
 class Line:
-    """One client with at most one connection: as fast as a client can be, for it is never shared.
+    """A client of one connection: as fast as a client can be, for it is never shared.
 
-    It is httpx's own engine, httpcore, without httpx's client around it, which takes no network backend, and does
-    for each call what none of ours needs: cookies, redirects, authentication, a response to take apart.
+    It is a connection of httpx's own engine, httpcore, without the pool and the client around it: no backend can
+    be given to the client, and both do for each call what none of ours needs, such as waiting for a connection,
+    cookies, redirects, authentication, a response to take apart.
     """
 
     def __init__(self, timeouts: Timeouts, ssl_context: ssl.SSLContext) -> None:
         self._watch = Watch()
-        self._patience = {
-            "connect": timeouts.connect, "read": timeouts.read, "write": timeouts.write, "pool": timeouts.pool,
-        }  # fmt: skip
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=ssl_context,
-            max_connections=1,
-            keepalive_expiry=KEEPALIVE_EXPIRY,
-            retries=0,
-            network_backend=WatchedBackend(self._watch),
-        )
+        self._patience = {"connect": timeouts.connect, "read": timeouts.read, "write": timeouts.write}
+        self._ssl_context = ssl_context
+        self._kept: httpcore.HTTPConnection | None = None
 
     def send(self, call: Call, until: float) -> Reply | NotSent | Unknown:
         """Send once, and read all of the answer; what goes wrong is told by its phase and its name alone."""
         self._watch.until = until
         try:
-            with self._pool.stream(
+            # The engine adds the host and the length, and refuses what is not HTTP.
+            with self._connection(httpcore.URL(call.url).origin).stream(
                 call.method,
                 call.url,
                 headers=[*call.headers.items()],
@@ -169,9 +162,26 @@ class Line:
         except _UNKNOWN as error:
             return Unknown(type(error).__name__)
 
+    def _connection(self, origin: httpcore.Origin) -> httpcore.HTTPConnection:
+        """The kept connection, or a new one where the server has closed it, or would soon."""
+        kept = self._kept
+        if kept is not None and kept.can_handle_request(origin) and kept.is_available() and not kept.has_expired():
+            return kept
+        self.close()
+        self._kept = httpcore.HTTPConnection(
+            origin,
+            ssl_context=self._ssl_context,
+            keepalive_expiry=KEEPALIVE_EXPIRY,
+            retries=0,
+            network_backend=WatchedBackend(self._watch),
+        )
+        return self._kept
+
     def close(self) -> None:
         """Close its connection."""
-        self._pool.close()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
 
 class Lines:

@@ -10,6 +10,8 @@ SESSION = (
     "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000 "
     "-c timezone=UTC -c enable_seqscan=off"
 )
+# One thread asks for many, so a line that is dead without a word must be noticed well within a lease.
+LINE = {"tcp_user_timeout": 35_000, "keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 def make_engine(url: str, connections: int, name: str) -> Engine:
@@ -23,7 +25,7 @@ def make_engine(url: str, connections: int, name: str) -> Engine:
         # of PostgreSQL one task for each process fails and empties the pool; its row is still due.
         pool_pre_ping=False,
         hide_parameters=True,
-        connect_args={"options": SESSION, "application_name": name, "connect_timeout": 5},
+        connect_args={"options": SESSION, "application_name": name, "connect_timeout": 5} | LINE,
     )
 
 

@@ -26,7 +26,7 @@ _TAKE = text(
     FROM charges c JOIN billing_keys k ON k.id = c.billing_key_id
     WHERE c.id = ANY(:ids) AND c.status || '' = 'open' AND c.held_why IS NULL AND c.next_attempt_at <= :now
         AND c.attempts = 0 AND c.first_declined_at IS NULL AND c.tried_by IS NULL AND c.keyed_in IS NULL
-        AND k.stopped_as IS NULL
+        AND c.archived_at IS NULL AND k.stopped_as IS NULL
         AND 1 = (SELECT count(*) FROM (SELECT FROM charges other WHERE other.billing_key_id = c.billing_key_id
             AND other.status IN ('open', 'past_due') ORDER BY other.due_at LIMIT 2) of_card)
         AND NOT EXISTS (SELECT FROM attempts a WHERE a.charge_id = c.id)

@@ -15,7 +15,7 @@ from worker.webhooks.port import Accepted, Answer, Gone, Message, NotTaken
 
 # A receiver writes the event down and answers; what it does about it comes after. The deadline holds for one
 # that answers a byte at a time, too.
-PATIENCE = Timeouts(connect=5, read=15, write=15, pool=2, deadline=20)
+PATIENCE = Timeouts(connect=5, read=15, write=15, deadline=20)
 WORDS_LIMIT = 200  # characters of the receiver's own that are kept
 
 

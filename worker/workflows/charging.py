@@ -32,9 +32,10 @@ log = logging.getLogger("again.charging")
 RATE_PATIENCE = 5.0  # seconds; longer waits go back to the queue, so that the lease is for the call
 LOOK_LASTS = 0.1  # seconds that a last look may be older than the call
 LOOK_TAKES = 0.06  # seconds to keep for one, and for the crowd that it goes with
+LOOK_TAKES_MANY = 0.03  # seconds to keep for one that an envelope's charges share, and that waits for nobody
 WAKES = 0.004  # seconds that a thread of the crew is given to begin
-LEAVE_TOGETHER = 16  # charges of an envelope: with more, the last would be too late for its moment
-CLAIMED_AHEAD = 32  # charges of an envelope that are claimed at once, and then called
+LEAVE_TOGETHER = 32  # charges of an envelope: with more, the last would be too late for its moment
+CLAIMED_AHEAD = 64  # charges of an envelope that are claimed at once, and then called
 HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped is looked at again
 
 
@@ -48,8 +49,10 @@ def attempt(services: Services, charge_id: int) -> AttemptState | None:
 def attempt_many(services: Services, groups: Groups, charge_ids: Sequence[int], crew: Crew) -> None:
     """Try each of these once: a few at a time are claimed, and leave as soon as the crew has a thread for each."""
     left = Countdown(len(charge_ids))
-    for begin in range(0, len(charge_ids), CLAIMED_AHEAD):
-        few = charge_ids[begin : begin + CLAIMED_AHEAD]
+    # More than there are threads for would wait for a slow gateway under a lease that runs.
+    ahead = min(CLAIMED_AHEAD, crew.threads)
+    for begin in range(0, len(charge_ids), ahead):
+        few = charge_ids[begin : begin + ahead]
         for charge_id in few:
             reach(Point.CHARGING_BEGUN, str(charge_id))
         grouped = list(zip(few, groups.claim_many(few), strict=True))
@@ -64,7 +67,8 @@ def attempt_many(services: Services, groups: Groups, charge_ids: Sequence[int], 
             ]
             with ExitStack() as undo:
                 undo.callback(crew.give_back, len(leaving))
-                leaves = ask_leave(services, [_leaving(services, claimed) for claimed in leaving])
+                asked = ask_leave(services, [_leaving(services, claimed) for claimed in leaving])
+                leaves = _look_again(services, leaving, asked)
                 undo.pop_all()
             for claimed, leave in zip(leaving, leaves, strict=True):
                 # The crew is for calls: whoever waits for a moment would keep another account's calls from it.
@@ -76,7 +80,22 @@ def attempt_many(services: Services, groups: Groups, charge_ids: Sequence[int], 
 def _together(services: Services, claimed: Claimed) -> int:
     """How many charges of an envelope ask for leave at once: as many as leave before their look is stale."""
     rate = services.account(claimed.account).rate
-    return max(1, min(LEAVE_TOGETHER, int(rate * LOOK_LASTS * 0.8))) if rate else LEAVE_TOGETHER
+    leave_within = LOOK_LASTS - LOOK_TAKES_MANY
+    return max(1, min(LEAVE_TOGETHER, int(rate * leave_within * 0.9))) if rate else LEAVE_TOGETHER
+
+
+def _look_again(services: Services, leaving: Sequence[Claimed], leaves: list[Leave]) -> list[Leave]:
+    """Look once more, just before the first leaves, where the last would leave after its look is stale."""
+    if leaves[-1].earliest - leaves[-1].looked_at <= LOOK_LASTS:
+        return leaves
+    wait(max(0.0, leaves[0].earliest - elapsed() - LOOK_TAKES_MANY))
+    again = ask_leave(services, [replace(_leaving(services, claimed), rate=0) for claimed in leaving])
+    return [_seen_again(leave, new) for leave, new in zip(leaves, again, strict=True)]
+
+
+def _seen_again(leave: Leave, again: Leave) -> Leave:
+    """The same moment, with what is seen now."""
+    return replace(leave, sight=again.sight, looked_at=again.looked_at)
 
 
 def _counted(left: Countdown, job: Callable[[], object]) -> None:
@@ -109,12 +128,24 @@ def _settled_of_many(
     answer: AttemptState | Left | None, error: BaseException | None,
 ) -> None:  # fmt: skip
     if answer is Left.ALONE:
-        alone = partial(settle, services, intent, AttemptState.SENDING, paid)
-        groups.alone.submit(_counted, left, alone)
+        alone = partial(_settle_alone, services, intent, paid, left)
+        try:
+            groups.alone.submit(alone)
+        except RuntimeError:  # the process ends, and starts no more threads
+            alone()
         return
     if error is not None:
         log.error("%s: its payment could not be written, and is asked about: %s", intent.merchant_uid, error)
     left.one_less()
+
+
+def _settle_alone(services: Services, intent: Attempt, paid: Paid, left: Countdown) -> None:
+    try:
+        settle(services, intent, AttemptState.SENDING, paid)
+    except Exception:  # a charge's own boundary: it is asked about when its lease has run out
+        log.exception("%s: its payment could not be written, and is asked about", intent.merchant_uid)
+    finally:
+        left.one_less()
 
 
 def _attempt_alone(services: Services, charge_id: int) -> AttemptState | None:
@@ -264,8 +295,7 @@ def _await_leave(services: Services, claimed: Claimed, leave: Leave | None) -> L
         if max(elapsed(), leave.earliest) - leave.looked_at > LOOK_LASTS:
             # It would be stale by then; what is seen at the moment itself counts.
             wait(max(0.0, leave.earliest - elapsed() - LOOK_TAKES))
-            again = _ask_leave(services, replace(leaving, rate=0))
-            leave = replace(leave, sight=again.sight, looked_at=again.looked_at)
+            leave = _seen_again(leave, _ask_leave(services, replace(leaving, rate=0)))
         if (early := leave.earliest - elapsed()) > 0:
             wait(early)
         if elapsed() <= leave.latest:

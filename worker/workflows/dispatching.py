@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -14,8 +15,7 @@ from worker.workflows.services import Services
 log = logging.getLogger("again.dispatching")
 Queued = Sequence[tuple[int, ChargeKind]]
 Publish = Callable[[Queued], None]  # a message for each
-Envelope = tuple[Sequence[int], ChargeKind]
-PublishMany = Callable[[Sequence[Envelope]], None]  # a message for each envelope
+PublishMany = Callable[[Sequence["Envelope"]], None]  # a message for each
 T = TypeVar("T")
 Waiting = Callable[[], int]
 SECONDS_AHEAD = (
@@ -24,9 +24,18 @@ SECONDS_AHEAD = (
 REFILL = 4  # a fourth of the bound is free before it is filled up again: by many at once
 LEAST_AHEAD = 20  # charges; an account with a low cap must not wait for the next look
 GIVEN_BACK = timedelta(seconds=3)  # until what was given back is queued again
-MANY = 200  # charges queued at once from which on they go in envelopes
+MANY = 200  # charges queued at once from which on they go in envelopes; for a lower cap, a second's worth
 MOST_IN_ENVELOPE = 100
 ENVELOPE_SECONDS = 0.5  # of an account's cap that one envelope takes at most
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Charges of one account and kind that go in one message."""
+
+    charge_ids: Sequence[int]
+    kind: ChargeKind
+    account: str
 
 
 class BrokerUnreachable(ToldInWords):
@@ -99,12 +108,12 @@ def _queue(services: Services, account: str) -> Queued:
 def _publish(
     services: Services, queued: Mapping[str, Queued], publish: Publish, publish_many: PublishMany | None
 ) -> None:
-    many = {account for account, few in queued.items() if publish_many is not None and len(few) >= MANY}
+    many = {account for account, few in queued.items() if publish_many and len(few) >= _many(services, account)}
     one_by_one = _mixed([few for account, few in queued.items() if account not in many])
     if one_by_one:
         publish(one_by_one)
     if publish_many is not None and many:
-        publish_many(_mixed([_envelopes(queued[account], _size(services, account)) for account in sorted(many)]))
+        publish_many(_mixed([_envelopes(services, account, queued[account]) for account in sorted(many)]))
 
 
 def _mixed(lines: Sequence[Sequence[T]]) -> list[T]:
@@ -117,10 +126,15 @@ def _mixed(lines: Sequence[Sequence[T]]) -> list[T]:
     return [one for _, _, one in sorted(placed, key=lambda each: each[:2])]
 
 
-def _envelopes(queued: Queued, size: int) -> list[Envelope]:
+def _envelopes(services: Services, account: str, queued: Queued) -> list[Envelope]:
     """The charges of each kind, in their order, so many together."""
+    size = _size(services, account)
     ids = {kind: [charge for charge, its in queued if its is kind] for kind in ChargeKind}
-    return [(few[begin : begin + size], kind) for kind, few in ids.items() for begin in range(0, len(few), size)]
+    return [
+        Envelope(few[begin : begin + size], kind, account)
+        for kind, few in ids.items()
+        for begin in range(0, len(few), size)
+    ]
 
 
 def give_back(services: Services, charge_ids: Sequence[int]) -> None:
@@ -134,6 +148,12 @@ def _bound(services: Services, account: str) -> int:
     rate = services.account(account).rate
     bound = services.settings.queue_bound
     return min(bound, max(LEAST_AHEAD, int(rate * SECONDS_AHEAD))) if rate else bound
+
+
+def _many(services: Services, account: str) -> int:
+    """From how many charges of an account on they go in envelopes: their calls are paced better together."""
+    rate = services.account(account).rate
+    return max(LEAST_AHEAD, min(MANY, int(rate))) if rate else MANY
 
 
 def _size(services: Services, account: str) -> int:

@@ -8,14 +8,14 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import Enum
 from itertools import repeat
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from schedules import events
 from schedules.charges import AttemptState, KeyedIn
@@ -35,8 +35,10 @@ from worker.workflows.services import Services
 log = logging.getLogger("again.grouping")
 MOST = 64  # in one transaction: rows are locked for milliseconds
 ALONE = 4  # threads that settle what is not plain of an envelope
-LINGER = 0.015  # seconds that a group gathers for where there is a crowd; so much longer an answer is unwritten
+LINGER = 0.03  # seconds that a group gathers for where there is a crowd; so much longer an answer is unwritten
+LEAVES_LINGER = 0.015  # seconds; a moment is not waited for longer than it lasts
 PATIENCE = 5.0  # seconds; longer waits go back to the queue, so that the lease is for the call
+_PAID = [field.name for field in fields(Paid)]
 _CLOCK = OtherClock()  # the database's, by which moments are given; one for each process
 UNCAPPED = (0.0, math.inf, True)
 # A call that leaves late falls into a second that belongs to others. So each moment is longer than its share of a
@@ -44,7 +46,7 @@ UNCAPPED = (0.0, math.inf, True)
 # left unused is the price. Above a thousand calls a second a machine is busy, and fewer would leave in time.
 BUSY_RATE = 1000.0
 SPREAD, BUSY_SPREAD = 1.018, 1.09
-LATE, BUSY_LATE = 0.009, 0.08  # seconds; below what the spread leaves, the rest being the way to the gateway
+LATE, BUSY_LATE = 0.005, 0.08  # seconds; below what the spread leaves, the rest being the way to the gateway
 
 
 def interval(rate: float) -> float:
@@ -97,7 +99,9 @@ class Groups:
     def __init__(self, services: Services) -> None:
         self._services = services
         self.claims: Combiner[int, Claimed | Left] = Combiner(self.claim_many, MOST, LINGER)
-        self.leaves: Combiner[Leaving, Leave] = Combiner(lambda them: ask_leave(services, them), MOST, LINGER)
+        self.leaves: Combiner[Leaving, Leave] = Combiner(
+            lambda them: ask_leave(services, them), MOST, LEAVES_LINGER
+        )
         self.alone = ThreadPoolExecutor(ALONE, thread_name_prefix="alone")
         self.settlements: Combiner[tuple[Attempt, Paid], AttemptState | Left] = Combiner(
             self.settle_many, MOST, LINGER
@@ -153,7 +157,9 @@ class Groups:
                 )
                 for attempt, _ in answered:
                     reach(Point.SETTLING_WRITTEN, attempt.merchant_uid)
-        except IntegrityError:  # one of them is paid already; each is looked at alone
+        except DBAPIError as error:
+            # One of them is paid already, or the database failed: each is written alone, as its fence allows.
+            log.warning("%d payments are written one by one: %s", len(answered), type(error.orig).__name__)
             return [Left.ALONE for _ in answered]
         uids = [attempt.merchant_uid for attempt, _ in answered if attempt.id in done]
         for uid in uids:
@@ -191,6 +197,11 @@ def _moments(
     return iter([(first + place * every, first + place * every + late, True) for place in range(many)])
 
 
+def _told_of(paid: Paid) -> dict[str, Any]:
+    # dataclasses.asdict copies each value deeply, which takes longer than all else that a payment needs here.
+    return {name: getattr(paid, name) for name in _PAID}
+
+
 def _settling(attempt: Attempt, paid: Paid, row: Mapping[str, Any]) -> Settling:
     event = events.ChargePaid(
         charge=row["key"], subscription=row["subscription"], customer_uid=row["customer_uid"],
@@ -199,6 +210,6 @@ def _settling(attempt: Attempt, paid: Paid, row: Mapping[str, Any]) -> Settling:
     )  # fmt: skip
     return Settling(
         attempt.id,
-        attempt.charge_id, attempt.fence, paid.imp_uid, paid.pg_provider, asdict(paid), event.subject,
+        attempt.charge_id, attempt.fence, paid.imp_uid, paid.pg_provider, _told_of(paid), event.subject,
         f"{event.charge}/paid", events.payload(event),
     )  # fmt: skip
