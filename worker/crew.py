@@ -46,23 +46,26 @@ class Crew:
                 self._free.release()
 
 
-class Countdown:
-    """Waits until so many things are over."""
+class UnderWay:
+    """Counts what has begun and is not over."""
 
-    def __init__(self, many: int) -> None:
-        self._left = many
-        self._lock = threading.Lock()
-        self._over = threading.Event()
-        if many <= 0:
-            self._over.set()
+    def __init__(self) -> None:
+        self._many = 0
+        self._change = threading.Condition()
+
+    def one_more(self) -> None:
+        """One begins."""
+        with self._change:
+            self._many += 1
 
     def one_less(self) -> None:
-        """One of them is over."""
-        with self._lock:
-            self._left -= 1
-            if self._left <= 0:
-                self._over.set()
+        """One is over."""
+        with self._change:
+            self._many -= 1
+            if not self._many:
+                self._change.notify_all()
 
     def wait(self) -> None:
-        """Wait for all of them."""
-        self._over.wait()
+        """Wait until nothing is under way."""
+        with self._change:
+            self._change.wait_for(lambda: not self._many)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from celery.exceptions import Reject
+from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import OperationalError as DatabaseAway
 
@@ -50,6 +51,7 @@ MOST_ASKS = 500  # questions that may wait in the broker at once
 _delivers = threading.Lock()
 # As few dispatch: the bell rings each second, and a backlog is topped up more often than that.
 _dispatches = threading.Lock()
+_stopping = threading.Event()  # this process was told to: envelopes end with what is claimed of them
 _making = threading.Lock()  # two threads that come first at once must not make two of a thing
 _places: dict[str, "_Place"] = {}
 OPEN_ENVELOPES = 2  # at a time, for each gateway account
@@ -79,7 +81,7 @@ def dispatch() -> None:
     try:
         until = elapsed() + DISPATCH_SLICE
         queued = dispatching.top_up(services(), publish_charges, _charges_waiting, publish_envelopes)
-        while queued and elapsed() < until:
+        while queued and elapsed() < until and dispatching.is_more_due(services()):
             wait(DISPATCH_PAUSE)
             dispatching.top_up(services(), publish_charges, publish_many=publish_envelopes)
     finally:
@@ -107,9 +109,16 @@ def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
         return
     try:
         with place.opens:
-            charging.attempt_many(services(), groups(), charge_ids, crew())
+            not_begun = charging.attempt_many(services(), groups(), charge_ids, crew(), _stopping.is_set)
+        if not_begun:
+            dispatching.give_back(services(), not_begun)
     finally:
         place.holds.release()
+
+
+@worker_shutting_down.connect
+def _stop_soon(**_: object) -> None:
+    _stopping.set()
 
 
 def groups() -> Groups:

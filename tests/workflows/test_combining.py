@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from worker.combining import Combiner
-from worker.crew import Countdown, Crew
+from worker.crew import Crew, UnderWay
 
 
 def test_each_gets_its_own_answer() -> None:
@@ -25,12 +25,13 @@ def test_those_who_come_meanwhile_are_one_group() -> None:
         return list(items)
 
     combiner = Combiner(work, most=most)
-    done = Countdown(most + 4)
+    wanted = UnderWay()
     for number in range(most + 4):
-        combiner.want(number, lambda answer, error: done.one_less())
+        wanted.one_more()
+        combiner.want(number, lambda answer, error: wanted.one_less())
         assert begun.wait(10)
     go_on.set()
-    done.wait()
+    wanted.wait()
     assert groups == [1, most, 3]
 
 

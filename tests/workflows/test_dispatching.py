@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from schedules.charges import ChargeKind
 from tests.factories import charge_rows, move, on_sale, subscribed
@@ -44,6 +44,27 @@ def test_no_more_than_the_bound_waits_in_the_broker(services: Services) -> None:
     customers(services, 5)
     object.__setattr__(services, "settings", services.settings.model_copy(update={"queue_bound": 2}))
     assert [dispatching.top_up(services, Broker()) for _ in range(2)] == [2, 0]
+
+
+def test_two_that_dispatch_at_once_fill_the_bound_once(services: Services) -> None:
+    """Guard: each would count what the other has not committed, and the broker would hold twice the bound."""
+    customers(services, 5)
+    object.__setattr__(services, "settings", services.settings.model_copy(update={"queue_bound": 2}))
+    mine, other = Broker(), Broker()
+    found: list[int] = []
+
+    def meanwhile(_db: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("WITH due AS") and not found:
+            found.append(-1)  # the other one's own statements must not begin a third
+            found.append(dispatching.top_up(services, other))
+
+    event.listen(services.engine, "after_cursor_execute", meanwhile)
+    try:
+        assert dispatching.top_up(services, mine) == 2
+    finally:
+        event.remove(services.engine, "after_cursor_execute", meanwhile)
+    assert found == [-1, 0]
+    assert not other.taken
 
 
 def test_the_charges_that_are_due_longest_go_first(services: Services) -> None:

@@ -7,7 +7,9 @@ from functools import partial
 from typing import Any
 
 import pytest
+from celery.signals import worker_shutting_down
 from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
 
 from schedules.charges import AttemptState, KeyedIn
 from schedules.outcomes import Declined, NotSent, Outcome, Paid, Unknown
@@ -18,9 +20,9 @@ from worker.clock import elapsed, wait
 from worker.crew import Crew
 from worker.gateway.port import ChargeOrder
 from worker.store import attempts, charges, rates
-from worker.workflows import charging, opening, operating
+from worker.workflows import charging, dispatching, opening, operating
 from worker.workflows.charging import LOOK_LASTS
-from worker.workflows.grouping import Claimed, Groups, Leaving, Left, ask_leave
+from worker.workflows.grouping import PATIENCE, Claimed, Groups, Leaving, Left, ask_leave
 from worker.workflows.services import Services
 
 PAID = """
@@ -298,7 +300,7 @@ def test_an_envelope_that_comes_twice_charges_once(
     """Guard: two copies of a message in one group are one claim."""
     ids = many_opened(together, 10)
     for _ in range(2):
-        charging.attempt_many(together, groups, ids + ids, Crew(4))
+        charging.attempt_many(together, groups, [*ids[:3], *ids[:3], *ids], Crew(6))
     assert len(gateway.sent) == 10
     assert [row["sends"] for row in attempt_rows(together)] == [1] * 10
 
@@ -332,6 +334,119 @@ def test_an_envelope_that_cannot_look_keeps_no_thread(
             charging.attempt_many(together, groups, [first], crew)
     charging.attempt_many(together, groups, [second], crew)
     assert len(gateway.sent) == 1
+
+
+def test_an_envelope_of_a_worker_that_stops_ends_with_what_is_claimed(
+    together: Services, groups: Groups, gateway: ScriptedGateway
+) -> None:
+    """Guard: what is not begun is given back, so that a worker stops within its calls, not its envelopes."""
+    ids = many_opened(together, 6)
+    stopping = threading.Event()
+
+    def stop(order: ChargeOrder) -> Outcome:
+        stopping.set()
+        return gateway.approve(order)
+
+    gateway.answers.append(stop)
+    assert charging.attempt_many(together, groups, ids, Crew(2), stopping.is_set) == ids[2:]
+    assert [row["charge_id"] for row in attempt_rows(together)] == ids[:2]
+    assert len(gateway.sent) == 2
+
+
+def test_what_a_stopping_worker_has_not_begun_is_queued_again(
+    together: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = threading.Event()
+    monkeypatch.setattr(tasks, "services", lambda: together)
+    monkeypatch.setattr(tasks, "crew", lambda: Crew(2))
+    monkeypatch.setattr(tasks, "_places", {})
+    monkeypatch.setattr(tasks, "_stopping", stopping)
+    ids = many_opened(together, 2)
+    dispatching.top_up(together, lambda _: None)
+    worker_shutting_down.send(None, sig="SIGTERM", how="Warm", exitcode=0)
+    assert stopping.is_set()
+    tasks.carry_out_envelope(ids, "main")
+    assert not attempt_rows(together)
+    move(together, seconds=dispatching.GIVEN_BACK.total_seconds())
+    assert dispatching.top_up(together, lambda _: None) == 2
+
+
+def test_claims_that_cannot_leave_are_given_back(
+    together: Services, groups: Groups, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short fault of the database between a claim and its call must not cost a lease and a question."""
+    ids = many_opened(together, 3)
+
+    def away(*_: object) -> list[object]:
+        raise RuntimeError("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(charging, "ask_leave", away)
+        with pytest.raises(RuntimeError, match="away"):
+            charging.attempt_many(together, groups, ids, Crew(3))
+    assert [row["state"] for row in attempt_rows(together)] == ["ready"] * 3
+    move(together, seconds=charging.HELD_BACK.total_seconds())
+    for charge_id in ids:
+        assert charging.attempt(together, charge_id) is AttemptState.PAID
+    assert len(gateway.sent) == 3
+
+
+def test_an_envelope_that_fails_waits_for_the_calls_that_it_began(
+    together: Services, groups: Groups, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: a process that ends waits for its tasks, and would cut off calls that no task waits for."""
+    ids = many_opened(together, 2)
+    failed = threading.Event()
+    looks = iter([ask_leave])
+
+    def look_once(*asked: Any) -> Any:
+        look = next(looks, None)
+        if look is None:
+            failed.set()
+            raise RuntimeError("away")
+        return look(*asked)
+
+    def slow(order: ChargeOrder) -> Outcome:
+        assert failed.wait(10)
+        wait(0.1)
+        return gateway.approve(order)
+
+    gateway.answers.append(slow)
+    monkeypatch.setattr(charging, "LEAVE_TOGETHER", 1)
+    monkeypatch.setattr(charging, "ask_leave", look_once)
+    with pytest.raises(RuntimeError, match="away"):
+        charging.attempt_many(together, groups, ids, Crew(2))
+    assert [row["status"] for row in charge_rows(together)] == ["paid", "open"]
+
+
+def test_claims_that_cannot_be_given_back_either_wait_for_their_lease(
+    together: Services, groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = many_opened(together, 2)
+
+    def away(*_: object) -> list[object]:
+        raise OperationalError("", {}, Exception("away"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(charging, "ask_leave", away)
+        broken.setattr(charging, "_hold_back", away)
+        with pytest.raises(OperationalError):
+            charging.attempt_many(together, groups, ids, Crew(2))
+    assert [row["state"] for row in attempt_rows(together)] == ["sending"] * 2
+
+
+def test_no_moment_is_taken_that_nobody_waits_for(services: Services, groups: Groups) -> None:
+    """Guard: at a low cap the last of a group would wait a minute, and its moment would go unused."""
+    claimed = [_claimed(groups, charge) for charge in many_opened(services, 12)]
+    leaves = ask_leave(services, [Leaving(each.intent.id, "main", 1) for each in claimed])
+    granted = [leave for leave in leaves if leave.is_granted]
+    assert 1 < len(granted) < 8
+    assert leaves[: len(granted)] == granted
+    assert granted[-1].earliest - elapsed() <= PATIENCE
+    with services.engine.begin() as db:
+        following = rates.grant(db, "main", 1, 60)
+    assert following is not None
+    assert following < PATIENCE + 2
 
 
 def test_an_empty_envelope_is_no_work(together: Services, groups: Groups) -> None:

@@ -198,6 +198,12 @@ def accounts_with_work(db: Connection, accounts: Collection[str], now: datetime)
     return list(db.execute(query, {"accounts": sorted(accounts)}).scalars())
 
 
+def queues_alone(db: Connection, account: str) -> bool:
+    """Whether no other transaction queues charges of this account now; none does until this one ends."""
+    key = func.hashtextextended(f"again queues {account}", 0)
+    return bool(db.execute(select(func.pg_try_advisory_xact_lock(key))).scalar_one())
+
+
 def queued_count(db: Connection, account: str, now: datetime) -> int:
     """How many charges of the account are thought to wait in the broker."""
     c = charges.c

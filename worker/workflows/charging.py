@@ -2,21 +2,23 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from typing import Any, assert_never
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from schedules.charges import AttemptState, ChargeStatus
 from schedules.errors import BROKEN
 from schedules.identity import merchant_uid
 from schedules.outcomes import NotSent, Outcome, Paid
 from worker.clock import elapsed, wait
-from worker.crew import Countdown, Crew
+from worker.crew import Crew, UnderWay
 from worker.gateway.port import ChargeOrder, Gateway
 from worker.points import Point, reach
 from worker.store import attempts, charges, switches
@@ -24,12 +26,11 @@ from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Obstacle, Then
 from worker.workflows import dunning
 from worker.workflows.closing import close, quarantine, set_aside
-from worker.workflows.grouping import Claimed, Groups, Leave, Leaving, Left, ask_leave
+from worker.workflows.grouping import PATIENCE, Claimed, Groups, Leave, Leaving, Left, ask_leave
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
 
 log = logging.getLogger("again.charging")
-RATE_PATIENCE = 5.0  # seconds; longer waits go back to the queue, so that the lease is for the call
 LOOK_LASTS = 0.1  # seconds that a last look may be older than the call
 LOOK_TAKES = 0.06  # seconds to keep for one, and for the crowd that it goes with
 LOOK_TAKES_MANY = 0.03  # seconds to keep for one that an envelope's charges share, and that waits for nobody
@@ -37,6 +38,7 @@ WAKES = 0.004  # seconds that a thread of the crew is given to begin
 LEAVE_TOGETHER = 32  # charges of an envelope: with more, the last would be too late for its moment
 CLAIMED_AHEAD = 64  # charges of an envelope that are claimed at once, and then called
 HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped is looked at again
+NOT_LOOKED = Obstacle("the last look failed")
 
 
 def attempt(services: Services, charge_id: int) -> AttemptState | None:
@@ -46,35 +48,66 @@ def attempt(services: Services, charge_id: int) -> AttemptState | None:
     return carry_out(services, grouped) if isinstance(grouped, Claimed) else _attempt_alone(services, charge_id)
 
 
-def attempt_many(services: Services, groups: Groups, charge_ids: Sequence[int], crew: Crew) -> None:
-    """Try each of these once: a few at a time are claimed, and leave as soon as the crew has a thread for each."""
-    left = Countdown(len(charge_ids))
+def attempt_many(
+    services: Services, groups: Groups, charge_ids: Sequence[int], crew: Crew,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Sequence[int]:  # fmt: skip
+    """Try each of these once: a few at a time are claimed, and leave as soon as the crew has a thread for each.
+
+    Answers those that are not begun, because the process is `stopping`: somebody else may have them.
+    """
     # More than there are threads for would wait for a slow gateway under a lease that runs.
     ahead = min(CLAIMED_AHEAD, crew.threads)
-    for begin in range(0, len(charge_ids), ahead):
-        few = charge_ids[begin : begin + ahead]
-        for charge_id in few:
-            reach(Point.CHARGING_BEGUN, str(charge_id))
-        grouped = list(zip(few, groups.claim_many(few), strict=True))
+    under_way = UnderWay()
+    begun = 0
+    try:
+        while begun < len(charge_ids) and not stopping():
+            few = charge_ids[begun : begun + ahead]
+            _attempt_few(services, groups, few, crew, under_way)
+            begun += len(few)
+    finally:
+        under_way.wait()  # whatever failed: a process that ends waits for its tasks, and not for the crew
+    return charge_ids[begun:]
+
+
+def _attempt_few(
+    services: Services, groups: Groups, charge_ids: Sequence[int], crew: Crew, under_way: UnderWay
+) -> None:
+    """Claim these together, and start the call of each at its moment."""
+    for charge_id in charge_ids:
+        reach(Point.CHARGING_BEGUN, str(charge_id))
+    grouped = list(zip(charge_ids, groups.claim_many(charge_ids), strict=True))
+    waiting = deque(claimed for _, claimed in grouped if isinstance(claimed, Claimed))
+    with ExitStack() as undo:
+        undo.callback(_hold_all_back, services, waiting)
         for charge_id, claimed in grouped:
             if not isinstance(claimed, Claimed):
                 crew.take(1)
-                crew.start(partial(_counted, left, partial(_attempt_alone, services, charge_id)))
-        waiting = deque(claimed for _, claimed in grouped if isinstance(claimed, Claimed))
+                under_way.one_more()
+                crew.start(partial(_counted, under_way, partial(_attempt_alone, services, charge_id)))
         while waiting:
-            leaving = [
-                waiting.popleft() for _ in range(crew.take(min(len(waiting), _together(services, waiting[0]))))
-            ]
-            with ExitStack() as undo:
-                undo.callback(crew.give_back, len(leaving))
+            together = crew.take(min(len(waiting), _together(services, waiting[0])))
+            with ExitStack() as undo_taking:
+                undo_taking.callback(crew.give_back, together)
+                leaving = list(islice(waiting, together))
                 asked = ask_leave(services, [_leaving(services, claimed) for claimed in leaving])
                 leaves = _look_again(services, leaving, asked)
-                undo.pop_all()
-            for claimed, leave in zip(leaving, leaves, strict=True):
+                undo_taking.pop_all()
+            for leave in leaves:
                 # The crew is for calls: whoever waits for a moment would keep another account's calls from it.
                 wait(max(0.0, leave.earliest - elapsed() - WAKES))
-                crew.start(partial(_carry_out_of_many, services, groups, claimed, leave, left))
-    left.wait()
+                under_way.one_more()
+                crew.start(partial(_carry_out_of_many, services, groups, waiting.popleft(), leave, under_way))
+        undo.pop_all()
+
+
+def _hold_all_back(services: Services, claims: Iterable[Claimed]) -> None:
+    """Give back what is claimed and was surely not sent; where that fails too, the leases run out."""
+    try:
+        for claimed in claims:
+            _hold_back(services, claimed, NOT_LOOKED)
+    except DBAPIError as error:
+        log.warning("claims are not given back, and are asked about: %s", type(error.orig).__name__)
 
 
 def _together(services: Services, claimed: Claimed) -> int:
@@ -98,37 +131,37 @@ def _seen_again(leave: Leave, again: Leave) -> Leave:
     return replace(leave, sight=again.sight, looked_at=again.looked_at)
 
 
-def _counted(left: Countdown, job: Callable[[], object]) -> None:
+def _counted(under_way: UnderWay, job: Callable[[], object]) -> None:
     try:
         job()
     finally:
-        left.one_less()
+        under_way.one_less()
 
 
 def _carry_out_of_many(
-    services: Services, groups: Groups, claimed: Claimed, leave: Leave, left: Countdown
+    services: Services, groups: Groups, claimed: Claimed, leave: Leave, under_way: UnderWay
 ) -> None:
     """Carry out one charge of an envelope; the thread does not wait until its payment is written with others."""
     handed = False
     try:
         came = _call(services, claimed, stored_card, leave)
         if isinstance(came, Paid):
-            then = partial(_settled_of_many, services, groups, claimed.intent, came, left)
+            then = partial(_settled_of_many, services, groups, claimed.intent, came, under_way)
             groups.settlements.want((claimed.intent, came), then)
             handed = True
         elif not isinstance(came, HeldBack):
             settle(services, claimed.intent, AttemptState.SENDING, came)
     finally:
         if not handed:
-            left.one_less()
+            under_way.one_less()
 
 
 def _settled_of_many(
-    services: Services, groups: Groups, intent: Attempt, paid: Paid, left: Countdown,
+    services: Services, groups: Groups, intent: Attempt, paid: Paid, under_way: UnderWay,
     answer: AttemptState | Left | None, error: BaseException | None,
 ) -> None:  # fmt: skip
     if answer is Left.ALONE:
-        alone = partial(_settle_alone, services, intent, paid, left)
+        alone = partial(_settle_alone, services, intent, paid, under_way)
         try:
             groups.alone.submit(alone)
         except RuntimeError:  # the process ends, and starts no more threads
@@ -136,16 +169,16 @@ def _settled_of_many(
         return
     if error is not None:
         log.error("%s: its payment could not be written, and is asked about: %s", intent.merchant_uid, error)
-    left.one_less()
+    under_way.one_less()
 
 
-def _settle_alone(services: Services, intent: Attempt, paid: Paid, left: Countdown) -> None:
+def _settle_alone(services: Services, intent: Attempt, paid: Paid, under_way: UnderWay) -> None:
     try:
         settle(services, intent, AttemptState.SENDING, paid)
     except Exception:  # a charge's own boundary: it is asked about when its lease has run out
         log.exception("%s: its payment could not be written, and is asked about", intent.merchant_uid)
     finally:
-        left.one_less()
+        under_way.one_less()
 
 
 def _attempt_alone(services: Services, charge_id: int) -> AttemptState | None:
@@ -287,7 +320,7 @@ def begin_attempt(services: Services, db: Connection, charge: Charge) -> Attempt
 def _await_leave(services: Services, claimed: Claimed, leave: Leave | None) -> Leave:
     """Wait for a moment that the cap leaves free, with a last look just before it."""
     leaving = _leaving(services, claimed)
-    tired_at = elapsed() + RATE_PATIENCE
+    tired_at = elapsed() + PATIENCE
     leave = leave or _ask_leave(services, leaving)
     while True:
         if not leave.is_granted or elapsed() > tired_at:

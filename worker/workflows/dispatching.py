@@ -53,8 +53,7 @@ def top_up(
     A charge is marked as queued before its message leaves. A message that is lost after that, or a broker
     that loses everything, costs one queue_patience: then the charge is queued once more.
     """
-    with services.engine.begin() as db:
-        accounts = charges.accounts_with_work(db, services.gateways, services.clock.now())
+    accounts = _accounts_due(services)
     if not accounts or waiting() >= services.settings.queue_bound * len(accounts):
         return 0
     queued = {account: few for account in accounts if (few := _queue(services, account))}
@@ -70,6 +69,16 @@ def top_up(
         reach(Point.DISPATCHING_PUBLISHED, account)
         log.debug("queued %d charges of account %s", len(few), account)
     return sum(len(few) for few in queued.values())
+
+
+def is_more_due(services: Services) -> bool:
+    """Whether any account has a charge that is due, queued or not."""
+    return bool(_accounts_due(services))
+
+
+def _accounts_due(services: Services) -> list[str]:
+    with services.engine.begin() as db:
+        return charges.accounts_with_work(db, services.gateways, services.clock.now())
 
 
 def send_now(services: Services, charge_id: int, publish: Publish) -> None:
@@ -98,6 +107,8 @@ def _queue(services: Services, account: str) -> Queued:
     with services.engine.begin() as db:
         if switches.permission(db, account).obstacle(services.fingerprint, services.clock) is not None:
             return []
+        if not charges.queues_alone(db, account):
+            return []  # another process fills this account's bound; it would be filled twice
         bound = _bound(services, account)
         room = bound - charges.queued_count(db, account, now)
         if room < max(1, bound // REFILL):

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import Enum
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 from sqlalchemy import Connection
@@ -187,14 +187,18 @@ def _moments(
     db: Connection, of: Leaving, leaving: Sequence[Leaving], clock: OtherClock
 ) -> Iterator[tuple[float, float, bool]]:
     """Free moments of one account's cap, one for each of those that leave: earliest, latest, and whether it is."""
-    many = sum(bool(each.rate) and each.account == of.account for each in leaving)
-    asked_at = elapsed()
+    asked = sum(bool(each.rate) and each.account == of.account for each in leaving)
     every, late = interval(of.rate), LATE if of.rate <= BUSY_RATE else BUSY_LATE
+    # What nobody would wait for is not taken; the first may wait as long as that besides.
+    many = min(asked, 1 + int(PATIENCE / every))
+    asked_at = elapsed()
     moment = rates.take(db, of.account, 1 / every, PATIENCE, many)
+    refused = repeat((asked_at, math.inf, False))
     if moment is None:
-        return repeat((asked_at, math.inf, False), many)
+        return refused
     first = clock.here(asked_at, elapsed(), moment.database_time) + moment.seconds
-    return iter([(first + place * every, first + place * every + late, True) for place in range(many)])
+    granted = [(first + place * every, first + place * every + late, True) for place in range(many)]
+    return chain(granted, refused)
 
 
 def _told_of(paid: Paid) -> dict[str, Any]:
