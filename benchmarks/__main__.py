@@ -35,7 +35,7 @@ class Sizes:
     due: int = 10_000
     history: int = 10_000_000
     batch: int = 4000
-    waiting: int = 100_000
+    waiting: int = 1_000_000
     plans: int = 10_000
     idle_seconds: float = 30
 
@@ -145,8 +145,7 @@ def goals(found: Results) -> Iterator[tuple[str, str, str, bool]]:
         spent = told["ours_percent"] + told["servers_percent"]
         yield "everything while nothing is due", "2% of a core", f"{spent:.1f}%", spent < 2
     for step, told in (at("growth") or {"steps": {}})["steps"].items():
-        if told["empty_ms"] >= 0.05:  # below that a shared machine measures itself
-            yield f"{step} beside the history", "1.2 times", f"{told['ratio']:.2f} times", told["ratio"] <= 1.2
+        yield f"{step} beside the history", "1.2 times", f"{told['ratio']:.2f} times", told["ratio"] <= 1.2
 
 
 def print_goals(found: Results) -> None:

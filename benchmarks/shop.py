@@ -11,8 +11,8 @@ from worker.workflows import enrolling
 
 LADDER = DunningPolicy(ladder=(timedelta(days=3),))
 MONTHLY = Plan("monthly", 1, Money(9900, "KRW"), Every(1, Unit.MONTH), "Monthly")
-# A subscription's key from its number: hexadecimal digits are among those of a key.
-KEY = "lpad(to_hex(n), 20, '0')"
+# A subscription's key from its number, in no order, as real ones are: hexadecimal digits are among those of a key.
+KEY = "substr(md5(n::text), 1, 20)"
 CUSTOMERS = """
     INSERT INTO customers (reference, created_at)
     SELECT 'c' || n, now() FROM generate_series(%(first)s::int, %(last)s::int) n

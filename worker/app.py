@@ -94,7 +94,9 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         # RabbitMQ says when it has a message; without that, one that it loses is thought to be sent.
         return {"confirm_publish": True}
     return {
-        # Above the lease, which is above the calls: nothing that is still at work is handed out again.
+        # Above the lease, which is above the calls: no message of a charge is handed out while it is at work. One
+        # of an envelope may be, where a gateway takes a minute for each call: its charges are claimed once all the
+        # same.
         "visibility_timeout": settings.visibility_timeout,
         # Looks for what must be handed out again about every ten seconds, not every hundred.
         "unacked_restore_interval": 10,

@@ -17,9 +17,7 @@ CROWD = 2  # wishes; from a group of so many on, gathering saves more than it co
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-Then = Callable[[R | None, BaseException | None], None]
+Follow = Callable[[R | None, BaseException | None], None]
 
 
 class _Answer(Generic[R]):
@@ -55,11 +53,11 @@ class Combiner(Generic[T, R]):
         self._work = work
         self._most = most
         self._linger = linger  # seconds that a group gathers for, when the one before it was a crowd
-        self._wishes: SimpleQueue[tuple[T, Then[R]]] = SimpleQueue()
+        self._wishes: SimpleQueue[tuple[T, Follow[R]]] = SimpleQueue()
         self._begin = threading.Lock()
         self._serves = False
 
-    def want(self, item: T, then: Then[R]) -> None:
+    def want(self, item: T, then: Follow[R]) -> None:
         """Have it done, with whatever else is wanted at this moment, without waiting for it.
 
         `then` is called with the answer, or with what was raised, on the combiner's thread: it must not take long.
@@ -97,7 +95,7 @@ class Combiner(Generic[T, R]):
             for (_, then), answer in zip(group, answers, strict=True):
                 self._tell(then, answer, failed)
 
-    def _tell(self, then: Then[R], answer: R | None, failed: BaseException | None) -> None:
+    def _tell(self, then: Follow[R], answer: R | None, failed: BaseException | None) -> None:
         try:
             then(answer, failed)
         except Exception:  # one thread answers everybody: those after it would wait for ever

@@ -13,8 +13,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "group: a message that came twice is one claim",
         GROUPING + "test_an_envelope_that_comes_twice_charges_once",
         "worker/workflows/grouping.py",
-        "[done.pop(charge_id, Left.ALONE) for charge_id in ids]",
-        "[done.get(charge_id, Left.ALONE) for charge_id in ids]",
+        "[done.pop(charge_id, Ungrouped.ALONE) for charge_id in ids]",
+        "[done.get(charge_id, Ungrouped.ALONE) for charge_id in ids]",
     ),
     Mutant(
         "group: what was tried before is not claimed as fresh",

@@ -17,12 +17,13 @@ from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move, on_sale, subscribed
 from worker import tasks
 from worker.clock import elapsed, wait
+from worker.combining import Combiner
 from worker.crew import Crew
 from worker.gateway.port import ChargeOrder
 from worker.store import attempts, charges, rates
 from worker.workflows import charging, dispatching, opening, operating
 from worker.workflows.charging import LOOK_LASTS
-from worker.workflows.grouping import PATIENCE, Claimed, Groups, Leaving, Left, ask_leave
+from worker.workflows.grouping import PATIENCE, Claimed, Groups, Leaving, Ungrouped, ask_leave
 from worker.workflows.services import Services
 
 PAID = """
@@ -150,7 +151,7 @@ def test_what_is_not_plain_is_not_claimed_together(services: Services, groups: G
     odd, _ = many_opened(services, 2)
     ODDITIES[oddity](services, odd)
     before = attempt_rows(services)
-    assert groups.claim_many([odd]) == [Left.ALONE]
+    assert groups.claim_many([odd]) == [Ungrouped.ALONE]
     assert attempt_rows(services) == before
 
 
@@ -158,7 +159,7 @@ def test_one_bad_row_keeps_no_other_from_being_claimed(services: Services, group
     odd, plain = many_opened(services, 2)
     _write(services, UNKNOWN_CURRENCY, odd)
     left, claimed = groups.claim_many([odd, plain])
-    assert left is Left.ALONE
+    assert left is Ungrouped.ALONE
     assert isinstance(claimed, Claimed)
 
 
@@ -170,7 +171,7 @@ def test_a_group_waits_for_no_row(services: Services, groups: Groups) -> None:
         began = elapsed()
         left, claimed = groups.claim_many([held, free])
         assert elapsed() - began < 9  # seconds; a lock would be waited for ten
-    assert left is Left.ALONE
+    assert left is Ungrouped.ALONE
     assert isinstance(claimed, Claimed)
 
 
@@ -229,7 +230,7 @@ def test_a_payment_that_changes_more_than_its_debt_is_not_settled_together(
     odd, _ = many_opened(services, 2)
     claimed = _claimed(groups, odd)
     ODDITIES[oddity](services, odd)
-    assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Left.ALONE
+    assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
     assert attempt_rows(services)[0]["state"] == "sending"
 
 
@@ -242,7 +243,7 @@ def test_an_answer_that_is_not_the_groups_to_write_is_left(
     claimed = _claimed(groups, odd)
     oddity(services, claimed)
     before = attempt_rows(services), charge_rows(services)
-    assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Left.ALONE
+    assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
     assert (attempt_rows(services), charge_rows(services)) == before
 
 
@@ -253,9 +254,26 @@ def test_a_payment_whose_debt_somebody_holds_is_left(services: Services, groups:
     with services.engine.begin() as db:
         charges.locked(db, held)
         began = elapsed()
-        assert groups.settle_many([(claimed.intent, Paid("imps_1"))]) == [Left.ALONE]
+        assert groups.settle_many([(claimed.intent, Paid("imps_1"))]) == [Ungrouped.ALONE]
         assert elapsed() - began < 9  # seconds; a lock would be waited for ten
     assert attempt_rows(services)[0]["state"] == "sending"
+
+
+def test_a_payment_that_cannot_be_written_holds_no_envelope_open(
+    together: Services, groups: Groups, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said, and found again by asking: the attempt is under way until its lease has run out."""
+    ids = many_opened(together, 2)
+
+    def broken(*_: object) -> Any:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(groups, "settlements", Combiner(broken, 10))
+    charging.attempt_many(together, groups, ids, Crew(2))
+    rows = attempt_rows(together)
+    assert [row["state"] for row in rows] == ["sending"] * 2
+    for row in rows:
+        assert f"{row['merchant_uid']}: its payment could not be written, and is asked about" in caplog.text
 
 
 def test_a_payment_that_is_left_is_settled_alone(

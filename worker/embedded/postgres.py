@@ -113,7 +113,7 @@ class PostgresServer:
         settings = {
             "listen_addresses": "", "unix_socket_directories": f'"{socket}"', "port": PORT,
             "unix_socket_permissions": "0700", "timezone": "UTC", "log_timezone": "UTC",
-            "log_destination": "stderr", "logging_collector": "off", "shared_buffers": "128MB",
+            "log_destination": "stderr", "logging_collector": "off",
             "max_connections": 200,  # several workers with a connection for each thread
             # An answered commit is written, so that crash() loses none; `durable` is about the machine.
             "synchronous_commit": "on", "fsync": trust_disk, "full_page_writes": trust_disk,

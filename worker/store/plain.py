@@ -5,8 +5,9 @@ holds are passed over (SKIP LOCKED), so that a group never waits for a row, and 
 
 On the first of the month the planner's figures are of the night before, when next to nothing was owed: reading all
 that is owed looks like one row to it. So a state is written as `status || ''` where it must not lead to a partial
-index, the card's other debts are asked for in the order of the one index that is right for them, and a row that is
-joined is named by its number as well: else a table of some thousand rows is read through for a group of ten.
+index, the card's other debts are asked for in the order of the one index that is right for them, and rows are named
+by their numbers, not joined: else a table of some thousand rows is read through for a group of ten, or, where a join
+is named by numbers as well, all of the group is read for each of the group.
 """
 
 import json
@@ -49,7 +50,7 @@ _BEGIN = text(
         SELECT id, :now, 'sending', 1, 'claimed' FROM begun
     ), moved AS (
         UPDATE charges SET next_attempt_at = NULL, queued_until = NULL, attempts = 1
-        FROM begun WHERE charges.id = begun.charge_id AND charges.id = ANY(:charges)
+        WHERE id = ANY(ARRAY(SELECT charge_id FROM begun))
     )
     SELECT id, charge_id FROM begun
     """
@@ -86,7 +87,7 @@ _SETTLE = text(
         UPDATE charges
         SET status = 'paid', closed_at = :now, closed_why = NULL, next_attempt_at = NULL, queued_until = NULL,
             waits = NULL, look_at = NULL, tried_by = NULL, planned_at = NULL
-        FROM settled WHERE charges.id = settled.charge_id AND charges.id = ANY(:charges)
+        WHERE id = ANY(ARRAY(SELECT charge_id FROM settled))
     ), owed AS (
         INSERT INTO outbox (kind, subject, dedupe_key, payload, version, created_at, next_try_at)
         SELECT :kind, told.subject, told.dedupe, told.payload, :version, :now, :now
@@ -143,7 +144,6 @@ def begin(db: Connection, intents: Sequence[tuple[int, Attempt]], lease_until: d
     ]  # fmt: skip
     values = {
         "intents": json.dumps(rows),
-        "charges": [charge_id for charge_id, _ in intents],
         "now": intents[0][1].last_sent_at,
         "lease_until": lease_until,
     }
@@ -165,6 +165,6 @@ def settle(db: Connection, payments: Sequence[Settling], kind: str, version: int
     ]  # fmt: skip
     values = {
         "payments": json.dumps(rows, default=str), "kind": kind, "version": version, "now": now,
-        "attempts": [each.attempt_id for each in payments], "charges": [each.charge_id for each in payments],
+        "attempts": [each.attempt_id for each in payments],
     }  # fmt: skip
     return set(db.execute(_SETTLE, values).scalars())

@@ -26,7 +26,7 @@ from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Obstacle, Then
 from worker.workflows import dunning
 from worker.workflows.closing import close, quarantine, set_aside
-from worker.workflows.grouping import PATIENCE, Claimed, Groups, Leave, Leaving, Left, ask_leave
+from worker.workflows.grouping import PATIENCE, Claimed, Groups, Leave, Leaving, Ungrouped, ask_leave
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
 
@@ -44,7 +44,7 @@ NOT_LOOKED = Obstacle("the last look failed")
 def attempt(services: Services, charge_id: int) -> AttemptState | None:
     """Try once to collect a charge; None when it is not ours to try now."""
     reach(Point.CHARGING_BEGUN, str(charge_id))
-    grouped = services.groups.claims.answer_to(charge_id) if services.groups is not None else Left.ALONE
+    grouped = services.groups.claims.answer_to(charge_id) if services.groups is not None else Ungrouped.ALONE
     return carry_out(services, grouped) if isinstance(grouped, Claimed) else _attempt_alone(services, charge_id)
 
 
@@ -158,9 +158,9 @@ def _carry_out_of_many(
 
 def _settled_of_many(
     services: Services, groups: Groups, intent: Attempt, paid: Paid, under_way: UnderWay,
-    answer: AttemptState | Left | None, error: BaseException | None,
+    answer: AttemptState | Ungrouped | None, error: BaseException | None,
 ) -> None:  # fmt: skip
-    if answer is Left.ALONE:
+    if answer is Ungrouped.ALONE:
         alone = partial(_settle_alone, services, intent, paid, under_way)
         try:
             groups.alone.submit(alone)
@@ -247,7 +247,7 @@ def carry_out(services: Services, claimed: Claimed, ask: Ask = stored_card) -> A
         return came.state
     if services.groups is not None and isinstance(came, Paid):
         grouped = services.groups.settlements.answer_to((claimed.intent, came))
-        if grouped is not Left.ALONE:
+        if grouped is not Ungrouped.ALONE:
             return grouped
     return settle(services, claimed.intent, AttemptState.SENDING, came)
 

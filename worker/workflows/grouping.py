@@ -54,7 +54,7 @@ def interval(rate: float) -> float:
     return (SPREAD if rate <= BUSY_RATE else BUSY_SPREAD) / rate if rate else 0.0
 
 
-class Left(Enum):
+class Ungrouped(Enum):
     """What a group has not done."""
 
     ALONE = "it is not plain, and goes alone"
@@ -98,16 +98,16 @@ class Groups:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self.claims: Combiner[int, Claimed | Left] = Combiner(self.claim_many, MOST, LINGER)
+        self.claims: Combiner[int, Claimed | Ungrouped] = Combiner(self.claim_many, MOST, LINGER)
         self.leaves: Combiner[Leaving, Leave] = Combiner(
             lambda them: ask_leave(services, them), MOST, LEAVES_LINGER
         )
         self.alone = ThreadPoolExecutor(ALONE, thread_name_prefix="alone")
-        self.settlements: Combiner[tuple[Attempt, Paid], AttemptState | Left] = Combiner(
+        self.settlements: Combiner[tuple[Attempt, Paid], AttemptState | Ungrouped] = Combiner(
             self.settle_many, MOST, LINGER
         )
 
-    def claim_many(self, ids: Sequence[int]) -> list[Claimed | Left]:
+    def claim_many(self, ids: Sequence[int]) -> list[Claimed | Ungrouped]:
         """Write the first attempts at these debts, claimed, in one transaction; what is not plain is left."""
         services, now = self._services, self._services.clock.now()
         with services.engine.begin() as db:
@@ -124,7 +124,7 @@ class Groups:
         }
         # Each claim goes to one: a message may have come twice, and both are in this group. Whoever is left looks
         # alone, and says why it is not tried; most of it is somebody else's by now.
-        return [done.pop(charge_id, Left.ALONE) for charge_id in ids]
+        return [done.pop(charge_id, Ungrouped.ALONE) for charge_id in ids]
 
     def _planned(self, fresh: Fresh, now: datetime) -> Claimed | None:
         """The first attempt at a debt; None for a row that breaks a rule."""
@@ -141,7 +141,7 @@ class Groups:
         permission = switches.permission(db, account)
         return account in services.gateways and permission.obstacle(services.fingerprint, services.clock) is None
 
-    def settle_many(self, answered: Sequence[tuple[Attempt, Paid]]) -> list[AttemptState | Left]:
+    def settle_many(self, answered: Sequence[tuple[Attempt, Paid]]) -> list[AttemptState | Ungrouped]:
         """Write payments that change nothing but their own debts, in one transaction; others are left."""
         now = self._services.clock.now()
         try:
@@ -160,13 +160,13 @@ class Groups:
         except DBAPIError as error:
             # One of them is paid already, or the database failed: each is written alone, as its fence allows.
             log.warning("%d payments are written one by one: %s", len(answered), type(error.orig).__name__)
-            return [Left.ALONE for _ in answered]
+            return [Ungrouped.ALONE for _ in answered]
         uids = [attempt.merchant_uid for attempt, _ in answered if attempt.id in done]
         for uid in uids:
             reach(Point.SETTLING_COMMITTED, uid)
         if uids:
             log.info("paid: %s", " ".join(uids))
-        return [AttemptState.PAID if attempt.id in done else Left.ALONE for attempt, _ in answered]
+        return [AttemptState.PAID if attempt.id in done else Ungrouped.ALONE for attempt, _ in answered]
 
 
 def ask_leave(services: Services, leaving: Sequence[Leaving]) -> list[Leave]:
