@@ -44,9 +44,7 @@ def run(history: int, batch: int) -> dict[str, Any]:
     customers = max(batch * ROUNDS, history // MONTHS)
     with ExitStack() as places:
         empty, full = (
-            places.enter_context(
-                placed("http://127.0.0.1:1", AGAIN_RATE="10000", AGAIN_QUEUE_BOUND=str(batch))
-            )
+            places.enter_context(placed("http://127.0.0.1:1", AGAIN_RATE="10000", AGAIN_QUEUE_BOUND=str(batch)))
             for _ in range(2)
         )
         for place in (empty, full):

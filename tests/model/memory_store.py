@@ -323,6 +323,9 @@ class Charges(StandsFor):
     def accounts_with_work(self, db: Transaction, accounts: Collection[str], now: datetime) -> list[str]:
         return sorted({row["account"] for row in _due(db, now)})
 
+    def queues_alone(self, db: Transaction, account: str) -> bool:
+        return True  # one transaction is over before the next one begins
+
     def queued_count(self, db: Transaction, account: str, now: datetime) -> int:
         return sum(
             row["queued_until"] is not None and row["queued_until"] > now

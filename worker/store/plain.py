@@ -5,9 +5,9 @@ holds are passed over (SKIP LOCKED), so that a group never waits for a row, and 
 
 On the first of the month the planner's figures are of the night before, when next to nothing was owed: reading all
 that is owed looks like one row to it. So a state is written as `status || ''` where it must not lead to a partial
-index, the card's other debts are asked for in the order of the one index that is right for them, and rows are named
-by their numbers, not joined: else a table of some thousand rows is read through for a group of ten, or, where a join
-is named by numbers as well, all of the group is read for each of the group.
+index, the card's other debts are asked for in the order of the one index that is right for them, and rows are
+named by their numbers, not joined: else a table of some thousand rows is read through for a group of ten, or,
+where a join is named by numbers as well, all of the group is read for each of the group.
 """
 
 import json
