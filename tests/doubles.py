@@ -1,12 +1,14 @@
 """A gateway in memory, at the seam that we own: it answers what it is told to, and remembers what it was sent."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from schedules.money import Money
-from schedules.outcomes import GatewayPayment, Outcome, Paid, Refused
+from schedules.outcomes import GatewayPayment, Outcome, Paid, Refused, Unknown
+from worker.clock import elapsed, wait
 from worker.gateway.port import (
     BillingKey,
     CancelAnswer,
@@ -15,15 +17,39 @@ from worker.gateway.port import (
     Card,
     ChargeOrder,
     Found,
+    Gateway,
     KeyAnswer,
     KeyDeclined,
     KeyMissing,
+    Missed,
     NoAnswer,
     PaymentPage,
+    Sending,
+    Slot,
     Timed,
 )
 
 Answer = Outcome | Callable[[ChargeOrder], Outcome]
+
+
+class OnAThread:
+    """A charge that is begun within its slot, on a thread of its own, and told of once, as the port says."""
+
+    def __init__(self, gateway: Gateway, order: ChargeOrder) -> None:
+        self._gateway = gateway
+        self._order = order
+
+    def begin(self, until: float, slot: Slot, then: Callable[[Outcome | Missed], None]) -> None:
+        threading.Thread(target=lambda: then(self._came(until, slot))).start()
+
+    def _came(self, until: float, slot: Slot) -> Outcome | Missed:
+        wait(max(0.0, slot.earliest - elapsed()))
+        if elapsed() > slot.latest:
+            return Missed()
+        try:
+            return self._gateway.charge(self._order, until)
+        except RuntimeError:
+            return Unknown("a fault of ours")
 
 
 class ScriptedGateway:
@@ -58,6 +84,9 @@ class ScriptedGateway:
             return self.approve(order)
         answer = self.answers.popleft()
         return answer(order) if callable(answer) else answer
+
+    def sending(self, order: ChargeOrder) -> Sending:
+        return OnAThread(self, order)
 
     def approve(self, order: ChargeOrder) -> Paid:
         imp_uid = f"imps_{len(self.sent):012d}"

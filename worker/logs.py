@@ -56,7 +56,7 @@ def log_to_stderr(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [stream]
     root.setLevel(level)
-    for name in ("httpx", "httpcore", "kombu", "amqp", "redis"):
+    for name in ("asyncio", "kombu", "amqp", "redis"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Celery tells of every message that comes and goes; our own lines say what came of it.
     for name in ("celery.worker.strategy", "celery.app.trace"):

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections import deque
@@ -99,6 +100,7 @@ class ScriptedServer:
     connections: int = 0
     closed: int = 0
     seconds_left: int = 1800
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -139,7 +141,13 @@ class ScriptedServer:
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, peer: socket.socket) -> None:
+    def _serve(self, plain: socket.socket) -> None:
+        try:
+            plain.settimeout(5)
+            peer = self.tls.wrap_socket(plain, server_side=True) if self.tls is not None else plain
+        except OSError:
+            plain.close()
+            return
         peer.settimeout(0.05)
         with peer:
             try:
@@ -195,9 +203,9 @@ def token_answer(number: int, seconds_left: int = 1800) -> Act:
 
 
 @contextmanager
-def scripted(*acts: Act) -> Iterator[ScriptedServer]:
+def scripted(*acts: Act, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
     """A running scripted gateway."""
-    server = ScriptedServer()
+    server = ScriptedServer(tls=tls)
     server.will(*acts)
     try:
         yield server

@@ -5,8 +5,8 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
-import httpcore
 import pytest
 
 from schedules.outcomes import NotSent, Outcome, Paid, Refused, Unknown
@@ -29,7 +29,7 @@ from worker.clock import elapsed, wait_until
 from worker.gateway.port import Found
 from worker.gateway.portone_v1 import MemoryTokens, PortOneSettings, Timeouts
 from worker.gateway.settings import BadGatewaySettings
-from worker.gateway.transport import BODY_LIMIT, Watch, WatchedBackend
+from worker.gateway.transport import BODY_LIMIT
 
 PAID_BODY = envelope(PAID)
 
@@ -154,7 +154,7 @@ DRIPS = {
 
 @pytest.mark.parametrize("act", DRIPS.values(), ids=DRIPS.keys())
 def test_a_slow_drip_ends_at_the_deadline_though_no_read_ever_timed_out(server: ScriptedServer, act: Act) -> None:
-    # Guard: WatchedStream. Without it each byte buys another read time-out, and the call outlives its lease.
+    # Guard: the second bound of a line's watch. Without it each byte buys another read time-out.
     began = time.monotonic()
     assert charge(server, act, replace(SHORT, read=0.3, deadline=0.6)) == Unknown("ReadTimeout")
     assert 0.5 < time.monotonic() - began < 5
@@ -241,21 +241,21 @@ def test_a_charge_is_not_begun_when_its_answer_could_not_be_waited_for(server: S
     assert server.received == []
 
 
-class SlowLookUp(Watch):
-    """A watch whose time runs out between the look-up of the name and the connection."""
+def test_a_name_that_is_looked_up_for_too_long_is_not_sent(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: no time-out of a socket counts the look-up; a call that began after it would outlive its lease."""
+    look_up = socket.getaddrinfo
 
-    def at_most(self, seconds: float | None, late: type[Exception]) -> float:
-        """Patient first, late from then on."""
-        if seconds is None:
-            raise late("too late")
-        return seconds
+    def slow(*asked: Any, **more: Any) -> Any:
+        server.stopped.wait(1)
+        return look_up(*asked, **more)
 
-
-def test_a_connection_that_came_too_late_is_not_sent(server: ScriptedServer) -> None:
-    host, port = server.address
-    with pytest.raises(httpcore.ConnectTimeout):
-        WatchedBackend(SlowLookUp()).connect_tcp(host, port, 5)
-    assert wait_until(lambda: server.closed == 1, 5)
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    server.will(answer(200, PAID_BODY))
+    with client_of(server.url.replace("127.0.0.1", "localhost"), tokens=with_token()) as gateway:
+        assert gateway.charge(ORDER) == NotSent("ConnectTimeout")
+    assert server.received == []
 
 
 def test_pages_are_read_until_the_last_and_less_than_promised_is_no_answer(server: ScriptedServer) -> None:

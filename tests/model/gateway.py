@@ -9,6 +9,7 @@ from enum import StrEnum
 from schedules.identity import parse_merchant_uid
 from schedules.money import Money
 from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from tests.doubles import OnAThread
 from tests.model.stage import Stage
 from worker.clock import Clock
 from worker.gateway.port import (
@@ -21,6 +22,7 @@ from worker.gateway.port import (
     KeyAnswer,
     NoAnswer,
     PaymentPage,
+    Sending,
     Timed,
 )
 
@@ -110,6 +112,9 @@ class ModelGateway:
 
     def prepare(self) -> None:
         pass
+
+    def sending(self, order: ChargeOrder) -> Sending:
+        return OnAThread(self, order)
 
     def charge(self, order: ChargeOrder, until: float | None = None) -> Outcome:
         uid = order.merchant_uid

@@ -36,6 +36,7 @@ DELIVERING = "workflows/test_delivering.py::"
 STORIES = "scenarios/test_dunning.py::"
 CLOCKS = "workflows/test_clocks.py::"
 ANSWERS = "gateway/test_answers.py::"
+SLOTS = "gateway/test_slots.py::"
 LOOK = CHARGING + "test_the_last_look_keeps_a_claimed_attempt_from_leaving"
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -384,9 +385,44 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a call that cannot be waited for in full is not sent",
         "gateway/test_phases.py::test_a_call_that_must_be_over_already_is_not_sent",
-        "worker/gateway/portone_v1.py",
+        "worker/gateway/calls.py",
         "until = latest if until is None else min(until, latest)",
         "until = latest",
+    ),
+    Mutant(
+        "a call whose slot has passed is not sent",
+        SLOTS + "test_a_slot_that_has_passed_sends_nothing_and_the_line_stays",
+        "worker/gateway/transport.py",
+        "latest = min(under_way.slot.latest, under_way.until)",
+        "latest = under_way.until",
+    ),
+    Mutant(
+        "what is begun and cannot be waited for in full is not sent",
+        SLOTS + "test_a_charge_whose_answer_could_not_be_waited_for_in_full_is_not_sent",
+        "worker/gateway/calls.py",
+        "slot = replace(slot, latest=min(slot.latest, latest))",
+        "pass",
+    ),
+    Mutant(
+        "a line that the server has closed carries no call",
+        SLOTS + "test_a_line_that_is_closed_behind_our_back_is_not_sent_on",
+        "worker/gateway/transport.py",
+        "if self.idle_since and self._poll.poll(0):",
+        "if False:",
+    ),
+    Mutant(
+        "what follows an answer is no answer",
+        SLOTS + "test_a_server_that_talks_unasked_is_not_believed",
+        "worker/gateway/transport.py",
+        "if whole and not self._http.trailing_data[0]:",
+        "if whole:",
+    ),
+    Mutant(
+        "a charge that was refused for its token takes another slot",
+        SLOTS + "test_after_a_401_the_charge_takes_another_slot_under_a_fresh_token",
+        "worker/gateway/calls.py",
+        "        elif _is_unauthorized(came):\n            self._calls._do_aside(",
+        "        elif False:\n            self._calls._do_aside(",
     ),
     # Unknown never becomes failed by growing old
     Mutant(

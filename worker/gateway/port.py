@@ -1,6 +1,7 @@
 """What a gateway must be able to do, in words that are no vendor's; its answers are values."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -106,9 +107,37 @@ class Timed:
     entries: Sequence[TimerEntry]
 
 
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """When a call may leave, by `worker.clock.elapsed`; whoever cannot leave within it takes another."""
+
+    earliest: float
+    latest: float
+    # Called with the time at which a call was gone, where that was after all later than the latest.
+    overran: Callable[[float], None] = field(default=lambda _: None, compare=False, repr=False)
+
+
+AT_ONCE = Slot(0.0, math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A call that has done nothing, for its slot had passed or its token was dead: it may be begun in another."""
+
+
 NoAnswer = NotSent | Refused | Unknown
 KeyAnswer = BillingKey | KeyDeclined | KeyMissing | NotSent | Refused | Unknown
 CancelAnswer = Cancelled | NotSent | Refused | Unknown
+
+
+class Sending(Protocol):
+    """One charge on its way to the gateway."""
+
+    def begin(self, until: float, slot: Slot, then: Callable[[Outcome | Missed], None]) -> None:
+        """Send it within its slot; what came of it is told to `then`, on a thread of the gateway's own.
+
+        `until` is as for `Gateway.charge`. `then` is called once, and must be quick: others wait behind it.
+        """
 
 
 class Gateway(Protocol):
@@ -123,6 +152,9 @@ class Gateway(Protocol):
         `until` is when the call must be over, by `worker.clock.elapsed`; a request that cannot leave early
         enough to be waited for in full is not sent.
         """
+
+    def sending(self, order: ChargeOrder) -> "Sending":
+        """The same charge, to be begun by somebody who does not wait for its answer."""
 
     def wrong_with_card(self, card: Card) -> str | None:
         """What it would not take in this card, without saying any of it; None when it may be sent."""

@@ -1,19 +1,16 @@
 """PortOne's REST API V1 (api.iamport.kr) as a Gateway: what is sent when; `answers` reads what comes back."""
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 from schedules.imports import TimerEntry
 from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Refused, Unknown
-from worker.clock import elapsed
 from worker.gateway import answers, orders, timers
-from worker.gateway.envelopes import Reply
+from worker.gateway.calls import Calls, LaterCall, Request, request
 from worker.gateway.masking import shortened, without
 from worker.gateway.port import (
     BillingKey,
@@ -24,20 +21,22 @@ from worker.gateway.port import (
     Found,
     KeyAnswer,
     KeyDeclined,
+    Missed,
     NoAnswer,
     PaymentPage,
+    Sending,
+    Slot,
     Timed,
     TokenStore,
 )
 from worker.gateway.settings import PortOneSettings, Timeouts
-from worker.gateway.tokens import AccessToken, Issued, MemoryTokens
-from worker.gateway.transport import Call, Lines
+from worker.gateway.tokens import MemoryTokens
 
 __all__ = ["MemoryTokens", "PortOneSettings", "PortOneV1", "Timeouts"]
 
 log = logging.getLogger("again.gateway")
-MOST_REPEATS = 2  # with the token that others share, and then with a fresh one
 MOST_PAGES = 100  # of one uid's payments; 100,000 payments of one debt are a broken answer, not a list
+AGAIN, ONETIME = "/subscribe/payments/again", "/subscribe/payments/onetime"
 A = TypeVar("A")
 
 
@@ -46,36 +45,24 @@ class PortOneV1:
 
     def __init__(self, settings: PortOneSettings, tokens: TokenStore) -> None:
         self._settings = settings
-        self._address = settings.base_url.rstrip("/")
-        self._lines = Lines(settings.timeouts)
-        self._token = AccessToken(tokens, self._fetch_token)
-        self._headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",  # so that the bound on a body's length is one on what we read
-            "Content-Type": "application/json",
-            "User-Agent": f"again/{_version()}",
-        }
-        if settings.tier is not None:
-            self._headers["Tier"] = settings.tier
+        self._calls = Calls(settings, tokens)
 
     def __repr__(self) -> str:
-        return f"PortOneV1({self._address!r})"
+        return f"PortOneV1({self._calls.address!r})"
 
     def prepare(self) -> None:
         """Have a token at hand; that there is none is told by the call that needs it."""
-        self._token.get(elapsed() + self._settings.timeouts.deadline)
+        self._calls.prepare()
 
     def charge(self, order: ChargeOrder, until: float | None = None) -> Outcome:
         """Charge a stored card, once, under the order's merchant_uid; over at `until` at the latest."""
         if wrong := orders.wrong_with_order(order):
             return _noted(order.merchant_uid, Refused(wrong))
-        fields = {"customer_uid": order.customer_uid, **orders.charge_fields(order)}
-        sandbox = self._settings.include_sandbox
-        outcome = self._call(
-            "POST", "/subscribe/payments/again", fields,
-            lambda status, body: answers.read_charge(status, body, order, sandbox=sandbox), until,
-        )  # fmt: skip
-        return _noted(order.merchant_uid, outcome)
+        return _noted(order.merchant_uid, self._calls.call(_again(order), self._read_charge(order), until))
+
+    def sending(self, order: ChargeOrder) -> Sending:
+        """The same charge, to be begun by somebody who does not wait for its answer."""
+        return _Sending(order, self._calls.call_later(_again(order), self._read_charge(order)))
 
     def wrong_with_card(self, card: Card) -> str | None:
         """What PortOne would not take in this card, without saying any of it."""
@@ -88,18 +75,15 @@ class PortOneV1:
         fields = {**orders.charge_fields(order), **orders.card_fields(card)}
         if keep:
             fields["customer_uid"] = order.customer_uid
-        sandbox = self._settings.include_sandbox
-        outcome = self._call(
-            "POST", "/subscribe/payments/onetime", fields,
-            lambda status, body: answers.read_charge(status, body, order, sandbox=sandbox), until,
-        )  # fmt: skip
+        outcome = self._call("POST", ONETIME, fields, self._read_charge(order), until)
         return _noted(order.merchant_uid, _without_card(outcome, card))
 
     def issue_key(self, customer_uid: str, card: Card) -> KeyAnswer:
         """Store a card; an older card under the same customer_uid is replaced in silence."""
         if wrong := orders.wrong_with_path_id("customer_uid", customer_uid) or orders.wrong_with_card(card):
             return _noted(customer_uid, Refused(wrong))
-        answer = self._post(
+        answer = self._call(
+            "POST",
             _key_path(customer_uid),
             orders.card_fields(card),
             lambda status, body: answers.read_issued(status, body, customer_uid),
@@ -196,13 +180,14 @@ class PortOneV1:
         if not merchant_uids:
             return Refused("no merchant_uid to unschedule; without one all of the customer's would be")
         fields: orders.Fields = {"customer_uid": customer_uid, "merchant_uid": list(merchant_uids)}
-        return self._post("/subscribe/payments/unschedule", fields, timers.read_revoked)
+        return self._call("POST", "/subscribe/payments/unschedule", fields, timers.read_revoked)
 
     def cancel(self, cancellation: Cancellation) -> CancelAnswer:
         """Give money back, guarded by the balance."""
         if wrong := orders.wrong_with_cancellation(cancellation):
             return _noted(cancellation.imp_uid, Refused(wrong))
-        answer = self._post(
+        answer = self._call(
+            "POST",
             "/payments/cancel",
             orders.cancel_fields(cancellation),
             lambda status, body: answers.read_cancel(status, body, cancellation),
@@ -211,7 +196,7 @@ class PortOneV1:
 
     def close(self) -> None:
         """Let go of connections."""
-        self._lines.close()
+        self._calls.close()
 
     def _find_page(self, merchant_uid: str, page: int) -> PaymentPage | NoAnswer:
         query = urlencode({"page": page, "limit": orders.PAGE_LIMIT, "sorting": "started"})
@@ -224,9 +209,6 @@ class PortOneV1:
         path = _key_path(customer_uid)
         return self._call(method, path, None, lambda status, body: answers.read_key(status, body, customer_uid))
 
-    def _post(self, path: str, fields: orders.Fields, read: Callable[[int, bytes], A]) -> A | NoAnswer:
-        return self._call("POST", path, fields, read)
-
     def _call(
         self,
         method: str,
@@ -235,48 +217,34 @@ class PortOneV1:
         read: Callable[[int, bytes], A],
         until: float | None = None,
     ) -> A | NoAnswer:
-        """Send one request under the shared token, and read its answer; over at the deadline, all in all."""
-        body = None if fields is None else json.dumps(fields).encode("ascii")
-        began = elapsed()
-        latest = began + self._settings.timeouts.deadline
-        until = latest if until is None else min(until, latest)
-        reply = self._send(method, path, body, until)
-        for _ in range(MOST_REPEATS):
-            # Refused before it was looked at: the one answer after which the same request may be repeated.
-            if not (isinstance(reply, Reply) and reply.status == 401):
-                break
-            reply = self._send(method, path, body, until)
-            if self._token.issued_at >= began:
-                break  # a fresh token says it for good; one that another process shared may have been dead too
-        return read(reply.status, reply.body) if isinstance(reply, Reply) else reply
+        return self._calls.call(request(method, path, fields), read, until)
 
-    def _send(self, method: str, path: str, body: bytes | None, until: float) -> Reply | NoAnswer:
-        # What is sent is waited for in full, so a token that comes later than this is too late.
-        latest = until - self._settings.timeouts.read
-        token = self._token.get(latest)
-        if not isinstance(token, str):
-            return token
-        if elapsed() > latest:
-            return NotSent("too little time left to wait for an answer")
-        headers = {**self._headers, "Authorization": f"Bearer {token}"}
-        reply = self._lines.send(Call(method, self._address + path, headers, body), until)
-        if isinstance(reply, Reply) and reply.status == 401:
-            self._token.drop(token)
-        return reply
+    def _read_charge(self, order: ChargeOrder) -> Callable[[int, bytes], Outcome]:
+        sandbox = self._settings.include_sandbox
+        return lambda status, body: answers.read_charge(status, body, order, sandbox=sandbox)
 
-    def _fetch_token(self, until: float) -> Issued | NotSent | Refused:
-        """Ask for a token. Whatever goes wrong here, the request that needs it was surely not sent."""
-        account = {"imp_key": self._settings.imp_key, "imp_secret": self._settings.imp_secret}
-        body = json.dumps(account).encode("ascii")
-        reply = self._lines.send(Call("POST", f"{self._address}/users/getToken", self._headers, body), until)
-        if not isinstance(reply, Reply):
-            return NotSent(f"no access token: {reply.reason}")
-        secrets = (self._settings.imp_secret, self._settings.imp_key)
-        return answers.read_token(reply.status, reply.body, secrets)
+
+class _Sending:
+    """A charge that is begun within a slot."""
+
+    def __init__(self, order: ChargeOrder, call: LaterCall[Outcome]) -> None:
+        self._order = order
+        self._call = call
+
+    def begin(self, until: float, slot: Slot, then: Callable[[Outcome | Missed], None]) -> None:
+        """Send it within its slot, and tell what came of it."""
+        if wrong := orders.wrong_with_order(self._order):
+            then(_noted(self._order.merchant_uid, Refused(wrong)))
+        else:
+            self._call.begin(until, slot, lambda came: then(_noted(self._order.merchant_uid, came)))
 
 
 def _key_path(customer_uid: str) -> str:
     return f"/subscribe/customers/{quote(customer_uid, safe='')}"
+
+
+def _again(order: ChargeOrder) -> Request:
+    return request("POST", AGAIN, {"customer_uid": order.customer_uid, **orders.charge_fields(order)})
 
 
 def _noted(uid: str, answer: A) -> A:
@@ -290,10 +258,3 @@ def _without_card(answer: A, card: Card) -> A:
     if isinstance(answer, Declined | Refused | NotSent | Unknown | KeyDeclined):
         return replace(answer, reason=without(answer.reason, orders.card_secrets(card)))
     return answer
-
-
-def _version() -> str:
-    try:
-        return version("again")
-    except PackageNotFoundError:
-        return "unknown"

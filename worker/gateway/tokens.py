@@ -81,12 +81,12 @@ class AccessToken:
 
     def get(self, until: float) -> str | NotSent | Refused:
         """A token to send with, waited for until then at most."""
-        if (token := self._alive()) is not None:
+        if (token := self.at_hand()) is not None:
             return token
         if not self._lock.acquire(timeout=max(0.0, until - elapsed())):
             return NotSent("no access token in time")
         try:
-            return self._alive() or self._shared_or_fresh(until)
+            return self.at_hand() or self._shared_or_fresh(until)
         finally:
             self._lock.release()
 
@@ -97,7 +97,8 @@ class AccessToken:
             self._held = None
         self._store.drop(token)
 
-    def _alive(self) -> str | None:
+    def at_hand(self) -> str | None:
+        """The token that this process holds, without waiting; None when it holds none that lives long enough."""
         held = self._held
         return held[0] if held is not None and held[1] - elapsed() > MARGIN else None
 

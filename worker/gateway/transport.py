@@ -1,43 +1,42 @@
-"""The line to the gateway: a kept connection for each call under way, and a deadline that nothing outlasts."""
+"""The lines to the gateway: a kept connection for each call under way, and a deadline that nothing outlasts.
 
+One thread of a process (asyncio's) sends all calls and waits for all answers: a thread for each spends more on
+being woken than the call itself costs. HTTP is spoken by h11, httpx's own engine. A client around it would do for
+each call what none of ours needs, and could neither keep to a slot nor say in which phase a call failed.
+"""
+
+import asyncio
 import logging
+import math
+import select
 import ssl
-from collections import deque
-from collections.abc import Iterable
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
+from urllib.parse import urlsplit
 
-import httpcore
+import h11
 import httpx
 
 from schedules.outcomes import NotSent, Unknown
 from worker.clock import elapsed
 from worker.gateway.envelopes import Reply
+from worker.gateway.port import AT_ONCE, Missed, Slot
 from worker.gateway.settings import Timeouts
 
+log = logging.getLogger("again.lines")
 # Below the 5 s after which common servers (Node, Apache, uvicorn) close an idle connection. A request on one
 # that the server has just closed is Unknown, and a POST is never repeated for it; so such are not kept.
 KEEPALIVE_EXPIRY = 4.0
 BODY_LIMIT = 8 * 2**20  # bytes; the longest list has 1000 payments of about 2 kB
+HEAD_LIMIT = 100 * 2**10  # bytes of an answer's headers
 
-# httpcore has no base class for its errors. These come before the first byte of the request is sent …
-_NOT_SENT = (
-    httpcore.ConnectError,
-    httpcore.ConnectTimeout,
-)
-# … and after these some or all of it may have arrived.
-_UNKNOWN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
-
-
-class _WithoutAnswers(logging.Filter):
-    """Keeps answers out of httpcore's DEBUG lines, which hold their headers, and all of what breaks HTTP."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is logged."""
-        return not str(record.msg).startswith("receive_response_headers.")
-
-
-logging.getLogger("httpcore.http11").addFilter(_WithoutAnswers())
+Origin = tuple[str, int, bool]  # host, port, and whether TLS is spoken
+Came = Reply | NotSent | Unknown | Missed
+Then = Callable[[Came], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,167 +49,309 @@ class Call:
     body: bytes | None = field(default=None, repr=False)
 
 
-class Watch:
-    """Tells how much of a call's time is left."""
+@dataclass(slots=True, eq=False)
+class _UnderWay:
+    """A call from its beginning to its answer."""
 
-    def __init__(self) -> None:
-        self.until = 0.0
-
-    def at_most(self, seconds: float | None, late: type[Exception]) -> float:
-        """The seconds to wait, cut to what is left; raises `late` when nothing is."""
-        left = self.until - elapsed()
-        if left <= 0:
-            raise late("the call's deadline has passed")
-        return left if seconds is None else min(seconds, left)
-
-
-class WatchedStream(httpcore.NetworkStream):
-    """A connection on which every wait ends at the deadline.
-
-    httpx's time-outs are for each read, so a server that sends a byte, or a 102, now and then would hold a
-    call for ever.
-    """
-
-    def __init__(self, stream: httpcore.NetworkStream, watch: Watch) -> None:
-        self._stream = stream
-        self._watch = watch
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Wait for bytes."""
-        return self._stream.read(max_bytes, self._watch.at_most(timeout, httpcore.ReadTimeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send bytes."""
-        self._stream.write(buffer, self._watch.at_most(timeout, httpcore.WriteTimeout))
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        """Make it a TLS connection; the request has not been sent yet."""
-        seconds = self._watch.at_most(timeout, httpcore.ConnectTimeout)
-        return WatchedStream(self._stream.start_tls(ssl_context, server_hostname, seconds), self._watch)
-
-    def close(self) -> None:
-        """Let go of it."""
-        self._stream.close()
-
-    def get_extra_info(self, info: str) -> Any:
-        """What httpcore wants to know, such as whether the server has closed it."""
-        return self._stream.get_extra_info(info)
-
-
-class WatchedBackend(httpcore.SyncBackend):
-    """Opens connections that end at the deadline."""
-
-    def __init__(self, watch: Watch) -> None:
-        super().__init__()
-        self._watch = watch
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect. Looking the name up, and a second address, take time that no time-out counts."""
-        seconds = self._watch.at_most(timeout, httpcore.ConnectTimeout)
-        stream = super().connect_tcp(host, port, seconds, local_address, socket_options)
-        try:
-            self._watch.at_most(None, httpcore.ConnectTimeout)
-        except httpcore.ConnectTimeout:
-            stream.close()
-            raise
-        return WatchedStream(stream, self._watch)
-
-
-class Line:
-    """A client of one connection: as fast as a client can be, for it is never shared.
-
-    It is a connection of httpx's own engine, httpcore, without the pool and the client around it: no backend can
-    be given to the client, and both do for each call what none of ours needs, such as waiting for a connection,
-    cookies, redirects, authentication, a response to take apart.
-    """
-
-    def __init__(self, timeouts: Timeouts, ssl_context: ssl.SSLContext) -> None:
-        self._watch = Watch()
-        self._patience = {"connect": timeouts.connect, "read": timeouts.read, "write": timeouts.write}
-        self._ssl_context = ssl_context
-        self._kept: httpcore.HTTPConnection | None = None
-
-    def send(self, call: Call, until: float) -> Reply | NotSent | Unknown:
-        """Send once, and read all of the answer; what goes wrong is told by its phase and its name alone."""
-        self._watch.until = until
-        try:
-            # The engine adds the host and the length, and refuses what is not HTTP.
-            with self._connection(httpcore.URL(call.url).origin).stream(
-                call.method,
-                call.url,
-                headers=[*call.headers.items()],
-                content=call.body,
-                extensions={"timeout": self._patience},
-            ) as response:
-                body = bytearray()
-                for chunk in response.iter_stream():
-                    body += chunk
-                    if len(body) > BODY_LIMIT:
-                        return Unknown(f"HTTP {response.status} with more than {BODY_LIMIT} bytes")
-                return Reply(response.status, bytes(body))
-        except _NOT_SENT as error:
-            return NotSent(type(error).__name__)
-        except _UNKNOWN as error:
-            return Unknown(type(error).__name__)
-
-    def _connection(self, origin: httpcore.Origin) -> httpcore.HTTPConnection:
-        """The kept connection, or a new one where the server has closed it, or would soon."""
-        kept = self._kept
-        if kept is not None and kept.can_handle_request(origin) and kept.is_available() and not kept.has_expired():
-            return kept
-        self.close()
-        self._kept = httpcore.HTTPConnection(
-            origin,
-            ssl_context=self._ssl_context,
-            keepalive_expiry=KEEPALIVE_EXPIRY,
-            retries=0,
-            network_backend=WatchedBackend(self._watch),
-        )
-        return self._kept
-
-    def close(self) -> None:
-        """Close its connection."""
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
+    call: Call
+    until: float  # when it is over, by `elapsed`
+    slot: Slot
+    then: Then = field(repr=False)
+    heard_at: float = 0.0  # when the last byte of the answer came, or the request left
+    status: int = 0
+    body: bytearray = field(default_factory=bytearray, repr=False)
 
 
 class Lines:
-    """As many lines as there have been calls at once; a call takes one and puts it back."""
+    """As many lines as there have been calls at once; a call takes one and puts it back. For any thread to use."""
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    def __init__(self, timeouts: Timeouts, trust: ssl.SSLContext | None = None) -> None:
+        """`trust` says whose certificates are believed; without it, those of certifi's list."""
         self._timeouts = timeouts
-        self._ssl_context = httpx.create_ssl_context(trust_env=False)  # takes 20 ms to make, so one for all
-        self._idle: deque[Line] = deque()
+        self._ssl_context = trust or httpx.create_ssl_context(trust_env=False)  # takes 20 ms, so one for all
+        self._idle: defaultdict[Origin, deque[_Line]] = defaultdict(deque)
+        self._connecting: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def send(self, call: Call, until: float) -> Reply | NotSent | Unknown:
-        """Send a call on a line of its own; it is over at `until`, by `worker.clock.elapsed`."""
-        try:
-            line = self._idle.pop()  # the one used last, whose connection is the likeliest to be alive
-        except IndexError:
-            line = Line(self._timeouts, self._ssl_context)
-        try:
-            return line.send(call, until)
-        finally:
-            self._idle.append(line)
-            if self._closed:
-                self.close()
+    def send(self, call: Call, until: float, latest: float = math.inf) -> Reply | NotSent | Unknown:
+        """Send once, and wait for all of the answer; over at `until`, and not sent after `latest`, by `elapsed`.
+
+        What goes wrong is told by its phase and its name alone.
+        """
+        came: list[Came] = []
+        over = threading.Lock()  # the lightest thing that a thread can wait for
+        over.acquire()
+
+        def told(answer: Came) -> None:
+            came.append(answer)
+            over.release()
+
+        self.begin(call, until, Slot(AT_ONCE.earliest, latest), told)
+        over.acquire()
+        answer = came[0]
+        return NotSent("too little time left to wait for an answer") if isinstance(answer, Missed) else answer
+
+    def begin(self, call: Call, until: float, slot: Slot, then: Then) -> None:
+        """As `send`, within a slot and without waiting: `then` is told on the lines' own thread, and is quick."""
+        under_way = _UnderWay(call, until, slot, then)
+        _the_loop().call_soon_threadsafe(self._take_line, under_way)
 
     def close(self) -> None:
         """Close all lines; one in use is closed when its call is over."""
         self._closed = True
-        while self._idle:
-            try:
-                self._idle.pop().close()
-            except IndexError:  # another thread closed the last one
+        _the_loop().call_soon_threadsafe(self._close_idle)
+
+    def _close_idle(self) -> None:
+        for lines in self._idle.values():
+            while lines:
+                lines.pop().close()
+
+    def _take_line(self, under_way: _UnderWay) -> None:
+        """Give a call a line that is open; else one is opened for it."""
+        origin = _parts_of(under_way.call.url).origin
+        lines = self._idle[origin]
+        fresh = elapsed() - KEEPALIVE_EXPIRY
+        while lines and lines[0].idle_since < fresh:
+            lines.popleft().close()
+        while lines:
+            line = lines.pop()  # the one used last, whose connection is the likeliest to be alive
+            if line.is_open:
+                line.take(under_way)
                 return
+        connecting = asyncio.get_running_loop().create_task(self._connect(origin, under_way))
+        self._connecting.add(connecting)  # else nobody holds it
+        connecting.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, origin: Origin, under_way: _UnderWay) -> None:
+        """Open a line: nothing of the request is sent before it stands, TLS included."""
+        host, port, tls = origin
+        patience = min(self._timeouts.connect, under_way.until - elapsed())
+        tls_options: dict[str, Any] = {"ssl": self._ssl_context, "server_hostname": host} if tls else {}
+        try:
+            # Looking the name up, and a second address, are within the patience.
+            async with asyncio.timeout(patience):
+                _, line = await asyncio.get_running_loop().create_connection(
+                    lambda: _Line(self._timeouts, lambda line: self._put_back(origin, line), self._take_line),
+                    host, port, **tls_options,
+                )  # fmt: skip
+        except TimeoutError:
+            _tell(under_way, NotSent("ConnectTimeout"))
+        except (OSError, UnicodeError):  # the second is a name that cannot be one
+            _tell(under_way, NotSent("ConnectError"))
+        else:
+            if line.is_open:
+                line.take(under_way)
+            else:
+                _tell(under_way, NotSent("ConnectError"))
+
+    def _put_back(self, origin: Origin, line: "_Line") -> None:
+        """Keep a line for the next call, or forget it where it is of no use for one."""
+        if line.is_open and not self._closed:
+            line.idle_since = elapsed()
+            self._idle[origin].append(line)
+            return
+        line.close()
+        if line in self._idle[origin]:
+            self._idle[origin].remove(line)
+
+
+class _Line(asyncio.Protocol):
+    """One connection, which carries one call at a time."""
+
+    def __init__(
+        self, timeouts: Timeouts, put_back: Callable[["_Line"], None], begin_anew: Callable[[_UnderWay], None]
+    ) -> None:
+        self._timeouts = timeouts
+        self._put_back = put_back
+        self._begin_anew = begin_anew
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
+        self._waiting: _UnderWay | None = None  # for its slot
+        self._sent: _UnderWay | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._poll = select.poll()
+        self.idle_since = 0.0  # by `elapsed`; 0 before its first call
+
+    @property
+    def is_open(self) -> bool:
+        """Whether another call may go over it."""
+        return not self._transport.is_closing() and self._http.our_state is self._http.their_state is h11.IDLE
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._transport.close()
+
+    def take(self, under_way: _UnderWay) -> None:
+        """Carry a call, once its slot has come."""
+        self._waiting = under_way
+        early = under_way.slot.earliest - elapsed()
+        if early > 0:
+            asyncio.get_running_loop().call_later(early, self._leave, under_way)
+        else:
+            self._leave(under_way)
+
+    def _leave(self, under_way: _UnderWay) -> None:
+        if self._waiting is not under_way or self._transport.is_closing():
+            return  # the connection is lost, or will be in a moment, and the call begins anew
+        if self.idle_since and self._poll.poll(0):
+            # The server has closed it, and asyncio has not come to see that: what is sent now would be Unknown.
+            self.close()
+            return
+        self._waiting = None
+        latest = min(under_way.slot.latest, under_way.until)
+        try:
+            request = self._written(under_way.call) if elapsed() <= latest else b""
+        except h11.LocalProtocolError:  # it is no HTTP
+            self._end(under_way, NotSent("LocalProtocolError"))
+            return
+        # Nothing comes between this look at the clock and the first byte: a process that slept sends nothing.
+        if elapsed() > latest:
+            self._end(under_way, Missed())
+            return
+        self._sent = under_way
+        self._transport.write(request)
+        under_way.heard_at = elapsed()
+        if under_way.heard_at > under_way.slot.latest:
+            under_way.slot.overran(under_way.heard_at)
+        if self._watch is None:
+            self._look_at_time()
+
+    def _written(self, call: Call) -> bytes:
+        """The request's bytes; LocalProtocolError where they would be no HTTP."""
+        parts = _parts_of(call.url)
+        headers = [("Host", parts.host), *call.headers.items()]
+        if call.body is not None:
+            headers.append(("Content-Length", str(len(call.body))))
+        written = self._http.send(h11.Request(method=call.method, target=parts.target, headers=headers)) or b""
+        if call.body:
+            written += self._http.send(h11.Data(data=call.body)) or b""
+        self._http.send(h11.EndOfMessage())
+        return written
+
+    def _look_at_time(self) -> None:
+        """End a call whose time is over, and look again when that may be next."""
+        self._watch = None
+        under_way = self._sent
+        if under_way is None:
+            return
+        now = elapsed()
+        # A server that sends a byte, or a 102, now and then would hold a call for ever but for the second.
+        unwritten = self._transport.get_write_buffer_size() > 0
+        patience = self._timeouts.write if unwritten else self._timeouts.read
+        over_at = min(under_way.heard_at + patience, under_way.until)
+        if now >= over_at:
+            self._end(under_way, Unknown("WriteTimeout" if unwritten else "ReadTimeout"))
+        else:
+            self._watch = asyncio.get_running_loop().call_later(over_at - now, self._look_at_time)
+
+    def _end(self, under_way: _UnderWay, came: Came) -> None:
+        """Tell what came of a call; the line goes on where its connection stands as before it."""
+        self._sent = None
+        whole = isinstance(came, Reply) and self._http.our_state is self._http.their_state is h11.DONE
+        if whole and not self._http.trailing_data[0]:  # what comes after an answer would be taken for the next one
+            self._http.start_next_cycle()
+        self._put_back(self)
+        _tell(under_way, came)
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It stands."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on."""
+        if self._sent is None:  # an answer that nobody has asked for
+            self.close()
+            return
+        self._sent.heard_at = elapsed()
+        self._read(self._sent, data)
+
+    def eof_received(self) -> None:
+        """The other side says no more: that may be how an answer ends."""
+        if self._sent is not None:
+            self._read(self._sent, b"")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is gone, whoever ended it."""
+        waiting, sent = self._waiting, self._sent
+        self._waiting = self._sent = None
+        self._put_back(self)  # which takes it out
+        if waiting is not None:
+            self._begin_anew(waiting)  # nothing of it was sent
+        if sent is not None:
+            _tell(sent, Unknown("ReadError" if error is not None else "RemoteProtocolError"))
+
+    def _read(self, under_way: _UnderWay, data: bytes) -> None:
+        try:
+            self._http.receive_data(data)
+            while True:
+                match self._http.next_event():
+                    case h11.Response(status_code=status):
+                        under_way.status = status
+                    case h11.Data(data=chunk):
+                        under_way.body += chunk
+                        if len(under_way.body) > BODY_LIMIT:
+                            words = f"HTTP {under_way.status} with more than {BODY_LIMIT} bytes"
+                            self._end(under_way, Unknown(words))
+                            return
+                    case h11.EndOfMessage():
+                        self._end(under_way, Reply(under_way.status, bytes(under_way.body)))
+                        return
+                    case h11.NEED_DATA:
+                        return
+                    case h11.InformationalResponse():
+                        pass
+                    case _:  # the connection was closed, or is to speak something else
+                        self._end(under_way, Unknown("RemoteProtocolError"))
+                        return
+        except h11.RemoteProtocolError:
+            self._end(under_way, Unknown("RemoteProtocolError"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """An address, taken apart."""
+
+    origin: Origin
+    host: str  # as the header says it
+    target: str  # path and query
+
+
+@lru_cache(maxsize=256)
+def _parts_of(url: str) -> _Parts:
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    port = parts.port or (443 if tls else 80)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return _Parts((parts.hostname or "", port, tls), parts.netloc, target)
+
+
+def _tell(under_way: _UnderWay, came: Came) -> None:
+    log.debug("%s %s: %s", under_way.call.method, under_way.call.url, came)
+    try:
+        under_way.then(came)
+    except Exception:  # one thread tells everybody: those after it would wait for ever
+        log.exception("what follows an answer failed")
+
+
+_loops: list[asyncio.AbstractEventLoop] = []
+_making = threading.Lock()
+
+
+def _the_loop() -> asyncio.AbstractEventLoop:
+    """The lines' own loop, which runs on a thread of its own as long as the process does."""
+    if not _loops:
+        with _making:
+            if not _loops:
+                loop = asyncio.new_event_loop()
+                loop.set_debug(False)  # whatever the environment says: it would log what is passed around
+                loop.set_exception_handler(_unforeseen)
+                threading.Thread(target=loop.run_forever, name="lines", daemon=True).start()
+                _loops.append(loop)
+    return _loops[0]
+
+
+def _unforeseen(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log a fault of ours by its kind alone: what asyncio would tell of it may hold a request."""
+    log.error("a line failed: %s", type(context.get("exception")).__name__)

@@ -1,0 +1,184 @@
+"""Calls of one account: each under the shared token, which is fetched where there is none, or a dead one."""
+
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Generic, TypeVar
+
+from schedules.outcomes import NotSent, Refused, Unknown
+from worker.clock import elapsed
+from worker.gateway import answers, orders
+from worker.gateway.envelopes import Reply
+from worker.gateway.port import Missed, NoAnswer, Slot, TokenStore
+from worker.gateway.settings import PortOneSettings
+from worker.gateway.tokens import AccessToken, Issued
+from worker.gateway.transport import Call, Came, Lines
+
+log = logging.getLogger("again.gateway")
+MOST_REPEATS = 2  # with the token that others share, and then with a fresh one
+ASIDE = 2  # threads that wait for a token and for its store, so that the lines' own thread need not
+A = TypeVar("A")
+Then = Callable[[A | NoAnswer | Missed], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of PortOne."""
+
+    method: str
+    path: str
+    body: bytes | None
+
+
+def request(method: str, path: str, fields: orders.Fields | None = None) -> Request:
+    """A request, with its fields as JSON."""
+    return Request(method, path, None if fields is None else json.dumps(fields).encode("ascii"))
+
+
+class Calls:
+    """One account's lines and its token; safe to use from many threads."""
+
+    def __init__(self, settings: PortOneSettings, tokens: TokenStore) -> None:
+        self._settings = settings
+        self.address = settings.base_url.rstrip("/")
+        self._lines = Lines(settings.timeouts)
+        self._token = AccessToken(tokens, self._fetch_token)
+        self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="tokens")
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # so that the bound on a body's length is one on what we read
+            "Content-Type": "application/json",
+            "User-Agent": f"again/{_version()}",
+        }
+        if settings.tier is not None:
+            self._headers["Tier"] = settings.tier
+
+    def prepare(self) -> None:
+        """Have a token at hand; that there is none is told by the call that needs it."""
+        self._token.get(elapsed() + self._settings.timeouts.deadline)
+
+    def call(self, asked: Request, read: Callable[[int, bytes], A], until: float | None = None) -> A | NoAnswer:
+        """Send one request under the shared token, and read its answer; over at the deadline, all in all."""
+        began = elapsed()
+        latest = began + self._settings.timeouts.deadline
+        until = latest if until is None else min(until, latest)
+        reply = self._send(asked, until)
+        for _ in range(MOST_REPEATS):
+            # Refused before it was looked at: the one answer after which the same request may be repeated.
+            if not _is_unauthorized(reply):
+                break
+            reply = self._send(asked, until)
+            if self._token.issued_at >= began:
+                break  # a fresh token says it for good; one that another process shared may have been dead too
+        return read(reply.status, reply.body) if isinstance(reply, Reply) else reply
+
+    def call_later(self, asked: Request, read: Callable[[int, bytes], A]) -> "LaterCall[A]":
+        """The same, for somebody who begins it within a slot, and does not wait for its answer."""
+        return LaterCall(self, asked, read)
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._lines.close()
+        self._aside.shutdown(wait=False)
+
+    def _send(self, asked: Request, until: float) -> Reply | NoAnswer:
+        # What is sent is waited for in full, so a token that comes later than this is too late.
+        latest = until - self._settings.timeouts.read
+        token = self._token.get(latest)
+        if not isinstance(token, str):
+            return token
+        reply = self._lines.send(self._under(token, asked), until, latest)
+        if _is_unauthorized(reply):
+            self._token.drop(token)
+        return reply
+
+    def _under(self, token: str, asked: Request) -> Call:
+        headers = {**self._headers, "Authorization": f"Bearer {token}"}
+        return Call(asked.method, self.address + asked.path, headers, asked.body)
+
+    def _fetch_token(self, until: float) -> Issued | NotSent | Refused:
+        """Ask for a token. Whatever goes wrong here, the request that needs it was surely not sent."""
+        account = {"imp_key": self._settings.imp_key, "imp_secret": self._settings.imp_secret}
+        body = json.dumps(account).encode("ascii")
+        reply = self._lines.send(Call("POST", f"{self.address}/users/getToken", self._headers, body), until)
+        if not isinstance(reply, Reply):
+            return NotSent(f"no access token: {reply.reason}")
+        secrets = (self._settings.imp_secret, self._settings.imp_key)
+        return answers.read_token(reply.status, reply.body, secrets)
+
+    def _do_aside(self, work: Callable[[], A | NoAnswer | Missed], then: Then[A]) -> None:
+        """Do what waits, on a thread of its own, and tell what came of it."""
+
+        def told() -> None:
+            try:
+                came = work()
+            except Exception as error:  # noqa: BLE001 # whoever waits is told; nothing was sent, or it was refused
+                log.error("no access token: %s", type(error).__name__)
+                came = NotSent(f"no access token: {type(error).__name__}")
+            then(came)
+
+        self._aside.submit(told)
+
+
+class LaterCall(Generic[A]):
+    """A call that is begun within a slot; one that has done nothing may be begun again in another."""
+
+    def __init__(self, calls: Calls, asked: Request, read: Callable[[int, bytes], A]) -> None:
+        self._calls = calls
+        self._asked = asked
+        self._read = read
+        self._refused_since: float | None = None  # when its token was first refused, by `elapsed`
+
+    def begin(self, until: float, slot: Slot, then: Then[A]) -> None:
+        """Send it within its slot, and tell what came of it; see `port.Sending`."""
+        calls = self._calls
+        latest = until - calls._settings.timeouts.read  # what is sent is waited for in full
+        token = calls._token.at_hand()
+        if token is None:
+            calls._do_aside(lambda: self._fetched(latest), then)
+            return
+        slot = replace(slot, latest=min(slot.latest, latest))
+        calls._lines.begin(calls._under(token, self._asked), until, slot, partial(self._came, token, then))
+
+    def _fetched(self, latest: float) -> NotSent | Refused | Missed:
+        token = self._calls._token.get(latest)
+        return Missed() if isinstance(token, str) else token
+
+    def _came(self, token: str, then: Then[A], came: Came) -> None:
+        if not isinstance(came, Reply):
+            then(came)
+        elif _is_unauthorized(came):
+            self._calls._do_aside(lambda: self._unauthorized(token, came), then)
+        else:
+            then(self._answered(came))
+
+    def _answered(self, reply: Reply) -> A | Unknown:
+        try:
+            return self._read(reply.status, reply.body)
+        except Exception:  # one thread reads everybody's answers, and whoever waits for this one is told
+            log.exception("an answer could not be read")
+            return Unknown("an answer that could not be read, for a fault of ours")
+
+    def _unauthorized(self, token: str, reply: Reply) -> A | Unknown | Missed:
+        """Refused before it was looked at: it may be sent once more, unless the token was fresh."""
+        calls = self._calls
+        calls._token.drop(token)
+        if self._refused_since is not None and calls._token.issued_at >= self._refused_since:
+            return self._answered(reply)
+        self._refused_since = self._refused_since or elapsed()
+        return Missed()
+
+
+def _is_unauthorized(came: Came | Refused) -> bool:
+    return isinstance(came, Reply) and came.status == 401
+
+
+def _version() -> str:
+    try:
+        return version("again")
+    except PackageNotFoundError:
+        return "unknown"
