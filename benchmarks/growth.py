@@ -12,7 +12,8 @@ from benchmarks import shop
 from benchmarks.place import Place, placed
 from schedules.outcomes import Paid
 from worker.workflows import dispatching, opening
-from worker.workflows.grouping import MOST, Claimed, Groups, Leaving, ask_leave
+from worker.workflows.grouping import MOST, Claimed, Groups
+from worker.workflows.leaving import Leaving, ask_leave
 
 ROUNDS = 9  # of each step on either side, by turns; their medians are compared
 MEMORY = "4GB"  # of shared buffers, for either side; what is not used is not taken

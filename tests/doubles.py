@@ -48,8 +48,8 @@ class OnAThread:
             return Missed()
         try:
             return self._gateway.charge(self._order, until)
-        except RuntimeError:
-            return Unknown("a fault of ours")
+        except Exception as error:  # noqa: BLE001 # whoever waits is told, as the port says
+            return Unknown(f"a fault of ours: {error!r}")
 
 
 class ScriptedGateway:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from schedules.cadence import Every, Unit
 from schedules.money import Money
@@ -14,9 +14,12 @@ from schedules.policies import DunningPolicy
 from worker.clock import FixedClock
 from worker.store.schema import attempts, charges
 from worker.workflows import charging, enrolling, opening
+from worker.workflows.flowing import Flow
 from worker.workflows.services import Services
 
 START = datetime(2026, 1, 31, 0, 0, tzinfo=UTC)  # 09:00 in Seoul, the billing time
+# Gives all debts the card of one of them.
+OTHER_DEBT = "UPDATE charges SET billing_key_id = (SELECT billing_key_id FROM charges WHERE id = :charge)"
 LADDER = DunningPolicy(ladder=(timedelta(days=1), timedelta(days=3)))
 MONTHLY = Plan(
     code="monthly", version=1, price=Money(9900, "KRW"), cadence=Every(1, Unit.MONTH), statement_name="월간 구독"
@@ -42,6 +45,27 @@ def opened(services: Services, customer_uid: str = "ann", **changes: Any) -> int
     subscribed(services, customer_uid)
     opening.open_due(services)
     return charge_rows(services)[0]["id"]  # type: ignore[no-any-return]  # a row's values are untyped
+
+
+def many_opened(services: Services, many: int) -> list[int]:
+    """So many customers, each with a charge that is due; the charges' row ids."""
+    on_sale(services)
+    for number in range(many):
+        subscribed(services, f"customer-{number}")
+    opening.open_due(services)
+    return [row["id"] for row in charge_rows(services)]
+
+
+def write(services: Services, statement: str, charge_id: int) -> None:
+    """Run a statement about one charge."""
+    with services.engine.begin() as db:
+        db.execute(text(statement), {"charge": charge_id})
+
+
+def with_settings(services: Services, **changes: Any) -> Services:
+    """The same services under other settings, with a flow of their own where they had one."""
+    made = replace(services, settings=services.settings.model_copy(update=changes), flow=None)
+    return made if services.flow is None else replace(made, flow=Flow(made))
 
 
 def collect_due(services: Services) -> None:

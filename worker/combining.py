@@ -20,7 +20,7 @@ R = TypeVar("R")
 Follow = Callable[[R | None, BaseException | None], None]
 
 
-class _Answer(Generic[R]):
+class Answer(Generic[R]):
     """An answer that one thread waits for."""
 
     __slots__ = ("_answer", "_come", "_error")
@@ -36,6 +36,7 @@ class _Answer(Generic[R]):
         self._come.release()
 
     def get(self) -> R:
+        """Wait for it; raises what was raised instead."""
         self._come.acquire()
         if self._error is not None:
             raise self._error
@@ -68,7 +69,7 @@ class Combiner(Generic[T, R]):
 
     def answer_to(self, item: T) -> R:
         """Have it done, and wait for the answer; raises what the group's work raised."""
-        answer: _Answer[R] = _Answer()
+        answer: Answer[R] = Answer()
         self.want(item, answer)
         return answer.get()
 

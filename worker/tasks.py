@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 from celery.exceptions import Reject
@@ -16,7 +15,6 @@ from worker import answering, marks, requests
 from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # whoever starts it from here has the tasks registered
 from worker.clock import elapsed, wait
-from worker.crew import Crew
 from worker.wiring import services
 from worker.workflows import (
     announcing,
@@ -35,7 +33,7 @@ from worker.workflows import (
     returning,
     taking_over,
 )
-from worker.workflows.grouping import Groups
+from worker.workflows.flowing import Flow
 
 log = logging.getLogger("again.tasks")
 QUEUE_OF = {ChargeKind.ADHOC: CHARGES, ChargeKind.RENEWAL: BULK}
@@ -54,7 +52,6 @@ _dispatches = threading.Lock()
 _stopping = threading.Event()  # this process was told to: envelopes end with what is claimed of them
 _making = threading.Lock()  # two threads that come first at once must not make two of a thing
 _places: dict[str, "_Place"] = {}
-OPEN_ENVELOPES = 2  # at a time, for each gateway account
 DISPATCH_SLICE = 2.0  # seconds
 DISPATCH_PAUSE = 0.15  # seconds between two looks while there is more to queue
 
@@ -109,9 +106,10 @@ def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
         return
     try:
         with place.opens:
-            not_begun = charging.attempt_many(services(), groups(), charge_ids, crew(), _stopping.is_set)
-        if not_begun:
-            dispatching.give_back(services(), not_begun)
+            under_way = flow().begin_many(charge_ids, account, _stopping.is_set)
+        if under_way.not_begun:
+            dispatching.give_back(services(), under_way.not_begun)
+        under_way.wait()
     finally:
         place.holds.release()
 
@@ -121,11 +119,11 @@ def _stop_soon(**_: object) -> None:
     _stopping.set()
 
 
-def groups() -> Groups:
-    """What the threads of this process do together."""
-    made = services().groups
+def flow() -> Flow:
+    """What carries out the charges of this process."""
+    made = services().flow
     if made is None:
-        raise LookupError("this process was wired without groups")
+        raise LookupError("this process was wired without a flow")
     return made
 
 
@@ -137,7 +135,7 @@ class _Place:
         # Half of the threads are for envelopes, an equal share of them for each account.
         share = made.settings.concurrency // 2 // max(1, len(made.gateways))
         self.holds = threading.BoundedSemaphore(max(1, share))  # threads that hold one, open or waiting
-        self.opens = threading.BoundedSemaphore(OPEN_ENVELOPES)  # that hand their charges to the crew at a time
+        self.opens = threading.Lock()  # one begins at a time: the charges of the oldest go first
 
 
 def _place_of(account: str) -> _Place:
@@ -145,17 +143,6 @@ def _place_of(account: str) -> _Place:
         if account not in _places:
             _places[account] = _Place()
         return _places[account]
-
-
-def crew() -> Crew:
-    """The threads of this process that carry out the calls of envelopes."""
-    with _making:
-        return _made_crew()
-
-
-@lru_cache(maxsize=1)
-def _made_crew() -> Crew:
-    return Crew(services().settings.concurrency)
 
 
 @app.task(name="again.sweep", queue=OPS)

@@ -19,10 +19,10 @@ from worker.store.revisions import current_revision, newest_revision
 from worker.store.tokens import SealedTokens
 from worker.webhooks.port import Receiver
 from worker.webhooks.standard import StandardWebhook
-from worker.workflows.grouping import Groups
+from worker.workflows.flowing import Flow
 from worker.workflows.services import Services
 
-MOST_CONNECTIONS = 32  # of one process: threads wait for each other in milliseconds, and work in groups
+MOST_CONNECTIONS = 32  # of one process: charges share theirs, and what else there is waits for milliseconds
 
 
 class BadDatabase(ToldInWords):
@@ -40,7 +40,7 @@ def services() -> Services:
     """The services of this process, made once; a database of another revision is refused."""
     made = connect(settings())
     check_revision(made.engine)
-    return replace(made, groups=Groups(made))
+    return replace(made, flow=Flow(made))
 
 
 def connect(settings: Settings) -> Services:

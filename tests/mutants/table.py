@@ -321,7 +321,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the rate cap",
         CHARGING + "test_the_rate_cap_gives_the_claim_back_unsent",
-        "worker/workflows/charging.py",
+        "worker/workflows/leaving.py",
         "    if not leave.is_granted:\n        cap",
         "    if False:\n        cap",
     ),

@@ -13,7 +13,8 @@ from schedules.outcomes import Declined, Paid, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import on_sale
 from worker.workflows import asking, charging, chasing, dispatching, opening
-from worker.workflows.grouping import Claimed, Groups, Leaving, ask_leave
+from worker.workflows.grouping import Claimed, Groups
+from worker.workflows.leaving import Leaving, ask_leave
 from worker.workflows.services import Services
 
 MANY = 20_000  # rows of each table: enough that reading one through is never the cheapest

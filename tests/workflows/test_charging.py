@@ -10,20 +10,29 @@ from sqlalchemy import text
 from schedules.charges import AttemptState, ChargeStatus
 from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, collect_due, move, on_sale, opened, subscribed
+from tests.factories import (
+    attempt_rows,
+    charge_rows,
+    collect_due,
+    move,
+    on_sale,
+    opened,
+    subscribed,
+    with_settings,
+)
 from worker.clock import elapsed
 from worker.gateway.port import ChargeOrder
 from worker.store import charges, switches
 from worker.workflows import asking, charging, enrolling, opening, operating
 from worker.workflows.closing import close
-from worker.workflows.grouping import Groups
+from worker.workflows.flowing import Flow
 from worker.workflows.services import Services
 
 
 @pytest.fixture(params=["alone", "together"])
 def services(services: Services, request: pytest.FixtureRequest) -> Services:
-    """Every promise holds for a thread by itself, and for one whose process has groups."""
-    return replace(services, groups=Groups(services)) if request.param == "together" else services
+    """Every promise holds for a charge by itself, and in the flow of a worker."""
+    return replace(services, flow=Flow(services)) if request.param == "together" else services
 
 
 def test_a_due_charge_is_collected(services: Services, gateway: ScriptedGateway) -> None:
@@ -288,11 +297,9 @@ def test_a_charge_canceled_during_a_call_that_pays_is_paid(services: Services, g
 
 def test_the_rate_cap_gives_the_claim_back_unsent(services: Services, gateway: ScriptedGateway) -> None:
     charge_id = opened(services)
-    slow = services.settings.model_copy(update={"rate": 0.01})
-    object.__setattr__(services, "settings", slow)
     with services.engine.begin() as db:
         db.execute(text("INSERT INTO rate_buckets VALUES ('main', clock_timestamp() + interval '90 s')"))
-    assert charging.attempt(services, charge_id) is AttemptState.READY
+    assert charging.attempt(with_settings(services, rate=0.01), charge_id) is AttemptState.READY
     assert gateway.sent == []
     (charge,) = charge_rows(services)
     assert charge["next_attempt_at"] > services.clock.now()

@@ -1,4 +1,4 @@
-"""Combining: one piece of work for many threads, an answer for each; and a crew that keeps no line."""
+"""Combining: one piece of work for many threads, and an answer for each."""
 
 import threading
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from worker.combining import Combiner
-from worker.crew import Crew, UnderWay
+from worker.workflows.flowing import UnderWay
 
 
 def test_each_gets_its_own_answer() -> None:
@@ -27,8 +27,8 @@ def test_those_who_come_meanwhile_are_one_group() -> None:
     combiner = Combiner(work, most=most)
     wanted = UnderWay()
     for number in range(most + 4):
-        wanted.one_more()
-        combiner.want(number, lambda answer, error: wanted.one_less())
+        wanted.more(1)
+        combiner.want(number, lambda answer, error: wanted.over())
         assert begun.wait(10)
     go_on.set()
     wanted.wait()
@@ -51,30 +51,6 @@ def test_work_that_answers_too_little_is_an_error_and_no_hang() -> None:
     combiner: Combiner[int, int] = Combiner(lambda items: [], most=10)
     with pytest.raises(ValueError, match="1 were asked for, and 0 were answered"):
         combiner.answer_to(1)
-
-
-def test_a_crew_lends_no_more_threads_than_it_has() -> None:
-    crew, go_on = Crew(2), threading.Event()
-    assert crew.take(5) == 2
-    for _ in range(2):
-        crew.start(lambda: go_on.wait(10))
-    go_on.set()
-    assert crew.take(1) == 1
-
-
-def test_a_job_that_fails_gives_its_thread_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr("worker.crew.log.exception", said.append)
-    crew = Crew(1)
-
-    def fail() -> None:
-        raise RuntimeError("a fault of ours")
-
-    for _ in range(2):
-        assert crew.take(1) == 1
-        crew.start(fail)
-    assert crew.take(1) == 1
-    assert said == ["a charge of an envelope failed"] * 2
 
 
 def test_what_follows_an_answer_may_fail_and_nobody_else_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

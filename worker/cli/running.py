@@ -61,7 +61,7 @@ def worker(
     if unknown:
         raise typer.BadParameter(f"queue {', '.join(unknown)} is not known; there are {', '.join(QUEUES)}")
     if concurrency is not None:
-        # Its connections and its crew go by the setting.
+        # Its connections, and the calls that it has under way, go by the setting.
         os.environ["AGAIN_CONCURRENCY"] = str(concurrency)
     made = wiring.services()
     _use_our_logs()

@@ -113,8 +113,8 @@ class Slot:
 
     earliest: float
     latest: float
-    # Called with the time at which a call was gone, where that was after all later than the latest.
-    overran: Callable[[float], None] = field(default=lambda _: None, compare=False, repr=False)
+    # Told when the call was gone.
+    left: Callable[[float], None] = field(default=lambda _: None, compare=False, repr=False)
 
 
 AT_ONCE = Slot(0.0, math.inf)
@@ -136,7 +136,8 @@ class Sending(Protocol):
     def begin(self, until: float, slot: Slot, then: Callable[[Outcome | Missed], None]) -> None:
         """Send it within its slot; what came of it is told to `then`, on a thread of the gateway's own.
 
-        `until` is as for `Gateway.charge`. `then` is called once, and must be quick: others wait behind it.
+        `until` is as for `Gateway.charge`. `then` is called once, and must be quick: others wait behind it. Where
+        this raises, nothing has been sent, and `then` is not called.
         """
 
 

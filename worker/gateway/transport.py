@@ -210,8 +210,7 @@ class _Line(asyncio.Protocol):
         self._sent = under_way
         self._transport.write(request)
         under_way.heard_at = elapsed()
-        if under_way.heard_at > under_way.slot.latest:
-            under_way.slot.overran(under_way.heard_at)
+        under_way.slot.left(under_way.heard_at)
         if self._watch is None:
             self._look_at_time()
 
@@ -328,7 +327,7 @@ def _parts_of(url: str) -> _Parts:
 
 
 def _tell(under_way: _UnderWay, came: Came) -> None:
-    log.debug("%s %s: %s", under_way.call.method, under_way.call.url, came)
+    log.debug("%s: %s", under_way.call.method, came)  # not where to: a receiver's address is a secret
     try:
         under_way.then(came)
     except Exception:  # one thread tells everybody: those after it would wait for ever

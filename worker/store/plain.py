@@ -23,7 +23,7 @@ from worker.store.attempts import Attempt
 # Never tried, never declined, nobody's special wish, and the card's only debt: nothing has to be weighed.
 _TAKE = text(
     """
-    SELECT c.id, c.key, c.account, k.customer_uid, c.name, c.amount, c.currency
+    SELECT c.id, c.key, c.account, k.customer_uid, c.name, c.kind, c.amount, c.currency
     FROM charges c JOIN billing_keys k ON k.id = c.billing_key_id
     WHERE c.id = ANY(:ids) AND c.status || '' = 'open' AND c.held_why IS NULL AND c.next_attempt_at <= :now
         AND c.attempts = 0 AND c.first_declined_at IS NULL AND c.tried_by IS NULL AND c.keyed_in IS NULL
@@ -108,6 +108,7 @@ class Fresh:
     account: str
     customer_uid: str
     name: str
+    kind: str
     amount: int
     currency: str
 

@@ -11,17 +11,25 @@ MOST_AT_ONCE = 100  # calls that one caller takes moments for
 _GRANT = text(
     """
     INSERT INTO rate_buckets AS bucket (account, next_free_at)
-    SELECT :account, clock_timestamp() + make_interval(secs => :many / :rate)
+    SELECT :account, clock_timestamp() + make_interval(secs => :overrun + :many / :rate)
     -- Losing the last grants in a crash lets a few calls come early; waiting for the disk would cost each one.
     FROM set_config('synchronous_commit', 'off', true)
     ON CONFLICT (account) DO UPDATE
     SET next_free_at = CASE WHEN bucket.next_free_at > clock_timestamp() + make_interval(secs => :most)
         THEN clock_timestamp() ELSE greatest(bucket.next_free_at, clock_timestamp()) END
-        + make_interval(secs => :many / :rate)
+        + make_interval(secs => :overrun + :many / :rate)
     WHERE bucket.next_free_at < clock_timestamp() + make_interval(secs => :patience)
         OR bucket.next_free_at > clock_timestamp() + make_interval(secs => :most)
     RETURNING extract(epoch FROM next_free_at - clock_timestamp())::float8 - :many / :rate,
         extract(epoch FROM clock_timestamp())::float8
+    """
+)
+_PUT_OFF = text(
+    """
+    UPDATE rate_buckets
+    SET next_free_at = greatest(next_free_at, clock_timestamp()) + make_interval(secs => :seconds)
+    FROM set_config('synchronous_commit', 'off', true)
+    WHERE account = :account AND next_free_at < clock_timestamp() + make_interval(secs => :most)
     """
 )
 
@@ -43,13 +51,20 @@ def grant(db: Connection, account: str, rate: float, patience: float, many: int 
     return None if moment is None else max(0.0, moment.seconds)
 
 
-def take(db: Connection, account: str, rate: float, patience: float, many: int) -> Moment | None:
-    """As `grant`, with the database's own time."""
+def take(
+    db: Connection, account: str, rate: float, patience: float, many: int, overrun: float = 0.0
+) -> Moment | None:
+    """As `grant`, with the database's own time; `overrun` seconds are left free first, as by `put_off`."""
     # Nobody writes a moment further ahead than this: one that is comes from a clock that was set back.
     most = max(float(patience), LONGEST_PATIENCE) + MOST_AT_ONCE / rate
     values = {
         "account": account, "rate": float(rate), "patience": float(patience), "most": most,
-        "many": float(min(many, MOST_AT_ONCE)),
+        "many": float(min(many, MOST_AT_ONCE)), "overrun": float(overrun),
     }  # fmt: skip
     row = db.execute(_GRANT, values).first()
     return Moment(float(row[0]), float(row[1])) if row is not None else None
+
+
+def put_off(db: Connection, account: str, seconds: float) -> None:
+    """Let the account's next calls leave so much later: one has left too late, and would share their second."""
+    db.execute(_PUT_OFF, {"account": account, "seconds": float(seconds), "most": LONGEST_PATIENCE})

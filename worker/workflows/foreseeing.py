@@ -21,7 +21,7 @@ from schedules.zones import day_bounds, local_date, zone
 from worker.store import forecasts, plans
 from worker.store.forecasts import Reach
 from worker.store.plans import StoredPlan
-from worker.workflows.grouping import interval
+from worker.workflows.leaving import interval
 from worker.workflows.services import Services
 
 LONGEST_SPAN = 1827  # days: five years of a daily plan are as many lines for each customer

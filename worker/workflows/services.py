@@ -18,7 +18,7 @@ from worker.store.engine import allow_time
 from worker.webhooks.port import Receiver
 
 if TYPE_CHECKING:
-    from worker.workflows.grouping import Groups
+    from worker.workflows.flowing import Flow
 
 log = logging.getLogger("again.services")
 
@@ -54,7 +54,7 @@ class Services:
         default_factory=dict
     )  # what is known of each; the main one unless given
     rehearsal: Rehearsal | None = None  # what a person does is undone, and only told
-    groups: "Groups | None" = None  # what the threads of a worker do together; each for itself without them
+    flow: "Flow | None" = None  # what carries out a worker's charges together; each is for itself without one
 
     @contextmanager
     def act(self, subject: str | None = None) -> Iterator[Connection]:

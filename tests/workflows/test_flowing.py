@@ -1,0 +1,404 @@
+"""Flowing: many charges under way come to the same as one by one, whatever fails between their steps."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+from celery.signals import worker_shutting_down
+from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
+
+from schedules.charges import AttemptState
+from schedules.outcomes import Declined, NotSent, Outcome, Paid, Unknown
+from tests.doubles import ScriptedGateway
+from tests.factories import (
+    OTHER_DEBT,
+    attempt_rows,
+    charge_rows,
+    many_opened,
+    move,
+    with_settings,
+    write,
+)
+from worker import tasks
+from worker.clock import wait_until
+from worker.gateway.port import ChargeOrder
+from worker.store import plain
+from worker.workflows import charging, dispatching, flowing, operating, pacing
+from worker.workflows.flowing import Flow, Room, UnderWay
+from worker.workflows.services import Services
+
+
+@pytest.fixture
+def flow(services: Services) -> Flow:
+    """What carries out the charges of one process."""
+    return Flow(services)
+
+
+def carried_out(flow: Flow, charge_ids: list[int], stopping: Callable[[], bool] = lambda: False) -> UnderWay:
+    """An envelope, from its beginning to its end."""
+    under_way = flow.begin_many(charge_ids, "main", stopping)
+    under_way.wait()
+    return under_way
+
+
+def test_what_is_done_in_a_flow_leaves_the_same_rows_as_alone(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    alone, grouped = many_opened(services, 2)
+    charging.attempt(services, alone)
+    charging.attempt(replace(services, flow=Flow(services)), grouped)
+    one, other = (_story(services, charge_id) for charge_id in (alone, grouped))
+    assert one == other
+    assert one["charge"]["status"] == "paid"
+    assert len(gateway.sent) == 2
+
+
+def _story(services: Services, charge_id: int) -> dict[str, Any]:
+    """Everything that is written of a charge, but for what names it."""
+    own = {"id", "key", "subscription_id", "billing_key_id", "due_at", "charge_id", "merchant_uid", "attempt_id",
+           "dedupe_key", "subject", "imp_uid", "answer"}  # fmt: skip
+    queries = {
+        "charge": "SELECT * FROM charges WHERE id = :charge",
+        "attempt": "SELECT * FROM attempts WHERE charge_id = :charge",
+        "events": "SELECT e.* FROM attempt_events e JOIN attempts a ON a.id = e.attempt_id "
+        "WHERE a.charge_id = :charge ORDER BY e.id",
+        "notices": "SELECT o.* FROM outbox o JOIN charges c ON c.key = o.subject WHERE c.id = :charge",
+    }
+    told: dict[str, Any] = {}
+    with services.engine.begin() as db:
+        for name, query in queries.items():
+            rows = [dict(row) for row in db.execute(text(query), {"charge": charge_id}).mappings()]
+            kept = [{column: value for column, value in row.items() if column not in own} for row in rows]
+            told[name] = kept[0] if name == "charge" else kept
+    for notice in told["notices"]:
+        payload = notice["payload"]
+        assert payload["merchant_uid"].startswith("ag1test")
+        notice["payload"] = {name: payload[name] for name in payload if name not in
+                             ("charge", "subscription", "customer_uid", "merchant_uid")}  # fmt: skip
+    return told
+
+
+def test_an_envelope_carries_out_each_of_its_charges(
+    services: Services, flow: Flow, gateway: ScriptedGateway
+) -> None:
+    ids = many_opened(services, 40)
+    answers: dict[str, Outcome] = {
+        "customer-3": Declined("no money"), "customer-5": Unknown("ReadTimeout"),
+        "customer-7": NotSent("ConnectError"),
+    }  # fmt: skip
+    for uid, answer in answers.items():
+        gateway.cards[uid] = partial(_answering, answer)
+    carried_out(flow, ids)
+    states = sorted(row["state"] for row in attempt_rows(services))
+    assert states == sorted(["paid"] * 37 + ["declined", "unknown", "not_sent"])
+    assert len({order.merchant_uid for order in gateway.sent}) == len(gateway.sent) == 40
+    paid = [row for row in charge_rows(services) if row["status"] == "paid"]
+    assert len(paid) == 37
+
+
+def _answering(answer: Outcome, order: ChargeOrder) -> Outcome:
+    return answer
+
+
+def test_an_envelope_that_comes_twice_charges_once(
+    services: Services, flow: Flow, gateway: ScriptedGateway
+) -> None:
+    """Guard: two copies of a message in one group are one claim."""
+    ids = many_opened(services, 10)
+    for _ in range(2):
+        carried_out(flow, [*ids[:3], *ids[:3], *ids])
+    assert len(gateway.sent) == 10
+    assert [row["sends"] for row in attempt_rows(services)] == [1] * 10
+
+
+def test_an_empty_envelope_is_no_work(flow: Flow) -> None:
+    assert carried_out(flow, []).not_begun == []
+
+
+def test_what_is_tried_again_goes_the_same_way(services: Services, flow: Flow, gateway: ScriptedGateway) -> None:
+    """It is not plain: claimed alone, and settled alone, and yet no thread waits for its call."""
+    ids = many_opened(services, 12)
+    for number in range(12):
+        gateway.cards[f"customer-{number}"] = partial(_answering, Declined("no money"))
+    carried_out(flow, ids)
+    assert {row["status"] for row in charge_rows(services)} == {"past_due"}
+    gateway.cards.clear()
+    move(services, days=1)
+    carried_out(flow, ids)
+    assert {row["status"] for row in charge_rows(services)} == {"paid"}
+    assert sorted(row["number"] for row in attempt_rows(services)) == [1] * 12 + [2] * 12
+
+
+def test_a_payment_that_is_left_is_settled_alone(services: Services, flow: Flow, gateway: ScriptedGateway) -> None:
+    """Another debt of the card waits behind it, and is woken."""
+    odd, other = many_opened(services, 2)
+
+    def meanwhile(order: ChargeOrder) -> Outcome:
+        write(services, "UPDATE charges SET next_attempt_at = due_at + interval '2 hours'", 0)
+        write(services, OTHER_DEBT, odd)
+        return gateway.approve(order)
+
+    gateway.answers.append(meanwhile)
+    assert flow.attempt(odd) is AttemptState.PAID
+    rows = {row["id"]: row for row in charge_rows(services)}
+    assert rows[odd]["status"] == "paid"
+    assert rows[other]["next_attempt_at"] <= services.clock.now()
+
+
+def test_a_charge_that_fails_keeps_no_other_waiting(
+    services: Services, flow: Flow, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = many_opened(services, 6)
+    sending = gateway.sending
+
+    def broken(order: ChargeOrder) -> Any:
+        if order.customer_uid == "customer-2":
+            raise RuntimeError("a fault of ours")
+        return sending(order)
+
+    monkeypatch.setattr(gateway, "sending", broken)
+    carried_out(flow, ids)
+    assert [row["status"] for row in charge_rows(services)].count("paid") == 5
+    move(services, seconds=charging.HELD_BACK.total_seconds())
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        flow.attempt(ids[2])
+    assert attempt_rows(services)[2]["state"] == "ready"
+
+
+def _away(*_: object, **__: object) -> Any:
+    raise OperationalError("", {}, Exception("away"))
+
+
+def test_a_database_that_is_away_is_told_to_everybody(services: Services, flow: Flow) -> None:
+    (charge,) = many_opened(services, 1)
+    event.listen(services.engine, "begin", _away)
+    try:
+        with pytest.raises(OperationalError):
+            flow.attempt(charge)
+        carried_out(flow, [charge])
+    finally:
+        event.remove(services.engine, "begin", _away)
+    assert flow.attempt(charge) is AttemptState.PAID
+
+
+def test_claims_that_cannot_leave_are_given_back(
+    services: Services, flow: Flow, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: a short fault of the database between a claim and its call costs no lease and no question."""
+    ids = many_opened(services, 3)
+    with monkeypatch.context() as broken:
+        broken.setattr(pacing, "ask_leave", _away)
+        carried_out(flow, ids)
+    assert [row["state"] for row in attempt_rows(services)] == ["ready"] * 3
+    move(services, seconds=charging.HELD_BACK.total_seconds())
+    for charge_id in ids:
+        assert flow.attempt(charge_id) is AttemptState.PAID
+    assert len(gateway.sent) == 3
+
+
+def test_claims_that_cannot_be_given_back_either_wait_for_their_lease(
+    services: Services, flow: Flow, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = many_opened(services, 2)
+    with monkeypatch.context() as broken:
+        broken.setattr(pacing, "ask_leave", _away)
+        broken.setattr(charging, "hold_back", _away)
+        carried_out(flow, ids)
+    assert [row["state"] for row in attempt_rows(services)] == ["sending"] * 2
+    assert gateway.sent == []
+
+
+def test_a_payment_that_cannot_be_written_holds_no_envelope_open(
+    services: Services, flow: Flow, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said, and found again by asking: the attempt is under way until its lease has run out."""
+    ids = many_opened(services, 2)
+
+    def broken(*_: object) -> Any:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(plain, "lock_to_settle", broken)
+    carried_out(flow, ids)
+    rows = attempt_rows(services)
+    assert [row["state"] for row in rows] == ["sending"] * 2
+    for row in rows:
+        words = f"{row['merchant_uid']}: what became of it could not be written, and is asked about: RuntimeError"
+        assert words in caplog.text
+
+
+def test_a_decline_that_cannot_be_written_holds_no_envelope_open(
+    services: Services, flow: Flow, gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    ids = many_opened(services, 2)
+    gateway.answers.extend([Declined("no money"), Declined("no money")])
+    monkeypatch.setattr(flowing, "settle", _away)
+    carried_out(flow, ids)
+    assert [row["state"] for row in attempt_rows(services)] == ["sending"] * 2
+    assert caplog.text.count("could not be written, and is asked about: OperationalError") == 2
+
+
+def test_an_envelope_claims_no_more_than_leaves_soon(
+    services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: what is claimed and cannot leave waits under a lease that runs, for a gateway that is slow."""
+    monkeypatch.setattr(flowing, "CLAIMED_AHEAD", 3)
+    ids = many_opened(services, 12)
+    go_on = threading.Event()
+
+    def slow(order: ChargeOrder) -> Outcome:
+        assert go_on.wait(20)
+        return gateway.approve(order)
+
+    for number in range(12):
+        gateway.cards[f"customer-{number}"] = slow
+    flow = Flow(with_settings(services, concurrency=2))
+    done = threading.Thread(target=carried_out, args=(flow, ids))
+    done.start()
+    assert wait_until(lambda: len(attempt_rows(services)) == 2 + 3, 10)
+    assert not wait_until(lambda: len(attempt_rows(services)) > 2 + 3, 0.3)
+    assert len(gateway.sent) == 2
+    go_on.set()
+    done.join(20)
+    assert [row["status"] for row in charge_rows(services)] == ["paid"] * 12
+
+
+def test_an_envelope_of_a_worker_that_stops_ends_with_what_is_begun(
+    services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: what is not begun is given back, so that a worker stops within its calls, not its envelopes."""
+    monkeypatch.setattr(flowing, "CLAIMED_AHEAD", 2)
+    ids = many_opened(services, 9)
+    stopping = threading.Event()
+
+    def stop(order: ChargeOrder) -> Outcome:
+        stopping.set()
+        return gateway.approve(order)
+
+    gateway.answers.append(stop)
+    flow = Flow(with_settings(services, concurrency=1))
+    not_begun = carried_out(flow, ids, stopping.is_set).not_begun
+    assert len(not_begun) >= 4
+    begun = ids[: len(ids) - len(not_begun)]
+    assert not_begun == ids[len(begun) :]
+    assert sorted(row["charge_id"] for row in attempt_rows(services)) == begun
+    assert len(gateway.sent) == len(begun)
+
+
+@pytest.fixture
+def together(services: Services, flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Services:
+    """The tasks of a worker, with these services."""
+    made = replace(services, flow=flow)
+    monkeypatch.setattr(tasks, "services", lambda: made)
+    monkeypatch.setattr(tasks, "_places", {})
+    return made
+
+
+def test_what_a_stopping_worker_has_not_begun_is_queued_again(
+    together: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = threading.Event()
+    monkeypatch.setattr(tasks, "_stopping", stopping)
+    ids = many_opened(together, 2)
+    dispatching.top_up(together, lambda _: None)
+    worker_shutting_down.send(None, sig="SIGTERM", how="Warm", exitcode=0)
+    assert stopping.is_set()
+    tasks.carry_out_envelope(ids, "main")
+    assert not attempt_rows(together)
+    move(together, seconds=dispatching.GIVEN_BACK.total_seconds())
+    assert dispatching.top_up(together, lambda _: None) == 2
+
+
+def test_envelopes_of_one_account_leave_threads_for_the_others(together: Services) -> None:
+    """Guard: with a low cap an envelope is open for long; what is more than its share is queued again."""
+    ids = many_opened(together, 2)
+    tasks.carry_out_envelope(ids[:0], "slow")
+    slow = tasks._places["slow"]
+    while slow.holds.acquire(blocking=False):
+        pass
+    tasks.carry_out_envelope(ids, "slow")
+    assert not attempt_rows(together)
+    tasks.carry_out_envelope(ids, "main")
+    assert [row["status"] for row in charge_rows(together)] == ["paid", "paid"]
+
+
+def test_an_envelope_is_over_when_its_last_charge_is(together: Services, gateway: ScriptedGateway) -> None:
+    """Guard: a process that ends waits for its tasks, and would cut off calls that no task waits for."""
+    ids = many_opened(together, 3)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(order: ChargeOrder) -> Outcome:
+        begun.set()
+        assert go_on.wait(10)
+        return gateway.approve(order)
+
+    gateway.answers.append(slow)
+    envelope = threading.Thread(target=tasks.carry_out_envelope, args=(ids, "main"))
+    envelope.start()
+    assert begun.wait(10)
+    assert wait_until(lambda: [row["status"] for row in charge_rows(together)].count("paid") == 2, 10)
+    assert envelope.is_alive()
+    go_on.set()
+    envelope.join(10)
+    assert [row["status"] for row in charge_rows(together)] == ["paid"] * 3
+
+
+def test_a_stop_is_seen_by_what_is_claimed_and_has_not_left(
+    services: Services, flow: Flow, gateway: ScriptedGateway
+) -> None:
+    """Guard: the last look of the flow."""
+    first, second = many_opened(services, 2)
+    slow = Flow(with_settings(services, rate=3.0))
+
+    def stop(order: ChargeOrder) -> Outcome:
+        operating.stop_charging(services, "test", "fire")
+        return gateway.approve(order)
+
+    gateway.answers.append(stop)
+    carried_out(slow, [first, second])
+    assert len(gateway.sent) == 1
+    assert sorted(row["state"] for row in attempt_rows(services)) == ["paid", "ready"]
+
+
+def test_nothing_is_claimed_while_no_token_can_be_had(
+    services: Services, flow: Flow, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = many_opened(services, 2)
+    monkeypatch.setattr(gateway, "prepare", _away)
+    with pytest.raises(OperationalError):
+        flow.begin_many(ids, "main")
+    assert not attempt_rows(services)
+
+
+def test_a_room_has_as_many_places_as_it_was_given() -> None:
+    room = Room(3)
+    assert room.take(2) == 2
+    assert room.take(5) == 1
+    later = threading.Timer(0.05, room.give)
+    later.start()
+    assert room.take(5) == 1
+    later.join()
+
+
+def test_log_lines_of_a_payment_name_its_uid(
+    services: Services, flow: Flow, caplog: pytest.LogCaptureFixture
+) -> None:
+    (charge,) = many_opened(services, 1)
+    with caplog.at_level(logging.INFO):
+        assert flow.attempt(charge) is AttemptState.PAID
+    assert attempt_rows(services)[0]["merchant_uid"] in caplog.text
+
+
+def test_an_answer_that_is_no_payment_is_settled_as_alone(
+    services: Services, flow: Flow, gateway: ScriptedGateway
+) -> None:
+    (charge,) = many_opened(services, 1)
+    gateway.answers.append(Paid("imps_1"))
+    assert flow.attempt(charge) is AttemptState.PAID
+    assert flow.attempt(charge) is None
+    assert len(gateway.sent) == 1

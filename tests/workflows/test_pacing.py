@@ -1,0 +1,252 @@
+"""Pacing: each in its slot, first things first, and no account waits for another."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from schedules.charges import ChargeKind
+from schedules.outcomes import Outcome, Paid
+from tests.factories import many_opened, with_settings
+from worker.clock import elapsed, wait, wait_until
+from worker.gateway.port import Missed, Slot
+from worker.store import rates
+from worker.store.charges import Obstacle
+from worker.workflows import operating, pacing
+from worker.workflows.grouping import Claimed, Groups
+from worker.workflows.leaving import LATE, LOOK_LASTS, interval
+from worker.workflows.pacing import NO_SLOT, Departure, Pacer
+from worker.workflows.services import Services
+
+PAID = Paid("imps_1")
+
+
+@dataclass
+class Line:
+    """A gateway's end, and what was told of what it was sent."""
+
+    begun: list[tuple[str, Slot, float]] = field(default_factory=list)
+    untils: list[float] = field(default_factory=list)
+    told: list[tuple[str, object]] = field(default_factory=list)
+    answer: Callable[[str, Slot], Outcome | Missed | None] = lambda name, slot: PAID
+    unanswered: list[Callable[[Outcome | Missed], None]] = field(default_factory=list)
+
+    def departure(self, name: str, claimed: Claimed) -> Departure:
+        """One that leaves by this line."""
+        return Departure(
+            claimed, _Sent(self, name),
+            came=lambda outcome: self.told.append((name, outcome)),
+            held=lambda obstacle: self.told.append((name, obstacle)),
+            failed=lambda error: self.told.append((name, error)),
+            begun=lambda: None,
+        )  # fmt: skip
+
+    def wait_for(self, many: int) -> None:
+        """Until so many have been told of."""
+        assert wait_until(lambda: len(self.told) == many, 10), self.told
+
+    @property
+    def order(self) -> list[str]:
+        """Who has left, in order."""
+        return [name for name, _, _ in self.begun]
+
+
+@dataclass
+class _Sent:
+    line: Line
+    name: str
+
+    def begin(self, until: float, slot: Slot, then: Callable[[Outcome | Missed], None]) -> None:
+        answer = self.line.answer(self.name, slot)
+        self.line.begun.append((self.name, slot, elapsed()))
+        self.line.untils.append(until)
+        if answer is None:
+            self.line.unanswered.append(then)
+        else:
+            threading.Thread(target=self._tell, args=(slot, then, answer)).start()
+
+    def _tell(self, slot: Slot, then: Callable[[Outcome | Missed], None], answer: Outcome | Missed) -> None:
+        wait(max(0.0, slot.earliest - elapsed()))
+        then(answer if elapsed() <= slot.latest else Missed())
+
+
+def claimed_many(services: Services, many: int) -> list[Claimed]:
+    """So many charges, each claimed."""
+    claims = Groups(services).claim_many(many_opened(services, many))
+    return [claim for claim in claims if isinstance(claim, Claimed)]
+
+
+def test_each_leaves_in_a_slot_of_its_own(services: Services) -> None:
+    line, made = Line(), with_settings(services, rate=40)
+    pacer = Pacer(made, 10)
+    for number, claimed in enumerate(claimed_many(made, 12)):
+        pacer.line_up(line.departure(str(number), claimed))
+    line.wait_for(12)
+    slots = sorted(slot.earliest for _, slot, _ in line.begun)
+    apart = [later - earlier for earlier, later in pairwise(slots)]
+    assert min(apart) > interval(40) * 0.99
+    assert line.order == [str(number) for number in range(12)]
+    for _, slot, at in line.begun:
+        assert at < slot.latest <= at + 2 * LOOK_LASTS
+
+
+def test_what_somebody_asked_for_goes_first_and_what_is_tried_again_before_the_rest(services: Services) -> None:
+    line, made = Line(), with_settings(services, rate=10)
+    pacer = Pacer(made, 10)
+    claims = claimed_many(made, 6)
+    again = replace(claims[4], intent=replace(claims[4].intent, number=2))
+    asked = replace(claims[5], kind=ChargeKind.ADHOC)
+    for name, claimed in zip(["r1", "r2", "r3", "r4", "again", "asked"], [*claims[:4], again, asked], strict=True):
+        pacer.line_up(line.departure(name, claimed))
+    line.wait_for(6)
+    # The first of all may have left before the others came, and the second has its slot by then.
+    assert line.order.index("asked") < line.order.index("again") < line.order.index("r3")
+
+
+@pytest.fixture
+def shared(services: Services) -> Services:
+    """An account at two calls a second, of which another process has taken one for now."""
+    made = with_settings(services, rate=2)
+    with made.engine.begin() as db:
+        rates.grant(db, "main", 1 / interval(2), 60)
+    return made
+
+
+def test_a_slot_that_is_far_away_is_waited_for(shared: Services) -> None:
+    """Guard: it is looked at again when its slot comes; on the first look it would be too late by then."""
+    line = Line()
+    (claimed,) = claimed_many(shared, 1)
+    Pacer(shared, 10).line_up(line.departure("one", claimed))
+    line.wait_for(1)
+    assert line.told == [("one", PAID)]
+    assert len(line.begun) == 1
+
+
+def test_a_stop_is_seen_by_a_charge_that_has_its_slot_already(shared: Services) -> None:
+    """Guard: the look when its slot comes."""
+    line = Line()
+    (claimed,) = claimed_many(shared, 1)
+    Pacer(shared, 10).line_up(line.departure("one", claimed))
+    assert wait_until(lambda: _has_its_slot(shared), 5, every=0.01)
+    operating.stop_charging(shared, "test", "fire")
+    line.wait_for(1)
+    assert line.begun == []
+    assert isinstance(line.told[0][1], Obstacle)
+
+
+def _has_its_slot(services: Services) -> bool:
+    """Whether two slots are taken."""
+    with services.engine.begin() as db:
+        far = text("SELECT next_free_at > clock_timestamp() + interval '0.6 s' FROM rate_buckets")
+        return bool(db.execute(far).scalar())
+
+
+def test_a_call_leaves_on_a_fresh_look_or_not_at_all(services: Services) -> None:
+    """Guard: an account without a cap has slots that last for ever, but its look does not."""
+    line = Line()
+    pacer = Pacer(services, 10)
+    (claimed,) = claimed_many(services, 1)
+    before = elapsed()
+    pacer.line_up(line.departure("one", claimed))
+    line.wait_for(1)
+    ((_, slot, at),) = line.begun
+    assert slot.latest <= at + LOOK_LASTS
+    assert before < line.untils[0] - services.settings.call_deadline < at
+
+
+def test_who_misses_a_slot_takes_another_and_stays_first(services: Services) -> None:
+    line, made = Line(), with_settings(services, rate=20)
+    missed = iter([Missed()])
+    line.answer = lambda name, slot: next(missed, PAID) if name == "0" else PAID
+    pacer = Pacer(made, 10)
+    for number, claimed in enumerate(claimed_many(made, 5)):
+        pacer.line_up(line.departure(str(number), claimed))
+    line.wait_for(5)
+    mine = [slot.earliest for name, slot, _ in line.begun if name == "0"]
+    assert len(mine) == 2
+    assert mine[1] > mine[0]
+    assert line.order[-1] != "0"
+
+
+def test_who_never_keeps_a_slot_is_held_back(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "PATIENCE", 0.3)
+    line = Line(answer=lambda name, slot: Missed())
+    (claimed,) = claimed_many(services, 1)
+    Pacer(services, 10).line_up(line.departure("one", claimed))
+    line.wait_for(1)
+    assert line.told == [("one", NO_SLOT)]
+
+
+def test_a_call_that_leaves_too_late_puts_off_those_that_follow(services: Services) -> None:
+    """Guard: it falls into a second that is theirs."""
+    made = with_settings(services, rate=20)
+
+    def late(name: str, slot: Slot) -> Outcome:
+        slot.left(slot.earliest + LATE + 0.4)
+        return PAID
+
+    line = Line(answer=late)
+    pacer = Pacer(made, 10)
+    first, second = claimed_many(made, 2)
+    pacer.line_up(line.departure("first", first))
+    line.wait_for(1)
+    line.answer = lambda name, slot: PAID
+    pacer.line_up(line.departure("second", second))
+    line.wait_for(2)
+    (_, one, _), (_, other, _) = line.begun
+    assert other.earliest - one.earliest > 0.4 + interval(20) * 0.9
+
+
+def test_no_account_waits_for_another_whose_calls_hang(services: Services) -> None:
+    """Guard: each account has a line and a room of its own."""
+    made = replace(services, accounts=dict.fromkeys(("main", "other"), services.settings.main_account))
+    line = Line(answer=lambda name, slot: PAID if name == "other" else None)
+    pacer = Pacer(made, 2)
+    claims = claimed_many(made, 5)
+    for claimed in claims[:4]:
+        pacer.line_up(line.departure("slow", claimed))
+    pacer.line_up(line.departure("other", replace(claims[4], account="other")))
+    line.wait_for(1)
+    assert line.told == [("other", PAID)]
+    assert not wait_until(lambda: line.order.count("slow") > 2, 0.2)
+    line.unanswered.pop()(PAID)
+    assert wait_until(lambda: line.order.count("slow") == 3, 5)
+
+
+def _away(*_: object, **__: object) -> Any:
+    raise OperationalError("", {}, Exception("away"))
+
+
+def test_a_look_that_fails_is_told_to_each_and_the_next_succeeds(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, pacer = Line(), Pacer(services, 2)
+    first, second = claimed_many(services, 2)
+    with monkeypatch.context() as broken:
+        broken.setattr(pacing, "ask_leave", _away)
+        pacer.line_up(line.departure("first", first))
+        line.wait_for(1)
+    assert isinstance(line.told[0][1], OperationalError)
+    pacer.line_up(line.departure("second", second))
+    line.wait_for(2)
+    assert line.told[1] == ("second", PAID)
+
+
+def test_one_that_cannot_be_sent_keeps_no_other_from_leaving(services: Services) -> None:
+    def broken(name: str, slot: Slot) -> Outcome:
+        if name == "bad":
+            raise RuntimeError("a fault of ours")
+        return PAID
+
+    line = Line(answer=broken)
+    pacer = Pacer(services, 1)
+    for name, claimed in zip(["bad", "good"], claimed_many(services, 2), strict=True):
+        pacer.line_up(line.departure(name, claimed))
+    line.wait_for(2)
+    assert isinstance(dict(line.told)["bad"], RuntimeError)
+    assert dict(line.told)["good"] == PAID

@@ -1,0 +1,257 @@
+"""Flowing: many charges under way in one process, and no thread waits for any of them.
+
+Each goes from step to step: claimed by the group, lined up, called in its slot, settled by the group. What is not
+plain takes the same steps, claimed and settled alone.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+from sqlalchemy.exc import DBAPIError
+
+from schedules.charges import AttemptState
+from schedules.errors import BROKEN
+from schedules.outcomes import Outcome, Paid
+from worker.combining import Answer, Follow
+from worker.gateway.port import ChargeOrder
+from worker.points import Point, reach
+from worker.store.charges import Obstacle
+from worker.workflows import charging
+from worker.workflows.closing import quarantine
+from worker.workflows.grouping import MOST, Claimed, Groups, Ungrouped
+from worker.workflows.pacing import Departure, Pacer
+from worker.workflows.services import Services
+from worker.workflows.settling import settle
+
+log = logging.getLogger("again.flowing")
+CLAIMED_AHEAD = 128  # charges of an account's envelopes that are claimed and have not left
+AHEAD_SECONDS = 0.5  # of its cap that they are at most
+ASIDE = 8  # threads for what is not plain: each transaction of it takes milliseconds
+NOT_LOOKED = Obstacle("the last look failed")
+
+
+class Room:
+    """So many may be inside at a time."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._change = threading.Condition()
+
+    def take(self, most: int) -> int:
+        """Wait for a place, and take as many more as are free, up to so many."""
+        with self._change:
+            self._change.wait_for(lambda: self._places > 0)
+            taken = min(most, self._places)
+            self._places -= taken
+            return taken
+
+    def give(self) -> None:
+        """Give one place back."""
+        with self._change:
+            self._places += 1
+            self._change.notify()
+
+
+class UnderWay:
+    """What one envelope has begun and is not over, and what it has not begun."""
+
+    def __init__(self) -> None:
+        self.not_begun: Sequence[int] = ()
+        self._many = 0
+        self._change = threading.Condition()
+
+    def more(self, many: int) -> None:
+        """So many begin."""
+        with self._change:
+            self._many += many
+
+    def over(self) -> None:
+        """One is over."""
+        with self._change:
+            self._many -= 1
+            if not self._many:
+                self._change.notify_all()
+
+    def wait(self) -> None:
+        """Wait until nothing is under way."""
+        with self._change:
+            self._change.wait_for(lambda: not self._many)
+
+
+@dataclass(slots=True, eq=False)
+class _Carried:
+    """One charge on its way."""
+
+    charge_id: int
+    over: Follow[AttemptState]  # told once: the attempt's state, or None when it was not ours to try, or an error
+    room: Room | None = None
+    uid: str = field(default="", init=False)
+
+    def leave_room(self) -> None:
+        """Give its place back, once."""
+        room, self.room = self.room, None
+        if room is not None:
+            room.give()
+
+
+class Flow:
+    """The charges of one process. For any thread to use."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._groups = Groups(services)
+        self._pacer = Pacer(services, services.settings.concurrency)
+        self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
+        self._rooms: dict[str, Room] = {}
+        self._making = threading.Lock()
+
+    def attempt(self, charge_id: int) -> AttemptState | None:
+        """Try once to collect a charge, with whatever else is under way; None when it is not ours to try now."""
+        answer: Answer[AttemptState] = Answer()
+        self._begin(_Carried(charge_id, answer))
+        return answer.get()
+
+    def begin_many(
+        self, charge_ids: Sequence[int], account: str, stopping: Callable[[], bool] = lambda: False
+    ) -> UnderWay:
+        """Begin to try each of these once, in their order, no more at a time than leave soon.
+
+        Those that are not begun, because the process is `stopping`, are somebody else's.
+        """
+        under_way = UnderWay()
+        room = self._room(account)
+        gateway = self._services.gateways.get(account)
+        if gateway is not None:
+            gateway.prepare()  # a token that is fetched later would cost each of them its slot
+        begun = 0
+        while begun < len(charge_ids) and not stopping():
+            many = room.take(min(MOST, len(charge_ids) - begun))
+            under_way.more(many)
+            for charge_id in charge_ids[begun : begun + many]:
+                self._begin(_Carried(charge_id, partial(_over_of_many, under_way, charge_id), room))
+            begun += many
+        under_way.not_begun = charge_ids[begun:]
+        return under_way
+
+    def _room(self, account: str) -> Room:
+        with self._making:
+            if account not in self._rooms:
+                known = account in self._services.gateways
+                rate = self._services.account(account).rate if known else 0
+                places = max(2, min(CLAIMED_AHEAD, int(rate * AHEAD_SECONDS))) if rate else CLAIMED_AHEAD
+                self._rooms[account] = Room(places)
+            return self._rooms[account]
+
+    # The steps of one charge, each on the thread of the step before it: none of them waits for long.
+
+    def _begin(self, carried: _Carried) -> None:
+        reach(Point.CHARGING_BEGUN, str(carried.charge_id))
+        self._groups.claims.want(carried.charge_id, partial(self._claimed, carried))
+
+    def _claimed(
+        self, carried: _Carried, claimed: Claimed | Ungrouped | None, error: BaseException | None
+    ) -> None:
+        if error is not None:
+            self._over(carried, None, error)
+        elif not isinstance(claimed, Claimed):
+            self._do_aside(self._claim_alone, carried)
+        else:
+            self._line_up(carried, claimed)
+
+    def _claim_alone(self, carried: _Carried) -> None:
+        try:
+            claimed = charging.claim(self._services, carried.charge_id)
+        except BROKEN as broken:
+            quarantine(self._services, carried.charge_id, broken)
+            claimed = None
+        if claimed is None:
+            self._over(carried, None)
+        else:
+            self._line_up(carried, claimed)
+
+    def _line_up(self, carried: _Carried, claimed: Claimed) -> None:
+        intent = claimed.intent
+        carried.uid = intent.merchant_uid
+        reach(Point.CHARGING_CLAIMED, intent.merchant_uid)
+        failed = partial(self._do_aside, self._give_back, carried, claimed)
+        try:
+            order = ChargeOrder(claimed.customer_uid, intent.merchant_uid, intent.money, claimed.name)
+            self._pacer.line_up(Departure(
+                claimed, self._services.gateway(claimed.account).sending(order),
+                came=partial(self._came, carried, claimed),
+                held=partial(self._do_aside, self._hold_back, carried, claimed), failed=failed,
+                begun=carried.leave_room,
+            ))  # fmt: skip
+        except Exception as error:  # noqa: BLE001 # one charge's: the others of its group go on
+            failed(error)
+
+    def _came(self, carried: _Carried, claimed: Claimed, outcome: Outcome) -> None:
+        reach(Point.CHARGING_ANSWERED, carried.uid)
+        if isinstance(outcome, Paid):
+            settled = partial(self._settled, carried, claimed, outcome)
+            self._groups.settlements.want((claimed.intent, outcome), settled)
+        else:
+            self._do_aside(self._settle_alone, carried, claimed, outcome)
+
+    def _settled(
+        self, carried: _Carried, claimed: Claimed, paid: Paid, answer: AttemptState | Ungrouped | None,
+        error: BaseException | None,
+    ) -> None:  # fmt: skip
+        if answer is Ungrouped.ALONE:
+            self._do_aside(self._settle_alone, carried, claimed, paid)
+        else:
+            _say_unwritten(carried, error)
+            self._over(carried, answer, error)
+
+    def _settle_alone(self, carried: _Carried, claimed: Claimed, outcome: Outcome) -> None:
+        self._over(carried, settle(self._services, claimed.intent, AttemptState.SENDING, outcome))
+
+    def _hold_back(self, carried: _Carried, claimed: Claimed, obstacle: Obstacle) -> None:
+        self._over(carried, charging.hold_back(self._services, claimed, obstacle))
+
+    def _give_back(self, carried: _Carried, claimed: Claimed, error: Exception) -> None:
+        """Give back what is claimed and was surely not sent; where that fails too, its lease runs out."""
+        try:
+            charging.hold_back(self._services, claimed, NOT_LOOKED)
+        except DBAPIError as away:
+            log.warning("%s is not given back, and is asked about: %s", carried.uid, type(away.orig).__name__)
+        self._over(carried, None, error)
+
+    def _over(self, carried: _Carried, state: AttemptState | None, error: BaseException | None = None) -> None:
+        carried.leave_room()
+        carried.over(state, error)
+
+    def _do_aside(self, step: Callable[..., None], carried: _Carried, *more: object) -> None:
+        """Take a step with a transaction of its own, on a thread that nobody else's steps wait for."""
+
+        def done() -> None:
+            try:
+                step(carried, *more)
+            except Exception as error:  # noqa: BLE001 # it is told to whoever waits for this one charge
+                _say_unwritten(carried, error)
+                self._over(carried, None, error)
+
+        try:
+            self._aside.submit(done)
+        except RuntimeError:  # the process ends, and starts no more threads
+            done()
+
+
+def _say_unwritten(carried: _Carried, error: BaseException | None) -> None:
+    if error is not None and carried.uid:
+        words = "%s: what became of it could not be written, and is asked about: %s"
+        log.error(words, carried.uid, type(error).__name__)
+
+
+def _over_of_many(
+    under_way: UnderWay, charge_id: int, _: AttemptState | None, error: BaseException | None
+) -> None:
+    if error is not None:
+        # A database that is away is no fault to be traced, and concerns many at once.
+        log.error("charge %d of an envelope failed: %s", charge_id, type(error).__name__,
+                  exc_info=None if isinstance(error, DBAPIError) else error)  # fmt: skip
+    under_way.over()
