@@ -25,6 +25,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url.get_secret_value(),
         "broker_transport_options": _transport_options(settings),
+        "broker_transport": "worker.brokers:Transport" if _is_redis(settings) else None,
         # A broker that is away comes back; a worker that gave up would need a person.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+from kombu import Connection
 
 from worker.app import QUEUES, celery_settings
 from worker.config import Settings
+from worker.embedded import EmbeddedServices
 
 
 def settings(broker: str) -> dict[str, Any]:
@@ -31,3 +33,21 @@ def test_redis_gets_none_of_that() -> None:
     assert [queue.queue_arguments for queue in made["task_queues"]] == [{}] * len(QUEUES)
     assert made["broker_transport_options"]["visibility_timeout"] == 900
     assert made["result_backend"] == "redis://127.0.0.1:6379/0"
+
+
+def test_redis_is_asked_by_one_client_until_its_connections_are_new(embedded: EmbeddedServices) -> None:
+    """kombu makes a client for each message taken and acknowledged, which costs more than the message."""
+    transport = settings(embedded.broker_url)["broker_transport"]
+    with Connection(embedded.broker_url, transport=transport) as connection:
+        channel: Any = connection.channel()
+        with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
+            assert first is second
+            assert first.ping()
+        channel._disconnect_pools()  # as kombu does when the broker was away
+        with channel.conn_or_acquire() as third:
+            assert third is not first
+            assert third.ping()
+
+
+def test_rabbitmq_keeps_kombus_own_transport() -> None:
+    assert settings("amqp://user@host//")["broker_transport"] is None

@@ -6,7 +6,16 @@ from typing import assert_never
 
 from schedules.asking import TEST_CHANNEL
 from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
-from worker.gateway.envelopes import Envelope, identifier, instant, looked_up, number, opened, read_envelope
+from worker.gateway.envelopes import (
+    Envelope,
+    identifier,
+    instant,
+    judged,
+    looked_up,
+    number,
+    opened,
+    read_envelope,
+)
 from worker.gateway.masking import ID_LIMIT, masked_card, shortened, told, without
 from worker.gateway.payments import read_page, read_payment
 from worker.gateway.port import (
@@ -37,9 +46,10 @@ def read_charge(status: int, body: bytes, order: ChargeOrder, *, sandbox: bool =
 
     `sandbox` says that the account is one for tests, so that a payment on a test channel counts as paid.
     """
-    if words := _no_such_customer(status, body):
+    envelope = read_envelope(body)
+    if words := _no_such_customer(status, envelope):
         return Declined(words)
-    match opened(status, body):
+    match judged(status, body, envelope):
         case Envelope(code=0, response=dict() as fields):
             return _read_charged(fields, order, sandbox=sandbox)
         case Envelope(code=0):
@@ -50,10 +60,11 @@ def read_charge(status: int, body: bytes, order: ChargeOrder, *, sandbox: bool =
             return other
 
 
-def _no_such_customer(status: int, body: bytes) -> str | None:
+def _no_such_customer(status: int, envelope: Envelope | None) -> str | None:
     """PortOne's words, when they say that there is no billing key under the customer_uid."""
-    envelope = read_envelope(body) if status in (200, 400, 404) else None
-    words = envelope.message if envelope is not None and envelope.code != 0 else None
+    if envelope is None or envelope.code == 0 or status not in (200, 400, 404):
+        return None
+    words = envelope.message
     return shortened(words) if words is not None and words.startswith(NO_SUCH_CUSTOMER) else None
 
 

@@ -63,7 +63,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def opened(status: int, body: bytes) -> Envelope | NotSent | Refused | Unknown:
     """The envelope of a 2xx answer, or what any other answer says about the request having been processed."""
-    envelope = read_envelope(body)
+    return judged(status, body, read_envelope(body))
+
+
+def judged(status: int, body: bytes, envelope: Envelope | None) -> Envelope | NotSent | Refused | Unknown:
+    """As `opened`, of an answer whose envelope is read."""
     if 200 <= status < 300:
         return envelope or Unknown(f"HTTP {status} with {len(body)} bytes that cannot be read as an answer")
     if status == 400 and envelope is not None and envelope.code != 0 and pg_code(envelope.message or ""):

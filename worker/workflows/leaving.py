@@ -23,8 +23,8 @@ UNCAPPED = (0.0, math.inf, True)
 # than the cap, and what is left unused is the price. Above a thousand calls a second a machine is busy, and many
 # would be late.
 BUSY_RATE = 1000.0
-SPREAD, BUSY_SPREAD = 1.018, 1.09
-LATE, BUSY_LATE = 0.006, 0.08  # seconds; below what the spread leaves, the rest being the way to the gateway
+SPREAD, BUSY_SPREAD = 1.016, 1.09
+LATE, BUSY_LATE = 0.005, 0.08  # seconds; below what the spread leaves, the rest being the way to the gateway
 LATEST = 0.05  # seconds after which a slot is given up
 LOOK_REACHES = LOOK_LASTS - LATEST  # seconds from a look to the slots that it is good for
 
