@@ -1,4 +1,4 @@
-"""`make bench`: everything side by side in one run; benchmarks/results.json, a table and two plots.
+"""`make bench`: everything side by side in one run; benchmarks/results.json, results.md and the plots.
 
 `--small` takes figures that mean nothing, in a minute or two: it proves that the benchmarks work.
 """
@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -49,6 +51,7 @@ def steps(sizes: Sizes) -> dict[str, Callable[[], Any]]:
         "floor": lambda: asdict(charging.floor(sizes.charges)),
         "envelopes": lambda: asdict(charging.ours(sizes.charges, envelopes=True)),
         "messages": lambda: asdict(charging.ours(sizes.charges, envelopes=False)),
+        "rabbitmq": lambda: charging.over_rabbitmq(sizes.charges),
         "hand_written": lambda: _contender("handwritten", sizes, "--client", "new"),
         "hand_written_kept_client": lambda: _contender("handwritten", sizes, "--client", "kept"),
         "dbos": lambda: _contender("durable", sizes),
@@ -95,93 +98,173 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def goals(found: Results) -> Iterator[tuple[str, str, str, bool]]:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table."""
+
+    what: str
+    wish: str
+    found: str
+    is_enough: bool | None = None  # None where nothing was wished
+
+
+def goals(found: Results) -> Iterator[Row]:
     """What was wished, what came of it, and whether that is enough; of the parts that were run."""
-    at = found.get
-    if (floor := at("floor")) and (ours := at("envelopes")):
-        ratio = ours["per_second"] / floor["per_second"]
-        yield "a backlog, beside the calls alone", "80% or more", f"{ratio:.0%}", ratio >= 0.8
-    if floor and (single := at("messages")):
-        ratio = single["per_second"] / floor["per_second"]
-        yield "one message a charge, beside the calls alone", "30% or more", f"{ratio:.0%}", ratio >= 0.3
-    for name, wish in (("hand_written", 4.0), ("hand_written_kept_client", 4.0), ("dbos", 2.0)):
-        if (other := at(name)) and (ours := at("envelopes")):
+    for rows in (_charging, _flow, _opening, _scheduling, _growth):
+        yield from rows(found)
+
+
+def _charging(found: Results) -> Iterator[Row]:
+    names = {"envelopes": ("a backlog", 0.8), "messages": ("one message a charge", 0.3)}
+    for name, (words, wish) in names.items():
+        if not (ours := found.get(name)):
+            continue
+        if floor := found.get("floor"):
+            ratio = ours["per_second"] / floor["per_second"]
+            yield Row(f"{words}, beside the calls alone", f"{wish:.0%} or more", f"{ratio:.0%}", ratio >= wish)
+        yield Row(f"{words}: CPU of our processes for each", "lowered", f"{ours['cpu_ms']:.2f} ms")
+    for name, told in (found.get("rabbitmq") or {}).items():
+        words = f"{told['per_second'] / found[name]['per_second']:.0%}" if name in found else ""
+        yield Row(f"{names[name][0]} over RabbitMQ, beside Valkey", "", words)
+    contenders = {
+        "hand_written": ("hand-written", 4.0), "hand_written_kept_client": ("hand-written, client kept", 4.0),
+        "dbos": ("DBOS", 2.0),
+    }  # fmt: skip
+    for name, (words, wish) in contenders.items():
+        if not (other := found.get(name)):
+            continue
+        if ours := found.get("envelopes"):
             ratio = ours["per_second"] / other["per_second"]
-            yield (
-                f"a backlog, beside {name.replace('_', ' ')}",
-                f"{wish:g} times",
-                f"{ratio:.1f} times",
-                ratio >= wish,
-            )
-    if (other := at("hand_written_kept_client")) and (single := at("messages")):
-        ratio = single["per_second"] / other["per_second"]
-        yield "one message a charge, beside hand-written", "not below", f"{ratio:.1f} times", ratio >= 1
-    for account, told in (at("caps") or {}).items():
+            yield Row(f"a backlog, beside {words}", f"{wish:g} times", f"{ratio:.1f} times", ratio >= wish)
+        if (single := found.get("messages")) and name != "dbos":
+            ratio = single["per_second"] / other["per_second"]
+            yield Row(f"one message a charge, beside {words}", "not below", f"{ratio:.1f} times", ratio >= 1)
+
+
+def _flow(found: Results) -> Iterator[Row]:
+    for account, told in (found.get("caps") or {}).items():
         words = f"{told['most_in_a_second']} in any second of {told['cap']:g}, {told['used']:.1%} used"
         kept = told["most_in_a_second"] <= told["cap"] and told["used"] >= 0.98
-        yield f"the cap of account {account}", "never above, 98% used", words, kept
-    if told := at("backlog"):
-        yield "ad-hoc while renewals wait, p99", "2 s", f"{told['adhoc_p99_s']:.2f} s", told["adhoc_p99_s"] <= 2
-        yield (
-            "the broker's memory at its most",
-            "64 MB",
-            f"{told['broker_peak_mb']:.1f} MB",
-            told["broker_peak_mb"] < 64,
-        )
-        pause = told["flush_longest_pause_s"]
-        yield "after a flush of the broker", "one sweep", f"{pause:.1f} s without a call", pause < 65
-    if told := at("punctuality"):
+        yield Row(f"the cap of account {account}", "never above, 98% used", words, kept)
+    if told := found.get("backlog"):
+        waiting = f"{told['waiting']:,} wait"
+        late = told["adhoc_p99_s"]
+        yield Row(f"ad-hoc while {waiting}, p99", "2 s", f"{late:.2f} s", late <= 2)
+        peak = told["broker_peak_mb"]
+        yield Row(f"the broker at its most, {waiting}", "64 MB", f"{peak:.1f} MB", peak < 64)
+        words = f"{told['flushed_mended']} of {told['flushed_queued']} in {told['flush_mended_s']:.0f} s"
+        mended = told["flushed_mended"] == told["flushed_queued"] and told["flush_mended_s"] < 65
+        yield Row("what was queued at a flush has left", "one sweep, 65 s", words, mended)
+        yield Row("the longest pause after it", "", f"{told['flush_longest_pause_s']:.2f} s")
+    if told := found.get("punctuality"):
         late = told["behind_the_cap_p99_s"]
-        yield "behind what the cap lets, p99", "60 s", f"{late:.2f} s", late < 60
-    if told := at("opening"):
-        few, every = told["few"]["seconds"], told["all"]["seconds"]
-        yield f"opening {told['few']['due']:,} of {told['subscriptions']:,}", "5 s", f"{few:.1f} s", few < 5
-        yield f"opening all {told['all']['due']:,}, two openers", "120 s", f"{every:.0f} s", every < 120
-    if told := at("beat"):
-        tick, lag = told["tick_cpu_ms"], told["lag_p99_s"]
-        yield f"a look of beat with {told['plans']:,} plans", "20 ms", f"{tick:.2f} ms", tick < 20
-        yield "a plan's bell after its time, p99", "1 s", f"{lag:.3f} s", lag < 1
-    if told := at("idle"):
+        yield Row("due at one minute, behind the cap, p99", "60 s", f"{late:.2f} s", late < 60)
+
+
+def _opening(found: Results) -> Iterator[Row]:
+    if not (told := found.get("opening")):
+        return
+    few, every = told["few"], told["all"]
+    words = f"opening {few['due']:,} of {told['subscriptions']:,}"
+    yield Row(words, "5 s", f"{few['seconds']:.1f} s", few["seconds"] < 5)
+    words = f"opening all {every['due']:,}, two openers"
+    yield Row(words, "120 s", f"{every['seconds']:.0f} s", every["seconds"] < 120)
+    grown = max(end / first for first, end in every["memory_mb"])
+    words = ", ".join(f"{first:.0f} to {end:.0f} MB" for first, end in every["memory_mb"])
+    yield Row("memory of the openers, first batch to last", "flat", words, grown < 1.1)
+
+
+def _scheduling(found: Results) -> Iterator[Row]:
+    if told := found.get("beat"):
+        tick, lag, plans = told["tick_cpu_ms"], told["lag_p99_s"], f"{told['plans']:,}"
+        yield Row(f"a tick of beat with {plans} plans, CPU", "20 ms", f"{tick:.2f} ms", tick < 20)
+        yield Row("a plan's bell after its time, p99", "1 s", f"{lag:.3f} s", lag < 1)
+    for name, other in (found.get("other_schedulers") or {}).items():
+        if isinstance(other, dict):
+            words = f"{other['tick_cpu_ms']:.2f} ms, {other['lag_p99_s']:.3f} s"
+            yield Row(f"the same of {name} with {found['other_schedulers']['entries']:,} entries", "", words)
+    if told := found.get("idle"):
         spent = told["ours_percent"] + told["servers_percent"]
-        yield "everything while nothing is due", "2% of a core", f"{spent:.1f}%", spent < 2
-    for step, told in (at("growth") or {"steps": {}})["steps"].items():
-        yield f"{step} beside the history", "1.2 times", f"{told['ratio']:.2f} times", told["ratio"] <= 1.2
+        yield Row("everything while nothing is due", "2% of a core", f"{spent:.1f}%", spent < 2)
 
 
-def print_goals(found: Results) -> None:
-    """The table."""
+def _growth(found: Results) -> Iterator[Row]:
+    if told := found.get("growth"):
+        for step, cost in told["steps"].items():
+            words = f"{step} beside {told['history']:,} settled"
+            yield Row(words, "1.2 times", f"{cost['ratio']:.2f} times", cost["ratio"] <= 1.2)
+
+
+def tell(found: Results, folder: Path) -> None:
+    """Print the table, and write it."""
     table = Table(title="benchmarks", title_justify="left")
+    lines = ["| what | wished | found | |", "|---|---|---|---|"]
     for column in ("what", "wished", "found", ""):
         table.add_column(column)
-    for what, wish, seen, enough in goals(found):
-        table.add_row(what, wish, seen, "yes" if enough else "NO")
+    for row in goals(found):
+        verdict = {True: "yes", False: "NO", None: ""}[row.is_enough]
+        table.add_row(row.what, row.wish, row.found, verdict)
+        lines.append(f"| {row.what} | {row.wish} | {row.found} | {verdict} |")
     Console().print(table)
+    at = found["machine"]
+    words = f"{at['cores']} cores {at['machine']}, {at['memory_gb']} GB, {at['system']}, Python {at['python']}"
+    head = f"# Benchmarks\n\nTaken at commit `{at['commit'][:12]}`, {at['at']}, on {words}.\n\n"
+    (folder / "results.md").write_text(head + "\n".join(lines) + "\n")
+
+
+WAYS = ("floor", "envelopes", "messages", "hand_written_kept_client", "hand_written", "dbos")
 
 
 def draw(found: Results, folder: Path) -> None:
-    """Charges a second of every way, and what each step costs beside history."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """The plots of the parts that were run: charging and its CPU, the caps, and growth."""
+    ran = [way for way in WAYS if way in found]
+    if "floor" in found and len(ran) > 1:
+        floor = found["floor"]["per_second"]
+        speeds = {way: found[way]["per_second"] / floor for way in ran}
+        _bars(
+            folder / "charging.png",
+            speeds,
+            f"charges a second, in times of the calls alone ({floor:.0f} a second)",
+        )
+    if ran:
+        costs = {way: found[way].get("cpu_ms", found[way].get("cpu_ms_per_charge", 0.0)) for way in ran}
+        _bars(folder / "cpu.png", costs, "CPU of its own processes for each charge, ms")
+    if growth := found.get("growth"):
+        ratios = {step: told["ratio"] for step, told in growth["steps"].items()}
+        _bars(
+            folder / "growth.png",
+            ratios,
+            f"cost beside {growth['history']:,} settled, in times of the cost without",
+        )
+    if caps := found.get("caps"):
+        _draw_caps(folder / "caps.png", caps)
 
-    ways = ("floor", "envelopes", "messages", "hand_written_kept_client", "hand_written", "dbos")
-    ran = [way for way in ways if way in found]
-    pictures = {
-        "charging": (ran, [found[way]["per_second"] for way in ran], "charges a second"),
-        "growth": ([*found.get("growth", {}).get("steps", {})],
-                   [told["ratio"] for told in found.get("growth", {}).get("steps", {}).values()],
-                   "cost beside the history, in times of the cost without"),
-    }  # fmt: skip
-    for name, (labels, values, words) in pictures.items():
-        if not labels:
-            continue
-        figure = Figure(figsize=(8, 0.6 * len(labels) + 1.2), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        bars = axes.barh([label.replace("_", " ") for label in labels][::-1], values[::-1], color="#4472a8")
-        axes.bar_label(bars, fmt="%.2f" if name == "growth" else "%.0f", padding=3)
-        axes.set_xlabel(words)
-        axes.margins(x=0.12)
-        figure.savefig(folder / f"{name}.png", dpi=120)
+
+def _bars(file: Path, values: dict[str, float], words: str) -> None:
+    figure = Figure(figsize=(8, 0.6 * len(values) + 1.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    labels = [label.replace("_", " ") for label in values]
+    bars = axes.barh(labels[::-1], [*values.values()][::-1], color="#4472a8")
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.set_xlabel(words)
+    axes.margins(x=0.12)
+    figure.savefig(file, dpi=120)
+
+
+def _draw_caps(file: Path, caps: Results) -> None:
+    """Calls in the second before each moment, beside what is allowed."""
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for told, color in zip(caps.values(), ("#4472a8", "#c0504d"), strict=False):
+        axes.plot(*zip(*told["by_moment"], strict=True), color=color)
+        axes.axhline(told["cap"], color=color, linestyle="dotted")
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("calls in the second before")
+    axes.set_ylim(0)
+    axes.legend([line for name in caps for line in (f"account {name}", "its cap")], loc="center right")
+    figure.savefig(file, dpi=120)
 
 
 def main() -> None:
@@ -206,8 +289,8 @@ def main() -> None:
         found[name] = step()
         file.write_text(json.dumps(found, indent=2) + "\n")
     draw(found, asked.out)
-    print_goals(found)
-    print(f"written: {file}")
+    tell(found, asked.out)
+    print(f"written: {file}, results.md and the plots beside it")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ PLANS = """
         statement_name, catch_up, catch_up_cap, shift, allow_short_months, policy, created_at
     FROM plans, generate_series(1, %(many)s::int) n WHERE plans.code = 'monthly'
 """
-TICKS = 50
+TICKS = 40
 RUNG = 50  # plans whose billing time comes while it is looked at
 
 
@@ -75,8 +75,9 @@ def beat() -> None:
     costs = []
     for _ in range(TICKS):
         before = time.process_time()
-        scheduler.tick()
+        pause = scheduler.tick()
         costs.append((time.process_time() - before) * 1e3)
+        time.sleep(pause)  # as beat does, so that what is rung for now and then is among them
     rung: list[float] = []
     now = datetime.now(UTC)
     due = {}
@@ -100,7 +101,7 @@ def beat() -> None:
     services().engine.dispose()
     rung.sort()
     print(json.dumps({
-        "tick_cpu_ms": statistics.median(costs), "tick_cpu_ms_most": max(costs), "rung": len(rung),
+        "tick_cpu_ms": statistics.mean(costs), "tick_cpu_ms_most": max(costs), "rung": len(rung),
         "lag_p50_s": rung[len(rung) // 2], "lag_p99_s": rung[int(len(rung) * 0.99)],
     }))  # fmt: skip
 

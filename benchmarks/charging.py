@@ -4,12 +4,14 @@ import argparse
 import json
 import subprocess
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import psycopg
 from celery import Celery
 
 from benchmarks import shop
 from benchmarks.place import PYTHON, LightGateway, Place, Seen, cpu_of, cpu_of_all, memory_of, placed
+from tests.rabbit import program, rabbit
 
 SLOTS = (64, 96, 128)  # threads of one process; the best is taken
 WORKERS = 2
@@ -57,11 +59,20 @@ def floor(calls: int) -> Figure:
     return best
 
 
-def ours(charges: int, *, envelopes: bool, threads: int = THREADS) -> Figure:
+def over_rabbitmq(charges: int) -> dict[str, Any] | None:
+    """Both ways with RabbitMQ's quorum queues between; None where there is no such server on this machine."""
+    if program("rabbitmq-server") is None:
+        return None
+    with rabbit() as node:
+        both = {"envelopes": True, "messages": False}
+        return {name: asdict(ours(charges, envelopes=so, broker=node.url)) for name, so in both.items()}
+
+
+def ours(charges: int, *, envelopes: bool, threads: int = THREADS, broker: str | None = None) -> Figure:
     """The whole path: beat rings, a worker dispatches, two workers charge."""
     changes = {
         "AGAIN_RATE": "10000", "AGAIN_QUEUE_BOUND": "4000", "AGAIN_CONCURRENCY": str(threads),
-    }  # fmt: skip
+    } | ({"AGAIN_BROKER_URL": broker} if broker else {})  # fmt: skip
     with LightGateway() as gateway, placed(gateway.url, **changes) as place:
         shop.on_sale(place)
         shop.charges_due(place, charges)
@@ -94,6 +105,7 @@ def _send_each(place: Place) -> None:
         db.execute("UPDATE charges SET queued_until = now() + interval '1 hour'")
     with Celery(broker=place.environment["AGAIN_BROKER_URL"]) as client, client.producer_or_acquire() as producer:
         producer.auto_declare = False
+        client.conf.task_create_missing_queue_type = "quorum"  # which Redis does not look at
         for charge in ids:
             client.send_task(
                 "again.charge", (charge,), producer=producer, queue="charges.bulk", ignore_result=True

@@ -3,8 +3,10 @@
 import argparse
 import json
 import time
+from itertools import pairwise
 from typing import Any
 
+import psycopg
 import redis
 from celery import Celery
 
@@ -13,11 +15,12 @@ from benchmarks.charging import ready
 from benchmarks.place import LightGateway, Place, Seen, placed
 from schedules.charges import ChargeKind
 from schedules.identity import charge_key, merchant_uid, subject_of_request
-from worker.clock import wait
+from worker.clock import wait, wait_until
 
 CAPS = {"main": 120.0, "second": 40.0}
 SECONDS = 25  # of work for each account
 PEOPLE = 60  # who ask for a charge while everything else waits
+FLUSH_MENDED = 150.0  # seconds that the last of what a flush has lost may take
 
 
 def caps() -> dict[str, Any]:
@@ -52,6 +55,7 @@ def caps() -> dict[str, Any]:
         told[account] = {
             "cap": rate, "calls": len(numbers), "most_in_a_second": mine.most_in_a_second(),
             "used": _steady(mine) / rate, "furthest_out_of_turn": _out_of_turn(numbers),
+            "by_moment": _by_moment(mine),
         }  # fmt: skip
     return told
 
@@ -60,6 +64,13 @@ def _steady(seen: Seen) -> float:
     """Calls a second while there was work: without the first two seconds, and the last."""
     begin, end = seen.arrivals[0][0] + 2, seen.arrivals[-1][0] - 1
     return sum(begin <= at < end for at, _, _ in seen.arrivals) / (end - begin)
+
+
+def _by_moment(seen: Seen) -> list[tuple[float, int]]:
+    """Calls in the second before each quarter of a second, from the first call on."""
+    times = [at - seen.arrivals[0][0] for at, _, _ in seen.arrivals]
+    moments = [quarter / 4 for quarter in range(4, int(times[-1] * 4))]
+    return [(moment, sum(moment - 1 < at <= moment for at in times)) for moment in moments]
 
 
 def _out_of_turn(numbers: list[int]) -> int:
@@ -84,17 +95,31 @@ def backlog(waiting: int, cap: float) -> dict[str, Any]:
         arrived = {uid: at for at, _, uid in seen.arrivals}
         lags = sorted(arrived[uid] - at for uid, at in asked.items() if uid in arrived)
         info: Any = broker.info("memory")
-        broker.flushall()
-        flushed = time.monotonic()
-        wait(15)
-        after = [at for at, _, _ in gateway.seen().arrivals if at > flushed]
-        gaps = [b - a for a, b in zip([flushed, *after], after, strict=False)]
         return {
             "waiting": waiting, "cap": cap, "asked": len(asked), "arrived": len(lags),
             "adhoc_p50_s": lags[len(lags) // 2], "adhoc_p99_s": lags[-1 - len(lags) // 100],
             "broker_mb": info["used_memory"] / 2**20, "broker_peak_mb": info["used_memory_peak"] / 2**20,
-            "flush_longest_pause_s": max(gaps, default=15.0), "doubles": gateway.seen().doubles,
+            **_flushed(place, gateway, broker), "doubles": gateway.seen().doubles,
         }  # fmt: skip
+
+
+def _flushed(place: Place, gateway: LightGateway, broker: "redis.Redis") -> dict[str, Any]:
+    """Flush the broker: how long no call came at most, and when the last charge left that was queued then."""
+    with psycopg.connect(place.url) as db:
+        queued = db.execute("SELECT key FROM charges WHERE queued_until > now() AND status = 'open'").fetchall()
+    broker.flushall()
+    flushed = time.monotonic()
+    lost = {merchant_uid("benc", key, 1) for (key,) in queued}
+    wait_until(lambda: not lost - {uid for _, _, uid in gateway.seen().arrivals}, FLUSH_MENDED, every=5)
+    ended = time.monotonic()
+    seen = gateway.seen().arrivals
+    after = [at for at, _, _ in seen if at > flushed]
+    left = [at for at, _, uid in seen if uid in lost]
+    gaps = [b - a for a, b in pairwise([flushed, *after, ended])]
+    return {
+        "flushed_queued": len(lost), "flushed_mended": len(left), "flush_longest_pause_s": max(gaps),
+        "flush_mended_s": max(0.0, max(left, default=flushed) - flushed),
+    }  # fmt: skip
 
 
 def _ask(place: Place) -> dict[str, float]:

@@ -92,8 +92,9 @@ def _result_backend(settings: Settings) -> str:
 
 def _transport_options(settings: Settings) -> dict[str, Any]:
     if not _is_redis(settings):
-        # RabbitMQ says when it has a message; without that, one that it loses is thought to be sent.
-        return {"confirm_publish": True}
+        # RabbitMQ says when it has a message; without that, one that it loses is thought to be sent. A queue that
+        # has no leader answers nobody, and whoever asks it must not wait for ever.
+        return {"confirm_publish": True, "read_timeout": 30, "write_timeout": 30}
     return {
         # Above the lease, which is above the calls: no message of a charge is handed out while it is at work. One
         # of an envelope may be, where a gateway takes a minute for each call: its charges are claimed once all the

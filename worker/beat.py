@@ -105,6 +105,7 @@ class PlanScheduler(Scheduler):
             log.error("the database does not answer; looking again in %g s: %s", interval, words)
         except self._broker_errors() as error:
             log.error("the broker does not answer; ringing again in %g s: %s", interval, error)
+            self._connect_anew()
         return interval
 
     def close(self) -> None:
@@ -115,6 +116,17 @@ class PlanScheduler(Scheduler):
         except DATABASE_AWAY:
             log.warning("the lead could not be given back; it runs out in %g s", LEAD_SECONDS)
         super().close()
+
+    def _connect_anew(self) -> None:
+        """Let the next ring go over a new connection: Celery keeps the first, and one to RabbitMQ stays lost."""
+        kept = vars(self)
+        kept.pop("producer", None)
+        if (lost := kept.pop("connection", None)) is not None:
+            lost.release()
+
+    def _ensure_connected(self) -> Any:
+        # Celery would wait here until the broker is back, and nobody would hear of this beat meanwhile.
+        return self.connection.ensure_connection(max_retries=1, timeout=5, interval_start=0)
 
     def _beat(self, made: Services, interval: float) -> None:
         if elapsed() < self._next_heartbeat:

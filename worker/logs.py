@@ -58,6 +58,8 @@ def log_to_stderr(level: str, form: str) -> None:
     root.setLevel(level)
     for name in ("asyncio", "kombu", "amqp", "redis"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # At each start it warns that a queue cannot delay messages; none of ours is ever delayed.
+    logging.getLogger("kombu.transport.native_delayed_delivery").setLevel(logging.ERROR)
     # Celery tells of every message that comes and goes; our own lines say what came of it.
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))

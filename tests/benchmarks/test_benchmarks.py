@@ -17,6 +17,9 @@ def test_the_parts_run_and_leave_their_figures(tmp_path: Path, monkeypatch: pyte
     assert set(found) == {"machine", *parts}
     assert found["envelopes"]["charges"] == found["messages"]["charges"] == bench.SMALL.charges
     assert found["opening"]["all"]["due"] == bench.SMALL.subscriptions
-    assert (tmp_path / "charging.png").stat().st_size > 1000
-    assert (tmp_path / "growth.png").stat().st_size > 1000
-    assert len(list(bench.goals(found))) > 5
+    for plot in ("charging", "cpu", "growth"):
+        assert (tmp_path / f"{plot}.png").stat().st_size > 1000
+    rows = [row.what for row in bench.goals(found)]
+    assert len(rows) > 10
+    table = (tmp_path / "results.md").read_text()
+    assert all(row in table for row in rows)

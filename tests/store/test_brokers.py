@@ -24,7 +24,8 @@ def settings(broker: str) -> dict[str, Any]:
 def test_rabbitmq_gets_quorum_queues_and_says_what_it_has(broker: str) -> None:
     made = settings(broker)
     assert [queue.queue_arguments for queue in made["task_queues"]] == [{"x-queue-type": "quorum"}] * len(QUEUES)
-    assert made["broker_transport_options"] == {"confirm_publish": True}
+    options = made["broker_transport_options"]
+    assert options == {"confirm_publish": True, "read_timeout": 30, "write_timeout": 30}
     assert made["result_backend"] == "rpc://"
 
 
