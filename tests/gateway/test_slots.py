@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from schedules.outcomes import NotSent, Paid, Refused
+from schedules.outcomes import NotSent, Paid, Refused, Unknown
 from tests.gateway.samples import ORDER, PAID, envelope, order, refusal
 from tests.gateway.scripted import (
     SHORT,
@@ -26,6 +26,7 @@ from tests.gateway.scripted import (
     answer,
     client_of,
     exactly,
+    hang,
     scripted,
 )
 from worker.clock import elapsed, wait_until
@@ -278,6 +279,18 @@ def test_who_fails_when_told_keeps_nobody_else_waiting(server: ScriptedServer) -
     with prepared(server) as gateway:
         gateway.sending(ORDER).begin(elapsed() + 5, AT_ONCE, fail)
         assert isinstance(begun(gateway.sending(ORDER)).first(), Paid)
+
+
+def test_a_call_ends_at_its_own_time_though_the_one_before_had_more(server: ScriptedServer) -> None:
+    """Guard: the watch of a line is set forward for a call that must be over sooner."""
+    server.will(PAID_ANSWER, hang)
+    with prepared(server, timeouts=replace(LONG, read=30, deadline=40)) as gateway:
+        assert isinstance(gateway.charge(ORDER), Paid)
+        began = elapsed()
+        lines, call = gateway._calls._lines, Call("POST", f"{server.url}/x", {}, b"{}")
+        assert lines.send(call, began + 0.4) == Unknown("ReadTimeout")
+        assert elapsed() - began < 5
+    assert server.connections == 1
 
 
 def test_a_call_says_when_it_was_gone(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,8 +219,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "pace: what somebody asked for goes first",
         PACING + "test_what_somebody_asked_for_goes_first_and_what_is_tried_again_before_the_rest",
         "worker/workflows/pacing.py",
-        "        line = lane.waiting[come.turn]\n",
-        "        line = lane.waiting[0]\n",
+        "        line = self._lane(come).waiting[come.turn]\n",
+        "        line = self._lane(come).waiting[0]\n",
     ),
     Mutant(
         "pace: an account's own room",

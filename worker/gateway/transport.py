@@ -168,6 +168,7 @@ class _Line(asyncio.Protocol):
         self._waiting: _UnderWay | None = None  # for its slot
         self._sent: _UnderWay | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._looks_at = 0.0  # when the watch looks next, by `elapsed`
         self._poll = select.poll()
         self.idle_since = 0.0  # by `elapsed`; 0 before its first call
 
@@ -211,8 +212,7 @@ class _Line(asyncio.Protocol):
         self._transport.write(request)
         under_way.heard_at = elapsed()
         under_way.slot.left(under_way.heard_at)
-        if self._watch is None:
-            self._look_at_time()
+        self._look_at_time()
 
     def _written(self, call: Call) -> bytes:
         """The request's bytes; LocalProtocolError where they would be no HTTP."""
@@ -228,19 +228,24 @@ class _Line(asyncio.Protocol):
 
     def _look_at_time(self) -> None:
         """End a call whose time is over, and look again when that may be next."""
-        self._watch = None
-        under_way = self._sent
+        under_way, now = self._sent, elapsed()
         if under_way is None:
-            return
-        now = elapsed()
+            return  # the watch stays: it may serve the next call
         # A server that sends a byte, or a 102, now and then would hold a call for ever but for the second.
         unwritten = self._transport.get_write_buffer_size() > 0
         patience = self._timeouts.write if unwritten else self._timeouts.read
         over_at = min(under_way.heard_at + patience, under_way.until)
         if now >= over_at:
             self._end(under_way, Unknown("WriteTimeout" if unwritten else "ReadTimeout"))
-        else:
-            self._watch = asyncio.get_running_loop().call_later(over_at - now, self._look_at_time)
+        elif self._watch is None or over_at < self._looks_at:
+            if self._watch is not None:
+                self._watch.cancel()
+            self._watch = asyncio.get_running_loop().call_later(over_at - now, self._look_again)
+            self._looks_at = over_at
+
+    def _look_again(self) -> None:
+        self._watch = None
+        self._look_at_time()
 
     def _end(self, under_way: _UnderWay, came: Came) -> None:
         """Tell what came of a call; the line goes on where its connection stands as before it."""

@@ -98,12 +98,14 @@ class Pacer:
         self._bell: SimpleQueue[Departure | None] = SimpleQueue()
         self._to_look_at: list[tuple[float, int, Departure]] = []  # a heap, by when
         self._numbers = count()
-        self._lock = threading.Lock()  # of each lane's room and overrun
+        self._lock = threading.Lock()  # of the lanes, and of each one's room and overrun
         self._serves = False
 
     def line_up(self, departure: Departure) -> None:
         """Let it leave when its turn has come."""
         with self._lock:
+            if (account := departure.claimed.account) not in self._lanes:
+                self._lanes[account] = _Lane(self._services.account(account).rate, self._room)
             if not self._serves:
                 threading.Thread(target=self._serve, name="pacer", daemon=True).start()
                 self._serves = True
@@ -117,7 +119,7 @@ class Pacer:
             if few or overruns:
                 self._let_leave(few, overruns)
             # What is lined up waits for room: whatever makes some is taken together.
-            crowded = len(few) > 1 or any(any(lane.waiting) for lane in self._lanes.values())
+            crowded = len(few) > 1 or any(any(lane.waiting) for lane in self._all_lanes())
 
     def _gather(self, crowded: bool) -> None:
         """Wait until something may leave, or has come."""
@@ -135,19 +137,20 @@ class Pacer:
     def _take_in(self, come: Departure | None) -> None:
         if come is None:
             return  # somebody has made room
-        lane = self._lane(come.claimed.account)
-        line = lane.waiting[come.turn]
+        line = self._lane(come).waiting[come.turn]
         # What has missed its slot was first before.
         line.appendleft(come) if come.asked_at else line.append(come)
 
-    def _lane(self, account: str) -> _Lane:
-        if account not in self._lanes:
-            self._lanes[account] = _Lane(self._services.account(account).rate, self._room)
-        return self._lanes[account]
+    def _lane(self, departure: Departure) -> _Lane:
+        return self._lanes[departure.claimed.account]
+
+    def _all_lanes(self) -> tuple[_Lane, ...]:
+        with self._lock:
+            return tuple(self._lanes.values())
 
     def _next_at(self) -> float | None:
         """When something may leave next, if nothing comes; None for never."""
-        times = [lane.asks_at for lane in self._lanes.values() if lane.room > 0 and any(lane.waiting)]
+        times = [lane.asks_at for lane in self._all_lanes() if lane.room > 0 and any(lane.waiting)]
         times += [self._to_look_at[0][0]] if self._to_look_at else []
         return min(times, default=None)
 
@@ -157,8 +160,8 @@ class Pacer:
         few: list[Departure] = []
         while self._to_look_at and self._to_look_at[0][0] <= now and len(few) < TOGETHER:
             few.append(heapq.heappop(self._to_look_at)[2])
-        with self._lock:
-            for lane in self._lanes.values():
+        for lane in self._all_lanes():
+            with self._lock:
                 if lane.is_due(now):
                     few += lane.next_few()
         return few
@@ -196,7 +199,7 @@ class Pacer:
             leave = departure.leave.seen_again(leave)
             departure.leave = None
         else:
-            lane = self._lane(departure.claimed.account)
+            lane = self._lane(departure)
             if leave.is_granted and lane.rate:
                 lane.asks_at = leave.earliest + interval(lane.rate) - ASKED_BEFORE
             departure.asked_at = departure.asked_at or leave.looked_at
@@ -222,7 +225,7 @@ class Pacer:
         departure.sending.begin(until, slot, partial(self._came, departure))
 
     def _left(self, departure: Departure, earliest: float, at: float) -> None:
-        lane = self._lane(departure.claimed.account)
+        lane = self._lane(departure)
         if lane.rate and (late := too_late(lane.rate, at - earliest)):
             with self._lock:
                 lane.overrun = max(lane.overrun, late)
@@ -236,7 +239,7 @@ class Pacer:
             departure.came(came)
 
     def _make_room(self, departure: Departure) -> None:
-        lane = self._lane(departure.claimed.account)
+        lane = self._lane(departure)
         with self._lock:
             lane.room += 1
             was_full = lane.room == 1
