@@ -10,9 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kombu import Connection
-from kombu.exceptions import OperationalError
-
 from worker.clock import wait_until
 
 START_TIME = 90.0  # seconds that a node may take to start on a busy machine
@@ -39,6 +36,7 @@ class Rabbit:
 
     def __init__(self, folder: Path) -> None:
         port, epmd, dist = free_ports(3)
+        self._port = port
         self.url = f"amqp://guest:guest@127.0.0.1:{port}//"
         config = folder / "rabbitmq.conf"
         config.write_text(f"listeners.tcp.default = 127.0.0.1:{port}\nloopback_users = none\n")
@@ -98,10 +96,9 @@ class Rabbit:
     def _answers(self) -> bool:
         assert self._node is not None
         assert self._node.poll() is None, (self._folder / "output").read_text()[-2000:]
-        try:
-            with Connection(self.url, connect_timeout=2) as connection:
-                connection.connect()
-        except (OSError, OperationalError):
+        try:  # it listens when it is ready
+            socket.create_connection(("127.0.0.1", self._port), 2).close()
+        except OSError:
             return False
         return True
 

@@ -5,7 +5,7 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 
-from worker import wiring
+from worker import brokers, wiring
 from worker.config import Settings
 
 OPS = "ops"  # opening, dispatching, sweeping: never behind charges
@@ -17,6 +17,7 @@ REQUESTS = "requests"  # what other backends ask for
 QUEUES = (OPS, RECONCILE, CHARGES, BULK, EVENTS, REQUESTS)
 ANSWER_LIVES = 3600  # seconds; whoever asked has long stopped waiting, and may ask again
 
+brokers.use()
 app = Celery("again", set_as_current=True)
 
 
@@ -25,7 +26,6 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker_url.get_secret_value(),
         "broker_transport_options": _transport_options(settings),
-        "broker_transport": "worker.brokers:Transport" if _is_redis(settings) else None,
         # A broker that is away comes back; a worker that gave up would need a person.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
