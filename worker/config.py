@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     )
     queue_bound: int = Field(2000, ge=1, le=100_000, description="charges that may wait in the broker at once")
     queue_patience: float = Field(60, gt=0, description="seconds until a queued charge is queued once more")
-    concurrency: int = Field(16, ge=1, le=256, description="threads of one worker process")
+    concurrency: int = Field(16, ge=1, le=256, description="threads of a process, and its calls of an account")
     beat_interval: float = Field(1, gt=0, le=5, description="seconds between two looks of beat at the plans")
     clock_file: Path | None = Field(None, description="a file that moves the clock; for demos and tests only")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(

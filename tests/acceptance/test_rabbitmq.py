@@ -60,6 +60,8 @@ def test_a_backend_that_asks_is_answered(shop: Installation) -> None:
         backend.conf.task_create_missing_queue_type = "quorum"
         asked = backend.send_task("again.charge_adhoc", queue="requests", kwargs=fields("r1"))
         assert asked.get(timeout=60)["ok"]
+        answers: Any = backend.backend
+        answers.result_consumer.stop()  # a connection of its own, which nobody else closes
     assert wait_until(lambda: len(shop.movements("asked")) == 2, 60)
 
 
