@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from kombu import Connection
+from kombu import Connection, Queue
+from kombu.asynchronous import Hub
 
 from worker.app import QUEUES, celery_settings
 from worker.config import Settings
@@ -48,3 +49,41 @@ def test_redis_is_asked_by_one_client_until_its_connections_are_new(embedded: Em
         with channel.conn_or_acquire() as third:
             assert third is not first
             assert third.ping()
+
+
+@pytest.mark.parametrize("has_loop", [True, False])
+def test_what_was_done_in_one_turn_of_the_loop_is_acknowledged_together(
+    embedded: EmbeddedServices, has_loop: bool
+) -> None:
+    """And at once where there is no loop; what is not acknowledged when the channel closes goes back."""
+    url = embedded.broker_url.rpartition("/")[0] + "/9"  # nobody else is there
+    with Connection(url) as connection:
+        channel: Any = connection.channel()
+        queue = Queue("work")(channel)
+        queue.declare()
+        with connection.Producer(channel) as producer:
+            for number in range(4):
+                producer.publish(number, routing_key="work", serializer="json")
+        hub = Hub()
+        if has_loop:
+            connection.register_with_event_loop(hub)
+        taken: list[Any] = [queue.get() for _ in range(4)]
+        server = channel.client
+        for message in taken[:2]:
+            message.ack()
+        held = 4 if has_loop else 2
+        assert server.hlen(channel.unacked_key) == server.zcard(channel.unacked_index_key) == held
+        for end_of_turn in tuple(hub.on_tick):
+            end_of_turn()
+        assert server.hlen(channel.unacked_key) == server.zcard(channel.unacked_index_key) == 2
+        taken[2].ack()
+        channel.close()
+        hub.close()
+    with Connection(url) as connection:
+        channel = connection.channel()
+        assert channel.client.hlen(channel.unacked_key) == 0
+        again = Queue("work")(channel).get()
+        assert again is not None
+        assert again.payload == 3
+        again.ack()
+        assert Queue("work")(channel).get() is None
