@@ -107,9 +107,11 @@ def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
     try:
         with place.opens:
             under_way = flow().begin_many(charge_ids, account, _stopping.is_set)
-        if under_way.not_begun:
-            dispatching.give_back(services(), under_way.not_begun)
-        under_way.wait()
+        try:
+            if under_way.not_begun:
+                dispatching.give_back(services(), under_way.not_begun)
+        finally:
+            under_way.wait()
     finally:
         place.holds.release()
 

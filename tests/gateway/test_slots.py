@@ -28,6 +28,7 @@ from tests.gateway.scripted import (
     exactly,
     hang,
     scripted,
+    token_answer,
 )
 from worker.clock import elapsed, wait_until
 from worker.gateway import transport
@@ -254,6 +255,53 @@ def test_a_401_under_a_fresh_token_says_it_for_good(server: ScriptedServer) -> N
     assert len(server.received) == 2
 
 
+def test_a_token_with_little_time_left_is_used_once(server: ScriptedServer) -> None:
+    """Guard: where a gateway gives no better one, a charge would wait for it for ever."""
+    server.token_acts.append(token_answer(1, seconds_left=30))
+    server.will(PAID_ANSWER)
+    with client_of(server.url) as gateway:
+        sending = gateway.sending(ORDER)
+        assert begun(sending).first() == Missed()
+        assert isinstance(begun(sending).first(), Paid)
+    assert len(server.token_requests) == 1
+
+
+def test_who_needs_a_token_while_the_process_ends_is_told(server: ScriptedServer) -> None:
+    with client_of(server.url) as gateway:
+        gateway._calls._aside.shutdown()  # as the interpreter does at its end
+        assert begun(gateway.sending(ORDER)).first() == NotSent("the process ends")
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [("http://127.0.0.1:99999/x", {}), ("{}/\u00e4", {}), ("{}/x", {"Tier": "\u00e4"}), ("{}/x", {"a b": "c"})],
+)
+def test_what_cannot_be_written_is_not_sent(server: ScriptedServer, url: str, headers: dict[str, str]) -> None:
+    """Guard: whoever waits for it would wait for ever."""
+    with closing(Lines(SHORT)) as lines:
+        came = lines.send(Call("POST", url.format(server.url), headers, b"{}"), elapsed() + 5)
+    assert isinstance(came, NotSent)
+    assert server.received == []
+
+
+def test_a_process_that_ends_and_looks_no_name_up_has_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ends(*_: object, **__: object) -> None:
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    monkeypatch.setattr(transport._the_loop(), "create_connection", ends)
+    with closing(Lines(SHORT)) as lines:
+        came = lines.send(Call("POST", "http://pay.example/x", {}, b"{}"), elapsed() + 5)
+    assert came == NotSent("RuntimeError")
+
+
+def test_who_waits_for_lines_that_say_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "WORD_COMES", 0.1)
+    monkeypatch.setattr(Lines, "_take_line", lambda *_: None)
+    with closing(Lines(SHORT)) as lines:
+        came = lines.send(Call("POST", "http://127.0.0.1:1/x", {}, b"{}"), elapsed() + 0.1)
+    assert came == Unknown("the lines say nothing")
+
+
 class BrokenStore(MemoryTokens):
     """A store whose database is away."""
 
@@ -350,6 +398,30 @@ def test_calls_over_tls_share_a_connection(certificate: Path) -> None:
         for _ in range(3):
             assert lines.send(call, elapsed() + 8) == Reply(200, PAID_BODY)
         assert server.connections == 1
+
+
+def test_a_line_that_is_of_no_use_is_let_go_of_at_once(certificate: Path) -> None:
+    """Guard: TLS would wait 30 s for a last word, and the call that waits for its slot as long."""
+
+    def speak_and_be_mute(server: ScriptedServer, peer: socket.socket) -> bool:
+        PAID_ANSWER(server, peer)
+        server.stopped.wait(0.2)
+        peer.sendall(b"HTTP/1.1 408 Too late\r\nContent-Length: 0\r\n\r\n")
+        server.stopped.wait(30)
+        return False
+
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(certificate)
+    with (
+        scripted(speak_and_be_mute, PAID_ANSWER, tls=serving) as server,
+        closing(Lines(LONG, ssl.create_default_context(cafile=certificate))) as lines,
+    ):
+        call = Call("POST", f"https://localhost:{server.address[1]}/x", {}, b"{}")
+        assert lines.send(call, elapsed() + 8) == Reply(200, PAID_BODY)
+        told = Told()
+        lines.begin(call, elapsed() + 40, Slot(elapsed() + 1, elapsed() + 30), told)
+        assert told.first() == Reply(200, PAID_BODY)
+        assert server.connections == 2
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_sent_to(certificate: Path) -> None:

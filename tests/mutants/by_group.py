@@ -156,8 +156,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "flow: what a stopping worker has not begun is given back",
         FLOWING + "test_what_a_stopping_worker_has_not_begun_is_queued_again",
         "worker/tasks.py",
-        "        if under_way.not_begun:\n            dispatching.give_back(services(), under_way.not_begun)\n",
-        "",
+        "            if under_way.not_begun:\n",
+        "            if False:\n",
     ),
     Mutant(
         "flow: claims that cannot leave are given back",
@@ -214,6 +214,20 @@ BY_GROUP: tuple[Mutant, ...] = (
         "worker/workflows/pacing.py",
         "lane.overrun = max(lane.overrun, late)",
         "pass",
+    ),
+    Mutant(
+        "pace: that is not forgotten when a look fails",
+        PACING + "test_a_call_that_left_too_late_is_not_forgotten_when_a_look_fails",
+        "worker/workflows/pacing.py",
+        "            self._overran(overruns)\n",
+        "",
+    ),
+    Mutant(
+        "flow: an envelope that cannot be given back waits for its calls",
+        FLOWING + "test_an_envelope_that_cannot_be_given_back_waits_for_what_it_has_begun",
+        "worker/tasks.py",
+        "        finally:\n            under_way.wait()\n",
+        "        finally:\n            pass\n",
     ),
     Mutant(
         "pace: what somebody asked for goes first",

@@ -411,6 +411,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "if False:",
     ),
     Mutant(
+        "what cannot be written is told",
+        SLOTS + "test_what_cannot_be_written_is_not_sent",
+        "worker/gateway/transport.py",
+        "        except Exception as error:  # noqa: BLE001 # it is no HTTP",
+        "        except h11.LocalProtocolError as error:  # noqa: BLE001 # it is no HTTP",
+    ),
+    Mutant(
+        "a line of no use is let go of at once",
+        SLOTS + "test_a_line_that_is_of_no_use_is_let_go_of_at_once",
+        "worker/gateway/transport.py",
+        "self._transport.abort()",
+        "self._transport.close()",
+    ),
+    Mutant(
+        "a token with little time left is used once",
+        SLOTS + "test_a_token_with_little_time_left_is_used_once",
+        "worker/gateway/calls.py",
+        "calls._token.at_hand() or self._fetched_for_it",
+        "calls._token.at_hand()",
+    ),
+    Mutant(
         "what follows an answer is no answer",
         SLOTS + "test_a_server_that_talks_unasked_is_not_believed",
         "worker/gateway/transport.py",

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -312,6 +313,43 @@ def test_what_a_stopping_worker_has_not_begun_is_queued_again(
     assert not attempt_rows(together)
     move(together, seconds=dispatching.GIVEN_BACK.total_seconds())
     assert dispatching.top_up(together, lambda _: None) == 2
+
+
+def test_an_envelope_that_cannot_be_given_back_waits_for_what_it_has_begun(
+    together: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: its task is what a process that ends waits for."""
+    monkeypatch.setattr(flowing, "CLAIMED_AHEAD", 1)
+    monkeypatch.setattr(tasks, "_stopping", stopping := threading.Event())
+    monkeypatch.setattr(dispatching, "give_back", _away)
+    go_on = threading.Event()
+
+    def slow(order: ChargeOrder) -> Outcome:
+        stopping.set()
+        assert go_on.wait(10)
+        return gateway.approve(order)
+
+    gateway.answers.append(slow)
+    ids = many_opened(together, 4)
+    with ThreadPoolExecutor(1) as pool:
+        envelope = pool.submit(tasks.carry_out_envelope, ids, "main")
+        assert stopping.wait(10)
+        assert wait_until(lambda: tasks._places["main"].opens.acquire(blocking=False), 10)  # no more is begun
+        with pytest.raises(TimeoutError):
+            envelope.result(0.3)
+        go_on.set()
+        with pytest.raises(OperationalError):
+            envelope.result(10)
+    assert [row["status"] for row in charge_rows(together)].count("paid") == len(gateway.sent) > 0
+
+
+def test_a_process_that_ends_and_starts_no_thread_writes_what_it_hears(
+    services: Services, flow: Flow, gateway: ScriptedGateway
+) -> None:
+    gateway.answers.append(Declined("no money"))
+    flow._aside.shutdown()  # as the interpreter does at its end
+    carried_out(flow, many_opened(services, 1))
+    assert [row["state"] for row in attempt_rows(services)] == ["declined"]
 
 
 def test_envelopes_of_one_account_leave_threads_for_the_others(together: Services) -> None:

@@ -1,7 +1,7 @@
 """Pacing: each in its slot, first things first, and no account waits for another."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,7 @@ from worker.store import rates
 from worker.store.charges import Obstacle
 from worker.workflows import operating, pacing
 from worker.workflows.grouping import Claimed, Groups
-from worker.workflows.leaving import LATE, LOOK_LASTS, interval
+from worker.workflows.leaving import LATE, LOOK_LASTS, ask_leave, interval
 from worker.workflows.pacing import NO_SLOT, Departure, Pacer
 from worker.workflows.services import Services
 
@@ -235,6 +235,38 @@ def test_a_look_that_fails_is_told_to_each_and_the_next_succeeds(
     pacer.line_up(line.departure("second", second))
     line.wait_for(2)
     assert line.told[1] == ("second", PAID)
+
+
+def test_a_call_that_left_too_late_is_not_forgotten_when_a_look_fails(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: a second would see more than the cap."""
+    made = with_settings(services, rate=20)
+    asked: list[Mapping[str, float]] = []
+    held_up = threading.Event()
+
+    def late(name: str, slot: Slot) -> Outcome:
+        monkeypatch.setattr(pacing, "ask_leave", fail)
+        slot.left(slot.earliest + LATE + 0.4)
+        return PAID
+
+    def fail(services: Services, them: object, overruns: Mapping[str, float]) -> Any:
+        if overruns:
+            asked.append(overruns)
+            monkeypatch.setattr(pacing, "ask_leave", ask_leave)
+            held_up.set()
+        _away()
+
+    line, pacer = Line(answer=late), Pacer(made, 10)
+    first, second = claimed_many(made, 2)
+    pacer.line_up(line.departure("first", first))
+    assert held_up.wait(10)
+    line.answer = lambda name, slot: PAID
+    pacer.line_up(line.departure("second", second))
+    line.wait_for(2)
+    (_, one, _), (_, other, _) = line.begun
+    assert other.earliest - one.earliest > 0.4 + interval(20) * 0.9
+    assert asked[0]["main"] > 0.39
 
 
 def test_one_that_cannot_be_sent_keeps_no_other_from_leaving(services: Services) -> None:

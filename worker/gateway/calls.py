@@ -121,7 +121,10 @@ class Calls:
                 came = NotSent(f"no access token: {type(error).__name__}")
             then(came)
 
-        self._aside.submit(told)
+        try:
+            self._aside.submit(told)
+        except RuntimeError:  # the process ends, and starts no more threads; nothing was sent, or it was refused
+            then(NotSent("the process ends"))
 
 
 class LaterCall(Generic[A]):
@@ -132,12 +135,14 @@ class LaterCall(Generic[A]):
         self._asked = asked
         self._read = read
         self._refused_since: float | None = None  # when its token was first refused, by `elapsed`
+        self._fetched_for_it: str | None = None  # a token that may be used once, though little of its time is left
 
     def begin(self, until: float, slot: Slot, then: Then[A]) -> None:
         """Send it within its slot, and tell what came of it; see `port.Sending`."""
         calls = self._calls
         latest = until - calls._settings.timeouts.read  # what is sent is waited for in full
-        token = calls._token.at_hand()
+        token = calls._token.at_hand() or self._fetched_for_it
+        self._fetched_for_it = None
         if token is None:
             calls._do_aside(lambda: self._fetched(latest), then)
             return
@@ -146,7 +151,10 @@ class LaterCall(Generic[A]):
 
     def _fetched(self, latest: float) -> NotSent | Refused | Missed:
         token = self._calls._token.get(latest)
-        return Missed() if isinstance(token, str) else token
+        if not isinstance(token, str):
+            return token
+        self._fetched_for_it = token
+        return Missed()
 
     def _came(self, token: str, then: Then[A], came: Came) -> None:
         if not isinstance(came, Reply):

@@ -8,6 +8,7 @@ each call what none of ours needs, and could neither keep to a slot nor say in w
 import asyncio
 import logging
 import math
+import os
 import select
 import ssl
 import threading
@@ -33,6 +34,8 @@ log = logging.getLogger("again.lines")
 KEEPALIVE_EXPIRY = 4.0
 BODY_LIMIT = 8 * 2**20  # bytes; the longest list has 1000 payments of about 2 kB
 HEAD_LIMIT = 100 * 2**10  # bytes of an answer's headers
+SECOND_ADDRESS = 0.25  # seconds until the next address of a name is tried beside the first
+WORD_COMES = 5.0  # seconds after a call's end within which it is told, on a machine that is held up
 
 Origin = tuple[str, int, bool]  # host, port, and whether TLS is spoken
 Came = Reply | NotSent | Unknown | Missed
@@ -87,7 +90,8 @@ class Lines:
             over.release()
 
         self.begin(call, until, Slot(AT_ONCE.earliest, latest), told)
-        over.acquire()
+        if not over.acquire(timeout=max(0.0, until - elapsed()) + WORD_COMES):
+            return Unknown("the lines say nothing")
         answer = came[0]
         return NotSent("too little time left to wait for an answer") if isinstance(answer, Missed) else answer
 
@@ -108,7 +112,11 @@ class Lines:
 
     def _take_line(self, under_way: _UnderWay) -> None:
         """Give a call a line that is open; else one is opened for it."""
-        origin = _parts_of(under_way.call.url).origin
+        try:
+            origin = _parts_of(under_way.call.url).origin
+        except ValueError:
+            _tell(under_way, NotSent("the address cannot be one"))
+            return
         lines = self._idle[origin]
         fresh = elapsed() - KEEPALIVE_EXPIRY
         while lines and lines[0].idle_since < fresh:
@@ -132,12 +140,14 @@ class Lines:
             async with asyncio.timeout(patience):
                 _, line = await asyncio.get_running_loop().create_connection(
                     lambda: _Line(self._timeouts, lambda line: self._put_back(origin, line), self._take_line),
-                    host, port, **tls_options,
+                    host, port, happy_eyeballs_delay=SECOND_ADDRESS, **tls_options,
                 )  # fmt: skip
         except TimeoutError:
             _tell(under_way, NotSent("ConnectTimeout"))
         except (OSError, UnicodeError):  # the second is a name that cannot be one
             _tell(under_way, NotSent("ConnectError"))
+        except Exception as error:  # noqa: BLE001 # a process that ends looks no name up; nothing was sent
+            _tell(under_way, NotSent(type(error).__name__))
         else:
             if line.is_open:
                 line.take(under_way)
@@ -178,8 +188,8 @@ class _Line(asyncio.Protocol):
         return not self._transport.is_closing() and self._http.our_state is self._http.their_state is h11.IDLE
 
     def close(self) -> None:
-        """Let go of it."""
-        self._transport.close()
+        """Let go of it at once: TLS would wait for the other side's last word, and send what is unwritten."""
+        self._transport.abort()
 
     def take(self, under_way: _UnderWay) -> None:
         """Carry a call, once its slot has come."""
@@ -201,8 +211,8 @@ class _Line(asyncio.Protocol):
         latest = min(under_way.slot.latest, under_way.until)
         try:
             request = self._written(under_way.call) if elapsed() <= latest else b""
-        except h11.LocalProtocolError:  # it is no HTTP
-            self._end(under_way, NotSent("LocalProtocolError"))
+        except Exception as error:  # noqa: BLE001 # it is no HTTP, for whatever reason; nothing was sent
+            self._end(under_way, NotSent(type(error).__name__))
             return
         # Nothing comes between this look at the clock and the first byte: a process that slept sends nothing.
         if elapsed() > latest:
@@ -211,11 +221,11 @@ class _Line(asyncio.Protocol):
         self._sent = under_way
         self._transport.write(request)
         under_way.heard_at = elapsed()
-        under_way.slot.left(under_way.heard_at)
         self._look_at_time()
+        under_way.slot.left(under_way.heard_at)
 
     def _written(self, call: Call) -> bytes:
-        """The request's bytes; LocalProtocolError where they would be no HTTP."""
+        """The request's bytes; LocalProtocolError or UnicodeError where they would be no HTTP."""
         parts = _parts_of(call.url)
         headers = [("Host", parts.host), *call.headers.items()]
         if call.body is not None:
@@ -328,7 +338,7 @@ def _parts_of(url: str) -> _Parts:
     tls = parts.scheme == "https"
     port = parts.port or (443 if tls else 80)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return _Parts((parts.hostname or "", port, tls), parts.netloc, target)
+    return _Parts((parts.hostname or "", port, tls), parts.netloc.rpartition("@")[2], target)
 
 
 def _tell(under_way: _UnderWay, came: Came) -> None:
@@ -341,6 +351,7 @@ def _tell(under_way: _UnderWay, came: Came) -> None:
 
 _loops: list[asyncio.AbstractEventLoop] = []
 _making = threading.Lock()
+os.register_at_fork(after_in_child=_loops.clear)  # its thread is not there
 
 
 def _the_loop() -> asyncio.AbstractEventLoop:

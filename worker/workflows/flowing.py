@@ -125,7 +125,7 @@ class Flow:
         under_way = UnderWay()
         room = self._room(account)
         gateway = self._services.gateways.get(account)
-        if gateway is not None:
+        if gateway is not None and not stopping():
             gateway.prepare()  # a token that is fetched later would cost each of them its slot
         begun = 0
         while begun < len(charge_ids) and not stopping():

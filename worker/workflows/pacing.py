@@ -172,6 +172,7 @@ class Pacer:
         try:
             leaves = ask_leave(services, asked, overruns)
         except Exception as error:  # noqa: BLE001 # it is told to each that it concerns; the next may succeed
+            self._overran(overruns)
             for departure in few:
                 self._fail(departure, error)
             return
@@ -191,6 +192,12 @@ class Pacer:
             for account in overruns:
                 self._lanes[account].overrun = 0.0
         return overruns
+
+    def _overran(self, overruns: Mapping[str, float]) -> None:
+        with self._lock:
+            for account, late in overruns.items():
+                lane = self._lanes[account]
+                lane.overrun = max(lane.overrun, late)
 
     def _decide(self, departure: Departure, leave: Leave) -> None:
         """Let one leave that has just been looked at, look at it again, or hold it back."""
@@ -227,8 +234,7 @@ class Pacer:
     def _left(self, departure: Departure, earliest: float, at: float) -> None:
         lane = self._lane(departure)
         if lane.rate and (late := too_late(lane.rate, at - earliest)):
-            with self._lock:
-                lane.overrun = max(lane.overrun, late)
+            self._overran({departure.claimed.account: late})
             self._bell.put(None)
 
     def _came(self, departure: Departure, came: Outcome | Missed) -> None:
