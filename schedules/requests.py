@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from schedules.cards import holds_card_number
@@ -37,6 +38,24 @@ class ChargeRequest:
         """Tells another request under the same key from the same one; who sends it again is no difference."""
         said = (self.customer_uid, self.money.amount, self.money.currency, self.name, self.reason, self.policy)
         return digest("charge", *said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerbRequest:
+    """A verb with its arguments under a request key: carried out once, however often it is sent."""
+
+    request_key: str
+    verb: str
+    arguments: Mapping[str, object]  # without the actor, and without those that have their default
+
+    def __post_init__(self) -> None:
+        checked_words("request_key", self.request_key, LONGEST_REQUEST_KEY)
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs for another verb and for other arguments."""
+        arguments = json.dumps(dict(self.arguments), sort_keys=True, ensure_ascii=False, default=str)
+        return digest("verb", self.verb, arguments)
 
 
 def digest(*parts: str | int) -> str:

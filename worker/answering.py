@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from inspect import Parameter, signature
 from typing import Any, get_type_hints
@@ -10,8 +11,10 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from schedules.errors import BadRequest, ToldInWords
+from schedules.requests import VerbRequest
 from worker.logs import masked
-from worker.requests import Answer, Desk
+from worker.requests import NEEDS_KEY, TAKES_KEY, Answer, Desk, Words
+from worker.workflows import idempotency
 
 log = logging.getLogger("again.answering")
 
@@ -24,7 +27,10 @@ def answer(
     A broken machine is no answer: its errors are the caller's.
     """
     try:
-        return {"ok": True, **asked(desk, **read_fields(asked, positional, named))}
+        fields = read_fields(asked, positional, named)
+        request_key = fields.pop("request_key") if asked in TAKES_KEY else None
+        done, _ = carry_out(desk, asked, fields, request_key)
+        return {"ok": True, **done}
     except ValidationError as error:
         errors = [{"field": _field(problem), "words": masked(problem["msg"])} for problem in _problems(error)]
         return _no(asked, "bad_arguments", errors)
@@ -32,6 +38,30 @@ def answer(
         return _no(asked, "bad_arguments", [{"field": error.field, "words": masked(error.words)}])
     except ToldInWords as error:
         return _no(asked, "refused", [{"field": None, "words": masked(str(error))}])
+
+
+def carry_out(
+    desk: Desk, asked: Callable[..., Answer], fields: Mapping[str, Any], request_key: str | None
+) -> tuple[Answer, bool]:
+    """Do what is asked for, once for a request key; says whether it was done now.
+
+    An argument that has its default counts as left out.
+    """
+    if request_key is None:
+        return asked(desk, **fields), True
+    defaults = {parameter.name: parameter.default for parameter in fields_of(asked)}
+    said = {name: value for name, value in fields.items() if name != "actor" and value != defaults[name]}
+    request = VerbRequest(request_key=request_key, verb=asked.__name__, arguments=said)
+    return idempotency.once(desk.services, request, lambda at: asked(replace(desk, services=at), **fields))
+
+
+def fields_of(asked: Callable[..., Answer]) -> list[Parameter]:
+    """The fields that a request has: the function's own and, where it takes one, the request key."""
+    own = list(signature(asked).parameters.values())[1:]
+    if asked not in TAKES_KEY:
+        return own
+    default = Parameter.empty if asked in NEEDS_KEY else None
+    return [*own, Parameter("request_key", Parameter.KEYWORD_ONLY, default=default)]
 
 
 def _no(asked: Callable[..., Answer], code: str, errors: list[dict[str, str | None]]) -> Answer:
@@ -64,9 +94,10 @@ def read_fields(
 @cache
 def _model(asked: Callable[..., Answer]) -> type[BaseModel]:
     hints = get_type_hints(asked, include_extras=True)
+    hints.setdefault("request_key", Words if asked in NEEDS_KEY else Words | None)
     fields: dict[str, Any] = {
         parameter.name: (hints[parameter.name], ... if parameter.default is Parameter.empty else parameter.default)
-        for parameter in list(signature(asked).parameters.values())[1:]
+        for parameter in fields_of(asked)
     }
     config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
     return create_model(asked.__name__, __config__=config, **fields)

@@ -120,13 +120,25 @@ def add_customer(
 ) -> Answer:
     """Make a customer known whose billing key the gateway has, or one more card of a customer who is."""
     key = enrolling.add_customer(desk.services, customer_uid, name, email, tel, actor, of, account)
-    return {"customer_uid": customer_uid, "card_name": key.card_name, "card_number": key.card_number}
+    facts = {"customer_uid": customer_uid, "card_name": key.card_name, "card_number": key.card_number}
+    return facts | {"pg_provider": key.pg_provider}
 
 
-def subscribe(desk: Desk, *, customer_uid: Words, plan: Words, actor: Words, anchor: date | None = None) -> Answer:
-    """Begin a subscription; one who is on the plan already is refused, so that it may be sent twice."""
-    begun = enrolling.subscribe(desk.services, customer_uid, plan, actor, anchor)
-    return {"subscription": begun.key, "next_due_at": in_json(begun.first.due_at)}
+def subscribe(
+    desk: Desk,
+    *,
+    customer_uid: Words,
+    plan: Words,
+    actor: Words,
+    anchor: date | None = None,
+    another: bool = False,
+) -> Answer:
+    """Begin a subscription; the same request key answers with the same one, whatever became of it."""
+    begun = enrolling.subscribe(desk.services, customer_uid, plan, actor, anchor, another=another)
+    return {
+        "subscription": begun.key, "version": begun.version, "anchor": in_json(begun.anchor),
+        "period_no": begun.first.period_no, "next_due_at": in_json(begun.first.due_at),
+    }  # fmt: skip
 
 
 def unsubscribe(desk: Desk, *, subscription: Words, reason: Words, actor: Words, now: bool = False) -> Answer:
@@ -232,3 +244,9 @@ ASKED: tuple[Callable[..., Answer], ...] = (
     add_customer, card_changed, subscribe, unsubscribe, pause, resume, undo, skip, move_anchor, move_time,
     change_plan, change_card, refund_charge, refund_status,
 )  # fmt: skip
+# What creates or charges needs a request key; charge_adhoc and refund_charge keep theirs in their own rows.
+NEEDS_KEY: frozenset[Callable[..., Answer]] = frozenset({add_customer, subscribe, try_charge})
+TAKES_KEY = NEEDS_KEY | {
+    release, waive, cancel_charge, paid_elsewhere, card_changed, unsubscribe, pause, resume, undo, skip,
+    move_anchor, move_time, change_plan, change_card,
+}  # fmt: skip

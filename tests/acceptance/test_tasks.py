@@ -102,7 +102,7 @@ def test_wrong_arguments_come_back_naming_the_field_and_are_done_with(shop: Inst
         ("again.charge_adhoc", fields("task-2", amount="3000")),
         ("again.charge_adhoc", {"customer_uid": "ann"}),
         ("again.charge_status", {"request_key": "task-2"}),
-        ("again.try_charge", {"charge": "nothing", "reason": "x", "actor": "shop"}),
+        ("again.try_charge", {"charge": "nothing", "reason": "x", "actor": "shop", "request_key": "try-1"}),
     )
     assert [error["field"] for error in answers[0]["errors"]] == ["amount"]
     assert {"amount", "request_key", "reason"} <= {error["field"] for error in answers[1]["errors"]}
@@ -141,9 +141,12 @@ def test_every_verb_can_be_asked_for_by_another_program(shop: Installation) -> N
     shop.told("plan", "add", "later", "--price", "5000", "--name", "Later", "--unit", "week", "--time", "00:00")
     known, second, begun = sent(
         shop,
-        ("again.add_customer", {"customer_uid": "eve", "actor": "shop"}),
-        ("again.add_customer", {"customer_uid": "eve-2", "actor": "shop", "of": "eve"}),
-        ("again.subscribe", {"customer_uid": "eve", "plan": "now", "actor": "shop"}),
+        ("again.add_customer", {"customer_uid": "eve", "actor": "shop", "request_key": "new-eve"}),
+        (
+            "again.add_customer",
+            {"customer_uid": "eve-2", "actor": "shop", "of": "eve", "request_key": "new-eve-2"},
+        ),
+        ("again.subscribe", {"customer_uid": "eve", "plan": "now", "actor": "shop", "request_key": "order-1"}),
     )
     assert known["ok"]
     assert second["ok"]
@@ -188,6 +191,25 @@ def test_every_verb_can_be_asked_for_by_another_program(shop: Installation) -> N
         verbs
     )
     assert verbs.count("skip") == 1
+    (same,) = sent(
+        shop,
+        ("again.subscribe", {"customer_uid": "eve", "plan": "now", "actor": "shop", "request_key": "order-1"}),
+    )
+    assert same == begun
+
+
+def test_a_command_and_a_task_under_one_request_key_are_one_request(shop: Installation) -> None:
+    shop.simulator("cards", {"customer_uid": "flo"})
+    shop.told("customer", "add", "flo", "--request-key", "new-flo")
+    told = shop.told_json("subscribe", "flo", "now", "--request-key", "order-flo")
+    ended = ("unsubscribe", told["key"], "--now", "--why", "left", "--request-key", "end-flo")
+    shop.told(*ended)
+    assert shop.told_json("subscribe", "flo", "now", "--request-key", "order-flo") == told
+    request = {"customer_uid": "flo", "plan": "now", "actor": "shop", "request_key": "order-flo"}
+    (answer,) = sent(shop, ("again.subscribe", request))
+    assert answer["subscription"] == told["key"]
+    repeated = again(*ended, settings=shop.settings)
+    assert (repeated.returncode, "was carried out before" in repeated.stderr) == (0, True)
 
 
 def test_a_person_charges_and_sees_what_becomes_of_it(shop: Installation) -> None:

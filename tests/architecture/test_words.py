@@ -23,7 +23,7 @@ from schedules.findings import FindingKind, FindingState
 from schedules.policies import FinalAction
 from schedules.refunds import RefundState
 from schedules.standings import Standing
-from worker.answering import read_fields
+from worker.answering import fields_of, read_fields
 from worker.clock import SystemClock
 from worker.config import PREFIX, Settings
 from worker.requests import ASKED, charge_adhoc
@@ -120,7 +120,7 @@ def test_the_example_on_the_page_of_events_verifies_a_signature() -> None:
 
 def test_the_page_of_tasks_has_each_with_its_fields() -> None:
     rows = re.findall(r"^\| `again\.(\w+)` \| ([^|]*) \|", (ROOT / "docs" / "tasks.md").read_text(), re.MULTILINE)
-    asked = {function.__name__: list(signature(function).parameters.values())[1:] for function in ASKED}
+    asked = {function.__name__: fields_of(function) for function in ASKED}
     told = {
         name: ", ".join(p.name + ("" if p.default is Parameter.empty else "?") for p in fields)
         for name, fields in asked.items()
@@ -161,7 +161,7 @@ def test_the_page_of_tasks_has_an_example_of_each_that_is_taken_as_it_stands() -
     by_name = {function.__name__: function for function in ASKED}
     assert {name for name, _ in sent} == set(by_name)
     for name, given in sent:
-        assert set(read_fields(by_name[name], (), given)) == set(signature(by_name[name]).parameters) - {"desk"}
+        assert set(read_fields(by_name[name], (), given)) == {field.name for field in fields_of(by_name[name])}
 
 
 def test_only_the_clock_reads_the_clock() -> None:

@@ -222,7 +222,8 @@ def test_a_person_may_try_it_and_let_it_go_as_any_charge(desk: requests.Desk, ga
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     key = asked(desk, policy=STANDARD.code)["charge"]
     collect_due(desk.services)
-    told = answering.answer(desk, requests.try_charge, (), {"charge": key, "reason": "he called", "actor": "kim"})
+    fields = {"charge": key, "reason": "he called", "actor": "kim", "request_key": "try-1"}
+    told = answering.answer(desk, requests.try_charge, (), fields)
     assert told == {"ok": True, "charge": key}
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     collect_due(desk.services)
@@ -231,7 +232,8 @@ def test_a_person_may_try_it_and_let_it_go_as_any_charge(desk: requests.Desk, ga
 
 
 def test_what_does_not_fit_the_state_is_refused_in_words(desk: requests.Desk) -> None:
-    told = answering.answer(desk, requests.try_charge, (), {"charge": "a1", "reason": "x", "actor": "kim"})
+    fields = {"charge": "a1", "reason": "x", "actor": "kim", "request_key": "try-1"}
+    told = answering.answer(desk, requests.try_charge, (), fields)
     assert (told["error"], fields_of(told)) == ("refused", [None])
     assert "is not known" in told["errors"][0]["words"]
 

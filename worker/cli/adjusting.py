@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from worker.cli.asked import RequestKey, carry_out, when
 from worker.cli.output import Actor, Why, actor
 from worker.cli.parts import read_date, read_time
 from worker.cli.rehearsing import DryRun, desk, told
@@ -23,32 +24,38 @@ def add_to(app: typer.Typer) -> None:
     app.command("change-card")(change_card)
 
 
-def pause(key: Subscription, why: Why, dry_run: DryRun = False, who: Actor = actor()) -> None:
+def pause(
+    key: Subscription, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
+) -> None:
     """Open no period until it is resumed; what is owed already is still collected."""
-    from worker.workflows import adjusting
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    adjusting.pause(at.services, key, who, why)
+    carry_out(at, requests.pause, request_key, subscription=key, reason=why, actor=who)
     if not told(at, f"pause subscription {key}"):
         print(f"subscription {key} is paused; `again resume` lets it go on")
 
 
-def resume(key: Subscription, why: Why, dry_run: DryRun = False, who: Actor = actor()) -> None:
+def resume(
+    key: Subscription, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
+) -> None:
     """Go on with the next period that comes; those meanwhile are not charged."""
-    from worker.workflows import adjusting
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    due = adjusting.resume(at.services, key, who, why)
+    done = carry_out(at, requests.resume, request_key, subscription=key, reason=why, actor=who)
     if not told(at, f"resume subscription {key}"):
-        print(f"subscription {key} goes on; its next charge is due {due:%Y-%m-%d %H:%M}Z")
+        print(f"subscription {key} goes on; its next charge is due {when(done['next_due_at'])}")
 
 
-def undo(key: Subscription, why: Why, dry_run: DryRun = False, who: Actor = actor()) -> None:
+def undo(
+    key: Subscription, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
+) -> None:
     """Take back that a subscription ends with its period or, if it does not, the periods that it skips."""
-    from worker.workflows import adjusting
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    undone = adjusting.undo(at.services, key, who, why)
+    undone = carry_out(at, requests.undo, request_key, subscription=key, reason=why, actor=who)["undone"]
     what = {"end": "let it go on after this period", "skip": "charge the periods that were to be skipped"}[undone]
     if not told(at, what):
         done = {"end": "does not end with its period any more", "skip": "skips no period any more"}[undone]
@@ -61,14 +68,16 @@ def skip(
     period: Annotated[
         int | None, typer.Option(help="The number of the period; the next one that is not skipped unless given.")
     ] = None,
+    request_key: RequestKey = None,
     dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
     """Let one period pass without a charge."""
-    from worker.workflows import adjusting
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    skipped = adjusting.skip(at.services, key, who, why, period)
+    said = {"subscription": key, "period_no": period, "reason": why, "actor": who}
+    skipped = carry_out(at, requests.skip, request_key, **said)["period_no"]
     if not told(at, f"not charge period {skipped}"):
         print(f"period {skipped} of subscription {key} will not be charged; `again undo` takes that back")
 
@@ -77,17 +86,19 @@ def move_anchor(
     key: Subscription,
     day: Annotated[str, typer.Argument(help="The first day of the next period, YYYY-MM-DD.")],
     why: Why,
+    request_key: RequestKey = None,
     dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
     """Begin the next period on another day, and count those after it from there; nothing is prorated."""
-    from worker.workflows import adjusting
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    cursor = adjusting.move_anchor(at.services, key, read_date(day), who, why)
-    if not told(at, f"begin period {cursor.period_no} on {cursor.period_date}"):
-        due = f"{cursor.due_at:%Y-%m-%d %H:%M}Z"
-        print(f"period {cursor.period_no} of subscription {key} begins on {cursor.period_date}, due {due}")
+    said = {"subscription": key, "anchor": read_date(day), "reason": why, "actor": who}
+    done = carry_out(at, requests.move_anchor, request_key, **said)
+    number, begins = done["period_no"], done["period_date"]
+    if not told(at, f"begin period {number} on {begins}"):
+        print(f"period {number} of subscription {key} begins on {begins}, due {when(done['next_due_at'])}")
 
 
 def move_time(
@@ -96,47 +107,53 @@ def move_time(
         str, typer.Argument(help="The time of day, HH:MM in the plan's zone; `plan` for the plan's own.")
     ],
     why: Why,
+    request_key: RequestKey = None,
     dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
     """Bill one subscription at another time of day than its plan says."""
-    from worker.workflows import adjusting
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    due = adjusting.move_time(at.services, key, None if time == "plan" else read_time(time), who, why)
-    if not told(at, f"charge it next at {due:%Y-%m-%d %H:%M}Z"):
-        print(f"subscription {key} is charged next at {due:%Y-%m-%d %H:%M}Z")
+    said = {"subscription": key, "time": None if time == "plan" else read_time(time), "reason": why, "actor": who}
+    due = when(carry_out(at, requests.move_time, request_key, **said)["next_due_at"])
+    if not told(at, f"charge it next at {due}"):
+        print(f"subscription {key} is charged next at {due}")
 
 
 def change_plan(
     key: Subscription,
     plan: Annotated[str, typer.Argument(help="The plan's code; its newest version is taken.")],
     why: Why,
+    request_key: RequestKey = None,
     dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
     """Charge by another plan, or the newest version of its own, from the next period on; nothing is prorated."""
-    from worker.workflows import adjusting
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    cursor = adjusting.change_plan(at.services, key, plan, who, why)
-    if not told(at, f"charge by plan {plan} from period {cursor.period_no} on"):
-        due = f"{cursor.due_at:%Y-%m-%d %H:%M}Z"
-        print(f"subscription {key} is on {plan} from period {cursor.period_no} on, due {due}")
+    done = carry_out(at, requests.change_plan, request_key, subscription=key, plan=plan, reason=why, actor=who)
+    number = done["period_no"]
+    if not told(at, f"charge by plan {plan} from period {number} on"):
+        print(f"subscription {key} is on {plan} from period {number} on, due {when(done['next_due_at'])}")
 
 
 def change_card(
     key: Subscription,
     customer_uid: Annotated[str, typer.Argument(help="The billing key of another card of the same customer.")],
     why: Why,
+    request_key: RequestKey = None,
     dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
     """Charge another card of the same customer from now on; open debts are tried with it at once."""
-    from worker.workflows import adjusting
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    tried, left = adjusting.change_card(at.services, key, customer_uid, who, why)
+    said = {"subscription": key, "customer_uid": customer_uid, "reason": why, "actor": who}
+    done = carry_out(at, requests.change_card, request_key, **said)
+    tried, left = done["tried"], done["left"]
     if not told(at, f"charge {customer_uid}, and try {tried} open debts with it at once"):
         print(f"subscription {key} is charged to {customer_uid}; open debts tried with it now: {tried}")
         if left:

@@ -9,6 +9,7 @@ from schedules.errors import ToldInWords
 from schedules.money import parse_money
 from schedules.policies import ONCE
 from schedules.requests import ChargeRequest
+from worker.cli.asked import RequestKey, carry_out
 from worker.cli.output import Actor, AsJson, Why, actor, print_facts, print_json, print_table
 from worker.cli.parts import read_date
 from worker.cli.people import InAccount, Pg
@@ -121,13 +122,17 @@ def delete(
 
 @cards_app.command("changed")
 def card_changed(
-    customer_uid: Annotated[str, typer.Argument(help="The billing key.")], why: Why, who: Actor = actor()
+    customer_uid: Annotated[str, typer.Argument(help="The billing key.")],
+    why: Why,
+    request_key: RequestKey = None,
+    who: Actor = actor(),
 ) -> None:
     """Take a card as replaced under its billing key, or as mended: what is open is tried at once, oldest first."""
-    from worker.wiring import services
-    from worker.workflows import cards
+    from worker import requests
 
-    tried = cards.changed(services(), customer_uid, who, why)
+    at = desk(dry_run=False)
+    done = carry_out(at, requests.card_changed, request_key, customer_uid=customer_uid, reason=why, actor=who)
+    tried = done["tried"]
     print(f"the card of {customer_uid} is taken as changed; open charges that are tried now: {tried}")
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from schedules.identity import SUBJECT_LENGTH
+from worker.cli.asked import RequestKey, carry_out
 from worker.cli.output import Actor, Why, actor
 from worker.cli.parts import read_instant
 from worker.cli.rehearsing import DryRun, desk, told
@@ -26,32 +27,38 @@ def add_to(app: typer.Typer) -> None:
     app.command("paid-elsewhere")(paid_elsewhere)
 
 
-def try_charge(key: ChargeKey, why: Why, dry_run: DryRun = False, who: Actor = actor()) -> None:
+def try_charge(
+    key: ChargeKey, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
+) -> None:
     """Try once to collect a charge now, whatever its ladder says; it uses up none of the automatic tries."""
-    from worker.workflows import operating
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    operating.try_now(at.services, key, who, why)
+    carry_out(at, requests.try_charge, request_key, charge=key, reason=why, actor=who)
     if not told(at, f"try charge {key} at once"):
         print(f"charge {key} is tried now; `again show {key}` tells what comes of it")
 
 
-def paid_elsewhere(key: ChargeKey, why: Why, dry_run: DryRun = False, who: Actor = actor()) -> None:
+def paid_elsewhere(
+    key: ChargeKey, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
+) -> None:
     """Take a charge as paid by another way, a bank transfer say; nothing more is tried."""
-    from worker.workflows import operating
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    operating.paid_elsewhere(at.services, key, who, why)
+    carry_out(at, requests.paid_elsewhere, request_key, charge=key, reason=why, actor=who)
     if not told(at, f"take charge {key} as paid"):
         print(f"charge {key} is paid")
 
 
-def cancel_charge(key: ChargeKey, why: Why, dry_run: DryRun = False, who: Actor = actor()) -> None:
+def cancel_charge(
+    key: ChargeKey, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
+) -> None:
     """End a charge that should not be there; its subscription goes on."""
-    from worker.workflows import operating
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    operating.cancel_charge(at.services, key, who, why)
+    carry_out(at, requests.cancel_charge, request_key, charge=key, reason=why, actor=who)
     if not told(at, f"cancel charge {key}"):
         print(f"charge {key} is canceled")
 
@@ -136,12 +143,16 @@ def release(
     refused: Annotated[
         bool, typer.Option("--refused", help="Every charge whose last attempt was refused, instead of one key.")
     ] = False,
+    request_key: RequestKey = None,
     dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
     """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
     if (key is None) is not refused:
         raise typer.BadParameter("give a key, or --refused for every charge that was refused; not both")
+    if key is None and request_key is not None:
+        raise typer.BadParameter("--request-key is for one key; --refused may be given again")
+    from worker import requests
     from worker.workflows import operating
 
     at = desk(dry_run=dry_run)
@@ -150,21 +161,22 @@ def release(
         what = f"{count} {'charge' if count == 1 else 'charges'}"
         if not told(at, f"collect {what}"):
             print(f"{what} will be collected")
-    elif len(key) == SUBJECT_LENGTH:
-        operating.release_subscription(at.services, key, who, why)
+        return
+    carry_out(at, requests.release, request_key, key=key, reason=why, actor=who)
+    if len(key) == SUBJECT_LENGTH:
         if not told(at, f"look at subscription {key} again"):
             print(f"subscription {key} is looked at again")
-    else:
-        operating.release(at.services, key, who, why)
-        if not told(at, f"collect charge {key}"):
-            print(f"charge {key} will be collected")
+    elif not told(at, f"collect charge {key}"):
+        print(f"charge {key} will be collected")
 
 
-def waive(key: ChargeKey, why: Why, dry_run: DryRun = False, who: Actor = actor()) -> None:
+def waive(
+    key: ChargeKey, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
+) -> None:
     """Let a debt go."""
-    from worker.workflows import operating
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    operating.waive(at.services, key, who, why)
+    carry_out(at, requests.waive, request_key, charge=key, reason=why, actor=who)
     if not told(at, f"waive charge {key}"):
         print(f"charge {key} is waived")

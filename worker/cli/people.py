@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from worker.cli.asked import RequestKey, carry_out, when
 from worker.cli.output import Actor, AsJson, Why, actor, print_json
 from worker.cli.parts import read_date
 from worker.cli.rehearsing import DryRun, desk, told
@@ -31,19 +32,22 @@ def add(
     tel: Annotated[str | None, typer.Option(help="For the shop's own notices, at most 16.")] = None,
     of: Annotated[str | None, typer.Option(help="The customer_uid of another card of the same customer.")] = None,
     account: Annotated[str | None, typer.Option(help="The gateway account that has it; the main one.")] = None,
+    request_key: RequestKey = None,
     as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
     """Make a customer known; the billing key is read back from the gateway, so it must be there."""
-    from worker.wiring import services
-    from worker.workflows import enrolling
+    from worker import requests
 
-    key = enrolling.add_customer(services(), customer_uid, name, email, tel, who, of, account)
+    known = {"name": name, "email": email, "tel": tel, "of": of, "account": account}
+    facts = carry_out(
+        desk(dry_run=False), requests.add_customer, request_key, customer_uid=customer_uid, actor=who, **known
+    )
     if as_json:
-        facts = {"customer_uid": customer_uid, "card_name": key.card_name, "card_number": key.card_number}
-        print_json(facts | {"pg_provider": key.pg_provider})
+        print_json(facts)
     else:
-        print(f"customer {customer_uid} is known: {key.card_name or 'card'} {key.card_number or ''}".rstrip())
+        card = f"{facts['card_name'] or 'card'} {facts['card_number'] or ''}".rstrip()
+        print(f"customer {customer_uid} is known: {card}")
 
 
 def subscribe(
@@ -62,40 +66,48 @@ def subscribe(
     pg: Pg = None,
     account: InAccount = None,
     why: Annotated[str, typer.Option(help="The reason, for the audit.")] = "signed up",
+    request_key: RequestKey = None,
     as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
     """Begin a subscription; the first charge is due at the anchor, or after the plan's trial."""
-    from worker.wiring import services
-    from worker.workflows import enrolling
-
     if card:
         if anchor or another or enroll:
             raise typer.BadParameter("--card begins today, for a customer without a stored card; give it alone")
-        _sign_up(customer_uid, plan, pg, account, why, who, as_json=as_json)
+        _sign_up(customer_uid, plan, pg, account, why, request_key, who, as_json=as_json)
         return
-    begins = read_date(anchor) if anchor else None
+    from worker import requests
+    from worker.workflows import enrolling
+
+    at, begins = desk(dry_run=False), read_date(anchor) if anchor else None
     if enroll:
-        enrolling.enroll_if_unknown(services(), customer_uid, who, account)
-    begun = enrolling.subscribe(services(), customer_uid, plan, who, begins, another=another)
+        enrolling.enroll_if_unknown(at.services, customer_uid, who, account)
+    begun = carry_out(
+        at, requests.subscribe, request_key,
+        customer_uid=customer_uid, plan=plan, actor=who, anchor=begins, another=another,
+    )  # fmt: skip
+    key, version, number = begun["subscription"], begun["version"], begun["period_no"]
     if as_json:
-        facts = {"key": begun.key, "customer_uid": customer_uid, "plan": plan, "version": begun.version}
-        first = {"first_period": begun.first.period_no, "first_due_at": begun.first.due_at}
-        print_json(facts | {"anchor": begun.anchor} | first)
+        facts = {"key": key, "customer_uid": customer_uid, "plan": plan, "version": version}
+        first = {"first_period": number, "first_due_at": begun["next_due_at"]}
+        print_json(facts | {"anchor": begun["anchor"]} | first)
     else:
-        due = f"{begun.first.due_at:%Y-%m-%d %H:%M}Z"
-        print(f"subscription {begun.key}: {customer_uid} on {plan} version {begun.version}, anchor {begun.anchor}")
-        print(f"its first charge is period {begun.first.period_no}, due {due}")
+        print(f"subscription {key}: {customer_uid} on {plan} version {version}, anchor {begun['anchor']}")
+        print(f"its first charge is period {number}, due {when(begun['next_due_at'])}")
 
 
 def _sign_up(
-    customer_uid: str, plan: str, pg: str | None, account: str | None, why: str, who: str, *, as_json: bool
-) -> None:
+    customer_uid: str, plan: str, pg: str | None, account: str | None, why: str, request_key: str | None, who: str,
+    *, as_json: bool,
+) -> None:  # fmt: skip
     from worker.wiring import services
     from worker.workflows import signing_up
     from worker.workflows.keying import Holder
 
-    begun = signing_up.sign_up(services(), customer_uid, plan, read_card(pg), who, why, Holder(account=account))
+    holder = Holder(account=account)
+    begun = signing_up.sign_up(
+        services(), customer_uid, plan, read_card(pg), who, why, holder, request_key=request_key
+    )
     if as_json:
         facts = {"key": begun.subscription, "customer_uid": customer_uid, "plan": plan, "charge": begun.charge}
         print_json(facts | {"anchor": begun.anchor, "next_due_at": begun.next_due_at})
@@ -112,14 +124,16 @@ def unsubscribe(
         bool,
         typer.Option("--now/--at-period-end", help="End at once and let go what is owed, or when it is paid to."),
     ] = False,
+    request_key: RequestKey = None,
     dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
     """End a subscription, at the end of the running period unless told --now."""
-    from worker.workflows import enrolling
+    from worker import requests
 
     at = desk(dry_run=dry_run)
-    canceled = enrolling.unsubscribe(at.services, key, who, why, at_period_end=not now)
+    done = carry_out(at, requests.unsubscribe, request_key, subscription=key, reason=why, actor=who, now=now)
+    canceled = done["charges_canceled"]
     when = f"at once, and {canceled} owed charges with it" if now else "when its running period ends"
     if told(at, f"end subscription {key} {when}"):
         return

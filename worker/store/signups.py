@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, text, update
 
-from worker.store.schema import OWED, charges, signups
+from worker.store.schema import OWED, billing_keys, charges, signups
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,14 @@ def of_charge(db: Connection, charge_id: int) -> Signup | None:
     """The signup that waits for a charge, locked."""
     row = db.execute(select(signups).where(signups.c.charge_id == charge_id).with_for_update()).mappings().first()
     return Signup(**{name: row[name] for name in Signup.__slots__}) if row else None
+
+
+def asked_as(db: Connection, charge_id: int) -> tuple[str, str] | None:
+    """The customer_uid and the plan's code that the signup of a charge was asked for with."""
+    s, k = signups.c, billing_keys.c
+    query = select(k.customer_uid, s.plan).join_from(signups, billing_keys, k.id == s.billing_key_id)
+    row = db.execute(query.where(s.charge_id == charge_id)).first()
+    return (row.customer_uid, row.plan) if row else None
 
 
 def begun(db: Connection, signup_id: int, now: datetime) -> None:

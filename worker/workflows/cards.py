@@ -60,7 +60,7 @@ def changed(services: Services, customer_uid: str, actor: str, why: str | None, 
     else:
         facts = facts_of(found)
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act() as db:
         key = _known(db, customer_uid)
         # Debts are locked before their card, by everybody.
         owed = [charges.locked(db, charge_id) for charge_id in debts.owed_by_card(db, key.id)]

@@ -131,7 +131,7 @@ def add_customer(
     if not isinstance(key, BillingKey):
         raise CannotEnroll(f"the gateway did not tell of customer {customer_uid!r}: {key.reason}; try again")
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act() as db:
         customer_id = first.customer_id if first else customers.add(db, customer_uid, name, email, tel, now)
         key_id = customers.add_key(db, customer_id, customer_uid, account, facts_of(key), now)
         if known is not None:  # its card was deleted, or never stored, and the gateway has one now
@@ -180,7 +180,7 @@ def subscribe(
     must not charge each period twice.
     """
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act() as db:
         plan = plan_on_sale(db, code)
         key = customers.key_by_uid(db, customer_uid, lock=True)
         if key is None:

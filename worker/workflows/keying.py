@@ -74,7 +74,7 @@ def pay(
         state = charging.carry_out(services, claimed, _with(card, keep))
         if keep is KeyedIn.KEEP and state is AttemptState.PAID:
             _read_facts(services, request, actor)
-    return _told(services, known.id, is_new=claimed is not None)
+    return outcome(services, known.id, is_new=claimed is not None)
 
 
 def _read_facts(services: Services, request: ChargeRequest, actor: str) -> None:
@@ -149,7 +149,8 @@ def _key(
     return written
 
 
-def _told(services: Services, charge_id: int, *, is_new: bool) -> Keyed:
+def outcome(services: Services, charge_id: int, *, is_new: bool) -> Keyed:
+    """What has become of a charge of a typed card, as it stands now."""
     with services.engine.begin() as db:
         found = requested.outcome(db, charge_id)
     if found is None:

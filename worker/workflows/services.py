@@ -1,8 +1,8 @@
 """What every workflow is given: settings, a clock, the database and the gateways."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,23 @@ class Rehearsal:
         self.changes |= {name: (was, becomes) for name, was, becomes in seen if was != becomes}
 
 
+@dataclass(slots=True)
+class Joined:
+    """One transaction that all acts of a request share: the first of them begins it, `stack` ends it."""
+
+    engine: Engine
+    first: Callable[[Connection], None]  # runs at the transaction's begin
+    stack: ExitStack
+    db: Connection | None = None
+
+    def connection(self) -> Connection:
+        """The connection that has the transaction open."""
+        if self.db is None:
+            self.db = self.stack.enter_context(self.engine.begin())
+            self.first(self.db)
+        return self.db
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The real parts, wired together once for each operating-system process."""
@@ -54,11 +71,18 @@ class Services:
         default_factory=dict
     )  # what is known of each; the main one unless given
     rehearsal: Rehearsal | None = None  # what a person does is undone, and only told
+    joined: Joined | None = None  # acts run in this transaction and do not commit it
     flow: "Flow | None" = None  # what carries out a worker's charges together; each is for itself without one
 
     @contextmanager
     def act(self, subject: str | None = None) -> Iterator[Connection]:
-        """The one transaction of what a person does to a subject; in a rehearsal it is undone at its end."""
+        """The one transaction of what a person does to a subject; in a rehearsal it is undone at its end.
+
+        Under a request key it is the transaction of the request, which commits it together with the answer.
+        """
+        if self.joined is not None:
+            yield self.joined.connection()
+            return
         if self.rehearsal is None:
             with self.engine.begin() as db:
                 yield db

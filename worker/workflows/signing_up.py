@@ -3,22 +3,24 @@
 import secrets
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
 from schedules.charges import ChargeStatus, KeyedIn
-from schedules.errors import ToldInWords
+from schedules.errors import BadRequest, ToldInWords
+from schedules.events import in_json
 from schedules.identity import subject_of_entropy
 from schedules.policies import ONCE
-from schedules.requests import ChargeRequest
+from schedules.requests import ChargeRequest, VerbRequest
 from schedules.subscriptions import first_cursor
 from schedules.zones import local_date, zone
 from worker.gateway.port import BillingKey, Card
-from worker.store import customers, signups, subscriptions
+from worker.store import customers, requested, signups, subscriptions
 from worker.store.customers import StoredKey
 from worker.store.plans import StoredPlan
-from worker.workflows import issuing, keying
-from worker.workflows.enrolling import check_facts, plan_on_sale, subscribe
+from worker.workflows import idempotency, issuing, keying
+from worker.workflows.enrolling import Subscribed, check_facts, plan_on_sale, subscribe
 from worker.workflows.keying import Holder, Keyed
 from worker.workflows.services import Services
 
@@ -38,14 +40,26 @@ class SignedUp:
 
 
 def sign_up(
-    services: Services, customer_uid: str, code: str, card: Card, actor: str, why: str, holder: Holder = Holder()
+    services: Services,
+    customer_uid: str,
+    code: str,
+    card: Card,
+    actor: str,
+    why: str,
+    holder: Holder = Holder(),
+    *,
+    request_key: str | None = None,
 ) -> SignedUp:
     """Subscribe a customer whose card is typed in: with a first payment or, for a trial, with the card alone.
 
     A first payment that fails leaves no subscription and no stored card. After one whose outcome is unclear the
-    subscription begins if and when asking finds it paid.
+    subscription begins if and when asking finds it paid. The same request key answers with the same signup.
     """
     check_facts(customer_uid, name=holder.name, email=holder.email, tel=holder.tel)
+    if request_key is not None:
+        before = _before(services, _request(request_key, customer_uid, code))
+        if before is not None:
+            return before
     now = services.clock.now()
     with services.engine.begin() as db:
         plan = plan_on_sale(db, code)
@@ -53,15 +67,57 @@ def sign_up(
         number = _number(db, key, code, customer_uid)
     today = local_date(now, zone(plan.plan.zone))
     if plan.plan.trial_days or first_cursor(plan.plan, today).period_date > today:
-        issuing.issue(services, customer_uid, card, actor, why, holder)
-        begun = subscribe(services, customer_uid, code, actor)
-        return SignedUp(begun.key, None, begun.anchor, begun.first.due_at)
+
+        def begin_unpaid(at: Services) -> dict[str, Any]:
+            issuing.issue(services, customer_uid, card, actor, why, holder)
+            return _answer(subscribe(at, customer_uid, code, actor))
+
+        if request_key is None:
+            return _read(begin_unpaid(services))
+        return _read(idempotency.once(services, _request(request_key, customer_uid, code), begin_unpaid)[0])
     request = ChargeRequest(
         customer_uid=customer_uid, money=plan.plan.price, name=plan.plan.statement_name,
-        request_key=f"signup/{customer_uid}/{code}/{number}", reason=why, policy=ONCE.code,
+        request_key=request_key or f"signup/{customer_uid}/{code}/{number}", reason=why, policy=ONCE.code,
     )  # fmt: skip
     keyed = keying.pay(services, request, card, actor, KeyedIn.KEEP, holder, _beside(plan, today))
-    if keyed.status is not ChargeStatus.PAID:
+    return _outcome(services, keyed, customer_uid)
+
+
+def _request(request_key: str, customer_uid: str, code: str) -> VerbRequest:
+    return VerbRequest(
+        request_key=request_key, verb="sign_up", arguments={"customer_uid": customer_uid, "plan": code}
+    )
+
+
+def _answer(begun: Subscribed) -> dict[str, Any]:
+    return {"subscription": begun.key, "anchor": in_json(begun.anchor), "next_due_at": in_json(begun.first.due_at)}
+
+
+def _read(answer: dict[str, Any]) -> SignedUp:
+    anchor, due = date.fromisoformat(answer["anchor"]), datetime.fromisoformat(answer["next_due_at"])
+    return SignedUp(answer["subscription"], None, anchor, due)
+
+
+def _before(services: Services, request: VerbRequest) -> SignedUp | None:
+    """The signup of a request key that was used before: with a payment, its charge has the key; else its row."""
+    answer = idempotency.known(services, request)
+    if answer is not None:
+        return _read(answer)
+    with services.engine.begin() as db:
+        charge = requested.by_request(db, request.request_key)
+        asked_as = None if charge is None else signups.asked_as(db, charge.id)
+    if charge is None:
+        return None
+    customer_uid, code = request.arguments["customer_uid"], request.arguments["plan"]
+    if asked_as != (customer_uid, code):
+        raise BadRequest(
+            "request_key", f"{request.request_key!r} is charge {charge.key}, asked for otherwise; take a new key"
+        )
+    return _outcome(services, keying.outcome(services, charge.id, is_new=False), asked_as[0])
+
+
+def _outcome(services: Services, keyed: Keyed, customer_uid: str) -> SignedUp:
+    if keyed.status not in (ChargeStatus.PAID, ChargeStatus.REFUNDED):
         raise NotSignedUp(_why_not(services, keyed, customer_uid))
     with services.engine.begin() as db:
         begun_as = subscriptions.by_key(db, signups.subscription_of(db, keyed.key) or "")

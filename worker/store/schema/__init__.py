@@ -26,6 +26,7 @@ from worker.store.schema.billing import (
     refunds,
     subscriptions,
 )
+from worker.store.schema.requests import requests
 from worker.store.schema.running import (
     breakers,
     findings,
@@ -75,6 +76,7 @@ __all__ = [
     "rate_buckets",
     "reconciliations",
     "refunds",
+    "requests",
     "signups",
     "stops",
     "subscriptions",

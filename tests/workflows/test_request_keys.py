@@ -1,0 +1,198 @@
+"""Request keys: each verb is carried out once for a key, and the same request gets the same answer again."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from schedules.errors import BadRequest
+from schedules.outcomes import Declined
+from schedules.requests import VerbRequest
+from tests.doubles import ScriptedGateway
+from tests.factories import charge_rows, collect_due, move, on_sale, subscribed
+from worker import answering, requests
+from worker.gateway.port import Card
+from worker.workflows import adjusting, enrolling, idempotency, signing_up
+from worker.workflows.services import Services
+
+WHO = {"actor": "shop", "reason": "ticket 4711"}
+CARD = Card("4000000000001091", "2030-12", "900101", "12")
+SUBSCRIBE = {"customer_uid": "ann", "plan": "monthly", "actor": "shop"}
+
+
+@pytest.fixture
+def desk(services: Services) -> requests.Desk:
+    """A desk of a shop with a plan and a customer."""
+    on_sale(services)
+    enrolling.add_customer(services, "ann", None, None, None, "test")
+    return requests.Desk(services, lambda queued: None)
+
+
+def sent(desk: requests.Desk, asked: Callable[..., dict[str, Any]], key: str, **fields: Any) -> dict[str, Any]:
+    """The answer to a task that is sent with a request key."""
+    return answering.answer(desk, asked, (), fields | {"request_key": key})
+
+
+def count(services: Services, table: str) -> int:
+    """How many rows a table has."""
+    with services.engine.begin() as db:
+        return int(db.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
+
+
+def test_subscribe_sent_again_after_a_cancellation_answers_the_same_and_charges_nothing(
+    desk: requests.Desk, gateway: ScriptedGateway
+) -> None:
+    first = sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
+    collect_due(desk.services)
+    enrolling.unsubscribe(desk.services, first["subscription"], "kim", "left", at_period_end=False)
+    assert sent(desk, requests.subscribe, "order-1", **SUBSCRIBE) == first
+    move(desk.services, days=40)
+    collect_due(desk.services)
+    assert count(desk.services, "subscriptions") == 1
+    assert len(gateway.sent) == 1
+
+
+def test_another_key_is_another_request(desk: requests.Desk) -> None:
+    first = sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
+    enrolling.unsubscribe(desk.services, first["subscription"], "kim", "left", at_period_end=False)
+    second = sent(desk, requests.subscribe, "order-2", **SUBSCRIBE)
+    assert second["ok"]
+    assert second["subscription"] != first["subscription"]
+
+
+@pytest.mark.parametrize("changes", [{"plan": "other"}, {"anchor": "2026-03-01"}, {"customer_uid": "bob"}])
+def test_a_known_key_with_other_arguments_is_refused_and_named(
+    desk: requests.Desk, changes: dict[str, str]
+) -> None:
+    sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
+    answer = sent(desk, requests.subscribe, "order-1", **(SUBSCRIBE | changes))
+    assert (answer["error"], answer["errors"][0]["field"]) == ("bad_arguments", "request_key")
+    assert "with other arguments" in answer["errors"][0]["words"]
+
+
+def test_a_known_key_for_another_verb_is_refused(desk: requests.Desk) -> None:
+    key = sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)["subscription"]
+    answer = sent(desk, requests.pause, "order-1", subscription=key, **WHO)
+    assert answer["errors"][0]["words"].startswith("'order-1' was used for `subscribe`;")
+
+
+def test_another_actor_or_an_argument_with_its_default_is_the_same_request(desk: requests.Desk) -> None:
+    first = sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
+    again = sent(desk, requests.subscribe, "order-1", **(SUBSCRIBE | {"actor": "kim", "another": False}))
+    assert again == first
+
+
+def test_a_request_that_creates_needs_a_key(desk: requests.Desk) -> None:
+    answer = answering.answer(desk, requests.subscribe, (), SUBSCRIBE)
+    assert [error["field"] for error in answer["errors"]] == ["request_key"]
+    for asked in (requests.add_customer, requests.try_charge):
+        errors = answering.answer(desk, asked, (), {})["errors"]
+        assert "request_key" in [error["field"] for error in errors]
+
+
+def test_a_refused_request_leaves_its_key_free(desk: requests.Desk) -> None:
+    refused = sent(desk, requests.subscribe, "order-1", **(SUBSCRIBE | {"plan": "later"}))
+    assert refused["error"] == "refused"
+    on_sale(desk.services, code="later")
+    assert sent(desk, requests.subscribe, "order-1", **(SUBSCRIBE | {"plan": "later"}))["ok"]
+
+
+def test_many_deliveries_at_once_do_one_thing_and_get_one_answer(desk: requests.Desk) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        begun = [
+            pool.submit(sent, desk, requests.subscribe, "order-1", **(SUBSCRIBE | {"another": True}))
+            for _ in range(8)
+        ]
+        answers = [each.result(60) for each in begun]
+    assert all(answer == answers[0] for answer in answers)
+    assert answers[0]["ok"]
+    assert count(desk.services, "subscriptions") == 1
+
+
+def test_what_fails_before_its_answer_is_written_is_not_done(desk: requests.Desk) -> None:
+    key = subscribed(desk.services, "bob")
+    collect_due(desk.services)
+    request = VerbRequest(request_key="pause-1", verb="pause", arguments={"subscription": key})
+
+    def fails(at: Services) -> dict[str, Any]:
+        adjusting.pause(at, key, "kim", "moving")
+        raise OSError("the machine is gone")
+
+    with pytest.raises(OSError, match="the machine is gone"):
+        idempotency.once(desk.services, request, fails)
+    assert count(desk.services, "requests") == 0
+    adjusting.pause(desk.services, key, "kim", "it is not paused yet")
+
+
+def test_a_request_that_was_undone_since_is_not_done_again(desk: requests.Desk) -> None:
+    """Each verb is delivered, then taken back, then delivered again."""
+    services, key = desk.services, subscribed(desk.services, "bob")
+    collect_due(services)
+    paused = sent(desk, requests.pause, "k-1", subscription=key, **WHO)
+    adjusting.resume(services, key, "kim", "back")
+    skipped = sent(desk, requests.skip, "k-2", subscription=key, period_no=1, **WHO)
+    adjusting.undo(services, key, "kim", "not skipped")
+    ends = sent(desk, requests.unsubscribe, "k-3", subscription=key, **WHO)
+    undone = sent(desk, requests.undo, "k-4", subscription=key, **WHO)
+    before = count(services, "audit")
+    assert sent(desk, requests.pause, "k-1", subscription=key, **WHO) == paused
+    assert sent(desk, requests.skip, "k-2", subscription=key, period_no=1, **WHO) == skipped
+    assert sent(desk, requests.unsubscribe, "k-3", subscription=key, **WHO) == ends
+    assert sent(desk, requests.undo, "k-4", subscription=key, **WHO) == undone
+    assert [answer["ok"] for answer in (paused, skipped, ends, undone)] == [True] * 4
+    assert count(services, "audit") == before
+    with services.engine.begin() as db:
+        row = db.execute(text("SELECT status, ends_at, skip_to FROM subscriptions WHERE key = :key"), {"key": key})
+        assert row.one() == ("active", None, None)
+
+
+def test_a_charge_is_tried_once_for_a_key(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+    gateway.answers.extend([Declined("[CC10]통장 잔액부족")] * 2)
+    enrolling.subscribe(desk.services, "ann", "monthly", "test")
+    collect_due(desk.services)
+    key = charge_rows(desk.services)[0]["key"]
+    move(desk.services, hours=3)
+    first = sent(desk, requests.try_charge, "try-1", charge=key, **WHO)
+    assert first["ok"]
+    collect_due(desk.services)
+    move(desk.services, hours=3)
+    assert sent(desk, requests.try_charge, "try-1", charge=key, **WHO) == first
+    collect_due(desk.services)
+    assert len(gateway.sent) == 2
+
+
+def test_a_customer_is_added_once_for_a_key(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+    first = sent(desk, requests.add_customer, "new-1", customer_uid="zoe", actor="shop")
+    assert first["ok"]
+    assert sent(desk, requests.add_customer, "new-1", customer_uid="zoe", actor="shop") == first
+    gateway.missing_keys.add("zoe")
+    assert sent(desk, requests.add_customer, "new-1", customer_uid="zoe", actor="shop") == first
+    assert sent(desk, requests.add_customer, "new-2", customer_uid="zoe", actor="shop")["error"] == "refused"
+
+
+def test_a_key_that_looks_like_a_card_number_is_refused_and_not_repeated(desk: requests.Desk) -> None:
+    answer = sent(desk, requests.subscribe, "4000000000001091", **SUBSCRIBE)
+    assert answer["errors"][0]["field"] == "request_key"
+    assert "1091" not in str(answer)
+
+
+@pytest.mark.parametrize("trial_days", [0, 14])
+def test_a_signup_said_again_after_a_cancellation_is_the_same(
+    services: Services, gateway: ScriptedGateway, trial_days: int
+) -> None:
+    gateway.missing_keys.add("ann")
+    on_sale(services, trial_days=trial_days)
+
+    def signed_up(code: str = "monthly") -> signing_up.SignedUp:
+        return signing_up.sign_up(services, "ann", code, CARD, "kim", "came in", request_key="desk-1")
+
+    first = signed_up()
+    enrolling.unsubscribe(services, first.subscription, "kim", "left", at_period_end=False)
+    calls = len(gateway.sent)
+    assert signed_up() == first
+    assert len(gateway.sent) == calls
+    with pytest.raises(BadRequest, match="request_key"):
+        signed_up("other")
+    assert count(services, "subscriptions") == 1

@@ -1,0 +1,42 @@
+"""Request keys as rows: the verb, its fingerprint and its answer, written with what the verb did."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from worker.store.schema import requests
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """What was done under a request key."""
+
+    verb: str
+    fingerprint: str
+    answer: dict[str, Any]
+
+
+def find(db: Connection, request_key: str) -> StoredRequest | None:
+    """The request that was carried out under this key."""
+    r = requests.c
+    row = db.execute(select(r.verb, r.fingerprint, r.answer).where(r.request_key == request_key)).first()
+    return StoredRequest(row.verb, row.fingerprint, row.answer) if row else None
+
+
+def claim(db: Connection, request_key: str, verb: str, fingerprint: str, now: datetime) -> bool:
+    """Write the key; False when one_request_for_each_request_key says that it is there.
+
+    A second transaction that claims the same key waits until the first one ends.
+    """
+    row = {"request_key": request_key, "verb": verb, "fingerprint": fingerprint, "created_at": now}
+    statement = insert(requests).values(row)
+    statement = statement.on_conflict_do_nothing(constraint="one_request_for_each_request_key")
+    return db.execute(statement.returning(requests.c.id)).scalar() is not None
+
+
+def keep_answer(db: Connection, request_key: str, answer: dict[str, Any]) -> None:
+    """Write the answer of a key that this transaction has claimed."""
+    db.execute(update(requests).where(requests.c.request_key == request_key).values(answer=answer))
