@@ -51,7 +51,8 @@ def read_found(
     """Judge every payment that the gateway has under the uid.
 
     A paid one decides; two, another amount, or money that came and went is for a person. Nothing, or a
-    failure told in words that name a time-out, counts only when answered twice in a row after the quiet time.
+    failure in a text that is no definite answer, counts only when answered twice in a row after the quiet time.
+    The decline that such a failure then becomes keeps its uid: see `Said.keeps_uid`.
     """
     paid = [payment for payment in found if payment.status == "paid"]
     if len(paid) > 1:
@@ -64,8 +65,10 @@ def read_found(
         return Verdict(Unknown("the gateway has not finished this payment"), 0)
     if found and not any(payment.unclear for payment in found) and now - asked.quiet_since >= quiet_time:
         return Verdict(_declined(found), 0)
-    if found and all(_since_sending(payment, asked) and not payment.unclear for payment in found):
-        return Verdict(_declined(found), 0)
+    # Records of earlier sendings under this uid were judged before it was sent again.
+    of_last = [payment for payment in found if _since_sending(payment, asked)]
+    if of_last and not any(payment.unclear for payment in of_last):
+        return Verdict(_declined(of_last), 0)
     return _read_quiet(found, asked, now, quiet_time)
 
 

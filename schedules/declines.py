@@ -41,6 +41,10 @@ class DeclineClass(StrEnum):
     NOT_A_DECLINE = "not_a_decline"
 
 
+# Texts of these classes do not say what became of the money: the same merchant_uid is asked about and sent again.
+INDEFINITE = frozenset({DeclineClass.UNKNOWN_OUTCOME, DeclineClass.NOT_A_DECLINE})
+
+
 class Source(StrEnum):
     """Where a wording comes from: an official table or page of the PG, or our own guess."""
 
@@ -55,6 +59,7 @@ class Placed:
     decline_class: DeclineClass
     rule: str
     version: int
+    definite: bool = True  # False when the text leaves open whether money moved, so that no new uid may follow
 
     @property
     def is_placed(self) -> bool:
@@ -133,7 +138,8 @@ def classify(text: str | None, pg_provider: str | None, rulebook: Rulebook) -> P
     rule = _ruling(text or "", pg_provider, rulebook)
     if rule is None:
         return Placed(DeclineClass.UNKNOWN_WORD, UNPLACED, rulebook.version)
-    return Placed(rule.decline_class, rule.id, rulebook.version)
+    definite = rule.decline_class not in INDEFINITE and not any(unclear(text, pg_provider, rulebook))
+    return Placed(rule.decline_class, rule.id, rulebook.version, definite)
 
 
 def _ruling(text: str, pg_provider: str | None, rulebook: Rulebook) -> Rule | None:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
-from schedules.declines import DeclineClass
+from schedules.declines import INDEFINITE, DeclineClass
 from schedules.limits import LimitSpan
 from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown, Voided
 from schedules.policies import MONTH_END, DunningPolicy, FinalAction, Hours, Way
@@ -73,6 +73,15 @@ class Said:
     decline_class: DeclineClass = DeclineClass.UNKNOWN_WORD
     span: LimitSpan | None = None
     card_free_at: datetime | None = None
+    definite: bool = True  # False when the text also leaves open whether money moved
+
+    @property
+    def keeps_uid(self) -> bool:
+        """Whether the next try must use the same merchant_uid, because this one may have been paid.
+
+        The gateway refuses a uid that is paid; it cannot refuse a new one.
+        """
+        return not self.definite or self.decline_class in INDEFINITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class SendAgain:
-    """Send the same merchant_uid again at this time: a technical retry."""
+    """Send the same merchant_uid again at this time: a technical retry, or after a text that decides nothing."""
 
     at: datetime
 
@@ -127,7 +136,9 @@ def decide(outcome: Outcome, debt: Debt, now: datetime, said: Said | None = None
         case Paid():
             return Collected()
         case Declined():
-            return _after_decline(debt, said or Said(), now)
+            said = said or Said()
+            decision = _after_decline(debt, said, now)
+            return SendAgain(decision.at) if isinstance(decision, TryAgain) and said.keeps_uid else decision
         case Refused():
             return TryAgain(now + _nth(REFUSED_DELAYS, debt.history.refusals))
         case NotSent():

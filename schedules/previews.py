@@ -11,6 +11,7 @@ from schedules.dunning import (
     GiveUp,
     History,
     Said,
+    SendAgain,
     TryAgain,
     counter,
     decide,
@@ -60,7 +61,7 @@ def _tries(
         decision = decide(no, debt, now, said)
         if isinstance(decision, GiveUp):
             return tries, now
-        if not isinstance(decision, TryAgain):
+        if not isinstance(decision, SendAgain | TryAgain):
             return tries, None
         history, used = debt.history, counter(no, debt, said)
         debt = replace(

@@ -102,13 +102,15 @@ class ScriptedGateway:
         at: datetime | None = None,
         money: Money | None = None,
         unclear: bool = False,
+        reason: str = "[CC10]통장 잔액부족",
+        pg_provider: str | None = "kcp",
     ) -> None:
         paid = money or order.money
         payment = GatewayPayment(
             imp_uid=imp_uid, merchant_uid=order.merchant_uid, status=status, amount=paid.amount,
             cancelled_amount=0, currency=paid.currency, started_at=at, paid_at=at if status == "paid" else None,
             failed_at=at if status == "failed" else None, cancelled_at=None,
-            fail_reason="[CC10]통장 잔액부족" if status == "failed" else None, pg_provider="kcp", pg_tid=None,
+            fail_reason=reason if status == "failed" else None, pg_provider=pg_provider, pg_tid=None,
             receipt_url=None, customer_uid=order.customer_uid, unclear=unclear,
         )  # fmt: skip
         self.records.setdefault(order.merchant_uid, []).append(payment)

@@ -205,6 +205,8 @@ def test_a_used_uid_is_no_decline_but_something_to_ask_about_whatever_its_code(c
 
 
 def test_a_used_uid_is_known_by_its_words_in_every_status_and_shape() -> None:
+    line = "서버에 연결할 수 없습니다."
+    assert charged(refusal(line), 400) == Unknown(f"HTTP 400: {line}")
     assert charged(refusal(USED), 400) == Unknown(f"HTTP 400: {USED}")
     assert isinstance(charged(envelope(FAILED | {"fail_reason": USED})), Unknown)
     assert isinstance(charged(refusal("이미 결제가 이루어진 거래건입니다.")), Unknown)

@@ -108,7 +108,7 @@ class Attempts(StandsFor):
         values = {
             "state": SENDING, "fence": row["fence"] + 1, "lease_until": lease_until, "sends": row["sends"] + 1,
             "last_sent_at": now, "unknown_since": None, "next_ask_at": None, "quiet_answers": 0,
-            "settled_at": None,
+            "settled_at": None, "decline_class": None, "decline_rule": None,
         }  # fmt: skip
         self._write(db, row, values)
         db.note_time(now)
@@ -154,13 +154,13 @@ class Attempts(StandsFor):
 
     def claim_ask(
         self, db: Transaction, attempt_id: int, now: datetime, next_ask_at: datetime
-    ) -> tuple[Attempt, str] | None:
+    ) -> tuple[Attempt, str, str | None] | None:
         row = db.tables.attempts[attempt_id]
         if row["state"] != UNKNOWN or (self._guards.ask_turn and row["next_ask_at"] > now):
             return None
         fence = row["fence"] + (1 if self._guards.ask_turn else 0)
         self._write(db, row, {"fence": fence, "asks": row["asks"] + 1, "next_ask_at": next_ask_at})
-        return _read(row), db.tables.charges[row["charge_id"]]["account"]
+        return _read(row), db.tables.charges[row["charge_id"]]["account"], "kcp"
 
     def state_of(self, db: Transaction, merchant_uid: str) -> tuple[int, AttemptState] | None:
         attempt_id = db.tables.uids.get(merchant_uid)

@@ -28,6 +28,7 @@ def drop_index(guard: str, name: str, noticed_by: str) -> Mutant:
 GUARDS = "store/test_guards.py::"
 CHARGING = "workflows/test_charging.py::"
 ASKING = "workflows/test_asking.py::"
+INDEFINITE = "workflows/test_indefinite_declines.py::"
 RECONCILING = "workflows/test_reconciling.py::"
 REFUNDING = "workflows/test_refunding.py::"
 RESTORING = "workflows/test_restoring.py::"
@@ -161,6 +162,34 @@ MUTANTS: tuple[Mutant, ...] = (
         "worker/store/attempts.py",
         "SENDABLE = (AttemptState.READY, AttemptState.NOT_SENT)",
         "SENDABLE = tuple(AttemptState)",
+    ),
+    Mutant(
+        "a text that is no definite answer never starts a new uid",
+        "rules/test_dunning.py::test_a_text_that_is_no_definite_answer_never_starts_a_new_uid",
+        "schedules/dunning.py",
+        "return SendAgain(decision.at) if isinstance(decision, TryAgain) and said.keeps_uid else decision",
+        "return decision",
+    ),
+    Mutant(
+        "the attempt whose text is no definite answer keeps its uid",
+        INDEFINITE + "test_it_is_asked_about_and_the_same_uid_is_sent_again",
+        "worker/workflows/settling.py",
+        "again = placed is not None and not placed.definite",
+        "again = False",
+    ),
+    Mutant(
+        "a text that is no definite answer is asked about first",
+        INDEFINITE + "test_it_is_asked_about_and_the_same_uid_is_sent_again",
+        "worker/workflows/classing.py",
+        "return outcome if found is None or found.definite else",
+        "return outcome if True else",
+    ),
+    Mutant(
+        "a record is read for the PG of the card when it names none",
+        INDEFINITE + "test_a_bare_code_is_read_for_the_pg_of_the_card",
+        "worker/workflows/classing.py",
+        "    return replace(payment, unclear=not found.definite)",
+        "    return payment",
     ),
     Mutant(
         "a lease is taken only when it has run out",
@@ -535,7 +564,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "the oldest debt of a customer goes first, one at a time",
         STORIES + "test_of_several_debts_the_oldest_goes_first_one_at_a_time_with_one_notice",
         "worker/workflows/charging.py",
-        "if begun is None and dunning.gives_way(db, charge, services.clock.now()):",
+        "if is_next_try and dunning.gives_way(db, charge, services.clock.now()):",
         "if False:",
     ),
     Mutant(

@@ -47,6 +47,16 @@ def test_a_failed_record_of_an_earlier_sending_says_nothing_until_the_quiet_time
     assert isinstance(read_found([earlier], asked(), LATER).outcome, Declined)
 
 
+def test_a_definite_failure_of_this_sending_decides_though_an_earlier_one_was_unclear() -> None:
+    earlier = payment("failed", at=SENT - timedelta(hours=2), unclear=True)
+    assert isinstance(read_found([earlier, payment("failed")], asked(), SOON).outcome, Declined)
+
+
+def test_an_unclear_failure_of_this_sending_does_not_decide_though_an_earlier_one_did() -> None:
+    earlier = payment("failed", at=SENT - timedelta(hours=2))
+    assert isinstance(read_found([earlier, payment("failed", unclear=True)], asked(), LATER).outcome, Unknown)
+
+
 def test_a_payment_that_is_not_finished_is_still_unknown() -> None:
     assert isinstance(read_found([payment("ready")], asked(1), LATER).outcome, Unknown)
     assert isinstance(read_found([payment("a status of next year")], asked(1), LATER).outcome, Unknown)

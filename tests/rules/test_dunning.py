@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedules.declines import DeclineClass
+from schedules.declines import INDEFINITE, DeclineClass
 from schedules.dunning import (
     LEAST_SPACING,
     NEEDS_CARD,
@@ -56,7 +56,7 @@ def lived(
 ) -> tuple[list[datetime], str]:
     """When a debt is tried that is declined each time with the same words, and what comes at the end."""
     debt, now, tries = debt or Debt(policy), begin, list[datetime]()
-    while isinstance(decision := decide(NO, debt, now, said), TryAgain):
+    while isinstance(decision := decide(NO, debt, now, said), TryAgain | SendAgain):
         tries.append(decision.at)
         first = debt.history.ladder_began_at or begin
         declines = debt.history.declines + (counter(NO, debt, said) is Counter.RUNG)
@@ -97,6 +97,22 @@ def test_doubt_asks_and_a_mismatch_calls_a_person() -> None:
     assert decide(Unknown("990 instead of 9900", mismatch=True), Debt(POLICY), NOW) == SetAside(
         "990 instead of 9900"
     )
+
+
+@given(
+    st.builds(Said, classes, st.sampled_from([None, *LimitSpan]), st.none(), st.booleans()),
+    histories,
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_text_that_is_no_definite_answer_never_starts_a_new_uid(
+    said: Said, history: History, by_person: bool, old_card: bool
+) -> None:
+    debt = Debt(STANDARD, history, by_person=by_person, old_card=old_card, planned_at=NOW + DAY)
+    decision = decide(NO, debt, NOW, said)
+    indefinite = not said.definite or said.decline_class in INDEFINITE
+    assert not (indefinite and isinstance(decision, TryAgain))
+    assert indefinite or not isinstance(decision, SendAgain)
 
 
 @given(histories)
@@ -243,7 +259,7 @@ def test_our_own_fault_and_a_line_are_no_rungs_and_come_back_soon() -> None:
     fault = decide(NO, Debt(STANDARD), NOW, Said(DeclineClass.SETUP_FAULT))
     line = decide(NO, Debt(STANDARD), NOW, Said(DeclineClass.NOT_A_DECLINE))
     assert fault == TryAgain(NOW + timedelta(hours=1))
-    assert isinstance(line, TryAgain)
+    assert isinstance(line, SendAgain)
     assert line.at - NOW < timedelta(minutes=1)
 
 

@@ -140,7 +140,8 @@ def _said(text: str | None, pg: str | None, decline_class: DeclineClass | None) 
     if decline_class is not None:
         return Said(decline_class)
     found = text or ""
-    return Said(classify(found, pg, rulebook()).decline_class, limit_span(found))
+    placed = classify(found, pg, rulebook())
+    return Said(placed.decline_class, limit_span(found), definite=placed.definite)
 
 
 def _named(name: str) -> DunningPolicy:

@@ -31,7 +31,7 @@ from worker.gateway.port import (
     PaymentPage,
 )
 from worker.gateway.tokens import Issued
-from worker.gateway.unclear import is_unclear, is_used, pg_code
+from worker.gateway.unclear import is_definite, is_unclear, is_used, pg_code
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")  # what can stand in a header
 # PortOne's own refusals, given before any PG was asked: our set-up or records are wrong, not the card.
@@ -56,6 +56,8 @@ def read_charge(status: int, body: bytes, order: ChargeOrder, *, sandbox: bool =
             return Unknown("code 0, but no payment with it")
         case Envelope() as refusal:
             return _read_refusal(refusal)
+        case Refused(said) if envelope is not None and not is_definite(envelope.message):
+            return Unknown(said)
         case other:
             return other
 

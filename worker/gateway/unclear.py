@@ -8,7 +8,7 @@ from schedules import declines
 from schedules.declines import pg_code
 from worker.rules import rulebook
 
-__all__ = ["is_unclear", "is_used", "pg_code"]
+__all__ = ["is_definite", "is_unclear", "is_used", "pg_code"]
 
 USED = "general/uid-already-used"  # the rule for a uid that already has a paid or cancelled payment
 
@@ -16,6 +16,11 @@ USED = "general/uid-already-used"  # the rule for a uid that already has a paid 
 def is_unclear(text: str | None, pg_provider: str | None) -> bool:
     """Whether these words leave open what became of the money; codes are read in their PG's context."""
     return any(rule.id != USED for rule in declines.unclear(text, pg_provider, rulebook()))
+
+
+def is_definite(text: str | None) -> bool:
+    """Whether these words, given in answer to a charge, say what became of it."""
+    return declines.classify(text, None, rulebook()).definite
 
 
 def is_used(text: str | None) -> bool:

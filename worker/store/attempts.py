@@ -17,7 +17,7 @@ from schedules.outcomes import Outcome
 from worker.store.schema import archived_attempts, attempt_events, attempts, billing_keys, charges
 
 UNRESOLVED_STATES = [state.value for state in AttemptState if state.is_unresolved]
-# States in which a merchant_uid has surely not been processed, so that the same one may be sent.
+# States in which the same merchant_uid may be sent: not processed, or failed in a text that decides nothing.
 SENDABLE = (AttemptState.READY, AttemptState.NOT_SENT)
 _ALL = (attempts, archived_attempts)
 
@@ -100,6 +100,8 @@ def claim(db: Connection, attempt: Attempt, now: datetime, lease_until: datetime
             next_ask_at=None,
             quiet_answers=0,
             settled_at=None,
+            decline_class=None,
+            decline_rule=None,
         )
         .returning(attempts)
     )
@@ -205,8 +207,10 @@ def ask_now(db: Connection, attempt_id: int, now: datetime) -> None:
     db.execute(update(attempts).where(unknown).values(next_ask_at=now))
 
 
-def claim_ask(db: Connection, attempt_id: int, now: datetime, next_ask_at: datetime) -> tuple[Attempt, str] | None:
-    """Take the right to ask, under the next fence, with the account; None when it is not time."""
+def claim_ask(
+    db: Connection, attempt_id: int, now: datetime, next_ask_at: datetime
+) -> tuple[Attempt, str, str | None] | None:
+    """Take the right to ask, under the next fence, with the account and the card's PG; None when not due."""
     a = attempts.c
     statement = (
         update(attempts)
@@ -217,8 +221,13 @@ def claim_ask(db: Connection, attempt_id: int, now: datetime, next_ask_at: datet
     row = db.execute(statement).mappings().first()
     if row is None:
         return None
-    account = db.execute(select(charges.c.account).where(charges.c.id == row["charge_id"])).scalar_one()
-    return _read(dict(row)), account
+    query = (
+        select(charges.c.account, billing_keys.c.pg_provider)
+        .outerjoin(billing_keys, billing_keys.c.id == charges.c.billing_key_id)
+        .where(charges.c.id == row["charge_id"])
+    )
+    account, pg_provider = db.execute(query).one()
+    return _read(dict(row)), account, pg_provider
 
 
 def state_of(db: Connection, merchant_uid: str) -> tuple[int, AttemptState] | None:

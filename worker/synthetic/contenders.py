@@ -19,7 +19,8 @@ Reader = Callable[[str, str], Said]
 @lru_cache(maxsize=1024)
 def reads_words(text: str, pg: str) -> Said:
     """As the worker does: by the rules files, and by what the words say of a limit."""
-    return Said(classify(text, pg, rulebook()).decline_class, limit_span(text))
+    placed = classify(text, pg, rulebook())
+    return Said(placed.decline_class, limit_span(text), definite=placed.definite)
 
 
 def reads_nothing(text: str, pg: str) -> Said:  # noqa: ARG001 # that is the point

@@ -13,6 +13,7 @@ from worker.gateway.port import Found
 from worker.points import Point, reach
 from worker.store import attempts, charges, notes
 from worker.store.attempts import Attempt
+from worker.workflows import classing
 from worker.workflows.comparing import compare
 from worker.workflows.services import Services, clock_is_right
 from worker.workflows.settling import settle
@@ -55,7 +56,7 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
         claimed = attempts.claim_ask(db, attempt_id, now, rules.next_ask_at(since, now))
     if claimed is None:
         return None
-    attempt, account = claimed
+    attempt, account, stored_at = claimed
     reach(Point.ASKING_CLAIMED, attempt.merchant_uid)
     if now - since >= rules.ALERT_AFTER:
         _alert(services, attempt, since)
@@ -65,7 +66,8 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
     if isinstance(answer, Found):
         asked = attempts.asked_about(attempt)
         quiet_time = timedelta(seconds=services.settings.quiet_time)
-        verdict = rules.read_found(answer.payments, asked, services.clock.now(), quiet_time)
+        found = [classing.read_again(payment, stored_at) for payment in answer.payments]
+        verdict = rules.read_found(found, asked, services.clock.now(), quiet_time)
         outcome, quiet_answers = verdict.outcome, verdict.quiet_answers
     else:
         # No answer to our question says nothing about the payment.

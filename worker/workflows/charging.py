@@ -61,7 +61,8 @@ def claim(services: Services, charge_id: int) -> Claimed | None:
             return None
         begun = attempts.unresolved(db, charge.id)
         # What was begun is brought to an end; nothing new is begun before an older debt.
-        if begun is None and dunning.gives_way(db, charge, services.clock.now()):
+        is_next_try = begun is None or (begun[1] is AttemptState.NOT_SENT and charge.history.first_declined_at)
+        if is_next_try and dunning.gives_way(db, charge, services.clock.now()):
             return None
         intent = _take_or_begin(services, db, charge, begun[0] if begun else None)
         if intent is None:

@@ -1,11 +1,12 @@
 """Classing: a decline's words are placed in a class when it is settled, and again when the rules have changed."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from schedules.charges import AttemptState
 from schedules.declines import Placed, classify
-from schedules.outcomes import Declined, Outcome
+from schedules.outcomes import Declined, GatewayPayment, Outcome, Unknown
 from worker.rules import rulebook
 from worker.store import declines
 from worker.workflows.services import Services
@@ -27,6 +28,25 @@ def placed(outcome: Outcome, stored_at: str | None) -> Placed | None:
     if not isinstance(outcome, Declined):
         return None
     return classify(outcome.reason, outcome.pg_provider or stored_at, rulebook())
+
+
+def asked_first(outcome: Outcome, before: AttemptState, stored_at: str | None) -> Outcome:
+    """The outcome of a call; a decline whose text is no definite answer becomes Unknown, to be asked about.
+
+    The gateway client catches most such texts, but only here is the PG known that an answer did not name.
+    """
+    if before is not AttemptState.SENDING or not isinstance(outcome, Declined):
+        return outcome
+    found = placed(outcome, stored_at)
+    return outcome if found is None or found.definite else Unknown(f"unclear failure: {outcome.reason}")
+
+
+def read_again(payment: GatewayPayment, stored_at: str | None) -> GatewayPayment:
+    """A payment from the gateway's records, marked unclear when its text is no definite answer for its PG."""
+    if payment.status != "failed" or payment.unclear:
+        return payment
+    found = classify(payment.fail_reason, payment.pg_provider or stored_at, rulebook())
+    return replace(payment, unclear=not found.definite)
 
 
 def columns(placed: Placed | None) -> dict[str, Any]:

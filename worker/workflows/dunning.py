@@ -70,7 +70,7 @@ def read_answer(
     said = None
     if isinstance(outcome, Declined) and placed is not None:
         free_at = card_free_at(db, charge, now)
-        said = Said(placed.decline_class, limit_span(outcome.reason), free_at)
+        said = Said(placed.decline_class, limit_span(outcome.reason), free_at, placed.definite)
     return Answer(charge, attempt, outcome, debt, said)
 
 
@@ -156,7 +156,9 @@ def tell_failed(
         decline_class=said.decline_class.value, reason=answer.outcome.reason, next_attempt_at=next_attempt_at,
         needs_card=needs_card, request_key=charge.request_key,
     )  # fmt: skip
-    notes.owe(db, failed, f"{answer.attempt.merchant_uid}/failed", now)
+    # A uid whose text decided nothing is sent again, and may fail more than once.
+    sending = f"/{int(answer.attempt.last_sent_at.timestamp())}" if said.keeps_uid else ""
+    notes.owe(db, failed, f"{answer.attempt.merchant_uid}/failed{sending}", now)
 
 
 def tell_of_decline(db: Connection, answer: Answer, next_attempt_at: datetime | None, now: datetime) -> None:

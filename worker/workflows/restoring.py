@@ -130,8 +130,7 @@ def _ask_for(services: Services, charge_id: int) -> bool:
         if found is None:
             return False
         if found:
-            _settle_as_found(services, waiting, found)
-            waiting = None
+            _settle_as_found(services, waiting, found)  # it may stay unresolved, until a next uid ends it
     return _ask_for_next(services, charge, waiting)
 
 

@@ -50,6 +50,7 @@ def settle(
             raise LookupError(f"attempt {attempt.merchant_uid} has no charge")
         if isinstance(outcome, Paid) and attempts.has_paid(db, charge.id):
             outcome = Unknown(f"{outcome.imp_uid} is a second payment for one debt", mismatch=True)
+        outcome = classing.asked_first(outcome, before, charge.pg_provider)
         placed = classing.placed(outcome, charge.pg_provider)
         values = _attempt_values(attempt, outcome, placed, now) | {"quiet_answers": quiet_answers}
         if not attempts.settle(db, attempt, before, outcome, now, values):
@@ -73,7 +74,10 @@ def _attempt_values(attempt: Attempt, outcome: Outcome, placed: Placed | None, n
             return _ended(AttemptState.PAID, now) | seen
         case Declined(reason, pg_code, imp_uid, pg_provider):
             seen = {"reason": reason, "pg_code": pg_code, "imp_uid": imp_uid, "pg_provider": pg_provider}
-            return _ended(AttemptState.DECLINED, now) | seen | classing.columns(placed)
+            # A text that decides nothing leaves the uid to be sent again; a new one could be a second charge.
+            again = placed is not None and not placed.definite
+            state = AttemptState.NOT_SENT if again else AttemptState.DECLINED
+            return _ended(state, now) | seen | classing.columns(placed)
         case Voided(reason):
             return _ended(AttemptState.DECLINED, now) | {"reason": reason}
         case Refused(reason):
@@ -135,9 +139,9 @@ def _go_on(
     """Set what comes next of a debt that is still owed."""
     charge = answer.charge
     match decision:
-        case SendAgain(at):
+        case SendAgain(at) if answer.said is None:
             charges.change(db, charge.id, next_attempt_at=at, waits=None)
-        case TryAgain(at):
+        case SendAgain(at) | TryAgain(at):
             tried_by = TriedBy.CARD.value if answer.debt.old_card else None
             charges.change(db, charge.id, next_attempt_at=at, waits=None, tried_by=tried_by, planned_at=None)
             dunning.tell_of_decline(db, answer, at, now)
