@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from schedules.errors import RuleBroken, ToldInWords
+from schedules.amount_limits import AmountLimits, parse_limits
+from schedules.errors import BadMoney, RuleBroken, ToldInWords
 from schedules.identity import checked_environment
 from worker.accounts import LIVE_HOSTS, Account, read_accounts
 from worker.addresses import (
@@ -83,8 +84,17 @@ class Settings(BaseSettings):
     breaker_refusals: int = Field(
         5, ge=1, le=10_000, description="charges refused within ten minutes that stop an account's charging"
     )
-    batch_limit: int = Field(
-        10_000_000, ge=0, description="minor units of one currency above which a second person approves a batch"
+    charge_limit: str = Field(
+        "KRW=1000000 JPY=100000 USD=1000 EUR=1000",
+        description="major units above which a charge that no plan asks for waits for a second person",
+    )
+    charge_day_limit: str = Field(
+        "KRW=100000000 JPY=10000000 USD=100000 EUR=100000",
+        description="major units of an account's day that need no second person, batches included",
+    )
+    batch_limit: str = Field(
+        "KRW=10000000 JPY=1000000 USD=10000 EUR=10000",
+        description="major units above which a second person approves a batch",
     )
     queue_bound: int = Field(2000, ge=1, le=100_000, description="charges that may wait in the broker at once")
     queue_patience: float = Field(60, gt=0, description="seconds until a queued charge is queued once more")
@@ -122,6 +132,15 @@ class Settings(BaseSettings):
             raise ValueError(f"it must start with one of {', '.join(schemes)}")
         check_broker(url.get_secret_value())
         return url
+
+    @field_validator("charge_limit", "charge_day_limit", "batch_limit")
+    @classmethod
+    def _limit(cls, text: str) -> str:
+        try:
+            parse_limits(text)
+        except BadMoney as error:
+            raise ValueError(str(error)) from None
+        return text
 
     @field_validator("portone_url")
     @classmethod
@@ -232,6 +251,10 @@ class Settings(BaseSettings):
                     f"account {account.name!r} is at the live gateway"
                 )
         return (self.main_account, *further)
+
+    def limits(self, setting: Literal["charge_limit", "charge_day_limit", "batch_limit"]) -> AmountLimits:
+        """A setting of limits; a currency that it leaves out has the default's limit."""
+        return parse_limits(getattr(self, setting), defaults=str(Settings.model_fields[setting].default))
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -40,6 +40,7 @@ class Desk:
 
     services: Services
     publish: Publish
+    os_user: str | None = None  # who runs the command line; a task has none
 
 
 def charge_adhoc(
@@ -54,14 +55,16 @@ def charge_adhoc(
     actor: Words,
     policy: Words = ONCE.code,
 ) -> Answer:
-    """Charge a customer once for something that no plan asks for; amount in minor units."""
+    """Charge a customer once for something that no plan asks for; above a limit it waits for a second person."""
     request = ChargeRequest(
         customer_uid=customer_uid, money=money(amount, currency), name=name, request_key=request_key,
         reason=reason, policy=policy,
     )  # fmt: skip
-    asked = requesting.charge(desk.services, request, actor)
+    asked = requesting.charge(desk.services, request, actor, desk.os_user)
     dispatching.send_now(desk.services, asked.id, desk.publish)
-    return {"charge": asked.key, "status": asked.status.value, "is_new": asked.is_new}
+    return {
+        "charge": asked.key, "status": asked.status.value, "is_new": asked.is_new, "held_why": asked.held_why,
+    }  # fmt: skip
 
 
 def charge_status(desk: Desk, *, charge: Words | None = None, request_key: Words | None = None) -> Answer:
@@ -84,8 +87,10 @@ def card_changed(desk: Desk, *, customer_uid: Words, reason: Words, actor: Words
 
 def release(desk: Desk, *, key: Words, reason: Words, actor: Words) -> Answer:
     """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
-    verb = operating.release_subscription if len(key) == SUBJECT_LENGTH else operating.release
-    verb(desk.services, key, actor, reason)
+    if len(key) == SUBJECT_LENGTH:
+        operating.release_subscription(desk.services, key, actor, reason)
+    else:
+        operating.release(desk.services, key, actor, reason, desk.os_user)
     return {"key": key}
 
 

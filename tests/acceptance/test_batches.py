@@ -17,7 +17,7 @@ BATCH = ("--name", "Fee", "--why", "January's fees")
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Everything as `again up` runs it, with a limit of 10,000 won and four customers."""
-    with installed(QUICK | {"AGAIN_BATCH_LIMIT": "10000"}) as running:
+    with installed(QUICK | {"AGAIN_BATCH_LIMIT": "KRW=10000"}) as running:
         for name, card in (("ann", {}), ("ben", {}), ("cho", {}), ("dan", {"card": "no_money"})):
             running.simulator("cards", {"customer_uid": name, **card})
             running.told("customer", "add", name)

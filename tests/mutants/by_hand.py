@@ -7,6 +7,7 @@ REQUESTING = "workflows/test_requesting.py::"
 RETURNING = "workflows/test_returning.py::"
 KEYING = "workflows/test_keying.py::"
 BATCHING = "workflows/test_batching.py::"
+LIMITING = "workflows/test_limiting.py::"
 ADJUSTING = "workflows/test_adjusting.py::"
 MOVING = "workflows/test_moving_in.py::"
 
@@ -146,6 +147,60 @@ BY_HAND: tuple[Mutant, ...] = (
         "worker/workflows/batching.py",
         "        if batch.created_by == actor:\n",
         "        if False:\n",
+    ),
+    Mutant(
+        "by hand: a charge above the limit waits",
+        LIMITING + "test_a_charge_above_the_limit_waits_until_another_person_releases_it",
+        "worker/workflows/limiting.py",
+        "    if limits.exceeded_by(money):\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "by hand: another person releases a charge above the limit",
+        LIMITING + "test_a_charge_above_the_limit_waits_until_another_person_releases_it",
+        "worker/workflows/operating.py",
+        "        if same is not None:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "by hand: an account's day is added to under its lock",
+        LIMITING + "test_the_limit_of_a_day_is_exact_when_many_ask_at_once",
+        "worker/store/allowances.py",
+        ", where=a.taken + amount <= limit",
+        "",
+    ),
+    Mutant(
+        "by hand: a typed card above a limit is refused",
+        LIMITING + "test_a_typed_card_above_a_limit_is_refused_and_nothing_is_kept",
+        "worker/workflows/keying.py",
+        "    if not opening.at_plan_price:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "by hand: batches add up to the day",
+        LIMITING + "test_small_batches_add_up_to_the_day",
+        "worker/workflows/batching.py",
+        "        if why is not None:\n            day.rollback()\n",
+        "        if False:\n            day.rollback()\n",
+    ),
+    Mutant(
+        "by hand: a batch that waits uses up nothing of the day",
+        LIMITING + "test_small_batches_add_up_to_the_day",
+        "worker/workflows/batching.py",
+        "            day.rollback()\n",
+        "",
+    ),
+    Mutant(
+        "by hand: a price above the limit is meant",
+        LIMITING + "test_a_plan_whose_price_is_above_the_limit_is_refused_unless_it_is_meant",
+        "worker/workflows/enrolling.py",
+        "    if limits.exceeded_by(plan.price) and not above_limit:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "by hand: no charge goes on that waits for a second person",
+        LIMITING + "test_the_database_lets_no_charge_go_on_that_waits_for_a_second_person",
+        statement="ALTER TABLE charges DROP CONSTRAINT ck_charges_unapproved_waits",
     ),
     Mutant(
         "by hand: a canary above its bound stops the batch",

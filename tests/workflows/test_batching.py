@@ -145,7 +145,7 @@ def test_a_draft_that_nobody_went_on_with_is_read_anew(shop: Services, gateway: 
 
 def test_above_the_limit_another_person_approves(shop: Services, gateway: ScriptedGateway) -> None:
     """The guard: nothing above the limit is charged on one person's word."""
-    strict = replace(shop, settings=shop.settings.model_copy(update={"batch_limit": 29_999}))
+    strict = replace(shop, settings=shop.settings.model_copy(update={"batch_limit": "KRW=29999"}))
     drafted(strict)
     assert batching.begin(strict, "fees", "kim").state is BatchState.WAITING
     work(strict)

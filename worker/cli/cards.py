@@ -10,7 +10,7 @@ from schedules.money import parse_money
 from schedules.policies import ONCE
 from schedules.requests import ChargeRequest
 from worker.cli.asked import RequestKey, carry_out
-from worker.cli.output import Actor, AsJson, Why, actor, print_facts, print_json, print_table
+from worker.cli.output import Actor, AsJson, Why, actor, os_user, print_facts, print_json, print_table
 from worker.cli.parts import read_date
 from worker.cli.people import InAccount, Pg
 from worker.cli.rehearsing import DryRun, desk, told
@@ -75,7 +75,7 @@ def pay(
 
     made = services()
     kept = KeyedIn.KEEP if keep else KeyedIn.ONCE
-    paid = keying.pay(made, request, read_card(pg), who, kept, Holder(account=account))
+    paid = keying.pay(made, request, read_card(pg), who, kept, Holder(account=account), os_user=os_user())
     if as_json:
         print_json({"charge": paid.key, "status": paid.status, "is_new": paid.is_new, "reason": paid.reason})
     else:

@@ -55,17 +55,21 @@ def charge(
     from worker.workflows import dispatching, requesting
 
     at = desk(dry_run=dry_run)
-    asked = requesting.charge(at.services, request, who)
+    asked = requesting.charge(at.services, request, who, at.os_user)
     if dry_run:
         told(
             at,
             f"charge {request.money} to {customer_uid}" if asked.is_new else "do nothing: it was asked for before",
         )
+        if asked.held_why is not None:
+            print(f"  it would wait: {asked.held_why}")
         return
     dispatching.send_now(at.services, asked.id, at.publish)
     if not as_json:
         before = "" if asked.is_new else ", as it was asked for before"
         print(f"charge {asked.key}: {request.money} to {customer_uid} is {asked.status}{before}")
+        if asked.held_why is not None:
+            print(f"it waits: {asked.held_why}; `again release {asked.key} --why …`")
     ended = _waited_for(at.services, asked.key, timeout, quiet=as_json) if wait else None
     if as_json:
         from worker.workflows import showing

@@ -135,6 +135,6 @@ def _print_preview(batch: "Batch", preview: Preview) -> None:
 
 def _print_state(batch: "Batch") -> None:
     if batch.state is BatchState.WAITING:
-        print(f"it is above the limit: another person says `again batch approve {batch.key} --why …`")
+        print(f"it waits: {batch.words}; another person says `again batch approve {batch.key} --why …`")
     else:
         print(f"batch {batch.key} is {batch.state}; `again batch watch {batch.key}` shows how it goes on")

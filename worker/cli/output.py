@@ -2,6 +2,8 @@
 
 import getpass
 import json
+import os
+import pwd
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -34,6 +36,15 @@ def actor() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
+
+
+def os_user() -> str:
+    """The user that the operating system runs this process as; no environment variable changes it."""
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def print_json(document: object) -> None:

@@ -45,6 +45,9 @@ def add(
     allow_short_months: Annotated[
         bool, typer.Option("--allow-short-months", help="Take a cron text that skips short months.")
     ] = False,
+    above_limit: Annotated[
+        bool, typer.Option("--above-limit", help="Take a price that is above AGAIN_CHARGE_LIMIT.")
+    ] = False,
     as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
@@ -71,7 +74,7 @@ def add(
     from worker.wiring import services
     from worker.workflows import enrolling
 
-    stored = enrolling.add_plan(services(), plan, chosen, who)
+    stored = enrolling.add_plan(services(), plan, chosen, who, above_limit=above_limit)
     warn_of_times(cadence)
     if as_json:
         print_json(facts(stored))

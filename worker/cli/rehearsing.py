@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.cli.output import os_user
+
 if TYPE_CHECKING:
     from worker.requests import Desk
 
@@ -17,7 +19,7 @@ def desk(*, dry_run: bool) -> "Desk":
     from worker import tasks
     from worker.workflows.services import Rehearsal
 
-    made = tasks.desk()
+    made = replace(tasks.desk(), os_user=os_user())
     return replace(made, services=replace(made.services, rehearsal=Rehearsal())) if dry_run else made
 
 

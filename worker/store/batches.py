@@ -84,6 +84,31 @@ def by_key(db: Connection, key: str, *, lock: bool = False) -> Batch | None:
     return _read(dict(row)) if row else None
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a batch charges in one currency at one gateway account, in minor units."""
+
+    account: str
+    currency: str
+    total: int
+    largest: int
+
+
+def shares(db: Connection, batch_id: int) -> Sequence[Share]:
+    """The sums of a batch's lines by account and currency, in that order; each line is read once."""
+    n, k = batch_lines.c, billing_keys.c
+    query = (
+        select(k.account, n.currency, func.sum(n.amount), func.max(n.amount))
+        .join_from(batch_lines, billing_keys, k.customer_uid == n.customer_uid)
+        .where(n.batch_id == batch_id)
+        .group_by(k.account, n.currency)
+        .order_by(k.account, n.currency)
+    )
+    return [
+        Share(account, currency, int(total), largest) for account, currency, total, largest in db.execute(query)
+    ]
+
+
 def running(db: Connection) -> Sequence[str]:
     """The keys of the batches that go on, oldest first."""
     query = select(batches.c.key).where(batches.c.state == BatchState.RUNNING.value).order_by(batches.c.id)

@@ -20,6 +20,7 @@ class Requested:
     key: str
     status: ChargeStatus
     fingerprint: str
+    held_why: str | None
 
 
 def open_one(db: Connection, row: Mapping[str, Any]) -> bool:
@@ -30,19 +31,18 @@ def open_one(db: Connection, row: Mapping[str, Any]) -> bool:
 
 def by_request(db: Connection, request_key: str) -> Requested | None:
     """The charge that was asked for under this key."""
-    c = charges.c
-    query = select(c.id, c.key, c.status, c.request_fingerprint).where(c.request_key == request_key)
-    row = db.execute(query).first()
-    return Requested(row.id, row.key, ChargeStatus(row.status), row.request_fingerprint) if row else None
+    return by_requests(db, [request_key]).get(request_key)
 
 
 def by_requests(db: Connection, request_keys: Sequence[str]) -> dict[str, Requested]:
     """The charges that were asked for under these keys."""
     c = charges.c
-    query = select(c.id, c.key, c.status, c.request_fingerprint, c.request_key)
+    query = select(c.id, c.key, c.status, c.request_fingerprint, c.request_key, c.held_why)
     rows = db.execute(query.where(c.request_key.in_(request_keys)))
     return {
-        row.request_key: Requested(row.id, row.key, ChargeStatus(row.status), row.request_fingerprint)
+        row.request_key: Requested(
+            row.id, row.key, ChargeStatus(row.status), row.request_fingerprint, row.held_why
+        )
         for row in rows
     }
 

@@ -9,12 +9,13 @@ from sqlalchemy import Connection
 
 from schedules.batches import BatchState
 from schedules.events import BatchStopped
-from schedules.money import Money
+from schedules.money import Money, amount_words
 from schedules.requests import ChargeRequest
 from worker.store import batches, charges, notes, requested
 from worker.store.batches import Batch
 from worker.store.policies import StoredPolicy
 from worker.workflows.drafting import CHUNK, CannotBatch, known_batch
+from worker.workflows.limiting import above_day_limit
 from worker.workflows.requesting import known_policy, row_of
 from worker.workflows.services import Services, are_ours_and_known
 
@@ -24,21 +25,44 @@ Row = dict[str, Any]
 
 
 def begin(services: Services, key: str, actor: str) -> Batch:
-    """Let a draft be charged; above the limit it waits for a second person's approval."""
+    """Let a draft be charged; above a limit it waits for a second person's approval.
+
+    The limits are those of the batch's sums, of each line, and of the day of each account.
+    """
     now = services.clock.now()
     with services.act() as db:
         batch = known_batch(db, key)
         if batch.state is not BatchState.DRAFT:
             raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to begin")
-        limit = services.settings.batch_limit
-        above = [Money(amount, currency) for currency, amount in batch.sums.items() if amount > limit]
+        above = _above_limit(services, db, batch, now)
         approved = {} if above else {"approved_by": actor, "approved_at": now}
         state = BatchState.WAITING if above else BatchState.RUNNING
-        batches.change(db, batch.id, state=state.value, created_by=actor, **approved)
+        batches.change(db, batch.id, state=state.value, created_by=actor, words=above, **approved)
         notes.record(
             db, actor, "batch.begin", key, batch.terms.reason, now, lines=batch.lines, sums=dict(batch.sums)
         )
         return known_batch(db, key)
+
+
+def _above_limit(services: Services, db: Connection, batch: Batch, now: datetime) -> str | None:
+    """Which limit a batch is above; None when none, and its sums are then added to its accounts' days."""
+    sums, each = services.settings.limits("batch_limit"), services.settings.limits("charge_limit")
+    for currency, amount in batch.sums.items():
+        if amount > sums.of(currency):
+            return f"{amount_words(amount, currency)} is above AGAIN_BATCH_LIMIT, {sums.text_of(currency)}"
+    shares = batches.shares(db, batch.id)
+    for share in shares:
+        if share.largest > each.of(share.currency):
+            largest = amount_words(share.largest, share.currency)
+            return f"a line of {largest} is above AGAIN_CHARGE_LIMIT, {each.text_of(share.currency)}"
+    day = db.begin_nested()
+    for share in shares:  # in one order for all, so that two batches do not wait for each other
+        why = above_day_limit(services, db, share.account, share.total, share.currency, now)
+        if why is not None:
+            day.rollback()
+            return why
+    day.commit()
+    return None
 
 
 def approve(services: Services, key: str, actor: str, why: str) -> None:
@@ -50,7 +74,9 @@ def approve(services: Services, key: str, actor: str, why: str) -> None:
             raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to approve")
         if batch.created_by == actor:
             raise CannotBatch(f"batch {key!r} was asked for by {actor} as well; another person must approve it")
-        batches.change(db, batch.id, state=BatchState.RUNNING.value, approved_by=actor, approved_at=now)
+        batches.change(
+            db, batch.id, state=BatchState.RUNNING.value, approved_by=actor, approved_at=now, words=None
+        )
         notes.record(db, actor, "batch.approve", key, why, now)
 
 

@@ -48,12 +48,21 @@ class Subscribed:
     first: Cursor
 
 
-def add_plan(services: Services, plan: Plan, policy: DunningPolicy | str, actor: str) -> StoredPlan:
+def add_plan(
+    services: Services, plan: Plan, policy: DunningPolicy | str, actor: str, *, above_limit: bool = False
+) -> StoredPlan:
     """Put a plan on sale, or a new version of it; running subscriptions keep the version that they have.
 
     The policy is one of those that are kept, by its code, or a new one; without a code it gets the plan's.
+    A price above AGAIN_CHARGE_LIMIT is refused unless `above_limit` says that it is meant.
     """
     now = services.clock.now()
+    limits = services.settings.limits("charge_limit")
+    if limits.exceeded_by(plan.price) and not above_limit:
+        raise CannotEnroll(
+            f"price {plan.price} is above AGAIN_CHARGE_LIMIT, {limits.text_of(plan.price.currency)}; "
+            "say --above-limit if it is meant"
+        )
     try:
         with services.engine.begin() as db:
             newest = plans.newest(db, plan.code)

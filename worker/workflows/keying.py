@@ -10,12 +10,14 @@ from sqlalchemy import Connection
 from schedules.charges import AttemptState, ChargeStatus, KeyedIn
 from schedules.errors import BadRequest
 from schedules.outcomes import Outcome, Paid
+from schedules.persons import Person
 from schedules.requests import ChargeRequest, digest
 from worker.gateway.port import Card, ChargeOrder, Gateway
 from worker.store import charges, customers, notes, requested, switches
 from worker.store.customers import StoredKey
 from worker.workflows import cards, charging
 from worker.workflows.grouping import Claimed
+from worker.workflows.limiting import above_limit
 from worker.workflows.requesting import CannotRequest, known_policy, row_of
 from worker.workflows.services import Services, clock_is_right
 
@@ -51,12 +53,16 @@ def pay(
     keep: KeyedIn,
     holder: Holder = Holder(),
     beside: Beside = lambda *_: None,
+    *,
+    at_plan_price: bool = False,
+    os_user: str | None = None,
 ) -> Keyed:
     """Charge a card that was typed in: the charge and its attempt are committed before the call leaves.
 
     The same request again answers with the same charge, and sends nothing. After an unclear answer it is asked
     about like any other; if it turns out never to have arrived, it ends, for no card is kept to send it with.
-    `beside` writes more in the transaction that opens it.
+    `beside` writes more in the transaction that opens it. Above a limit it is refused, unless at a plan's price,
+    for the card is not kept, and it cannot wait for a second person.
     """
     if wrong := services.gateway(holder.account or services.settings.account).wrong_with_card(card):
         raise BadRequest("card", wrong)
@@ -64,7 +70,8 @@ def pay(
     now = services.clock.now()
     with services.act() as db:
         known = requested.by_request(db, request.request_key)
-        claimed = None if known else _open(services, db, request, fingerprint, keep, holder, actor, beside, now)
+        opening = _Opening(request, fingerprint, keep, holder, Person(actor, os_user), beside, at_plan_price)
+        claimed = None if known else _open(services, db, opening, now)
         known = known or requested.by_request(db, request.request_key)
         if known is None:
             raise LookupError(f"charge of request {request.request_key!r} is neither written nor there")
@@ -97,33 +104,58 @@ def _with(card: Card, keep: KeyedIn) -> charging.Ask:
     return ask
 
 
-def _open(
-    services: Services, db: Connection, request: ChargeRequest, fingerprint: str, keep: KeyedIn, holder: Holder,
-    actor: str, beside: Beside, now: datetime,
-) -> Claimed | None:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What a charge of a typed-in card is opened with."""
+
+    request: ChargeRequest
+    fingerprint: str
+    keep: KeyedIn
+    holder: Holder
+    asked_by: Person
+    beside: Beside
+    at_plan_price: bool
+
+
+def _open(services: Services, db: Connection, opening: _Opening, now: datetime) -> Claimed | None:
     """Write the charge with its attempt, claimed; None when somebody else was faster with the same request."""
+    request, keep = opening.request, opening.keep
     if not clock_is_right(services, db):
         raise CannotRequest("this machine's clock is not the database's, so nothing is sent; set it right")
-    key = _key(services, db, request.customer_uid, keep, holder, now)
+    key = _key(services, db, request.customer_uid, keep, opening.holder, now)
     obstacle = switches.permission(db, key.account).obstacle(services.fingerprint, services.clock)
     if obstacle is not None:
         raise CannotRequest(f"nothing is sent: {obstacle}")
     policy = known_policy(services, db, request.policy)
     row = row_of(request, key.id, key.account, policy, now)
-    row |= {"keyed_in": keep.value, "request_fingerprint": fingerprint, "next_attempt_at": None}
+    row |= {"keyed_in": keep.value, "request_fingerprint": opening.fingerprint, "next_attempt_at": None}
     if not requested.open_one(db, row):
         return None
+    if not opening.at_plan_price:
+        _refuse_above_limit(services, db, key.account, request, now)
     charge = charges.locked_by_key(db, row["key"])
     if charge is None:
         raise LookupError(f"charge {row['key']} is not there")
-    beside(db, charge.id, key, now)
+    opening.beside(db, charge.id, key, now)
     intent = charging.begin_attempt(services, db, charge)
     if intent is None:
         raise LookupError(f"charge {row['key']} has an attempt already")
     charges.change(db, charge.id, attempts=intent.number)
-    notes.record(db, actor, "charge.keyed", charge.key, request.reason, now, request_key=request.request_key,
-                 customer_uid=request.customer_uid, amount=str(request.money), keep=keep.value)  # fmt: skip
+    notes.record(db, opening.asked_by.actor, "charge.keyed", charge.key, request.reason, now,
+                 request_key=request.request_key, customer_uid=request.customer_uid, amount=str(request.money),
+                 keep=keep.value, os_user=opening.asked_by.os_user)  # fmt: skip
     return charging.claimed_of(charge, intent)
+
+
+def _refuse_above_limit(
+    services: Services, db: Connection, account: str, request: ChargeRequest, now: datetime
+) -> None:
+    above = above_limit(services, db, account, request.money, now)
+    if above is not None:
+        raise CannotRequest(
+            f"nothing is sent: {above}; a typed-in card is not kept until a second person releases the charge, so "
+            "store the card with `again card issue` and use `again charge`, or raise the limit"
+        )
 
 
 def _key(

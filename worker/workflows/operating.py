@@ -7,7 +7,8 @@ from sqlalchemy import Connection
 from schedules import events
 from schedules.charges import ChargeStatus, TriedBy
 from schedules.errors import ToldInWords
-from worker.store import attempts, charges, findings, notes, subscriptions, switches, waits
+from schedules.persons import Person
+from worker.store import allowances, attempts, charges, findings, notes, subscriptions, switches, waits
 from worker.store.charges import Charge
 from worker.workflows import dunning
 from worker.workflows.closing import close, collected, resume_if_nothing_rests
@@ -75,8 +76,11 @@ def release_subscription(services: Services, key: str, actor: str, why: str) -> 
         notes.record(db, actor, "release", key, why, now, held_why=row["held_why"])
 
 
-def release(services: Services, key: str, actor: str, why: str) -> None:
-    """Let a charge that waits for an operator, or for its next attempt after a refusal, be collected now."""
+def release(services: Services, key: str, actor: str, why: str, os_user: str | None = None) -> None:
+    """Let a charge that waits for an operator, or for its next attempt after a refusal, be collected now.
+
+    One that is above a limit is released by another person than the one who asked for it.
+    """
     now = services.clock.now()
     with services.act(key) as db:
         charge = _owed(db, key)
@@ -92,9 +96,14 @@ def release(services: Services, key: str, actor: str, why: str) -> None:
             raise CannotOperate(
                 f"charge {key} has finding {finding.id}, {finding.kind}; end that first: again findings"
             )
+        asked_by = allowances.unapproved_of(db, charge.id)
+        same = asked_by.matches(Person(actor, os_user)) if asked_by is not None else None
+        if same is not None:
+            raise CannotOperate(f"charge {key} was asked for by {same} as well; another person must release it")
         next_attempt_at = now if charge.held_why is None else charge.next_attempt_at or now
-        charges.change(db, charge.id, held_why=None, next_attempt_at=next_attempt_at, waits=None)
-        notes.record(db, actor, "release", key, why, now, held_why=charge.held_why)
+        charges.change(db, charge.id, held_why=None, next_attempt_at=next_attempt_at, waits=None,
+                       unapproved_actor=None, unapproved_os_user=None)  # fmt: skip
+        notes.record(db, actor, "release", key, why, now, held_why=charge.held_why, os_user=os_user)
 
 
 def release_refused(services: Services, actor: str, why: str) -> int:

@@ -9,11 +9,14 @@ from sqlalchemy import Connection
 from schedules.charges import ChargeKind, ChargeStatus
 from schedules.errors import BadRequest, ToldInWords
 from schedules.identity import charge_key, subject_of_request
+from schedules.persons import Person
 from schedules.policies import BUILT_IN
 from schedules.requests import ChargeRequest
-from worker.store import customers, notes, policies, requested
+from worker.store import allowances, customers, notes, policies, requested
 from worker.store.customers import StoredKey
 from worker.store.policies import StoredPolicy
+from worker.workflows.closing import set_aside
+from worker.workflows.limiting import above_limit
 from worker.workflows.services import Services, clock_is_right
 
 NO_PERIOD = 0
@@ -31,17 +34,19 @@ class Requested:
     key: str
     status: ChargeStatus
     is_new: bool
+    held_why: str | None  # why it waits for a person, such as a second one above a limit
 
 
-def charge(services: Services, request: ChargeRequest, actor: str) -> Requested:
+def charge(services: Services, request: ChargeRequest, actor: str, os_user: str | None = None) -> Requested:
     """Open the charge that is asked for, or answer the one that is there since the same was asked before.
 
+    Above AGAIN_CHARGE_LIMIT or AGAIN_CHARGE_DAY_LIMIT it is held until another person releases it.
     Another request under the same key is refused: whoever sends it believes that it is a debt of its own.
     """
     with services.act() as db:
         known = requested.by_request(db, request.request_key)
         if known is None:
-            is_new = _open(services, db, request, actor)
+            is_new = _open(services, db, request, Person(actor, os_user))
             known = requested.by_request(db, request.request_key)
             if known is None:
                 raise LookupError(f"charge of request {request.request_key!r} is neither written nor there")
@@ -53,10 +58,10 @@ def charge(services: Services, request: ChargeRequest, actor: str) -> Requested:
                 f"{request.request_key!r} is charge {known.key}, asked for with other arguments; "
                 "ask for the same, or take a new key for another debt",
             )
-    return Requested(known.id, known.key, known.status, is_new)
+    return Requested(known.id, known.key, known.status, is_new, known.held_why)
 
 
-def _open(services: Services, db: Connection, request: ChargeRequest, actor: str) -> bool:
+def _open(services: Services, db: Connection, request: ChargeRequest, asked_by: Person) -> bool:
     now = services.clock.now()
     if not clock_is_right(services, db):
         raise CannotRequest("this machine's clock is not the database's, so nothing is opened; set it right")
@@ -64,8 +69,13 @@ def _open(services: Services, db: Connection, request: ChargeRequest, actor: str
     row = row_of(request, key.id, key.account, known_policy(services, db, request.policy), now)
     is_new = requested.open_one(db, row)
     if is_new:
-        notes.record(db, actor, "charge", row["key"], request.reason, now, request_key=request.request_key,
-                     customer_uid=request.customer_uid, amount=str(request.money))  # fmt: skip
+        notes.record(db, asked_by.actor, "charge", row["key"], request.reason, now, os_user=asked_by.os_user,
+                     request_key=request.request_key, customer_uid=request.customer_uid,
+                     amount=str(request.money))  # fmt: skip
+        above = above_limit(services, db, key.account, request.money, now)
+        if above is not None:
+            set_aside(db, row["key"], f"{above}; another person must release it", now)
+            allowances.wait_for_second_person(db, row["key"], asked_by)
     return is_new
 
 

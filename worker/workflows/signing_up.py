@@ -79,7 +79,9 @@ def sign_up(
         customer_uid=customer_uid, money=plan.plan.price, name=plan.plan.statement_name,
         request_key=request_key or f"signup/{customer_uid}/{code}/{number}", reason=why, policy=ONCE.code,
     )  # fmt: skip
-    keyed = keying.pay(services, request, card, actor, KeyedIn.KEEP, holder, _beside(plan, today))
+    keyed = keying.pay(
+        services, request, card, actor, KeyedIn.KEEP, holder, _beside(plan, today), at_plan_price=True
+    )
     return _outcome(services, keyed, customer_uid)
 
 

@@ -28,6 +28,7 @@ from worker.store.schema.billing import (
 )
 from worker.store.schema.requests import requests
 from worker.store.schema.running import (
+    allowances,
     breakers,
     findings,
     gateway_tokens,
@@ -51,6 +52,7 @@ __all__ = [
     "REFUSED",
     "TO_ARCHIVE",
     "UNRESOLVED_STATES",
+    "allowances",
     "archived_attempt_events",
     "archived_attempts",
     "archived_outbox",

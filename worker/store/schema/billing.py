@@ -34,6 +34,7 @@ from worker.store.schema.base import HOT, INSTANT, metadata, one_of, row_id
 
 OWED = "status IN ('open', 'past_due')"
 NOT_ENDED = "closed_at IS NULL"  # the same as OWED, as a constraint says
+UNAPPROVED_WAITS = "unapproved_actor IS NULL OR held_why IS NOT NULL OR closed_at IS NOT NULL"
 IS_DUE = "next_attempt_at IS NOT NULL AND held_why IS NULL"
 DUE_ADHOC = f"kind = 'adhoc' AND {IS_DUE}"
 DUE_AGAIN = f"kind = 'renewal' AND attempts > 0 AND {IS_DUE}"
@@ -221,6 +222,9 @@ charges = Table(
     Column("closed_why", Text),
     Column("archived_at", INSTANT, comment="when its attempts went to the archive; nothing may be tried any more"),
     CheckConstraint("archived_at IS NULL OR closed_at IS NOT NULL", name="archived_is_closed"),
+    Column("unapproved_actor", Text, comment="who asked for it, while a second person must release it"),
+    Column("unapproved_os_user", Text, comment="the operating system's user of unapproved_actor"),
+    CheckConstraint(UNAPPROVED_WAITS, name="unapproved_waits"),
     UniqueConstraint("key", name="one_charge_for_each_key"),
     UniqueConstraint("subscription_id", "period_no", "kind", name="one_charge_for_each_period"),
     UniqueConstraint("request_key", name="one_charge_for_each_request_key"),
@@ -234,22 +238,13 @@ charges = Table(
         name="waiting_is_looked_at",
     ),
     CheckConstraint(f"{OWED} OR (waits IS NULL AND look_at IS NULL)", name="closed_waits_for_nothing"),
-    Index(
-        "ix_charges_due",
-        "account",
-        "next_attempt_at",
-        postgresql_where=text(IS_DUE),
-    ),
+    Index("ix_charges_due", "account", "next_attempt_at", postgresql_where=text(IS_DUE)),
     Index("ix_charges_due_adhoc", "account", "next_attempt_at", postgresql_where=text(DUE_ADHOC)),
     Index("ix_charges_due_again", "account", "next_attempt_at", postgresql_where=text(DUE_AGAIN)),
     Index("ix_charges_queued", "account", "queued_until", postgresql_where=text("queued_until IS NOT NULL")),
     # Not in the words of OWED: whoever asks for one card's debts must not be led through everybody's.
     Index("ix_charges_owed", "id", postgresql_where=text(NOT_ENDED)),
-    Index(
-        "ix_charges_in_flight",
-        "id",
-        postgresql_where=text(IN_FLIGHT),
-    ),
+    Index("ix_charges_in_flight", "id", postgresql_where=text(IN_FLIGHT)),
     Index("ix_charges_owed_by_card", "billing_key_id", "due_at", postgresql_where=text(OWED)),
     Index("ix_charges_waiting", "id", postgresql_where=text("waits IS NOT NULL")),
     Index(

@@ -5,6 +5,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     Index,
     Integer,
     LargeBinary,
@@ -124,6 +125,17 @@ rate_buckets = Table(
     Column("account", Text, primary_key=True),
     Column("next_free_at", INSTANT, nullable=False),
     comment="When the next call of an account may leave; by the database's own clock.",
+)
+
+allowances = Table(
+    "allowances",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("day", Date, primary_key=True, comment="in Seoul"),
+    Column("currency", Text, primary_key=True),
+    Column("taken", BigInteger, nullable=False, comment="minor units charged without a second person"),
+    CheckConstraint("taken > 0", name="taken_is_positive"),
+    comment="How much of an account's daily limit of charges without a second person is used.",
 )
 
 gateway_tokens = Table(
