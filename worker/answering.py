@@ -9,11 +9,13 @@ from inspect import Parameter, signature
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from sqlalchemy.exc import DBAPIError
 
 from schedules.errors import BadRequest, ToldInWords
 from schedules.requests import VerbRequest
 from worker.logs import masked
 from worker.requests import NEEDS_KEY, TAKES_KEY, Answer, Desk, Words
+from worker.store import failures
 from worker.workflows import idempotency
 
 log = logging.getLogger("again.answering")
@@ -24,7 +26,7 @@ def answer(
 ) -> Answer:
     """Do what is asked for, and answer in plain JSON; what is wrong with it is an answer too, and never repeated.
 
-    A broken machine is no answer: its errors are the caller's.
+    A transient database error is raised for the caller to retry; any other database error is answered.
     """
     try:
         fields = read_fields(asked, positional, named)
@@ -38,6 +40,14 @@ def answer(
         return _no(asked, "bad_arguments", [{"field": error.field, "words": masked(error.words)}])
     except ToldInWords as error:
         return _no(asked, "refused", [{"field": None, "words": masked(str(error))}])
+    except DBAPIError as error:
+        if failures.is_transient(error):
+            raise
+        # A retry would fail again. The error's text can quote values of a row, so the answer has its kind only.
+        summary = failures.summary(error)
+        words = f"the database refused a statement: {summary}; the worker's log has a traceback"
+        log.error("again.%s failed: %s", asked.__name__, summary, exc_info=error)
+        return _no(asked, "failed", [{"field": None, "words": words}])
 
 
 def carry_out(

@@ -11,8 +11,6 @@ from typing import Any
 
 from celery.beat import Scheduler
 from kombu.exceptions import OperationalError
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
 
 from schedules.zones import local_date, wall_to_utc, zone
 from worker import tasks
@@ -20,6 +18,7 @@ from worker.app import EVENTS, OPS, RECONCILE
 from worker.clock import elapsed
 from worker.store import beats, bells
 from worker.store import plans as plan_rows
+from worker.store.failures import DATABASE_ERRORS
 from worker.store.plans import StoredPlan
 from worker.wiring import services
 from worker.workflows.services import Services
@@ -28,8 +27,6 @@ log = logging.getLogger("again.beat")
 # Events by themselves: where no worker takes their queue, the bells for everything else go on.
 QUEUES_OF_CHORES = ((OPS, RECONCILE), (EVENTS,))
 MOST_CHORES = 5000  # chores and questions that may wait in the broker at once: some 5 MB, half an hour of bells
-# A standby after a failover refuses to write with another error than one that is down.
-DATABASE_AWAY = (DBAPIError, NoConnection)
 LEAD_SECONDS = 15.0  # a beat that is gone is replaced within this and one look
 UNASKED_TICKS = 60  # a chore is rung for after so many ticks, though there seems to be nothing to do
 SHORTEST_TICK = 0.05  # seconds; plans whose billing times are closer together are rung for together
@@ -100,7 +97,7 @@ class PlanScheduler(Scheduler):
                 self._ring_plans(made)
                 self._ring_chores(made, interval)
                 return self._until_next_bell(made, interval)
-        except DATABASE_AWAY as error:
+        except DATABASE_ERRORS as error:
             words = getattr(error, "orig", None) or error
             log.error("the database does not answer; looking again in %g s: %s", interval, words)
         except self._broker_errors() as error:
@@ -113,7 +110,7 @@ class PlanScheduler(Scheduler):
         try:
             with services().engine.begin() as db:
                 beats.leave(db, self.name)
-        except DATABASE_AWAY:
+        except DATABASE_ERRORS:
             log.warning("the lead could not be given back; it runs out in %g s", LEAD_SECONDS)
         super().close()
 

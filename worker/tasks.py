@@ -2,20 +2,21 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from celery.exceptions import Reject
 from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
-from sqlalchemy.exc import OperationalError as DatabaseAway
 
 from schedules.charges import ChargeKind
 from worker import answering, marks, requests
 from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # whoever starts it from here has the tasks registered
 from worker.clock import elapsed, wait
-from worker.wiring import services
+from worker.store import failures
+from worker.wiring import BadDatabase, services
 from worker.workflows import (
     announcing,
     asking,
@@ -43,7 +44,7 @@ SLICE = 45.0  # seconds that a long work takes of a thread at once; the next rin
 # beat whose clock is behind must not have all its chores thrown away for that.
 CHORE_EXPIRES = 600.0
 MOST_NOTICES = 2000  # messages in the queue beyond which webhooks are sent away; PortOne may send them again
-BREATH = 2.0  # seconds until a request that met no database is taken up again
+RETURN_PAUSE = 2.0  # seconds before a message goes back to the broker after a transient database error
 MOST_ASKS = 500  # questions that may wait in the broker at once
 # One thread of a process delivers at a time: however often it is rung for, a receiver that hangs holds up one.
 _delivers = threading.Lock()
@@ -224,7 +225,8 @@ def announce() -> None:
 @app.task(name="again.notified", queue=RECONCILE)
 def notified(merchant_uid: str) -> None:
     """Look at what a webhook was about; what it said itself counts for nothing."""
-    hearing.hear(services(), merchant_uid)
+    with returned_if_transient("again.notified"):
+        hearing.hear(services(), merchant_uid)
 
 
 def hand_on(merchant_uid: str) -> None:
@@ -269,13 +271,25 @@ def _offer(asked: Callable[..., requests.Answer]) -> None:
 
     @app.task(name=f"again.{asked.__name__}", queue=REQUESTS, ignore_result=False)
     def task(*positional: object, **named: Any) -> requests.Answer:
-        try:
+        with returned_if_transient(f"again.{asked.__name__}"):
             return answering.answer(desk(), asked, positional, named)
-        except DatabaseAway as error:
-            log.warning("again.%s waits for the database: %s", asked.__name__, error.orig)
-            wait(BREATH)
-            # Nothing was done, and who asked may not ask again: the message is kept until it can be.
-            raise Reject("the database is away", requeue=True) from None
+
+
+@contextmanager
+def returned_if_transient(name: str, pause: float = RETURN_PAUSE) -> Iterator[None]:
+    """Return the message to the broker, after `pause` seconds, when the database fails for a reason that passes.
+
+    The sender may not send again, so the message must not be acknowledged. The rows make the work idempotent.
+    """
+    try:
+        yield
+    except (*failures.DATABASE_ERRORS, BadDatabase) as error:
+        if not (isinstance(error, BadDatabase) or failures.is_transient(error)):
+            raise
+        summary = str(error) if isinstance(error, BadDatabase) else failures.summary(error)
+        log.warning("%s is returned to the broker: %s", name, summary)
+        wait(pause)
+        raise Reject("transient database error", requeue=True) from None
 
 
 def desk() -> requests.Desk:

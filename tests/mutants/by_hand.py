@@ -9,6 +9,7 @@ KEYING = "workflows/test_keying.py::"
 BATCHING = "workflows/test_batching.py::"
 LIMITING = "workflows/test_limiting.py::"
 ADJUSTING = "workflows/test_adjusting.py::"
+TRANSIENT = "workflows/test_transient_errors.py::"
 MOVING = "workflows/test_moving_in.py::"
 
 BY_HAND: tuple[Mutant, ...] = (
@@ -25,6 +26,21 @@ BY_HAND: tuple[Mutant, ...] = (
         "worker/workflows/requesting.py",
         "if not clock_is_right(services, db):",
         "if False:",
+    ),
+    Mutant(
+        "by hand: a request that meets a transient database error goes back to the broker",
+        TRANSIENT
+        + "test_a_request_that_meets_a_transient_database_error_goes_back_to_the_broker_and_is_carried_out_later",
+        "worker/answering.py",
+        "        if failures.is_transient(error):\n            raise\n",
+        "",
+    ),
+    Mutant(
+        "by hand: a charge is not queued while its account may not send",
+        TRANSIENT + "test_a_charge_requested_while_charging_is_stopped_is_dispatched_at_once_after_the_resume",
+        "worker/workflows/dispatching.py",
+        "if account is None or _may_not_send(services, db, account):",
+        "if account is None:",
     ),
     drop_constraint(
         "by hand: one refund for a request key",

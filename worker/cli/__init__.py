@@ -82,4 +82,8 @@ def _fail(error: Exception) -> None:
 def _database_errors() -> tuple[type[Exception], ...]:
     """A database that goes away in the middle of a command; looked up only if a database was used at all."""
     module = sys.modules.get("sqlalchemy.exc")
-    return (module.OperationalError,) if module else ()
+    if module is None:
+        return ()
+    from worker.store.failures import DATABASE_ERRORS
+
+    return DATABASE_ERRORS

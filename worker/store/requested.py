@@ -59,6 +59,11 @@ def outcome(db: Connection, charge_id: int) -> tuple[str, str, str | None, str |
     return (row.key, row.status, row.closed_why, row.reason) if row else None
 
 
+def account_of(db: Connection, charge_id: int) -> str | None:
+    """The gateway account of a charge; None when there is no such charge."""
+    return db.execute(select(charges.c.account).where(charges.c.id == charge_id)).scalar()
+
+
 def queue_one(db: Connection, charge_id: int, now: datetime, patience: timedelta) -> str | None:
     """Mark one charge as queued; its kind, or None when it is not its time or it is queued already."""
     c = charges.c
@@ -70,3 +75,19 @@ def queue_one(db: Connection, charge_id: int, now: datetime, patience: timedelta
         .returning(c.kind)
     )
     return db.execute(statement).scalar()
+
+
+def unqueue_account(db: Connection, account: str, now: datetime) -> None:
+    """Let the next dispatch queue the account's due charges again, whatever messages were sent for them before.
+
+    The queue bound limits how many rows this changes. A row that another transaction holds is being claimed.
+    """
+    c = charges.c
+    waiting = (
+        select(c.id)
+        .where(c.account == account, c.queued_until.is_not(None), c.queued_until > now)
+        .where(c.next_attempt_at.is_not(None))
+        .order_by(c.id)
+        .with_for_update(skip_locked=True)
+    )
+    db.execute(update(charges).where(c.id.in_(waiting)).values(queued_until=None))

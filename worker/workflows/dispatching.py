@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from sqlalchemy import Connection
+
 from schedules.charges import ChargeKind
 from schedules.errors import ToldInWords
 from worker.points import Point, reach
@@ -85,9 +87,13 @@ def send_now(services: Services, charge_id: int, publish: Publish) -> None:
     """Have one charge tried at once, ahead of those that wait to be queued: a person waits for it.
 
     Whatever goes wrong here costs time alone: the charge is due, and is queued like any other.
+    While its account may not send, it is not queued: it would wait for queue_patience after the resume.
     """
     now = services.clock.now()
     with services.engine.begin() as db:
+        account = requested.account_of(db, charge_id)
+        if account is None or _may_not_send(services, db, account):
+            return
         kind = requested.queue_one(db, charge_id, now, timedelta(seconds=services.settings.queue_patience))
     if kind is None:
         return
@@ -100,12 +106,16 @@ def send_now(services: Services, charge_id: int, publish: Publish) -> None:
             charges.unqueue(db, [charge_id])
 
 
+def _may_not_send(services: Services, db: Connection, account: str) -> bool:
+    return switches.permission(db, account).obstacle(services.fingerprint, services.clock) is not None
+
+
 def _queue(services: Services, account: str) -> Queued:
     """Mark an account's charges as queued, as many as there is room for."""
     now = services.clock.now()
     patience = timedelta(seconds=services.settings.queue_patience)
     with services.engine.begin() as db:
-        if switches.permission(db, account).obstacle(services.fingerprint, services.clock) is not None:
+        if _may_not_send(services, db, account):
             return []
         if not charges.queues_alone(db, account):
             return []  # another process fills this account's bound; it would be filled twice

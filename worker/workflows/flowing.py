@@ -11,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from sqlalchemy.exc import DBAPIError
-
 from schedules.charges import AttemptState
 from schedules.errors import BROKEN
 from schedules.outcomes import Outcome, Paid
@@ -20,6 +18,7 @@ from worker.combining import Answer, Follow
 from worker.gateway.port import ChargeOrder
 from worker.points import Point, reach
 from worker.store.charges import Obstacle
+from worker.store.failures import DATABASE_ERRORS, summary
 from worker.workflows import charging
 from worker.workflows.closing import quarantine
 from worker.workflows.grouping import MOST, Claimed, Groups, Ungrouped
@@ -217,8 +216,8 @@ class Flow:
         """Give back what is claimed and was surely not sent; where that fails too, its lease runs out."""
         try:
             charging.hold_back(self._services, claimed, NOT_LOOKED)
-        except DBAPIError as away:
-            log.warning("%s is not given back, and is asked about: %s", carried.uid, type(away.orig).__name__)
+        except DATABASE_ERRORS as away:
+            log.warning("%s is not given back, and is asked about: %s", carried.uid, summary(away))
         self._over(carried, None, error)
 
     def _over(self, carried: _Carried, state: AttemptState | None, error: BaseException | None = None) -> None:
@@ -253,5 +252,5 @@ def _over_of_many(
     if error is not None:
         # A database that is away is no fault to be traced, and concerns many at once.
         log.error("charge %d of an envelope failed: %s", charge_id, type(error).__name__,
-                  exc_info=None if isinstance(error, DBAPIError) else error)  # fmt: skip
+                  exc_info=None if isinstance(error, DATABASE_ERRORS) else error)  # fmt: skip
     under_way.over()

@@ -12,7 +12,6 @@ from enum import Enum
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from schedules import events
 from schedules.charges import AttemptState, ChargeKind, KeyedIn
@@ -24,6 +23,7 @@ from worker.combining import Combiner
 from worker.points import Point, reach
 from worker.store import plain, switches
 from worker.store.attempts import Attempt
+from worker.store.failures import DATABASE_ERRORS, summary
 from worker.store.plain import Fresh, Settling
 from worker.workflows.services import Services
 
@@ -114,9 +114,9 @@ class Groups:
                 )
                 for attempt, _ in answered:
                     reach(Point.SETTLING_WRITTEN, attempt.merchant_uid)
-        except DBAPIError as error:
+        except DATABASE_ERRORS as error:
             # One of them is paid already, or the database failed: each is written alone, as its fence allows.
-            log.warning("%d payments are written one by one: %s", len(answered), type(error.orig).__name__)
+            log.warning("%d payments are written one by one: %s", len(answered), summary(error))
             return [Ungrouped.ALONE for _ in answered]
         uids = [attempt.merchant_uid for attempt, _ in answered if attempt.id in done]
         for uid in uids:

@@ -8,7 +8,7 @@ from schedules import events
 from schedules.charges import ChargeStatus, TriedBy
 from schedules.errors import ToldInWords
 from schedules.persons import Person
-from worker.store import allowances, attempts, charges, findings, notes, subscriptions, switches, waits
+from worker.store import allowances, attempts, charges, findings, notes, requested, subscriptions, switches, waits
 from worker.store.charges import Charge
 from worker.workflows import dunning
 from worker.workflows.closing import close, collected, resume_if_nothing_rests
@@ -41,6 +41,8 @@ def resume_charging(services: Services, actor: str, why: str, account: str = swi
             raise CannotOperate(f"charging is not stopped for {account!r}; stopped are: {stopped or 'none'}")
         for resumed in services.gateways if account == switches.ALL_ACCOUNTS else (account,):
             switches.count_refusals_from(db, resumed, now)
+            # Workers dropped the messages that arrived during the stop; the next dispatch sends new ones.
+            requested.unqueue_account(db, resumed, now)
         notes.record(db, actor, "resume-charging", account, why, now)
 
 
