@@ -29,8 +29,7 @@ BY_HAND: tuple[Mutant, ...] = (
     ),
     Mutant(
         "by hand: a request that meets a transient database error goes back to the broker",
-        TRANSIENT
-        + "test_a_request_that_meets_a_transient_database_error_goes_back_to_the_broker_and_is_carried_out_later",
+        TRANSIENT + "test_a_transient_database_error_returns_the_request_to_the_broker",
         "worker/answering.py",
         "        if failures.is_transient(error):\n            raise\n",
         "",

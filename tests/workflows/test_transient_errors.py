@@ -74,7 +74,7 @@ def no_server(services: Services) -> Iterator[Services]:
 
 
 @pytest.mark.parametrize("fault", [read_only, used_up_pool, terminated_connection, locked_table, no_server])
-def test_a_request_that_meets_a_transient_database_error_goes_back_to_the_broker_and_is_carried_out_later(
+def test_a_transient_database_error_returns_the_request_to_the_broker(
     services: Services, fault: Callable[[Services], Any]
 ) -> None:
     """Guard: acknowledged, the request would be lost."""
