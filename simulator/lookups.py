@@ -1,5 +1,8 @@
 """The calls that look payments up."""
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -84,18 +87,30 @@ class Lookups:
         return [payment for payment in shown if status in (ALL, payment.status)]
 
 
+class Shown(Protocol):
+    """What a list shows."""
+
+    def as_json(self) -> dict[str, Any]:
+        """It as PortOne answers it."""
+
+
 def page_of(request: Request, found: list[Payment]) -> dict[str, object]:
-    """One page of payments; a page past the end is refused, but the first of none is empty."""
+    """One page of payments, in the order asked for."""
+    return paged(request, _sorted(request, found))
+
+
+def paged(request: Request, found: Sequence[Shown]) -> dict[str, object]:
+    """One page of a list that is in order; a page past the end is refused, but the first of none is empty."""
     page, limit = requests.whole(request, "page", 1), requests.whole(request, "limit", 20)
     if not 1 <= limit <= 1000 or page < 1:
         raise Refusal(-1, "page 또는 limit 값이 올바르지 않습니다.", 400)
     last = max(1, -(-len(found) // limit))
     if page > last:
         raise Refusal(-1, "존재하지 않는 페이지입니다.", 400)
-    rows = _sorted(request, found)[(page - 1) * limit : page * limit]
+    rows = found[(page - 1) * limit : page * limit]
     return {
         "total": len(found), "previous": page - 1, "next": page + 1 if page < last else 0,
-        "list": [payment.as_json() for payment in rows],
+        "list": [row.as_json() for row in rows],
     }  # fmt: skip
 
 

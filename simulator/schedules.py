@@ -10,6 +10,7 @@ from starlette.responses import Response
 from simulator import requests
 from simulator.answers import envelope
 from simulator.calls import Call, Row
+from simulator.lookups import paged
 from simulator.payments import Order, plain
 from simulator.shop import UNKNOWN_BUYER, Refusal, Shop
 
@@ -209,22 +210,19 @@ class Schedules:
 
     def _listed(
         self, request: Request, entries: list[Entry], prefix: str, status: str | None
-    ) -> list[dict[str, Any]]:
+    ) -> dict[str, object]:
         self.run_due()
         since = requests.whole(request, f"{prefix}from", 0)
         until = requests.whole(request, f"{prefix}to", since + MOST_DAYS * DAY if since else 2**40)
         if since and until - since > MOST_DAYS * DAY:
             raise Refusal(-1, "조회기간은 최대 3개월입니다.", 400)
-        page, limit = requests.whole(request, "page", 1), requests.whole(request, "limit", 20)
-        if not 1 <= limit <= 1000 or page < 1:
-            raise Refusal(-1, "page 또는 limit 값이 올바르지 않습니다.", 400)
         found = [
             entry for entry in entries
             if since <= entry.schedule_at < until and status in (None, "", entry.status)
         ]  # fmt: skip
         newest_first = request.query_params.get("sorting") != "scheduled"
         found.sort(key=lambda entry: entry.schedule_at, reverse=newest_first)
-        return [entry.as_json() for entry in found[(page - 1) * limit : page * limit]]
+        return paged(request, found)
 
     def _known(self, call: Call) -> Entry:
         self.run_due()

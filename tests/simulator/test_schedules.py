@@ -140,12 +140,16 @@ def test_entries_are_listed_by_time_customer_and_status(simulator: RunningSimula
     span = {"schedule_from": now, "schedule_to": now + 2 * HOUR}
 
     def listed(path: str, **query: object) -> list[str]:
-        answer = simulator.call("GET", path, params=query).json()
-        return sorted(one["merchant_uid"] for one in answer["response"])
+        answer = simulator.call("GET", path, params=query).json()["response"]
+        assert (answer["previous"], answer["next"]) == (0, 0)
+        assert answer["total"] == len(answer["list"])
+        return sorted(one["merchant_uid"] for one in answer["list"])
 
     assert listed(f"{BASE}/schedule", **span) == ["later1", "others1"]
     assert listed(f"{BASE}/schedule", **span, schedule_status="scheduled") == ["others1"]
     window = {"from": now, "to": now + 2 * HOUR}
     assert listed(f"{BASE}/schedule/customers/ann", **window) == ["later1"]
     assert listed("/subscribe/customers/ann/schedules", **window, **{"schedule-status": "scheduled"}) == []
-    assert listed(f"{BASE}/schedule", **span, page=2) == []
+    assert simulator.call("GET", f"{BASE}/schedule", params={**span, "page": 2}).status_code == 400
+    paged = simulator.call("GET", f"{BASE}/schedule", params={**span, "limit": 1}).json()["response"]
+    assert (paged["total"], paged["previous"], paged["next"], len(paged["list"])) == (2, 0, 2, 1)

@@ -10,6 +10,7 @@ from worker.gateway.envelopes import (
     Envelope,
     identifier,
     instant,
+    is_past_the_end,
     judged,
     looked_up,
     number,
@@ -135,7 +136,7 @@ def read_found_page(status: int, body: bytes, page: int) -> PaymentPage | NoAnsw
 
 def read_list(status: int, body: bytes, page: int) -> PaymentPage | NoAnswer:
     """A page of payments; a 400 on a later page means that it is past the end."""
-    if status == 400 and _is_past_the_end(body, page):
+    if status == 400 and is_past_the_end(body, page):
         return PaymentPage((), 0, None)
     return _paged(opened(status, body))
 
@@ -148,15 +149,6 @@ def _paged(answer: Envelope | NoAnswer) -> PaymentPage | NoAnswer:
             return Unknown(_no_use(envelope))
         case other:
             return other
-
-
-def _is_past_the_end(body: bytes, page: int) -> bool:
-    """Whether a 400 means a page past the end. The first page is never past it, unless the words say so."""
-    envelope = read_envelope(body)
-    if envelope is None:
-        return False
-    words = (envelope.message or "").casefold()
-    return page > 1 or "page" in words or "페이지" in words
 
 
 def others_than(merchant_uid: str, payments: Sequence[GatewayPayment]) -> Unknown | None:

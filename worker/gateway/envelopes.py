@@ -88,6 +88,15 @@ def looked_up(status: int, body: bytes) -> Envelope | NotSent | Refused | Unknow
     return None if read_envelope(body) else Unknown(f"HTTP 404, but not PortOne's: {_plain_words(body)}")
 
 
+def is_past_the_end(body: bytes, page: int) -> bool:
+    """Whether a 400 means a page past the end. The first page is never past it, unless the words say so."""
+    envelope = read_envelope(body)
+    if envelope is None:
+        return False
+    words = (envelope.message or "").casefold()
+    return page > 1 or "page" in words or "페이지" in words
+
+
 def _plain_words(body: bytes) -> str:
     """The beginning of a body that is no envelope, without its markup."""
     words = _MARKUP.sub(" ", body[:2000].decode("utf-8", "replace"))

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -161,17 +162,10 @@ class PortOneV1:
         found: dict[str, TimerEntry] = {}
         while since < until:
             window_ends = min(until, since + orders.LONGEST_WINDOW)
-            for page in range(1, MOST_PAGES + 1):
-                query = {"page": page, "from": int(since.timestamp()), "to": int(window_ends.timestamp())}
-                path = f"/subscribe/payments/schedule/customers/{quote(customer_uid, safe='')}?{urlencode(query)}"
-                entries = self._call("GET", path, None, timers.read_entries)
-                if not isinstance(entries, tuple):
-                    return entries
-                found |= {entry.merchant_uid: entry for entry in entries}
-                if not entries:
-                    break
-            else:
-                return Unknown(f"the schedules of a customer have more than {MOST_PAGES} pages")
+            listed = self._timed_window(customer_uid, since, window_ends)
+            if not isinstance(listed, dict):
+                return listed
+            found |= listed
             since = window_ends
         return Timed(tuple(found.values()))
 
@@ -197,6 +191,27 @@ class PortOneV1:
     def close(self) -> None:
         """Let go of connections."""
         self._calls.close()
+
+    def _timed_window(
+        self, customer_uid: str, since: datetime, until: datetime
+    ) -> dict[str, TimerEntry] | NoAnswer:
+        """The schedules of one window, all pages, by merchant_uid; fewer than the gateway counts are no answer."""
+        found: dict[str, TimerEntry] = {}
+        total, page = 0, 1
+        while page:
+            query = {"page": page, "from": int(since.timestamp()), "to": int(until.timestamp())}
+            path = f"/subscribe/payments/schedule/customers/{quote(customer_uid, safe='')}?{urlencode(query)}"
+            listed = self._call("GET", path, None, partial(timers.read_entries, page=page))
+            if not isinstance(listed, timers.TimerPage):
+                return listed
+            found |= {entry.merchant_uid: entry for entry in listed.entries}
+            total, following = max(total, listed.total or 0), listed.next_page or 0
+            if following and not page < following <= MOST_PAGES:
+                return Unknown(f"page {page} of the schedules of a customer leads to page {following}")
+            page = following
+        if len(found) < total:
+            return Unknown(f"only {len(found)} of {total} schedules of a customer were listed")
+        return found
 
     def _find_page(self, merchant_uid: str, page: int) -> PaymentPage | NoAnswer:
         query = urlencode({"page": page, "limit": orders.PAGE_LIMIT, "sorting": "started"})

@@ -1,33 +1,68 @@
 """Reading PortOne's schedules: what its own timer charges, and that it does so no more."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from schedules.errors import BadMoney
 from schedules.imports import TimerEntry
 from schedules.money import Money
 from schedules.outcomes import NotSent, Refused, Unknown
-from worker.gateway.envelopes import Envelope, identifier, instant, looked_up, minor, opened
+from worker.gateway.envelopes import (
+    Envelope,
+    identifier,
+    instant,
+    is_past_the_end,
+    looked_up,
+    minor,
+    number,
+    opened,
+)
 
 NO_SCHEDULE = ("취소할 예약결제 기록이 존재하지 않습니다",)
 STATES = frozenset({"scheduled", "executed", "revoked"})
 
 
-def read_entries(status: int, body: bytes) -> tuple[TimerEntry, ...] | NotSent | Refused | Unknown:
-    """One page of schedules; one that cannot be read spoils it. A 404 is an empty page."""
+@dataclass(frozen=True, slots=True)
+class TimerPage:
+    """One page of schedules."""
+
+    entries: tuple[TimerEntry, ...]
+    next_page: int | None  # None after the last page
+    total: int | None = None  # of all pages, where the gateway says it
+
+
+def read_entries(status: int, body: bytes, page: int) -> TimerPage | NotSent | Refused | Unknown:
+    """One page of schedules; one that cannot be read spoils it. A 404 is an empty page.
+
+    PortOne documents a plain array; its own clients read `{total, previous, next, list}`. Both are accepted.
+    The object names its next page, 0 after the last one. After an array the next page is asked for, until one
+    is empty or past the end.
+    """
+    if status == 400 and page > 1 and is_past_the_end(body, page):
+        return TimerPage((), None)
     match looked_up(status, body):
-        case None:
-            return ()
+        case None | Envelope(code=0, response=None):
+            return TimerPage((), None)
         case Envelope(code=0, response=list() as listed):
-            entries = [_read(entry) if isinstance(entry, dict) else None for entry in listed]
-            if any(entry is None for entry in entries):
-                return Unknown("a schedule of the page cannot be read")
-            return tuple(entry for entry in entries if entry is not None)
-        case Envelope(code=0, response=None):
-            return ()
+            return _read_page(listed, page + 1 if listed else None, None)
+        case Envelope(code=0, response={"list": list() as listed, "next": following, **rest}):
+            after, total = number(following), number(rest.get("total"))
+            if after is None and following is not None:
+                return Unknown("a page of schedules whose next page cannot be read")
+            return _read_page(listed, int(after or 0) or None, None if total is None else int(total))
+        case Envelope(code=0):
+            return Unknown("a page without a list of schedules")
         case Envelope() as envelope:
             return Refused(f"code {envelope.code}: {envelope.message or 'no words'}")
         case other:
             return other
+
+
+def _read_page(listed: list[object], next_page: int | None, total: int | None) -> TimerPage | Unknown:
+    entries = [_read(entry) if isinstance(entry, dict) else None for entry in listed]
+    if any(entry is None for entry in entries):
+        return Unknown("a schedule of the page cannot be read")
+    return TimerPage(tuple(entry for entry in entries if entry is not None), next_page, total)
 
 
 def _read(fields: Mapping[str, object]) -> TimerEntry | None:
