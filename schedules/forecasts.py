@@ -22,11 +22,12 @@ class Stand:
     anchor_no: int = 0
     ends_at: datetime | None = None
     skip_to: int = 0
+    month_day: int | None = None
 
     @property
     def series(self) -> Series:
         """Its periods, under nobody's key: they are the same whatever it is."""
-        return Series(_ANYBODY, self.anchor, self.anchor_no, self.ends_at, self.skip_to)
+        return Series(_ANYBODY, self.anchor, self.anchor_no, self.ends_at, self.skip_to, self.month_day)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
+from schedules.cadence import Cadence
 from schedules.errors import BadRequest
 from schedules.money import Money
-from schedules.periods import first_on_or_after, period_date
+from schedules.periods import first_on_or_after, kept_month_day, period_date
 from schedules.plans import Plan, at_own_time, due_at
 from schedules.requests import LONGEST_UID, checked_words
 from schedules.subscriptions import Cursor, advance, first_cursor
@@ -95,6 +96,15 @@ class Mapped:
     billing_time: time
     dates: tuple[tuple[str, date], ...]  # merchant_uid and date, in order
 
+    def month_day(self, cadence: Cadence) -> int | None:
+        """The day of the month of these dates, where the first one's month is too short for it."""
+        return _month_day(cadence, [day for _, day in self.dates])
+
+
+def _month_day(cadence: Cadence, dates: Sequence[date]) -> int | None:
+    latest = max(day.day for day in dates)
+    return kept_month_day(dates[0], latest, cadence, dates[0], is_new=False)
+
 
 def mapped(plan: Plan, entries: Sequence[TimerEntry], now: datetime) -> Mapped:
     """Fit what a timer is to charge to a plan's series; BadRequest says why it does not.
@@ -109,7 +119,7 @@ def mapped(plan: Plan, entries: Sequence[TimerEntry], now: datetime) -> Mapped:
     times = {at.time().replace(second=0, microsecond=0) for at in local}
     if len(times) > 1:
         raise BadRequest("schedules", f"they are at different times of day: {', '.join(map(str, sorted(times)))}")
-    for entry, at, expected in zip(ours, local, _series(plan, local[0].date(), len(ours)), strict=True):
+    for entry, at, expected in zip(ours, local, _series(plan, [at.date() for at in local]), strict=True):
         if entry.money != plan.price:
             raise BadRequest("schedules", f"{entry.merchant_uid} is {entry.money}, the plan {plan.price}")
         if at.date() != expected:
@@ -118,11 +128,13 @@ def mapped(plan: Plan, entries: Sequence[TimerEntry], now: datetime) -> Mapped:
     return Mapped(times.pop(), dates)
 
 
-def _series(plan: Plan, anchor: date, count: int) -> list[date]:
-    cursor, dates = first_cursor(plan, anchor), list[date]()
-    while len(dates) < count:
+def _series(plan: Plan, found: Sequence[date]) -> list[date]:
+    """The plan's dates from the first of these on, as many as they are."""
+    anchor, month_day = found[0], _month_day(plan.cadence, found)
+    cursor, dates = first_cursor(plan, anchor, month_day=month_day), list[date]()
+    while len(dates) < len(found):
         dates.append(cursor.period_date)
-        cursor = advance(plan, anchor, cursor)
+        cursor = advance(plan, anchor, cursor, month_day=month_day)
     return dates
 
 
@@ -133,7 +145,8 @@ def first_here(plan: Plan, found: Mapped, revoked: frozenset[str]) -> Cursor:
         if uid not in revoked:
             begin = place + 1
     own, anchor = at_own_time(plan, found.billing_time), found.dates[0][1]
-    cursor = first_cursor(own, anchor)
+    month_day = found.month_day(plan.cadence)
+    cursor = first_cursor(own, anchor, month_day=month_day)
     for _ in range(begin):
-        cursor = advance(own, anchor, cursor)
+        cursor = advance(own, anchor, cursor, month_day=month_day)
     return cursor

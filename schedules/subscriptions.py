@@ -33,25 +33,36 @@ class Opening:
     open_at: datetime  # when to look at the subscription again
 
 
-def first_cursor(plan: Plan, anchor: date, not_before: datetime | None = None, anchor_no: int = 0) -> Cursor:
+def first_cursor(
+    plan: Plan,
+    anchor: date,
+    not_before: datetime | None = None,
+    anchor_no: int = 0,
+    *,
+    month_day: int | None = None,
+) -> Cursor:
     """The first period, or the first one that is due no earlier than a given instant.
 
-    `anchor_no` is the number of the period at the anchor: numbers go on when an anchor is moved.
+    `anchor_no` is the number of the period at the anchor: numbers go on when an anchor is moved. `month_day` is
+    that of `period_date`.
     """
     if not_before is None:
-        day = period_date(anchor, plan.cadence, 0)
+        day = period_date(anchor, plan.cadence, 0, month_day=month_day)
         return Cursor(anchor_no, day, due_at(plan, day))
     earliest = local_date(not_before, zone(plan.zone)) - LONGEST_SHIFT
-    n, day = first_on_or_after(anchor, plan.cadence, max(earliest, anchor))
+    n, day = first_on_or_after(anchor, plan.cadence, max(earliest, anchor), month_day=month_day)
     cursor = Cursor(anchor_no + n, day, due_at(plan, day))
     while cursor.due_at < not_before:
-        cursor = advance(plan, anchor, cursor, anchor_no)
+        cursor = advance(plan, anchor, cursor, anchor_no, month_day=month_day)
     return cursor
 
 
-def advance(plan: Plan, anchor: date, cursor: Cursor, anchor_no: int = 0) -> Cursor:
+def advance(
+    plan: Plan, anchor: date, cursor: Cursor, anchor_no: int = 0, *, month_day: int | None = None
+) -> Cursor:
     """The period after this one."""
-    day = next_after(plan.cadence, anchor, cursor.period_no - anchor_no, cursor.period_date)
+    n = cursor.period_no - anchor_no
+    day = next_after(plan.cadence, anchor, n, cursor.period_date, month_day=month_day)
     return Cursor(cursor.period_no + 1, day, due_at(plan, day))
 
 
@@ -64,6 +75,11 @@ class Series:
     anchor_no: int = 0
     ends_at: datetime | None = None
     skip_to: int = 0  # periods below this number are not charged
+    month_day: int | None = None  # the day of the month asked for, where the anchor's month is too short for it
+
+    def after(self, plan: Plan, cursor: Cursor) -> Cursor:
+        """The period after this one."""
+        return advance(plan, self.anchor, cursor, self.anchor_no, month_day=self.month_day)
 
 
 def open_due(plan: Plan, series: Series, cursor: Cursor, now: datetime) -> Opening:
@@ -81,7 +97,7 @@ def open_due(plan: Plan, series: Series, cursor: Cursor, now: datetime) -> Openi
             opening = _opening(plan, series, periods, cursor, now, more=False)
             return Opening(opening.charges, cursor, now + CAP_PAUSE)
         periods.append(cursor)
-        cursor = advance(plan, series.anchor, cursor, series.anchor_no)
+        cursor = series.after(plan, cursor)
     return _opening(plan, series, periods, cursor, now, more=False)
 
 

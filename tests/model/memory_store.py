@@ -410,7 +410,7 @@ class Subscriptions(StandsFor):
 
     def add(self, db: Transaction, row: Row) -> bool:
         empty: Row = {"ends_at": None, "held_why": None, "tell_at": None}
-        empty |= {"anchor_no": 0, "billing_time": None, "skip_to": None}
+        empty |= {"anchor_no": 0, "billing_time": None, "skip_to": None, "anchor_day": None}
         db.insert(db.tables.subscriptions, empty | row)
         return True
 

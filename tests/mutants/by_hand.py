@@ -1,5 +1,6 @@
 """The guards of what is done by hand: requests, refunds, typed cards, batches, changes, takeovers, the archive."""
 
+from tests.mutants.by_state import BY_STATE
 from tests.mutants.old_months import OLD_MONTHS
 from tests.mutants.table import Mutant, drop_constraint, drop_index
 
@@ -270,8 +271,8 @@ BY_HAND: tuple[Mutant, ...] = (
         "by hand: period numbers go on over a moved anchor",
         ADJUSTING + "test_a_moved_anchor_begins_the_next_period_there_and_numbers_go_on",
         "worker/store/subscriptions.py",
-        "return Series(self.key, self.anchor, self.anchor_no, self.ends_at, self.skip_to or 0)",
-        "return Series(self.key, self.anchor, 0, self.ends_at, self.skip_to or 0)",
+        "self.key, self.anchor, self.anchor_no, self.ends_at",
+        "self.key, self.anchor, 0, self.ends_at",
     ),
     Mutant(
         "by hand: a takeover is read back before it counts",
@@ -307,5 +308,6 @@ BY_HAND: tuple[Mutant, ...] = (
         'f.state.in_(OVER) & (f.balance > row["balance"])',
         'f.state.in_(OVER) & (f.balance != row["balance"])',
     ),
+    *BY_STATE,
     *OLD_MONTHS,
 )

@@ -15,9 +15,10 @@ from schedules.subscriptions import Cursor
 from tests.doubles import ScriptedGateway
 from tests.factories import START, charge_rows, collect_due, move, move_to, on_sale, subscribed
 from tests.scenarios.living import live_until, notices
-from worker.workflows import adjusting, enrolling, opening, operating
+from worker.workflows import adjusting, enrolling, foreseeing, opening, operating
 from worker.workflows.adjusting import CannotAdjust
 from worker.workflows.enrolling import CannotEnroll
+from worker.workflows.foreseeing import Asked
 from worker.workflows.operating import CannotOperate
 from worker.workflows.services import Rehearsal, Services
 
@@ -175,6 +176,75 @@ def test_another_cadence_counts_from_the_next_date(services: Services, key: str)
     ]
     with pytest.raises(CannotAdjust, match="already"):
         adjusting.change_plan(services, key, "weekly", *WHO)
+
+
+MONTHS = {"monthly": Every(1, Unit.MONTH), "two": Every(2, Unit.MONTH), "yearly": Every(1, Unit.YEAR)}
+
+
+@pytest.mark.parametrize(
+    ("begins", "plans", "expected"),
+    [
+        (date(2026, 1, 31), ("monthly", "yearly", "monthly"), ["02-28", "03-31", "04-30", "05-31"]),
+        (date(2026, 1, 31), ("monthly", "weekly", "monthly"), ["02-28", "03-31", "04-30", "05-31"]),
+        (date(2025, 12, 31), ("two", "monthly"), ["02-28", "03-31", "04-30", "05-31"]),
+        (date(2025, 12, 31), ("two", "yearly", "two"), ["02-28", "04-30"]),
+        (date(2025, 12, 30), ("two", "yearly", "monthly"), ["02-28", "03-30", "04-30", "05-30"]),
+        (date(2026, 1, 31), ("monthly", "yearly", "two", "monthly"), ["02-28", "03-31", "04-30", "05-31"]),
+    ],
+)
+def test_a_plan_change_keeps_the_day_of_the_month(
+    services: Services, begins: date, plans: tuple[str, ...], expected: list[str]
+) -> None:
+    sell_cadences(services)
+    key = subscribed(services, code=plans[0], anchor=begins)
+    collect_due(services)
+    paid = len(charge_rows(services))
+    move(services, hours=1)
+    for plan in plans[1:]:
+        adjusting.change_plan(services, key, plan, *WHO)
+    asked = Asked(date(2026, 2, 1), date(2026, 6, 1), "Asia/Seoul")
+    assert [f"{coming.day:%m-%d}" for coming in foreseeing.foresee(services, asked)] == expected
+    live_until(services, datetime(2026, 6, 1, tzinfo=UTC))
+    assert [day[1][:5] for day in dates(services)[paid:]] == expected
+
+
+def sell_cadences(services: Services) -> None:
+    """Plans that count months and weeks, of one price."""
+    for code, cadence in {**MONTHS, "weekly": Every(1, Unit.WEEK)}.items():
+        on_sale(services, code=code, cadence=cadence)
+
+
+def test_a_yearly_plan_of_29_february_keeps_its_day_through_a_monthly_one(services: Services) -> None:
+    sell_cadences(services)
+    move_to(services, datetime(2024, 2, 28, tzinfo=UTC))
+    key = subscribed(services, code="yearly", anchor=date(2024, 2, 29))
+    live_until(services, datetime(2026, 2, 1, tzinfo=UTC))
+    adjusting.change_plan(services, key, "monthly", *WHO)
+    adjusting.change_plan(services, key, "yearly", *WHO)
+    live_until(services, datetime(2028, 3, 2, tzinfo=UTC))
+    assert [f"{row['due_at']:%Y-%m-%d}" for row in charge_rows(services)] == [
+        "2024-02-29", "2025-02-28", "2026-02-28", "2027-02-28", "2028-02-29",
+    ]  # fmt: skip
+
+
+def test_the_day_of_the_month_is_kept_over_a_pause_after_a_plan_change(services: Services, key: str) -> None:
+    sell_cadences(services)
+    adjusting.change_plan(services, key, "two", *WHO)
+    adjusting.pause(services, key, *WHO)
+    move_to(services, datetime(2026, 3, 10, tzinfo=UTC))
+    adjusting.resume(services, key, *WHO)
+    live_until(services, datetime(2026, 7, 1, tzinfo=UTC))
+    assert dates(services)[1:] == [(2, "04-30 09:00", "paid"), (3, "06-30 09:00", "paid")]
+
+
+def test_another_day_is_another_day_after_a_plan_change(services: Services, key: str) -> None:
+    """The guard: who asks for the 28th has it, though the 31st was asked for before."""
+    sell_cadences(services)
+    adjusting.change_plan(services, key, "two", *WHO)
+    adjusting.move_anchor(services, key, date(2026, 2, 28), *WHO)
+    adjusting.change_plan(services, key, "monthly", *WHO)
+    live_until(services, datetime(2026, 4, 1, tzinfo=UTC))
+    assert [day[1][:5] for day in dates(services)[1:]] == ["02-28", "03-28"]
 
 
 def test_a_plan_that_the_customer_is_on_already_is_refused(services: Services, key: str) -> None:

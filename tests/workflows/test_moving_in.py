@@ -170,6 +170,12 @@ def test_the_timer_stops_and_we_go_on_at_its_dates_and_time(shop: Services, simu
         taking_over.take_over(shop, "ann", "monthly", *WHY)
 
 
+def test_a_timer_on_the_31st_is_taken_over_in_february(shop: Services, simulator: RunningSimulator) -> None:
+    booked(simulator, month(2, 28), month(3, 31))
+    taking_over.take_over(shop, "ann", "monthly", *WHY)
+    assert lived(shop, simulator, month(6)) == ["02-28", "03-31", "04-30", "05-31"]
+
+
 def test_what_is_due_within_the_hour_is_left_to_the_timer(shop: Services, simulator: RunningSimulator) -> None:
     soon = START + timedelta(minutes=30)
     booked(simulator, soon, month(2, 28), month(3, 28))

@@ -47,7 +47,7 @@ def _queries() -> Mapping[str, Select[Any]]:
         ).order_by(policies.c.id),
         "subscriptions": select(
             s.key, k.customer_uid, p.code.label("plan"), p.version, s.status, s.anchor, s.anchor_no,
-            s.billing_time,
+            s.anchor_day, s.billing_time,
             s.next_period_no, s.next_period_date, s.next_due_at, s.skip_to, s.ends_at, s.held_why, s.external_ref,
             s.created_at,
         ).join_from(subscriptions, billing_keys).join(plans, p.id == s.plan_id).order_by(s.id),

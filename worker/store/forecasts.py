@@ -11,7 +11,7 @@ from schedules.charges import SubscriptionStatus, TriedBy
 from worker.store.schema import billing_keys, charges, subscriptions
 
 PAGE = 5000  # rows that are held at once
-STAND = 10  # columns of a row that say where a subscription stands; they come first
+STAND = 11  # columns of a row that say where a subscription stands; they come first
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,8 @@ def debts(db: Connection, reach: Reach) -> Iterator[Row[Any]]:
 def _stand() -> tuple[Any, ...]:
     s = subscriptions.c
     cursor = (s.next_period_no, s.next_period_date, s.next_due_at)
-    return (s.plan_id, s.billing_time, *cursor, s.open_at, s.anchor, s.anchor_no, s.ends_at, s.skip_to)
+    anchor = (s.anchor, s.anchor_no, s.anchor_day)
+    return (s.plan_id, s.billing_time, *cursor, s.open_at, *anchor, s.ends_at, s.skip_to)
 
 
 def _card(*heeded: Any) -> Any:

@@ -30,11 +30,12 @@ class DueSubscription:
     anchor_no: int
     billing_time: time | None
     skip_to: int | None
+    anchor_day: int | None = None
 
     @property
     def series(self) -> Series:
         """Its periods, as the rules look at them."""
-        return Series(self.key, self.anchor, self.anchor_no, self.ends_at, self.skip_to or 0)
+        return Series(self.key, self.anchor, self.anchor_no, self.ends_at, self.skip_to or 0, self.anchor_day)
 
 
 def add(db: Connection, row: dict[str, Any]) -> bool:
@@ -55,7 +56,7 @@ def take_due(db: Connection, plan_id: int | None, now: datetime, limit: int) -> 
     query = (
         select(s.id, s.key, s.billing_key_id, k.account, s.plan_id, s.anchor)
         .add_columns(s.next_period_no, s.next_period_date, s.next_due_at, s.ends_at)
-        .add_columns(s.anchor_no, s.billing_time, s.skip_to)
+        .add_columns(s.anchor_no, s.billing_time, s.skip_to, s.anchor_day)
         .join_from(subscriptions, billing_keys)
         .where(s.status == SubscriptionStatus.ACTIVE.value, s.open_at <= now)
         .order_by(s.open_at)
@@ -67,7 +68,7 @@ def take_due(db: Connection, plan_id: int | None, now: datetime, limit: int) -> 
     return [
         DueSubscription(r.id, r.key, r.billing_key_id, r.account, r.plan_id, r.anchor,
                         Cursor(r.next_period_no, r.next_period_date, r.next_due_at), r.ends_at,
-                        r.anchor_no, r.billing_time, r.skip_to)
+                        r.anchor_no, r.billing_time, r.skip_to, r.anchor_day)
         for r in db.execute(query)
     ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from schedules import events
 from schedules.charges import SubscriptionStatus
 from schedules.errors import ToldInWords
+from schedules.periods import kept_month_day
 from schedules.plans import Plan, at_own_time, due_at
 from schedules.subscriptions import Cursor, advance, first_cursor
 from worker.store import attempts, charges, customers, debts, notes, plans, subscriptions
@@ -109,7 +110,7 @@ def move_anchor(services: Services, key: str, day: date, actor: str, why: str) -
     with services.act(key) as db:
         row = _active(db, key, now)
         plan = plans.by_id(db, row["plan_id"])
-        before, _ = row["anchor"], row.update(anchor=day, anchor_no=row["next_period_no"])
+        before, _ = row["anchor"], row.update(anchor=day, anchor_no=row["next_period_no"], anchor_day=None)
         cursor = first_cursor(_own(plan, row), day, None, row["anchor_no"])
         if not now < cursor.due_at < now + LATEST_ANCHOR:
             raise CannotAdjust(
@@ -139,7 +140,8 @@ def move_time(services: Services, key: str, at: time | None, actor: str, why: st
 def change_plan(services: Services, key: str, code: str, actor: str, why: str) -> Cursor:
     """Charge by the newest version of a plan from the next period on; nothing is prorated.
 
-    With the same cadence the dates stay. With another one the next date stays, and the others count from it.
+    With the same cadence the dates stay. With another one the next date stays, and the others count from it; the
+    day of the month that was asked for is kept.
     """
     now = services.clock.now()
     with services.act(key) as db:
@@ -230,8 +232,11 @@ def _next_under(plan: StoredPlan, before: StoredPlan, row: Row) -> Cursor:
     own, number, day = _own(plan, row), row["next_period_no"], row["next_period_date"]
     if plan.plan.cadence == before.plan.cadence:
         return Cursor(number, day, due_at(own, day))
-    row.update(anchor=day, anchor_no=number)
-    return first_cursor(own, day, None, number)
+    month_day = kept_month_day(
+        row["anchor"], row["anchor_day"], before.plan.cadence, day, is_new=number == row["anchor_no"]
+    )
+    row.update(anchor=day, anchor_no=number, anchor_day=month_day)
+    return first_cursor(own, day, None, number, month_day=month_day)
 
 
 def _write(
@@ -241,7 +246,7 @@ def _write(
     if cursor is not None:
         row.update(next_period_no=cursor.period_no, next_period_date=cursor.period_date, next_due_at=cursor.due_at)
     columns = (
-        "plan_id", "anchor", "anchor_no", "billing_time", "skip_to", "ends_at",
+        "plan_id", "anchor", "anchor_no", "anchor_day", "billing_time", "skip_to", "ends_at",
         "next_period_no", "next_period_date", "next_due_at",
     )  # fmt: skip
     values = {name: row[name] for name in columns}
@@ -269,5 +274,5 @@ def _charged_at(row: Row, plan: StoredPlan) -> datetime:
     """When the next period is due that is not skipped."""
     cursor = Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"])
     while cursor.period_no < (row["skip_to"] or 0):
-        cursor = advance(_own(plan, row), row["anchor"], cursor, row["anchor_no"])
+        cursor = advance(_own(plan, row), row["anchor"], cursor, row["anchor_no"], month_day=row["anchor_day"])
     return cursor.due_at

@@ -151,7 +151,7 @@ def resume_subscription(db: Connection, subscription_id: int, why: str, now: dat
         return
     plan = plans.by_id(db, row["plan_id"])
     own = at_own_time(plan.plan, row["billing_time"])
-    following = first_cursor(own, row["anchor"], now, row["anchor_no"])
+    following = first_cursor(own, row["anchor"], now, row["anchor_no"], month_day=row["anchor_day"])
     due_at, ahead = max(following.due_at, row["next_due_at"]), plan.policy.upcoming
     ends = row["ends_at"] is not None and due_at >= row["ends_at"]
     told_at = None if ahead is None else due_at - ahead

@@ -200,7 +200,9 @@ class _Look:
             return None
         plan = at_own_time(self.plans[row.plan_id].plan, row.billing_time)
         cursor = Cursor(row.next_period_no, row.next_period_date, row.next_due_at)
-        stand = Stand(cursor, row.open_at, row.anchor, row.anchor_no, row.ends_at, row.skip_to or 0)
+        stand = Stand(
+            cursor, row.open_at, row.anchor, row.anchor_no, row.ends_at, row.skip_to or 0, row.anchor_day
+        )
         try:
             return tuple(coming(plan, stand, self.now, self.asked.first, self.asked.last))
         except BROKEN:

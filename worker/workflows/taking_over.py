@@ -139,8 +139,10 @@ def _begin(services: Services, takeover: Takeover, revoked: frozenset[str]) -> C
         whose = (takeover.customer_id, takeover.billing_key_id)
         begin(db, takeover.subscription_key, whose, plan, takeover.mapped.dates[0][1], cursor, now)
         row = subscriptions.by_key(db, takeover.subscription_key)
-        if row is not None and takeover.mapped.billing_time != plan.plan.billing_time:
-            subscriptions.change(db, row["id"], billing_time=takeover.mapped.billing_time)
+        if row is not None:
+            own_time, month_day = takeover.mapped.billing_time, takeover.mapped.month_day(plan.plan.cadence)
+            billing_time = None if own_time == plan.plan.billing_time else own_time
+            subscriptions.change(db, row["id"], billing_time=billing_time, anchor_day=month_day)
         takeovers.change(db, takeover.id, taken_at=now, words=None)
         notes.record(db, takeover.actor, "take-over", takeover.subscription_key, takeover.why, now,
                      customer_uid=takeover.customer_uid, first_due_at=cursor.due_at.isoformat())  # fmt: skip

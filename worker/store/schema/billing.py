@@ -160,6 +160,10 @@ subscriptions = Table(
     Column("billing_time", Time, comment="its own time of day, instead of the plan's"),
     Column("skip_to", Integer, comment="periods below this number are not charged"),
     CheckConstraint("anchor_no BETWEEN 0 AND next_period_no", name="anchor_is_behind"),
+    Column("anchor_day", Integer, comment="day of the month asked for, if the anchor's month is too short for it"),
+    CheckConstraint(
+        "anchor_day > date_part('day', anchor) AND anchor_day <= 31", name="anchor_day_is_beyond_the_anchor"
+    ),
     UniqueConstraint("key", name="one_subscription_for_each_key"),
     CheckConstraint("next_period_no >= 0", name="period_number_counts_up"),
     CheckConstraint(
