@@ -139,6 +139,8 @@ def decide(outcome: Outcome, debt: Debt, now: datetime, said: Said | None = None
             said = said or Said()
             decision = _after_decline(debt, said, now)
             return SendAgain(decision.at) if isinstance(decision, TryAgain) and said.keeps_uid else decision
+        case Refused() if debt.old_card and not debt.stopped:
+            return TryAgain(now)
         case Refused():
             return TryAgain(now + _nth(REFUSED_DELAYS, debt.history.refusals))
         case NotSent():
@@ -180,7 +182,7 @@ def deadline(policy: DunningPolicy, ladder_began_at: datetime) -> datetime:
 
 def _after_decline(debt: Debt, said: Said, now: datetime) -> Decision:
     history = debt.history
-    if debt.old_card:
+    if debt.old_card and not debt.stopped:
         return TryAgain(now)
     if said.decline_class is DeclineClass.SETUP_FAULT:
         return TryAgain(now + _nth(REFUSED_DELAYS, history.refusals))

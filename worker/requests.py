@@ -1,7 +1,7 @@
 """What other backends may ask for: each function is a task, its parameters are the message's fields."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from datetime import time as clock_time
 from typing import Annotated, Any
@@ -194,8 +194,8 @@ def change_plan(desk: Desk, *, subscription: Words, plan: Words, reason: Words, 
 
 def change_card(desk: Desk, *, subscription: Words, customer_uid: Words, reason: Words, actor: Words) -> Answer:
     """Charge another card of the same customer from now on."""
-    tried, left = adjusting.change_card(desk.services, subscription, customer_uid, actor, reason)
-    return {"subscription": subscription, "tried": tried, "left": left}
+    change = adjusting.change_card(desk.services, subscription, customer_uid, actor, reason)
+    return {"subscription": subscription, **asdict(change)}
 
 
 def refund_charge(

@@ -707,7 +707,7 @@ _NEW_CHARGE: Row = {
     "queued_until": None, "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
     "first_declined_at": None, "refunded": 0, "closed_at": None, "closed_why": None, "manual_tries": 0,
     "ladder_began_at": None, "waits": None, "tried_by": None, "planned_at": None, "look_at": None,
-    "given_up": None, "archived_at": None,
+    "given_up": None, "archived_at": None, "card_since": None,
 }  # fmt: skip
 _NEW_ATTEMPT: Row = {
     "unknown_since": None, "next_ask_at": None, "asks": 0, "quiet_answers": 0, "imp_uid": None,

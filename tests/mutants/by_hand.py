@@ -264,7 +264,7 @@ BY_HAND: tuple[Mutant, ...] = (
         "by hand: a debt under way keeps its card",
         ADJUSTING + "test_a_debt_whose_attempt_is_under_way_stays_with_its_card",
         "worker/workflows/adjusting.py",
-        " and not attempts.is_under_way(db, charge.id)",
+        " if not attempts.is_under_way(db, charge.id)",
         "",
     ),
     Mutant(

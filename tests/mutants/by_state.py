@@ -3,7 +3,7 @@
 from tests.mutants.table import Mutant
 
 ADJUSTING = "workflows/test_adjusting.py::"
-MOVING = "workflows/test_moving_in.py::"
+CHANGES = "workflows/test_card_changes.py::"
 
 BY_STATE: tuple[Mutant, ...] = (
     Mutant(
@@ -19,6 +19,48 @@ BY_STATE: tuple[Mutant, ...] = (
         "worker/store/subscriptions.py",
         "self.skip_to or 0, self.anchor_day)",
         "self.skip_to or 0, None)",
+    ),
+    Mutant(
+        "by state: an unpaid attempt lets its debt move to the current card",
+        CHANGES + "test_a_card_changed_during_the_call_is_tried_at_once_when_the_old_one_does_not_pay",
+        "worker/workflows/settling.py",
+        "if answer.is_surely_unpaid and",
+        "if False and",
+    ),
+    Mutant(
+        "by state: a claim that was held back lets its debt move to the current card",
+        CHANGES + "test_a_claim_that_was_held_back_moves_too",
+        "worker/workflows/charging.py",
+        "            move_to_current_card(db, current, now)\n",
+        "",
+    ),
+    Mutant(
+        "by state: a card's cap counts that card's own declines",
+        CHANGES + "test_the_declines_of_the_old_card_do_not_count_for_the_cap_of_the_new_one",
+        "worker/store/attempts.py",
+        "        .where(c.card_since.is_(None) | (a.last_sent_at >= c.card_since))\n",
+        "",
+    ),
+    Mutant(
+        "by state: a debt of another account stays with its card",
+        CHANGES + "test_a_debt_of_another_account_stays_with_its_card",
+        "worker/workflows/adjusting.py",
+        "if charge is not None and charge.account == card.account]",
+        "if charge is not None]",
+    ),
+    Mutant(
+        "by state: a new card does not collect from a customer who left",
+        CHANGES + "test_a_new_card_does_not_collect_what_was_declined_before_a_customer_left",
+        "worker/workflows/cards.py",
+        "if dunning.is_stopped(charge):",
+        "if False:",
+    ),
+    Mutant(
+        "by state: a late decline of the old card does not start the new one for a customer who left",
+        CHANGES + "test_a_new_card_does_not_collect_what_was_declined_before_a_customer_left",
+        "schedules/dunning.py",
+        "    if debt.old_card and not debt.stopped:\n",
+        "    if debt.old_card:\n",
     ),
     Mutant(
         "by state: a moved anchor forgets the day of the month before",

@@ -16,7 +16,7 @@ from tests.doubles import ScriptedGateway
 from tests.factories import START, charge_rows, collect_due, move, move_to, on_sale, subscribed
 from tests.scenarios.living import live_until, notices
 from worker.workflows import adjusting, enrolling, foreseeing, opening, operating
-from worker.workflows.adjusting import CannotAdjust
+from worker.workflows.adjusting import CannotAdjust, CardChange
 from worker.workflows.enrolling import CannotEnroll
 from worker.workflows.foreseeing import Asked
 from worker.workflows.operating import CannotOperate
@@ -262,7 +262,7 @@ def test_another_card_pays_what_is_open_at_once_and_all_that_comes(
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     collect_due(services)
     enrolling.add_customer(services, "ann-2", None, None, None, "kim", of="ann")
-    assert adjusting.change_card(services, key, "ann-2", *WHO) == (1, 0)
+    assert adjusting.change_card(services, key, "ann-2", *WHO) == CardChange(1, 0, 0, 0)
     live_until(services, datetime(2026, 3, 1, tzinfo=UTC))
     assert [order.customer_uid for order in gateway.sent] == ["ann", "ann-2", "ann-2"]
     assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
@@ -277,7 +277,7 @@ def test_a_debt_whose_attempt_is_under_way_stays_with_its_card(
     gateway.answers.append(Unknown("time-out"))
     collect_due(services)
     enrolling.add_customer(services, "ann-2", None, None, None, "kim", of="ann")
-    assert adjusting.change_card(services, key, "ann-2", *WHO) == (0, 1)
+    assert adjusting.change_card(services, key, "ann-2", *WHO) == CardChange(0, 0, 1, 0)
     assert charge_rows(services)[0]["billing_key_id"] != row_of(services)["billing_key_id"]
 
 

@@ -153,8 +153,13 @@ def change_card(
     at = desk(dry_run=dry_run)
     said = {"subscription": key, "customer_uid": customer_uid, "reason": why, "actor": who}
     done = carry_out(at, requests.change_card, request_key, **said)
-    tried, left = done["tried"], done["left"]
+    tried = done["tried"]
     if not told(at, f"charge {customer_uid}, and try {tried} open debts with it at once"):
         print(f"subscription {key} is charged to {customer_uid}; open debts tried with it now: {tried}")
-        if left:
-            print(f"debts that stay with the card before, under way or of another account: {left}")
+        for name, what in (
+            ("moved", "moved to it and not tried, because they are held, not due or stopped by an end"),
+            ("under_way", "under way or unclear, which move to it if the card before does not pay"),
+            ("left", "of another gateway account, which stay with the card before"),
+        ):
+            if done[name]:
+                print(f"open debts {what}: {done[name]}")

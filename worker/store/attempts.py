@@ -311,7 +311,8 @@ def is_under_way(db: Connection, charge_id: int) -> bool:
 def declined_times(db: Connection, billing_key_id: int, since: datetime, limit: int) -> list[datetime]:
     """When one card was last declined, since then or since the card changed, newest first.
 
-    What says nothing of the card is left out. Only charges that were owed since then are looked at.
+    What says nothing of the card, or was said of the card before it, is left out. Only charges that were owed
+    since then are looked at.
     """
     a, c, k = attempts.c, charges.c, billing_keys.c
     query = (
@@ -321,6 +322,7 @@ def declined_times(db: Connection, billing_key_id: int, since: datetime, limit: 
         .where(c.billing_key_id == billing_key_id, c.closed_at.is_(None) | (c.closed_at > since))
         .where(a.state == AttemptState.DECLINED.value, a.settled_at > since)
         .where(k.changed_at.is_(None) | (a.last_sent_at >= k.changed_at))
+        .where(c.card_since.is_(None) | (a.last_sent_at >= c.card_since))
         .where(a.decline_class.not_in([kind.value for kind in NOT_THE_CARD]), c.keyed_in.is_(None))
         .order_by(a.settled_at.desc())
         .limit(limit)

@@ -89,6 +89,8 @@ class Charge:
     request_key: str | None  # under which it was asked for, when no plan did
     keyed_in: KeyedIn | None
     is_archived: bool = False  # its attempts are in the archive
+    card_since: datetime | None = None  # when it was moved to its present card from another one
+    current_key_id: int | None = None  # the billing key that its subscription is charged to now
 
 
 def open_many(db: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -143,6 +145,8 @@ def read(row: Mapping[str, Any]) -> Charge:
         request_key=row["request_key"],
         keyed_in=KeyedIn(row["keyed_in"]) if row["keyed_in"] else None,
         is_archived=row["archived_at"] is not None,
+        card_since=row["card_since"],
+        current_key_id=row["current_key_id"],
     )
 
 
@@ -341,6 +345,7 @@ _READ = (
     select(charges, billing_keys.c.customer_uid, billing_keys.c.pg_provider, billing_keys.c.stopped_as)
     .add_columns(billing_keys.c.changed_at.label("card_changed_at"))
     .add_columns(subscriptions.c.key.label("subscription"), subscriptions.c.ends_at, plans.c.zone)
+    .add_columns(subscriptions.c.billing_key_id.label("current_key_id"))
     .add_columns(policies.c.code.label("policy"), policies.c.version.label("policy_version"), policy_rows.DOCUMENT)
     .join_from(charges, billing_keys)
     .join(policies, policies.c.id == charges.c.policy_id)

@@ -66,6 +66,14 @@ def key_by_uid(db: Connection, customer_uid: str, *, lock: bool = False) -> Stor
     return StoredKey(*row) if row else None
 
 
+def key_by_id(db: Connection, key_id: int) -> StoredKey | None:
+    """The billing key with this row id."""
+    c = billing_keys.c
+    query = select(c.id, c.customer_id, c.customer_uid, c.account, c.deleted_at).where(c.id == key_id)
+    row = db.execute(query).first()
+    return StoredKey(*row) if row else None
+
+
 def change_key(db: Connection, key_id: int, **values: object) -> None:
     """Write these columns of one billing key."""
     db.execute(update(billing_keys).where(billing_keys.c.id == key_id).values(**values))

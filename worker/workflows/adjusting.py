@@ -1,5 +1,6 @@
 """Adjusting: what a person changes about a running subscription, from its next period on and never before."""
 
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
 
@@ -12,14 +13,26 @@ from schedules.periods import kept_month_day
 from schedules.plans import Plan, at_own_time, due_at
 from schedules.subscriptions import Cursor, advance, first_cursor
 from worker.store import attempts, charges, customers, debts, notes, plans, subscriptions
+from worker.store.customers import StoredKey
 from worker.store.plans import StoredPlan
 from worker.workflows.cards import try_at_once
 from worker.workflows.closing import pause_subscription, resume_subscription
+from worker.workflows.current_card import move
 from worker.workflows.enrolling import LATEST_ANCHOR, plan_on_sale
 from worker.workflows.services import Services
 
 Row = dict[str, Any]
 MOST_SKIPPED = 12  # periods at once; more is a pause
+
+
+@dataclass(frozen=True, slots=True)
+class CardChange:
+    """What became of the debts of a subscription whose card was changed, each counted once."""
+
+    tried: int  # moved to the new card and tried at once
+    moved: int  # moved, and not tried: held, not due, or declined before a person ended the subscription
+    under_way: int  # moved as soon as the attempt is answered unpaid
+    left: int  # of another gateway account
 
 
 class CannotAdjust(ToldInWords):
@@ -160,37 +173,43 @@ def change_plan(services: Services, key: str, code: str, actor: str, why: str) -
     return cursor
 
 
-def change_card(services: Services, key: str, customer_uid: str, actor: str, why: str) -> tuple[int, int]:
-    """Charge another card of the same customer from now on; answers how many debts are tried with it, and left.
+def change_card(services: Services, key: str, customer_uid: str, actor: str, why: str) -> CardChange:
+    """Charge another card of the same customer from now on; what it owes moves to that card and is tried at once.
 
-    Left with the old card is a debt whose attempt is under way, and one of another gateway account.
+    A debt whose attempt is under way or unclear moves when that attempt is answered unpaid. A debt of another
+    gateway account keeps its card.
     """
     now = services.clock.now()
     with services.act(key) as db:
         row = _live(db, key)
-        card = customers.key_by_uid(db, customer_uid)
-        if card is None or card.deleted_at is not None:
-            raise CannotAdjust(f"customer_uid {customer_uid!r} is not known, or was deleted")
-        if card.customer_id != row["customer_id"]:
-            raise CannotAdjust(
-                f"customer_uid {customer_uid!r} is another customer's; "
-                f"`again customer add {customer_uid} --of {row['customer_uid']}` makes it this one's"
-            )
-        if card.id == row["billing_key_id"]:
-            raise CannotAdjust(f"subscription {key} is charged to {customer_uid!r} already")
-        owed = [charges.locked(db, owed["id"]) for owed in charges.of_subscription(db, row["id"], owed_only=True)]
-        movable = [
-            charge for charge in owed
-            if charge is not None and charge.account == card.account and not attempts.is_under_way(db, charge.id)
-        ]  # fmt: skip
+        card = _other_card(db, row, customer_uid)
         before, row["customer_uid"] = row["customer_uid"], customer_uid
         subscriptions.change(db, row["id"], billing_key_id=card.id)
         _tell(db, row, plans.by_id(db, row["plan_id"]), "card", now)
+        owed = [charges.locked(db, each["id"]) for each in charges.of_subscription(db, row["id"], owed_only=True)]
+        here = [charge for charge in owed if charge is not None and charge.account == card.account]
+        movable = [charge for charge in here if not attempts.is_under_way(db, charge.id)]
         for charge in movable:
-            charges.change(db, charge.id, billing_key_id=card.id)
+            move(db, charge, card.id, now)
         tried = sum(try_at_once(db, charge, now, is_new=True) for charge in movable)
+        change = CardChange(tried, len(movable) - tried, len(here) - len(movable), len(owed) - len(here))
         notes.record(db, actor, "change-card", key, why, now, before=before, after=customer_uid, tried=tried)
-    return tried, len(owed) - len(movable)
+    return change
+
+
+def _other_card(db: Connection, row: Row, customer_uid: str) -> StoredKey:
+    """The card with this customer_uid, which must be another one of the subscription's customer."""
+    card = customers.key_by_uid(db, customer_uid)
+    if card is None or card.deleted_at is not None:
+        raise CannotAdjust(f"customer_uid {customer_uid!r} is not known, or was deleted")
+    if card.customer_id != row["customer_id"]:
+        raise CannotAdjust(
+            f"customer_uid {customer_uid!r} is another customer's; "
+            f"`again customer add {customer_uid} --of {row['customer_uid']}` makes it this one's"
+        )
+    if card.id == row["billing_key_id"]:
+        raise CannotAdjust(f"subscription {row['key']} is charged to {customer_uid!r} already")
+    return card
 
 
 def _live(db: Connection, key: str) -> Row:

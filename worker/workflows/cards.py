@@ -18,6 +18,7 @@ from worker.store import attempts, charges, customers, debts, notes
 from worker.store.charges import Charge
 from worker.store.customers import StoredKey
 from worker.workflows import dunning
+from worker.workflows.current_card import NEW_LADDER
 from worker.workflows.services import Services, UnknownAccount, are_ours_and_known
 
 TOLD_BEFORE = timedelta(days=30)  # a card that expires is told of so long before its last day
@@ -141,13 +142,16 @@ def _known(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKe
 def try_at_once(db: Connection, charge: Charge | None, now: datetime, *, is_new: bool) -> bool:
     """Try a debt now, with a new card by a ladder that begins anew; whether it is tried.
 
-    What is held for an operator is left to him. The answer of an attempt under way is about the old card, and
+    What is held for an operator is left to him. What was declined before a person ended its subscription is tried
+    by a person only, whatever card it has. The answer of an attempt under way is about the old card, and
     settling tries the new one then. A card that is said to be mended, and looks the same, is not tried sooner
     after a decline, or oftener, than a ladder would.
     """
     if charge is None or charge.held_why is not None or charge.due_at > now:
         return False
-    columns: dict[str, Any] = {"declines": 0, "ladder_began_at": None, "planned_at": None} if is_new else {}
+    if dunning.is_stopped(charge):
+        return False
+    columns: dict[str, Any] = dict(NEW_LADDER) if is_new else {}
     if attempts.is_under_way(db, charge.id) or (not is_new and _was_just_declined(db, charge, now)):
         charges.change(db, charge.id, **columns)
         return False

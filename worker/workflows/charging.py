@@ -20,6 +20,7 @@ from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Obstacle, Then
 from worker.workflows import dunning
 from worker.workflows.closing import close, quarantine, set_aside
+from worker.workflows.current_card import move_to_current_card
 from worker.workflows.grouping import Claimed
 from worker.workflows.leaving import LOOK_LASTS, PATIENCE, Leave, ask_leave, leaving, obstacle
 from worker.workflows.services import Services
@@ -183,6 +184,7 @@ def hold_back(services: Services, claimed: Claimed, obstacle: Obstacle) -> Attem
     with services.engine.begin() as db:
         current = charges.locked(db, claimed.charge_id)
         if current is not None and current.status.is_owed and attempts.release(db, intent, now, obstacle.why):
+            move_to_current_card(db, current, now)
             # What no worker can send later ends here, with the reason.
             match Then.CANCEL if claimed.keyed_in else obstacle.then:
                 case Then.LATER:

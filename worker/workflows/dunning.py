@@ -12,7 +12,7 @@ from schedules.charges import ChargeKind, ChargeStatus, TriedBy
 from schedules.declines import Placed
 from schedules.dunning import NEEDS_CARD, NOT_THE_CARD, Counter, Debt, Said, counter
 from schedules.limits import limit_span
-from schedules.outcomes import Declined, Outcome, Refused
+from schedules.outcomes import Declined, Outcome, Paid, Refused, Unknown
 from schedules.policies import FinalAction
 from schedules.standings import Overdue, next_look, usable_until
 from worker.store import attempts, charges, customers, debts, notes
@@ -40,6 +40,12 @@ class Answer:
     def counter(self) -> Counter:
         """What this try is counted as."""
         return counter(self.outcome, self.debt, self.said)
+
+    @property
+    def is_surely_unpaid(self) -> bool:
+        """Whether no money moved by this attempt, so that another card may be charged."""
+        is_definite = self.said is None or not self.said.keeps_uid
+        return is_definite and not isinstance(self.outcome, Paid | Unknown)
 
     @property
     def is_of_card(self) -> bool:
@@ -287,6 +293,11 @@ def _behind(ahead: debts.Ahead, now: datetime) -> datetime:
     if ahead.next_attempt_at is not None and ahead.next_attempt_at > now:
         return min(ahead.next_attempt_at + BEHIND, now + BEHIND_WAITING)
     return now + (BEHIND_WAITING if ahead.waits else BEHIND)
+
+
+def is_stopped(charge: Charge) -> bool:
+    """Whether it is not tried by itself: it was declined, and a person has said when its subscription ends."""
+    return charge.ends_at is not None and charge.history.first_declined_at is not None
 
 
 def stop_ladders(db: Connection, subscription_id: int, now: datetime) -> None:

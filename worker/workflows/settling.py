@@ -1,6 +1,7 @@
 """Settling: the one function that moves a charge, whatever way the answer came."""
 
 import logging
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -28,6 +29,7 @@ from worker.store.charges import Charge
 from worker.workflows import classing, dunning
 from worker.workflows.breaking import count_refusal
 from worker.workflows.closing import close, collected, set_aside
+from worker.workflows.current_card import move_to_current_card
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.settling")
@@ -57,6 +59,9 @@ def settle(
             log.warning("%s: a stale answer (%s) is left out", attempt.merchant_uid, type(outcome).__name__)
             return None
         answer = dunning.read_answer(db, charge, attempt, outcome, placed, now)
+        if answer.is_surely_unpaid and (moved := move_to_current_card(db, charge, now)) != charge:
+            of_old_card = replace(answer.debt, history=moved.history, planned_at=None, old_card=True)
+            answer = replace(answer, charge=moved, debt=of_old_card)
         decision = decide(outcome, answer.debt, now, answer.said)
         _move_charge(db, answer, decision, now)
         if answer.tells_of_set_up:

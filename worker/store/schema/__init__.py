@@ -15,17 +15,16 @@ from worker.store.schema.billing import (
     UNRESOLVED_STATES,
     attempt_events,
     attempts,
-    audit,
     billing_keys,
     charges,
     customers,
-    outbox,
     plan_revision,
     plans,
     policies,
     refunds,
     subscriptions,
 )
+from worker.store.schema.outbox import audit, outbox
 from worker.store.schema.requests import requests
 from worker.store.schema.running import (
     allowances,

@@ -4,7 +4,8 @@ from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Index, Tab
 
 from schedules.charges import UNRESOLVED, AttemptState
 from worker.store.schema.base import metadata, one_of
-from worker.store.schema.billing import attempt_events, attempts, outbox
+from worker.store.schema.billing import attempt_events, attempts
+from worker.store.schema.outbox import outbox
 
 # Written once, and hardly ever again: rows are frozen soon after they came, and nothing waits for a big vacuum.
 COLD = {"autovacuum_vacuum_insert_scale_factor": "0.02", "autovacuum_analyze_scale_factor": "0.02"}

@@ -217,6 +217,7 @@ charges = Table(
     CheckConstraint(one_of("tried_by", list(TriedBy)), name="known_trier"),
     Column("planned_at", INSTANT, comment="when the ladder goes on after a person's try"),
     Column("look_at", INSTANT, comment="when the passing of time alone changes something next"),
+    Column("card_since", INSTANT, comment="when it was moved to its present card from another one"),
     Column("given_up", Text, comment="the final action that was taken, while the debt is still owed"),
     CheckConstraint(one_of("given_up", list(FinalAction)), name="known_final_action"),
     Column("refunded", BigInteger, nullable=False, server_default="0"),
@@ -360,40 +361,4 @@ attempt_events = Table(
     Column("words", Text),
     comment="Everything that happened to an attempt, in order; append only.",
     postgresql_with={"autovacuum_vacuum_scale_factor": "0.02"},  # archiving takes many at once
-)
-
-outbox = Table(
-    "outbox",
-    metadata,
-    row_id(),
-    Column("dedupe_key", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("subject", Text, nullable=False, index=True),
-    Column("payload", JSONB, nullable=False),
-    Column("version", Integer, nullable=False, server_default="1", comment="of the payload's schema"),
-    Column("created_at", INSTANT, nullable=False),
-    Column("tries", Integer, nullable=False, server_default="0", comment="answers so far, since the last replay"),
-    Column("next_try_at", INSTANT, comment="while it waits; whoever delivers it moves it on, as a lease"),
-    Column("last_answer", Text),
-    Column("delivered_at", INSTANT),
-    Column("dead_at", INSTANT, comment="since when nobody tries any more"),
-    UniqueConstraint("dedupe_key", name="one_notice_for_each_change"),
-    CheckConstraint("num_nonnulls(next_try_at, delivered_at, dead_at) <= 1", name="waits_or_is_over"),
-    Index("ix_outbox_waiting", "next_try_at", postgresql_where=text("next_try_at IS NOT NULL")),
-    Index("ix_outbox_dead", "id", postgresql_where=text("dead_at IS NOT NULL")),
-    comment="Notices owed to the outside, written with their cause; what they say is append only.",
-    postgresql_with=HOT,
-)
-
-audit = Table(
-    "audit",
-    metadata,
-    row_id(),
-    Column("at", INSTANT, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("verb", Text, nullable=False),
-    Column("subject", Text, nullable=False, index=True),
-    Column("why", Text),
-    Column("details", JSONB, nullable=False),
-    comment="Who did what to which, when and why; append only.",
 )

@@ -1,0 +1,159 @@
+"""A card that is changed while a call is under way: the debt follows its subscription's card."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from schedules.outcomes import Declined, NotSent, Outcome, Refused, Unknown, Voided
+from schedules.policies import CardCap
+from tests.doubles import ScriptedGateway
+from tests.factories import LADDER, START, charge_rows, collect_due, move, on_sale, subscribed
+from tests.scenarios.living import live_until
+from worker.gateway.port import BillingKey, ChargeOrder
+from worker.store.charges import Obstacle
+from worker.workflows import adjusting, cards, charging, enrolling, opening
+from worker.workflows.adjusting import CardChange
+from worker.workflows.services import Services
+
+WHO = ("kim", "he asked for it")
+NO_MONEY = Declined("[CC10]통장 잔액부족")
+SOON = START + timedelta(hours=12)
+
+
+def with_second_card(services: Services, **changes: Any) -> str:
+    """Ann on the monthly plan, with another card that nothing is charged to; answers the subscription's key."""
+    on_sale(services, **changes)
+    key = subscribed(services)
+    enrolling.add_customer(services, "ann-2", None, None, None, "test", of="ann")
+    return key
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [NO_MONEY, Refused("no such key"), Voided("taken back"), NotSent("no route")],
+    ids=lambda a: type(a).__name__,
+)
+def test_a_card_changed_during_the_call_is_tried_at_once_when_the_old_one_does_not_pay(
+    services: Services, gateway: ScriptedGateway, answer: Outcome
+) -> None:
+    """The guard: the debt moves when the attempt is answered, in settling."""
+    key = with_second_card(services)
+
+    def change_meanwhile(_: ChargeOrder) -> Outcome:
+        assert adjusting.change_card(services, key, "ann-2", *WHO) == CardChange(0, 0, 1, 0)
+        return answer
+
+    gateway.answers.append(change_meanwhile)
+    live_until(services, START + timedelta(minutes=2))
+    assert [order.customer_uid for order in gateway.sent] == ["ann", "ann-2"]
+    (charge,) = charge_rows(services)
+    assert (charge["status"], charge["declines"]) == ("paid", 0)
+
+
+def test_a_card_changed_while_the_outcome_is_unknown_pays_when_that_is_a_decline(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    key = with_second_card(services)
+
+    def lost(order: ChargeOrder) -> Outcome:
+        gateway.remember(order, "failed", at=services.clock.now())
+        return Unknown("ReadTimeout")
+
+    gateway.answers.append(lost)
+    collect_due(services)
+    assert adjusting.change_card(services, key, "ann-2", *WHO) == CardChange(0, 0, 1, 0)
+    live_until(services, SOON)
+    assert [order.customer_uid for order in gateway.sent] == ["ann", "ann-2"]
+    assert [row["status"] for row in charge_rows(services)] == ["paid"]
+
+
+def test_what_the_old_card_paid_after_all_is_not_charged_to_the_new_one(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    key = with_second_card(services)
+
+    def lost(order: ChargeOrder) -> Outcome:
+        gateway.remember(order, "paid", at=services.clock.now())
+        return Unknown("ReadTimeout")
+
+    gateway.answers.append(lost)
+    collect_due(services)
+    adjusting.change_card(services, key, "ann-2", *WHO)
+    live_until(services, SOON)
+    assert [order.customer_uid for order in gateway.sent] == ["ann"]
+    assert [row["status"] for row in charge_rows(services)] == ["paid"]
+
+
+def test_a_claim_that_was_held_back_moves_too(services: Services, gateway: ScriptedGateway) -> None:
+    """The guard: held back before it was sent, nothing is settled, and the debt must move all the same."""
+    key = with_second_card(services)
+    opening.open_due(services)
+    claimed = charging.claim(services, charge_rows(services)[0]["id"])
+    assert claimed is not None
+    adjusting.change_card(services, key, "ann-2", *WHO)
+    charging.hold_back(services, claimed, Obstacle("no slot"))
+    live_until(services, SOON)
+    assert [order.customer_uid for order in gateway.sent] == ["ann-2"]
+
+
+def test_the_declines_of_the_old_card_do_not_count_for_the_cap_of_the_new_one(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard: else a debt that has used up its card's cap waits for weeks with a card that pays."""
+    key = with_second_card(services, policy=replace(LADDER, cap=CardCap(1, timedelta(days=30))))
+    gateway.answers.append(NO_MONEY)
+    collect_due(services)
+    move(services, hours=1)
+    assert adjusting.change_card(services, key, "ann-2", *WHO) == CardChange(1, 0, 0, 0)
+    collect_due(services)
+    assert [row["status"] for row in charge_rows(services)] == ["paid"]
+
+
+def test_a_debt_of_another_account_stays_with_its_card(services: Services, gateway: ScriptedGateway) -> None:
+    key = with_second_card(services)
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE billing_keys SET account = 'other' WHERE customer_uid = 'ann-2'"))
+    gateway.answers.extend([NO_MONEY, NO_MONEY])
+    collect_due(services)
+    assert adjusting.change_card(services, key, "ann-2", *WHO) == CardChange(0, 0, 0, 1)
+    live_until(services, START + timedelta(days=2))
+    assert [order.customer_uid for order in gateway.sent] == ["ann", "ann"]
+
+
+Change = Callable[[Services, str], object]
+
+
+def by_new_card(services: Services, key: str) -> object:
+    return adjusting.change_card(services, key, "ann-2", *WHO)
+
+
+def by_same_key(services: Services, _: str) -> object:
+    return cards.changed(services, "ann", "kim", "a new card")
+
+
+@pytest.mark.parametrize("change", [by_new_card, by_same_key])
+@pytest.mark.parametrize("is_under_way", [False, True])
+def test_a_new_card_does_not_collect_what_was_declined_before_a_customer_left(
+    services: Services, gateway: ScriptedGateway, change: Change, is_under_way: bool
+) -> None:
+    """The guard: one rule for every way in which a card changes; a person may try the debt."""
+    key = with_second_card(services)
+
+    def decline(order: ChargeOrder) -> Outcome:
+        gateway.remember(order, "failed", at=services.clock.now())
+        return Unknown("ReadTimeout") if is_under_way else NO_MONEY
+
+    gateway.answers.append(decline)
+    collect_due(services)
+    move(services, hours=1)
+    enrolling.unsubscribe(services, key, *WHO, at_period_end=True)
+    gateway.keys["ann"] = BillingKey("ann", "kcp", "A52LD", "BC카드", "53331234****9999", None, None)
+    change(services, key)
+    live_until(services, START + timedelta(days=2))
+    assert len(gateway.sent) == 1
+    (charge,) = charge_rows(services)
+    assert (charge["status"], charge["waits"]) == ("past_due", "card")
