@@ -3,12 +3,12 @@
 import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from enum import StrEnum
 
 from schedules.errors import BadMoney, BadRequest
 from schedules.money import MINOR_DIGITS, Money, parse_money
-from schedules.requests import LONGEST_REQUEST_KEY, LONGEST_UID, ChargeRequest, checked_words
+from schedules.requests import LONGEST_REQUEST_KEY, LONGEST_UID, ChargeRequest, checked_words, digest
 
 COLUMNS = ("customer_uid", "amount", "currency", "name", "request_key")
 NEEDED = ("customer_uid", "amount")
@@ -56,6 +56,7 @@ class Terms:
     currency: str = "KRW"
     canary: int = 0  # lines that are charged first, and looked at before the others; 0 is none
     canary_bound: Decimal = Decimal(20)  # percent of them that may fail
+    repeats: str = ""  # key of the earlier batch with the same lines that is charged once more on purpose
 
     def __post_init__(self) -> None:
         checked_words("key", self.key, LONGEST_UID)
@@ -67,9 +68,18 @@ class Terms:
             raise BadRequest("currency", f"{self.currency!r} is not known; take one of {', '.join(MINOR_DIGITS)}")
 
     def allows(self, failed: int) -> bool:
-        """Whether so many failures of the canary are within the bound."""
-        most = (self.canary_bound * self.canary / 100).to_integral_value(ROUND_CEILING)
-        return failed <= most if self.canary_bound else failed == 0
+        """Whether so many failures are within the bound: at most that percentage of the canary, not rounded up."""
+        return failed * 100 <= self.canary_bound * self.canary
+
+
+def line_digest(line: Line, request: ChargeRequest) -> int:
+    """A number made of a line's customer, amount, currency and own request key.
+
+    The sum of these over a batch, modulo 2**256, tells whether another batch has the same lines in any order.
+    """
+    own_key = (line.columns.get("request_key") or "").strip()
+    parts = (request.customer_uid, request.money.amount, request.money.currency, own_key)
+    return int(digest("line", *parts), 16)
 
 
 def checked_columns(names: list[str]) -> None:

@@ -1,22 +1,25 @@
 """Batching: nothing is charged before every line is right; each line once; too many failures stop the rest."""
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
+from threading import Barrier
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from schedules.batches import BatchState, Line, Terms
+from schedules.charges import ChargeKind
 from schedules.errors import BadRequest
 from schedules.outcomes import Declined, Unknown
 from tests.doubles import ScriptedGateway
-from tests.factories import charge_rows, collect_due, on_sale, subscribed
+from tests.factories import charge_rows, collect_due, many_opened, on_sale, subscribed, with_settings
 from tests.scenarios.living import notices
 from worker.store import batches
 from worker.store.batches import Batch
-from worker.workflows import batching, drafting, enrolling, operating
+from worker.workflows import batching, dispatching, drafting, enrolling, operating
 from worker.workflows.drafting import BadLines, CannotBatch
 from worker.workflows.services import Rehearsal, Services
 
@@ -147,15 +150,19 @@ def test_above_the_limit_another_person_approves(shop: Services, gateway: Script
     """The guard: nothing above the limit is charged on one person's word."""
     strict = replace(shop, settings=shop.settings.model_copy(update={"batch_limit": "KRW=29999"}))
     drafted(strict)
-    assert batching.begin(strict, "fees", "kim").state is BatchState.WAITING
+    assert batching.begin(strict, "fees", "kim", "kim-unix").state is BatchState.WAITING
     work(strict)
     assert not gateway.sent
-    with pytest.raises(CannotBatch, match="another person"):
-        batching.approve(strict, "fees", "kim", "looks right")
-    batching.approve(strict, "fees", "lee", "looks right")
+    with pytest.raises(CannotBatch, match="actor 'kim' as well; another person"):
+        batching.approve(strict, "fees", "kim", "looks right", "lee-unix")
+    with pytest.raises(CannotBatch, match="operating system user 'kim-unix' as well; another person"):
+        batching.approve(strict, "fees", "lee", "looks right", "kim-unix")
+    batching.approve(strict, "fees", "lee", "looks right", "lee-unix")
     work(strict)
     assert len(gateway.sent) == 10
-    assert state(strict).approved_by == "lee"
+    batch = state(strict)
+    assert (batch.created_by, batch.created_os_user) == ("kim", "kim-unix")
+    assert (batch.approved_by, batch.approved_os_user) == ("lee", "lee-unix")
 
 
 def test_a_canary_is_looked_at_before_the_others_are_charged(shop: Services, gateway: ScriptedGateway) -> None:
@@ -182,6 +189,116 @@ def test_a_canary_above_its_bound_stops_the_rest_until_a_person_goes_on(
     batching.resume(shop, "fees", "kim", "the PG was away")
     work(shop)
     assert len(gateway.sent) == 10
+
+
+@pytest.mark.parametrize(
+    ("canary", "bound", "failed", "goes_on"),
+    [
+        (1, 1, 1, False),
+        (1, 99, 1, False),
+        (1, 100, 1, True),
+        (3, 20, 1, False),
+        (10, 20, 2, True),
+        (10, 20, 3, False),
+    ],
+)
+def test_the_bound_of_a_canary_is_never_rounded_up(canary: int, bound: int, failed: int, goes_on: bool) -> None:
+    terms = replace(TERMS, canary=canary, canary_bound=Decimal(bound))
+    assert terms.allows(failed) is goes_on
+    assert terms.allows(0)
+
+
+def test_a_single_canary_that_is_declined_stops_the_batch(shop: Services, gateway: ScriptedGateway) -> None:
+    begun(shop, canary=1, canary_bound=Decimal(1))
+    gateway.answers.append(Declined("[CC10]통장 잔액부족"))
+    work(shop)
+    assert (len(gateway.sent), state(shop).state) == (1, BatchState.STOPPED)
+
+
+@pytest.mark.parametrize("changes", [{"reason": "another"}, {"name": "another"}, {"policy": "standard"}])
+def test_the_lines_of_a_batch_that_was_begun_are_not_charged_again_by_accident(
+    shop: Services, gateway: ScriptedGateway, changes: dict[str, Any]
+) -> None:
+    """The guard: the content of a batch, whatever its key, its reason and the order of its lines."""
+    begun(shop)
+    work(shop)
+    other = replace(TERMS, key="again", **changes)
+    with pytest.raises(CannotBatch, match=r"batch 'fees', begun by kim .* --repeats fees"):
+        drafting.draft(shop, other, reversed(lines()), "lee")
+    with pytest.raises(CannotBatch, match="has not the same lines"):
+        drafting.draft(shop, replace(other, repeats="fees"), lines(9), "lee")
+    drafting.draft(shop, other, lines(9), "lee")
+    drafting.draft(shop, replace(other, repeats="fees"), lines(), "lee")
+    batching.begin(shop, "again", "lee")
+    work(shop)
+    assert len(gateway.sent) == 20
+    third = replace(other, key="third", repeats="fees")
+    with pytest.raises(CannotBatch, match="--repeats again"):
+        drafting.draft(shop, third, lines(), "lee")
+
+
+def test_lines_with_other_request_keys_of_their_own_are_other_lines(shop: Services) -> None:
+    for month in ("01", "02"):
+        own = [
+            replace(line, columns={**line.columns, "request_key": f"{month}-{line.number}"}) for line in lines()
+        ]
+        drafting.draft(shop, replace(TERMS, key=f"fees-{month}"), own, "kim")
+        assert batching.begin(shop, f"fees-{month}", "kim").state is BatchState.RUNNING
+
+
+def test_a_draft_or_a_dropped_batch_is_not_repeated_by_another(shop: Services) -> None:
+    drafted(shop)
+    drafting.draft(shop, replace(TERMS, key="other"), lines(), "lee")
+    batching.drop(shop, "fees", "kim", "the other one")
+    assert batching.begin(shop, "other", "lee").state is BatchState.RUNNING
+    with pytest.raises(CannotBatch, match="'other', begun by lee"):
+        drafted(shop)
+
+
+def test_of_two_batches_with_the_same_lines_that_begin_at_once_one_is_refused(
+    shop: Services, gateway: ScriptedGateway
+) -> None:
+    """The guard: one_batch_for_each_content."""
+    keys = [f"fees-{number}" for number in range(4)]
+    for key in keys:
+        drafting.draft(shop, replace(TERMS, key=key), lines(), "kim")
+    started = Barrier(len(keys))
+
+    def begin(key: str) -> bool:
+        started.wait()
+        try:
+            batching.begin(shop, key, "kim")
+        except CannotBatch:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(keys)) as pool:
+        assert sum(pool.map(begin, keys)) == 1
+    work(shop)
+    assert len(gateway.sent) == 10
+
+
+def test_a_batch_leaves_half_of_the_queue_to_renewals(shop: Services) -> None:
+    """The guard: renewals do not wait until a batch ends."""
+    renewals = many_opened(shop, 8)
+    begun(shop)
+    batching.go_on(shop)
+    queued: list[tuple[int, ChargeKind]] = []
+    few = with_settings(shop, queue_bound=8)
+    dispatching.top_up(few, queued.extend)
+    assert [kind for _, kind in queued].count(ChargeKind.ADHOC) == 4
+    assert {charge for charge, kind in queued if kind is ChargeKind.RENEWAL} <= set(renewals)
+    wide = with_settings(shop, queue_bound=40)
+    dispatching.top_up(wide, queued.extend)
+    assert len(queued) == 18
+
+
+def test_a_batch_alone_takes_the_whole_queue(shop: Services) -> None:
+    begun(shop)
+    batching.go_on(shop)
+    queued: list[tuple[int, ChargeKind]] = []
+    dispatching.top_up(with_settings(shop, queue_bound=8), queued.extend)
+    assert len(queued) == 8
 
 
 def test_an_unclear_canary_is_waited_for(shop: Services, gateway: ScriptedGateway) -> None:

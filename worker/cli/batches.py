@@ -7,7 +7,7 @@ import typer
 
 from schedules.batches import BatchState
 from schedules.errors import ToldInWords
-from worker.cli.output import Actor, AsJson, Why, actor, print_facts, print_json, print_table
+from worker.cli.output import Actor, AsJson, Why, actor, os_user, print_facts, print_json, print_table
 from worker.cli.tables import to_write, write
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def approve(key: Key, why: Why, who: Actor = actor()) -> None:
     from worker.wiring import services
     from worker.workflows import batching
 
-    batching.approve(services(), key, who, why)
+    batching.approve(services(), key, who, why, os_user())
     print(f"batch {key} is charged now; `again batch watch {key}` shows how it goes on")
 
 
@@ -133,8 +133,10 @@ def _facts(batch: "Batch") -> dict[str, Any]:
         "lines",
         "opened",
         "created_by",
+        "created_os_user",
         "created_at",
         "approved_by",
+        "approved_os_user",
         "words",
         "canary_passed",
     )

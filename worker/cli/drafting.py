@@ -17,7 +17,7 @@ from schedules.charges import SubscriptionStatus
 from schedules.money import amount_words
 from schedules.policies import ONCE
 from worker.cli.batches import watch_batch
-from worker.cli.output import Actor, Why, actor, print_table
+from worker.cli.output import Actor, Why, actor, os_user, print_table
 from worker.cli.tables import opened, read_csv
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ def charge_batch(
     policy: Annotated[str, typer.Option(help="The policy by which each is tried again.")] = ONCE.code,
     canary: Annotated[int, typer.Option(min=0, help="Charge so many first, and look at them.")] = 0,
     canary_bound: Annotated[str, typer.Option(help="Percent of the first that may fail.")] = "20",
+    repeats: Annotated[
+        str, typer.Option(help="Key of an earlier batch with the same lines, to charge all of them once more.")
+    ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Go on without asking.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Show how it goes on, until it is over.")] = False,
     dry_run: Annotated[
@@ -64,7 +67,7 @@ def charge_batch(
         raise typer.BadParameter("give --key: what is not a file has no key of its own")
     terms = Terms(
         key=chosen, name=name, reason=why, policy=policy, currency=currency, canary=canary,
-        canary_bound=_percent(canary_bound),
+        canary_bound=_percent(canary_bound), repeats=repeats,
     )  # fmt: skip
     from worker.wiring import services
     from worker.workflows import batching, drafting
@@ -79,7 +82,7 @@ def charge_batch(
         return
     if batch.state is BatchState.DRAFT:
         confirm(yes=yes)
-        batch = batching.begin(made, chosen, who)
+        batch = batching.begin(made, chosen, who, os_user())
     _print_state(batch)
     if wait:
         watch_batch(made, chosen)

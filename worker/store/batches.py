@@ -6,12 +6,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.batches import BatchState, Terms
 from schedules.charges import AttemptState, ChargeStatus
-from worker.store.schema import attempts, batch_lines, batches, billing_keys, charges
+from worker.store.schema import BEGUN, attempts, batch_lines, batches, billing_keys, charges
 
 PAGE = 1000  # lines read at once, so that memory stays flat
 
@@ -23,6 +23,7 @@ class Batch:
     id: int
     key: str
     fingerprint: str
+    content: str | None
     terms: Terms
     state: BatchState
     lines: int
@@ -32,8 +33,10 @@ class Batch:
     canary_passed: bool
     words: str | None
     created_by: str
+    created_os_user: str | None
     created_at: datetime
     approved_by: str | None
+    approved_os_user: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,14 @@ def running(db: Connection) -> Sequence[str]:
     """The keys of the batches that go on, oldest first."""
     query = select(batches.c.key).where(batches.c.state == BatchState.RUNNING.value).order_by(batches.c.id)
     return list(db.execute(query).scalars())
+
+
+def newest_with(db: Connection, content: str, but: int) -> Batch | None:
+    """The newest other batch with the same lines that was begun, whatever became of it."""
+    b = batches.c
+    query = select(batches).where(b.content == content, text(BEGUN), b.id != but).order_by(b.id.desc()).limit(1)
+    row = db.execute(query).mappings().first()
+    return _read(dict(row)) if row else None
 
 
 def listed(db: Connection, limit: int) -> Sequence[Batch]:
@@ -228,7 +239,7 @@ def _charges_of(batch_id: int) -> Select[tuple[int | None]]:
 
 
 def _document(terms: Terms) -> dict[str, Any]:
-    names = ("key", "name", "reason", "policy", "currency", "canary")
+    names = ("key", "name", "reason", "policy", "currency", "canary", "repeats")
     return {name: getattr(terms, name) for name in names} | {"canary_bound": str(terms.canary_bound)}
 
 

@@ -218,12 +218,14 @@ def queued_count(db: Connection, account: str, now: datetime) -> int:
 def queue_due(
     db: Connection, account: str, now: datetime, patience: timedelta, limit: int
 ) -> list[tuple[int, str]]:
-    """Mark charges of an account that are due as queued; answers (id, kind) of each.
+    """Mark charges of an account that are due as queued, longest due first; answers (id, kind) of each.
 
-    First those that somebody asked for, then those that are tried again, then the rest; longest due first.
+    Those that were asked for take half of the room while others are due: no renewal waits until a batch ends.
     """
-    queued: list[tuple[int, str]] = []
-    for which in FIRST_THINGS_FIRST:
+    asked_for, *others = FIRST_THINGS_FIRST
+    half = limit - limit // 2
+    queued = _queue_due(db, asked_for, account, now, patience, half)
+    for which in (*others, asked_for) if len(queued) == half else others:
         if len(queued) < limit:
             queued += _queue_due(db, which, account, now, patience, limit - len(queued))
     return queued

@@ -6,15 +6,17 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from schedules.batches import BatchState
 from schedules.events import BatchStopped
 from schedules.money import Money, amount_words
+from schedules.persons import Person
 from schedules.requests import ChargeRequest
 from worker.store import batches, charges, notes, requested
 from worker.store.batches import Batch
 from worker.store.policies import StoredPolicy
-from worker.workflows.drafting import CHUNK, CannotBatch, known_batch
+from worker.workflows.drafting import CHUNK, CannotBatch, known_batch, refuse_repeated
 from worker.workflows.limiting import above_day_limit
 from worker.workflows.requesting import known_policy, row_of
 from worker.workflows.services import Services, are_ours_and_known
@@ -24,7 +26,7 @@ MOST_AHEAD = 2000  # charges of a batch that are open and not tried yet: how far
 Row = dict[str, Any]
 
 
-def begin(services: Services, key: str, actor: str) -> Batch:
+def begin(services: Services, key: str, actor: str, os_user: str | None = None) -> Batch:
     """Let a draft be charged; above a limit it waits for a second person's approval.
 
     The limits are those of the batch's sums, of each line, and of the day of each account.
@@ -34,14 +36,28 @@ def begin(services: Services, key: str, actor: str) -> Batch:
         batch = known_batch(db, key)
         if batch.state is not BatchState.DRAFT:
             raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to begin")
+        refuse_repeated(db, batch)
         above = _above_limit(services, db, batch, now)
-        approved = {} if above else {"approved_by": actor, "approved_at": now}
+        approved = {} if above else {"approved_by": actor, "approved_os_user": os_user, "approved_at": now}
         state = BatchState.WAITING if above else BatchState.RUNNING
-        batches.change(db, batch.id, state=state.value, created_by=actor, words=above, **approved)
-        notes.record(
-            db, actor, "batch.begin", key, batch.terms.reason, now, lines=batch.lines, sums=dict(batch.sums)
-        )
+        values = {"state": state.value, "created_by": actor, "created_os_user": os_user, "words": above} | approved
+        _begin(db, batch, values)
+        notes.record(db, actor, "batch.begin", key, batch.terms.reason, now, lines=batch.lines,
+                     sums=dict(batch.sums), os_user=os_user, repeats=batch.terms.repeats or None)  # fmt: skip
         return known_batch(db, key)
+
+
+def _begin(db: Connection, batch: Batch, values: Row) -> None:
+    """Write that a batch is begun; one_batch_for_each_content refuses the second of two at the same moment."""
+    try:
+        with db.begin_nested():
+            batches.change(db, batch.id, **values)
+    except IntegrityError as error:
+        if "one_batch_for_each_content" not in str(error.orig):
+            raise
+        raise CannotBatch(
+            f"a batch with the lines of {batch.key!r} was begun at this moment; `again batch list` shows it"
+        ) from None
 
 
 def _above_limit(services: Services, db: Connection, batch: Batch, now: datetime) -> str | None:
@@ -65,19 +81,21 @@ def _above_limit(services: Services, db: Connection, batch: Batch, now: datetime
     return None
 
 
-def approve(services: Services, key: str, actor: str, why: str) -> None:
-    """Let a batch above the limit be charged; who asked for it cannot."""
+def approve(services: Services, key: str, actor: str, why: str, os_user: str | None = None) -> None:
+    """Let a batch above the limit be charged; who asked for it cannot, by neither of his two names."""
     now = services.clock.now()
     with services.act() as db:
         batch = known_batch(db, key)
         if batch.state is not BatchState.WAITING:
             raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to approve")
-        if batch.created_by == actor:
-            raise CannotBatch(f"batch {key!r} was asked for by {actor} as well; another person must approve it")
+        same = Person(batch.created_by, batch.created_os_user).matches(Person(actor, os_user))
+        if same is not None:
+            raise CannotBatch(f"batch {key!r} was asked for by {same} as well; another person must approve it")
         batches.change(
-            db, batch.id, state=BatchState.RUNNING.value, approved_by=actor, approved_at=now, words=None
-        )
-        notes.record(db, actor, "batch.approve", key, why, now)
+            db, batch.id, state=BatchState.RUNNING.value, approved_by=actor, approved_os_user=os_user,
+            approved_at=now, words=None,
+        )  # fmt: skip
+        notes.record(db, actor, "batch.approve", key, why, now, os_user=os_user)
 
 
 def drop(services: Services, key: str, actor: str, why: str) -> None:

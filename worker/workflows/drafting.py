@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from schedules.batches import MOST_SHOWN, BadLine, BatchState, Line, Preview, Terms, read_line
+from schedules.batches import MOST_SHOWN, BadLine, BatchState, Line, Preview, Terms, line_digest, read_line
 from schedules.errors import BadRequest, ToldInWords
 from schedules.requests import ChargeRequest
 from worker.store import batches, customers, requested, subscriptions
@@ -17,6 +17,7 @@ from worker.store.batches import Batch
 from worker.workflows.requesting import known_policy
 from worker.workflows.services import Services
 
+CONTENTS = 2**256  # as many as a digest has values
 CHUNK = 500  # lines checked or opened in one go
 Row = dict[str, Any]
 
@@ -46,6 +47,7 @@ class _Draft:
     bad: list[BadLine] = field(default_factory=list)
     bad_count: int = 0
     said: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    content: int = 0  # the sum of the digests of its lines
 
     def is_bad(self, number: int, column: str, words: str) -> None:
         """Keep what is wrong with a line; beyond MOST_SHOWN they are only counted."""
@@ -57,7 +59,8 @@ class _Draft:
 def draft(services: Services, terms: Terms, lines: Iterable[Line], actor: str) -> tuple[Batch, Preview]:
     """Check every line and keep them as a draft, which charges nothing yet; BadLines names each that is wrong.
 
-    The same lines under the same key are the same batch, wherever it stands by now; others are refused.
+    The same lines under the same key are the same batch, wherever it stands by now; others are refused. So are
+    the lines of a batch that was begun under another key, unless the terms say that they repeat it.
     """
     now = services.clock.now()
     with services.act() as db:
@@ -80,9 +83,11 @@ def draft(services: Services, terms: Terms, lines: Iterable[Line], actor: str) -
         if read.preview.count == 0:
             raise CannotBatch("there is no line to charge")
         batches.change(
-            db, read.batch_id, fingerprint=fingerprint, lines=read.preview.count, sums=read.preview.sums
-        )
+            db, read.batch_id, fingerprint=fingerprint, lines=read.preview.count, sums=read.preview.sums,
+            content=f"{read.content:064x}", repeats=terms.repeats,
+        )  # fmt: skip
         written = known_batch(db, terms.key)
+        refuse_repeated(db, written)
     return written, read.preview
 
 
@@ -108,6 +113,21 @@ def known_batch(db: Connection, key: str, *, lock: bool = True) -> Batch:
     return batch
 
 
+def refuse_repeated(db: Connection, batch: Batch) -> None:
+    """Raise CannotBatch when a batch that was begun has the same lines, unless this one repeats it on purpose."""
+    earlier = batches.newest_with(db, batch.content, batch.id) if batch.content is not None else None
+    if earlier is None:
+        if batch.terms.repeats:
+            raise CannotBatch(f"batch {batch.key!r} repeats {batch.terms.repeats!r}, which has not the same lines")
+        return
+    if batch.terms.repeats != earlier.key:
+        raise CannotBatch(
+            f"batch {earlier.key!r}, begun by {earlier.created_by} on {earlier.created_at:%Y-%m-%d} and now "
+            f"{earlier.state}, has the same customers and amounts; to charge all of them once more, say "
+            f"--repeats {earlier.key}"
+        )
+
+
 def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
     iterator = iter(lines)
     while chunk := list(islice(iterator, CHUNK)):
@@ -124,6 +144,7 @@ def _read_chunk(db: Connection, read: _Draft, chunk: list[Line], *, is_known: bo
             read.is_bad(line.number, error.field, error.words)
         else:
             read.preview.count_line(line.number, request.customer_uid, request.money)
+            read.content = (read.content + line_digest(line, request)) % CONTENTS
             read.said.update(json.dumps([line.number, request.fingerprint, request.request_key]).encode())
     if is_known or not asked:
         return

@@ -38,9 +38,10 @@ from worker.store.schema.running import (
     reconciliations,
     stops,
 )
-from worker.store.schema.together import batch_lines, batches, signups, takeovers
+from worker.store.schema.together import BEGUN, batch_lines, batches, signups, takeovers
 
 __all__ = [
+    "BEGUN",
     "DUE_ADHOC",
     "DUE_AGAIN",
     "IN_FLIGHT",

@@ -20,6 +20,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from schedules.batches import BatchState
 from worker.store.schema.base import INSTANT, metadata, one_of, row_id
 
+BEGUN = "state NOT IN ('draft', 'dropped')"
+
 batches = Table(
     "batches",
     metadata,
@@ -36,12 +38,17 @@ batches = Table(
     Column("words", Text, comment="why it was stopped"),
     Column("created_by", Text, nullable=False),
     Column("created_at", INSTANT, nullable=False),
+    Column("created_os_user", Text, comment="the operating system's user of created_by"),
     Column("approved_by", Text),
+    Column("approved_os_user", Text, comment="the operating system's user of approved_by"),
     Column("approved_at", INSTANT),
+    Column("content", Text, comment="of its lines' customers, amounts and own request keys, in any order"),
+    Column("repeats", Text, nullable=False, server_default="", comment="key of the batch whose lines it repeats"),
     Column("ended_at", INSTANT),
     CheckConstraint(one_of("state", list(BatchState)), name="known_state"),
     CheckConstraint("state NOT IN ('running', 'done') OR approved_by IS NOT NULL", name="running_was_approved"),
     UniqueConstraint("key", name="one_batch_for_each_key"),
+    Index("one_batch_for_each_content", "content", "repeats", unique=True, postgresql_where=text(BEGUN)),
     Index("ix_batches_running", "id", postgresql_where=text("state = 'running'")),
     comment="Charges that are asked for together.",
 )
