@@ -12,6 +12,7 @@ from celery import Celery
 from benchmarks import shop
 from benchmarks.place import PYTHON, LightGateway, Place, Seen, cpu_of, cpu_of_all, memory_of, placed
 from tests.rabbit import program, rabbit
+from worker.clock import wait_until
 
 SLOTS = (64, 96, 128)  # threads of one process; the best is taken
 WORKERS = 2
@@ -113,12 +114,13 @@ def _send_each(place: Place) -> None:
 
 
 def ready(place: Place) -> None:
-    """Wait until the workers take messages."""
-    with Celery(broker=place.environment["AGAIN_BROKER_URL"]) as client:
-        for _ in range(60):
-            if len(client.control.ping(timeout=1.0) or []) >= WORKERS:
-                return
-    raise SystemExit("the workers did not answer within a minute")
+    """Wait until the workers take messages: each logs that it is ready."""
+
+    def are_ready() -> bool:
+        return sum(" ready." in log.read_text() for log in place.logs.glob("worker-*.log")) >= WORKERS
+
+    if not wait_until(are_ready, 60):
+        raise SystemExit("the workers were not ready within a minute")
 
 
 def checked(place: Place, seen: Seen, charges: int) -> None:

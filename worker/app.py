@@ -59,6 +59,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # One message a thread: what a worker holds and has not begun would wait for the visibility time-out
         # if it died.
         "worker_prefetch_multiplier": 1,
+        # Checks each message before Celery reads it.
+        "worker_consumer": "worker.receiving:Consumer",
         # SIGTERM lets the calls under way end; a cold shutdown waits this long for them to be handed back.
         "worker_soft_shutdown_timeout": 20.0,
         "worker_enable_soft_shutdown_on_idle": True,
@@ -67,6 +69,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,
+        # Whoever can write to the broker could stop consumers and set rate limits by it.
+        "worker_enable_remote_control": False,
         # Publishing fails at once and is tried by the next tick: the rows are still due.
         "task_publish_retry": False,
         "beat_scheduler": "worker.beat:PlanScheduler",

@@ -1,13 +1,28 @@
-"""kombu's way to Redis, with fewer ways to the server and back for each message.
+"""kombu's transports for Redis and RabbitMQ: fewer round trips, and no message can break the consumer.
 
-kombu makes a client for each message taken and acknowledged, and acknowledges each by itself.
+kombu makes a client for each message taken and acknowledged, and acknowledges each by itself. It decodes what a
+broker holds without checks: an envelope that is not JSON, a compressed body and a header that cannot be read each
+raise inside the worker's loop, or take all of its memory.
 """
 
+import logging
+import struct
+from collections.abc import Callable
 from contextlib import suppress
+from queue import Empty
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, redis, virtual
-from redis.exceptions import RedisError
+from amqp.exceptions import FrameSyntaxError
+from amqp.method_framing import frame_handler
+from kombu.transport import TRANSPORT_ALIASES, pyamqp, redis, virtual
+from redis.exceptions import RedisError, ResponseError
+
+from worker import messages
+
+log = logging.getLogger("again.brokers")
+REFUSED = "again-refused"  # the key of an envelope that says why its message is refused; no sender's key is kept
+HEADER_FRAME = 2
+PROPERTIES_AT = 12  # bytes of an AMQP header frame before the properties: class, weight and body size
 
 
 class QoS(redis.QoS):
@@ -17,6 +32,7 @@ class QoS(redis.QoS):
     """
 
     channel: Any
+    _remove_from_indices: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -37,6 +53,14 @@ class QoS(redis.QoS):
             with self.pipe_or_acquire() as pipe:
                 pipe.zrem(self.unacked_index_key, *done).hdel(self.unacked_key, *done).execute()
 
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        """Give a message back. An entry that cannot be read is removed: it would stop the return of all others."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            log.error("an unacknowledged message cannot be read, and is removed: %.80r", tag)
+            self._remove_from_indices(tag).execute()
+
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Give back what is not acknowledged, when the channel closes."""
         with suppress(RedisError, OSError):  # a server that is away gives them out again
@@ -44,10 +68,22 @@ class QoS(redis.QoS):
         super().restore_unacked_once(stderr)
 
 
+class RedisMessage(virtual.Message):
+    """A message from Redis, with the reason for which it is refused and its raw bytes if its envelope is bad."""
+
+    def __init__(self, payload: dict[str, Any], channel: Any = None, **kwargs: Any) -> None:
+        self.refused: tuple[messages.Reason, bytes] | None = payload.pop(REFUSED, None)
+        super().__init__(payload, channel, **kwargs)
+
+
 class Channel(redis.Channel):
     """A channel that keeps its client while its connections are the same: one costs a third of a message."""
 
     QoS = QoS
+    Message = RedisMessage
+    connection_errors: Any
+    _queue_cycle: Any
+    _flush_brpop_reauth: Any
     _kept: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
@@ -57,6 +93,44 @@ class Channel(redis.Channel):
         if self._kept is None or self._kept.connection_pool is not self.pool:
             self._kept = make()
         return self._kept
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """Deliver what BRPOP answers: kombu's own method, with the envelope checked where kombu decodes it."""
+        try:
+            try:
+                reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            except ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):
+                    raise
+                self._move_foreign_keys()
+                reply = None
+            if not reply:
+                raise Empty
+            queue = reply[0].decode().rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            self.connection._deliver(_checked_envelope(reply[1], queue), queue)
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _move_foreign_keys(self) -> None:
+        """Rename what has a queue's name and is not a list: no queue could be read as long as it is there."""
+        with self.conn_or_acquire() as client:
+            for queue in self._active_queues:
+                if client.type(queue) not in (b"list", b"none"):
+                    client.rename(queue, f"{queue}.refused")
+                    log.error("key %r of the broker is not a list; it is renamed to %s.refused", queue, queue)
+
+
+def _checked_envelope(raw: bytes, queue: str) -> dict[str, Any]:
+    try:
+        return messages.read_envelope(raw, queue)
+    except messages.MessageRefused as refused:
+        return messages.empty_envelope(queue) | {REFUSED: (refused.reason, raw)}
 
 
 class Transport(redis.Transport):
@@ -77,10 +151,70 @@ class Transport(redis.Transport):
             channel.qos.tell()
 
 
-def use() -> None:
-    """Let redis:// and rediss:// mean this transport in this process.
+class RabbitMessage(pyamqp.Message):
+    """A message from RabbitMQ whose body is never decompressed."""
 
-    Named in the settings, it would stand in the place of redis in each address that is shown.
+    def __init__(self, msg: Any, channel: Any = None, **kwargs: Any) -> None:
+        self.refused: tuple[messages.Reason, bytes] | None = None
+        if (msg.properties.get("application_headers") or {}).pop("compression", None):
+            self.refused = messages.Reason.COMPRESSED, messages.body_bytes(msg.body)
+        super().__init__(msg, channel, **kwargs)
+
+
+def read_frames(connection: Any, callback: Callable[..., Any]) -> Callable[[tuple[int, int, Any]], bool]:
+    """py-amqp's reader of frames; properties that it cannot read, such as a date of the year 300,000, are dropped.
+
+    The message is refused afterwards for the lack of them. An error here would end the connection, and RabbitMQ
+    would deliver the message to the next one.
     """
-    for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
+    read = frame_handler(connection, callback)
+
+    def on_frame(frame: tuple[int, int, Any]) -> bool:
+        kind, channel, buffer = frame
+        try:
+            return bool(read(frame))
+        except (FrameSyntaxError, struct.error, ValueError, ArithmeticError, LookupError, RecursionError):
+            if kind != HEADER_FRAME:
+                raise
+            return bool(read((kind, channel, bytes(buffer[:PROPERTIES_AT]) + b"\0\0")))
+
+    return on_frame
+
+
+class RabbitChannel(pyamqp.Channel):
+    """A channel to RabbitMQ."""
+
+    Message = RabbitMessage
+
+
+class RabbitConnection(pyamqp.Connection):
+    """A connection to RabbitMQ."""
+
+    Channel = RabbitChannel
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, frame_handler=read_frames)
+
+
+class RabbitTransport(pyamqp.Transport):
+    """RabbitMQ without TLS."""
+
+    Connection = RabbitConnection
+
+
+class RabbitTLSTransport(pyamqp.SSLTransport):
+    """RabbitMQ with TLS."""
+
+    Connection = RabbitConnection
+
+
+def use() -> None:
+    """Let redis://, rediss://, amqp:// and amqps:// mean these transports in this process.
+
+    Named in the settings, one would stand in the place of redis in each address that is shown.
+    """
+    schemes: dict[str, type[Any]] = {
+        "redis": Transport, "rediss": Transport, "amqp": RabbitTransport, "amqps": RabbitTLSTransport,
+    }  # fmt: skip
+    for scheme, transport in schemes.items():
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{transport.__name__}"

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from celery.exceptions import Reject
@@ -37,6 +38,7 @@ from worker.workflows import (
 from worker.workflows.flowing import Flow
 
 log = logging.getLogger("again.tasks")
+OURS = "again."  # how the name of each task of ours begins
 QUEUE_OF = {ChargeKind.ADHOC: CHARGES, ChargeKind.RENEWAL: BULK}
 PUBLISH_BATCH = 500  # messages in one round trip to the broker
 SLICE = 45.0  # seconds that a long work takes of a thread at once; the next ring goes on with it
@@ -299,6 +301,14 @@ def desk() -> requests.Desk:
 
 for _asked in requests.ASKED:
     _offer(_asked)
+
+
+@cache
+def allowed_on(queue: str) -> frozenset[str]:
+    """The names of the tasks that may be sent to a queue: its own, and no built-in of Celery's."""
+    tasks: dict[str, Any] = app.tasks
+    own = {name for name, task in tasks.items() if name.startswith(OURS) and task.queue == queue}
+    return frozenset(own | ({charge.name, charge_many.name} if queue in QUEUE_OF.values() else set()))
 
 
 def publish_charges(queued: Sequence[tuple[int, ChargeKind]]) -> None:

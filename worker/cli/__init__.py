@@ -14,6 +14,7 @@ from worker.cli import (
     books,
     cards,
     charging,
+    dead_letters,
     declines,
     drafting,
     events,
@@ -56,6 +57,7 @@ accounts.add_to(app)
 books.add_to(app)
 declines.add_to(app)
 events.add_to(app)
+dead_letters.add_to(app)
 reports.add_to(app)
 forecast.add_to(app)
 simulating.add_to(app)

@@ -169,7 +169,7 @@ def status(
     ] = False,
 ) -> None:
     """Show which beats are alive, whether charging is stopped, and how much waits."""
-    from worker.store import attempts, beats, findings, switches, waits
+    from worker.store import attempts, beats, dead_letters, findings, switches, waits
     from worker.wiring import services, wrong_place
 
     made = services()
@@ -186,6 +186,7 @@ def status(
             **waits.waiting(db, now),
             "unknown": attempts.unknown_count(db),
             "findings": sum(findings.open_counts(db).values()),
+            "dead_letters": dead_letters.total(db),
             "hold": _hold_words(switches.hold(db)),
         }
     if as_json:

@@ -29,6 +29,7 @@ from worker.store.schema.requests import requests
 from worker.store.schema.running import (
     allowances,
     breakers,
+    dead_letters,
     findings,
     gateway_tokens,
     heartbeats,
@@ -65,6 +66,7 @@ __all__ = [
     "breakers",
     "charges",
     "customers",
+    "dead_letters",
     "findings",
     "gateway_tokens",
     "heartbeats",

@@ -168,3 +168,20 @@ heartbeats = Table(
     Column("plans", Integer, nullable=False),
     comment="Which beats are alive, and which of them leads; by the database's own clock.",
 )
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    row_id(),
+    Column("queue", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("digest", Text, nullable=False, comment="SHA-256 of the body; empty for those that were summed up"),
+    UniqueConstraint("queue", "reason", "digest", name="one_row_for_each_dead_letter"),
+    Column("task", Text, comment="what the sender asked for, if it has the form of a task name"),
+    Column("message_id", Text, comment="the sender's id of the newest one"),
+    Column("size", BigInteger, nullable=False, comment="bytes"),
+    Column("first_at", INSTANT, nullable=False),
+    Column("last_at", INSTANT, nullable=False, index=True),
+    Column("count", BigInteger, nullable=False),
+    comment="Messages from the broker that were refused, without their contents.",
+)

@@ -1,0 +1,111 @@
+"""Which broker messages are accepted, and which headers Celery gets."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from worker import messages
+from worker.messages import MessageRefused, Reason, Received
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TASKS = frozenset({"again.charge_status"})
+RESERVED = ("requests", "charges")
+HEADERS = {"task": "again.charge_status", "id": "a-1"}
+RIGHT = Received("requests", b"[[], {}, {}]", "application/json", "utf-8", HEADERS, None, None)
+
+
+def accepted(received: Received) -> dict[str, Any]:
+    """The headers that Celery gets."""
+    return messages.accepted_headers(received, TASKS, RESERVED, NOW)
+
+
+def reason(check: Callable[[], object]) -> Reason:
+    """Why something is refused."""
+    with pytest.raises(MessageRefused) as refused:
+        check()
+    return refused.value.reason
+
+
+def with_headers(**headers: object) -> Received:
+    """A message that is right but for these headers."""
+    return replace(RIGHT, headers=dict(RIGHT.headers) | headers)
+
+
+def test_celery_gets_no_header_that_was_not_checked() -> None:
+    soon = (NOW + timedelta(minutes=10)).isoformat()
+    headers = {"expires": soon, "ignore_result": True, "timelimit": [None, None], "retries": 0}
+    dropped = {"shadow": "x", "stamps": {"a": 1}, "group": "g", "root_id": [], "argsrepr": "a" * 9, "other": {}}
+    assert accepted(with_headers(**headers, **dropped)) == {
+        "id": "a-1", "task": "again.charge_status", "lang": "py", "expires": soon, "ignore_result": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["again.charge", "celery.starmap", None, ["again.charge_status"], {}])
+def test_a_task_that_the_queue_may_not_carry_is_refused(task: object) -> None:
+    assert reason(lambda: accepted(with_headers(task=task))) is Reason.TASK_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("eta", ["2026-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00", 5, ""])
+def test_a_delayed_message_is_refused(eta: object) -> None:
+    assert reason(lambda: accepted(with_headers(eta=eta))) is Reason.DELAYED
+
+
+@pytest.mark.parametrize("expires", ["soon", 5, [], "2026-01-01T00:00:00", "2026-01-02T00:00:01+00:00"])
+def test_an_expiry_that_is_far_ahead_or_no_instant_is_refused(expires: object) -> None:
+    assert reason(lambda: accepted(with_headers(expires=expires))) is Reason.BAD_EXPIRY
+
+
+@pytest.mark.parametrize("name", ["callbacks", "errbacks", "chain", "chord", "delivery_info"])
+def test_a_body_that_names_further_tasks_is_refused(name: str) -> None:
+    assert (
+        reason(lambda: messages.check_body([[], {}, {name: [{"task": "again.charge"}]}])) is Reason.EMBEDDED_TASKS
+    )
+
+
+def test_the_body_that_celery_itself_sends_is_accepted() -> None:
+    nothing = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    messages.check_body([[1], {"a": 2}, nothing])
+    messages.check_body([[], {}, {}])
+
+
+def test_an_answer_is_sent_to_no_queue_of_ours() -> None:
+    assert reason(lambda: accepted(replace(RIGHT, reply_to="charges"))) is Reason.BAD_REPLY
+    assert reason(lambda: accepted(replace(RIGHT, reply_to=["a"]))) is Reason.BAD_REPLY
+    assert accepted(replace(RIGHT, reply_to="amq.gen-1", correlation_id="a-1"))["id"] == "a-1"
+
+
+def test_a_message_above_the_bound_is_refused_before_it_is_decoded() -> None:
+    large = b" " * (messages.LARGEST + 1)
+    assert reason(lambda: accepted(replace(RIGHT, body=large))) is Reason.TOO_LARGE
+    assert reason(lambda: messages.read_envelope(large, "requests")) is Reason.TOO_LARGE
+
+
+def test_an_envelope_keeps_neither_its_route_nor_its_tag_nor_a_field_of_ours() -> None:
+    sent = {
+        "body": "e30=", "content-type": "application/json", "content-encoding": "utf-8", "headers": {"id": "a-1"},
+        "properties": {
+            "body_encoding": "base64", "delivery_tag": "another's", "correlation_id": "a-1", "priority": 9,
+            "delivery_info": {"exchange": "x", "routing_key": "charges"},
+        },
+        "again-refused": ["too_large", "x"],
+    }  # fmt: skip
+    read = messages.read_envelope(json.dumps(sent).encode(), "requests")
+    assert read["properties"].pop("delivery_tag") != "another's"
+    assert read == {
+        "body": "e30=", "content-type": "application/json", "content-encoding": "utf-8", "headers": {"id": "a-1"},
+        "properties": {
+            "body_encoding": "base64", "correlation_id": "a-1",
+            "delivery_info": {"exchange": "", "routing_key": "requests"},
+        },
+    }  # fmt: skip
+
+
+def test_a_dead_letter_holds_nothing_of_the_contents() -> None:
+    card = "4111 1111 1111 1111"
+    letter = messages.dead_letter("requests", card.encode(), {"task": card, "id": card}, Reason.BAD_BODY)
+    assert (letter.task, letter.message_id, letter.size) == (None, None, len(card))
+    assert card not in repr(letter)

@@ -1,0 +1,48 @@
+"""`again dead-letters`: messages from the broker that were refused."""
+
+from typing import Annotated
+
+import typer
+
+from worker.cli.output import AsJson, print_json, print_table
+
+MOST_LISTED = 1000
+dead_letters_app = typer.Typer(help="Messages from the broker that were refused, without their contents.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.add_typer(dead_letters_app, name="dead-letters", invoke_without_command=True)
+
+
+@dead_letters_app.callback()
+def dead_letters(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="How many at most.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List refused messages, newest first; docs/dead-letters.md describes each reason."""
+    if context.invoked_subcommand is not None:
+        return
+    from worker.store import dead_letters
+    from worker.wiring import services
+
+    with services().engine.begin() as db:
+        listed, total = dead_letters.listed(db, limit), dead_letters.total(db)
+    if as_json:
+        print_json({"total": total, "dead_letters": listed})
+        return
+    names = ("queue", "reason", "task", "message_id", "size", "digest", "first_at", "last_at", "count")
+    print_table("dead letters", names, ([row[name] for name in names] for row in listed))
+    print(f"{total} messages were refused")
+
+
+@dead_letters_app.command("purge")
+def purge() -> None:
+    """Remove all of them from the list."""
+    from worker.store import dead_letters
+    from worker.wiring import services
+
+    with services().engine.begin() as db:
+        removed = dead_letters.purge(db)
+    print(f"removed; they counted {removed} refused messages")
