@@ -117,7 +117,7 @@ def test_a_request_that_meets_no_database_is_kept_until_there_is_one(shop: Insta
     assert embedded is not None
     embedded.postgres.crash()
     put(shop, "6b0c0f63-2e4f-4a8e-9f7f-0d6a1c2b3e4f", fields("away-1", amount=7000))
-    assert wait_until(lambda: "waits for the database" in logged(shop), 30)
+    assert wait_until(lambda: "is returned to the broker" in logged(shop), 30)
     embedded.postgres.restart()
     shop.services.engine.dispose()
     assert wait_until(lambda: 7000 in [m["amount"] for m in shop.movements("ann")], 60)
