@@ -9,6 +9,7 @@ from enum import StrEnum
 from schedules.errors import BadMoney, BadRequest
 from schedules.money import MINOR_DIGITS, Money, parse_money
 from schedules.requests import LONGEST_REQUEST_KEY, LONGEST_UID, ChargeRequest, checked_words, digest
+from schedules.texts import cleaned
 
 COLUMNS = ("customer_uid", "amount", "currency", "name", "request_key")
 NEEDED = ("customer_uid", "amount")
@@ -101,7 +102,7 @@ def read_line(line: Line, terms: Terms) -> ChargeRequest:
     """
     if line.wrong is not None:
         raise BadRequest("line", line.wrong)
-    said = {name: (line.columns.get(name) or "").strip() for name in COLUMNS}
+    said = {name: cleaned(name, (line.columns.get(name) or "").strip()) for name in COLUMNS}
     checked_words("customer_uid", said["customer_uid"], LONGEST_UID)
     try:
         money = parse_money(said["amount"], said["currency"] or terms.currency)

@@ -11,6 +11,7 @@ from schedules.periods import first_on_or_after, kept_month_day, period_date
 from schedules.plans import Plan, at_own_time, due_at
 from schedules.requests import LONGEST_UID, checked_words
 from schedules.subscriptions import Cursor, advance, first_cursor
+from schedules.texts import cleaned
 from schedules.zones import zone
 
 COLUMNS = ("customer_uid", "plan", "next_date", "anchor", "external_ref", "name", "email", "tel", "account")
@@ -38,7 +39,7 @@ def read_incoming(columns: Mapping[str, str]) -> Incoming:
 
     Without a reference of its own it is known by its customer and plan.
     """
-    said = {name: (columns.get(name) or "").strip() for name in COLUMNS}
+    said = {name: cleaned(name, (columns.get(name) or "").strip()) for name in COLUMNS}
     for name in ("customer_uid", "plan"):
         checked_words(name, said[name], LONGEST_UID)
     following = _date("next_date", said["next_date"])

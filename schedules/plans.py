@@ -9,6 +9,7 @@ from schedules.cadence import Cadence, Cron, short_month_warning
 from schedules.errors import BadPlan
 from schedules.money import Money
 from schedules.shifts import Shift, checked_country, shifted
+from schedules.texts import normalized
 from schedules.zones import wall_to_utc, zone
 
 NAME_LENGTH = 40  # of `name`, in PortOne's V1 schema
@@ -47,6 +48,7 @@ class Plan:
         zone(self.zone)
         if not _CODE.fullmatch(self.code):
             raise BadPlan(f"plan code {self.code!r} is not made of 1 to 40 letters, digits, - and _")
+        object.__setattr__(self, "statement_name", normalized(self.statement_name))
         length = len(self.statement_name)
         if not 1 <= length <= NAME_LENGTH or not self.statement_name.isprintable():
             raise BadPlan(

@@ -9,6 +9,7 @@ from schedules.cards import holds_card_number
 from schedules.errors import BadRequest
 from schedules.money import Money
 from schedules.plans import NAME_LENGTH
+from schedules.texts import cleaned
 
 LONGEST_UID = 80  # of customer_uid, in PortOne's V1 schema
 LONGEST_REQUEST_KEY = 200
@@ -27,6 +28,8 @@ class ChargeRequest:
     policy: str  # the code of a dunning policy
 
     def __post_init__(self) -> None:
+        for field in ("customer_uid", "name", "request_key", "reason", "policy"):
+            object.__setattr__(self, field, cleaned(field, getattr(self, field)))
         checked_words("customer_uid", self.customer_uid, LONGEST_UID)
         checked_words("name", self.name, NAME_LENGTH)
         checked_words("request_key", self.request_key, LONGEST_REQUEST_KEY)
@@ -64,7 +67,8 @@ def digest(*parts: str | int) -> str:
 
 
 def checked_words(field: str, text: str, longest: int) -> str:
-    """The text, if it says something, fits and holds no card number; else BadRequest names the field."""
+    """The text in NFC, if it says something, fits and holds no card number; else BadRequest names the field."""
+    text = cleaned(field, text)
     if not text.strip() or not text.isprintable():
         raise BadRequest(field, f"{text[:longest]!r} is empty or cannot be printed")
     if len(text) > longest:

@@ -163,7 +163,11 @@ def _faults(arguments: argparse.Namespace) -> Faults:
     if arguments.faults is None:
         return Faults(arguments.seed)
     try:
-        return read_faults(json.loads(arguments.faults.read_text()), arguments.seed)
+        return read_faults(json.loads(arguments.faults.read_bytes()), arguments.seed)
+    except OSError as error:
+        raise BadFaults(f"{arguments.faults} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise BadFaults(f"{arguments.faults} is not UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise BadFaults(f"not JSON: {error}") from None
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from schedules.errors import ToldInWords
+from worker.textfiles import UnreadableText, read_text
 
 NAME = re.compile(r"[a-z0-9-]{1,40}")
 LIVE_HOSTS = ("api.iamport.kr", "static-api.iamport.kr", "api.portone.io")
@@ -66,9 +67,9 @@ class _Section(BaseModel):
 def read_accounts(file: Path, main: str) -> tuple[Account, ...]:
     """The accounts of a file in TOML, beside the main one; BadAccounts names the account and the field."""
     try:
-        document = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadAccounts(f"AGAIN_ACCOUNTS_FILE {str(file)!r} cannot be read: {error}") from None
+        document = tomllib.loads(read_text(file))
+    except UnreadableText as error:
+        raise BadAccounts(f"AGAIN_ACCOUNTS_FILE: {error}") from None
     except tomllib.TOMLDecodeError as error:
         # Its words name a line and a column, never what stands there.
         raise BadAccounts(f"AGAIN_ACCOUNTS_FILE {str(file)!r} is no TOML: {error}") from None
@@ -109,9 +110,9 @@ def _secret(where: str, what: str, given: SecretStr | None, file: str | None) ->
     if given is not None:
         return given
     try:
-        text = Path(file or "").read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadAccounts(f"{where}: {what}_file {file!r} cannot be read: {error}") from None
+        text = read_text(Path(file or "")).strip()
+    except UnreadableText as error:
+        raise BadAccounts(f"{where}: {what}_file: {error}") from None
     if not text:
         raise BadAccounts(f"{where}: {what}_file {file!r} is empty")
     return SecretStr(text)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from schedules.errors import BadRequest, ToldInWords
 from schedules.requests import VerbRequest
+from schedules.texts import cleaned
 from worker.logs import masked
 from worker.requests import NEEDS_KEY, TAKES_KEY, Answer, Desk, Words
 from worker.store import failures
@@ -96,6 +97,7 @@ def read_fields(
     """The fields as the function takes them: no other, none left out, none of another type."""
     if positional:
         raise BadRequest("args", "give every argument by its name, in kwargs")
+    named = {name: cleaned(name, value) if isinstance(value, str) else value for name, value in named.items()}
     # Through JSON, so that a date may be written as one, and nothing but what JSON has comes in.
     read = _model(asked).model_validate_json(json.dumps(named, default=str))
     return {name: getattr(read, name) for name in type(read).model_fields}

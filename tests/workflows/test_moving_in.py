@@ -78,7 +78,7 @@ BAD = (
     ({"next_date": "2025-12-31"}, "next_date"),
     ({"anchor": "2026-03-31"}, "anchor"),
     ({"anchor": "x"}, "anchor"),
-    ({"name": "n" * 17}, "customer_uid"),
+    ({"name": "n" * 17}, "name"),
     ({"account": "other"}, "account"),
     ({"customer_uid": "twice", "external_ref": "one"}, "external_ref"),
 )

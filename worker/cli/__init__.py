@@ -1,10 +1,12 @@
 """The command line: `again --help` lists it."""
 
+import os
 import sys
 
 import typer
 
 from schedules.errors import ToldInWords
+from schedules.texts import cleaned
 from worker.cli import (
     accounts,
     adjusting,
@@ -67,13 +69,18 @@ running.add_to(app)
 def main() -> None:
     """Run a command; what went wrong is told in words on standard error, with exit status 1."""
     try:
-        app()
+        app(args=[_argument(place, text) for place, text in enumerate(sys.argv[1:], start=1)])
     except ToldInWords as error:
         _fail(error)
     except KeyboardInterrupt:
         sys.exit(130)
     except _database_errors() as error:
         _fail(error)
+
+
+def _argument(place: int, text: str) -> str:
+    """An argument in NFC; one with a control character is refused. The path of a file stays as it is."""
+    return text if os.path.exists(text) else cleaned(f"argument {place}", text)
 
 
 def _fail(error: Exception) -> None:

@@ -1,6 +1,5 @@
 """`again declines`: what the words of a decline mean, which were not placed, and history read again."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from rich.console import Console
 from schedules.declines import classify
 from worker.cli.output import AsJson, print_facts, print_json, print_table
 from worker.cli.parts import until_interrupted
+from worker.textfiles import read_text
 
 MOST_LISTED = 1000
 declines_app = typer.Typer(help="What the words of a decline mean.", no_args_is_help=True)
@@ -61,14 +61,7 @@ def _told(pg: str | None, text: str) -> dict[str, Any]:
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
     """The PG and the words of each line; empty lines are passed over."""
-    try:
-        whole = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        text = whole.decode("utf-8-sig")
-    except OSError as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from None
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
         line = line.removesuffix("\r")
         if not line.strip():
             continue

@@ -18,7 +18,8 @@ from schedules.money import amount_words
 from schedules.policies import ONCE
 from worker.cli.batches import watch_batch
 from worker.cli.output import Actor, Why, actor, os_user, print_table
-from worker.cli.tables import opened, read_csv
+from worker.cli.tables import Encoding, read_csv
+from worker.textfiles import open_text
 
 if TYPE_CHECKING:
     from worker.store.batches import Batch
@@ -50,6 +51,7 @@ def charge_batch(
     repeats: Annotated[
         str, typer.Option(help="Key of an earlier batch with the same lines, to charge all of them once more.")
     ] = "",
+    encoding: Encoding = None,
     yes: Annotated[bool, typer.Option("--yes", help="Go on without asking.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Show how it goes on, until it is over.")] = False,
     dry_run: Annotated[
@@ -74,7 +76,7 @@ def charge_batch(
     from worker.workflows.services import Rehearsal
 
     made = replace(services(), rehearsal=Rehearsal()) if dry_run else services()
-    with _lines(made, file, plan, status, amount) as lines:
+    with _lines(made, file, plan, status, amount, encoding) as lines:
         batch, preview = drafting.draft(made, terms, lines, who)
     _print_preview(batch, preview)
     if dry_run:
@@ -109,14 +111,19 @@ def _percent(text: str) -> Decimal:
 
 @contextmanager
 def _lines(
-    made: "Services", file: Path | None, plan: str | None, status: SubscriptionStatus, amount: str | None
+    made: "Services",
+    file: Path | None,
+    plan: str | None,
+    status: SubscriptionStatus,
+    amount: str | None,
+    encoding: str | None,
 ) -> Iterator[Iterator[Line]]:
     if file is None:
         from worker.workflows import drafting
 
         yield drafting.segment(made, plan or "", status.value, amount or "")
         return
-    with opened(file) as stream:
+    with open_text(file, encoding) as stream:
         yield read_csv(stream, checked_columns)
 
 

@@ -10,10 +10,12 @@ import typer
 from schedules.errors import BadRequest, ToldInWords
 from schedules.imports import COLUMNS, NEEDED
 from schedules.money import amount_words
+from schedules.texts import cleaned
 from worker.cli.drafting import confirm
 from worker.cli.output import Actor, AsJson, Why, actor, print_json, print_table
 from worker.cli.people import InAccount
-from worker.cli.tables import opened, read_csv, to_write, write
+from worker.cli.tables import Bom, Encoding, read_csv, to_write, write
+from worker.textfiles import open_text, read_text
 
 if TYPE_CHECKING:
     from worker.workflows.importing import Preview
@@ -52,6 +54,7 @@ def import_subscriptions(
         Path, typer.Argument(help=f"A CSV file with the columns {', '.join(COLUMNS)}; some may lack.")
     ],
     why: Why,
+    encoding: Encoding = None,
     read_keys: Annotated[
         bool,
         typer.Option("--read-keys/--trust-keys", help="Ask the gateway for each new customer's card beforehand."),
@@ -70,7 +73,7 @@ def import_subscriptions(
     if str(file) == "-":
         raise typer.BadParameter("give a file: it is read twice, to be checked and to be written")
     made = services()
-    with opened(file) as stream:
+    with open_text(file, encoding) as stream:
         lines = read_csv(stream, _checked_columns)
         preview = _counted("checked", lambda told: importing.check(made, lines, told, read_keys=read_keys))
     facts = {"new": preview.new, "known": preview.known, "sums": preview.sums, "first_charge_at": preview.first,
@@ -80,7 +83,7 @@ def import_subscriptions(
     written = 0
     if not dry_run and preview.new:
         confirm(yes=yes)
-        with opened(file) as stream:
+        with open_text(file, encoding) as stream:
             lines = read_csv(stream, _checked_columns)
             written = _counted("written", lambda told: importing.write(made, lines, who, why, told))
     if as_json:
@@ -106,7 +109,7 @@ def import_schedules(
 
     made = services()
     uids = (
-        [line.strip() for line in typer.get_text_stream("stdin") if line.strip()]
+        [cleaned("customer_uid", line.strip()) for line in read_text(Path("-")).splitlines() if line.strip()]
         if customers == ["-"]
         else customers
     )
@@ -149,12 +152,15 @@ def export(
     thing: Annotated[Thing, typer.Argument(help="What to write.")],
     out: Annotated[Path | None, typer.Option(help="A file to write; standard output unless given.")] = None,
     as_lines: Annotated[bool, typer.Option("--jsonl", help="A JSON object for each line instead of CSV.")] = False,
+    bom: Bom = False,
 ) -> None:
     """Write everything of one kind, as it stood at one moment; cards are masked, and nothing is secret."""
+    if bom and as_lines:
+        raise typer.BadParameter("--bom is for CSV; JSON lines have no byte order mark")
     from worker.store import exports
     from worker.wiring import services
 
-    with services().one_moment(for_long=True) as db, to_write(out) as stream:
+    with services().one_moment(for_long=True) as db, to_write(out, bom=bom) as stream:
         count = write(stream, exports.columns(thing.value), exports.rows(db, thing.value), as_lines=as_lines)
     typer.echo(f"again: {count:,} {thing.value}", err=True)
 

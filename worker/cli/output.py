@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from schedules.texts import cleaned
+
 LONGEST_KEY = 80  # characters of a customer_uid
 UNBOUNDED = 10_000  # columns; a table is only as wide as what it holds
 
@@ -27,7 +29,15 @@ def _reason(words: str) -> str:
 
 
 Why = Annotated[str, typer.Option("--why", help="The reason, for the audit.", callback=_reason)]
-Actor = Annotated[str, typer.Option("--actor", envvar="AGAIN_ACTOR", help="Who does it, for the audit.")]
+Actor = Annotated[
+    str,
+    typer.Option(
+        "--actor",
+        envvar="AGAIN_ACTOR",
+        help="Who does it, for the audit.",
+        callback=lambda text: cleaned("actor", text),
+    ),
+]
 
 
 def actor() -> str:

@@ -1,6 +1,5 @@
 """`again policy`: what is done about declines, as versions of it, and the dates that a failure would get."""
 
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +16,7 @@ from schedules.previews import preview
 from schedules.zones import zone as read_zone
 from worker.cli.output import Actor, AsJson, actor, print_json, print_table
 from worker.cli.parts import read_instant
+from worker.textfiles import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,13 +119,7 @@ def preview_policy(
 
 def read_file(file: Path) -> DunningPolicy:
     """The policy that a file holds, or standard input."""
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
-    except OSError as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from None
-    return read_policy_file(text, "standard input" if str(file) == "-" else str(file))
+    return read_policy_file(read_text(file), "standard input" if str(file) == "-" else str(file))
 
 
 def _now() -> datetime:

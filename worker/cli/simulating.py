@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from schedules.errors import BadPolicy
 from schedules.policy_files import read_policy_file
 from worker.cli.output import AsJson, print_json, print_table
 from worker.synthetic.assumptions import DOUBTS
@@ -17,6 +16,7 @@ from worker.synthetic.contenders import Contender, beside_baselines, known
 from worker.synthetic.outcomes import Result, compare
 from worker.synthetic.pictures import characters, png
 from worker.synthetic.population import drawn
+from worker.textfiles import read_text
 
 CAUTION = (
     "A model result: a made-up population under the assumptions of docs/dunning-model.md. It compares policies,"
@@ -73,11 +73,7 @@ def simulate_dunning(
 def _contender(name: str) -> Contender:
     if not name.endswith(".toml"):
         return known(name)
-    try:
-        text = Path(name).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadPolicy(f"policy file {name} cannot be read: {error}; name a TOML file") from None
-    return Contender(Path(name).stem, read_policy_file(text, name))
+    return Contender(Path(name).stem, read_policy_file(read_text(Path(name)), name))
 
 
 @contextmanager

@@ -8,12 +8,18 @@ from contextlib import contextmanager
 from enum import Enum
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import typer
 
 from schedules.batches import Line
 from worker.cli.output import plain
+
+Bom = Annotated[bool, typer.Option("--bom", help="Begin with a byte order mark, so that Excel reads UTF-8.")]
+Encoding = Annotated[
+    str | None,
+    typer.Option("--encoding", help="The file's encoding, such as cp949; UTF-8, UTF-16 and CP949 are detected."),
+]
 
 
 def read_csv(stream: IO[str], check: Callable[[list[str]], None]) -> Iterator[Line]:
@@ -21,8 +27,8 @@ def read_csv(stream: IO[str], check: Callable[[list[str]], None]) -> Iterator[Li
     number = 1
     try:
         first = stream.readline().removeprefix("\ufeff")
-        # What a spreadsheet writes where the comma stands before decimals.
-        delimiter = ";" if first.count(";") > first.count(",") else ","
+        # Spreadsheets write ; where decimals have a comma, and tabs in "Unicode text".
+        delimiter = max(",;\t", key=first.count)
         reader = csv.reader(chain([first], stream), strict=True, delimiter=delimiter)
         names = [name.strip().lower() for name in next(reader, [])]
         check(names)
@@ -33,30 +39,15 @@ def read_csv(stream: IO[str], check: Callable[[list[str]], None]) -> Iterator[Li
             fits = len(cells) == len(names)
             wrong = None if fits else f"it has {len(cells)} columns, the first line {len(names)}"
             yield Line(number, dict(zip(names, cells, strict=False)), wrong)
-    except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"the file is not UTF-8: {error.reason} at byte {error.start}") from None
     except csv.Error as error:
         raise typer.BadParameter(f"what follows line {number} cannot be taken apart: {error}") from None
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[IO[str]]:
-    """A file to be read, or standard input for -."""
-    if str(file) == "-":
-        yield sys.stdin
-        return
-    try:
-        stream = file.open(encoding="utf-8-sig", newline="")
-    except OSError as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
-    with stream:
-        yield stream
-
-
-@contextmanager
-def to_write(out: Path | None) -> Iterator[IO[str]]:
-    """A file to be written, or standard output for none."""
+def to_write(out: Path | None, *, bom: bool = False) -> Iterator[IO[str]]:
+    """A file to be written, or standard output for none; with a byte order mark Excel reads it as UTF-8."""
     if out is None:
+        sys.stdout.write("\ufeff" if bom else "")
         yield sys.stdout
         return
     try:
@@ -64,6 +55,7 @@ def to_write(out: Path | None) -> Iterator[IO[str]]:
     except OSError as error:
         raise typer.BadParameter(f"{out} cannot be written: {error.strerror}") from None
     with stream:
+        stream.write("\ufeff" if bom else "")
         yield stream
 
 

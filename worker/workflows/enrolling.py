@@ -10,12 +10,13 @@ from sqlalchemy.exc import IntegrityError
 
 from schedules.cards import holds_card_number
 from schedules.charges import SubscriptionStatus
-from schedules.errors import ToldInWords
+from schedules.errors import BadRequest, ToldInWords
 from schedules.identity import subject_of_entropy
 from schedules.periods import trial_end
 from schedules.plans import Plan
 from schedules.policies import BUILT_IN, DunningPolicy
 from schedules.subscriptions import Cursor, first_cursor
+from schedules.texts import cleaned
 from schedules.zones import local_date, zone
 from worker.gateway.port import BillingKey, KeyMissing
 from worker.store import customers, notes, plans, policies, subscriptions
@@ -159,17 +160,20 @@ def enroll_if_unknown(services: Services, customer_uid: str, actor: str, account
 
 
 def check_facts(customer_uid: str, **facts: str | None) -> None:
-    """Raise CannotEnroll unless an id and what is known of a customer are what the gateway takes."""
+    """Raise BadRequest, with the field, unless the gateway takes an id and what is known of a customer."""
+    for name, value in {"customer_uid": customer_uid, **facts}.items():
+        if value is not None:
+            cleaned(name, value)
     if not customer_uid.strip():
-        raise CannotEnroll("the customer_uid is empty; give the one under which the gateway keeps the card")
+        raise BadRequest("customer_uid", "it is empty; give the one under which the gateway keeps the card")
     for name, value in facts.items():
         if value is not None and len(value) > LONGEST_FACTS[name]:
             most = LONGEST_FACTS[name]
-            raise CannotEnroll(f"the {name} has {len(value)} characters; the gateway takes at most {most}")
+            raise BadRequest(name, f"it has {len(value)} characters; the gateway takes at most {most}")
     for name, value in {"customer_uid": customer_uid, **facts}.items():
         if value is not None and holds_card_number(value):
             # Not shown again: it would stand in the terminal's history and in logs.
-            raise CannotEnroll(f"the {name} looks like a card number; those belong to the gateway alone")
+            raise BadRequest(name, "it looks like a card number; those belong to the gateway alone")
 
 
 def subscribe(

@@ -18,7 +18,7 @@ from worker.store.plans import StoredPlan
 from worker.workflows.beginning import begin
 from worker.workflows.cards import facts_of
 from worker.workflows.drafting import BadLines
-from worker.workflows.enrolling import CannotEnroll, check_facts
+from worker.workflows.enrolling import check_facts
 from worker.workflows.services import Services
 
 CHUNK = 500  # lines checked or written in one transaction
@@ -139,10 +139,7 @@ def _check_customer(db: Connection, reader: _Reader, incoming: Incoming) -> None
                 "customer_uid", f"{incoming.customer_uid!r} is on {incoming.plan!r} already, by {live}"
             )
         return
-    try:
-        check_facts(incoming.customer_uid, name=incoming.name, email=incoming.email, tel=incoming.tel)
-    except CannotEnroll as error:
-        raise BadRequest("customer_uid", str(error)) from None
+    check_facts(incoming.customer_uid, name=incoming.name, email=incoming.email, tel=incoming.tel)
     if reader.read_keys:
         _key_of(reader.services, incoming)
 

@@ -1,0 +1,100 @@
+"""Text from outside: any common encoding, one normal form, no control characters."""
+
+import codecs
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from schedules.batches import Line
+from schedules.errors import BadRequest
+from schedules.imports import COLUMNS, read_incoming
+from schedules.texts import cleaned
+from tests.factories import MONTHLY, on_sale
+from worker import answering, requests
+from worker.cli.tables import read_csv, to_write
+from worker.textfiles import UnreadableText, open_text, read_text
+from worker.workflows import enrolling, importing
+from worker.workflows.drafting import BadLines
+from worker.workflows.services import Services
+
+NAME = "홍길동"
+NFD = unicodedata.normalize("NFD", NAME)
+USUAL = {"customer_uid": "ann", "plan": "monthly", "next_date": "2026-02-28", "anchor": "2025-12-31"}
+
+
+@pytest.mark.parametrize(
+    ("begin", "encoding"),
+    [(b"", "utf-8"), (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
+     (codecs.BOM_UTF16_BE, "utf-16-be"), (b"", "cp949")],
+)  # fmt: skip
+def test_a_file_of_any_common_encoding_is_read(tmp_path: Path, begin: bytes, encoding: str) -> None:
+    file = tmp_path / "customers.csv"
+    file.write_bytes(begin + f"customer_uid,name\r\nann,{NAME}\r\n".encode(encoding))
+    with open_text(file) as stream:
+        (line,) = read_csv(stream, lambda _: None)
+    assert line.columns == {"customer_uid": "ann", "name": NAME}
+
+
+def test_a_file_of_no_known_encoding_is_refused_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "customers.csv"
+    file.write_bytes(b"name\n\xff\xff\n")
+    with pytest.raises(UnreadableText, match="in line 2, byte 0xff"):
+        read_text(file)
+
+
+def test_a_given_encoding_is_used_or_refused(tmp_path: Path) -> None:
+    file = tmp_path / "customers.csv"
+    file.write_bytes("é".encode("latin-1"))
+    assert read_text(file, "latin-1") == "é"
+    with pytest.raises(UnreadableText, match="not known"):
+        read_text(file, "rot13")
+    with pytest.raises(UnreadableText, match="is not utf-8"):
+        read_text(file, "utf-8")
+
+
+@pytest.mark.parametrize("character", ["\0", "\n", "\x1b", "\u2028"])
+def test_a_control_character_is_refused_with_its_name_and_place(character: str) -> None:
+    with pytest.raises(BadRequest, match=f"name: character 2 of 3 is U\\+{ord(character):04X}"):
+        cleaned("name", f"a{character}b")
+
+
+@pytest.mark.parametrize("column", ["customer_uid", "plan", "external_ref", "name", "email", "tel", "account"])
+def test_an_import_refuses_a_control_character_in_every_column_before_it_writes(
+    services: Services, column: str
+) -> None:
+    on_sale(services)
+    bad = Line(2, {name: (USUAL | {column: "a\0b"}).get(name, "") for name in COLUMNS})
+    with pytest.raises(BadLines) as refused:
+        importing.check(services, [bad])
+    assert [line.column for line in refused.value.bad] == [column]
+
+
+def test_an_import_reports_a_too_long_name_under_its_column(services: Services) -> None:
+    on_sale(services)
+    bad = Line(2, {name: (USUAL | {"name": "n" * 17}).get(name, "") for name in COLUMNS})
+    with pytest.raises(BadLines) as refused:
+        importing.check(services, [bad])
+    assert [line.column for line in refused.value.bad] == ["name"]
+
+
+def test_hangul_in_nfd_is_normalized_in_files_plans_and_tasks(services: Services) -> None:
+    assert read_incoming(USUAL | {"name": NFD}).name == NAME
+    on_sale(services, statement_name=unicodedata.normalize("NFD", MONTHLY.statement_name))
+    with services.engine.begin() as db:
+        stored = enrolling.plan_on_sale(db, "monthly")
+    assert stored.plan.statement_name == MONTHLY.statement_name
+    fields = {"customer_uid": "ann", "actor": "shop", "name": NFD}
+    assert answering.read_fields(requests.add_customer, (), fields | {"request_key": "k"})["name"] == NAME
+
+
+def test_a_task_refuses_a_control_character_in_a_field(services: Services) -> None:
+    fields = {"customer_uid": "ann", "actor": "sh\nop", "request_key": "k"}
+    answer = answering.answer(requests.Desk(services, lambda _: None), requests.add_customer, (), fields)
+    assert [error["field"] for error in answer["errors"]] == ["actor"]
+
+
+def test_an_export_begins_with_a_byte_order_mark_on_request(tmp_path: Path) -> None:
+    with to_write(tmp_path / "out.csv", bom=True) as stream:
+        stream.write(NAME)
+    assert (tmp_path / "out.csv").read_bytes() == codecs.BOM_UTF8 + NAME.encode()
