@@ -1,13 +1,19 @@
 """A mark in the broker of how far the books had come: a database that is behind it was put back in place."""
 
+import hashlib
+import hmac
 import logging
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.exceptions import ResponseError
 
-from worker.store import notes
+from worker import messages
+from worker.messages import Reason
+from worker.store import dead_letters, notes
 from worker.workflows import restoring
 from worker.workflows.services import Services
 
@@ -15,11 +21,20 @@ log = logging.getLogger("again.marks")
 KEEPER = "again"  # the actor that the audit names
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The newest attempt event that the database had."""
+
+    number: int
+    at: datetime
+
+
 def check(app: Celery, services: Services) -> bool:
     """Hold charging when the books are behind their mark, and move the mark on; False when they were behind.
 
     A second line: a restore into another database or cluster is seen by its fingerprint, one in place only by
-    this. Without a Redis broker, or with one that was emptied as well, there is no mark, and nothing is seen.
+    this. The mark is signed: another writer to the broker can neither hold charging by it nor end a worker.
+    Without a Redis broker, or with one that was emptied as well, there is no mark, and nothing is seen.
     """
     with app.connection_for_write() as connection:
         lost: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
@@ -33,18 +48,57 @@ def check(app: Celery, services: Services) -> bool:
 
 def _compare(store: Any, services: Services) -> bool:
     name = f"again.mark.{services.fingerprint}"
-    mark = (store.get(name) or b"").decode()
-    number, _, at = mark.partition(" ")
+    found = _read(store, name, services)
     with services.engine.begin() as db:
         reached = notes.newest_event(db)
         # That very event, not only as many: a restored database may have gone on and counted past it.
-        known = not mark or notes.has_event(db, int(number), datetime.fromisoformat(at))
-    if not known:
-        why = f"event {number} of {at} is missing in these books: the database was put back in place"
+        known = found is None or notes.has_event(db, found.number, found.at)
+    if found is not None and not known:
+        why = f"event {found.number} of {found.at} is missing in these books: the database was put back in place"
         log.error("%s", why)
         restoring.begin_hold(services, KEEPER, why)
     if reached is not None:
-        store.set(name, f"{reached[0]} {reached[1].isoformat()}")
+        store.set(name, signed(services, *reached))
     else:
         store.delete(name)
     return known
+
+
+def signed(services: Services, number: int, at: datetime) -> str:
+    """The mark for an attempt event, with a signature by a key that those who send requests do not have."""
+    words = f"{number} {at.isoformat()}"
+    return f"{words} {_signature(services, words)}"
+
+
+def _signature(services: Services, words: str) -> str:
+    secret = services.settings.portone_secret.get_secret_value().encode()
+    key = hashlib.blake2b(secret, digest_size=32, person=b"again-mark").digest()
+    # The name of the database and environment is part of it: a mark of another one is no mark of this one.
+    return hmac.new(key, f"{services.fingerprint} {words}".encode(), hashlib.sha256).hexdigest()
+
+
+def _read(store: Any, name: str, services: Services) -> Mark | None:
+    """The mark, or None: there is none, or it was not written by us, which is reported and changes nothing."""
+    try:
+        raw = bytes(store.get(name) or b"")
+    except ResponseError:
+        raw = b"a key of another type"
+    if not raw:
+        return None
+    words, _, signature = raw.decode(errors="replace").rpartition(" ")
+    if hmac.compare_digest(signature.encode(), _signature(services, words).encode()):
+        number, _, at = words.partition(" ")
+        return Mark(int(number), datetime.fromisoformat(at))
+    _report(services, raw)
+    return None
+
+
+def _report(services: Services, raw: bytes) -> None:
+    log.error(
+        "the mark in the broker (%d bytes) was not written by this installation, and is replaced: somebody else "
+        "writes to the broker, or AGAIN_PORTONE_SECRET was changed; see docs/dead-letters.md",
+        len(raw),
+    )
+    letter = messages.dead_letter("again.mark", raw, {}, Reason.FORGED_MARK)
+    with services.engine.begin() as db:
+        dead_letters.add(db, [letter], services.clock.now())

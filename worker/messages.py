@@ -40,6 +40,7 @@ class Reason(StrEnum):
     EMBEDDED_TASKS = "embedded_tasks"
     BAD_REPLY = "bad_reply"
     NOT_READ = "not_read"
+    FORGED_MARK = "forged_mark"
 
 
 class MessageRefused(Exception):

@@ -1,5 +1,7 @@
 """The operator's side of the promise, with real processes: the kill switch, findings, unknown answers, refunds."""
 
+from datetime import UTC, datetime
+
 from redis import Redis
 
 from schedules.identity import merchant_uid
@@ -7,6 +9,7 @@ from schedules.money import Money
 from schedules.outcomes import Paid
 from tests.acceptance.again import again, refused
 from tests.installation import Installation
+from worker import marks
 from worker.cli.output import instant
 from worker.clock import wait, wait_until
 from worker.gateway.port import ChargeOrder
@@ -86,7 +89,7 @@ def test_a_database_that_was_put_back_in_place_is_held_until_all_is_known(instal
     redis = Redis.from_url(installation.settings["AGAIN_BROKER_URL"])
     name = f"again.mark.{installation.services.fingerprint}"
     assert wait_until(lambda: bool(redis.get(name)), 30)
-    redis.set(name, f"{10**9} 2026-01-31T00:00:00+00:00")
+    redis.set(name, marks.signed(installation.services, 10**9, datetime(2026, 1, 31, tzinfo=UTC)))
     assert wait_until(lambda: installation.told_json("status")["hold"] is not None, 30)
     redis.close()
     key = installation.customer("after", "now")

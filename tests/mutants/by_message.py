@@ -48,4 +48,11 @@ BY_MESSAGE: tuple[Mutant, ...] = (
         '"delivery_tag": str(uuid4())',
         '"delivery_tag": "another\'s"',
     ),
+    Mutant(
+        "only a mark of ours holds charging",
+        "store/test_marks.py::test_a_mark_of_another_database_is_a_forged_one",
+        "worker/marks.py",
+        'f"{services.fingerprint} {words}".encode()',
+        'b""',
+    ),
 )

@@ -1,0 +1,108 @@
+"""The restore mark in the broker: what others write there changes nothing, and is reported."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from sqlalchemy import text
+
+from tests.doubles import ScriptedGateway
+from tests.factories import opened
+from worker import marks
+from worker.embedded import EmbeddedServices
+from worker.messages import Reason
+from worker.store import dead_letters, switches
+from worker.workflows import charging
+from worker.workflows.services import Services
+
+
+@pytest.fixture
+def app(embedded: EmbeddedServices) -> Iterator[Celery]:
+    """Celery on a broker that nobody else uses."""
+    url = embedded.broker_url.rpartition("/")[0] + "/12"
+    with redis.Redis.from_url(url) as broker:
+        broker.flushdb()
+    with Celery(broker=url, set_as_current=False) as made:
+        yield made
+
+
+@pytest.fixture
+def broker(app: Celery) -> Iterator[redis.Redis]:
+    """Its keys."""
+    with redis.Redis.from_url(app.conf.broker_url) as made:
+        yield made
+
+
+def name(services: Services) -> str:
+    """The mark's key."""
+    return f"again.mark.{services.fingerprint}"
+
+
+def is_held(services: Services) -> bool:
+    """Whether nothing is sent."""
+    with services.engine.begin() as db:
+        return switches.hold(db) is not None
+
+
+def forged(services: Services) -> int:
+    """How many forged marks were reported."""
+    with services.engine.begin() as db:
+        return sum(row["count"] for row in dead_letters.listed(db, 9) if row["reason"] == Reason.FORGED_MARK)
+
+
+def test_a_mark_of_ours_that_is_ahead_of_the_database_begins_a_hold(
+    app: Celery, broker: redis.Redis, services: Services
+) -> None:
+    broker.set(name(services), marks.signed(services, 10**9, services.clock.now() + timedelta(days=30)))
+    assert not marks.check(app, services)
+    assert is_held(services)
+    assert forged(services) == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1000000000 2999-01-01T00:00:00+00:00", "garbage", "a b c", " ", "5 5 5", b"\xff\xfe \xff",
+        "9" * 100_000, "1 2999-01-01T00:00:00+00:00 " + "0" * 64,
+    ],
+)  # fmt: skip
+def test_a_forged_mark_holds_nothing_ends_nothing_and_is_reported(
+    app: Celery, broker: redis.Redis, services: Services, value: Any
+) -> None:
+    broker.set(name(services), value)
+    assert marks.check(app, services)
+    assert not is_held(services)
+    assert forged(services) == 1
+    assert broker.get(name(services)) is None
+
+
+def test_a_key_of_another_type_is_a_forged_mark(app: Celery, broker: redis.Redis, services: Services) -> None:
+    broker.lpush(name(services), "x")
+    assert marks.check(app, services)
+    assert (is_held(services), forged(services)) == (False, 1)
+
+
+def test_a_mark_of_another_database_is_a_forged_one(app: Celery, broker: redis.Redis, services: Services) -> None:
+    other = replace(services, fingerprint="another")
+    broker.set(name(services), marks.signed(other, 10**9, services.clock.now()))
+    assert marks.check(app, services)
+    assert (is_held(services), forged(services)) == (False, 1)
+
+
+def test_a_mark_that_was_replaced_is_signed_and_detects_the_next_restore(
+    app: Celery, broker: redis.Redis, services: Services, gateway: ScriptedGateway
+) -> None:
+    charging.attempt(services, opened(services))
+    broker.set(name(services), "garbage")
+    assert marks.check(app, services)
+    assert marks.check(app, services)
+    assert forged(services) == 1
+    with services.engine.begin() as db:
+        db.execute(text("SET LOCAL session_replication_role = replica"))
+        db.execute(text("DELETE FROM attempt_events"))
+    assert not marks.check(app, services)
+    assert is_held(services)
