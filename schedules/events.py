@@ -82,7 +82,7 @@ class OfCustomer(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeUpcoming(OfCharge):
-    """A card will be charged soon."""
+    """A card will be charged soon; the newest one of a charge holds, when amount, date or card changed since."""
 
     kind: ClassVar[str] = "charge.upcoming"
     subscription: str
@@ -90,6 +90,11 @@ class ChargeUpcoming(OfCharge):
     amount: int
     currency: str
     due_at: datetime
+
+    @property
+    def says(self) -> str:
+        """What the notice says, in one text: another text is another notice."""
+        return f"{self.charge}/{self.amount}/{self.currency}/{in_json(self.due_at)}/{self.customer_uid}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,13 +294,21 @@ class SubscriptionResumed(OfSubscription):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionChanged(OfSubscription):
-    """A person has changed it from its next period on; `what` is anchor, time, plan, card, skip or undo."""
+    """A person has changed it from its next period on; `what` is anchor, time, plan, card, skip or undo.
+
+    The amount and date of the next charge, and those before the change; empty where there is, or was, no next one.
+    """
 
     kind: ClassVar[str] = "subscription.changed"
     customer_uid: str
     what: str
     plan: str
     next_due_at: datetime | None
+    amount: int | None
+    currency: str | None
+    old_due_at: datetime | None
+    old_amount: int | None
+    old_currency: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,14 @@
 """What is told: notices to the outside, and the audit of what people did."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text, union_all
+from sqlalchemy import Connection, func, insert, select, text, union_all
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
 from schedules.events import VERSION, Event, payload
-from worker.store.schema import archived_attempt_events, attempt_events, audit, outbox
+from worker.store.schema import archived_attempt_events, archived_outbox, attempt_events, audit, outbox
 
 _EVENTS = (attempt_events, archived_attempt_events)
 _OWE = insert_or(outbox).on_conflict_do_nothing(constraint="one_notice_for_each_change")
@@ -29,6 +30,17 @@ def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
         "next_try_at": now,
     }
     db.execute(_OWE, row)
+
+
+def count(db: Connection, kind: str, subjects: Sequence[str]) -> dict[str, int]:
+    """How many notices of a kind were written about each of these subjects, archived or not."""
+    if not subjects:
+        return {}
+    found = union_all(*(
+        select(o.c.subject).where(o.c.kind == kind, o.c.subject.in_(subjects)) for o in (outbox, archived_outbox)
+    )).subquery()  # fmt: skip
+    query = select(found.c.subject, func.count()).group_by(found.c.subject)
+    return {subject: int(many) for subject, many in db.execute(query)}
 
 
 def newest_event(db: Connection) -> tuple[int, datetime] | None:

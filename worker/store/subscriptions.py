@@ -1,6 +1,6 @@
 """Subscriptions as rows: who is on what, and the cursor that says which period comes next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -169,7 +169,7 @@ def take_to_tell(db: Connection, now: datetime, limit: int) -> Sequence[dict[str
     s = subscriptions.c
     query = (
         select(s.id, s.key, s.status, s.next_period_no, s.next_due_at, s.ends_at, billing_keys.c.customer_uid)
-        .add_columns(s.skip_to)
+        .add_columns(s.skip_to, s.told_as)
         .add_columns(plans.c.price, plans.c.currency)
         .join_from(subscriptions, billing_keys)
         .join(plans, plans.c.id == s.plan_id)
@@ -181,9 +181,15 @@ def take_to_tell(db: Connection, now: datetime, limit: int) -> Sequence[dict[str
     return [dict(row) for row in db.execute(query).mappings()]
 
 
-def told(db: Connection, ids: Sequence[int]) -> None:
-    """Note that the next charges of these were announced."""
-    db.execute(update(subscriptions).where(subscriptions.c.id.in_(ids)).values(tell_at=None))
+def told(db: Connection, ids: Sequence[int], says: Mapping[int, str]) -> None:
+    """Note that these were looked at, and what the notices of the next charges of some of them said."""
+    s = subscriptions.c
+    db.execute(update(subscriptions).where(s.id.in_(ids)).values(tell_at=None))
+    if says:
+        statement = (
+            update(subscriptions).where(s.id == bindparam("subscription")).values(told_as=bindparam("said"))
+        )
+        db.execute(statement, [{"subscription": row_id, "said": said} for row_id, said in says.items()])
 
 
 _LOCK_OF_CHARGE = (

@@ -184,8 +184,10 @@ def change_card(services: Services, key: str, customer_uid: str, actor: str, why
         row = _live(db, key)
         card = _other_card(db, row, customer_uid)
         before, row["customer_uid"] = row["customer_uid"], customer_uid
-        subscriptions.change(db, row["id"], billing_key_id=card.id)
-        _tell(db, row, plans.by_id(db, row["plan_id"]), "card", now)
+        plan = plans.by_id(db, row["plan_id"])
+        told_at = {"tell_at": _told_at(row, plan)} if _goes_on(row) else {}
+        subscriptions.change(db, row["id"], billing_key_id=card.id, **told_at)
+        _tell(db, row, plan, "card", now, _next_charge(row, plan))
         owed = [charges.locked(db, each["id"]) for each in charges.of_subscription(db, row["id"], owed_only=True)]
         here = [charge for charge in owed if charge is not None and charge.account == card.account]
         movable = [charge for charge in here if not attempts.is_under_way(db, charge.id)]
@@ -268,19 +270,49 @@ def _write(
         "plan_id", "anchor", "anchor_no", "anchor_day", "billing_time", "skip_to", "ends_at",
         "next_period_no", "next_period_date", "next_due_at",
     )  # fmt: skip
+    before = _next_charge_of(db, row["key"])
     values = {name: row[name] for name in columns}
     if _goes_on(row):
-        ahead, skipped = plan.policy.upcoming, row["next_period_no"] < (row["skip_to"] or 0)
-        values["open_at"] = row["next_due_at"]
-        values["tell_at"] = None if ahead is None or skipped else row["next_due_at"] - ahead
+        values |= {"open_at": row["next_due_at"], "tell_at": _told_at(row, plan)}
+        if values["tell_at"] is None:
+            values["told_as"] = None
     subscriptions.change(db, row["id"], **values)
-    _tell(db, row, plan, what, now)
+    _tell(db, row, plan, what, now, before)
 
 
-def _tell(db: Connection, row: Row, plan: StoredPlan, what: str, now: datetime) -> None:
+@dataclass(frozen=True, slots=True)
+class _NextCharge:
+    """The next charge that is not skipped; all empty when there is none."""
+
+    due_at: datetime | None = None
+    amount: int | None = None
+    currency: str | None = None
+
+
+def _next_charge(row: Row, plan: StoredPlan) -> _NextCharge:
+    if not _goes_on(row):
+        return _NextCharge()
+    return _NextCharge(_charged_at(row, plan), plan.plan.price.amount, plan.plan.price.currency)
+
+
+def _next_charge_of(db: Connection, key: str) -> _NextCharge:
+    """The next charge of a subscription as it is written."""
+    row = _live(db, key)
+    return _next_charge(row, plans.by_id(db, row["plan_id"]))
+
+
+def _told_at(row: Row, plan: StoredPlan) -> datetime | None:
+    """When the next charge is announced; at once when that time has passed, and never while it is skipped."""
+    ahead, skipped = plan.policy.upcoming, row["next_period_no"] < (row["skip_to"] or 0)
+    return None if ahead is None or skipped else row["next_due_at"] - ahead
+
+
+def _tell(db: Connection, row: Row, plan: StoredPlan, what: str, now: datetime, before: _NextCharge) -> None:
+    after = _next_charge(row, plan)
     changed = events.SubscriptionChanged(
         subscription=row["key"], customer_uid=row["customer_uid"], what=what, plan=plan.plan.code,
-        next_due_at=_charged_at(row, plan) if _goes_on(row) else None,
+        next_due_at=after.due_at, amount=after.amount, currency=after.currency,
+        old_due_at=before.due_at, old_amount=before.amount, old_currency=before.currency,
     )  # fmt: skip
     notes.owe(db, changed, f"{row['key']}/changed/{what}/{now.isoformat()}", now)
 

@@ -32,15 +32,21 @@ def announce_due(services: Services, going_on: Callable[[], bool] = lambda: True
 
 def _announce_charges(db: Connection, now: datetime) -> int:
     rows = subscriptions.take_to_tell(db, now, BATCH)
+    soon: dict[int, events.ChargeUpcoming] = {}
     for row in rows:
         if row["ends_at"] is not None and row["ends_at"] <= now:
             ended = events.SubscriptionCanceled(
                 subscription=row["key"], customer_uid=row["customer_uid"], why="its period has ended"
             )
             notes.owe(db, ended, f"{row['key']}/canceled", now)
-        elif _will_be_charged(row, now):
-            _announce(db, row, now)
-    subscriptions.told(db, [row["id"] for row in rows])
+        elif _will_be_charged(row, now) and (notice := _notice(row)).says != row["told_as"]:
+            soon[row["id"]] = notice
+    before = notes.count(db, events.ChargeUpcoming.kind, [notice.charge for notice in soon.values()])
+    for notice in soon.values():
+        # Its place among the notices of the charge: what was changed and changed back is announced again.
+        dedupe = f"{notice.charge}/upcoming/{before.get(notice.charge, 0)}/{notice.says}"
+        notes.owe(db, notice, dedupe, now)
+    subscriptions.told(db, [row["id"] for row in rows], {row_id: notice.says for row_id, notice in soon.items()})
     return len(rows)
 
 
@@ -51,13 +57,12 @@ def _will_be_charged(row: dict[str, Any], now: datetime) -> bool:
     return active and row["next_due_at"] > now and not ends and not skipped
 
 
-def _announce(db: Connection, row: dict[str, Any], now: datetime) -> None:
+def _notice(row: dict[str, Any]) -> events.ChargeUpcoming:
     key = charge_key(ChargeKind.RENEWAL, row["key"], row["next_period_no"])
-    soon = events.ChargeUpcoming(
+    return events.ChargeUpcoming(
         charge=key, subscription=row["key"], customer_uid=row["customer_uid"], amount=row["price"],
         currency=row["currency"], due_at=row["next_due_at"],
     )  # fmt: skip
-    notes.owe(db, soon, f"{key}/upcoming", now)
 
 
 def _announce_cards(db: Connection, now: datetime) -> int:

@@ -138,7 +138,7 @@ def pause_subscription(db: Connection, subscription_id: int, why: str, now: date
     row = subscriptions.by_key(db, key)
     # The end that a person has given it is told all the same.
     tell_at = row["ends_at"] if row is not None else None
-    subscriptions.change(db, subscription_id, status=paused, open_at=None, tell_at=tell_at)
+    subscriptions.change(db, subscription_id, status=paused, open_at=None, tell_at=tell_at, told_as=None)
     rests = events.SubscriptionPaused(subscription=key, customer_uid=uid, why=why)
     notes.owe(db, rests, f"{key}/paused/{now.isoformat()}", now)
 

@@ -242,7 +242,8 @@ def end_subscription(
     if row["status"] == SubscriptionStatus.CANCELED.value:
         raise CannotEnroll(f"subscription {key} was canceled already, at {row['ends_at']}")
     if at_period_end:
-        subscriptions.change(db, row["id"], ends_at=row["next_due_at"], open_at=None, tell_at=row["next_due_at"])
+        ends_at = row["next_due_at"]
+        subscriptions.change(db, row["id"], ends_at=ends_at, open_at=None, tell_at=ends_at, told_as=None)
         dunning.stop_ladders(db, row["id"], now)
         canceled = 0
     else:

@@ -152,6 +152,7 @@ subscriptions = Table(
     Column("open_at", INSTANT, comment="when opening looks at it next; null when it never will"),
     Column("ends_at", INSTANT),
     Column("tell_at", INSTANT, comment="when the next charge is announced; null when it is, or never will be"),
+    Column("told_as", Text, comment="what the last notice of the next charge said; null when none stands"),
     Column("held_why", Text, comment="why opening has set it aside until an operator looks"),
     Column("created_at", INSTANT, nullable=False),
     Column("external_ref", Text, comment="what the system before called it"),
