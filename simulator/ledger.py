@@ -1,7 +1,8 @@
 """The witness: every movement of money in order, and whether the call that caused it was told the truth."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from simulator.payments import Payment, plain
@@ -20,10 +21,21 @@ class Movement:
     imp_uid: str
     answered: bool = False  # whether the call that moved it got its whole and true answer
     late: bool = False  # a payment that had been reported failed
+    buyer: dict[str, str] = field(default_factory=dict)  # who bought, masked
 
     def as_json(self) -> dict[str, Any]:
         """The movement, as a witness tells it."""
         return {name: getattr(self, name) for name in Movement.__slots__}
+
+
+def masked_buyer(buyer: Mapping[str, str | None]) -> dict[str, str]:
+    """Who bought, so that a tester sees that it was sent and a ledger spreads nobody's name or address."""
+    shown = {}
+    for name, value in buyer.items():
+        if value:
+            kept, _, domain = value.partition("@")
+            shown[name] = f"{kept[0]}***@{domain}" if domain else f"{value[0]}{'*' * (len(value) - 1)}"
+    return shown
 
 
 class Ledger:
@@ -45,7 +57,7 @@ class Ledger:
     def _write(self, kind: str, payment: Payment, amount: float, now: float, *, late: bool) -> Movement:
         movement = Movement(
             kind, payment.merchant_uid, payment.customer_uid, plain(amount), payment.currency, now,
-            payment.imp_uid, late=late,
+            payment.imp_uid, late=late, buyer=masked_buyer(payment.order.buyer),
         )  # fmt: skip
         self.movements.append(movement)
         return movement

@@ -173,15 +173,15 @@ def test_an_id_that_would_lead_to_another_call_is_refused(
     assert server.received == []
 
 
-def test_a_key_issued_on_another_channel_than_asked_is_a_mismatch(
+def test_a_key_is_answered_with_the_channel_that_it_was_issued_on(
     server: ScriptedServer, portone: PortOneV1
 ) -> None:
     server.will(*[answer(200, envelope(KEY))] * 3)
-    assert isinstance(portone.issue_key("cus_1", replace(CARD, pg="nice.nictest04m")), BillingKey)
-    for pg in ("kcp", "nice.other"):
+    for pg, is_there in (("nice.nictest04m", True), ("kcp", False), ("nice.other", False)):
         answered = portone.issue_key("cus_1", replace(CARD, pg=pg))
-        assert isinstance(answered, Unknown)
-        assert answered.mismatch
+        assert isinstance(answered, BillingKey)
+        assert answered.channel == "nice.nictest04m"
+        assert answered.is_on(pg) is is_there
 
 
 def test_look_ups_ask_for_one_the_newest_or_by_the_gateway_s_id(

@@ -29,6 +29,7 @@ GUARDS = "store/test_guards.py::"
 CHARGING = "workflows/test_charging.py::"
 ASKING = "workflows/test_asking.py::"
 INDEFINITE = "workflows/test_indefinite_declines.py::"
+TYPED_CARDS = "workflows/test_typed_cards.py::"
 RECONCILING = "workflows/test_reconciling.py::"
 REFUNDING = "workflows/test_refunding.py::"
 RESTORING = "workflows/test_restoring.py::"
@@ -162,6 +163,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "worker/store/attempts.py",
         "SENDABLE = (AttemptState.READY, AttemptState.NOT_SENT)",
         "SENDABLE = tuple(AttemptState)",
+    ),
+    Mutant(
+        "a card that was replaced on another channel is known here",
+        TYPED_CARDS + "test_a_card_that_was_replaced_on_another_channel_is_taken_over_and_said",
+        "worker/workflows/issuing.py",
+        "    if not key.is_on(card.pg):\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "a card that has expired is not sent",
+        TYPED_CARDS + "test_a_card_that_has_expired_is_refused_before_any_call",
+        "worker/workflows/cards.py",
+        "    if has_expired(last_day, now):\n        raise BadRequest",
+        "    if False:\n        raise BadRequest",
     ),
     Mutant(
         "a text that is no definite answer never starts a new uid",

@@ -24,6 +24,13 @@ def test_the_ledger_can_be_read_in_pieces(simulator: RunningSimulator) -> None:
     assert simulator.client.get("/_simulator/ledger?after=-1").status_code == 400
 
 
+def test_the_ledger_shows_who_bought_masked(simulator: RunningSimulator) -> None:
+    simulator.card()
+    simulator.again(buyer_name="김밥", buyer_email="kim@example.com", buyer_tel="01012345678")
+    (movement,) = simulator.movements()
+    assert movement["buyer"] == {"name": "김*", "email": "k***@example.com", "tel": "0**********"}
+
+
 def test_the_summary_adds_up(simulator: RunningSimulator) -> None:
     simulator.card()
     simulator.again("order1", amount=1000)

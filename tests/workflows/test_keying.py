@@ -381,9 +381,8 @@ def test_a_card_that_is_declined_is_not_known_and_says_why(services: Services, g
 def test_an_unclear_issue_is_what_the_gateway_has_then(services: Services, gateway: ScriptedGateway) -> None:
     gateway.key_answers.append(Unknown("time-out"))
     assert issuing.issue(services, "ann", CARD, "kim", "at the desk").card_number == "40000000****1091"
-    gateway.key_answers.append(Unknown("asked kcp, answered nice", mismatch=True))
-    with pytest.raises(CannotIssue, match="answered nice"):
-        issuing.issue(services, "ann", CARD, "kim", "at the desk")
+    gateway.key_answers.append(Unknown("asked ann, answered ben", mismatch=True))
+    assert issuing.issue(services, "ann", CARD, "kim", "at the desk").card_number == "40000000****1091"
 
 
 def test_a_card_that_is_needed_is_not_deleted_and_one_that_is_not_is(

@@ -106,7 +106,7 @@ def test_a_call_under_way_is_not_called_lost(services: Services, gateway: Script
 
 def test_late_paid_is_found_and_the_debt_is_not_tried_again(services: Services, gateway: ScriptedGateway) -> None:
     charge = opened(services)
-    gateway.answers.append(Declined("Internal error"))
+    gateway.answers.append(Declined("은행 점검 중입니다"))
     charging.attempt(services, charge)
     gateway.approve(gateway.sent[0])
     reconciled(services)
@@ -121,7 +121,7 @@ def test_late_paid_is_found_and_the_debt_is_not_tried_again(services: Services, 
 def paid_twice(services: Services, gateway: ScriptedGateway) -> int:
     """A declined attempt turns paid after its successor was paid."""
     charge = opened(services)
-    gateway.answers.append(Declined("Internal error"))
+    gateway.answers.append(Declined("은행 점검 중입니다"))
     charging.attempt(services, charge)
     move(services, days=1)
     charging.attempt(services, charge)
@@ -198,7 +198,7 @@ def test_a_payment_in_doubt_that_was_given_back_is_for_a_person(
 def test_a_debt_with_an_open_finding_is_not_released(services: Services, gateway: ScriptedGateway) -> None:
     """A person at the list of held charges must not send what was paid already."""
     charge = opened(services)
-    gateway.answers.append(Declined("Internal error"))
+    gateway.answers.append(Declined("은행 점검 중입니다"))
     charging.attempt(services, charge)
     gateway.approve(gateway.sent[0])
     gateway.ask_answer = NotSent("ConnectError")
@@ -237,7 +237,7 @@ def test_a_payment_that_only_the_list_leaves_out_is_no_ghost(services: Services,
 
 def test_amount_is_found_and_the_debt_waits_for_a_person(services: Services, gateway: ScriptedGateway) -> None:
     charge = opened(services)
-    gateway.answers.append(Declined("Internal error"))
+    gateway.answers.append(Declined("은행 점검 중입니다"))
     charging.attempt(services, charge)
     gateway.remember(gateway.sent[0], "paid", "imps_more", money=Money(10_000, "KRW"))
     reconciled(services)

@@ -192,7 +192,7 @@ def wrong_amount(services: Services, gateway: ScriptedGateway) -> int:
     """A debt that was paid with another amount, found by the reconciler; its number."""
 
     charge = opened(services)
-    gateway.answers.append(Declined("Internal error"))
+    gateway.answers.append(Declined("은행 점검 중입니다"))
     charging.attempt(services, charge)
     gateway.remember(gateway.sent[0], "paid", "imps_more", money=Money(10_000, "KRW"))
     reconciled(services)

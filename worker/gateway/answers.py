@@ -209,16 +209,6 @@ def _read_key_facts(fields: Mapping[str, object], customer_uid: str) -> BillingK
     )
 
 
-def on_channel(key: BillingKey, pg: str | None) -> BillingKey | Unknown:
-    """The key, if it was issued where we asked: a wrong `pg` falls back to the default channel in silence."""
-    if pg is None:
-        return key
-    name, _, mid = pg.partition(".")
-    if key.pg_provider not in (name, None) or (mid and key.pg_id not in (mid, None)):
-        return _mismatch("pg of the billing key", pg, f"{key.pg_provider}.{key.pg_id}")
-    return key
-
-
 def read_cancel(status: int, body: bytes, cancellation: Cancellation) -> CancelAnswer:
     """What became of a refund: made only when the payment's balance is what it must now be."""
     match opened(status, body):

@@ -19,9 +19,9 @@ class ChargeOrder:
     merchant_uid: str
     money: Money
     name: str  # on the statement, at most 40 characters
-    buyer_name: str | None = None
-    buyer_email: str | None = None
-    buyer_tel: str | None = None
+    buyer_name: str | None = field(default=None, repr=False)
+    buyer_email: str | None = field(default=None, repr=False)
+    buyer_tel: str | None = field(default=None, repr=False)
     custom_data: str | None = None
 
 
@@ -50,6 +50,18 @@ class BillingKey:
     card_number: str | None  # masked by the gateway, masked again by us
     inserted_at: datetime | None
     updated_at: datetime | None
+
+    @property
+    def channel(self) -> str:
+        """Where it is stored, as `name.MID`."""
+        return f"{self.pg_provider}.{self.pg_id}"
+
+    def is_on(self, pg: str | None) -> bool:
+        """Whether it is stored on this channel; a wrong `pg` falls back to the default channel in silence."""
+        if pg is None:
+            return True
+        name, _, mid = pg.partition(".")
+        return self.pg_provider in (name, None) and (not mid or self.pg_id in (mid, None))
 
 
 @dataclass(frozen=True, slots=True)

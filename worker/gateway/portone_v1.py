@@ -14,7 +14,6 @@ from worker.gateway import answers, orders, timers
 from worker.gateway.calls import Calls, LaterCall, Request, request
 from worker.gateway.masking import shortened, without
 from worker.gateway.port import (
-    BillingKey,
     CancelAnswer,
     Cancellation,
     Card,
@@ -89,8 +88,6 @@ class PortOneV1:
             orders.card_fields(card),
             lambda status, body: answers.read_issued(status, body, customer_uid),
         )
-        if isinstance(answer, BillingKey):
-            answer = answers.on_channel(answer, card.pg)
         return _noted(customer_uid, _without_card(answer, card))
 
     def read_key(self, customer_uid: str) -> KeyAnswer:

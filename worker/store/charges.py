@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.dml import ReturningInsert
 
+from schedules.buyers import NOBODY, Buyer
 from schedules.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn, SubscriptionStatus, TriedBy
 from schedules.declines import DeclineClass
 from schedules.dunning import History
@@ -44,6 +45,7 @@ from worker.store.schema import (
     attempts,
     billing_keys,
     charges,
+    customers,
     plans,
     policies,
     subscriptions,
@@ -88,6 +90,7 @@ class Charge:
     given_up: FinalAction | None
     request_key: str | None  # under which it was asked for, when no plan did
     keyed_in: KeyedIn | None
+    buyer: Buyer = NOBODY
     is_archived: bool = False  # its attempts are in the archive
     card_since: datetime | None = None  # when it was moved to its present card from another one
     current_key_id: int | None = None  # the billing key that its subscription is charged to now
@@ -144,6 +147,7 @@ def read(row: Mapping[str, Any]) -> Charge:
         given_up=FinalAction(row["given_up"]) if row["given_up"] else None,
         request_key=row["request_key"],
         keyed_in=KeyedIn(row["keyed_in"]) if row["keyed_in"] else None,
+        buyer=Buyer(row["buyer_name"], row["buyer_email"], row["buyer_tel"]),
         is_archived=row["archived_at"] is not None,
         card_since=row["card_since"],
         current_key_id=row["current_key_id"],
@@ -349,7 +353,9 @@ _READ = (
     .add_columns(subscriptions.c.key.label("subscription"), subscriptions.c.ends_at, plans.c.zone)
     .add_columns(subscriptions.c.billing_key_id.label("current_key_id"))
     .add_columns(policies.c.code.label("policy"), policies.c.version.label("policy_version"), policy_rows.DOCUMENT)
+    .add_columns(*(customers.c[name].label(f"buyer_{name}") for name in ("name", "email", "tel")))
     .join_from(charges, billing_keys)
+    .join(customers, customers.c.id == billing_keys.c.customer_id)
     .join(policies, policies.c.id == charges.c.policy_id)
     .outerjoin(subscriptions, subscriptions.c.id == charges.c.subscription_id)
     .outerjoin(plans, plans.c.id == subscriptions.c.plan_id)

@@ -5,11 +5,20 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, exists, select, text, update
+from sqlalchemy import Connection, and_, exists, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.declines import DeclineClass
 from worker.store.schema import OWED, billing_keys, charges, customers
+
+# The columns of what is known of a card, empty.
+NO_FACTS = {
+    "pg_provider": None,
+    "pg_id": None,
+    "card_name": None,
+    "card_number": None,
+    "seen_updated_at": None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,14 @@ def card_facts(db: Connection, key_id: int) -> dict[str, Any]:
     return dict(db.execute(query.where(c.id == key_id)).mappings().one())
 
 
+def expires_on(db: Connection, key_id: int) -> date | None:
+    """The last day of the card behind a billing key, if it is known."""
+    found: date | None = db.execute(
+        select(billing_keys.c.expires_on).where(billing_keys.c.id == key_id)
+    ).scalar_one()
+    return found
+
+
 def take_expiring(db: Connection, now: datetime, limit: int) -> Sequence[tuple[int, str, date]]:
     """Lock the billing keys of which it is to be told that the card expires: row id, customer_uid, last day."""
     c = billing_keys.c
@@ -100,14 +117,16 @@ def take_expiring(db: Connection, now: datetime, limit: int) -> Sequence[tuple[i
 
 
 def take_to_ask(db: Connection, now: datetime, again_at: datetime, limit: int) -> Sequence[str]:
-    """The cards that debts wait for and that the gateway is to be asked about; the next ask of each is set.
+    """The cards that the gateway is to be asked about; the next ask of each is set.
 
-    A card that nothing waits for any more is not asked about again.
+    Debts wait for such a card, or a payment stored it and nothing is known of it yet. Any other is not asked
+    about again.
     """
     c = billing_keys.c
     waits = exists().where(charges.c.billing_key_id == c.id, text(OWED), charges.c.waits.is_not(None))
+    is_unread = and_(c.deleted_at.is_(None), *(c[name].is_(None) for name in NO_FACTS))
     query = (
-        select(c.id, c.customer_uid, waits.label("waits"))
+        select(c.id, c.customer_uid, or_(waits, is_unread).label("waits"))
         .where(c.ask_at.is_not(None), c.ask_at <= now)
         .order_by(c.ask_at)
         .limit(limit)

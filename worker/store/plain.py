@@ -12,19 +12,21 @@ where a join is named by numbers as well, all of the group is read for each of t
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from schedules.buyers import Buyer
 from worker.store.attempts import Attempt
 
 # Never tried, never declined, nobody's special wish, and the card's only debt: nothing has to be weighed.
 _TAKE = text(
     """
-    SELECT c.id, c.key, c.account, k.customer_uid, c.name, c.kind, c.amount, c.currency
-    FROM charges c JOIN billing_keys k ON k.id = c.billing_key_id
+    SELECT c.id, c.key, c.account, k.customer_uid, c.name, c.kind, c.amount, c.currency, u.name AS buyer_name,
+        u.email, u.tel
+    FROM charges c JOIN billing_keys k ON k.id = c.billing_key_id JOIN customers u ON u.id = k.customer_id
     WHERE c.id = ANY(:ids) AND c.status || '' = 'open' AND c.held_why IS NULL AND c.next_attempt_at <= :now
         AND c.attempts = 0 AND c.first_declined_at IS NULL AND c.tried_by IS NULL AND c.keyed_in IS NULL
         AND c.archived_at IS NULL AND k.stopped_as IS NULL
@@ -111,6 +113,10 @@ class Fresh:
     kind: str
     amount: int
     currency: str
+    buyer: Buyer
+
+
+_FRESH = [field.name for field in fields(Fresh) if field.name != "buyer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,11 @@ class Settling:
 
 def take_fresh(db: Connection, ids: Sequence[int], now: datetime) -> list[Fresh]:
     """Lock those of these debts that are plain to try, and due."""
-    return [Fresh(*row) for row in db.execute(_TAKE, {"ids": list(ids), "now": now})]
+    found = db.execute(_TAKE, {"ids": list(ids), "now": now}).mappings()
+    return [
+        Fresh(**{name: row[name] for name in _FRESH}, buyer=Buyer(row["buyer_name"], row["email"], row["tel"]))
+        for row in found
+    ]
 
 
 def begin(db: Connection, intents: Sequence[tuple[int, Attempt]], lease_until: datetime) -> dict[int, int]:

@@ -1,18 +1,18 @@
 """Cards: one that was replaced or mended pays what is open, at once, oldest debt first."""
 
 import logging
-from calendar import monthrange
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
 from schedules import events
+from schedules.cards import has_expired, last_day_of, last_day_of_expiry, tell_expiry_at
 from schedules.charges import TriedBy
 from schedules.dunning import LEAST_SPACING
-from schedules.errors import ToldInWords
-from schedules.zones import wall_to_utc, zone
+from schedules.errors import BadRequest, ToldInWords
 from worker.gateway.port import BillingKey, KeyMissing
 from worker.store import attempts, charges, customers, debts, notes
 from worker.store.charges import Charge
@@ -21,7 +21,6 @@ from worker.workflows import dunning
 from worker.workflows.current_card import NEW_LADDER
 from worker.workflows.services import Services, UnknownAccount, are_ours_and_known
 
-TOLD_BEFORE = timedelta(days=30)  # a card that expires is told of so long before its last day
 ASKED_EVERY = timedelta(days=1)  # a card that debts wait for; nobody need tell us that it has changed
 BATCH = 100  # cards asked about in one go
 FACTS = {  # the column of each
@@ -43,15 +42,32 @@ class NoAnswer(CannotChange):
     """The gateway did not say what it knows of the card."""
 
 
-def changed(services: Services, customer_uid: str, actor: str, why: str | None, *, believed: bool = True) -> int:
+@dataclass(frozen=True, slots=True)
+class TypedCard:
+    """A card that was typed in and stored: what the gateway answered, and its last day, which it never tells."""
+
+    key: BillingKey
+    last_day: date
+
+
+def changed(
+    services: Services,
+    customer_uid: str,
+    actor: str,
+    why: str | None,
+    *,
+    believed: bool = True,
+    typed: TypedCard | None = None,
+) -> int:
     """Another card stands behind a billing key, or the customer has mended it; answers how many debts are tried.
 
-    The masked facts are read back from the gateway. Who is not `believed`, a webhook that anybody can send or our
-    own daily look, changes nothing unless the gateway tells of another card or change than the one we know.
+    The masked facts are read back from the gateway, unless they came with a `typed` card. Who is not `believed`, a
+    webhook that anybody can send or our own daily look, changes nothing unless the gateway tells of another card
+    or change than the one we know.
     """
     with services.engine.begin() as db:
         key = _known(db, customer_uid)
-    found = services.gateway(key.account).read_key(customer_uid)
+    found = services.gateway(key.account).read_key(customer_uid) if typed is None else typed.key
     if isinstance(found, KeyMissing):
         raise CannotChange(f"the gateway has no billing key for customer {customer_uid!r}; issue one first")
     if not isinstance(found, BillingKey):
@@ -74,6 +90,10 @@ def changed(services: Services, customer_uid: str, actor: str, why: str | None, 
             return 0
         tried = sum(try_at_once(db, charge, now, is_new=bool(differs)) for charge in owed)
         customers.change_key(db, key.id, **facts, stopped_as=None)
+        if typed is not None:
+            customers.change_key(db, key.id, **expiry_columns(typed.last_day))
+        elif differs and any(before[name] is not None for name in SHOWN):
+            customers.change_key(db, key.id, **expiry_columns(None))  # it was the expiry of the card before
         if differs:
             customers.change_key(db, key.id, changed_at=now, ask_at=None)
             told = events.CardChanged(
@@ -113,17 +133,32 @@ def look_due(services: Services, going_on: Callable[[], bool] = lambda: True) ->
 
 def expires(services: Services, customer_uid: str, year: int, month: int, actor: str) -> date:
     """Keep the last day of a card, which the gateway does not tell; the customer is told a month before."""
-    last_day = date(year, month, monthrange(year, month)[1])
+    last_day = last_day_of(year, month)
     now = services.clock.now()
     with services.engine.begin() as db:
         key = _known(db, customer_uid, lock=True)
-        noon = wall_to_utc(last_day, datetime.min.time().replace(hour=12), zone("Asia/Seoul"))
-        if noon <= now:
+        if has_expired(last_day, now):
             raise CannotChange(
                 f"{last_day:%Y-%m} is past; the card has expired: `again card changed` when it is new"
             )
-        customers.change_key(db, key.id, expires_on=last_day, tell_expiry_at=noon - TOLD_BEFORE)
+        customers.change_key(db, key.id, **expiry_columns(last_day))
         notes.record(db, actor, "card.expires", customer_uid, None, now, last_day=last_day.isoformat())
+    return last_day
+
+
+def expiry_columns(last_day: date | None) -> dict[str, Any]:
+    """The columns that keep a card's last day, and when it is announced; none is kept of a card without one."""
+    return {
+        "expires_on": last_day,
+        "tell_expiry_at": None if last_day is None else tell_expiry_at(last_day),
+    }
+
+
+def last_day_of_typed(expiry: str, now: datetime) -> date:
+    """The last day of a card that is typed in; BadRequest when it is past, so that nothing is sent."""
+    last_day = last_day_of_expiry(expiry)
+    if has_expired(last_day, now):
+        raise BadRequest("card", f"it expired at the end of {expiry}; ask for a card that is still good")
     return last_day
 
 

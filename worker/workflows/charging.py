@@ -84,6 +84,21 @@ def claimed_of(charge: Charge, intent: Attempt) -> Claimed:
         charge.kind,
         charge.keyed_in,
         intent,
+        charge.buyer,
+    )
+
+
+def order_of(claimed: Claimed) -> ChargeOrder:
+    """What the gateway is asked for: a claimed charge, with what is known of who buys."""
+    intent, buyer = claimed.intent, claimed.buyer
+    return ChargeOrder(
+        claimed.customer_uid,
+        intent.merchant_uid,
+        intent.money,
+        claimed.name,
+        buyer_name=buyer.name,
+        buyer_email=buyer.email,
+        buyer_tel=buyer.tel,
     )
 
 
@@ -106,7 +121,7 @@ def carry_out(services: Services, claimed: Claimed, ask: Ask = stored_card) -> A
     if found is not None:
         return hold_back(services, claimed, found)
     reach(Point.CHARGING_LOOKED, intent.merchant_uid)
-    order = ChargeOrder(claimed.customer_uid, intent.merchant_uid, intent.money, claimed.name)
+    order = order_of(claimed)
     # Counted from before the last look: a worker that is frozen after it and wakes too late does not send.
     outcome = ask(gateway, order, leave.looked_at + services.settings.call_deadline)
     reach(Point.CHARGING_ANSWERED, intent.merchant_uid)

@@ -1,11 +1,12 @@
 """Closing: how a charge or a subscription comes to its end or rests, inside the transaction of whoever says so."""
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from schedules import events
+from schedules.cards import tell_expiry_at
 from schedules.charges import ChargeKind, ChargeStatus, KeyedIn, SubscriptionStatus
 from schedules.plans import at_own_time
 from schedules.policies import FinalAction
@@ -16,6 +17,8 @@ from worker.workflows.beginning import begin_signed_up
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.closing")
+# Until the facts of a card that a payment stored are read; the process that sent it reads them at once.
+FACTS_READ_AFTER = timedelta(minutes=1)
 
 
 def close(db: Connection, charge_id: int, status: ChargeStatus, why: str | None, now: datetime) -> None:
@@ -69,7 +72,17 @@ def _keyed(db: Connection, charge: Charge, now: datetime) -> None:
     Money that comes after it was called failed begins nothing: a person is told, and gives it back.
     """
     if charge.keyed_in is KeyedIn.KEEP and charge.status.is_owed:
-        customers.change_key(db, charge.billing_key_id, deleted_at=None, changed_at=now, stopped_as=None)
+        last_day = customers.expires_on(db, charge.billing_key_id)
+        customers.change_key(
+            db,
+            charge.billing_key_id,
+            deleted_at=None,
+            changed_at=now,
+            stopped_as=None,
+            **customers.NO_FACTS,  # what is known is of a card before; the gateway is asked for this one's
+            ask_at=now + FACTS_READ_AFTER,
+            tell_expiry_at=None if last_day is None else tell_expiry_at(last_day),
+        )
         begin_signed_up(db, charge, now)
 
 

@@ -15,7 +15,6 @@ from schedules.charges import AttemptState
 from schedules.errors import BROKEN
 from schedules.outcomes import Outcome, Paid
 from worker.combining import Answer, Follow
-from worker.gateway.port import ChargeOrder
 from worker.points import Point, reach
 from worker.store.charges import Obstacle
 from worker.store.failures import DATABASE_ERRORS, summary
@@ -178,9 +177,8 @@ class Flow:
         reach(Point.CHARGING_CLAIMED, intent.merchant_uid)
         failed = partial(self._do_aside, self._give_back, carried, claimed)
         try:
-            order = ChargeOrder(claimed.customer_uid, intent.merchant_uid, intent.money, claimed.name)
             self._pacer.line_up(Departure(
-                claimed, self._services.gateway(claimed.account).sending(order),
+                claimed, self._services.gateway(claimed.account).sending(charging.order_of(claimed)),
                 came=partial(self._came, carried, claimed),
                 held=partial(self._do_aside, self._hold_back, carried, claimed), failed=failed,
                 begun=carried.leave_room,

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schedules import events
+from schedules.buyers import NOBODY, Buyer
 from schedules.charges import AttemptState, ChargeKind, KeyedIn
 from schedules.errors import BROKEN
 from schedules.identity import merchant_uid
@@ -51,6 +52,7 @@ class Claimed:
     kind: ChargeKind
     keyed_in: KeyedIn | None
     intent: Attempt
+    buyer: Buyer = NOBODY
 
 
 class Groups:
@@ -91,7 +93,9 @@ class Groups:
             return None
         intent = Attempt(0, fresh.id, 1, uid, money, 1, now, None, 0)
         kind = ChargeKind(fresh.kind)
-        return Claimed(fresh.id, fresh.key, fresh.account, fresh.customer_uid, fresh.name, kind, None, intent)
+        return Claimed(
+            fresh.id, fresh.key, fresh.account, fresh.customer_uid, fresh.name, kind, None, intent, fresh.buyer
+        )
 
     def _may_send(self, db: Connection, account: str) -> bool:
         services = self._services

@@ -26,7 +26,9 @@ def issue(
 ) -> BillingKey:
     """Store a card under a customer_uid; over a known one it replaces the card, and open debts are tried at once.
 
-    An answer that is not clear is followed by reading the key back: what the gateway has then is what counts.
+    An answer that is not clear is followed by reading the key back: what the gateway has then is what counts. A
+    key that was issued on another channel than asked for has replaced the card all the same, so it is kept here
+    as well before CannotIssue says where it is.
     """
     check_facts(customer_uid, name=holder.name, email=holder.email, tel=holder.tel)
     with services.engine.begin() as db:
@@ -35,6 +37,7 @@ def issue(
     gateway = services.gateway(account)
     if wrong := gateway.wrong_with_card(card):
         raise BadRequest("card", wrong)
+    last_day = cards.last_day_of_typed(card.expiry, services.clock.now())
     _refuse_foreign(services)
     key = _settled(gateway, gateway.issue_key(customer_uid, card), customer_uid, card)
     now = services.clock.now()
@@ -42,13 +45,20 @@ def issue(
         known = customers.key_by_uid(db, customer_uid)
         if known is None:
             customer_id = customers.add(db, customer_uid, holder.name, holder.email, holder.tel, now)
-            customers.add_key(db, customer_id, customer_uid, account, cards.facts_of(key), now)
+            facts = cards.facts_of(key) | cards.expiry_columns(last_day)
+            customers.add_key(db, customer_id, customer_uid, account, facts, now)
         elif known.deleted_at is not None:
             customers.change_key(db, known.id, deleted_at=None, stopped_as=None)
         notes.record(db, actor, "card.issue", customer_uid, why, now, card_name=key.card_name,
-                     card_number=key.card_number, pg=card.pg)  # fmt: skip
+                     card_number=key.card_number, pg=card.pg, on_pg=key.channel)  # fmt: skip
     if known is not None:
-        cards.changed(services, customer_uid, actor, why)
+        cards.changed(services, customer_uid, actor, why, typed=cards.TypedCard(key, last_day))
+    if not key.is_on(card.pg):
+        raise CannotIssue(
+            f"the card of {customer_uid!r} is stored, but on channel {key.channel}, not on {card.pg} as asked, "
+            "and is charged there; set the channel up at the gateway and issue the card again, or delete it with "
+            "`again card delete`"
+        )
     return key
 
 
@@ -102,16 +112,17 @@ def _end_what_needs_it(
 
 
 def _settled(gateway: Gateway, answer: KeyAnswer, customer_uid: str, card: Card) -> BillingKey:
-    """The key that the gateway has now, if it is the card that was sent, on the channel that was asked for."""
+    """The key that the gateway has now, if it is the card that was sent."""
     if isinstance(answer, BillingKey):
         return answer
     reason = getattr(answer, "reason", "the gateway has no such key")
-    if isinstance(answer, Unknown) and not answer.mismatch:
+    if isinstance(answer, Unknown):
         read = gateway.read_key(customer_uid)
         if isinstance(read, BillingKey) and is_this(card, read.card_number):
             return read
         raise CannotIssue(
-            f"it is not clear whether the card is stored: {reason}; look at it with `again card show`"
+            f"it is not clear whether the card is stored: {reason}; look at it with `again card show`, and if the "
+            "gateway has another card than this database, say `again card changed`"
         )
     raise CannotIssue(f"the card is not stored: {reason}")
 

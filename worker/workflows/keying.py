@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy import Connection
 
@@ -68,9 +68,12 @@ def pay(
         raise BadRequest("card", wrong)
     fingerprint = digest("keyed", keep, request.fingerprint)
     now = services.clock.now()
+    last_day = cards.last_day_of_typed(card.expiry, now)
     with services.act() as db:
         known = requested.by_request(db, request.request_key)
-        opening = _Opening(request, fingerprint, keep, holder, Person(actor, os_user), beside, at_plan_price)
+        opening = _Opening(
+            request, fingerprint, keep, holder, Person(actor, os_user), beside, at_plan_price, last_day
+        )
         claimed = None if known else _open(services, db, opening, now)
         known = known or requested.by_request(db, request.request_key)
         if known is None:
@@ -115,6 +118,7 @@ class _Opening:
     asked_by: Person
     beside: Beside
     at_plan_price: bool
+    last_day: date  # of the card
 
 
 def _open(services: Services, db: Connection, opening: _Opening, now: datetime) -> Claimed | None:
@@ -136,6 +140,9 @@ def _open(services: Services, db: Connection, opening: _Opening, now: datetime) 
     charge = charges.locked_by_key(db, row["key"])
     if charge is None:
         raise LookupError(f"charge {row['key']} is not there")
+    if keep is KeyedIn.KEEP:
+        # The gateway never tells it. It counts from when the payment is there and the card is stored.
+        customers.change_key(db, key.id, expires_on=opening.last_day, tell_expiry_at=None)
     opening.beside(db, charge.id, key, now)
     intent = charging.begin_attempt(services, db, charge)
     if intent is None:

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 from sqlalchemy import Connection
 
 from schedules.asking import next_ask_at
-from schedules.charges import AttemptState, ChargeStatus, TriedBy
+from schedules.charges import AttemptState, ChargeStatus, KeyedIn, TriedBy
 from schedules.declines import Placed
 from schedules.dunning import (
     AskGateway,
@@ -23,7 +23,7 @@ from schedules.dunning import (
 )
 from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown, Voided
 from worker.points import Point, reach
-from worker.store import attempts, charges, subscriptions
+from worker.store import attempts, charges, customers, subscriptions
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge
 from worker.workflows import classing, dunning
@@ -129,6 +129,8 @@ def _move_charge(db: Connection, answer: dunning.Answer, decision: Decision, now
 def _end_keyed(db: Connection, answer: dunning.Answer, now: datetime) -> None:
     """End a charge whose card was typed in: nobody can try it again."""
     charge, outcome = answer.charge, answer.outcome
+    if charge.keyed_in is KeyedIn.KEEP:
+        customers.change_key(db, charge.billing_key_id, expires_on=None, tell_expiry_at=None)  # it is not stored
     if isinstance(outcome, Declined):
         dunning.tell_failed(db, answer, None, now, needs_card=False)
         close(db, charge.id, ChargeStatus.UNCOLLECTIBLE, outcome.reason, now)
