@@ -155,14 +155,7 @@ def read(row: Mapping[str, Any]) -> Charge:
 
 
 def _history(row: Mapping[str, Any]) -> History:
-    return History(
-        first_declined_at=row["first_declined_at"],
-        declines=row["declines"],
-        technical_tries=row["technical_tries"],
-        refusals=row["refusals"],
-        manual_tries=row["manual_tries"],
-        ladder_began_at=row["ladder_began_at"],
-    )
+    return History(**{field.name: row[field.name] for field in fields(History)})
 
 
 def hold(db: Connection, key: str, why: str) -> bool:
