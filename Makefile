@@ -1,13 +1,14 @@
 # Again: what can be done here. `make` alone lists it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test model check format chaos mutants bench sweep bench-forecast clean
+.PHONY: help setup demo test test-oldest model check format chaos mutants bench sweep bench-forecast clean
 PAYMENTS ?= 1000000
 SUBSCRIPTIONS ?= 1000000
 CHARGES ?= 20000
 MODEL_CHARGES ?= 1000000
 SEED ?= 1
 CHAOS ?=
+OLDEST ?= /usr/lib/postgresql/15/bin
 BENCH ?=
 VENV := .venv
 STAMP := $(VENV)/.again-setup
@@ -33,6 +34,10 @@ demo: $(STAMP) ## bill three months of a make-believe shop through real parts
 
 test: $(STAMP) ## all tests; starts the services it needs, and stops them
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+test-oldest: $(STAMP) ## store, workflow and whole-shop tests on the oldest supported PostgreSQL, in OLDEST
+	@test -x $(OLDEST)/postgres || { echo "no PostgreSQL in $(OLDEST): apt-get install postgresql-15, or say: make test-oldest OLDEST=/folder/of/postgres" >&2; exit 1; }
+	@EMBEDDED_POSTGRES=$(OLDEST) $(VENV)/bin/python -m pytest -n 2 --dist loadfile tests/store tests/workflows tests/acceptance/test_shop.py
 
 model: $(STAMP) ## the charge protocol on a simulated clock: MODEL_CHARGES=1000000 SEED=1
 	@$(VENV)/bin/python -m tests.model.longrun --charges $(MODEL_CHARGES) --seed $(SEED)

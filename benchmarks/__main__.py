@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import beating, charging, flow, growth, opening
+from benchmarks import beating, charging, distance, flow, growth, opening
 from benchmarks.place import PYTHON, LightGateway, placed
 
 HERE = Path(__file__).parent
@@ -56,6 +56,7 @@ def steps(sizes: Sizes) -> dict[str, Callable[[], Any]]:
         "hand_written_kept_client": lambda: _contender("handwritten", sizes, "--client", "kept"),
         "dbos": lambda: _contender("durable", sizes),
         "caps": flow.caps,
+        "distance": distance.distance,
         "backlog": lambda: flow.backlog(sizes.waiting, 100),
         "punctuality": lambda: flow.punctuality(min(2000, sizes.waiting), 100),
         "opening": lambda: opening.run(sizes.subscriptions, sizes.due),
@@ -142,6 +143,10 @@ def _charging(found: Results) -> Iterator[Row]:
 
 
 def _flow(found: Results) -> Iterator[Row]:
+    for told in found.get("distance") or []:
+        words = f"{told['used']:.0%} of the cap used, {told['most_in_a_second']} calls in any second of 50"
+        what = f"a round trip of {told['round_trip'] * 1000:.0f} ms to the database"
+        yield Row(what, "more than none", words, told["used"] > 0 and not told["doubles"])
     for account, told in (found.get("caps") or {}).items():
         words = f"{told['most_in_a_second']} in any second of {told['cap']:g}, {told['used']:.1%} used"
         kept = told["most_in_a_second"] <= told["cap"] and told["used"] >= 0.98

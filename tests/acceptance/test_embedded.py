@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 
 from tests.services import drop_database, fresh_database
 from worker.clock import wait_until
-from worker.embedded import EmbeddedError, EmbeddedServices
+from worker.embedded import EmbeddedError, EmbeddedServices, PostgresServer
 
 OWNER = """
 import sys, time
@@ -206,6 +206,14 @@ def test_data_of_another_version_are_refused(folder: Path) -> None:
     (folder / "services/postgres/data/PG_VERSION").write_text("14\n")
     with pytest.raises(EmbeddedError, match=r"made by PostgreSQL 14.*--data"):
         EmbeddedServices(folder / "services", durable=False).start()
+
+
+def test_a_folder_without_postgresql_that_was_chosen_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDDED_POSTGRES", str(folder))
+    with pytest.raises(EmbeddedError, match=f"EMBEDDED_POSTGRES names {folder}"):
+        PostgresServer(folder / "postgres")
 
 
 def test_data_that_were_never_finished_are_made_anew(folder: Path) -> None:

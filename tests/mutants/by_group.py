@@ -10,6 +10,7 @@ PLAIN = "worker/store/plain.py"
 FLOWING = "workflows/test_flowing.py::"
 PACING = "workflows/test_pacing.py::"
 LEAVING = "workflows/test_leaving.py::"
+SLOW = "workflows/test_slow_database.py::"
 
 BY_GROUP: tuple[Mutant, ...] = (
     Mutant(
@@ -198,7 +199,7 @@ BY_GROUP: tuple[Mutant, ...] = (
         "pace: a look does not last though a slot does",
         PACING + "test_a_call_leaves_on_a_fresh_look_or_not_at_all",
         "worker/workflows/pacing.py",
-        "latest = min(leave.latest, leave.looked_at + LOOK_LASTS)",
+        "latest = min(leave.latest, leave.stale_at)",
         "latest = leave.latest",
     ),
     Mutant(
@@ -256,5 +257,33 @@ BY_GROUP: tuple[Mutant, ...] = (
         "worker/workflows/leaving.py",
         "            rates.put_off(db, account, late[account])\n",
         "            pass\n",
+    ),
+    Mutant(
+        "slow database: slots are asked for as much earlier as a check takes longer",
+        SLOW + "test_calls_leave_though_each_round_trip_takes_long",
+        "worker/workflows/leaving.py",
+        "ahead = times.extra",
+        "ahead = 0.0",
+    ),
+    Mutant(
+        "slow database: a check counts for longer where it takes longer",
+        SLOW + "test_calls_leave_though_each_round_trip_takes_long",
+        "worker/workflows/check_times.py",
+        "return min(MOST_LASTS, LASTS + 2 * self.extra)",
+        "return LASTS",
+    ),
+    Mutant(
+        "slow database: a check never counts for longer than the bound",
+        SLOW + "test_a_check_never_counts_for_longer_than_the_bound",
+        "worker/workflows/check_times.py",
+        "return min(MOST_LASTS, LASTS + 2 * self.extra)",
+        "return LASTS + 2 * self.extra",
+    ),
+    Mutant(
+        "sessions: JIT is off",
+        SLOW + "test_each_session_has_its_settings_whatever_the_database_prefers",
+        "worker/store/engine.py",
+        '    "jit": "off",\n',
+        "",
     ),
 )

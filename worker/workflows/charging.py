@@ -22,7 +22,7 @@ from worker.workflows import dunning
 from worker.workflows.closing import close, quarantine, set_aside
 from worker.workflows.current_card import move_to_current_card
 from worker.workflows.grouping import Claimed
-from worker.workflows.leaving import LOOK_LASTS, PATIENCE, Leave, ask_leave, leaving, obstacle
+from worker.workflows.leaving import PATIENCE, Leave, ask_leave, leaving, obstacle
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
 
@@ -184,10 +184,10 @@ def _await_leave(services: Services, claimed: Claimed) -> Leave:
             return replace(leave, is_granted=False)
         if not leave.is_soon:
             # The look would be stale by then; what is seen at the slot itself counts.
-            wait(max(0.0, leave.earliest - elapsed() - LOOK_TAKES))
+            wait(max(0.0, leave.earliest - elapsed() - LOOK_TAKES - services.check_times.extra))
             leave = leave.seen_again(*ask_leave(services, [leaving(services, claimed, has_slot=True)]))
         wait(max(0.0, leave.earliest - elapsed()))
-        if elapsed() <= min(leave.latest, leave.looked_at + LOOK_LASTS):
+        if elapsed() <= min(leave.latest, leave.stale_at):
             return leave
 
 

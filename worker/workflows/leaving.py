@@ -14,7 +14,6 @@ from worker.store.charges import Obstacle, Sight
 from worker.workflows.grouping import Claimed
 from worker.workflows.services import Services
 
-LOOK_LASTS = 0.15  # seconds that a last look may be older than the call
 PATIENCE = 5.0  # seconds; longer waits go back to the queue, so that the lease is for the call
 _CLOCK = OtherClock()  # the database's, by which slots are given; one for each process
 UNCAPPED = (0.0, math.inf, True)
@@ -26,7 +25,6 @@ BUSY_RATE = 1000.0
 SPREAD, BUSY_SPREAD = 1.016, 1.09
 LATE, BUSY_LATE = 0.005, 0.08  # seconds; below what the spread leaves, the rest being the way to the gateway
 LATEST = 0.05  # seconds after which a slot is given up
-LOOK_REACHES = LOOK_LASTS - LATEST  # seconds from a look to the slots that it is good for
 
 
 def interval(rate: float) -> float:
@@ -46,6 +44,7 @@ class Leaving:
     attempt_id: int
     account: str
     rate: float  # calls a second; 0 is no cap, or a slot that it has already
+    has_slot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,7 @@ class Leave:
 
     sight: Sight
     looked_at: float  # before the look
+    stale_at: float  # a call that leaves after this needs another look; see `check_times`
     earliest: float  # not before this
     latest: float  # and not after this: the slot would be another's, or the look stale
     is_granted: bool  # false when the slot would be further away than anybody waits
@@ -61,17 +61,17 @@ class Leave:
     @property
     def is_soon(self) -> bool:
         """Whether the look will not be stale when its slot has come."""
-        return self.earliest - self.looked_at <= LOOK_REACHES
+        return self.earliest + LATEST <= self.stale_at
 
     def seen_again(self, again: "Leave") -> "Leave":
         """The same slot, with what is seen now."""
-        return replace(self, sight=again.sight, looked_at=again.looked_at)
+        return replace(self, sight=again.sight, looked_at=again.looked_at, stale_at=again.stale_at)
 
 
 def leaving(services: Services, claimed: Claimed, *, has_slot: bool = False) -> Leaving:
     """What a claimed attempt asks; one that has a slot is looked at again, and takes no other."""
     rate = 0.0 if has_slot else services.account(claimed.account).rate
-    return Leaving(claimed.intent.id, claimed.account, rate)
+    return Leaving(claimed.intent.id, claimed.account, rate, has_slot)
 
 
 def ask_leave(
@@ -82,33 +82,43 @@ def ask_leave(
     `overrun` says by how many seconds the slots of an account are put off first, for a call that left too late.
     """
     late = overrun or {}
-    looked_at = elapsed()
+    times = services.check_times
+    ahead = times.extra
+    asked_at = elapsed()
     # Statements that stand for themselves need no transaction around them.
     with services.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
-        sights = charges.last_looks(db, [each.attempt_id for each in them]) if them else {}
         rate_of = {each.account: each.rate for each in them if each.rate}
         slots = {
             account: _slots(db, account, rate, sum(each.account == account and each.rate > 0 for each in them),
-                            late.get(account, 0.0))
+                            late.get(account, 0.0), ahead)
             for account, rate in rate_of.items()
         }  # fmt: skip
         for account in late.keys() - rate_of.keys():
             rates.put_off(db, account, late[account])
+        # After the slots, so that it is as fresh as can be when the first of them comes.
+        looked_at = elapsed()
+        sights = charges.last_looks(db, [each.attempt_id for each in them]) if them else {}
+    if rate_of or not any(each.has_slot for each in them):
+        # A check without slots takes a round trip less, and would make those with slots look quick.
+        times.add(elapsed() - asked_at)
+    stale_at = looked_at + times.lasts
     return [
-        Leave(sights[each.attempt_id], looked_at, *(next(slots[each.account]) if each.rate else UNCAPPED))
+        Leave(
+            sights[each.attempt_id], looked_at, stale_at, *(next(slots[each.account]) if each.rate else UNCAPPED)
+        )
         for each in them
     ]
 
 
 def _slots(
-    db: Connection, account: str, rate: float, asked: int, overrun: float
+    db: Connection, account: str, rate: float, asked: int, overrun: float, ahead: float
 ) -> Iterator[tuple[float, float, bool]]:
     """Free slots of one account's cap, for so many that leave: earliest, latest, and whether there is one."""
     every = interval(rate)
     # What nobody would wait for is not taken; the first may wait as long as that besides.
     many = min(asked, 1 + int(PATIENCE / every))
     asked_at = elapsed()
-    moment = rates.take(db, account, 1 / every, PATIENCE, many, overrun)
+    moment = rates.take(db, account, 1 / every, PATIENCE, many, overrun, ahead)
     refused = repeat((asked_at, math.inf, False))
     if moment is None:
         return refused

@@ -22,7 +22,6 @@ from worker.points import Point, reach
 from worker.store.charges import Obstacle
 from worker.workflows.grouping import Claimed
 from worker.workflows.leaving import (
-    LOOK_LASTS,
     PATIENCE,
     Leave,
     ask_leave,
@@ -77,9 +76,9 @@ class _Lane:
         """Whether some of it may ask for slots now."""
         return self.room > 0 and now >= self.asks_at and any(self.waiting)
 
-    def next_few(self) -> list[Departure]:
-        """Take out those that leave next, as many as look at once."""
-        most = min(self.room, TOGETHER, max(1, int(SPAN * self.rate)) if self.rate else TOGETHER)
+    def next_few(self, span: float) -> list[Departure]:
+        """Take out those that leave next, as many as look at once: at most `span` seconds of the cap."""
+        most = min(self.room, TOGETHER, max(1, int(span * self.rate)) if self.rate else TOGETHER)
         few: list[Departure] = []
         for line in self.waiting:
             while line and len(few) < most:
@@ -156,14 +155,14 @@ class Pacer:
 
     def _due(self) -> list[Departure]:
         """Those whose slot comes now, to be looked at again, and those that may take one."""
-        now = elapsed()
+        now, extra = elapsed(), self._services.check_times.extra
         few: list[Departure] = []
         while self._to_look_at and self._to_look_at[0][0] <= now and len(few) < TOGETHER:
             few.append(heapq.heappop(self._to_look_at)[2])
         for lane in self._all_lanes():
             with self._lock:
                 if lane.is_due(now):
-                    few += lane.next_few()
+                    few += lane.next_few(SPAN + extra)
         return few
 
     def _let_leave(self, few: Sequence[Departure], overruns: Mapping[str, float]) -> None:
@@ -208,7 +207,9 @@ class Pacer:
         else:
             lane = self._lane(departure)
             if leave.is_granted and lane.rate:
-                lane.asks_at = leave.earliest + interval(lane.rate) - ASKED_BEFORE
+                lane.asks_at = (
+                    leave.earliest + interval(lane.rate) - ASKED_BEFORE - self._services.check_times.extra
+                )
             departure.asked_at = departure.asked_at or leave.looked_at
             found = NO_SLOT if leave.looked_at - departure.asked_at > PATIENCE else None
         found = obstacle(self._services, departure.claimed, leave) or found
@@ -219,14 +220,14 @@ class Pacer:
             self._begin(departure, leave)
         else:
             departure.leave = leave
-            look_at = leave.earliest - LOOK_TAKES
+            look_at = leave.earliest - LOOK_TAKES - self._services.check_times.extra
             heapq.heappush(self._to_look_at, (look_at, next(self._numbers), departure))
 
     def _begin(self, departure: Departure, leave: Leave) -> None:
         reach(Point.CHARGING_LOOKED, departure.claimed.intent.merchant_uid)
         # Counted from before the last look: a worker that is frozen after it and wakes too late does not send.
         until = leave.looked_at + self._services.settings.call_deadline
-        latest = min(leave.latest, leave.looked_at + LOOK_LASTS)
+        latest = min(leave.latest, leave.stale_at)
         slot = Slot(leave.earliest, latest, partial(self._left, departure, leave.earliest))
         departure.begun()
         departure.sending.begin(until, slot, partial(self._came, departure))

@@ -16,6 +16,7 @@ from worker.gateway.port import Gateway
 from worker.store import sights, switches
 from worker.store.engine import allow_time
 from worker.webhooks.port import Receiver
+from worker.workflows.check_times import CheckTimes
 
 if TYPE_CHECKING:
     from worker.workflows.flowing import Flow
@@ -72,6 +73,7 @@ class Services:
     )  # what is known of each; the main one unless given
     rehearsal: Rehearsal | None = None  # what a person does is undone, and only told
     joined: Joined | None = None  # acts run in this transaction and do not commit it
+    check_times: CheckTimes = field(default_factory=CheckTimes, compare=False)
     flow: "Flow | None" = None  # what carries out a worker's charges together; each is for itself without one
 
     @contextmanager

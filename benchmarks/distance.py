@@ -1,0 +1,52 @@
+"""How many calls leave when the database is far away: a backlog at a cap, over added round trips."""
+
+from dataclasses import asdict, dataclass
+
+from benchmarks import shop
+from benchmarks.charging import ready
+from benchmarks.delay import DelayProxy
+from benchmarks.place import LightGateway, placed
+from worker.clock import elapsed, wait
+
+ROUND_TRIPS = (0.0, 0.02, 0.08, 0.15)  # seconds
+CAP = 50.0  # calls a second
+SECONDS = 20  # of work at the cap
+MOST_SECONDS = 180.0  # for one round trip's backlog
+
+
+@dataclass(frozen=True, slots=True)
+class AtDistance:
+    """What one worker did with a round trip of so many seconds between it and the database."""
+
+    round_trip: float
+    calls: int
+    per_second: float
+    most_in_a_second: int
+    used: float  # share of the cap
+    doubles: int
+
+
+def distance() -> list[dict[str, float]]:
+    """The same backlog at each round trip."""
+    return [asdict(_at(round_trip)) for round_trip in ROUND_TRIPS]
+
+
+def _at(round_trip: float) -> AtDistance:
+    many = int(CAP * SECONDS)
+    with (
+        LightGateway() as gateway,
+        placed(gateway.url, AGAIN_RATE=str(CAP), AGAIN_CONCURRENCY="64") as place,
+        DelayProxy(place.services.settings.sqlalchemy_url, round_trip) as proxy,
+    ):
+        shop.on_sale(place)
+        shop.charges_due(place, many)
+        place.start("worker", "--name", "far@here", AGAIN_DATABASE_URL=proxy.url)
+        ready(place)
+        place.start("beat")
+        end = elapsed() + MOST_SECONDS
+        while place.ask("SELECT count(*) FROM charges WHERE status <> 'paid'") and elapsed() < end:
+            wait(0.5)
+        seen = gateway.seen()
+    per_second = seen.per_second if len(seen.arrivals) > 1 else 0.0
+    most = seen.most_in_a_second() if seen.arrivals else 0
+    return AtDistance(round_trip, len(seen.arrivals), per_second, most, per_second / CAP, seen.doubles)
