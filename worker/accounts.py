@@ -69,7 +69,7 @@ def read_accounts(file: Path, main: str) -> tuple[Account, ...]:
     try:
         document = tomllib.loads(read_text(file))
     except UnreadableText as error:
-        raise BadAccounts(f"AGAIN_ACCOUNTS_FILE: {error}") from None
+        raise BadAccounts(f"AGAIN_ACCOUNTS_FILE {str(file)!r} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         # Its words name a line and a column, never what stands there.
         raise BadAccounts(f"AGAIN_ACCOUNTS_FILE {str(file)!r} is no TOML: {error}") from None
@@ -112,7 +112,7 @@ def _secret(where: str, what: str, given: SecretStr | None, file: str | None) ->
     try:
         text = read_text(Path(file or "")).strip()
     except UnreadableText as error:
-        raise BadAccounts(f"{where}: {what}_file: {error}") from None
+        raise BadAccounts(f"{where}: {what}_file {file!r} cannot be read: {error}") from None
     if not text:
         raise BadAccounts(f"{where}: {what}_file {file!r} is empty")
     return SecretStr(text)

@@ -45,8 +45,8 @@ def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
     file = tmp_path / "declines.tsv"
     file.write_text("kcp\tok\nno tab here\n")
     assert "line 2: no tab" in refused("declines", "classify", "--file", str(file))
-    file.write_bytes("한도".encode("euc-kr"))
-    assert "is not UTF-8" in refused("declines", "classify", "--file", str(file))
+    file.write_bytes(b"kcp\t\xff\xff\n")
+    assert "is neither UTF-8 nor CP949" in refused("declines", "classify", "--file", str(file))
     assert "cannot be read" in refused("declines", "classify", "--file", str(tmp_path / "none"))
     assert "--text with --pg, or --file" in refused("declines", "classify")
     assert "--text with --pg, or --file" in refused("declines", "classify", "--text", "x", "--file", str(file))
