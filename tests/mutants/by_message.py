@@ -55,4 +55,18 @@ BY_MESSAGE: tuple[Mutant, ...] = (
         'f"{services.fingerprint} {words}".encode()',
         'b""',
     ),
+    Mutant(
+        "an X-Forwarded-For line of the sender's own is not believed",
+        "gateway/test_listener_bounds.py::test_the_sender_is_the_last_address_that_is_no_proxy_of_ours",
+        "worker/listener.py",
+        "for hop in reversed(hops):",
+        "for hop in hops:",
+    ),
+    Mutant(
+        "webhooks cause a limited number of look-ups",
+        "workflows/test_hearing.py::test_uids_that_are_made_up_cause_a_bounded_number_of_calls",
+        "worker/workflows/hearing.py",
+        "limit.rate, limit.patience)",
+        "1e6, 60.0)",
+    ),
 )

@@ -128,16 +128,17 @@ def listen(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Where to listen.")] = 8020,
     trust_proxy: Annotated[
-        bool,
-        typer.Option("--trust-proxy", help="A proxy of ours is in front: its X-Forwarded-For names the peer."),
-    ] = False,
+        str,
+        typer.Option(
+            "--trust-proxy",
+            help="Addresses or networks of the proxies in front, with commas: their X-Forwarded-For is believed.",
+        ),
+    ] = "",
     until_stdin_closes: UntilStdinCloses = False,
 ) -> None:
     """Hear PortOne's webhooks at /portone until SIGTERM; each is only a reason to ask the gateway itself."""
     try:
-        import uvicorn
-
-        from worker.listener import Door, application, networks
+        from worker.listener import Door, networks, server
     except ImportError as error:
         raise CannotListen(f"{error.name} is not installed; install again[listener]") from None
     from worker import tasks, wiring
@@ -148,6 +149,10 @@ def listen(
     if until_stdin_closes:
         _stop_when_stdin_closes()
     allowed = networks(made.settings.listener_allow)
+    try:
+        proxies = networks(trust_proxy)
+    except ValueError as error:
+        raise typer.BadParameter(f"--trust-proxy {trust_proxy!r}: {error}; give addresses or networks") from None
 
     def hand_on(merchant_uid: str) -> None:
         try:
@@ -155,12 +160,11 @@ def listen(
         except BrokerUnreachable as error:
             raise ConnectionError(str(error)) from None
 
-    door = Door(allowed, trust_proxy, hand_on)
+    door = Door(allowed, proxies, hand_on)
     print(f"listening at http://{host}:{port}/portone", flush=True)
     # It ends in good order, then raises the signal that it was sent once more: that is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    # Its own reading of X-Forwarded-For would let any peer name itself.
-    uvicorn.run(application(door), host=host, port=port, log_config=None, access_log=False, proxy_headers=False)
+    server(door, host, port).run()
 
 
 def simulator(context: typer.Context) -> None:

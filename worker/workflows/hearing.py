@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from schedules.charges import AttemptState
 from schedules.outcomes import GatewayPayment
+from worker.clock import wait
 from worker.gateway.port import Found
-from worker.store import attempts, customers
+from worker.store import attempts, customers, rates
 from worker.workflows import asking, cards
 from worker.workflows.comparing import compare
 from worker.workflows.services import Services
@@ -15,10 +17,26 @@ log = logging.getLogger("again.hearing")
 WEBHOOK = "webhook"
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Look-ups a second that webhooks may cause for an account, and the seconds that one waits for its turn."""
+
+    name: str
+    rate: float
+    patience: float
+
+
+# Two limits: whoever makes uids up must not keep a webhook about a debt from being looked at.
+OURS = Limit("webhooks", 5.0, 2.0)
+FOREIGN = Limit("other webhooks", 1.0, 0.0)  # without waiting: a flood must not occupy the threads
+
+
 def hear(services: Services, merchant_uid: str) -> None:
     """Look at the payments of a uid as the reconciler would, and whether a card that is waited for has changed.
 
     A webhook does not say which account it is about: the debt does, and for what is no debt of ours all are asked.
+    Anyone may send one, so the calls that they cause are limited for each account. A webhook beyond the limit is
+    dropped: the reconciler, the questions about unknown attempts and the daily look at cards find the same later.
     """
     with services.engine.begin() as db:
         state = attempts.state_of(db, merchant_uid)
@@ -28,11 +46,24 @@ def hear(services: Services, merchant_uid: str) -> None:
     match state:
         case (_, AttemptState.PAID | AttemptState.SENDING):
             return  # we know, or are being told at this moment
-        case (attempt_id, AttemptState.UNKNOWN):
-            asking.ask(services, attempt_id)
+        case (attempt_id, AttemptState.UNKNOWN) if account is not None:
+            if _may_look(services, account, OURS):
+                asking.ask(services, attempt_id)
             return
+    limit = FOREIGN if account is None else OURS
     for name in services.gateways if account is None else (account,):
-        _look(services, name, merchant_uid)
+        if _may_look(services, name, limit):
+            _look(services, name, merchant_uid)
+
+
+def _may_look(services: Services, account: str, limit: Limit) -> bool:
+    with services.engine.begin() as db:
+        seconds = rates.grant(db, f"{account}/{limit.name}", limit.rate, limit.patience)
+    if seconds is None:
+        log.warning("a webhook is dropped: account %s has %g look-ups a second for these", account, limit.rate)
+        return False
+    wait(seconds)
+    return True
 
 
 def _look(services: Services, account: str, merchant_uid: str) -> None:
