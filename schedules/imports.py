@@ -14,8 +14,11 @@ from schedules.subscriptions import Cursor, advance, first_cursor
 from schedules.texts import cleaned
 from schedules.zones import zone
 
-COLUMNS = ("customer_uid", "plan", "next_date", "anchor", "external_ref", "name", "email", "tel", "account")
+COLUMNS = (
+    "customer_uid", "plan", "next_date", "anchor", "external_ref", "name", "email", "tel", "account", "another",
+)  # fmt: skip
 NEEDED = ("customer_uid", "plan", "next_date")
+YES, NO = ("yes", "true", "1"), ("", "no", "false", "0")
 SEAM = timedelta(hours=1)  # what the other timer charges within this is left to it
 
 
@@ -32,6 +35,7 @@ class Incoming:
     email: str | None
     tel: str | None
     account: str | None
+    another: bool  # though its customer is on the plan already
 
 
 def read_incoming(columns: Mapping[str, str]) -> Incoming:
@@ -49,7 +53,16 @@ def read_incoming(columns: Mapping[str, str]) -> Incoming:
         anchor=_date("anchor", said["anchor"]) if said["anchor"] else following,
         external_ref=checked_words("external_ref", ref, 2 * LONGEST_UID + 1),
         **{name: said[name] or None for name in ("name", "email", "tel", "account")},
+        another=_truth("another", said["another"]),
     )  # fmt: skip
+
+
+def _truth(column: str, text: str) -> bool:
+    if text.lower() in YES:
+        return True
+    if text.lower() in NO:
+        return False
+    raise BadRequest(column, f"{text!r} is neither yes nor no")
 
 
 def _date(column: str, text: str) -> date:

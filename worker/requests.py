@@ -137,12 +137,17 @@ def subscribe(
     actor: Words,
     anchor: date | None = None,
     another: bool = False,
+    trial_again: bool = False,
 ) -> Answer:
     """Begin a subscription; the same request key answers with the same one, whatever became of it."""
-    begun = enrolling.subscribe(desk.services, customer_uid, plan, actor, anchor, another=another)
+    begun = enrolling.subscribe(
+        desk.services, customer_uid, plan, actor, anchor, another=another, trial_again=trial_again
+    )
+    price = begun.plan.price
     return {
-        "subscription": begun.key, "version": begun.version, "anchor": in_json(begun.anchor),
-        "period_no": begun.first.period_no, "next_due_at": in_json(begun.first.due_at),
+        "subscription": begun.key, "version": begun.plan.version, "anchor": in_json(begun.anchor),
+        "period_no": begun.first.period_no, "next_due_at": in_json(begun.first.due_at), "amount": price.amount,
+        "currency": price.currency, "trial_days": begun.trial_days, "trial_used_by": begun.trial_used_by,
     }  # fmt: skip
 
 
@@ -187,9 +192,25 @@ def move_time(desk: Desk, *, subscription: Words, time: clock_time | None, reaso
     return {"subscription": subscription, "next_due_at": in_json(due)}
 
 
-def change_plan(desk: Desk, *, subscription: Words, plan: Words, reason: Words, actor: Words) -> Answer:
+def change_plan(
+    desk: Desk,
+    *,
+    subscription: Words,
+    plan: Words,
+    reason: Words,
+    actor: Words,
+    another: bool = False,
+    other_currency: bool = False,
+) -> Answer:
     """Charge by another plan from the next period on."""
-    return _next(subscription, adjusting.change_plan(desk.services, subscription, plan, actor, reason))
+    change = adjusting.change_plan(
+        desk.services, subscription, plan, actor, reason, another=another, other_currency=other_currency
+    )
+    before, after = change.before.price, change.after.price
+    return _next(subscription, change.next) | {
+        "version": change.after.version, "amount": after.amount, "currency": after.currency,
+        "amount_before": before.amount, "currency_before": before.currency,
+    }  # fmt: skip
 
 
 def change_card(desk: Desk, *, subscription: Words, customer_uid: Words, reason: Words, actor: Words) -> Answer:

@@ -25,6 +25,7 @@ from worker.store import debts as real_debts
 from worker.store import notes as real_notes
 from worker.store import plans as real_plans
 from worker.store import policies as real_policies
+from worker.store import rivals as real_rivals
 from worker.store import subscriptions as real_subscriptions
 from worker.store import switches as real_switches
 from worker.store.attempts import Attempt
@@ -459,9 +460,6 @@ class Subscriptions(StandsFor):
         row = db.tables.subscriptions[subscription_id]
         return row["key"], db.tables.keys[row["billing_key_id"]]["customer_uid"]
 
-    def live_on(self, db: Transaction, customer_id: int, code: str) -> str | None:
-        return None  # each customer of the model begins one subscription
-
     def plans_of(self, db: Transaction, plan_ids: set[int]) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
         return {plan_id: db.tables.plans[plan_id] for plan_id in plan_ids}, {}
 
@@ -694,6 +692,13 @@ def memory_store(guards: Guards) -> dict[str, object]:
         "debts": Debts(),
         "findings": Findings(),
         "reconciliations": Reconciliations(),
+        # Each customer of the model begins one subscription.
+        "rivals": SimpleNamespace(
+            **{name: getattr(real_rivals, name) for name in ("Rival", "RivalKind", "Wanted")},
+            lock_customer=lambda *asked: None,
+            find=lambda *asked: None,
+            trial_used=lambda *asked: None,
+        ),
         # No month grows old in a model: nothing is archived.
         "archives": SimpleNamespace(bring_back=lambda *asked: False),
         # Without a cap, and with one process at a time at a hold: both go by the database's own clock.

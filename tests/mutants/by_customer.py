@@ -1,7 +1,10 @@
 """The guards of what customers and other backends ask for: request keys, subscriptions, trials, currencies."""
 
-from tests.mutants.table import Mutant, drop_constraint
+from tests.mutants.table import GUARDS, Mutant, drop_constraint, drop_index
 
+ONE = "workflows/test_one_subscription.py::"
+PRICES = "acceptance/test_prices.py::"
+MOVING = "workflows/test_moving_in.py::"
 KEYS = "workflows/test_request_keys.py::"
 
 BY_CUSTOMER: tuple[Mutant, ...] = (
@@ -23,6 +26,96 @@ BY_CUSTOMER: tuple[Mutant, ...] = (
         KEYS + "test_what_fails_before_its_answer_is_written_is_not_done",
         "worker/workflows/services.py",
         "        if self.joined is not None:\n",
+        "        if False:\n",
+    ),
+    drop_index(
+        "one subscription: the database has one live for each customer and plan",
+        "one_live_subscription_for_each_customer_and_plan",
+        GUARDS + "test_one_live_subscription_for_each_customer_and_plan",
+    ),
+    Mutant(
+        "one subscription: the customer is locked while it begins",
+        ONE + "test_a_subscription_waits_for_another_way_in_that_has_the_customer",
+        "worker/store/rivals.py",
+        ".with_for_update(key_share=True)",
+        "",
+    ),
+    Mutant(
+        "one subscription: an end is undone only alone",
+        ONE + "test_an_end_is_not_undone_beside_a_subscription_that_began_since",
+        "worker/workflows/adjusting.py",
+        '            _refuse_second(db, row, row["plan_code"], "goes on")\n',
+        "",
+    ),
+    Mutant(
+        "one subscription: a plan is changed only alone",
+        ONE + "test_a_change_of_plan_to_one_that_the_customer_has_needs_to_be_asked_for",
+        "worker/workflows/adjusting.py",
+        "        elif code != before.plan.code:\n",
+        "        elif False:\n",
+    ),
+    Mutant(
+        "one subscription: the next one begins after the ending one",
+        ONE + "test_the_next_one_begins_when_the_ending_one_has_ended",
+        "worker/store/rivals.py",
+        "or_(s.ends_at.is_(None), s.ends_at > wanted.starts_at)",
+        "or_(s.ends_at.is_(None))",
+    ),
+    Mutant(
+        "one subscription: a line is looked at again when it is written",
+        ONE + "test_who_subscribes_between_the_check_and_the_write_is_not_imported_too",
+        "worker/workflows/importing.py",
+        '        raise BadRequest("customer_uid", f"{incoming.customer_uid!r} has no card any more")\n'
+        "    _refuse_second(db, known, incoming, cursor)\n",
+        '        raise BadRequest("customer_uid", f"{incoming.customer_uid!r} has no card any more")\n',
+    ),
+    Mutant(
+        "one subscription: a takeover that is begun counts",
+        MOVING + "test_nobody_subscribes_between_the_two_halves_of_a_takeover",
+        "worker/store/rivals.py",
+        "_signup(db, wanted) or _takeover(db, wanted)",
+        "_signup(db, wanted)",
+    ),
+    Mutant(
+        "one subscription: a signup that is under way counts",
+        ONE + "test_a_signup_under_way_keeps_the_customers_other_card_from_the_plan",
+        "worker/store/rivals.py",
+        "_signup(db, wanted) or _takeover(db, wanted)",
+        "_takeover(db, wanted)",
+    ),
+    Mutant(
+        "one subscription: a signup is refused before it pays",
+        ONE + "test_a_customer_who_is_on_the_plan_by_another_card_is_not_signed_up",
+        "worker/workflows/signing_up.py",
+        "    if rival is not None:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "one subscription: what was paid beside another one charges nothing more",
+        ONE + "test_a_paid_signup_beside_a_live_subscription_is_set_aside_for_a_person",
+        "worker/workflows/beginning.py",
+        "    if rival is not None:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "trial: a customer has one of each plan",
+        ONE + "test_a_customer_who_comes_back_has_no_second_trial",
+        "worker/workflows/enrolling.py",
+        "        trial_days = 0 if used_by is not None else trial_days\n",
+        "",
+    ),
+    Mutant(
+        "trial: a signup pays when it was used",
+        ONE + "test_a_signup_of_one_who_has_had_the_trial_pays_at_once",
+        "worker/workflows/signing_up.py",
+        "(plan.plan.trial_days and not used)",
+        "plan.plan.trial_days",
+    ),
+    Mutant(
+        "currency: a change of plan keeps it",
+        PRICES + "test_a_new_version_in_another_currency_moves_nobody_unasked",
+        "worker/workflows/adjusting.py",
+        "        if plan.plan.price.currency != before.plan.price.currency and not other_currency:\n",
         "        if False:\n",
     ),
 )

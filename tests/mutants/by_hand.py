@@ -132,9 +132,9 @@ BY_HAND: tuple[Mutant, ...] = (
     Mutant(
         "by hand: a signup under way is not paid for twice",
         KEYING + "test_an_unclear_first_payment_begins_when_it_is_found_paid_and_is_not_typed_twice",
-        "worker/workflows/signing_up.py",
-        "    if under_way is not None:\n",
-        "    if False:\n",
+        "worker/store/rivals.py",
+        "_signup(db, wanted) or _takeover(db, wanted)",
+        "_takeover(db, wanted)",
     ),
     Mutant(
         "by hand: a signup begins after period 0, which is paid",

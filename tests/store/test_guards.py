@@ -57,6 +57,31 @@ def copy_charge(services: Services, **changes: Any) -> Callable[[Connection], ob
     return lambda db: db.execute(insert(schema.charges).values(row | changes))
 
 
+def copy_subscription(**changes: Any) -> Callable[[Connection], object]:
+    """Writes another subscription like the first, but for its key and these columns."""
+
+    def write(db: Connection) -> None:
+        row = dict(db.execute(select(schema.subscriptions)).mappings().one())
+        del row["id"]
+        db.execute(insert(schema.subscriptions).values(row | {"key": "another"} | changes))
+
+    return write
+
+
+def test_one_live_subscription_for_each_customer_and_plan(services: Services, charge_id: int) -> None:
+    assert "one_live_subscription_for_each_customer_and_plan" in refused(services, copy_subscription())
+    for changes in ({"another": True}, {"ends_at": START}, {"status": "canceled", "open_at": None}):
+        with services.engine.connect() as db, db.begin() as undone:
+            copy_subscription(**changes)(db)
+            undone.rollback()
+
+
+def test_the_plan_code_of_a_subscription_is_its_plans(services: Services, charge_id: int) -> None:
+    with services.engine.begin() as db:
+        db.execute(update(schema.subscriptions).values(plan_code="free"))
+        assert db.execute(select(schema.subscriptions.c.plan_code)).scalar_one() == "monthly"
+
+
 def test_one_charge_for_each_period(services: Services, charge_id: int) -> None:
     assert "one_charge_for_each_period" in refused(services, copy_charge(services, key="r" + "1" * 25))
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,8 @@ from sqlalchemy import event, text
 from schedules.outcomes import Declined, Paid, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import on_sale
+from worker.store import rivals
+from worker.store.rivals import Wanted
 from worker.workflows import asking, charging, chasing, dispatching, opening
 from worker.workflows.grouping import Claimed, Groups
 from worker.workflows.leaving import Leaving, ask_leave
@@ -29,9 +32,10 @@ SHOP = (
     "INSERT INTO customers (reference, created_at) SELECT 'c' || n, now() FROM generate_series(1, :many) n",
     "INSERT INTO billing_keys (customer_id, customer_uid, account, created_at) "
     "SELECT n, 'customer-' || n, 'main', now() FROM generate_series(1, :many) n",
-    "INSERT INTO subscriptions (key, customer_id, billing_key_id, plan_id, anchor, status, next_period_no, "
-    "next_period_date, next_due_at, open_at, created_at) SELECT lpad(to_hex(n), 20, '0'), n, n, 1, '2025-12-31', "
-    "'active', 1, '2026-01-31', CAST(:now AS timestamptz) + (n - :many / 10) * interval '1 second', "
+    "INSERT INTO subscriptions (key, customer_id, billing_key_id, plan_id, plan_code, anchor, status, "
+    "next_period_no, next_period_date, next_due_at, open_at, created_at) SELECT lpad(to_hex(n), 20, '0'), n, n, "
+    "1, 'monthly', '2025-12-31', 'active', 1, '2026-01-31', "
+    "CAST(:now AS timestamptz) + (n - :many / 10) * interval '1 second', "
     "CAST(:now AS timestamptz) + (n - :many / 10) * interval '1 second', now() FROM generate_series(1, :many) n",
     "INSERT INTO charges (key, kind, subscription_id, period_no, billing_key_id, account, amount, currency, name, "
     "policy_id, status, due_at, attempts, created_at, closed_at) "
@@ -133,5 +137,10 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
         for attempt in asking.due_asks(services)[:2]:
             asking.ask(services, attempt)
         chasing.look_due(services)
+        with services.engine.begin() as db:
+            wanted = Wanted(customer_id=7, plan="monthly", starts_at=services.clock.now())
+            assert rivals.find(db, wanted) is not None
+            assert rivals.find(db, replace(wanted, plan="other")) is None
+            assert rivals.trial_used(db, 7, "monthly") is None
     assert len(plans) > 20
     assert "\n".join(fault[:150].replace("\n", " ") for fault in _faults(plans)) == ""

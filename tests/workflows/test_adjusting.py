@@ -166,7 +166,7 @@ def test_a_new_version_of_its_plan_changes_the_price_and_no_date(services: Servi
 
 def test_another_cadence_counts_from_the_next_date(services: Services, key: str) -> None:
     on_sale(services, code="weekly", cadence=Every(1, Unit.WEEK), price=Money(2500, "KRW"))
-    cursor = adjusting.change_plan(services, key, "weekly", *WHO)
+    cursor = adjusting.change_plan(services, key, "weekly", *WHO).next
     assert cursor == Cursor(1, date(2026, 2, 28), datetime(2026, 2, 28, tzinfo=UTC))
     live_until(services, datetime(2026, 3, 15, tzinfo=UTC))
     assert dates(services)[1:] == [

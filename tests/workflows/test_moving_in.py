@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,8 +20,9 @@ from worker.clock import FixedClock
 from worker.gateway.portone_v1 import MemoryTokens, PortOneV1
 from worker.points import Point
 from worker.wiring import gateway_settings
-from worker.workflows import adjusting, importing, taking_over
+from worker.workflows import adjusting, enrolling, importing, taking_over
 from worker.workflows.drafting import BadLines
+from worker.workflows.enrolling import CannotEnroll
 from worker.workflows.importing import CannotGoOn
 from worker.workflows.services import Services
 from worker.workflows.taking_over import CannotTakeOver
@@ -102,7 +103,7 @@ def test_each_bad_line_is_named_and_nothing_is_written(services: Services, gatew
 def test_who_is_on_the_plan_by_hand_is_not_imported_beside_it(services: Services) -> None:
     on_sale(services)
     imported(services, line())
-    with pytest.raises(BadLines, match="is on 'monthly' already"):
+    with pytest.raises(BadLines, match="is on plan 'monthly' already"):
         imported(services, line(external_ref="another"))
 
 
@@ -236,6 +237,36 @@ def test_killed_at_any_point_it_goes_on_and_each_date_is_charged_once(
     assert charged[0] == ("02-20" if point is Point.TAKING_OVER_REVOKED and waits.days else "02-15")
 
 
+def test_nobody_subscribes_between_the_two_halves_of_a_takeover(
+    shop: Services, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard: a takeover that is begun counts as a subscription. The gateway's ledger is the witness."""
+    booked(simulator, month(2), month(3))
+    with monkeypatch.context() as patched:
+        patched.setattr(points, "_visitor", killed_at(Point.TAKING_OVER_REVOKED))
+        with pytest.raises(Killed):
+            taking_over.take_over(shop, "ann", "monthly", *WHY)
+    with pytest.raises(CannotEnroll, match="has a takeover to plan 'monthly' under way"):
+        enrolling.subscribe(shop, "ann", "monthly", "kim")
+    assert taking_over.go_on(shop) == 1
+    assert lived(shop, simulator, month(4)) == ["02-15", "03-15"]
+
+
+def test_who_is_on_the_plan_by_another_card_is_taken_over_only_if_asked_for(
+    shop: Services, simulator: RunningSimulator
+) -> None:
+    simulator.tell("cards", {"customer_uid": "ann-2"})
+    enrolling.add_customer(shop, "ann", None, None, None, "kim")
+    enrolling.add_customer(shop, "ann-2", None, None, None, "kim", of="ann")
+    key = enrolling.subscribe(shop, "ann-2", "monthly", "kim", date(2026, 3, 1)).key
+    booked(simulator, month(2), month(3))
+    with pytest.raises(CannotTakeOver, match=f"by subscription {key}; say --another"):
+        taking_over.take_over(shop, "ann", "monthly", *WHY)
+    assert taking_over.take_over(shop, "ann", "monthly", *WHY, another=True).due_at == month(2)
+    with shop.engine.begin() as db:
+        assert db.execute(text("SELECT count(*) FROM subscriptions WHERE held_why IS NULL")).scalar_one() == 2
+
+
 def test_one_that_is_not_surely_revoked_is_not_begun(
     shop: Services, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +294,7 @@ def test_what_was_taken_over_can_be_changed_like_any_other(shop: Services, simul
     on_sale(shop, code="yearly", cadence=Every(1, Unit.YEAR))
     with shop.engine.begin() as db:
         key = db.execute(text("SELECT key FROM subscriptions")).scalar_one()
-    assert adjusting.change_plan(shop, key, "yearly", *WHY).due_at == month(2)
+    assert adjusting.change_plan(shop, key, "yearly", *WHY).next.due_at == month(2)
 
 
 def test_a_line_that_is_too_late_when_it_is_written_is_named_and_the_file_goes_on(services: Services) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from schedules.money import amount_words
 from worker.cli.asked import RequestKey, carry_out, when
 from worker.cli.output import Actor, Why, actor
 from worker.cli.parts import read_date, read_time
@@ -125,6 +126,12 @@ def change_plan(
     key: Subscription,
     plan: Annotated[str, typer.Argument(help="The plan's code; its newest version is taken.")],
     why: Why,
+    another: Annotated[
+        bool, typer.Option("--another", help="Though the customer is on that plan already: one more beside it.")
+    ] = False,
+    other_currency: Annotated[
+        bool, typer.Option("--other-currency", help="Though its price is in another currency.")
+    ] = False,
     request_key: RequestKey = None,
     dry_run: DryRun = False,
     who: Actor = actor(),
@@ -133,10 +140,15 @@ def change_plan(
     from worker import requests
 
     at = desk(dry_run=dry_run)
-    done = carry_out(at, requests.change_plan, request_key, subscription=key, plan=plan, reason=why, actor=who)
-    number = done["period_no"]
-    if not told(at, f"charge by plan {plan} from period {number} on"):
-        print(f"subscription {key} is on {plan} from period {number} on, due {when(done['next_due_at'])}")
+    said = {"subscription": key, "plan": plan, "reason": why, "actor": who}
+    options = {"another": another, "other_currency": other_currency}
+    done = carry_out(at, requests.change_plan, request_key, **said, **options)
+    number, due = done["period_no"], when(done["next_due_at"])
+    price = amount_words(done["amount"], done["currency"])
+    before = amount_words(done["amount_before"], done["currency_before"])
+    by = f"plan {plan} version {done['version']}, {before} -> {price}, from period {number} on, due {due}"
+    if not told(at, f"charge by {by}"):
+        print(f"subscription {key} is charged by {by}")
 
 
 def change_card(

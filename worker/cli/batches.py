@@ -7,6 +7,7 @@ import typer
 
 from schedules.batches import BatchState
 from schedules.errors import ToldInWords
+from schedules.money import amount_words
 from worker.cli.output import Actor, AsJson, Why, actor, os_user, print_facts, print_json, print_table
 from worker.cli.tables import to_write, write
 
@@ -59,7 +60,8 @@ def show_batch(key: Key, as_json: AsJson = False) -> None:
     if as_json:
         print_json(facts)
     else:
-        print_facts(f"batch {key}", facts)
+        sums = ", ".join(amount_words(amount, currency) for currency, amount in facts["sums"].items())
+        print_facts(f"batch {key}", facts | {"sums": sums})
 
 
 @group.command("approve")

@@ -6,7 +6,7 @@ import typer
 
 from schedules.event_kinds import KINDS
 from schedules.events import VERSION, Event, event_id
-from worker.cli.output import Actor, AsJson, Why, actor, print_facts, print_json, print_table
+from worker.cli.output import Actor, AsJson, Why, actor, print_facts, print_json, print_table, with_currency
 from worker.cli.parts import read_instant
 
 MOST_LISTED = 1000
@@ -70,7 +70,7 @@ def show(
         return
     payload = facts.pop("payload")
     print_facts(f"event {number}", facts)
-    print_facts("payload", payload)
+    print_facts("payload", with_currency(payload))
 
 
 @events_app.command("replay")

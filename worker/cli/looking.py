@@ -12,7 +12,7 @@ from schedules.periods import first_on_or_after, next_after, period_date
 from schedules.shifts import Shift, shifted
 from schedules.zones import wall_to_utc
 from schedules.zones import zone as read_zone
-from worker.cli.output import AsJson, instant, print_facts, print_json, print_table
+from worker.cli.output import AsJson, instant, print_facts, print_json, print_table, with_currency
 from worker.cli.parts import cadence_words, read_cadence, read_date, read_time, warn_of_times
 from worker.cli.plans import default_time
 
@@ -45,13 +45,14 @@ def show(
         parts = "charges" if story.kind == "subscription" else "attempts"
         print_json({"kind": story.kind, **story.facts, parts: story.parts, "history": told})
         return
-    print_facts(f"{story.kind} {story.facts['key']}", story.facts)
+    print_facts(f"{story.kind} {story.facts['key']}", with_currency(story.facts))
     if story.kind == "subscription":
-        rows = ((c["period_no"], c["key"], c["status"], c["due_at"], c["next_attempt_at"]) for c in story.parts)
-        print_table("charges", ("period", "key", "status", "due", "next attempt"), rows)
+        names = ("period_no", "key", "amount", "status", "due_at", "next_attempt_at")
+        rows = ([charge[name] for name in names] for charge in map(with_currency, story.parts))
+        print_table("charges", ("period", "key", "amount", "status", "due", "next attempt"), rows)
     else:
         for part in story.parts:
-            print_facts("attempt", part)
+            print_facts("attempt", with_currency(part))
     print_table("history", ("at", "what", "words"), ((h.at, h.what, h.words) for h in story.happenings))
 
 
@@ -158,7 +159,8 @@ def held(as_json: AsJson = False) -> None:
             "subscriptions": [{name: row[name] for name in fewer} for row in aside],
         })  # fmt: skip
     else:
-        print_table("held charges", names, ([row[name] for name in names] for row in waiting))
+        shown = [name for name in names if name != "currency"]
+        print_table("held charges", shown, ([row[name] for name in shown] for row in map(with_currency, waiting)))
         print_table("held subscriptions", fewer, ([row[name] for name in fewer] for row in aside))
 
 

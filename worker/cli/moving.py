@@ -98,6 +98,9 @@ def import_schedules(
     plan: Annotated[str, typer.Option(help="The plan that their schedules are, by amount and dates.")],
     why: Why,
     account: InAccount = None,
+    another: Annotated[
+        bool, typer.Option("--another", help="Though a customer is on the plan already: one more beside it.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Go on without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Map and preview only.")] = False,
     as_json: AsJson = False,
@@ -133,7 +136,7 @@ def import_schedules(
     done, left = [], 0
     for uid in uids:
         try:
-            cursor = taking_over.take_over(made, uid, plan, who, why, account)
+            cursor = taking_over.take_over(made, uid, plan, who, why, account, another=another)
             done.append({"customer_uid": uid, "first_due_at": cursor.due_at, "why_not": None})
         except taking_over.CannotTakeOver as error:
             left += 1

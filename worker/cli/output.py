@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from schedules.money import amount_words
 from schedules.texts import cleaned
 
 LONGEST_KEY = 80  # characters of a customer_uid
+AMOUNTS = frozenset({"price", "amount", "balance", "refunded"})  # facts in minor units of the fact `currency`
 UNBOUNDED = 10_000  # columns; a table is only as wide as what it holds
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -88,6 +90,18 @@ def print_facts(title: str, facts: Mapping[str, Any]) -> None:
     for name, value in facts.items():
         if value is not None:
             console.print(f"  {name.replace('_', ' ')}: {_words(value)}", markup=False, highlight=False)
+
+
+def with_currency(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts for people: amounts in minor units become amounts with their currency, 990 becomes 9.90 USD."""
+    currency = facts.get("currency")
+    if not isinstance(currency, str):
+        return dict(facts)
+    return {
+        name: amount_words(value, currency) if name in AMOUNTS and isinstance(value, int) else value
+        for name, value in facts.items()
+        if name != "currency"
+    }
 
 
 def instant(at: datetime) -> str:

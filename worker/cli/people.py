@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from schedules.money import amount_words
 from worker.cli.asked import RequestKey, carry_out, when
 from worker.cli.output import Actor, AsJson, Why, actor, print_json
 from worker.cli.parts import read_date
@@ -57,6 +58,9 @@ def subscribe(
     another: Annotated[
         bool, typer.Option("--another", help="Though the customer is on this plan already: one more beside it.")
     ] = False,
+    trial_again: Annotated[
+        bool, typer.Option("--trial-again", help="Though the customer has had the plan's trial: give it again.")
+    ] = False,
     enroll: Annotated[
         bool, typer.Option("--enroll", help="Make the customer known too, if he is not: his key is read back.")
     ] = False,
@@ -74,7 +78,7 @@ def subscribe(
     if card:
         if anchor or another or enroll:
             raise typer.BadParameter("--card begins today, for a customer without a stored card; give it alone")
-        _sign_up(customer_uid, plan, pg, account, why, request_key, who, as_json=as_json)
+        _sign_up(customer_uid, plan, pg, account, why, request_key, who, trial_again=trial_again, as_json=as_json)
         return
     from worker import requests
     from worker.workflows import enrolling
@@ -85,20 +89,25 @@ def subscribe(
     begun = carry_out(
         at, requests.subscribe, request_key,
         customer_uid=customer_uid, plan=plan, actor=who, anchor=begins, another=another,
+        trial_again=trial_again,
     )  # fmt: skip
     key, version, number = begun["subscription"], begun["version"], begun["period_no"]
     if as_json:
         facts = {"key": key, "customer_uid": customer_uid, "plan": plan, "version": version}
         first = {"first_period": number, "first_due_at": begun["next_due_at"]}
-        print_json(facts | {"anchor": begun["anchor"]} | first)
+        trial = {name: begun[name] for name in ("amount", "currency", "trial_days", "trial_used_by")}
+        print_json(facts | {"anchor": begun["anchor"]} | first | trial)
     else:
         print(f"subscription {key}: {customer_uid} on {plan} version {version}, anchor {begun['anchor']}")
-        print(f"its first charge is period {number}, due {when(begun['next_due_at'])}")
+        price, due = amount_words(begun["amount"], begun["currency"]), when(begun["next_due_at"])
+        print(f"its first charge is period {number}, {price}, due {due}")
+        if begun["trial_used_by"]:
+            print(f"it has no trial: subscription {begun['trial_used_by']} had it; --trial-again gives one more")
 
 
 def _sign_up(
     customer_uid: str, plan: str, pg: str | None, account: str | None, why: str, request_key: str | None, who: str,
-    *, as_json: bool,
+    *, trial_again: bool, as_json: bool,
 ) -> None:  # fmt: skip
     from worker.wiring import services
     from worker.workflows import signing_up
@@ -106,8 +115,9 @@ def _sign_up(
 
     holder = Holder(account=account)
     begun = signing_up.sign_up(
-        services(), customer_uid, plan, read_card(pg), who, why, holder, request_key=request_key
-    )
+        services(), customer_uid, plan, read_card(pg), who, why, holder, request_key=request_key,
+        trial_again=trial_again,
+    )  # fmt: skip
     if as_json:
         facts = {"key": begun.subscription, "customer_uid": customer_uid, "plan": plan, "charge": begun.charge}
         print_json(facts | {"anchor": begun.anchor, "next_due_at": begun.next_due_at})

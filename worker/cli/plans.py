@@ -9,7 +9,7 @@ from schedules.money import parse_money
 from schedules.plans import CatchUp, Plan
 from schedules.policies import STANDARD, FinalAction
 from schedules.shifts import Shift
-from worker.cli.output import Actor, AsJson, actor, print_facts, print_json, print_table
+from worker.cli.output import Actor, AsJson, actor, print_facts, print_json, print_table, with_currency
 from worker.cli.parts import cadence_words, read_cadence, read_policy, read_time, warn_of_times
 
 group = typer.Typer(help="Plans: what is sold, at what price, on which dates.", no_args_is_help=True)
@@ -48,6 +48,9 @@ def add(
     above_limit: Annotated[
         bool, typer.Option("--above-limit", help="Take a price that is above AGAIN_CHARGE_LIMIT.")
     ] = False,
+    other_currency: Annotated[
+        bool, typer.Option("--other-currency", help="Though the version before is in another currency.")
+    ] = False,
     as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
@@ -74,14 +77,16 @@ def add(
     from worker.wiring import services
     from worker.workflows import enrolling
 
-    stored = enrolling.add_plan(services(), plan, chosen, who, above_limit=above_limit)
+    stored, is_new = enrolling.put_plan(
+        services(), plan, chosen, who, above_limit=above_limit, other_currency=other_currency
+    )
     warn_of_times(cadence)
     if as_json:
-        print_json(facts(stored))
+        print_json(facts(stored) | {"is_new": is_new})
     else:
-        print(
-            f"plan {code} version {stored.plan.version} is on sale: {stored.plan.price}, {cadence_words(cadence)}"
-        )
+        before = "" if is_new else "; it was added before, and nothing is changed"
+        terms = f"{stored.plan.price}, {cadence_words(cadence)}"
+        print(f"plan {code} version {stored.plan.version} is on sale: {terms}{before}")
 
 
 @group.command("list")
@@ -123,7 +128,7 @@ def show(code: Code, as_json: AsJson = False) -> None:
         print_json([facts(stored) for stored in versions])
         return
     for stored in versions:
-        print_facts(f"{code} version {stored.plan.version}", facts(stored))
+        print_facts(f"{code} version {stored.plan.version}", with_currency(facts(stored)))
 
 
 @group.command("archive")

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, func, insert, select, update
 
-from worker.store.schema import OWED, billing_keys, charges, signups
+from worker.store.schema import billing_keys, charges, signups
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,6 @@ def count(db: Connection, billing_key_id: int, plan: str) -> int:
     s = signups.c
     query = select(func.count()).where(s.billing_key_id == billing_key_id, s.plan == plan)
     return int(db.execute(query).scalar_one())
-
-
-def under_way(db: Connection, billing_key_id: int, plan: str) -> str | None:
-    """The key of the charge of a signup whose payment is neither there nor given up."""
-    s, c = signups.c, charges.c
-    query = select(c.key).join_from(signups, charges, c.id == s.charge_id)
-    return db.execute(query.where(s.billing_key_id == billing_key_id, s.plan == plan, text(OWED))).scalar()
 
 
 def of_charge(db: Connection, charge_id: int) -> Signup | None:

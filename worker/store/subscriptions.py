@@ -39,9 +39,11 @@ class DueSubscription:
 
 
 def add(db: Connection, row: dict[str, Any]) -> bool:
-    """Write a subscription; False when one_subscription_for_each_external_ref says that it is there."""
-    statement = insert(subscriptions).values(row)
-    statement = statement.on_conflict_do_nothing(constraint="one_subscription_for_each_external_ref")
+    """Write a subscription; False when one_subscription_for_each_external_ref says that it is there.
+
+    False too when one_live_subscription_for_each_customer_and_plan says that its customer has one.
+    """
+    statement = insert(subscriptions).values(row).on_conflict_do_nothing()
     return db.execute(statement.returning(subscriptions.c.id)).scalar() is not None
 
 
@@ -111,9 +113,10 @@ _MOVE = _move()
 
 
 def by_key(db: Connection, key: str, *, lock: bool = False) -> dict[str, Any] | None:
-    """A subscription with its plan's code and version and its customer_uid."""
+    """A subscription with its plan's code, version and price, and its customer_uid."""
     query = (
-        select(subscriptions, plans.c.code, plans.c.version, billing_keys.c.customer_uid, billing_keys.c.account)
+        select(subscriptions, plans.c.code, plans.c.version, plans.c.price, plans.c.currency)
+        .add_columns(billing_keys.c.customer_uid, billing_keys.c.account)
         .join_from(subscriptions, plans)
         .join(billing_keys, billing_keys.c.id == subscriptions.c.billing_key_id)
         .where(subscriptions.c.key == key)
@@ -133,19 +136,6 @@ def names(db: Connection, subscription_id: int) -> tuple[str, str]:
     )
     row = db.execute(query).one()
     return row.key, row.customer_uid
-
-
-def live_on(db: Connection, customer_id: int, code: str, but: int = 0) -> str | None:
-    """The key of a customer's subscription to any version of a plan that has not ended, but for one row id."""
-    s = subscriptions.c
-    query = (
-        select(s.key)
-        .join_from(subscriptions, plans)
-        .where(s.customer_id == customer_id, plans.c.code == code, s.id != but)
-        .where(s.status != SubscriptionStatus.CANCELED.value, s.ends_at.is_(None))
-        .limit(1)
-    )
-    return db.execute(query).scalar()
 
 
 def change(db: Connection, subscription_id: int, **values: object) -> None:

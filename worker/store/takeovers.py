@@ -27,6 +27,7 @@ class Takeover:
     mapped: Mapped
     actor: str
     why: str
+    another: bool
     taken_at: datetime | None
 
 

@@ -15,10 +15,12 @@ from schedules.subscriptions import Cursor, advance, first_cursor
 from worker.store import attempts, charges, customers, debts, notes, plans, subscriptions
 from worker.store.customers import StoredKey
 from worker.store.plans import StoredPlan
+from worker.store.rivals import Wanted
 from worker.workflows.cards import try_at_once
 from worker.workflows.closing import pause_subscription, resume_subscription
 from worker.workflows.current_card import move
 from worker.workflows.enrolling import LATEST_ANCHOR, plan_on_sale
+from worker.workflows.rivals import why_not
 from worker.workflows.services import Services
 
 Row = dict[str, Any]
@@ -81,6 +83,7 @@ def undo(services: Services, key: str, actor: str, why: str) -> str:
         if row["ends_at"] is not None:
             if row["ends_at"] <= now:
                 raise CannotAdjust(f"subscription {key} ended at {row['ends_at']:%Y-%m-%d %H:%M}Z; subscribe anew")
+            _refuse_second(db, row, row["plan_code"], "goes on")
             undone = "end"
             row["ends_at"] = None
         elif row["skip_to"] is not None and row["skip_to"] > row["next_period_no"]:
@@ -150,11 +153,24 @@ def move_time(services: Services, key: str, at: time | None, actor: str, why: st
     return cursor.due_at
 
 
-def change_plan(services: Services, key: str, code: str, actor: str, why: str) -> Cursor:
+@dataclass(frozen=True, slots=True)
+class PlanChange:
+    """What a subscription is charged by from its next period on, and was before."""
+
+    next: Cursor
+    before: Plan
+    after: Plan
+
+
+def change_plan(
+    services: Services, key: str, code: str, actor: str, why: str, *, another: bool = False,
+    other_currency: bool = False,
+) -> PlanChange:  # fmt: skip
     """Charge by the newest version of a plan from the next period on; nothing is prorated.
 
     With the same cadence the dates stay. With another one the next date stays, and the others count from it; the
-    day of the month that was asked for is kept.
+    day of the month that was asked for is kept. A customer who is on the other plan is refused, unless `another`
+    is wanted; so is a price in another currency, unless `other_currency` is.
     """
     now = services.clock.now()
     with services.act(key) as db:
@@ -162,15 +178,32 @@ def change_plan(services: Services, key: str, code: str, actor: str, why: str) -
         plan, before = plan_on_sale(db, code), plans.by_id(db, row["plan_id"])
         if plan.id == before.id:
             raise CannotAdjust(f"subscription {key} is on plan {code!r} version {plan.plan.version} already")
-        other = subscriptions.live_on(db, row["customer_id"], code, but=row["id"])
-        if other is not None:
-            raise CannotAdjust(f"its customer is on plan {code!r} already, by subscription {other}")
+        if plan.plan.price.currency != before.plan.price.currency and not other_currency:
+            raise CannotAdjust(
+                f"plan {code!r} version {plan.plan.version} costs {plan.plan.price}, subscription {key} costs "
+                f"{before.plan.price}; say --other-currency to charge in another currency"
+            )
+        if another:
+            row["another"] = True
+        elif code != before.plan.code:
+            _refuse_second(db, row | {"another": False}, code, "changes its plan")
         row["plan_id"] = plan.id
         cursor = _next_under(plan, before, row)
         _write(db, row, plan, "plan", now, cursor)
         words = {"before": f"{before.plan.code}/{before.plan.version}", "after": f"{code}/{plan.plan.version}"}
-        notes.record(db, actor, "change-plan", key, why, now, **words)
-    return cursor
+        prices = {"price_before": str(before.plan.price), "price_after": str(plan.plan.price)}
+        notes.record(db, actor, "change-plan", key, why, now, **words, **prices)
+    return PlanChange(cursor, before.plan, plan.plan)
+
+
+def _refuse_second(db: Connection, row: Row, code: str, act: str) -> None:
+    """CannotAdjust when the customer has another subscription to the plan, unless this one was asked for so."""
+    if row["another"]:
+        return
+    wanted = Wanted(customer_id=row["customer_id"], plan=code, starts_at=row["next_due_at"], but=row["id"])
+    rival = why_not(db, wanted)
+    if rival is not None:
+        raise CannotAdjust(f"subscription {row['key']} {act} only alone: its customer {rival}")
 
 
 def change_card(services: Services, key: str, customer_uid: str, actor: str, why: str) -> CardChange:
@@ -267,7 +300,7 @@ def _write(
     if cursor is not None:
         row.update(next_period_no=cursor.period_no, next_period_date=cursor.period_date, next_due_at=cursor.due_at)
     columns = (
-        "plan_id", "anchor", "anchor_no", "anchor_day", "billing_time", "skip_to", "ends_at",
+        "plan_id", "another", "anchor", "anchor_no", "anchor_day", "billing_time", "skip_to", "ends_at",
         "next_period_no", "next_period_date", "next_due_at",
     )  # fmt: skip
     before = _next_charge_of(db, row["key"])

@@ -19,13 +19,15 @@ from schedules.subscriptions import Cursor, first_cursor
 from schedules.texts import cleaned
 from schedules.zones import local_date, zone
 from worker.gateway.port import BillingKey, KeyMissing
-from worker.store import customers, notes, plans, policies, subscriptions
+from worker.store import customers, notes, plans, policies, rivals, subscriptions
 from worker.store.plans import StoredPlan
 from worker.store.policies import StoredPolicy
+from worker.store.rivals import Wanted
 from worker.workflows import dunning
-from worker.workflows.beginning import begin
+from worker.workflows.beginning import Beginning, begin
 from worker.workflows.cards import facts_of
 from worker.workflows.closing import cancel_subscription
+from worker.workflows.rivals import why_not
 from worker.workflows.services import Services
 
 LONGEST_FACTS = {"name": 16, "email": 64, "tel": 16}  # characters of buyer_name, _email and _tel at PortOne
@@ -43,18 +45,22 @@ class Subscribed:
 
     key: str
     customer_uid: str
-    plan: str
-    version: int
+    code: str
+    plan: Plan
     anchor: date
     first: Cursor
+    trial_days: int  # that it was given
+    trial_used_by: str | None  # the customer's subscription that had the plan's trial before
 
 
-def add_plan(
-    services: Services, plan: Plan, policy: DunningPolicy | str, actor: str, *, above_limit: bool = False
-) -> StoredPlan:
-    """Put a plan on sale, or a new version of it; running subscriptions keep the version that they have.
+def put_plan(
+    services: Services, plan: Plan, policy: DunningPolicy | str, actor: str, *, above_limit: bool = False,
+    other_currency: bool = False,
+) -> tuple[StoredPlan, bool]:  # fmt: skip
+    """Put a plan on sale, or a new version of it; says whether it is new, or the newest version is the same.
 
-    The policy is one of those that are kept, by its code, or a new one; without a code it gets the plan's.
+    Running subscriptions keep the version that they have. The policy is one of those that are kept, by its code,
+    or a new one; without a code it gets the plan's. A version in another currency is refused, unless it is wanted.
     A price above AGAIN_CHARGE_LIMIT is refused unless `above_limit` says that it is meant.
     """
     now = services.clock.now()
@@ -67,14 +73,34 @@ def add_plan(
     try:
         with services.engine.begin() as db:
             newest = plans.newest(db, plan.code)
+            kept = _policy(db, policy, plan.code, now)
+            if newest is not None and _is_same(newest, plan, kept):
+                return newest, False
+            if newest is not None and not other_currency and plan.price.currency != newest.plan.price.currency:
+                raise CannotEnroll(
+                    f"plan {plan.code!r} version {newest.plan.version} costs {newest.plan.price}, the new version "
+                    f"{plan.price}; take another code, or say --other-currency"
+                )
             version = replace(plan, version=newest.plan.version + 1 if newest else 1)
-            plan_id = plans.add(db, version, _policy_code(db, policy, plan.code, now), now)
-            notes.record(db, actor, "plan.add", f"{plan.code}/{version.version}", None, now)
-            return plans.by_id(db, plan_id)
+            plan_id = plans.add(db, version, kept.policy.code, now)
+            notes.record(db, actor, "plan.add", f"{plan.code}/{version.version}", None, now, price=str(plan.price))
+            return plans.by_id(db, plan_id), True
     except IntegrityError:
         raise CannotEnroll(
             f"plan {plan.code!r} got a new version at this moment; look at it, then try again"
         ) from None
+
+
+def add_plan(
+    services: Services, plan: Plan, policy: DunningPolicy | str, actor: str, *, above_limit: bool = False
+) -> StoredPlan:
+    """As `put_plan`; answers the version that is on sale then."""
+    return put_plan(services, plan, policy, actor, above_limit=above_limit)[0]
+
+
+def _is_same(newest: StoredPlan, plan: Plan, policy: StoredPolicy) -> bool:
+    same_terms = replace(plan, version=newest.plan.version) == newest.plan
+    return newest.archived_at is None and same_terms and newest.policy_id == policy.id
 
 
 def add_policy(services: Services, policy: DunningPolicy, actor: str) -> tuple[StoredPolicy, bool]:
@@ -89,15 +115,16 @@ def add_policy(services: Services, policy: DunningPolicy, actor: str) -> tuple[S
     return stored, is_new
 
 
-def _policy_code(db: Connection, policy: DunningPolicy | str, plan: str, now: datetime) -> str:
+def _policy(db: Connection, policy: DunningPolicy | str, plan: str, now: datetime) -> StoredPolicy:
     if isinstance(policy, DunningPolicy):
-        return policies.put(db, replace(policy, code=policy.code or plan), now).policy.code
-    if policies.known(db, policy, now) is None:
+        return policies.put(db, replace(policy, code=policy.code or plan), now)
+    kept = policies.known(db, policy, now)
+    if kept is None:
         known = ", ".join(stored.policy.code for stored in policies.listed(db)) or "none yet"
         raise CannotEnroll(
             f"policy {policy!r} is not known; there are: {known}, and built in: {', '.join(BUILT_IN)}"
         )
-    return policy
+    return kept
 
 
 def archive_plan(services: Services, code: str, actor: str) -> int:
@@ -185,12 +212,13 @@ def subscribe(
     new_key: Callable[[], str] = lambda: subject_of_entropy(secrets.token_bytes(13)),
     *,
     another: bool = False,
+    trial_again: bool = False,
 ) -> Subscribed:
     """Begin a subscription at an anchor: today in the plan's zone, after the trial, unless one is given.
 
     An anchor in the past keeps its dates but charges nothing of the past: the first charge is the next one due.
-    A customer who is on the plan already is refused, unless he wants `another`: a command that is sent twice
-    must not charge each period twice.
+    A customer who is on the plan is refused, unless `another` is wanted. A customer who has had the plan's trial
+    begins without one, unless it is wanted `trial_again`.
     """
     now = services.clock.now()
     with services.act() as db:
@@ -200,24 +228,31 @@ def subscribe(
             raise CannotEnroll(f"customer {customer_uid!r} is not known; make it known with `again customer add`")
         if key.deleted_at is not None:
             raise CannotEnroll(f"the billing key of customer {customer_uid!r} was deleted; add a new one")
-        live = subscriptions.live_on(db, key.customer_id, code)
-        if live is not None and not another:
-            raise CannotEnroll(
-                f"customer {customer_uid!r} is on plan {code!r} already, by subscription {live}; "
-                "say --another for a second one beside it"
-            )
-        begins, first = _first_charge(plan.plan, anchor, now)
+        rivals.lock_customer(db, key.customer_id)
+        trial_days = plan.plan.trial_days
+        used_by = rivals.trial_used(db, key.customer_id, code) if trial_days and not trial_again else None
+        trial_days = 0 if used_by is not None else trial_days
+        begins, first = _first_charge(plan.plan, trial_days, anchor, now)
+        wanted = Wanted(customer_id=key.customer_id, plan=code, starts_at=first.due_at)
+        rival = None if another else why_not(db, wanted)
+        if rival is not None:
+            raise CannotEnroll(f"customer {customer_uid!r} {rival}; say --another for a second one beside it")
         subscription = new_key()
-        begin(db, subscription, (key.customer_id, key.id), plan, begins, first, now)
+        what = Beginning(
+            key=subscription, customer_id=key.customer_id, billing_key_id=key.id, plan=plan, anchor=begins,
+            first=first, another=another, trial_of=code if trial_days else None,
+        )  # fmt: skip
+        if not begin(db, what, now):
+            raise CannotEnroll(f"customer {customer_uid!r} was put on plan {code!r} at this moment; look at it")
         notes.record(db, actor, "subscribe", subscription, None, now, plan=code, customer=customer_uid)
-    return Subscribed(subscription, customer_uid, code, plan.plan.version, begins, first)
+    return Subscribed(subscription, customer_uid, code, plan.plan, begins, first, trial_days, used_by)
 
 
-def _first_charge(plan: Plan, anchor: date | None, now: datetime) -> tuple[date, Cursor]:
+def _first_charge(plan: Plan, trial_days: int, anchor: date | None, now: datetime) -> tuple[date, Cursor]:
     today = local_date(now, zone(plan.zone))
     if anchor is not None and anchor - today > LATEST_ANCHOR:
         raise CannotEnroll(f"anchor {anchor} is more than five years away; it would charge nothing until then")
-    begins = trial_end(anchor or today, plan.trial_days)
+    begins = trial_end(anchor or today, trial_days)
     return begins, first_cursor(plan, begins, now if begins < today else None)
 
 

@@ -14,13 +14,17 @@ from schedules.imports import Incoming, read_incoming, seam
 from schedules.subscriptions import Cursor
 from worker.gateway.port import BillingKey, KeyMissing
 from worker.store import customers, notes, plans, subscriptions
+from worker.store.customers import StoredKey
 from worker.store.plans import StoredPlan
-from worker.workflows.beginning import begin
+from worker.store.rivals import Wanted
+from worker.workflows.beginning import Beginning, begin
 from worker.workflows.cards import facts_of
 from worker.workflows.drafting import BadLines
 from worker.workflows.enrolling import check_facts
+from worker.workflows.rivals import why_not
 from worker.workflows.services import Services
 
+SECOND = "write yes into the column `another` for a second one beside it"
 CHUNK = 500  # lines checked or written in one transaction
 
 
@@ -55,6 +59,7 @@ class _Reader:
     read_keys: bool
     plans: dict[str, StoredPlan | None] = field(default_factory=dict)
     seen: set[bytes] = field(default_factory=set)  # digests of references: eight bytes for each line
+    begun: set[bytes] = field(default_factory=set)  # digests of customer and plan of lines that are new
 
     def plan(self, db: Connection, code: str) -> StoredPlan:
         """The newest version of a plan that takes subscriptions."""
@@ -124,24 +129,36 @@ def _check_line(db: Connection, reader: _Reader, preview: Preview, line: Line) -
         preview.known += 1
         return
     cursor = seam(plan.plan, incoming, reader.services.clock.now())
-    _check_customer(db, reader, incoming)
+    _check_customer(db, reader, incoming, cursor)
     preview.count_line(plan, cursor)
 
 
-def _check_customer(db: Connection, reader: _Reader, incoming: Incoming) -> None:
+def _check_customer(db: Connection, reader: _Reader, incoming: Incoming, cursor: Cursor) -> None:
     key = customers.key_by_uid(db, incoming.customer_uid)
+    whose = f"known/{key.customer_id}" if key is not None else f"new/{incoming.customer_uid}"
+    digest = subject_of_request(f"{incoming.plan}/{whose}").encode()[:16]
+    if digest in reader.begun and not incoming.another:
+        raise BadRequest(
+            "customer_uid",
+            f"{incoming.customer_uid!r} is on {incoming.plan!r} by another line of the file; {SECOND}",
+        )
+    reader.begun.add(digest)
     if key is not None:
         if key.deleted_at is not None:
             raise BadRequest("customer_uid", f"the billing key of {incoming.customer_uid!r} was deleted")
-        live = subscriptions.live_on(db, key.customer_id, incoming.plan)
-        if live is not None:
-            raise BadRequest(
-                "customer_uid", f"{incoming.customer_uid!r} is on {incoming.plan!r} already, by {live}"
-            )
+        _refuse_second(db, key, incoming, cursor)
         return
     check_facts(incoming.customer_uid, name=incoming.name, email=incoming.email, tel=incoming.tel)
     if reader.read_keys:
         _key_of(reader.services, incoming)
+
+
+def _refuse_second(db: Connection, key: StoredKey, incoming: Incoming, cursor: Cursor) -> None:
+    """BadRequest when the customer is on the plan and no second subscription is asked for."""
+    wanted = Wanted(customer_id=key.customer_id, plan=incoming.plan, starts_at=cursor.due_at)
+    rival = None if incoming.another else why_not(db, wanted)
+    if rival is not None:
+        raise BadRequest("customer_uid", f"{incoming.customer_uid!r} {rival}; {SECOND}")
 
 
 def _key_of(services: Services, incoming: Incoming) -> tuple[str, BillingKey]:
@@ -193,10 +210,14 @@ def _written(db: Connection, reader: _Reader, line: Line, found: tuple[str, Bill
     known = customers.key_by_uid(db, incoming.customer_uid, lock=True)
     if known is None or known.deleted_at is not None:
         raise BadRequest("customer_uid", f"{incoming.customer_uid!r} has no card any more")
-    whose = (known.customer_id, known.id)
+    _refuse_second(db, known, incoming, cursor)
     # Its key is made of the reference: who writes the same line at the same time writes the same key, once.
-    subscription = subject_of_request(f"import/{incoming.external_ref}")
-    return begin(db, subscription, whose, plan, incoming.anchor, cursor, now, incoming.external_ref)
+    what = Beginning(
+        key=subject_of_request(f"import/{incoming.external_ref}"), customer_id=known.customer_id,
+        billing_key_id=known.id, plan=plan, anchor=incoming.anchor, first=cursor,
+        external_ref=incoming.external_ref, another=incoming.another, trial_of=incoming.plan,
+    )  # fmt: skip
+    return begin(db, what, now)
 
 
 def _chunks(lines: Iterable[Line]) -> Iterator[Sequence[Line]]:

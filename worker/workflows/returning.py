@@ -53,7 +53,8 @@ def _write(services: Services, db: Connection, request: RefundRequest, actor: st
     written = refunds.add(db, _row(db, charge, request, actor) | {"created_at": now})
     if written is not None:
         _decide_fate(services, db, charge, request, actor)
-        notes.record(db, actor, "refund", request.charge, request.reason, now, amount=written.amount,
+        notes.record(db, actor, "refund", request.charge, request.reason, now,
+                     amount=str(Money(written.amount, written.currency)),
                      request_key=request.request_key, subscription=request.fate.value)  # fmt: skip
     return written
 

@@ -73,6 +73,7 @@ def _subscription(db: Connection, key: str, now: datetime) -> Story:
         raise NothingToShow(f"subscription {key} is not known")
     facts = {
         "key": key, "customer_uid": row["customer_uid"], "plan": f"{row['code']} version {row['version']}",
+        "price": row["price"], "currency": row["currency"],
         "status": row["status"], "anchor": row["anchor"], "anchor_day": row["anchor_day"],
         "next_period_no": row["next_period_no"],
         "next_due_at": row["next_due_at"] if row["open_at"] else None, "ends_at": row["ends_at"],

@@ -16,12 +16,14 @@ from schedules.requests import ChargeRequest, VerbRequest
 from schedules.subscriptions import first_cursor
 from schedules.zones import local_date, zone
 from worker.gateway.port import BillingKey, Card
-from worker.store import customers, requested, signups, subscriptions
+from worker.store import customers, requested, rivals, signups, subscriptions
 from worker.store.customers import StoredKey
 from worker.store.plans import StoredPlan
+from worker.store.rivals import Wanted
 from worker.workflows import idempotency, issuing, keying
 from worker.workflows.enrolling import Subscribed, check_facts, plan_on_sale, subscribe
 from worker.workflows.keying import Holder, Keyed
+from worker.workflows.rivals import why_not
 from worker.workflows.services import Services
 
 
@@ -49,11 +51,13 @@ def sign_up(
     holder: Holder = Holder(),
     *,
     request_key: str | None = None,
+    trial_again: bool = False,
 ) -> SignedUp:
     """Subscribe a customer whose card is typed in: with a first payment or, for a trial, with the card alone.
 
     A first payment that fails leaves no subscription and no stored card. After one whose outcome is unclear the
-    subscription begins if and when asking finds it paid. The same request key answers with the same signup.
+    subscription begins if and when asking finds it paid. The same request key answers with the same signup. A
+    customer who has had the plan's trial pays at once, unless it is wanted `trial_again`.
     """
     check_facts(customer_uid, name=holder.name, email=holder.email, tel=holder.tel)
     if request_key is not None:
@@ -64,13 +68,14 @@ def sign_up(
     with services.engine.begin() as db:
         plan = plan_on_sale(db, code)
         key = customers.key_by_uid(db, customer_uid)
-        number = _number(db, key, code, customer_uid)
+        number = _number(db, key, plan, customer_uid, now)
+        used = key is not None and not trial_again and rivals.trial_used(db, key.customer_id, code) is not None
     today = local_date(now, zone(plan.plan.zone))
-    if plan.plan.trial_days or first_cursor(plan.plan, today).period_date > today:
+    if (plan.plan.trial_days and not used) or first_cursor(plan.plan, today).period_date > today:
 
         def begin_unpaid(at: Services) -> dict[str, Any]:
             issuing.issue(services, customer_uid, card, actor, why, holder)
-            return _answer(subscribe(at, customer_uid, code, actor))
+            return _answer(subscribe(at, customer_uid, code, actor, trial_again=trial_again))
 
         if request_key is None:
             return _read(begin_unpaid(services))
@@ -128,24 +133,23 @@ def _outcome(services: Services, keyed: Keyed, customer_uid: str) -> SignedUp:
     return SignedUp(begun_as["key"], keyed.key, begun_as["anchor"], begun_as["next_due_at"])
 
 
-def _number(db: Connection, key: StoredKey | None, code: str, customer_uid: str) -> int:
-    """Which signup of this card for this plan it is; one that is under way, or begun and live, is refused."""
+def _number(db: Connection, key: StoredKey | None, plan: StoredPlan, customer_uid: str, now: datetime) -> int:
+    """Which signup of this card for this plan it is; a customer who is on the plan, or about to be, is refused."""
     if key is None:
         return 1
-    live = subscriptions.live_on(db, key.customer_id, code)
-    if live is not None:
-        raise NotSignedUp(f"customer {customer_uid!r} is on plan {code!r} already, by subscription {live}")
-    under_way = signups.under_way(db, key.id, code)
-    if under_way is not None:
-        raise NotSignedUp(
-            f"a signup of {customer_uid!r} for plan {code!r} is under way; `again show {under_way}` tells what "
-            "becomes of its payment, and the subscription begins if it is there"
-        )
-    return signups.count(db, key.id, code) + 1
+    _refuse_second(db, key, plan, customer_uid, now)
+    return signups.count(db, key.id, plan.plan.code) + 1
+
+
+def _refuse_second(db: Connection, key: StoredKey, plan: StoredPlan, customer_uid: str, now: datetime) -> None:
+    rival = why_not(db, Wanted(customer_id=key.customer_id, plan=plan.plan.code, starts_at=now))
+    if rival is not None:
+        raise NotSignedUp(f"customer {customer_uid!r} {rival}")
 
 
 def _beside(plan: StoredPlan, anchor: date) -> keying.Beside:
     def write(db: Connection, charge_id: int, key: StoredKey, now: datetime) -> None:
+        _refuse_second(db, key, plan, key.customer_uid, now)
         signups.add(db, {
             "charge_id": charge_id, "customer_id": key.customer_id, "billing_key_id": key.id, "plan_id": plan.id,
             "plan": plan.plan.code, "subscription_key": subject_of_entropy(secrets.token_bytes(13)),

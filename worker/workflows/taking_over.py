@@ -14,9 +14,13 @@ from schedules.subscriptions import Cursor
 from worker.gateway.port import Timed
 from worker.points import Point, reach
 from worker.store import customers, notes, plans, subscriptions, takeovers
+from worker.store.customers import StoredKey
+from worker.store.plans import StoredPlan
+from worker.store.rivals import Wanted
 from worker.store.takeovers import Takeover
-from worker.workflows.beginning import begin
+from worker.workflows.beginning import Beginning, begin, begin_promised
 from worker.workflows.enrolling import enroll_if_unknown, plan_on_sale
+from worker.workflows.rivals import why_not
 from worker.workflows.services import Services, are_ours_and_known
 
 log = logging.getLogger("again.taking_over")
@@ -54,9 +58,12 @@ def look(services: Services, customer_uid: str, code: str, account: str | None =
 
 
 def take_over(
-    services: Services, customer_uid: str, code: str, actor: str, why: str, account: str | None = None
-) -> Cursor:
+    services: Services, customer_uid: str, code: str, actor: str, why: str, account: str | None = None,
+    *, another: bool = False,
+) -> Cursor:  # fmt: skip
     """Stop the timer for one customer and begin his subscription here; answers the first period that is ours.
+
+    A customer who is on the plan is refused, unless `another` is wanted.
 
     The intent is committed first. Killed at any point, it goes on when said again, or by itself: no date is
     charged by both, and none by neither.
@@ -70,24 +77,38 @@ def take_over(
         if key is None or key.deleted_at is not None:
             raise CannotTakeOver(f"customer {customer_uid!r} has no card here")
         known = takeovers.of_card(db, key.id, code)
-        live = subscriptions.live_on(db, key.customer_id, code)
     if known is not None and known.taken_at is not None:
         raise CannotTakeOver(f"customer {customer_uid!r} was taken over already, as {known.subscription_key}")
-    if known is None and live is not None:
-        raise CannotTakeOver(f"customer {customer_uid!r} is on plan {code!r} already, by subscription {live}")
     if known is None:
-        seen = look(services, customer_uid, code)
-        row = {
-            "billing_key_id": key.id, "plan_id": plan.id, "plan": code, "actor": actor, "why": why,
-            "subscription_key": subject_of_entropy(secrets.token_bytes(13)), "created_at": services.clock.now(),
-        }  # fmt: skip
-        with services.engine.begin() as db:
-            takeovers.add(db, row, seen.mapped)
-            known = takeovers.of_card(db, key.id, code)
-        if known is None:
-            raise LookupError(f"the takeover of {customer_uid!r} is neither written nor there")
+        known = _intend(services, key, plan, look(services, customer_uid, code), actor, why, another=another)
     reach(Point.TAKING_OVER_MEANT, customer_uid)
     return finish(services, known)
+
+
+def _intend(
+    services: Services, key: StoredKey, plan: StoredPlan, seen: Seen, actor: str, why: str, *, another: bool
+) -> Takeover:
+    """Write that the customer's schedules are taken over; until it is over, nothing else puts him on the plan."""
+    code, first = (
+        plan.plan.code,
+        first_here(plan.plan, seen.mapped, frozenset(uid for uid, _ in seen.mapped.dates)),
+    )
+    row = {
+        "billing_key_id": key.id, "plan_id": plan.id, "plan": code, "actor": actor, "why": why, "another": another,
+        "subscription_key": subject_of_entropy(secrets.token_bytes(13)), "created_at": services.clock.now(),
+    }  # fmt: skip
+    wanted = Wanted(customer_id=key.customer_id, plan=code, starts_at=first.due_at, but_card=key.id)
+    with services.engine.begin() as db:
+        rival = None if another else why_not(db, wanted)
+        if rival is not None:
+            raise CannotTakeOver(
+                f"customer {key.customer_uid!r} {rival}; say --another for a second one beside it"
+            )
+        takeovers.add(db, row, seen.mapped)
+        known = takeovers.of_card(db, key.id, code)
+    if known is None:
+        raise LookupError(f"the takeover of {key.customer_uid!r} is neither written nor there")
+    return known
 
 
 def finish(services: Services, takeover: Takeover) -> Cursor:
@@ -136,14 +157,22 @@ def _begin(services: Services, takeover: Takeover, revoked: frozenset[str]) -> C
         cursor = first_here(plan.plan, takeover.mapped, revoked)
         if current is None or current.taken_at is not None:
             return cursor  # another process was faster
-        whose = (takeover.customer_id, takeover.billing_key_id)
-        begin(db, takeover.subscription_key, whose, plan, takeover.mapped.dates[0][1], cursor, now)
+        takeovers.change(db, takeover.id, taken_at=now, words=None)
+        what = Beginning(
+            key=takeover.subscription_key, customer_id=takeover.customer_id,
+            billing_key_id=takeover.billing_key_id, plan=plan, anchor=takeover.mapped.dates[0][1], first=cursor,
+            another=takeover.another, trial_of=takeover.plan,
+        )  # fmt: skip
+        if takeover.another:
+            begin(db, what, now)
+        else:
+            wanted = Wanted(customer_id=takeover.customer_id, plan=takeover.plan, starts_at=cursor.due_at)
+            begin_promised(db, what, wanted, now)
         row = subscriptions.by_key(db, takeover.subscription_key)
         if row is not None:
             own_time, month_day = takeover.mapped.billing_time, takeover.mapped.month_day(plan.plan.cadence)
             billing_time = None if own_time == plan.plan.billing_time else own_time
             subscriptions.change(db, row["id"], billing_time=billing_time, anchor_day=month_day)
-        takeovers.change(db, takeover.id, taken_at=now, words=None)
         notes.record(db, takeover.actor, "take-over", takeover.subscription_key, takeover.why, now,
                      customer_uid=takeover.customer_uid, first_due_at=cursor.due_at.isoformat())  # fmt: skip
     return cursor

@@ -102,6 +102,13 @@ takeovers = Table(
     Column("why", Text, nullable=False),
     Column("words", Text, comment="why it is not taken over yet"),
     Column("created_at", INSTANT, nullable=False),
+    Column(
+        "another",
+        Boolean,
+        nullable=False,
+        server_default="false",
+        comment="asked for beside another one of the same customer and plan",
+    ),
     Column("taken_at", INSTANT, comment="when the subscription began here"),
     UniqueConstraint("billing_key_id", "plan", name="one_takeover_for_each_card_and_plan"),
     UniqueConstraint("subscription_key", name="one_takeover_for_each_subscription"),
