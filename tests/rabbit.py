@@ -88,6 +88,11 @@ class Rabbit:
         for queue in queues:
             self._control("purge_queue", queue)
 
+    def add_caller(self, name: str, password: str, definitions: Path) -> None:
+        """Add a user that sends requests, as docs/broker-access.md says."""
+        self._control("add_user", name, password)
+        self._control("import_definitions", str(definitions))
+
     def _control(self, *words: str) -> str:
         command = [str(program("rabbitmqctl")), *words]
         done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True)
