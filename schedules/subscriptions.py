@@ -101,6 +101,25 @@ def open_due(plan: Plan, series: Series, cursor: Cursor, now: datetime) -> Openi
     return _opening(plan, series, periods, cursor, now, more=False)
 
 
+def open_all_due(
+    plan: Plan, series: Series, cursor: Cursor, now: datetime
+) -> tuple[Opening, tuple[datetime, ...]]:
+    """Answer every period that is due at once, and when each charge may be tried first.
+
+    What the plan's cap would leave to a later run is opened now and tried on the day of that run.
+    """
+    charges: list[DueCharge] = []
+    not_before: list[datetime] = []
+    runs = 0
+    while cursor.due_at <= now and (series.ends_at is None or cursor.due_at < series.ends_at):
+        opening = open_due(plan, series, cursor, now)
+        charges += opening.charges
+        not_before += [now + runs * CAP_PAUSE] * len(opening.charges)
+        runs += opening.open_at == now + CAP_PAUSE
+        cursor = opening.cursor
+    return Opening(tuple(charges), cursor, cursor.due_at), tuple(not_before)
+
+
 def _opening(
     plan: Plan, series: Series, periods: list[Cursor], cursor: Cursor, now: datetime, *, more: bool
 ) -> Opening:

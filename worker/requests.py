@@ -27,7 +27,9 @@ from worker.workflows import (
     returning,
     showing,
 )
+from worker.workflows.adjusting import Next, Undoable
 from worker.workflows.dispatching import Publish
+from worker.workflows.opening import Opened
 from worker.workflows.services import Services
 
 Words = Annotated[str, StringConstraints(min_length=1, max_length=500)]
@@ -153,32 +155,40 @@ def subscribe(
 
 def unsubscribe(desk: Desk, *, subscription: Words, reason: Words, actor: Words, now: bool = False) -> Answer:
     """End a subscription when its running period ends, or at once with what it owes."""
-    canceled = enrolling.unsubscribe(desk.services, subscription, actor, reason, at_period_end=not now)
-    return {"subscription": subscription, "charges_canceled": canceled}
+    ended = enrolling.unsubscribe(desk.services, subscription, actor, reason, at_period_end=not now)
+    return {
+        "subscription": subscription, "ends_at": in_json(ended.ends_at),
+        "charges_canceled": len(ended.debts.closed), "canceled": [asdict(owed) for owed in ended.debts.closed],
+        "unclear": [asdict(owed) for owed in ended.debts.unclear], "opened": _opened(ended.opened),
+    }  # fmt: skip
 
 
 def pause(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
-    """Open no period until it is resumed."""
-    adjusting.pause(desk.services, subscription, actor, reason)
-    return {"subscription": subscription}
+    """Open no period until it is resumed; those that are due are opened before."""
+    paused = adjusting.pause(desk.services, subscription, actor, reason)
+    return {"subscription": subscription, "opened": _opened(paused.opened)}
 
 
 def resume(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
     """Go on with the next period that comes."""
-    due = adjusting.resume(desk.services, subscription, actor, reason)
-    return {"subscription": subscription, "next_due_at": in_json(due)}
+    following = adjusting.resume(desk.services, subscription, actor, reason)
+    return {"subscription": subscription} | _following(following)
 
 
-def undo(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
-    """Take back that it ends with its period or, if it does not, the periods that it skips."""
-    undone = adjusting.undo(desk.services, subscription, actor, reason)
-    return {"subscription": subscription, "undone": undone}
+def undo(desk: Desk, *, subscription: Words, what: Undoable | None, reason: Words, actor: Words) -> Answer:
+    """Take back an end, or the periods to be skipped; null for the one that is there."""
+    undone = adjusting.undo(desk.services, subscription, actor, reason, what)
+    facts = {"undone": undone.what.value, "ended_at": in_json(undone.ended_at)}
+    facts |= {"skipped_below": undone.skipped_below, "debts_tried": undone.debts_tried}
+    return {"subscription": subscription} | facts | _following(undone.following)
 
 
-def skip(desk: Desk, *, subscription: Words, period_no: int, reason: Words, actor: Words) -> Answer:
-    """Let one period pass without a charge; said twice, it is the same one."""
+def skip(desk: Desk, *, subscription: Words, period_no: int | None, reason: Words, actor: Words) -> Answer:
+    """Let one period pass without a charge; with its number the same said twice is one period."""
     skipped = adjusting.skip(desk.services, subscription, actor, reason, period_no)
-    return {"subscription": subscription, "period_no": skipped}
+    facts = {"period_no": skipped.period_no, "period_date": in_json(skipped.period_date)}
+    facts |= {"not_charged": skipped.amount, "opened": _opened(skipped.opened)}
+    return {"subscription": subscription} | facts | _following(skipped.following, "following_period_no")
 
 
 def move_anchor(desk: Desk, *, subscription: Words, anchor: date, reason: Words, actor: Words) -> Answer:
@@ -263,6 +273,23 @@ def money(amount: int, currency: str) -> Money:
 def _next(subscription: str, cursor: Cursor) -> Answer:
     due, day = in_json(cursor.due_at), in_json(cursor.period_date)
     return {"subscription": subscription, "period_no": cursor.period_no, "period_date": day, "next_due_at": due}
+
+
+def _following(following: Next | None, number: str = "next_period_no") -> Answer:
+    """What is charged next, in plain fields; null where nothing is."""
+    if following is None:
+        return {number: None, "next_due_at": None, "next_amount": None, "currency": None}
+    due = in_json(following.due_at)
+    facts = {number: following.period_no, "next_due_at": due}
+    return facts | {"next_amount": following.amount, "currency": following.currency}
+
+
+def _opened(opened: tuple[Opened, ...]) -> list[Answer]:
+    return [
+        {"charge": each.charge, "period_no": each.period_no, "due_at": in_json(each.due_at),
+         "amount": each.amount, "currency": each.currency, "status": each.status.value}
+        for each in opened
+    ]  # fmt: skip
 
 
 ASKED: tuple[Callable[..., Answer], ...] = (

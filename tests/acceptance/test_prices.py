@@ -12,7 +12,7 @@ from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move_to, on_sale, subscribed
 from worker.cli.output import with_currency
 from worker.workflows import adjusting, enrolling
-from worker.workflows.adjusting import CannotAdjust
+from worker.workflows.admitting import CannotAdjust
 from worker.workflows.enrolling import CannotEnroll
 from worker.workflows.services import Services
 

@@ -158,7 +158,7 @@ def test_every_verb_can_be_asked_for_by_another_program(shop: Installation) -> N
         shop,
         ("again.skip", of_it | {"period_no": 1}),
         ("again.skip", of_it | {"period_no": 1}),
-        ("again.undo", of_it),
+        ("again.undo", of_it | {"what": "skip"}),
         ("again.pause", of_it),
         ("again.resume", of_it),
         ("again.move_anchor", of_it | {"anchor": day}),

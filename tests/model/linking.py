@@ -17,6 +17,7 @@ VERBS = (
     "dispatching",
     "operating",
     "enrolling",
+    "admitting",
     "reconciling",
     "restoring",
 )

@@ -277,6 +277,7 @@ class Charges(StandsFor):
             keyed_in=None,
             look_at=row["look_at"],
             given_up=row["given_up"],
+            is_of_canceled=db.tables.subscriptions[row["subscription_id"]]["status"] == "canceled",
         )  # fmt: skip
 
     def change(self, db: Transaction, charge_id: int, **values: object) -> None:
@@ -451,7 +452,10 @@ class Subscriptions(StandsFor):
         db.write(db.tables.subscriptions[subscription_id], dict(values))
 
     def by_key(self, db: Transaction, key: str, *, lock: bool = False) -> Row | None:
-        return next((dict(row) for row in db.tables.subscriptions.values() if row["key"] == key), None)
+        for row in db.tables.subscriptions.values():
+            if row["key"] == key:
+                return dict(row) | {"account": db.tables.keys[row["billing_key_id"]]["account"]}
+        return None
 
     def any_due(self, db: Transaction, now: datetime) -> bool:
         return bool(self.take_due(db, None, now, 1))
@@ -658,6 +662,18 @@ class Debts(StandsFor):
             for row in db.tables.owed.values()
             if row["id"] != charge_id
         )
+
+    def facts_of(self, db: Transaction, subscription_id: int) -> tuple[bool, bool, bool]:
+        owed = [
+            row
+            for row in db.tables.owed.values()
+            if row["subscription_id"] == subscription_id and row["status"] in OWED
+        ]
+        found = {each["state"] for row in owed for each in db.tables.attempts_of[row["id"]]}
+        return any(row["first_declined_at"] for row in owed), SENDING in found, UNKNOWN in found
+
+    def rests_for(self, db: Transaction, subscription_id: int) -> str | None:
+        return None  # the model's policies pause nothing
 
     def to_look(self, db: Transaction, now: datetime, after: int, limit: int) -> list[int]:
         due = (

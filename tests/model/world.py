@@ -136,7 +136,7 @@ class World:
 
     def cancel(self, subscription: str) -> None:
         """The customer leaves, now."""
-        with suppress(self.verbs.enrolling.CannotEnroll):  # gone already
+        with suppress(self.verbs.admitting.CannotAdjust):  # gone already
             self.verbs.enrolling.unsubscribe(self.services, subscription, ACTOR, "enough", at_period_end=False)
 
     def stop_charging(self) -> None:

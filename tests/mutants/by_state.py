@@ -3,6 +3,7 @@
 from tests.mutants.table import Mutant
 
 ADJUSTING = "workflows/test_adjusting.py::"
+STATES = "workflows/test_verb_states.py::"
 CHANGES = "workflows/test_card_changes.py::"
 
 BY_STATE: tuple[Mutant, ...] = (
@@ -61,6 +62,34 @@ BY_STATE: tuple[Mutant, ...] = (
         "schedules/dunning.py",
         "    if debt.old_card and not debt.stopped:\n",
         "    if debt.old_card:\n",
+    ),
+    Mutant(
+        "by state: what the catch-up cap puts off is opened before a pause",
+        STATES + "test_a_pause_over_a_backlog_charges_each_missed_period_at_the_pace_of_the_cap",
+        "worker/workflows/opening.py",
+        "= open_all_due(own, due.series, cursor, now)",
+        "= (found := open_periods(own, due.series, cursor, now)), (now,) * len(found.charges)",
+    ),
+    Mutant(
+        "by state: an end that is taken back starts its debts' ladders",
+        STATES + "test_an_end_that_is_taken_back_lets_its_debts_be_tried_again",
+        "worker/workflows/adjusting.py",
+        'tried = dunning.start_ladders(db, row["id"], now)',
+        "tried = 0",
+    ),
+    Mutant(
+        "by state: a payment after a cancellation is told",
+        STATES + "test_an_end_while_a_call_is_unknown_says_so_and_a_later_payment_is_told",
+        "worker/workflows/closing.py",
+        "if not charge.status.is_owed or charge.is_of_canceled:",
+        "if not charge.status.is_owed:",
+    ),
+    Mutant(
+        "by state: an ended subscription is refused every verb",
+        STATES + "test_an_ended_subscription_is_refused_every_verb_and_its_end_stays",
+        "schedules/verbs.py",
+        "State.ENDED: is_ended,",
+        "State.ENDED: False,",
     ),
     Mutant(
         "by state: a moved anchor forgets the day of the month before",

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from schedules.money import amount_words
-from worker.cli.asked import RequestKey, carry_out, when
+from worker.cli.asked import RequestKey, amount, carry_out, next_charge, print_opened, when
 from worker.cli.output import Actor, Why, actor
 from worker.cli.parts import read_date, read_time
 from worker.cli.rehearsing import DryRun, desk, told
@@ -32,9 +32,10 @@ def pause(
     from worker import requests
 
     at = desk(dry_run=dry_run)
-    carry_out(at, requests.pause, request_key, subscription=key, reason=why, actor=who)
+    done = carry_out(at, requests.pause, request_key, subscription=key, reason=why, actor=who)
     if not told(at, f"pause subscription {key}"):
         print(f"subscription {key} is paused; `again resume` lets it go on")
+    print_opened(done)
 
 
 def resume(
@@ -46,21 +47,35 @@ def resume(
     at = desk(dry_run=dry_run)
     done = carry_out(at, requests.resume, request_key, subscription=key, reason=why, actor=who)
     if not told(at, f"resume subscription {key}"):
-        print(f"subscription {key} goes on; its next charge is due {when(done['next_due_at'])}")
+        print(f"subscription {key} goes on; {next_charge(done)}")
 
 
 def undo(
-    key: Subscription, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
+    key: Subscription,
+    why: Why,
+    what: Annotated[
+        str | None, typer.Option(help="`end` or `skip`; needed when the subscription ends and skips a period.")
+    ] = None,
+    request_key: RequestKey = None,
+    dry_run: DryRun = False,
+    who: Actor = actor(),
 ) -> None:
-    """Take back that a subscription ends with its period or, if it does not, the periods that it skips."""
+    """Take back that a subscription ends with its period, or the periods that it skips."""
     from worker import requests
+    from worker.workflows.adjusting import Undoable
+    from worker.workflows.admitting import CannotAdjust
 
+    if what is not None and what not in set(Undoable):
+        raise CannotAdjust(f"--what {what!r} cannot be undone; give one of: {', '.join(Undoable)}")
     at = desk(dry_run=dry_run)
-    undone = carry_out(at, requests.undo, request_key, subscription=key, reason=why, actor=who)["undone"]
-    what = {"end": "let it go on after this period", "skip": "charge the periods that were to be skipped"}[undone]
-    if not told(at, what):
-        done = {"end": "does not end with its period any more", "skip": "skips no period any more"}[undone]
-        print(f"subscription {key} {done}")
+    said = {"subscription": key, "what": what and Undoable(what), "reason": why, "actor": who}
+    done = carry_out(at, requests.undo, request_key, **said)
+    if done["undone"] == "end":
+        undone = f"the end at {when(done['ended_at'])}; debts tried again: {done['debts_tried']}"
+    else:
+        undone = f"the skip of the periods below {done['skipped_below']}"
+    if not told(at, f"undo {undone}"):
+        print(f"subscription {key}: undone is {undone}; {next_charge(done)}")
 
 
 def skip(
@@ -78,9 +93,14 @@ def skip(
 
     at = desk(dry_run=dry_run)
     said = {"subscription": key, "period_no": period, "reason": why, "actor": who}
-    skipped = carry_out(at, requests.skip, request_key, **said)["period_no"]
-    if not told(at, f"not charge period {skipped}"):
-        print(f"period {skipped} of subscription {key} will not be charged; `again undo` takes that back")
+    done = carry_out(at, requests.skip, request_key, **said)
+    skipped = (
+        f"period {done['period_no']} of {done['period_date']}, {amount(done['not_charged'], done['currency'])}"
+    )
+    if not told(at, f"not charge {skipped}"):
+        print(f"{skipped}, of subscription {key} will not be charged; `again undo` takes that back")
+        print(next_charge(done))
+    print_opened(done)
 
 
 def move_anchor(

@@ -27,3 +27,24 @@ def carry_out(at: "Desk", asked: "Callable[..., Answer]", request_key: str | Non
 def when(instant: str) -> str:
     """An instant of an answer as commands print it: 2026-11-30 09:00Z."""
     return f"{instant[:10]} {instant[11:16]}Z"
+
+
+def amount(minor: int, currency: str) -> str:
+    """An amount of an answer as commands print it: 9,900 KRW."""
+    from schedules.money import Money
+
+    return str(Money(minor, currency))
+
+
+def next_charge(done: "Answer") -> str:
+    """What a subscription is charged next, of an answer."""
+    if done["next_due_at"] is None:
+        return "no charge is planned"
+    return f"next charge: {amount(done['next_amount'], done['currency'])}, due {when(done['next_due_at'])}"
+
+
+def print_opened(done: "Answer") -> None:
+    """Name the periods that were due and were opened before the verb was carried out."""
+    for each in done["opened"]:
+        due, price = when(each["due_at"]), amount(each["amount"], each["currency"])
+        print(f"period {each['period_no']} was due {due} and is opened as charge {each['charge']}: {price}")

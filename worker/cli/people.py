@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from schedules.money import amount_words
-from worker.cli.asked import RequestKey, carry_out, when
+from worker.cli.asked import RequestKey, amount, carry_out, print_opened, when
 from worker.cli.output import Actor, AsJson, Why, actor, print_json
 from worker.cli.parts import read_date
 from worker.cli.rehearsing import DryRun, desk, told
@@ -143,11 +143,18 @@ def unsubscribe(
 
     at = desk(dry_run=dry_run)
     done = carry_out(at, requests.unsubscribe, request_key, subscription=key, reason=why, actor=who, now=now)
-    canceled = done["charges_canceled"]
-    when = f"at once, and {canceled} owed charges with it" if now else "when its running period ends"
-    if told(at, f"end subscription {key} {when}"):
-        return
-    if now:
-        print(f"subscription {key} is canceled, and {canceled} owed charges with it")
-    else:
-        print(f"subscription {key} ends with the running period; nothing new is charged")
+    canceled, ends = done["charges_canceled"], when(done["ends_at"])
+    how = f"at once, and {canceled} owed charges with it" if now else f"when its running period ends, {ends}"
+    if not told(at, f"end subscription {key} {how}"):
+        ended = f"is canceled, and {canceled} owed charges with it"
+        later = f"ends with the running period, {ends}; nothing new is charged"
+        print(f"subscription {key} {ended if now else later}")
+    print_opened(done)
+    for owed in done["canceled"]:
+        print(f"canceled: charge {owed['charge']}, {amount(owed['amount'], owed['currency'])}")
+    for owed in done["unclear"]:
+        price = amount(owed["amount"], owed["currency"])
+        print(
+            f"unclear: charge {owed['charge']}, {price}, may be paid yet; "
+            "a payment is told as charge.paid_after_end"
+        )

@@ -93,6 +93,7 @@ class Charge:
     buyer: Buyer = NOBODY
     is_archived: bool = False  # its attempts are in the archive
     card_since: datetime | None = None  # when it was moved to its present card from another one
+    is_of_canceled: bool = False  # its subscription was canceled
     current_key_id: int | None = None  # the billing key that its subscription is charged to now
 
 
@@ -151,6 +152,7 @@ def read(row: Mapping[str, Any]) -> Charge:
         is_archived=row["archived_at"] is not None,
         card_since=row["card_since"],
         current_key_id=row["current_key_id"],
+        is_of_canceled=row["subscription_status"] == SubscriptionStatus.CANCELED.value,
     )
 
 
@@ -248,8 +250,7 @@ def _queue_due(
         .values(queued_until=now + patience)
         .returning(c.id, c.kind, c.next_attempt_at)
     )
-    rows = sorted(db.execute(statement), key=lambda row: row.next_attempt_at)
-    return [(row.id, row.kind) for row in rows]
+    return [(row.id, row.kind) for row in sorted(db.execute(statement), key=lambda row: row.next_attempt_at)]
 
 
 def unqueue(db: Connection, ids: Sequence[int]) -> None:
@@ -260,8 +261,7 @@ def unqueue(db: Connection, ids: Sequence[int]) -> None:
 
 def queue_again(db: Connection, ids: Sequence[int], at: datetime) -> None:
     """Think these to wait in the broker until then, unless they were claimed or closed meanwhile."""
-    c = charges.c
-    due = c.id.in_(ids) & c.next_attempt_at.is_not(None) & c.queued_until.is_not(None)
+    due = charges.c.id.in_(ids) & charges.c.next_attempt_at.is_not(None) & charges.c.queued_until.is_not(None)
     db.execute(update(charges).where(due).values(queued_until=at))
 
 
@@ -345,6 +345,7 @@ _READ = (
     .add_columns(billing_keys.c.changed_at.label("card_changed_at"))
     .add_columns(subscriptions.c.key.label("subscription"), subscriptions.c.ends_at, plans.c.zone)
     .add_columns(subscriptions.c.billing_key_id.label("current_key_id"))
+    .add_columns(subscriptions.c.status.label("subscription_status"))
     .add_columns(policies.c.code.label("policy"), policies.c.version.label("policy_version"), policy_rows.DOCUMENT)
     .add_columns(*(customers.c[name].label(f"buyer_{name}") for name in ("name", "email", "tel")))
     .join_from(charges, billing_keys)
@@ -378,10 +379,9 @@ def stranded(db: Connection, limit: int) -> list[tuple[int, str]]:
 
 def of_subscription(db: Connection, subscription_id: int, *, owed_only: bool = False) -> list[dict[str, Any]]:
     """The charges of a subscription by period."""
-    c = charges.c
-    query = select(charges).where(c.subscription_id == subscription_id).order_by(c.period_no)
+    query = select(charges).where(charges.c.subscription_id == subscription_id).order_by(charges.c.period_no)
     if owed_only:
-        query = query.where(c.status.in_(OWED_STATUSES)).with_for_update()
+        query = query.where(charges.c.status.in_(OWED_STATUSES)).with_for_update()
     return [dict(row) for row in db.execute(query).mappings()]
 
 
@@ -394,6 +394,7 @@ def owed_of(db: Connection, subscription_id: int) -> list[Charge]:
 
 def owed_after(db: Connection, charge_id: int, limit: int) -> list[int]:
     """Owed charges with a row id above this one, in order: through ix_charges_owed, not through history."""
-    c = charges.c
-    query = select(c.id).where(text(NOT_ENDED), c.id > charge_id).order_by(c.id).limit(limit)
+    query = (
+        select(charges.c.id).where(text(NOT_ENDED), charges.c.id > charge_id).order_by(charges.c.id).limit(limit)
+    )
     return list(db.execute(query).scalars())

@@ -6,12 +6,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, exists, select, text, tuple_, update
 
-from schedules.charges import ChargeKind, TriedBy
+from schedules.charges import AttemptState, ChargeKind, TriedBy
 from schedules.policies import FinalAction
 from worker.store.charges import Charge
-from worker.store.schema import OWED, charges, subscriptions
+from worker.store.schema import OWED, attempts, charges, subscriptions
 from worker.store.schema.base import INSTANT
 
+UNDER_WAY = (AttemptState.SENDING.value, AttemptState.UNKNOWN.value)
 UNCLEAR_AT_MOST = timedelta(days=1)  # so long an unclear attempt keeps other subscriptions of the card waiting
 
 
@@ -119,6 +120,19 @@ def wake_waiting(db: Connection, billing_key_id: int, now: datetime) -> None:
     if ids:
         woken = {"waits": None, "next_attempt_at": now, "tried_by": TriedBy.CARD.value}
         db.execute(update(charges).where(c.id.in_(ids)).values(woken))
+
+
+def facts_of(db: Connection, subscription_id: int) -> tuple[bool, bool, bool]:
+    """Whether a subscription owes a declined charge, one whose call is under way, and one of unknown outcome."""
+    c, a = charges.c, attempts.c
+    at_it = select(a.state).where(a.charge_id == c.id, a.state.in_(UNDER_WAY)).limit(1).scalar_subquery()
+    query = select(c.first_declined_at, at_it.label("state")).where(
+        c.subscription_id == subscription_id, text(OWED)
+    )
+    rows = list(db.execute(query))
+    found = {row.state for row in rows}
+    declined = any(row.first_declined_at is not None for row in rows)
+    return declined, AttemptState.SENDING.value in found, AttemptState.UNKNOWN.value in found
 
 
 def others_rest(db: Connection, subscription_id: int, charge_id: int) -> bool:

@@ -65,6 +65,7 @@ _LOCK = text(
         LEFT JOIN subscriptions s ON s.id = c.subscription_id
     WHERE c.id = ANY(:charges) AND c.status || '' = 'open' AND c.first_declined_at IS NULL AND c.keyed_in IS NULL
         AND c.given_up IS NULL AND c.held_why IS NULL AND k.stopped_as IS NULL
+        AND s.status || '' IS DISTINCT FROM 'canceled'
         AND 1 = (SELECT count(*) FROM (SELECT FROM charges other WHERE other.billing_key_id = c.billing_key_id
             AND other.status IN ('open', 'past_due') ORDER BY other.due_at LIMIT 2) of_card)
     FOR UPDATE OF c SKIP LOCKED

@@ -47,6 +47,13 @@ def of_card(db: Connection, billing_key_id: int, plan: str) -> Takeover | None:
     return _one(db, (t.billing_key_id == billing_key_id) & (t.plan == plan))
 
 
+def is_under_way(db: Connection, subscription_key: str) -> bool:
+    """Whether a takeover is to begin the subscription with this key, and has not yet."""
+    t = takeovers.c
+    query = select(t.id).where(t.subscription_key == subscription_key, t.taken_at.is_(None))
+    return db.execute(query).first() is not None
+
+
 def locked(db: Connection, takeover_id: int) -> Takeover | None:
     """A takeover, locked until the transaction ends."""
     return _one(db, takeovers.c.id == takeover_id, lock=True)

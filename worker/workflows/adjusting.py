@@ -2,24 +2,28 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection
 
 from schedules import events
 from schedules.charges import SubscriptionStatus
-from schedules.errors import ToldInWords
 from schedules.periods import kept_month_day
 from schedules.plans import Plan, at_own_time, due_at
 from schedules.subscriptions import Cursor, advance, first_cursor
-from worker.store import attempts, charges, customers, debts, notes, plans, subscriptions
+from schedules.verbs import Verb
+from worker.store import attempts, charges, customers, notes, plans, subscriptions
 from worker.store.customers import StoredKey
 from worker.store.plans import StoredPlan
 from worker.store.rivals import Wanted
+from worker.workflows import dunning
+from worker.workflows.admitting import CannotAdjust, admit
 from worker.workflows.cards import try_at_once
 from worker.workflows.closing import pause_subscription, resume_subscription
 from worker.workflows.current_card import move
 from worker.workflows.enrolling import LATEST_ANCHOR, plan_on_sale
+from worker.workflows.opening import Opened
 from worker.workflows.rivals import why_not
 from worker.workflows.services import Services
 
@@ -37,94 +41,138 @@ class CardChange:
     left: int  # of another gateway account
 
 
-class CannotAdjust(ToldInWords):
-    """The change does not fit the state that the subscription is in; nothing has been done."""
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What a subscription is charged next, unless something changes."""
+
+    period_no: int
+    period_date: date
+    due_at: datetime
+    amount: int  # minor units
+    currency: str
 
 
-def pause(services: Services, key: str, actor: str, why: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A subscription that was paused, and the periods that were due and were opened before."""
+
+    opened: tuple[Opened, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A period that will not be charged, and what is charged next."""
+
+    period_no: int
+    period_date: date
+    amount: int  # minor units that are not charged
+    currency: str
+    following: Next
+    opened: tuple[Opened, ...]
+
+
+class Undoable(StrEnum):
+    """What `undo` takes back."""
+
+    END = "end"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What was taken back, and what is charged next."""
+
+    what: Undoable
+    ended_at: datetime | None  # the end that was taken back
+    skipped_below: int | None  # periods below this number were to be skipped
+    debts_tried: int  # declined before the end was said, and tried again now
+    following: Next | None  # None while it is paused
+
+
+def pause(services: Services, key: str, actor: str, why: str) -> Paused:
     """Open no period until it is resumed; what is owed already is still collected."""
     now = services.clock.now()
     with services.act(key) as db:
-        row = _live(db, key)
-        if row["status"] == SubscriptionStatus.PAUSED.value:
-            raise CannotAdjust(f"subscription {key} is paused already")
-        _refuse_due(row, now)
-        pause_subscription(db, row["id"], why, now)
+        admitted = admit(services, db, key, Verb.PAUSE, now)
+        pause_subscription(db, admitted.row["id"], why, now)
         notes.record(db, actor, "pause", key, why, now)
+    return Paused(admitted.opened)
 
 
-def resume(services: Services, key: str, actor: str, why: str) -> datetime:
-    """Go on with the next period that comes, which is when it answers; those meanwhile are not charged."""
-    now = services.clock.now()
-    with services.act(key) as db:
-        row = _live(db, key)
-        if row["status"] != SubscriptionStatus.PAUSED.value:
-            raise CannotAdjust(f"subscription {key} is not paused; nothing to resume")
-        rests_for = debts.rests_for(db, row["id"])
-        if rests_for is not None:
-            raise CannotAdjust(
-                f"subscription {key} rests until charge {rests_for} is paid; "
-                "`again try`, `waive` or `paid-elsewhere` ends that, and the pause with it"
-            )
-        resume_subscription(db, row["id"], why, now)
-        notes.record(db, actor, "resume", key, why, now)
-        due: datetime = _live(db, key)["next_due_at"]
-    return due
+def resume(services: Services, key: str, actor: str, why: str) -> Next | None:
+    """Go on with the next period that comes, which is when it answers; those meanwhile are not charged.
 
-
-def undo(services: Services, key: str, actor: str, why: str) -> str:
-    """Take back what waits for the next period, its end or what is skipped; answers which.
-
-    What was declined before the end was said is not tried again by itself.
+    None when it ends before that.
     """
     now = services.clock.now()
     with services.act(key) as db:
-        row = _live(db, key)
-        if row["ends_at"] is not None:
-            if row["ends_at"] <= now:
-                raise CannotAdjust(f"subscription {key} ended at {row['ends_at']:%Y-%m-%d %H:%M}Z; subscribe anew")
+        row = admit(services, db, key, Verb.RESUME, now).row
+        resume_subscription(db, row["id"], why, now)
+        notes.record(db, actor, "resume", key, why, now)
+        resumed = subscriptions.by_key(db, key)
+        return _next(db, resumed) if resumed is not None and _goes_on(resumed) else None
+
+
+def undo(services: Services, key: str, actor: str, why: str, what: Undoable | None = None) -> Undone:
+    """Take back an end that has not come, or what is to be skipped; it must be said which when both are there.
+
+    Debts whose ladder the end had stopped are tried again, no sooner than a ladder would.
+    """
+    now = services.clock.now()
+    with services.act(key) as db:
+        before = _known(db, key)
+        both = before["ends_at"] is not None and (before["skip_to"] or 0) > before["next_period_no"]
+        if what is None and both:
+            raise CannotAdjust(f"subscription {key} ends, and skips a period; say which to undo: end or skip")
+        what = what or (Undoable.SKIP if before["ends_at"] is None else Undoable.END)
+        verb = Verb.UNDO_END if what is Undoable.END else Verb.UNDO_SKIP
+        row, tried = admit(services, db, key, verb, now).row, 0
+        ended_at, skip_to = row["ends_at"], row["skip_to"]
+        if what is Undoable.END:
             _refuse_second(db, row, row["plan_code"], "goes on")
-            undone = "end"
             row["ends_at"] = None
-        elif row["skip_to"] is not None and row["skip_to"] > row["next_period_no"]:
-            undone = "skip"
-            row["skip_to"] = None
         else:
-            raise CannotAdjust(f"subscription {key} neither ends nor skips a period; nothing to undo")
+            row["skip_to"] = None
         _write(db, row, plans.by_id(db, row["plan_id"]), "undo", now)
-        notes.record(db, actor, "undo", key, why, now, undone=undone)
-    return undone
+        if what is Undoable.END:
+            tried = dunning.start_ladders(db, row["id"], now)
+        notes.record(db, actor, "undo", key, why, now, undone=what.value, tried=tried)
+        following = _next(db, row) if _goes_on(row) else None
+    if what is Undoable.END:
+        return Undone(what, ended_at, None, tried, following)
+    return Undone(what, None, skip_to, 0, following)
 
 
-def skip(services: Services, key: str, actor: str, why: str, period_no: int | None = None) -> int:
+def skip(services: Services, key: str, actor: str, why: str, period_no: int | None = None) -> Skipped:
     """Let one period pass without a charge, the next one unless its number is given; answers which.
 
     With a number the same said twice skips one period, so whoever may send it twice gives it.
     """
     now = services.clock.now()
     with services.act(key) as db:
-        row = _active(db, key, now)
+        admitted = admit(services, db, key, Verb.SKIP, now)
+        row, plan = admitted.row, plans.by_id(db, admitted.row["plan_id"])
         following = max(row["skip_to"] or 0, row["next_period_no"])
         skipped = following if period_no is None else period_no
-        if row["next_period_no"] <= skipped < following:
-            return skipped
-        if skipped != following:
+        if not row["next_period_no"] <= skipped <= following:
             raise CannotAdjust(f"period {skipped} of subscription {key} is not the next one, {following}")
-        if skipped - row["next_period_no"] >= MOST_SKIPPED:
-            raise CannotAdjust(
-                f"{MOST_SKIPPED} periods of subscription {key} are skipped already; pause it instead"
-            )
-        row["skip_to"] = skipped + 1
-        _write(db, row, plans.by_id(db, row["plan_id"]), "skip", now)
-        notes.record(db, actor, "skip", key, why, now, period_no=skipped)
-    return skipped
+        if skipped == following:
+            if skipped - row["next_period_no"] >= MOST_SKIPPED:
+                raise CannotAdjust(
+                    f"{MOST_SKIPPED} periods of subscription {key} are skipped already; pause it instead"
+                )
+            row["skip_to"] = skipped + 1
+            _write(db, row, plan, "skip", now)
+            notes.record(db, actor, "skip", key, why, now, period_no=skipped)
+        day, price = _cursor_at(row, plan, skipped).period_date, plan.plan.price
+        return Skipped(skipped, day, price.amount, price.currency, _next(db, row), admitted.opened)
 
 
 def move_anchor(services: Services, key: str, day: date, actor: str, why: str) -> Cursor:
     """Count the periods from another day, on which the next one begins; numbers go on, nothing is prorated."""
     now = services.clock.now()
     with services.act(key) as db:
-        row = _active(db, key, now)
+        row = admit(services, db, key, Verb.MOVE_ANCHOR, now).row
         plan = plans.by_id(db, row["plan_id"])
         before, _ = row["anchor"], row.update(anchor=day, anchor_no=row["next_period_no"], anchor_day=None)
         cursor = first_cursor(_own(plan, row), day, None, row["anchor_no"])
@@ -142,7 +190,7 @@ def move_time(services: Services, key: str, at: time | None, actor: str, why: st
     """Bill it at another time of day than its plan, or at its plan's again; answers when it is due next."""
     now = services.clock.now()
     with services.act(key) as db:
-        row = _active(db, key, now)
+        row = admit(services, db, key, Verb.MOVE_TIME, now).row
         plan = plans.by_id(db, row["plan_id"])
         before, row["billing_time"] = row["billing_time"], at
         day = row["next_period_date"]
@@ -174,7 +222,7 @@ def change_plan(
     """
     now = services.clock.now()
     with services.act(key) as db:
-        row = _active(db, key, now)
+        row = admit(services, db, key, Verb.CHANGE_PLAN, now).row
         plan, before = plan_on_sale(db, code), plans.by_id(db, row["plan_id"])
         if plan.id == before.id:
             raise CannotAdjust(f"subscription {key} is on plan {code!r} version {plan.plan.version} already")
@@ -214,7 +262,7 @@ def change_card(services: Services, key: str, customer_uid: str, actor: str, why
     """
     now = services.clock.now()
     with services.act(key) as db:
-        row = _live(db, key)
+        row = admit(services, db, key, Verb.CHANGE_CARD, now).row
         card = _other_card(db, row, customer_uid)
         before, row["customer_uid"] = row["customer_uid"], customer_uid
         plan = plans.by_id(db, row["plan_id"])
@@ -247,34 +295,24 @@ def _other_card(db: Connection, row: Row, customer_uid: str) -> StoredKey:
     return card
 
 
-def _live(db: Connection, key: str) -> Row:
+def _known(db: Connection, key: str) -> Row:
     row = subscriptions.by_key(db, key, lock=True)
-    if row is None:
-        raise CannotAdjust(f"subscription {key!r} is not known; a subscription's key has 20 characters")
-    if row["status"] == SubscriptionStatus.CANCELED.value:
-        raise CannotAdjust(f"subscription {key} is canceled")
-    if row["held_why"] is not None:
-        raise CannotAdjust(f"subscription {key} is set aside: {row['held_why']}; `again release` it first")
-    return row
+    return row or {"ends_at": None, "skip_to": None, "next_period_no": 0}  # admit says that it is not known
 
 
-def _active(db: Connection, key: str, now: datetime) -> Row:
-    """A subscription that goes on charging, and has no period that is due at this moment."""
-    row = _live(db, key)
-    if row["status"] != SubscriptionStatus.ACTIVE.value:
-        raise CannotAdjust(f"subscription {key} is {row['status']}; `again resume` it first")
-    if row["ends_at"] is not None:
-        raise CannotAdjust(f"subscription {key} ends at {row['ends_at']:%Y-%m-%d %H:%M}Z; `again undo` that first")
-    _refuse_due(row, now)
-    return row
+def _next(db: Connection, row: Row) -> Next:
+    """The next period that is not skipped."""
+    plan = plans.by_id(db, row["plan_id"])
+    cursor, price = _cursor_at(row, plan, row["skip_to"] or 0), plan.plan.price
+    return Next(cursor.period_no, cursor.period_date, cursor.due_at, price.amount, price.currency)
 
 
-def _refuse_due(row: Row, now: datetime) -> None:
-    if row["status"] == SubscriptionStatus.ACTIVE.value and row["next_due_at"] <= now and row["ends_at"] is None:
-        raise CannotAdjust(
-            f"period {row['next_period_no']} of subscription {row['key']} is due and about to be opened; "
-            "try again in a minute"
-        )
+def _cursor_at(row: Row, plan: StoredPlan, number: int) -> Cursor:
+    """The next period, or a later one with this number."""
+    cursor = Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"])
+    while cursor.period_no < number:
+        cursor = advance(_own(plan, row), row["anchor"], cursor, row["anchor_no"], month_day=row["anchor_day"])
+    return cursor
 
 
 def _own(plan: StoredPlan, row: Row) -> Plan:
@@ -330,8 +368,8 @@ def _next_charge(row: Row, plan: StoredPlan) -> _NextCharge:
 
 def _next_charge_of(db: Connection, key: str) -> _NextCharge:
     """The next charge of a subscription as it is written."""
-    row = _live(db, key)
-    return _next_charge(row, plans.by_id(db, row["plan_id"]))
+    row = subscriptions.by_key(db, key)
+    return _NextCharge() if row is None else _next_charge(row, plans.by_id(db, row["plan_id"]))
 
 
 def _told_at(row: Row, plan: StoredPlan) -> datetime | None:
@@ -356,7 +394,4 @@ def _goes_on(row: Row) -> bool:
 
 def _charged_at(row: Row, plan: StoredPlan) -> datetime:
     """When the next period is due that is not skipped."""
-    cursor = Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"])
-    while cursor.period_no < (row["skip_to"] or 0):
-        cursor = advance(_own(plan, row), row["anchor"], cursor, row["anchor_no"], month_day=row["anchor_day"])
-    return cursor.due_at
+    return _cursor_at(row, plan, row["skip_to"] or 0).due_at

@@ -1,6 +1,7 @@
 """Closing: how a charge or a subscription comes to its end or rests, inside the transaction of whoever says so."""
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -14,6 +15,7 @@ from schedules.subscriptions import first_cursor
 from worker.store import attempts, charges, customers, debts, notes, plans, subscriptions
 from worker.store.charges import Charge
 from worker.workflows.beginning import begin_signed_up
+from worker.workflows.opening import open_first
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.closing")
@@ -45,8 +47,8 @@ def close(db: Connection, charge_id: int, status: ChargeStatus, why: str | None,
 
 def collected(db: Connection, charge: Charge, uid: str | None, now: datetime, why: str | None = None) -> None:
     """End a charge whose money is there, by an attempt or by another way; everything stops at once."""
-    if not charge.status.is_owed:
-        log.error("charge %s was %s and is paid now by %s", charge.key, charge.status, uid)
+    if not charge.status.is_owed or charge.is_of_canceled:
+        log.error("charge %s was %s and is paid now by %s, after its end", charge.key, charge.status, uid)
         late = events.ChargePaidAfterEnd(charge=charge.key, was=charge.status.value, merchant_uid=uid or "")
         notes.owe(db, late, f"{charge.key}/paid_after_end", now)
     close(db, charge.id, ChargeStatus.PAID, why, now)
@@ -124,31 +126,54 @@ def quarantine(services: Services, charge_id: int, broken: Exception) -> None:
         set_aside(db, charges.key_of(db, charge_id), why, now=services.clock.now())
 
 
-def cancel_subscription(db: Connection, subscription_id: int, why: str, now: datetime) -> int:
-    """Cancel a subscription and the charges that it still owes; answers how many.
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A charge that a subscription owed when it was canceled."""
 
-    A charge whose attempt is under way or unclear is left to its answer: the money may have moved. If it has
-    not, settling sees the cancelled subscription and ends the charge there.
+    charge: str
+    amount: int  # minor units
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanceledDebts:
+    """What became of the owed charges of a canceled subscription."""
+
+    closed: tuple[Owed, ...]
+    unclear: tuple[Owed, ...]  # an attempt is under way or unknown: the answer decides
+
+
+def cancel_subscription(db: Connection, subscription_id: int, why: str, now: datetime) -> CanceledDebts:
+    """Cancel a subscription and the charges that it still owes.
+
+    A period that is due is opened before, so that it has a row. A charge whose attempt is under way or unclear is
+    left to its answer: the money may have moved. If it has not, settling sees the cancelled subscription and ends
+    the charge there.
     """
+    key, uid = subscriptions.names(db, subscription_id)
+    row = subscriptions.by_key(db, key, lock=True)
+    if row is not None:
+        open_first(db, row, now)
     canceled_status = SubscriptionStatus.CANCELED.value
     subscriptions.change(db, subscription_id, status=canceled_status, open_at=None, ends_at=now, tell_at=None)
-    key, uid = subscriptions.names(db, subscription_id)
     ended = events.SubscriptionCanceled(subscription=key, customer_uid=uid, why=why)
     notes.owe(db, ended, f"{key}/canceled", now)
-    canceled = 0
-    for row in charges.of_subscription(db, subscription_id, owed_only=True):
-        if attempts.is_under_way(db, row["id"]):
-            continue
-        close(db, row["id"], ChargeStatus.CANCELED, "the subscription was canceled", now)
-        canceled += 1
-    return canceled
+    closed, unclear = list[Owed](), list[Owed]()
+    for owed in charges.of_subscription(db, subscription_id, owed_only=True):
+        under_way = attempts.is_under_way(db, owed["id"])
+        (unclear if under_way else closed).append(Owed(owed["key"], owed["amount"], owed["currency"]))
+        if not under_way:
+            close(db, owed["id"], ChargeStatus.CANCELED, "the subscription was canceled", now)
+    return CanceledDebts(tuple(closed), tuple(unclear))
 
 
 def pause_subscription(db: Connection, subscription_id: int, why: str, now: datetime) -> None:
-    """Let a subscription rest: no period is opened until it is resumed."""
+    """Let a subscription rest: no period is opened until it is resumed. Those that are due are opened before."""
     paused = SubscriptionStatus.PAUSED.value
     key, uid = subscriptions.names(db, subscription_id)
-    row = subscriptions.by_key(db, key)
+    row = subscriptions.by_key(db, key, lock=True)
+    if row is not None:
+        open_first(db, row, now)
     # The end that a person has given it is told all the same.
     tell_at = row["ends_at"] if row is not None else None
     subscriptions.change(db, subscription_id, status=paused, open_at=None, tell_at=tell_at, told_as=None)

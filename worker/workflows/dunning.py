@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from schedules import events
 from schedules.charges import ChargeKind, ChargeStatus, TriedBy
 from schedules.declines import Placed
-from schedules.dunning import NEEDS_CARD, NOT_THE_CARD, Counter, Debt, Said, counter
+from schedules.dunning import LEAST_SPACING, NEEDS_CARD, NOT_THE_CARD, Counter, Debt, Said, counter
 from schedules.limits import limit_span
 from schedules.outcomes import Declined, Outcome, Paid, Refused, Unknown
 from schedules.policies import FinalAction
@@ -298,6 +298,25 @@ def _behind(ahead: debts.Ahead, now: datetime) -> datetime:
 def is_stopped(charge: Charge) -> bool:
     """Whether it is not tried by itself: it was declined, and a person has said when its subscription ends."""
     return charge.ends_at is not None and charge.history.first_declined_at is not None
+
+
+def start_ladders(db: Connection, subscription_id: int, now: datetime) -> int:
+    """Try the debts again that `stop_ladders` stopped, as an end was taken back; answers how many.
+
+    A debt that was given up, is held, or whose card can never pay, goes on waiting. None is tried sooner after a
+    decline of its card than a ladder would.
+    """
+    started = 0
+    for row in charges.of_subscription(db, subscription_id, owed_only=True):
+        charge = charges.locked(db, row["id"])
+        if charge is None or not charge.waits or charge.given_up or charge.held_why or charge.card_stopped:
+            continue
+        last = attempts.declined_times(db, charge.billing_key_id, now - LEAST_SPACING, 1)
+        at = max([now, *(declined + LEAST_SPACING for declined in last)])
+        look_at = next_look(replace(overdue(charge), waits=False), now)
+        charges.change(db, charge.id, waits=None, next_attempt_at=at, look_at=look_at)
+        started += 1
+    return started
 
 
 def stop_ladders(db: Connection, subscription_id: int, now: datetime) -> None:

@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from schedules.cards import holds_card_number
-from schedules.charges import SubscriptionStatus
 from schedules.errors import BadRequest, ToldInWords
 from schedules.identity import subject_of_entropy
 from schedules.periods import trial_end
@@ -17,6 +16,7 @@ from schedules.plans import Plan
 from schedules.policies import BUILT_IN, DunningPolicy
 from schedules.subscriptions import Cursor, first_cursor
 from schedules.texts import cleaned
+from schedules.verbs import Verb
 from schedules.zones import local_date, zone
 from worker.gateway.port import BillingKey, KeyMissing
 from worker.store import customers, notes, plans, policies, rivals, subscriptions
@@ -24,9 +24,11 @@ from worker.store.plans import StoredPlan
 from worker.store.policies import StoredPolicy
 from worker.store.rivals import Wanted
 from worker.workflows import dunning
+from worker.workflows.admitting import admit
 from worker.workflows.beginning import Beginning, begin
 from worker.workflows.cards import facts_of
-from worker.workflows.closing import cancel_subscription
+from worker.workflows.closing import CanceledDebts, cancel_subscription
+from worker.workflows.opening import Opened
 from worker.workflows.rivals import why_not
 from worker.workflows.services import Services
 
@@ -256,11 +258,21 @@ def _first_charge(plan: Plan, trial_days: int, anchor: date | None, now: datetim
     return begins, first_cursor(plan, begins, now if begins < today else None)
 
 
-def unsubscribe(services: Services, key: str, actor: str, why: str, *, at_period_end: bool) -> int:
-    """End a subscription, now or when its paid period ends; answers how many owed charges were canceled.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """When a subscription ends, and what became of what it owes."""
 
-    Ended at the period's end, nothing that is due before then is let go; what was declined is not tried again by
-    itself.
+    ends_at: datetime
+    debts: CanceledDebts
+    opened: tuple[Opened, ...]  # the periods that were due, opened before
+
+
+def unsubscribe(services: Services, key: str, actor: str, why: str, *, at_period_end: bool) -> Ended:
+    """End a subscription, now or when its paid period ends.
+
+    Ended at the period's end, what is due before then is opened and collected; what was declined is not tried
+    again by itself. Ended now, what it owes is canceled; a charge whose call is under way or unknown is left to
+    its answer, and a payment of it then is told as `charge.paid_after_end`.
     """
     with services.act(key) as db:
         return end_subscription(services, db, key, actor, why, at_period_end=at_period_end)
@@ -268,24 +280,25 @@ def unsubscribe(services: Services, key: str, actor: str, why: str, *, at_period
 
 def end_subscription(
     services: Services, db: Connection, key: str, actor: str, why: str, *, at_period_end: bool
-) -> int:
+) -> Ended:
     """As `unsubscribe`, inside the transaction of whoever decides more than that."""
     now = services.clock.now()
-    row = subscriptions.by_key(db, key, lock=True)
-    if row is None:
-        raise CannotEnroll(f"subscription {key!r} is not known; `again show` takes its key of 20 characters")
-    if row["status"] == SubscriptionStatus.CANCELED.value:
-        raise CannotEnroll(f"subscription {key} was canceled already, at {row['ends_at']}")
-    if at_period_end:
-        ends_at = row["next_due_at"]
-        subscriptions.change(db, row["id"], ends_at=ends_at, open_at=None, tell_at=ends_at, told_as=None)
-        dunning.stop_ladders(db, row["id"], now)
-        canceled = 0
-    else:
+    admitted = admit(services, db, key, Verb.END_LATER if at_period_end else Verb.END_NOW, now)
+    row, canceled = admitted.row, CanceledDebts((), ())
+    if not at_period_end:
         canceled = cancel_subscription(db, row["id"], why, now)
+        ended = Ended(now, canceled, admitted.opened)
+    elif row["ends_at"] is not None:
+        return Ended(row["ends_at"], canceled, admitted.opened)  # said again, it is the same end
+    else:
+        ended = Ended(max(now, row["next_due_at"]), canceled, admitted.opened)
+        end = ended.ends_at
+        subscriptions.change(db, row["id"], ends_at=end, open_at=None, tell_at=end, told_as=None)
+        dunning.stop_ladders(db, row["id"], now)
     verb = "unsubscribe.at_period_end" if at_period_end else "unsubscribe.now"
-    notes.record(db, actor, verb, key, why, now, charges_canceled=canceled)
-    return canceled
+    words = {"charges_canceled": len(canceled.closed), "charges_unclear": len(canceled.unclear)}
+    notes.record(db, actor, verb, key, why, now, ends_at=ended.ends_at.isoformat(), **words)
+    return ended
 
 
 def _known_plan(db: Connection, code: str) -> StoredPlan:

@@ -2,18 +2,21 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from schedules import events
-from schedules.charges import ChargeKind, ChargeStatus, DueCharge
+from schedules.charges import ChargeKind, ChargeStatus, DueCharge, SubscriptionStatus
 from schedules.errors import BROKEN
 from schedules.plans import at_own_time
+from schedules.subscriptions import LONGEST_SHIFT, Cursor, open_all_due
 from schedules.subscriptions import open_due as open_periods
 from worker.points import Point, reach
 from worker.store import charges, notes, subscriptions
+from worker.store import plans as plan_rows
 from worker.store.plans import StoredPlan
 from worker.store.subscriptions import DueSubscription
 from worker.workflows.services import Services, clock_is_right
@@ -67,6 +70,54 @@ def _open_batch(services: Services, plan_id: int | None) -> tuple[int, int]:
         reach(Point.OPENING_WRITTEN, first)
     reach(Point.OPENING_COMMITTED, first)
     return len(due), len(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A period that was opened before a verb changed its subscription."""
+
+    charge: str
+    period_no: int
+    due_at: datetime
+    amount: int  # minor units
+    currency: str
+    status: ChargeStatus
+
+
+def open_first(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Opened, ...]:
+    """Open every period that is due of one subscription, whose row the caller has locked, and move its cursor.
+
+    The row is changed as well. Nothing is opened of one that is paused, ended or set aside.
+    """
+    active = row["status"] == SubscriptionStatus.ACTIVE.value and row["held_why"] is None
+    if not active or row["next_due_at"] > now or (row["ends_at"] or now + LONGEST_SHIFT) <= row["next_due_at"]:
+        return ()
+    stored = plan_rows.by_id(db, row["plan_id"])
+    own = at_own_time(stored.plan, row["billing_time"])
+    cursor = Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"])
+    due = DueSubscription(
+        row["id"], row["key"], row["billing_key_id"], row["account"], row["plan_id"], row["anchor"], cursor,
+        row["ends_at"], row["anchor_no"], row["billing_time"], row["skip_to"], row["anchor_day"],
+    )  # fmt: skip
+    opening, not_before = open_all_due(own, due.series, cursor, now)
+    rows = [
+        made | {"next_attempt_at": max(made["next_attempt_at"], at) if made["next_attempt_at"] else None}
+        for made, at in zip((_row(due, stored, each, now) for each in opening.charges), not_before, strict=True)
+    ]
+    keys = set(charges.open_many(db, rows))
+    subscriptions.move_cursors(db, [(due, opening, stored.policy.upcoming)])
+    _tell(db, rows, keys, now)
+    row.update(
+        next_period_no=opening.cursor.period_no, next_period_date=opening.cursor.period_date,
+        next_due_at=opening.cursor.due_at,
+    )  # fmt: skip
+    return tuple(
+        Opened(
+            made["key"], made["period_no"], made["due_at"], made["amount"], made["currency"],
+            ChargeStatus(made["status"]),
+        )
+        for made in rows
+    )  # fmt: skip
 
 
 def _quarantine(db: Connection, subscription: DueSubscription, broken: Exception, now: datetime) -> None:

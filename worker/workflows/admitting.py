@@ -1,0 +1,79 @@
+"""Admitting: the states of a subscription are read, and the table of verbs says whether a verb is carried out."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from schedules.charges import SubscriptionStatus
+from schedules.errors import ToldInWords
+from schedules.plans import at_own_time
+from schedules.subscriptions import Cursor, Series
+from schedules.verbs import RULES, Facts, State, Verb, Verdict, ruling, states
+from worker.store import debts, plans, subscriptions, switches, takeovers
+from worker.workflows.opening import Opened, open_first
+from worker.workflows.services import Services, clock_is_right
+
+Row = dict[str, Any]
+
+
+class CannotAdjust(ToldInWords):
+    """The change does not fit the state that the subscription is in; nothing has been done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A subscription, locked, on which a verb is carried out."""
+
+    row: Row
+    opened: tuple[Opened, ...]  # the periods that were due, opened by this verb
+
+
+def admit(services: Services, db: Connection, key: str, verb: Verb, now: datetime) -> Admitted:
+    """Lock a subscription and open what is due before this verb; CannotAdjust with the reason of a refusal."""
+    row = subscriptions.by_key(db, key, lock=True)
+    if row is None:
+        if takeovers.is_under_way(db, key):
+            raise CannotAdjust(f"subscription {key}: {RULES[State.TAKEOVER][verb].why}")
+        raise CannotAdjust(f"subscription {key!r} is not known; a subscription's key has 20 characters")
+    facts = _facts(services, db, row)
+    found = ruling(verb, states(facts, now))
+    match found.verdict:
+        case Verdict.REFUSED:
+            raise CannotAdjust(f"subscription {key}: {found.why.format(**_words(facts))}")
+        case Verdict.OPENS_FIRST if not clock_is_right(services, db):
+            raise CannotAdjust(
+                f"subscription {key} has a period that is due, and this machine's clock is wrong; set it right"
+            )
+        case Verdict.OPENS_FIRST:
+            return Admitted(row, open_first(db, row, now))
+        case _:
+            return Admitted(row, ())
+
+
+def _facts(services: Services, db: Connection, row: Row) -> Facts:
+    declined, sending, unknown = debts.facts_of(db, row["id"])
+    permission = switches.permission(db, row["account"])
+    return Facts(
+        SubscriptionStatus(row["status"]), row["next_period_no"], row["next_due_at"], _following(db, row),
+        ends_at=row["ends_at"], held_why=row["held_why"], skip_to=row["skip_to"] or 0,
+        rests_for=debts.rests_for(db, row["id"]), owes_declined=declined, is_sending=sending, is_unknown=unknown,
+        is_stopped=permission.obstacle(services.fingerprint, services.clock) is not None,
+    )  # fmt: skip
+
+
+def _following(db: Connection, row: Row) -> datetime:
+    if row["held_why"] is not None:
+        due_at: datetime = row["next_due_at"]  # its plan may be unreadable
+        return due_at
+    own = at_own_time(plans.by_id(db, row["plan_id"]).plan, row["billing_time"])
+    series = Series(row["key"], row["anchor"], row["anchor_no"], month_day=row["anchor_day"])
+    return series.after(own, Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"])).due_at
+
+
+def _words(facts: Facts) -> dict[str, Any]:
+    return {
+        name: f"{value:%Y-%m-%d %H:%M}Z" if isinstance(value, datetime) else value
+        for name, value in asdict(facts).items()
+    }
