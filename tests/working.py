@@ -10,10 +10,11 @@ from typing import Any
 from celery import Celery
 from sqlalchemy import text
 
-from tests.acceptance.again import AGAIN, plain_environment, told, told_json
+from tests.acceptance.again import plain_environment, told, told_json
 from tests.installation import QUICK
 from tests.services import drop_database, fresh_database
 from worker import wiring
+from worker.cli.standing import AGAIN
 from worker.clock import wait_until
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices
@@ -34,7 +35,7 @@ class Worker:
         """Start it, and wait until it answers."""
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                [AGAIN, "worker"], env=plain_environment(self.settings), stdin=subprocess.DEVNULL, stdout=output,
+                [*AGAIN, "worker"], env=plain_environment(self.settings), stdin=subprocess.DEVNULL, stdout=output,
                 stderr=output,
             )  # fmt: skip
         assert wait_until(lambda: " ready." in self.log(), START_TIME), self.log()
