@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from benchmarks import shop
-from benchmarks.charging import ready
+from benchmarks.charging import WORKERS, ready
 from benchmarks.delay import DelayProxy
 from benchmarks.place import LightGateway, placed
 from worker.clock import elapsed, wait
@@ -16,7 +16,7 @@ MOST_SECONDS = 180.0  # for one round trip's backlog
 
 @dataclass(frozen=True, slots=True)
 class AtDistance:
-    """What one worker did with a round trip of so many seconds between it and the database."""
+    """What the workers did with a round trip of so many seconds between it and the database."""
 
     round_trip: float
     calls: int
@@ -40,7 +40,8 @@ def _at(round_trip: float) -> AtDistance:
     ):
         shop.on_sale(place)
         shop.charges_due(place, many)
-        place.start("worker", "--name", "far@here", AGAIN_DATABASE_URL=proxy.url)
+        for number in range(WORKERS):
+            place.start("worker", "--name", f"w{number}@here", AGAIN_DATABASE_URL=proxy.url)
         ready(place)
         place.start("beat")
         end = elapsed() + MOST_SECONDS

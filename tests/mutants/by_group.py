@@ -108,7 +108,7 @@ BY_GROUP: tuple[Mutant, ...] = (
         "group: one payment for a debt",
         LEFT,
         "worker/workflows/grouping.py",
-        "        except DBAPIError as error:",
+        "        except DATABASE_ERRORS as error:",
         "        except ZeroDivisionError as error:",
     ),
     Mutant(
@@ -284,6 +284,20 @@ BY_GROUP: tuple[Mutant, ...] = (
         SLOW + "test_each_session_has_its_settings_whatever_the_database_prefers",
         "worker/store/engine.py",
         '    "jit": "off",\n',
+        "",
+    ),
+    Mutant(
+        "giving back: not what was claimed for another send since",
+        "workflows/test_giving_back.py::test_one_that_another_process_has_sent_since_stays_unknown",
+        "worker/store/attempts.py",
+        "        .where(a.last_sent_at == attempt.last_sent_at)\n",
+        "",
+    ),
+    Mutant(
+        "giving back: though its lease has ended",
+        "workflows/test_giving_back.py::test_it_is_given_back_though_its_lease_has_ended",
+        "worker/workflows/charging.py",
+        " or attempts.take_back(db, intent, now, obstacle.why)",
         "",
     ),
 )

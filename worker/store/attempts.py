@@ -115,6 +115,35 @@ def release(db: Connection, attempt: Attempt, now: datetime, why: str) -> bool:
     return _write(db, attempt, AttemptState.SENDING, now, values, why)
 
 
+def take_back(db: Connection, attempt: Attempt, now: datetime, why: str) -> bool:
+    """Give back an attempt that was surely not sent, though its lease has ended and it counts as unknown.
+
+    False, and nothing written, when its state is another one, or when it was claimed for another send since.
+    """
+    a = attempts.c
+    statement = (
+        update(attempts)
+        .where(a.id == attempt.id, a.state.concat("") == AttemptState.UNKNOWN.value, a.fence > attempt.fence)
+        # Each claim for a send writes this; a question about the outcome raises only the fence.
+        .where(a.last_sent_at == attempt.last_sent_at)
+        .values(
+            state=AttemptState.READY.value,
+            fence=a.fence + 1,
+            lease_until=None,
+            unknown_since=None,
+            next_ask_at=None,
+            quiet_answers=0,
+            reason=why,
+        )
+        .returning(attempts)
+    )
+    row = db.execute(statement).mappings().first()
+    if row is None:
+        return False
+    _noted(db, dict(row), now, f"not sent: {why}")
+    return True
+
+
 def settle(
     db: Connection,
     attempt: Attempt,

@@ -125,7 +125,15 @@ def carry_out(services: Services, claimed: Claimed, ask: Ask = stored_card) -> A
     # Counted from before the last look: a worker that is frozen after it and wakes too late does not send.
     outcome = ask(gateway, order, leave.looked_at + services.settings.call_deadline)
     reach(Point.CHARGING_ANSWERED, intent.merchant_uid)
-    return settle(services, intent, AttemptState.SENDING, outcome)
+    return settle_call(services, claimed, outcome)
+
+
+def settle_call(services: Services, claimed: Claimed, outcome: Outcome) -> AttemptState | None:
+    """Write the answer to a call; one that was surely not sent is given back though its lease has ended."""
+    state = settle(services, claimed.intent, AttemptState.SENDING, outcome)
+    if state is None and isinstance(outcome, NotSent):
+        return hold_back(services, claimed, Obstacle(outcome.reason))
+    return state
 
 
 def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
@@ -198,7 +206,15 @@ def hold_back(services: Services, claimed: Claimed, obstacle: Obstacle) -> Attem
     now = services.clock.now()
     with services.engine.begin() as db:
         current = charges.locked(db, claimed.charge_id)
-        if current is not None and current.status.is_owed and attempts.release(db, intent, now, obstacle.why):
+        # Its lease may have ended before this was known: it counts as unknown then, and yet it was not sent.
+        if (
+            current is not None
+            and current.status.is_owed
+            and (
+                attempts.release(db, intent, now, obstacle.why)
+                or attempts.take_back(db, intent, now, obstacle.why)
+            )
+        ):
             move_to_current_card(db, current, now)
             # What no worker can send later ends here, with the reason.
             match Then.CANCEL if claimed.keyed_in else obstacle.then:

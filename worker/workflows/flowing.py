@@ -13,17 +13,17 @@ from functools import partial
 
 from schedules.charges import AttemptState
 from schedules.errors import BROKEN
-from schedules.outcomes import Outcome, Paid
+from schedules.outcomes import NotSent, Outcome, Paid
 from worker.combining import Answer, Follow
 from worker.points import Point, reach
 from worker.store.charges import Obstacle
-from worker.store.failures import DATABASE_ERRORS, summary
+from worker.store.failures import DATABASE_ERRORS
 from worker.workflows import charging
 from worker.workflows.closing import quarantine
+from worker.workflows.giving_back import GivingBack
 from worker.workflows.grouping import MOST, Claimed, Groups, Ungrouped
 from worker.workflows.pacing import Departure, Pacer
 from worker.workflows.services import Services
-from worker.workflows.settling import settle
 
 log = logging.getLogger("again.flowing")
 CLAIMED_AHEAD = 128  # charges of an account's envelopes that are claimed and have not left
@@ -102,6 +102,7 @@ class Flow:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._groups = Groups(services)
+        self.giving_back = GivingBack()
         self._pacer = Pacer(services, services.settings.concurrency)
         self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
         self._rooms: dict[str, Room] = {}
@@ -205,18 +206,37 @@ class Flow:
             self._over(carried, answer, error)
 
     def _settle_alone(self, carried: _Carried, claimed: Claimed, outcome: Outcome) -> None:
-        self._over(carried, settle(self._services, claimed.intent, AttemptState.SENDING, outcome))
+        try:
+            state = charging.settle_call(self._services, claimed, outcome)
+        except DATABASE_ERRORS as away:
+            if not isinstance(outcome, NotSent):
+                raise
+            self._remember(carried, claimed, Obstacle(outcome.reason))
+            self._over(carried, None, away)
+        else:
+            self._over(carried, state)
 
     def _hold_back(self, carried: _Carried, claimed: Claimed, obstacle: Obstacle) -> None:
-        self._over(carried, charging.hold_back(self._services, claimed, obstacle))
+        try:
+            state = charging.hold_back(self._services, claimed, obstacle)
+        except DATABASE_ERRORS as away:
+            self._remember(carried, claimed, obstacle)
+            self._over(carried, None, away)
+        else:
+            self._over(carried, state)
 
     def _give_back(self, carried: _Carried, claimed: Claimed, error: Exception) -> None:
-        """Give back what is claimed and was surely not sent; where that fails too, its lease runs out."""
+        """Give back what is claimed and was surely not sent; where that fails too, it is repeated."""
         try:
             charging.hold_back(self._services, claimed, NOT_LOOKED)
-        except DATABASE_ERRORS as away:
-            log.warning("%s is not given back, and is asked about: %s", carried.uid, summary(away))
+        except DATABASE_ERRORS:
+            self._remember(carried, claimed, NOT_LOOKED)
         self._over(carried, None, error)
+
+    def _remember(self, carried: _Carried, claimed: Claimed, obstacle: Obstacle) -> None:
+        log.warning("%s was not sent, and cannot be given back yet: the database fails", carried.uid)
+        write = partial(charging.hold_back, self._services, claimed, obstacle)
+        self.giving_back.remember(carried.uid, write)
 
     def _over(self, carried: _Carried, state: AttemptState | None, error: BaseException | None = None) -> None:
         carried.leave_room()

@@ -1,0 +1,114 @@
+"""An attempt that was surely not sent is never resolved as unknown: it is given back, however late."""
+
+import threading
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from schedules.charges import AttemptState
+from schedules.outcomes import NotSent
+from tests.doubles import ScriptedGateway
+from tests.factories import attempt_rows, charge_rows, move, opened
+from worker.clock import wait_until
+from worker.points import Point, visit_with
+from worker.store.charges import Obstacle
+from worker.workflows import asking, charging
+from worker.workflows.flowing import Flow
+from worker.workflows.grouping import Claimed
+from worker.workflows.services import Services
+
+FAILED = Obstacle("the pre-send check failed")
+
+
+def claimed_and_lapsed(services: Services) -> Claimed:
+    """A charge that was claimed, and whose lease has ended and was swept since."""
+    claimed = charging.claim(services, opened(services))
+    assert claimed is not None
+    move(services, seconds=services.settings.lease + 1)
+    assert asking.sweep(services) == 1
+    return claimed
+
+
+def goes_out_soon(services: Services) -> bool:
+    """Whether the one attempt is ready, and its charge due within a minute."""
+    (attempt,), (charge,) = attempt_rows(services), charge_rows(services)
+    due = charge["next_attempt_at"]
+    soon = due is not None and due <= services.clock.now() + timedelta(minutes=1)
+    return attempt["state"] == AttemptState.READY and attempt["next_ask_at"] is None and soon
+
+
+def test_it_is_given_back_though_its_lease_has_ended(services: Services) -> None:
+    """Guard: a process that is frozen past its lease knows when it wakes that it has sent nothing."""
+    claimed = claimed_and_lapsed(services)
+    assert charging.hold_back(services, claimed, FAILED) is AttemptState.READY
+    assert goes_out_soon(services)
+
+
+def test_a_call_that_did_not_leave_is_given_back_though_its_lease_has_ended(services: Services) -> None:
+    claimed = claimed_and_lapsed(services)
+    assert charging.settle_call(services, claimed, NotSent("the deadline had passed")) is AttemptState.READY
+    assert goes_out_soon(services)
+
+
+def test_a_question_that_was_asked_meanwhile_does_not_stand_in_the_way(services: Services) -> None:
+    claimed = claimed_and_lapsed(services)
+    move(services, seconds=11)
+    (attempt_id,) = asking.due_asks(services)
+    asking.ask(services, attempt_id)
+    assert charging.hold_back(services, claimed, FAILED) is AttemptState.READY
+    assert goes_out_soon(services)
+
+
+def test_one_that_another_process_has_sent_since_stays_unknown(services: Services) -> None:
+    """Guard: the other's call may have been made."""
+    claimed = claimed_and_lapsed(services)
+    charging.hold_back(services, claimed, FAILED)
+    move(services, seconds=60)
+    assert charging.claim(services, claimed.charge_id) is not None
+    move(services, seconds=services.settings.lease + 1)
+    assert asking.sweep(services) == 1
+    assert charging.hold_back(services, claimed, FAILED) is None
+    assert attempt_rows(services)[0]["state"] == AttemptState.UNKNOWN
+
+
+def test_one_that_is_under_way_elsewhere_is_left_alone(services: Services) -> None:
+    claimed = claimed_and_lapsed(services)
+    charging.hold_back(services, claimed, FAILED)
+    move(services, seconds=60)
+    assert charging.claim(services, claimed.charge_id) is not None
+    assert charging.hold_back(services, claimed, FAILED) is None
+    assert attempt_rows(services)[0]["state"] == AttemptState.SENDING
+
+
+def test_it_is_remembered_while_the_database_takes_nothing(services: Services, gateway: ScriptedGateway) -> None:
+    """Guard: the pre-send check and the giving back fail while the charges are locked."""
+    charge_id = opened(services)
+    flow = Flow(services)
+    failed: list[Exception] = []
+    with services.engine.connect() as blocker:
+
+        def lock(point: Point, subject: str) -> None:
+            del subject
+            if point is Point.CHARGING_CLAIMED:
+                blocker.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+                blocker.execute(text("LOCK TABLE charges IN ACCESS EXCLUSIVE MODE"))
+
+        def attempt() -> None:
+            try:
+                flow.attempt(charge_id)
+            except Exception as error:  # noqa: BLE001 # whatever it is, it is looked at below
+                failed.append(error)
+
+        visit_with(lock)
+        try:
+            trying = threading.Thread(target=attempt)
+            trying.start()
+            trying.join(60)
+        finally:
+            visit_with(None)
+        assert len(failed) == 1
+        assert flow.giving_back.unwritten == 1
+        blocker.rollback()
+    assert wait_until(lambda: flow.giving_back.unwritten == 0, 40)
+    assert gateway.sent == []
+    assert goes_out_soon(services)

@@ -1,0 +1,62 @@
+"""Attempts that were surely not sent, while the database could not be told: remembered until it is.
+
+They are kept in memory: a process that ends forgets them, and their leases run out.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from worker.clock import wait
+from worker.store.failures import DATABASE_ERRORS
+
+log = logging.getLogger("again.giving_back")
+EVERY = 2.0  # seconds between two rounds of trying
+
+
+class GivingBack:
+    """Writes that are repeated until they succeed. For any thread to use."""
+
+    def __init__(self, every: float = EVERY) -> None:
+        self._every = every
+        self._unwritten: dict[str, Callable[[], object]] = {}
+        self._lock = threading.Lock()
+        self._serves = False
+
+    def remember(self, merchant_uid: str, write: Callable[[], object]) -> None:
+        """Repeat a write until the database takes it."""
+        with self._lock:
+            self._unwritten[merchant_uid] = write
+            if not self._serves:
+                threading.Thread(target=self._serve, name="giving-back", daemon=True).start()
+                self._serves = True
+
+    @property
+    def unwritten(self) -> int:
+        """How many attempts are remembered."""
+        return len(self._unwritten)
+
+    def _serve(self) -> None:
+        while True:
+            wait(self._every)
+            with self._lock:
+                waiting = list(self._unwritten.items())
+                if not waiting:
+                    self._serves = False
+                    return
+            for uid, write in waiting:
+                if not self._is_over(uid, write):
+                    break  # the others would fail as well
+                with self._lock:
+                    self._unwritten.pop(uid, None)
+
+    def _is_over(self, uid: str, write: Callable[[], object]) -> bool:
+        try:
+            write()
+        except DATABASE_ERRORS:
+            return False
+        except Exception:  # a row that breaks a rule: its lease runs out, and the others must not wait for it
+            log.exception("%s, which was not sent, cannot be given back; it is resolved as unknown", uid)
+        else:
+            log.warning("%s, which was not sent, is given back", uid)
+        return True
