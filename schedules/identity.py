@@ -86,6 +86,15 @@ def parse_merchant_uid(uid: str) -> UidParts:
     return UidParts(environment, kind, subject, period_no, _number(uid[7 + CHARGE_KEY_LENGTH : -1]))
 
 
+def charge_key_of(uid: str, environment: str) -> str | None:
+    """The charge key that a merchant_uid of this environment names; None for any other uid."""
+    try:
+        parts = parse_merchant_uid(uid)
+    except BadUid:
+        return None
+    return parts.charge_key if parts.environment == environment else None
+
+
 def _split_charge_key(key: str) -> tuple[ChargeKind, str, int]:
     for kind in ChargeKind:
         if (

@@ -35,6 +35,7 @@ class Tables:
         self.stops: dict[str, tuple[str, str]] = {}  # who and why, by account
         self.fingerprint: str | None = None
         self.hold: Hold | None = None
+        self.restored: tuple[datetime, int] | None = None  # when the last hold ended, and its cursor
         self.counted_from: dict[str, datetime] = {}  # refusals, by account
         self.findings: dict[int, Row] = {}
         self.runs: dict[int, Row] = {}

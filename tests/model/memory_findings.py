@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from schedules.charges import AttemptState, ChargeStatus
-from schedules.errors import BadUid
 from schedules.findings import Discrepancy, FindingKind, FindingState, OurSide
-from schedules.identity import parse_merchant_uid
+from schedules.identity import charge_key_of
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment
 from tests.model.linking import StandsFor
@@ -136,7 +135,7 @@ class Reconciliations(StandsFor):
     def _debt_of(self, db: Transaction, account: str, environment: str, uid: str, now: datetime) -> Debt | None:
         tables = db.tables
         attempt = tables.attempts.get(tables.uids.get(uid, 0))
-        key = _charge_key(uid, environment) if attempt is None else None
+        key = charge_key_of(uid, environment) if attempt is None else None
         charge_id = attempt["charge_id"] if attempt is not None else tables.charge_keys.get(key or "", 0)
         charge = tables.charges.get(charge_id)
         if charge is None or charge["account"] != account:
@@ -168,14 +167,6 @@ class Reconciliations(StandsFor):
 
 def _of_kind(db: Transaction, account: str, kind: RunKind) -> list[Row]:
     return [row for row in db.tables.runs.values() if row["account"] == account and row["kind"] == kind.value]
-
-
-def _charge_key(uid: str, environment: str) -> str | None:
-    try:
-        parts = parse_merchant_uid(uid)
-    except BadUid:
-        return None
-    return parts.charge_key if parts.environment == environment else None
 
 
 def _finding(row: Row) -> Finding:

@@ -28,6 +28,7 @@ from worker.store import policies as real_policies
 from worker.store import rivals as real_rivals
 from worker.store import subscriptions as real_subscriptions
 from worker.store import switches as real_switches
+from worker.store import unasked as real_unasked
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Sight
 from worker.store.customers import StoredKey
@@ -36,6 +37,7 @@ from worker.store.plans import StoredPlan
 from worker.store.policies import StoredPolicy
 from worker.store.subscriptions import DueSubscription
 from worker.store.switches import Hold, Permission
+from worker.store.unasked import Prior
 
 SENDING, UNKNOWN, PAID, READY, REFUSED = (
     state.value
@@ -502,7 +504,9 @@ class Switches(StandsFor):
         if hold is not None:
             db.tables.hold = Hold(hold.since, hold.hold_from, cursor)
 
-    def end_hold(self, db: Transaction) -> None:
+    def end_hold(self, db: Transaction, now: datetime) -> None:
+        hold = db.tables.hold
+        db.tables.restored = (now, hold.cursor) if hold is not None else db.tables.restored
         db.tables.hold = None
 
     def count_refusals_from(self, db: Transaction, account: str, now: datetime) -> None:
@@ -534,6 +538,20 @@ class Switches(StandsFor):
 
     def bind(self, db: Transaction, fingerprint: str, environment: str, actor: str, now: datetime) -> None:
         db.tables.fingerprint = fingerprint
+
+
+class Unasked(StandsFor):
+    """worker.store.unasked."""
+
+    real = real_unasked
+
+    def before_sending(self, db: Transaction, charge_id: int) -> Prior:
+        charge = db.tables.charges[charge_id]
+        under_key = [row for row in db.tables.findings.values() if row["charge_key"] == charge["key"]]
+        restored = db.tables.restored
+        came_later = restored is not None and charge_id > restored[1] and charge["due_at"] <= restored[0]
+        is_unasked = charge["asked_at"] is None and (came_later or bool(under_key))
+        return Prior(is_unasked, min((row["id"] for row in under_key if row["ended_at"] is None), default=None))
 
 
 class Notes(StandsFor):
@@ -701,6 +719,7 @@ def memory_store(guards: Guards) -> dict[str, object]:
         "charges": Charges(guards),
         "subscriptions": Subscriptions(guards),
         "switches": Switches(),
+        "unasked": Unasked(),
         "notes": Notes(),
         "customers": Customers(),
         "plans": Plans(),
@@ -728,7 +747,7 @@ _NEW_CHARGE: Row = {
     "queued_until": None, "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
     "first_declined_at": None, "refunded": 0, "closed_at": None, "closed_why": None, "manual_tries": 0,
     "ladder_began_at": None, "waits": None, "tried_by": None, "planned_at": None, "look_at": None,
-    "given_up": None, "archived_at": None, "card_since": None,
+    "given_up": None, "archived_at": None, "asked_at": None, "card_since": None,
 }  # fmt: skip
 _NEW_ATTEMPT: Row = {
     "unknown_since": None, "next_ask_at": None, "asks": 0, "quiet_answers": 0, "imp_uid": None,

@@ -8,6 +8,7 @@ from tests.mutants.by_customer import BY_CUSTOMER
 from tests.mutants.by_group import BY_GROUP
 from tests.mutants.by_hand import BY_HAND
 from tests.mutants.by_message import BY_MESSAGE
+from tests.mutants.by_restore import BY_RESTORE
 from tests.mutants.runner import ROOT, copy_tree, take_away, try_without
 from tests.mutants.table import MUTANTS, Mutant
 
@@ -26,7 +27,7 @@ SAMPLE = (
 
 def test_the_table_fits_the_code(tmp_path: Path) -> None:
     """Every text is there exactly once, so that no guard's removal becomes none."""
-    for number, mutant in enumerate((*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER)):
+    for number, mutant in enumerate((*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE)):
         if mutant.file:
             (tmp_path / str(number) / Path(mutant.file).parent).mkdir(parents=True)
             (tmp_path / str(number) / mutant.file).write_text((ROOT / mutant.file).read_text())
@@ -37,7 +38,7 @@ def test_the_table_fits_the_code(tmp_path: Path) -> None:
 
 
 def test_every_guard_has_a_name_of_its_own() -> None:
-    names = [mutant.guard for mutant in (*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER)]
+    names = [mutant.guard for mutant in (*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE)]
     assert len(set(names)) == len(names)
     assert set(SAMPLE) <= set(names)
 

@@ -507,7 +507,7 @@ def test_books_on_hold_end_nobody_s_subscription(services: Services, gateway: Sc
     assert announcing.announce_due(services) == 0
     assert standing(services, key) == "suspended"
     with services.engine.begin() as db:
-        switches.end_hold(db)
+        switches.end_hold(db, services.clock.now())
     assert chasing.look_due(services) == 1
     assert standing(services, key) == "ended"
 

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, text
 
 from schedules.buyers import Buyer
 from worker.store.attempts import Attempt
+from worker.store.unasked import UNASKED
 
 # Never tried, never declined, nobody's special wish, and the card's only debt: nothing has to be weighed.
 _TAKE = text(
@@ -30,11 +31,12 @@ _TAKE = text(
     WHERE c.id = ANY(:ids) AND c.status || '' = 'open' AND c.held_why IS NULL AND c.next_attempt_at <= :now
         AND c.attempts = 0 AND c.first_declined_at IS NULL AND c.tried_by IS NULL AND c.keyed_in IS NULL
         AND c.archived_at IS NULL AND k.stopped_as IS NULL
+        AND c.asked_at IS NULL AND NOT (unasked)
         AND 1 = (SELECT count(*) FROM (SELECT FROM charges other WHERE other.billing_key_id = c.billing_key_id
             AND other.status IN ('open', 'past_due') ORDER BY other.due_at LIMIT 2) of_card)
         AND NOT EXISTS (SELECT FROM attempts a WHERE a.charge_id = c.id)
     FOR UPDATE OF c SKIP LOCKED
-    """
+    """.replace("(unasked)", UNASKED)
 )
 # The unique constraints of attempts say whether another worker was faster.
 _BEGIN = text(

@@ -22,9 +22,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charges import AttemptState, ChargeStatus
-from schedules.errors import BadUid
 from schedules.findings import OurSide
-from schedules.identity import parse_merchant_uid
+from schedules.identity import charge_key_of
 from schedules.money import Money
 from schedules.refunds import RefundState
 from worker.store.schema import archived_attempts, attempts, charges, reconciliations, refunds
@@ -135,7 +134,7 @@ def debts_of(
         # In one statement, which sees one moment: what is brought back meanwhile would be in neither.
         both = union_all(_by_uid(attempts, account, missing), _by_uid(archived_attempts, account, missing))
         by_uid |= {row.merchant_uid: _debt(row, now) for row in db.execute(both)}
-    keys = {uid: key for uid in uids if uid not in by_uid and (key := _charge_key(uid, environment))}
+    keys = {uid: key for uid in uids if uid not in by_uid and (key := charge_key_of(uid, environment))}
     if keys:
         by_key = {row.key: _debt(row, now) for row in db.execute(_by_key(account, set(keys.values())))}
         by_uid |= {uid: by_key[key] for uid, key in keys.items() if key in by_key}
@@ -192,14 +191,6 @@ def _debt(row: Row[Any], now: datetime) -> Debt:
         refund_under_way=row.refunding,
     )
     return Debt(side, row.id, row.key, fields.get("attempt_id"))
-
-
-def _charge_key(uid: str, environment: str) -> str | None:
-    try:
-        parts = parse_merchant_uid(uid)
-    except BadUid:
-        return None
-    return parts.charge_key if parts.environment == environment else None
 
 
 def paid_between(

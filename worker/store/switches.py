@@ -157,9 +157,13 @@ def move_hold(db: Connection, cursor: int) -> None:
     db.execute(update(installation).where(installation.c.hold_since.is_not(None)).values(hold_cursor=cursor))
 
 
-def end_hold(db: Connection) -> None:
-    """Let charges leave again."""
-    db.execute(update(installation).values(hold_since=None, hold_from=None, hold_cursor=None))
+def end_hold(db: Connection, now: datetime) -> None:
+    """Let charges leave again. Charges that are written later are asked for first: see worker.store.unasked."""
+    db.execute(
+        update(installation).values(
+            hold_since=None, hold_from=None, hold_cursor=None, restored_at=now, asked_to=installation.c.hold_cursor
+        )
+    )
 
 
 def count_refusals_from(db: Connection, account: str, now: datetime) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from enum import Enum
 from typing import Any, assert_never
 
 from sqlalchemy import Connection
@@ -15,10 +16,10 @@ from schedules.outcomes import NotSent, Outcome
 from worker.clock import elapsed, wait
 from worker.gateway.port import ChargeOrder, Gateway
 from worker.points import Point, reach
-from worker.store import attempts, charges, switches
+from worker.store import attempts, charges, switches, unasked
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Obstacle, Then
-from worker.workflows import dunning
+from worker.workflows import dunning, prior_attempts
 from worker.workflows.closing import close, quarantine, set_aside
 from worker.workflows.current_card import move_to_current_card
 from worker.workflows.grouping import Claimed
@@ -28,6 +29,7 @@ from worker.workflows.settling import settle
 
 log = logging.getLogger("again.charging")
 LOOK_TAKES = 0.06  # seconds to keep for a look
+END_IT = "the gateway may have a payment for this charge; see `again findings`, and release the charge after it"
 HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped is looked at again
 
 
@@ -44,8 +46,21 @@ def attempt(services: Services, charge_id: int) -> AttemptState | None:
     return carry_out(services, claimed) if claimed is not None else None
 
 
+class _Unasked(Enum):
+    """Why a claim was not made, where the gateway has to answer first."""
+
+    ASK_FIRST = "the charge's key may have been used before a restore"
+
+
 def claim(services: Services, charge_id: int) -> Claimed | None:
     """Take the charge's attempt, or write a new one, under a lease; committed before anything is sent."""
+    claimed = _claim(services, charge_id)
+    if claimed is _Unasked.ASK_FIRST and prior_attempts.ask_before_sending(services, charge_id):
+        claimed = _claim(services, charge_id)
+    return None if isinstance(claimed, _Unasked) else claimed
+
+
+def _claim(services: Services, charge_id: int) -> Claimed | _Unasked | None:
     with services.engine.begin() as db:
         charge = charges.locked(db, charge_id)
         if charge is None or not _is_ours_to_try(services, db, charge):
@@ -59,6 +74,12 @@ def claim(services: Services, charge_id: int) -> Claimed | None:
             return None
         if attempts.has_paid(db, charge.id):
             set_aside(db, charge.key, "it is owed, and yet an attempt at it is paid", now=services.clock.now())
+            return None
+        prior = unasked.before_sending(db, charge.id)
+        if prior.is_unasked:
+            return _Unasked.ASK_FIRST
+        if prior.finding is not None:
+            set_aside(db, charge.key, f"finding {prior.finding} is open: {END_IT}", now=services.clock.now())
             return None
         begun = attempts.unresolved(db, charge.id)
         # What was begun is brought to an end; nothing new is begun before an older debt.

@@ -10,7 +10,7 @@ from schedules.asking import AskedAbout, read_found
 from schedules.charges import AttemptState
 from schedules.errors import BROKEN
 from schedules.findings import Discrepancy, FindingKind, FindingState, judge
-from schedules.identity import parse_merchant_uid
+from schedules.identity import charge_key_of, parse_merchant_uid
 from schedules.outcomes import GatewayPayment, Paid, Voided
 from schedules.payment_events import FOUND
 from worker.gateway.port import Found
@@ -100,11 +100,12 @@ def note_ghost(services: Services, account: str, uid: str) -> bool:
 def _write(
     services: Services, account: str, payment: GatewayPayment, debt: Debt | None, found: Discrepancy
 ) -> bool:
-    now = services.clock.now()
+    now, environment = services.clock.now(), services.settings.environment
     with services.engine.begin() as db:
         if debt is not None:
             archives.bring_back(db, debt.charge_id)  # what is to be mended or decided is not archived
-        finding, is_new = findings.note(db, account, payment, debt.charge_key if debt else None, found, now)
+        charge_key = debt.charge_key if debt else charge_key_of(payment.merchant_uid, environment)
+        finding, is_new = findings.note(db, account, payment, charge_key, found, now)
         if is_new and not (found.kind.mends_itself and debt):
             _tell(services, db, finding, now)
         if not found.kind.mends_itself:

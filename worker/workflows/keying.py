@@ -7,18 +7,19 @@ from datetime import date, datetime
 
 from sqlalchemy import Connection
 
-from schedules.charges import AttemptState, ChargeStatus, KeyedIn
+from schedules.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn
 from schedules.errors import BadRequest
+from schedules.identity import charge_key, subject_of_request
 from schedules.outcomes import Outcome, Paid
 from schedules.persons import Person
 from schedules.requests import ChargeRequest, digest
 from worker.gateway.port import Card, ChargeOrder, Gateway
-from worker.store import charges, customers, notes, requested, switches
+from worker.store import charges, customers, notes, requested, switches, unasked
 from worker.store.customers import StoredKey
-from worker.workflows import cards, charging
+from worker.workflows import cards, charging, prior_attempts
 from worker.workflows.grouping import Claimed
 from worker.workflows.limiting import above_limit
-from worker.workflows.requesting import CannotRequest, known_policy, row_of
+from worker.workflows.requesting import NO_PERIOD, CannotRequest, known_policy, row_of
 from worker.workflows.services import Services, clock_is_right
 
 log = logging.getLogger("again.keying")
@@ -69,6 +70,7 @@ def pay(
     fingerprint = digest("keyed", keep, request.fingerprint)
     now = services.clock.now()
     last_day = cards.last_day_of_typed(card.expiry, now)
+    _refuse_used_key(services, request, holder)
     with services.act() as db:
         known = requested.by_request(db, request.request_key)
         opening = _Opening(
@@ -105,6 +107,28 @@ def _with(card: Card, keep: KeyedIn) -> charging.Ask:
         return outcome
 
     return ask
+
+
+def _refuse_used_key(services: Services, request: ChargeRequest, holder: Holder) -> None:
+    """Refuse a request key that the gateway has payments for and this database has no charge: after a restore."""
+    key = charge_key(ChargeKind.ADHOC, subject_of_request(request.request_key), NO_PERIOD)
+    with services.engine.begin() as db:
+        if charges.id_of(db, key) is not None or not unasked.key_is_unasked(db, key):
+            return
+        stored = customers.key_by_uid(db, request.customer_uid)
+    account = stored.account if stored is not None else holder.account or services.settings.account
+    found = prior_attempts.known_payments(services, account, key)
+    if found is None:
+        raise CannotRequest(
+            f"request key {request.request_key!r} may have been used before the database was restored, and the "
+            "gateway does not answer; nothing was charged; ask again later"
+        )
+    if found:
+        seen = ", ".join(f"{payment.imp_uid} ({payment.status})" for payment in found)
+        raise CannotRequest(
+            f"request key {request.request_key!r} was used before the database was restored: the gateway has "
+            f"{seen}; nothing was charged now; see `again findings`, and take a new key for another payment"
+        )
 
 
 @dataclass(frozen=True, slots=True)

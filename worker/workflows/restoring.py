@@ -5,21 +5,13 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from schedules.asking import read_found
 from schedules.errors import BROKEN
-from schedules.identity import merchant_uid
-from schedules.outcomes import Declined, GatewayPayment
-from worker.gateway.port import Found
-from worker.store import attempts, beats, charges, notes, reconciliations, subscriptions, switches
-from worker.store.attempts import Attempt
-from worker.store.charges import Charge
+from worker.store import beats, charges, notes, reconciliations, subscriptions, switches
 from worker.store.reconciliations import RunKind
 from worker.store.switches import Hold
-from worker.workflows import opening, reconciling
+from worker.workflows import opening, prior_attempts, reconciling
 from worker.workflows.closing import quarantine
 from worker.workflows.services import Services, clock_is_right
-from worker.workflows.settling import settle
-from worker.workflows.windows import await_turn
 
 log = logging.getLogger("again.restoring")
 KEEPER = "again"  # the actor that the audit names
@@ -107,7 +99,7 @@ def _ask_for_owed(services: Services, cursor: int, going_on: GoingOn) -> str | N
             return None
         for charge_id in owed:
             try:
-                if not _ask_for(services, charge_id):
+                if not prior_attempts.ask(services, charge_id):
                     return "the gateway does not answer"
             except BROKEN as broken:
                 quarantine(services, charge_id, broken)
@@ -115,88 +107,6 @@ def _ask_for_owed(services: Services, cursor: int, going_on: GoingOn) -> str | N
         with services.engine.begin() as db:
             switches.move_hold(db, cursor)
     return "owed charges are being asked for"
-
-
-def _ask_for(services: Services, charge_id: int) -> bool:
-    """Ask for a charge's unsent uid, and then its next ones until one is not found; False without an answer."""
-    with services.engine.begin() as db:
-        charge = charges.locked(db, charge_id)
-        unsent = attempts.unresolved(db, charge_id)
-    if charge is None or not charge.status.is_owed:
-        return True
-    waiting = unsent[0] if unsent is not None else None
-    if unsent is not None and waiting is not None and unsent[1] in attempts.SENDABLE:
-        found = _found(services, charge, waiting.merchant_uid)
-        if found is None:
-            return False
-        if found:
-            _settle_as_found(services, waiting, found)  # it may stay unresolved, until a next uid ends it
-    return _ask_for_next(services, charge, waiting)
-
-
-def _ask_for_next(services: Services, charge: Charge, waiting: Attempt | None) -> bool:
-    number = charge.attempts + 1
-    while True:
-        uid = merchant_uid(services.settings.environment, charge.key, number)
-        found = _found(services, charge, uid)
-        if found is None:
-            return False
-        if not found:
-            return True
-        if waiting is not None and not _end_before(services, waiting, uid):
-            return False
-        waiting = _write_as_found(services, charge, number, uid, found)
-        number += 1
-
-
-def _found(services: Services, charge: Charge, uid: str) -> list[GatewayPayment] | None:
-    await_turn(services, charge.account, services.account(charge.account).rate or None)
-    answer = services.gateway(charge.account).find_all(uid)
-    if not isinstance(answer, Found):
-        log.warning("the hold goes on: asking for %s: %s", uid, answer.reason)
-        return None
-    return list(answer.payments)
-
-
-def _settle_as_found(services: Services, attempt: Attempt, found: list[GatewayPayment]) -> None:
-    """Write what the gateway knows of an attempt that these books hold."""
-    now = services.clock.now()
-    with services.engine.begin() as db:
-        state = attempts.state_of(db, attempt.merchant_uid)
-        taken = attempts.take(db, *state, now) if state is not None else None
-    if state is None or taken is None:
-        return
-    quiet = timedelta(seconds=services.settings.quiet_time)
-    verdict = read_found(found, attempts.asked_about(taken), now, quiet)
-    settle(services, taken, state[1], verdict.outcome, verdict.quiet_answers)
-
-
-def _end_before(services: Services, attempt: Attempt, next_uid: str) -> bool:
-    """End an attempt whose successor was sent: its failure came after the backup. False when it is in use."""
-    with services.engine.begin() as db:
-        state = attempts.state_of(db, attempt.merchant_uid)
-        if state is not None and not state[1].is_unresolved:
-            return True
-        taken = attempts.take(db, *state, services.clock.now()) if state is not None else None
-    if state is None or taken is None:
-        return False
-    return settle(services, taken, state[1], Declined(f"it had failed when {next_uid} was sent")) is not None
-
-
-def _write_as_found(
-    services: Services, charge: Charge, number: int, uid: str, found: list[GatewayPayment]
-) -> Attempt | None:
-    """Write an attempt that was made after the backup, settled as the gateway knows it; None if it is there."""
-    now = services.clock.now()
-    sent_at = max((payment.started_at for payment in found if payment.started_at), default=now)
-    row = attempts.from_gateway(charge.id, number, uid, charge.money, sent_at, now)
-    with services.engine.begin() as db:
-        written = attempts.begin(db, row, "read from the gateway")
-        if written is not None:
-            charges.change(db, charge.id, attempts=number)
-    if written is not None:
-        _settle_as_found(services, written, found)
-    return written
 
 
 def _lift(services: Services) -> str | None:
@@ -207,7 +117,7 @@ def _lift(services: Services) -> str | None:
             return None
         if charges.owed_after(db, hold.cursor, 1) or subscriptions.any_due(db, now):
             return "periods have come due; they are asked for first"
-        switches.end_hold(db)
+        switches.end_hold(db, now)
         notes.record(db, KEEPER, "lift-hold", services.settings.environment, "all is known", now)
     log.warning("the hold is over: charges leave again")
     return None

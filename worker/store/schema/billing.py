@@ -244,6 +244,11 @@ charges = Table(
     Column("closed_why", Text),
     Column("archived_at", INSTANT, comment="when its attempts went to the archive; nothing may be tried any more"),
     CheckConstraint("archived_at IS NULL OR closed_at IS NOT NULL", name="archived_is_closed"),
+    Column(
+        "asked_at",
+        INSTANT,
+        comment="when the gateway was asked for attempts under its key, before it was first sent",
+    ),
     Column("unapproved_actor", Text, comment="who asked for it, while a second person must release it"),
     Column("unapproved_os_user", Text, comment="the operating system's user of unapproved_actor"),
     CheckConstraint(UNAPPROVED_WAITS, name="unapproved_waits"),

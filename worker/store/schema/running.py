@@ -35,6 +35,8 @@ installation = Table(
         "(hold_since IS NULL) = (hold_from IS NULL) AND (hold_since IS NULL) = (hold_cursor IS NULL)",
         name="hold_is_whole",
     ),
+    Column("restored_at", INSTANT, comment="when the last hold after a restore ended"),
+    Column("asked_to", BigInteger, comment="charges up to this row were asked for by that hold"),
     comment="The environment that may send charges from this database.",
 )
 
