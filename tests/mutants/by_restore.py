@@ -1,4 +1,4 @@
-"""The guards after a restore, each with the text that is taken away and the test that must notice."""
+"""The guards after a restore, and of fences and leases alone: the text that is taken away, and the test."""
 
 from tests.mutants.table import Mutant
 
@@ -39,5 +39,34 @@ BY_RESTORE: tuple[Mutant, ...] = (
         "worker/workflows/keying.py",
         "    _refuse_used_key(services, request, holder)\n",
         "",
+    ),
+    Mutant(
+        "restore: what came due meanwhile is asked for before the hold ends",
+        "workflows/test_restoring.py::"
+        "test_a_period_that_comes_due_while_the_hold_goes_on_is_asked_for_before_it_ends",
+        "worker/workflows/restoring.py",
+        "        if charges.owed_after(db, hold.cursor, 1) or subscriptions.any_due(db, now):\n",
+        "        if charges.owed_after(db, hold.cursor, 1):\n",
+    ),
+    Mutant(
+        "the fence of an answer, alone",
+        "workflows/test_charging.py::test_an_answer_of_an_earlier_sending_is_not_written_into_a_later_one",
+        "worker/store/attempts.py",
+        '.where(a.id == attempt.id, a.fence == attempt.fence, a.state.concat("") == before.value)',
+        '.where(a.id == attempt.id, a.state.concat("") == before.value)',
+    ),
+    Mutant(
+        "the fence of a duplicate's refund, alone",
+        "workflows/test_refunding.py::test_a_refund_whose_lease_has_ended_is_taken_up_by_one_process",
+        "worker/store/findings.py",
+        "f.id == finding.id, f.fence == finding.fence, f.state == finding.state.value)",
+        "f.id == finding.id, f.state == finding.state.value)",
+    ),
+    Mutant(
+        "the quiet time begins when the lease has ended",
+        "workflows/test_asking.py::test_the_quiet_time_begins_when_the_lease_has_ended",
+        "worker/store/attempts.py",
+        "    quiet_since = max(attempt.last_sent_at, attempt.unknown_since or attempt.last_sent_at)\n",
+        "    quiet_since = attempt.last_sent_at\n",
     ),
 )

@@ -149,3 +149,13 @@ def test_a_charge_without_a_next_action_is_mended(services: Services) -> None:
         charges.change(db, charge_id, next_attempt_at=None)
     asking.sweep(services)
     assert charge_rows(services)[0]["next_attempt_at"] == services.clock.now()
+
+
+def test_the_quiet_time_begins_when_the_lease_has_ended(services: Services, gateway: ScriptedGateway) -> None:
+    """Guard: a frozen worker may have sent until then, so that "not found" does not count from the claim on."""
+    charging.claim(services, opened(services))
+    move(services, seconds=services.settings.quiet_time + services.settings.lease + 1)
+    asking.sweep(services)
+    attempt = attempt_rows(services)[0]["id"]
+    assert ask_when_due(services, attempt) is AttemptState.UNKNOWN
+    assert attempt_rows(services)[0]["quiet_answers"] == 0

@@ -15,6 +15,7 @@ from tests.factories import (
     charge_rows,
     collect_due,
     move,
+    move_to,
     on_sale,
     opened,
     subscribed,
@@ -27,6 +28,7 @@ from worker.workflows import asking, charging, enrolling, opening, operating
 from worker.workflows.closing import close
 from worker.workflows.flowing import Flow
 from worker.workflows.services import Services
+from worker.workflows.settling import settle
 
 
 @pytest.fixture(params=["alone", "together"])
@@ -343,3 +345,23 @@ def test_a_message_that_comes_between_two_rungs_sends_nothing(
     move(services, hours=23)
     assert charging.attempt(services, charge_id) is None
     assert len(gateway.sent) == 1
+
+
+def test_an_answer_of_an_earlier_sending_is_not_written_into_a_later_one(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The fence alone: the same uid is being sent again, in the state that the stale worker left it in."""
+    charge = opened(services)
+    stale = charging.claim(services, charge)
+    assert stale is not None
+    move(services, seconds=services.settings.lease + 1)
+    asking.sweep(services)
+    while (row := attempt_rows(services)[0])["state"] == AttemptState.UNKNOWN:
+        move_to(services, row["next_ask_at"])
+        asking.ask(services, row["id"])
+    move_to(services, charge_rows(services)[0]["next_attempt_at"])
+    again = charging.claim(services, charge)
+    assert again is not None
+    assert again.intent.merchant_uid == stale.intent.merchant_uid
+    assert settle(services, stale.intent, AttemptState.SENDING, Declined("[CC10]통장 잔액부족")) is None
+    assert attempt_rows(services)[0]["state"] == AttemptState.SENDING

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from schedules.charges import AttemptState
-from schedules.findings import FindingKind, FindingState
+from schedules.findings import Discrepancy, FindingKind, FindingState
 from schedules.money import Money
-from schedules.outcomes import Declined, Refused, Unknown
+from schedules.outcomes import Declined, GatewayPayment, Refused, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move, opened
 from tests.workflows.test_reconciling import cancelled_there, found, only, paid_twice, reconciled
@@ -272,3 +272,19 @@ def test_a_list_that_was_read_before_the_refund_brings_no_finding_back(
     move(services, hours=1)
     reconciled(services)
     assert only(services).state is FindingState.REFUNDED
+
+
+def test_a_refund_whose_lease_has_ended_is_taken_up_by_one_process(services: Services) -> None:
+    """The fence alone: the finding is in the same state before and after it is taken up."""
+    now = services.clock.now()
+    payment = GatewayPayment(
+        imp_uid="imps_late", merchant_uid="x", status="paid", amount=9900, cancelled_amount=0, currency="KRW",
+        started_at=now, paid_at=now, failed_at=None, cancelled_at=None, fail_reason=None, pg_provider=None,
+        pg_tid=None, receipt_url=None, customer_uid="ann",
+    )  # fmt: skip
+    with services.engine.begin() as db:
+        finding, _ = findings.note(db, "main", payment, None, Discrepancy(FindingKind.DOUBLE, "x"), now)
+        lapsed = findings.change(db, finding, FindingState.REFUNDING, lease_until=now)
+        assert lapsed is not None
+        assert findings.change(db, lapsed, FindingState.REFUNDING, lease_until=now) is not None
+        assert findings.change(db, lapsed, FindingState.REFUNDING, lease_until=now) is None

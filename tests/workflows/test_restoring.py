@@ -259,3 +259,23 @@ def test_an_unsent_attempt_whose_successor_was_sent_had_failed(
     gateway.remember(order(services, 2), "paid", "imps_2", at=services.clock.now() - timedelta(days=30))
     assert restoring.lift_when_known(services) is None
     assert [row["state"] for row in attempt_rows(services)] == ["declined", "paid"]
+
+
+def test_a_period_that_comes_due_while_the_hold_goes_on_is_asked_for_before_it_ends(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    on_sale(services)
+    key = subscribed(services, anchor=services.clock.now().date() + timedelta(days=1))
+    restoring.begin_hold(services, "kim", "x")
+    move(services, days=1, seconds=-5)
+    uid = merchant_uid("test", f"r{key}00000", 1)
+    gateway.remember(ChargeOrder("ann", uid, Money(9900, "KRW"), "x"), "paid", "imps_x", at=services.clock.now())
+
+    def time_passes() -> bool:
+        return bool(move(services, seconds=3))
+
+    told = restoring.lift_when_known(services, time_passes)
+    assert told == "periods have come due; they are asked for first"
+    assert held(services)
+    assert restoring.lift_when_known(services) is None
+    assert charge_rows(services)[0]["status"] == "paid"
