@@ -25,6 +25,7 @@ from worker.store import debts as real_debts
 from worker.store import notes as real_notes
 from worker.store import plans as real_plans
 from worker.store import policies as real_policies
+from worker.store import requested as real_requested
 from worker.store import rivals as real_rivals
 from worker.store import subscriptions as real_subscriptions
 from worker.store import switches as real_switches
@@ -120,6 +121,18 @@ class Attempts(StandsFor):
     def release(self, db: Transaction, attempt: Attempt, now: datetime, why: str) -> bool:
         values = {"state": READY, "lease_until": None, "reason": why}
         return self._owned(db, attempt, AttemptState.SENDING, now, values)
+
+    def take_back(self, db: Transaction, attempt: Attempt, now: datetime, why: str) -> bool:
+        row = db.tables.attempts[attempt.id]
+        if row["state"] != UNKNOWN or row["fence"] <= attempt.fence or row["last_sent_at"] != attempt.last_sent_at:
+            return False
+        values = {
+            "state": READY, "fence": row["fence"] + 1, "lease_until": None, "unknown_since": None,
+            "next_ask_at": None, "quiet_answers": 0, "reason": why,
+        }  # fmt: skip
+        self._write(db, row, values)
+        db.note_time(now)
+        return True
 
     def settle(
         self,
@@ -540,6 +553,18 @@ class Switches(StandsFor):
         db.tables.fingerprint = fingerprint
 
 
+class Requested(StandsFor):
+    """worker.store.requested."""
+
+    real = real_requested
+
+    def unqueue_account(self, db: Transaction, account: str, now: datetime) -> None:
+        for row in list(db.tables.owed.values()):
+            waits = row["queued_until"] is not None and row["queued_until"] > now
+            if row["account"] == account and waits and row["next_attempt_at"] is not None:
+                db.write(row, {"queued_until": None})
+
+
 class Unasked(StandsFor):
     """worker.store.unasked."""
 
@@ -719,6 +744,7 @@ def memory_store(guards: Guards) -> dict[str, object]:
         "charges": Charges(guards),
         "subscriptions": Subscriptions(guards),
         "switches": Switches(),
+        "requested": Requested(),
         "unasked": Unasked(),
         "notes": Notes(),
         "customers": Customers(),
@@ -744,7 +770,8 @@ def memory_store(guards: Guards) -> dict[str, object]:
 
 _NEW_CHARGE: Row = {
     "request_key": None, "keyed_in": None,
-    "queued_until": None, "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
+    "queued_until": None, "unapproved_actor": None, "unapproved_os_user": None,
+    "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
     "first_declined_at": None, "refunded": 0, "closed_at": None, "closed_why": None, "manual_tries": 0,
     "ladder_began_at": None, "waits": None, "tried_by": None, "planned_at": None, "look_at": None,
     "given_up": None, "archived_at": None, "asked_at": None, "card_since": None,
