@@ -21,6 +21,7 @@ class AskedAbout:
 
     merchant_uid: str
     money: Money
+    customer_uids: frozenset[str]  # the billing keys of the customer who owes it: no other may have been charged
     last_sent_at: datetime
     # From here on the quiet time is counted: the call was over by then, by its answer or by its lease.
     quiet_since: datetime
@@ -50,8 +51,9 @@ def read_found(
 ) -> Verdict:
     """Judge every payment that the gateway has under the uid.
 
-    A paid one decides; two, another amount, or money that came and went is for a person. Nothing, or a
-    failure in a text that is no definite answer, counts only when answered twice in a row after the quiet time.
+    A paid one decides; two, another amount, another customer's card, or money that came and went is for a
+    person. Nothing, or a failure in a text that is no definite answer, counts only when answered twice in a row
+    after the quiet time.
     The decline that such a failure then becomes keeps its uid: see `Said.keeps_uid`.
     """
     paid = [payment for payment in found if payment.status == "paid"]
@@ -76,6 +78,8 @@ def _read_paid(payment: GatewayPayment, asked: AskedAbout) -> Verdict:
     if (payment.amount, payment.currency) != (asked.money.amount, asked.money.currency):
         seen = f"{payment.amount} {payment.currency} (minor units)"
         return _aside(f"paid with another amount: {seen} instead of {asked.money}", asked)
+    if payment.is_of_other_than(asked.customer_uids):
+        return _aside(f"another customer's card was charged: customer_uid {payment.customer_uid!r}", asked)
     if payment.sandbox:
         return Verdict(Refused(TEST_CHANNEL), 0)
     return Verdict(

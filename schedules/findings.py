@@ -16,7 +16,7 @@ class FindingKind(StrEnum):
     DOUBLE = "double"  # two payments for one debt
     LOST = "lost"  # paid there, open here
     GHOST = "ghost"  # paid here, absent there
-    AMOUNT = "amount"  # paid with another amount
+    AMOUNT = "amount"  # paid with another amount, or with another customer's card
     LATE_PAID = "late_paid"  # failed here, paid there
     ORPHAN = "orphan"  # a billing key's payment that is not ours
     REFUND_DRIFT = "refund_drift"  # cancelled there, paid here, or cancelled by another amount
@@ -50,6 +50,7 @@ class OurSide:
     attempt_state: AttemptState | None  # None when the books have no attempt with this uid
     attempt_imp_uid: str | None
     money: Money  # what the attempt asked for, or what the debt is when there is no attempt
+    customer_uids: frozenset[str]  # the billing keys of the customer who owes it
     under_way: bool  # a worker holds the attempt's lease: its own answer comes first
     charge_status: ChargeStatus
     paid_uid: str | None  # the merchant_uid that paid the debt, by our books
@@ -69,9 +70,9 @@ def judge(payment: GatewayPayment, ours: OurSide | None, environment: str) -> Di
     """Hold one payment that moved money at the gateway against our side of it; None when all is well.
 
     `ours` is None when the books have no such debt. A payment that was given back in full is a discrepancy
-    only where the books still call it theirs.
+    only where the books still call it theirs. A payment on a test channel moved no money, so it pays no debt.
     """
-    if payment.status not in ("paid", "cancelled"):
+    if payment.status not in ("paid", "cancelled") or payment.sandbox:
         return None
     if ours is None:
         return _judge_foreign(payment, environment)
@@ -85,8 +86,8 @@ def judge(payment: GatewayPayment, ours: OurSide | None, environment: str) -> Di
         return None
     if ours.paid_uid is not None:
         return Discrepancy(FindingKind.DOUBLE, f"the debt was paid by {ours.paid_uid} as well")
-    if (payment.amount, payment.currency) != (ours.money.amount, ours.money.currency):
-        return Discrepancy(FindingKind.AMOUNT, _other_amount(payment, ours))
+    if (other := _other_than_asked(payment, ours)) is not None:
+        return Discrepancy(FindingKind.AMOUNT, other)
     if payment.cancelled_amount:
         words = f"{payment.cancelled_amount} minor units were given back there, and here it is not even paid"
         return Discrepancy(FindingKind.REFUND_DRIFT, words)
@@ -104,8 +105,8 @@ def _is_ours(payment: GatewayPayment, ours: OurSide) -> bool:
 
 
 def _judge_ours(payment: GatewayPayment, ours: OurSide) -> Discrepancy | None:
-    if (payment.amount, payment.currency) != (ours.money.amount, ours.money.currency):
-        return Discrepancy(FindingKind.AMOUNT, _other_amount(payment, ours))
+    if (other := _other_than_asked(payment, ours)) is not None:
+        return Discrepancy(FindingKind.AMOUNT, other)
     if payment.cancelled_amount != ours.refunded and not ours.refund_under_way:
         words = f"{payment.cancelled_amount} minor units were given back there, {ours.refunded} here"
         return Discrepancy(FindingKind.REFUND_DRIFT, words)
@@ -126,5 +127,9 @@ def _judge_foreign(payment: GatewayPayment, environment: str) -> Discrepancy | N
     return Discrepancy(FindingKind.LOST, "the books have no such charge: it is younger than a restored backup")
 
 
-def _other_amount(payment: GatewayPayment, ours: OurSide) -> str:
-    return f"{payment.amount} {payment.currency} (minor units) were paid instead of {ours.money}"
+def _other_than_asked(payment: GatewayPayment, ours: OurSide) -> str | None:
+    if (payment.amount, payment.currency) != (ours.money.amount, ours.money.currency):
+        return f"{payment.amount} {payment.currency} (minor units) were paid instead of {ours.money}"
+    if payment.is_of_other_than(ours.customer_uids):
+        return f"another customer's card was charged: customer_uid {payment.customer_uid!r}"
+    return None

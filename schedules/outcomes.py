@@ -1,5 +1,6 @@
 """What one call to the gateway came to: five values, told apart by what they allow us to do next."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -78,6 +79,10 @@ class GatewayPayment:
     customer_uid: str | None
     sandbox: bool = False  # made on a test channel, where no money moves, by an account that is not one for tests
     unclear: bool = False  # failed, but in words that name a time-out or a line fault: not a verdict yet
+
+    def is_of_other_than(self, customer_uids: Collection[str]) -> bool:
+        """Whether a billing key was charged that is none of these; a payment that names none is not judged."""
+        return self.customer_uid is not None and self.customer_uid not in customer_uids
 
     @property
     def balance(self) -> int:

@@ -9,7 +9,7 @@ from schedules.identity import charge_key_of
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment
 from tests.model.linking import StandsFor
-from tests.model.memory import Row, Transaction
+from tests.model.memory import Row, Tables, Transaction
 from worker.store import findings as real_findings
 from worker.store import reconciliations as real_reconciliations
 from worker.store.findings import OVER, Finding
@@ -147,6 +147,7 @@ class Reconciliations(StandsFor):
             attempt_state=AttemptState(attempt["state"]) if attempt is not None else None,
             attempt_imp_uid=attempt["imp_uid"] if attempt is not None else None,
             money=Money(asked["amount"], asked["currency"]),
+            customer_uids=customer_uids_of(tables, charge),
             under_way=leased,
             charge_status=ChargeStatus(charge["status"]),
             paid_uid=next(paid, None),
@@ -163,6 +164,12 @@ class Reconciliations(StandsFor):
             if row["state"] == PAID and since <= row["last_sent_at"] < until and row["id"] > after
         )
         return found[:limit]
+
+
+def customer_uids_of(tables: Tables, charge: Row) -> frozenset[str]:
+    """The billing keys of the customer who owes a charge."""
+    customer = tables.keys[charge["billing_key_id"]]["customer_id"]
+    return frozenset(key["customer_uid"] for key in tables.keys.values() if key["customer_id"] == customer)
 
 
 def _of_kind(db: Transaction, account: str, kind: RunKind) -> list[Row]:

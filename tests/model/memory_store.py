@@ -17,7 +17,7 @@ from schedules.subscriptions import Cursor, Opening
 from tests.model.guards import Guards
 from tests.model.linking import StandsFor
 from tests.model.memory import OPEN_ATTEMPTS, OWED, Refusal, Row, Transaction
-from tests.model.memory_findings import Findings, Reconciliations
+from tests.model.memory_findings import Findings, Reconciliations, customer_uids_of
 from worker.store import attempts as real_attempts
 from worker.store import charges as real_charges
 from worker.store import customers as real_customers
@@ -177,6 +177,9 @@ class Attempts(StandsFor):
         fence = row["fence"] + (1 if self._guards.ask_turn else 0)
         self._write(db, row, {"fence": fence, "asks": row["asks"] + 1, "next_ask_at": next_ask_at})
         return _read(row), db.tables.charges[row["charge_id"]]["account"], "kcp"
+
+    def customer_uids_of(self, db: Transaction, charge_id: int) -> frozenset[str]:
+        return customer_uids_of(db.tables, db.tables.charges[charge_id])
 
     def state_of(self, db: Transaction, merchant_uid: str) -> tuple[int, AttemptState] | None:
         attempt_id = db.tables.uids.get(merchant_uid)

@@ -11,6 +11,7 @@ from rich.table import Table
 from tests.mutants.by_customer import BY_CUSTOMER
 from tests.mutants.by_group import BY_GROUP
 from tests.mutants.by_hand import BY_HAND
+from tests.mutants.by_invariant import BY_INVARIANT
 from tests.mutants.by_message import BY_MESSAGE
 from tests.mutants.by_restore import BY_RESTORE
 from tests.mutants.runner import RottenTable, try_without
@@ -32,7 +33,7 @@ def tried(mutant: Mutant) -> str:
 
 def main() -> int:
     """Try all, or those whose names contain the words given; 0 when every removal was noticed."""
-    guards = (*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE)
+    guards = (*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT)
     wanted = [mutant for mutant in guards if all(word in mutant.guard for word in sys.argv[1:])]
     console = Console(width=200)
     table = Table("guard", "what noticed its removal", "", title="guards", title_justify="left")

@@ -7,11 +7,13 @@ import pytest
 from tests.mutants.by_customer import BY_CUSTOMER
 from tests.mutants.by_group import BY_GROUP
 from tests.mutants.by_hand import BY_HAND
+from tests.mutants.by_invariant import BY_INVARIANT
 from tests.mutants.by_message import BY_MESSAGE
 from tests.mutants.by_restore import BY_RESTORE
 from tests.mutants.runner import ROOT, copy_tree, take_away, try_without
 from tests.mutants.table import MUTANTS, Mutant
 
+EVERY = (*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT)
 # One of each kind in every run of the tests: all of them take minutes.
 SAMPLE = (
     "one charge for a subscription, period and kind",
@@ -27,7 +29,7 @@ SAMPLE = (
 
 def test_the_table_fits_the_code(tmp_path: Path) -> None:
     """Every text is there exactly once, so that no guard's removal becomes none."""
-    for number, mutant in enumerate((*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE)):
+    for number, mutant in enumerate(EVERY):
         if mutant.file:
             (tmp_path / str(number) / Path(mutant.file).parent).mkdir(parents=True)
             (tmp_path / str(number) / mutant.file).write_text((ROOT / mutant.file).read_text())
@@ -38,7 +40,7 @@ def test_the_table_fits_the_code(tmp_path: Path) -> None:
 
 
 def test_every_guard_has_a_name_of_its_own() -> None:
-    names = [mutant.guard for mutant in (*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE)]
+    names = [mutant.guard for mutant in EVERY]
     assert len(set(names)) == len(names)
     assert set(SAMPLE) <= set(names)
 

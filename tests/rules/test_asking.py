@@ -18,7 +18,7 @@ MONEY = Money(9900, "KRW")
 
 def asked(quiet_answers: int = 0) -> AskedAbout:
     """An attempt that was sent at SENT."""
-    return AskedAbout("uid", MONEY, SENT, SENT, quiet_answers)
+    return AskedAbout("uid", MONEY, frozenset({"ann"}), SENT, SENT, quiet_answers)
 
 
 def payment(
@@ -80,6 +80,7 @@ def test_another_amount_or_currency_or_two_paid_are_for_a_person() -> None:
         [payment(currency="USD")],
         [payment(), payment()],
         [payment("cancelled")],
+        [replace(payment(), customer_uid="bob")],
     ):
         outcome = read_found(found, asked(), LATER).outcome
         assert isinstance(outcome, Unknown)

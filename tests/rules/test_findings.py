@@ -17,8 +17,9 @@ PAYMENT = GatewayPayment(
     started_at=None, paid_at=None, failed_at=None, cancelled_at=None, fail_reason=None, pg_provider="kcp",
     pg_tid=None, receipt_url=None, customer_uid="ann",
 )  # fmt: skip
-OPEN = OurSide(AttemptState.UNKNOWN, None, Money(9900, "KRW"), False, ChargeStatus.OPEN, None, 0)
-PAID = OurSide(AttemptState.PAID, "imps_1", Money(9900, "KRW"), False, ChargeStatus.PAID, UID, 0)
+ANNS = frozenset({"ann", "ann-2"})
+OPEN = OurSide(AttemptState.UNKNOWN, None, Money(9900, "KRW"), ANNS, False, ChargeStatus.OPEN, None, 0)
+PAID = OurSide(AttemptState.PAID, "imps_1", Money(9900, "KRW"), ANNS, False, ChargeStatus.PAID, UID, 0)
 BACK = replace(PAYMENT, status="cancelled", cancelled_amount=9900)
 PART = replace(PAYMENT, status="cancelled", cancelled_amount=900)
 
@@ -40,6 +41,19 @@ PART = replace(PAYMENT, status="cancelled", cancelled_amount=900)
         (replace(PAYMENT, amount=9800), PAID, FindingKind.AMOUNT),
         (replace(PAYMENT, currency="USD"), PAID, FindingKind.AMOUNT),
         (replace(PAYMENT, amount=9800), OPEN, FindingKind.AMOUNT),
+        (replace(PAYMENT, customer_uid="bob"), OPEN, FindingKind.AMOUNT),
+        (replace(PAYMENT, customer_uid="bob"), PAID, FindingKind.AMOUNT),
+        (
+            replace(PAYMENT, customer_uid="bob"),
+            replace(OPEN, attempt_state=AttemptState.DECLINED),
+            FindingKind.AMOUNT,
+        ),
+        (replace(PAYMENT, customer_uid="ann-2"), OPEN, FindingKind.LOST),
+        (replace(PAYMENT, customer_uid=None), PAID, None),
+        (replace(PAYMENT, sandbox=True), replace(OPEN, attempt_state=AttemptState.REFUSED), None),
+        (replace(PAYMENT, sandbox=True), OPEN, None),
+        (replace(PAYMENT, sandbox=True), replace(OPEN, paid_uid=OTHER_UID), None),
+        (replace(PAYMENT, sandbox=True, merchant_uid="order-1"), None, None),
         (BACK, PAID, FindingKind.REFUND_DRIFT),
         (PART, PAID, FindingKind.REFUND_DRIFT),
         (PART, replace(PAID, refunded=900), None),

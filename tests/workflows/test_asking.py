@@ -1,17 +1,18 @@
 """Asking: an unknown outcome ends only by what the gateway's records say."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from schedules.charges import AttemptState
-from schedules.findings import FindingKind
+from schedules.findings import FindingKind, FindingState
 from schedules.money import Money
 from schedules.outcomes import Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move, opened
 from worker.store import findings
-from worker.workflows import asking, charging
+from worker.workflows import asking, charging, enrolling
 from worker.workflows.services import Services
 
 
@@ -116,6 +117,39 @@ def test_a_paid_record_with_another_amount_stops_the_charge(
     gateway.remember(gateway.sent[0], "paid", money=Money(990, "KRW"))
     assert ask_when_due(services, in_doubt) is AttemptState.UNKNOWN
     assert "another amount" in charge_rows(services)[0]["held_why"]
+
+
+def test_a_paid_record_of_another_customers_card_stops_the_charge(
+    services: Services, in_doubt: int, gateway: ScriptedGateway
+) -> None:
+    gateway.remember(replace(gateway.sent[0], customer_uid="bob"), "paid")
+    assert ask_when_due(services, in_doubt) is AttemptState.UNKNOWN
+    row = charge_rows(services)[0]
+    assert (row["status"], row["held_why"]) == ("open", "another customer's card was charged: customer_uid 'bob'")
+    with services.engine.begin() as db:
+        (finding,) = findings.listed(db)
+    assert (finding.kind, finding.state) == (FindingKind.AMOUNT, FindingState.OPEN)
+
+
+def test_a_paid_record_of_another_card_of_the_same_customer_pays(
+    services: Services, in_doubt: int, gateway: ScriptedGateway
+) -> None:
+    """The debt may have moved to the customer's other card since this attempt was sent."""
+    enrolling.add_customer(services, "ann-2", None, None, None, "kim", "ann")
+    gateway.remember(replace(gateway.sent[0], customer_uid="ann-2"), "paid")
+    assert ask_when_due(services, in_doubt) is AttemptState.PAID
+
+
+def test_a_payment_on_a_test_channel_is_not_found_as_paid_later(
+    services: Services, in_doubt: int, gateway: ScriptedGateway
+) -> None:
+    gateway.remember(gateway.sent[0], "paid")
+    (payment,) = gateway.records[gateway.sent[0].merchant_uid]
+    gateway.records[gateway.sent[0].merchant_uid] = [replace(payment, sandbox=True)]
+    assert ask_when_due(services, in_doubt) is AttemptState.REFUSED
+    with services.engine.begin() as db:
+        assert findings.listed(db, ended=True) == []
+    assert charge_rows(services)[0]["status"] == "open"
 
 
 def test_a_cancelled_record_is_for_a_person(services: Services, in_doubt: int, gateway: ScriptedGateway) -> None:

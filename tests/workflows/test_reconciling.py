@@ -246,6 +246,36 @@ def test_amount_is_found_and_the_debt_waits_for_a_person(services: Services, gat
     assert charge_rows(services)[0]["held_why"] == finding.words
 
 
+def test_a_payment_with_another_customers_card_is_found_and_the_debt_is_not_called_paid(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    charge = opened(services)
+    gateway.answers.append(Unknown("ReadTimeout"))
+    charging.attempt(services, charge)
+    gateway.remember(replace(gateway.sent[0], customer_uid="bob"), "paid")
+    reconciled(services)
+    finding = only(services)
+    assert (finding.kind, finding.state) == (FindingKind.AMOUNT, FindingState.OPEN)
+    assert finding.words == "another customer's card was charged: customer_uid 'bob'"
+    row = charge_rows(services)[0]
+    assert (row["status"], row["held_why"]) == ("open", finding.words)
+
+
+@pytest.mark.parametrize("for_tests", [False, True])
+def test_a_payment_of_a_test_channel_is_late_only_at_an_account_for_tests(
+    services: Services, gateway: ScriptedGateway, *, for_tests: bool
+) -> None:
+    made = replace(services, settings=services.settings.model_copy(update={"sandbox": for_tests}))
+    charge = opened(made)
+    gateway.answers.append(Declined("은행 점검 중입니다"))
+    charging.attempt(made, charge)
+    gateway.remember(gateway.sent[0], "paid")
+    uid = gateway.sent[0].merchant_uid
+    listed = [replace(payment, sandbox=True) for payment in gateway.records[uid]]
+    comparing.compare(made, "main", listed)
+    assert [finding.kind for finding in found(made)] == ([FindingKind.LATE_PAID] if for_tests else [])
+
+
 @pytest.mark.parametrize("uid", ["order-77", merchant_uid("stag", "r" + "0" * 25, 1)])
 def test_orphan_is_a_billing_keys_payment_that_is_not_ours(
     services: Services, gateway: ScriptedGateway, uid: str

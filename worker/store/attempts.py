@@ -43,12 +43,29 @@ class Attempt:
     quiet_answers: int
 
 
-def asked_about(attempt: Attempt) -> AskedAbout:
+def asked_about(attempt: Attempt, customer_uids: frozenset[str]) -> AskedAbout:
     """What the rules of asking need to know of an attempt."""
     quiet_since = max(attempt.last_sent_at, attempt.unknown_since or attempt.last_sent_at)
     return AskedAbout(
-        attempt.merchant_uid, attempt.money, attempt.last_sent_at, quiet_since, attempt.quiet_answers
+        attempt.merchant_uid,
+        attempt.money,
+        customer_uids,
+        attempt.last_sent_at,
+        quiet_since,
+        attempt.quiet_answers,
     )
+
+
+def customer_uids_of(db: Connection, charge_id: int) -> frozenset[str]:
+    """The billing keys, deleted ones too, of the customer who owes a charge; it may have moved between them."""
+    key, keys = billing_keys.alias("key"), billing_keys
+    query = (
+        select(keys.c.customer_uid)
+        .join_from(charges, key, key.c.id == charges.c.billing_key_id)
+        .join(keys, keys.c.customer_id == key.c.customer_id)
+        .where(charges.c.id == charge_id)
+    )
+    return frozenset(db.execute(query).scalars())
 
 
 def unresolved(db: Connection, charge_id: int) -> tuple[Attempt, AttemptState] | None:

@@ -7,12 +7,14 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     FromClause,
     Row,
     Select,
     Table,
+    Text,
     exists,
     func,
     select,
@@ -26,7 +28,7 @@ from schedules.findings import OurSide
 from schedules.identity import charge_key_of
 from schedules.money import Money
 from schedules.refunds import RefundState
-from worker.store.schema import archived_attempts, attempts, charges, reconciliations, refunds
+from worker.store.schema import archived_attempts, attempts, billing_keys, charges, reconciliations, refunds
 
 
 class RunKind(StrEnum):
@@ -142,9 +144,18 @@ def debts_of(
 
 
 REFUND_STATES = [RefundState.ASKED.value, RefundState.SENDING.value]
+_key, _keys = billing_keys.alias("key"), billing_keys.alias("keys")
+_CUSTOMER_UIDS = (
+    select(_keys.c.customer_uid)
+    .join_from(_key, _keys, _keys.c.customer_id == _key.c.customer_id)
+    .where(_key.c.id == charges.c.billing_key_id)
+    .correlate(charges)
+    .scalar_subquery()
+)
 _SIDE = (
     charges.c.id, charges.c.key, charges.c.status, charges.c.refunded, charges.c.amount, charges.c.currency,
     exists().where(refunds.c.charge_id == charges.c.id, refunds.c.state.in_(REFUND_STATES)).label("refunding"),
+    func.array(_CUSTOMER_UIDS, type_=ARRAY(Text)).label("customer_uids"),
 )  # fmt: skip
 
 
@@ -184,6 +195,7 @@ def _debt(row: Row[Any], now: datetime) -> Debt:
         attempt_state=state,
         attempt_imp_uid=fields.get("imp_uid"),
         money=Money(amount, currency),
+        customer_uids=frozenset(row.customer_uids),
         under_way=state is AttemptState.SENDING and lease is not None and lease >= now,
         charge_status=ChargeStatus(row.status),
         paid_uid=row.paid_uid,

@@ -54,9 +54,10 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
         if since is None or not clock_is_right(services, db):
             return None
         claimed = attempts.claim_ask(db, attempt_id, now, rules.next_ask_at(since, now))
-    if claimed is None:
-        return None
-    attempt, account, stored_at = claimed
+        if claimed is None:
+            return None
+        attempt, account, stored_at = claimed
+        customer_uids = attempts.customer_uids_of(db, attempt.charge_id)
     reach(Point.ASKING_CLAIMED, attempt.merchant_uid)
     if now - since >= rules.ALERT_AFTER:
         _alert(services, attempt, since)
@@ -64,7 +65,7 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
     reach(Point.ASKING_ANSWERED, attempt.merchant_uid)
     outcome: Outcome
     if isinstance(answer, Found):
-        asked = attempts.asked_about(attempt)
+        asked = attempts.asked_about(attempt, customer_uids)
         quiet_time = timedelta(seconds=services.settings.quiet_time)
         found = [classing.read_again(payment, stored_at) for payment in answer.payments]
         verdict = rules.read_found(found, asked, services.clock.now(), quiet_time)

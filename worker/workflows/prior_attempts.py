@@ -96,10 +96,11 @@ def _settle_as_found(services: Services, account: str, attempt: Attempt, found: 
     with services.engine.begin() as db:
         state = attempts.state_of(db, attempt.merchant_uid)
         taken = attempts.take(db, *state, now) if state is not None else None
-    if state is None or taken is None:
-        return
+        if state is None or taken is None:
+            return
+        asked = attempts.asked_about(taken, attempts.customer_uids_of(db, taken.charge_id))
     quiet = timedelta(seconds=services.settings.quiet_time)
-    verdict = read_found(found, attempts.asked_about(taken), now, quiet)
+    verdict = read_found(found, asked, now, quiet)
     settle(services, taken, state[1], verdict.outcome, verdict.quiet_answers)
     compare(services, account, found)  # a finding under this uid ends, or becomes what it is now
 
