@@ -100,6 +100,13 @@ def charge_rows(services: Services) -> Sequence[dict[str, Any]]:
         ]
 
 
+def held_events(services: Services) -> list[str]:
+    """The charges that an event was sent about because they are held, one for each event."""
+    with services.engine.begin() as db:
+        query = "SELECT payload ->> 'charge' FROM outbox WHERE kind = 'charge.held' ORDER BY id"
+        return list(db.execute(text(query)).scalars())
+
+
 def attempt_rows(services: Services) -> Sequence[dict[str, Any]]:
     """All attempts, oldest first."""
     with services.engine.begin() as db:

@@ -37,6 +37,7 @@ CHORES: tuple[tuple[Any, int], ...] = (
     (tasks.dispatch, 1),
     (tasks.ask_due, 2),
     (tasks.sweep, 10),
+    (tasks.set_aside_unsendable, 60),
     (tasks.open_missed, 5),
     (tasks.mark, 5),
     (tasks.chase, 5),

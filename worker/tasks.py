@@ -34,6 +34,7 @@ from worker.workflows import (
     restoring,
     returning,
     taking_over,
+    unsendable,
 )
 from worker.workflows.flowing import Flow
 
@@ -154,6 +155,12 @@ def _place_of(account: str) -> _Place:
 def sweep() -> None:
     """Take attempts from workers whose lease has run out."""
     asking.sweep(services())
+
+
+@app.task(name="again.set_aside_unsendable", queue=OPS)
+def set_aside_unsendable() -> None:
+    """Set aside the charges of gateway accounts that are not configured."""
+    unsendable.set_aside_unsendable(services())
 
 
 @app.task(name="again.ask_due", queue=OPS)

@@ -24,4 +24,25 @@ BY_INVARIANT: tuple[Mutant, ...] = (
         " or payment.sandbox:\n        return None\n    if ours is None",
         ":\n        return None\n    if ours is None",
     ),
+    Mutant(
+        "a charge without a next action is set aside",
+        ASKING + "test_a_charge_without_a_next_action_is_set_aside_with_an_event",
+        "worker/workflows/asking.py",
+        "        for _, key in charges.stranded(db, BATCH):\n",
+        "        for _, key in charges.stranded(db, 0):\n",
+    ),
+    Mutant(
+        "a charge of an account that is not configured is set aside",
+        "workflows/test_unsendable.py::test_a_charge_of_an_account_that_is_not_configured_is_set_aside_with_an_event",
+        "worker/workflows/unsendable.py",
+        "            set_aside(db, key, why, now)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "only charges of accounts that are not configured are set aside",
+        "workflows/test_unsendable.py::test_charges_of_configured_accounts_are_left_alone",
+        "worker/store/unsendable.py",
+        " if account not in accounts]",
+        "]",
+    ),
 )

@@ -15,7 +15,7 @@ from tests.doubles import ScriptedGateway
 from tests.factories import on_sale
 from worker.store import rivals
 from worker.store.rivals import Wanted
-from worker.workflows import asking, charging, chasing, dispatching, opening
+from worker.workflows import asking, charging, chasing, dispatching, opening, unsendable
 from worker.workflows.grouping import Claimed, Groups
 from worker.workflows.leaving import Leaving, ask_leave
 from worker.workflows.services import Services
@@ -137,6 +137,7 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
         for attempt in asking.due_asks(services)[:2]:
             asking.ask(services, attempt)
         chasing.look_due(services)
+        unsendable.set_aside_unsendable(services)
         with services.engine.begin() as db:
             wanted = Wanted(customer_id=7, plan="monthly", starts_at=services.clock.now())
             assert rivals.find(db, wanted) is not None

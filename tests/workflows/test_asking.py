@@ -10,9 +10,9 @@ from schedules.findings import FindingKind, FindingState
 from schedules.money import Money
 from schedules.outcomes import Unknown
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, move, opened
+from tests.factories import attempt_rows, charge_rows, held_events, move, opened, write
 from worker.store import findings
-from worker.workflows import asking, charging, enrolling
+from worker.workflows import asking, charging, enrolling, operating
 from worker.workflows.services import Services
 
 
@@ -175,13 +175,17 @@ def test_two_askers_at_once_ask_once(services: Services, in_doubt: int, gateway:
     assert len(gateway.asked) == 1
 
 
-def test_a_charge_without_a_next_action_is_mended(services: Services) -> None:
-    from worker.store import charges
-
-    charge_id = opened(services)
-    with services.engine.begin() as db:
-        charges.change(db, charge_id, next_attempt_at=None)
+def test_a_charge_without_a_next_action_is_set_aside_with_an_event(
+    services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(services, "UPDATE charges SET next_attempt_at = NULL WHERE id = :charge", opened(services))
     asking.sweep(services)
+    asking.sweep(services)
+    row = charge_rows(services)[0]
+    assert row["held_why"].startswith("it had no next action")
+    assert held_events(services) == [row["key"]]
+    assert f"charge {row['key']} is set aside" in caplog.text
+    operating.release(services, row["key"], "kim", "looked at")
     assert charge_rows(services)[0]["next_attempt_at"] == services.clock.now()
 
 

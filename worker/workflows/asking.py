@@ -14,6 +14,7 @@ from worker.points import Point, reach
 from worker.store import attempts, charges, notes
 from worker.store.attempts import Attempt
 from worker.workflows import classing
+from worker.workflows.closing import set_aside
 from worker.workflows.comparing import compare
 from worker.workflows.services import Services, clock_is_right
 from worker.workflows.settling import settle
@@ -23,16 +24,15 @@ BATCH = 500
 
 
 def sweep(services: Services) -> int:
-    """Take attempts from workers whose lease has run out, and mend charges without a next action."""
+    """Take attempts from workers whose lease has run out, and set aside charges without a next action."""
     now = services.clock.now()
     first_ask = rules.next_ask_at(now, now)
     with services.engine.begin() as db:
         if not clock_is_right(services, db):
             return 0
         lapsed = attempts.take_lapsed(db, now, first_ask, BATCH)
-        for charge_id, key in charges.stranded(db, BATCH):
-            log.error("charge %s had no next action; it is tried again now", key)
-            charges.change(db, charge_id, next_attempt_at=now)
+        for _, key in charges.stranded(db, BATCH):
+            set_aside(db, key, f"it had no next action; `again show {key}`, then `again release {key}`", now)
     for uid in lapsed:
         log.warning("%s: its worker's lease ran out; the gateway will be asked", uid)
     return len(lapsed)
