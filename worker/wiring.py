@@ -56,6 +56,11 @@ def connect(settings: Settings) -> Services:
         accounts=accounts,
         fingerprint=fingerprint(settings, engine),
         receiver=make_receiver(settings),
+        account_fingerprints={
+            name: account_fingerprint(settings, account)
+            for name, account in accounts.items()
+            if name != settings.account
+        },
     )
 
 
@@ -105,6 +110,24 @@ def fingerprint(settings: Settings, engine: Engine) -> str:
     parts = (settings.environment, settings.account, settings.portone_tier or "", host, identity)
     key = settings.portone_key.get_secret_value()
     return hashlib.blake2b("\n".join((*parts, key)).encode(), digest_size=16, person=b"again-place").hexdigest()
+
+
+def account_fingerprint(settings: Settings, account: Account) -> str:
+    """Name the credentials of a further account in this environment; a rotated secret keeps the fingerprint.
+
+    The database is not part of it: the environment's fingerprint names that, for all accounts.
+    """
+    host = urlsplit(account.portone_url).hostname or account.portone_url
+    parts = (settings.environment, account.name, account.tier or "", host, account.key.get_secret_value())
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16, person=b"again-account").hexdigest()
+
+
+def wrong_accounts(made: Services) -> tuple[str, ...]:
+    """Return why further accounts may not be charged from here, one message for each."""
+    with made.engine.begin() as db:
+        bindings = switches.account_bindings_of(db)
+    found = (made.identity.wrong_account(name, bindings.get(name)) for name in made.account_fingerprints)
+    return tuple(wrong for wrong in found if wrong is not None)
 
 
 def wrong_place(made: Services) -> str | None:

@@ -59,7 +59,7 @@ BY_GROUP: tuple[Mutant, ...] = (
         "group: nothing is claimed where nothing may be sent",
         CLAIMED,
         "worker/workflows/grouping.py",
-        "in services.gateways and permission.obstacle(services.fingerprint, services.clock) is None",
+        "in services.gateways and permission.obstacle(services.identity, services.clock) is None",
         "in services.gateways",
     ),
     Mutant(
@@ -185,7 +185,7 @@ BY_GROUP: tuple[Mutant, ...] = (
         "group: the last look",
         CHARGING + "test_the_last_look_keeps_a_claimed_attempt_from_leaving",
         "worker/workflows/leaving.py",
-        "    return leave.sight.obstacle(claimed.intent, services.clock, call_takes, services.fingerprint)\n",
+        "    return leave.sight.obstacle(claimed.intent, services.clock, call_takes, services.identity)\n",
         "    return None\n",
     ),
     Mutant(

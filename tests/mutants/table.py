@@ -331,15 +331,15 @@ MUTANTS: tuple[Mutant, ...] = (
         "the environment's fingerprint",
         CHARGING + "test_a_database_of_another_environment_sends_nothing",
         "worker/store/switches.py",
-        "self.fingerprint != fingerprint or not self.is_bound_here",
+        "self.fingerprint != identity.environment or not self.is_bound_here",
         "not self.is_bound_here",
     ),
     Mutant(
         "which database it is, asked each time",
         CLOCKS + "test_a_database_that_was_swapped_under_a_running_worker_sends_nothing",
         "worker/store/switches.py",
-        "self.fingerprint != fingerprint or not self.is_bound_here",
-        "self.fingerprint != fingerprint",
+        "self.fingerprint != identity.environment or not self.is_bound_here",
+        "self.fingerprint != identity.environment",
     ),
     Mutant(
         "the hold after a restore",
@@ -352,7 +352,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "the kill switch",
         CHARGING + "test_stopped_charging_goes_on_where_it_was",
         "worker/store/switches.py",
-        "return self.foreign(fingerprint, clock) or stopped",
+        "return self.foreign(identity, clock) or stopped",
         "return None",
     ),
     Mutant(
@@ -939,7 +939,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "delivering: not from a copy, not on hold",
         DELIVERING + "test_a_copy_of_the_database_and_one_on_hold_tell_nobody",
         "worker/workflows/delivering.py",
-        "if switches.permission(db, switches.ALL_ACCOUNTS).foreign(services.fingerprint, services.clock):",
+        "if switches.permission(db, switches.ALL_ACCOUNTS).foreign(services.identity, services.clock):",
         "if False:",
     ),
     # Ids and secrets

@@ -172,17 +172,19 @@ def status(
 ) -> None:
     """Show which beats are alive, whether charging is stopped, and how much waits."""
     from worker.store import attempts, beats, dead_letters, findings, switches, waits
-    from worker.wiring import services, wrong_place
+    from worker.wiring import services, wrong_accounts, wrong_place
 
     made = services()
     now = made.clock.now()
     wrong = wrong_place(made)
+    of_accounts = list(wrong_accounts(made))
     with made.engine.begin() as db:
         alive = [dict(row) for row in beats.alive(db)]
         facts = {
             "environment": made.settings.environment,
             "may_send": wrong is None,
             "why_not": wrong,
+            "wrong_accounts": of_accounts,
             "beats": alive,
             "stops": [dict(row) for row in switches.stopped(db)],
             **waits.waiting(db, now),
@@ -206,11 +208,12 @@ def _hold_words(hold: Any) -> str | None:
 
 
 def _print_status(facts: dict[str, Any]) -> None:
-    plain = {name: value for name, value in facts.items() if name not in ("beats", "stops")}
+    plain = {name: value for name, value in facts.items() if name not in ("beats", "stops", "wrong_accounts")}
     print_facts("again", plain)
     beats = ((b["name"], b["leads"], b["plans"], f"{b['seconds_ago']:.0f} s ago") for b in facts["beats"])
     print_table("beats", ("name", "leads", "plans", "seen"), beats)
     stops = ((s["account"], s["at"], s["actor"], s["why"]) for s in facts["stops"])
+    print_table("wrong accounts", ("why nothing is sent",), ((wrong,) for wrong in facts["wrong_accounts"]))
     print_table("stops", ("account", "since", "by", "why"), stops)
 
 

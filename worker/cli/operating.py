@@ -83,6 +83,8 @@ def migrate(who: Actor = actor()) -> None:
         print(f"charges may be sent from it by environment {made.settings.environment!r} only")
     elif wrong := wiring.wrong_place(made):
         typer.echo(f"again: {wrong}", err=True)
+    for wrong in wiring.wrong_accounts(made):
+        typer.echo(f"again: {wrong}", err=True)
 
 
 def stop_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
@@ -113,6 +115,12 @@ def adopt(
         bool,
         typer.Option("--complete", help="Nothing was sent by anybody since: no hold. For a moved database only."),
     ] = False,
+    account: Annotated[
+        str | None, typer.Option(help="Bind this further account to its present credentials, and nothing else.")
+    ] = None,
+    same_merchant: Annotated[
+        bool, typer.Option("--same-merchant", help="With --account: its new key belongs to the same merchant.")
+    ] = False,
     who: Actor = actor(),
 ) -> None:
     """Let this environment send charges from this database, and no other any more.
@@ -125,6 +133,14 @@ def adopt(
     from worker.workflows import operating, restoring
 
     made = services()
+    if account is not None:
+        if since or complete:
+            raise typer.BadParameter("--account binds credentials only; it takes neither --since nor --complete")
+        operating.adopt_account(made, account, who, why, same_merchant=same_merchant)
+        print(f"account {account} is charged with its present credentials")
+        return
+    if same_merchant:
+        raise typer.BadParameter("--same-merchant goes with --account")
     begins = read_instant(since) if since else None
     if begins is not None and begins > made.clock.now():
         raise typer.BadParameter(f"--since {since} is not in the past")

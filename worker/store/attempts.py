@@ -238,6 +238,18 @@ def unknown_count(db: Connection) -> int:
     return db.execute(query.select_from(attempts)).scalar_one()
 
 
+def in_doubt_count(db: Connection, account: str) -> int:
+    """Return how many attempts of an account are under way or have an unknown outcome."""
+    in_doubt = [AttemptState.SENDING.value, AttemptState.UNKNOWN.value]
+    query = (
+        select(func.count())
+        .select_from(attempts)
+        .join(charges, charges.c.id == attempts.c.charge_id)
+        .where(attempts.c.state.in_(in_doubt), charges.c.account == account)
+    )
+    return db.execute(query).scalar_one()
+
+
 def unknown_since(db: Connection, attempt_id: int) -> datetime | None:
     """Since when an attempt has been unknown; None when it no longer is."""
     query = select(attempts.c.unknown_since).where(

@@ -50,7 +50,7 @@ from worker.store.schema import (
     policies,
     subscriptions,
 )
-from worker.store.switches import Permission, permission_columns
+from worker.store.switches import Identity, Permission, permission_columns
 
 DEFAULT_ZONE = "Asia/Seoul"  # of a debt without a plan
 FIRST_THINGS_FIRST = (DUE_ADHOC, DUE_AGAIN, f"kind = 'renewal' AND attempts = 0 AND {IS_DUE}")
@@ -303,7 +303,7 @@ class Sight:
         """Whether there is no card to charge; one that was typed in needs no stored one."""
         return self.key_deleted_at is not None and self.keyed_in is None
 
-    def obstacle(self, intent: Attempt, clock: Clock, call_takes: timedelta, fingerprint: str) -> Obstacle | None:
+    def obstacle(self, intent: Attempt, clock: Clock, call_takes: timedelta, sender: Identity) -> Obstacle | None:
         """Why this attempt must not be sent now; None when all is as it was claimed."""
         now = clock.now()
         ours = self.fence == intent.fence and self.state == AttemptState.SENDING.value
@@ -321,7 +321,7 @@ class Sight:
             (self.no_card, Obstacle("the billing key was deleted", Then.PERSON)),
         )
         found = next((obstacle for stands, obstacle in obstacles if stands), None)
-        may_not_send = self.permission.obstacle(fingerprint, clock)
+        may_not_send = self.permission.obstacle(sender, clock)
         return found or (Obstacle(may_not_send) if may_not_send is not None else None)
 
 

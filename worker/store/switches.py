@@ -1,15 +1,26 @@
 """What stops a charge from leaving: the kill switch, and a database of another environment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, literal_column, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Text,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.clock import Clock
-from worker.store.schema import REFUSED, attempts, breakers, charges, installation, stops
+from worker.store.schema import REFUSED, account_bindings, attempts, breakers, charges, installation, stops
 
 ALL_ACCOUNTS = "*"
 # Asked of the database in the same statement as the rest, for the name may lead to another one by now.
@@ -46,6 +57,30 @@ def stopped(db: Connection) -> Sequence[dict[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Fingerprints of this process: of its environment with the main account, and of each further account."""
+
+    environment: str
+    accounts: Mapping[str, str]
+
+    def wrong_account(self, account: str, bound: str | None) -> str | None:
+        """Return why this process may not use an account that is bound to `bound`; None when it may.
+
+        The main account is part of the environment's fingerprint. An account without credentials here is left to
+        the check for credentials.
+        """
+        if account not in self.accounts or self.accounts[account] == bound:
+            return None
+        if bound is None:
+            return f"account {account} is not bound to credentials yet; run `again migrate`"
+        return (
+            f"the credentials of account {account} are not those that it is bound to: another key, address, tier "
+            "or environment. Restore the former ones, or, to charge with the new ones from now on, run "
+            f"`again adopt --account {account}`"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Permission:
     """Whether this process may send from this database, and why not."""
 
@@ -54,16 +89,20 @@ class Permission:
     hold_since: datetime | None
     stopped_why: str | None
     database_clock: datetime
+    account: str = ALL_ACCOUNTS
+    account_fingerprint: str | None = None  # of the credentials that the account is bound to
 
-    def obstacle(self, fingerprint: str, clock: Clock) -> str | None:
+    def obstacle(self, identity: Identity, clock: Clock) -> str | None:
         """Why nothing may be sent from this database by this process; None when all is well."""
         stopped = f"charging is stopped: {self.stopped_why}" if self.stopped_why is not None else None
-        return self.foreign(fingerprint, clock) or stopped
+        return self.foreign(identity, clock) or stopped
 
-    def foreign(self, fingerprint: str, clock: Clock) -> str | None:
+    def foreign(self, identity: Identity, clock: Clock) -> str | None:
         """Why this process may not act on these books at all; None when they are its own, and known."""
-        if self.fingerprint != fingerprint or not self.is_bound_here:
+        if self.fingerprint != identity.environment or not self.is_bound_here:
             return "this database belongs to another environment; see `again adopt`"
+        if wrong := identity.wrong_account(self.account, self.account_fingerprint):
+            return wrong
         skew = clock.ahead_of(self.database_clock)
         if abs(skew) > MOST_SKEW:
             return f"this machine's clock is {skew.total_seconds():+.0f} s from the database's; set it right"
@@ -81,11 +120,13 @@ def permission_columns(account: ColumnElement[str]) -> list[ColumnElement[Any]]:
         select(installation.c.hold_since).scalar_subquery(),
         stopped.scalar_subquery(),
         func.clock_timestamp(),
+        account,
+        select(account_bindings.c.fingerprint).where(account_bindings.c.account == account).scalar_subquery(),
     ]
 
 
 # Built once, for it is asked with every claim.
-_PERMISSION = select(*permission_columns(bindparam("account")))
+_PERMISSION = select(*permission_columns(bindparam("account", type_=Text)))
 
 
 def permission(db: Connection, account: str) -> Permission:
@@ -125,6 +166,30 @@ def bind(db: Connection, fingerprint: str, environment: str, actor: str, now: da
         "bound_at": now, "bound_by": actor,
     }  # fmt: skip
     db.execute(insert(installation).values(row).on_conflict_do_update(index_elements=["id"], set_=row))
+
+
+def account_bindings_of(db: Connection) -> dict[str, str]:
+    """Return the fingerprint that each further account is bound to."""
+    a = account_bindings.c
+    return {row.account: row.fingerprint for row in db.execute(select(a.account, a.fingerprint))}
+
+
+def account_binding(db: Connection, account: str) -> str | None:
+    """Return the fingerprint that one account is bound to; None when it is not bound."""
+    return db.execute(select(account_bindings.c.fingerprint).where(account_bindings.c.account == account)).scalar()
+
+
+def bind_account_if_new(db: Connection, account: str, fingerprint: str, actor: str, now: datetime) -> bool:
+    """Bind an account that is not bound yet; False when it is bound already."""
+    row = {"account": account, "fingerprint": fingerprint, "bound_at": now, "bound_by": actor}
+    statement = insert(account_bindings).values(row).on_conflict_do_nothing()
+    return db.execute(statement.returning(account_bindings.c.account)).first() is not None
+
+
+def bind_account(db: Connection, account: str, fingerprint: str, actor: str, now: datetime) -> None:
+    """Bind an account to these credentials, whatever it was bound to."""
+    row = {"account": account, "fingerprint": fingerprint, "bound_at": now, "bound_by": actor}
+    db.execute(insert(account_bindings).values(row).on_conflict_do_update(index_elements=["account"], set_=row))
 
 
 @dataclass(frozen=True, slots=True)

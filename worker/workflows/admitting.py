@@ -59,7 +59,7 @@ def _facts(services: Services, db: Connection, row: Row) -> Facts:
         SubscriptionStatus(row["status"]), row["next_period_no"], row["next_due_at"], _following(db, row),
         ends_at=row["ends_at"], held_why=row["held_why"], skip_to=row["skip_to"] or 0,
         rests_for=debts.rests_for(db, row["id"]), owes_declined=declined, is_sending=sending, is_unknown=unknown,
-        is_stopped=permission.obstacle(services.fingerprint, services.clock) is not None,
+        is_stopped=permission.obstacle(services.identity, services.clock) is not None,
     )  # fmt: skip
 
 

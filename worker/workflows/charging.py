@@ -165,7 +165,7 @@ def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
         log.error("charge %s is not sent: no credentials for account %s here", charge.key, charge.account)
         return False
     permission = switches.permission(db, charge.account)
-    obstacle = permission.obstacle(services.fingerprint, services.clock)
+    obstacle = permission.obstacle(services.identity, services.clock)
     if obstacle is not None:
         log.warning("charge %s is not sent: %s", charge.key, obstacle)
     return obstacle is None

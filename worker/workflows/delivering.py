@@ -45,7 +45,7 @@ def _take(services: Services) -> Sequence[Taken]:
     now = services.clock.now()
     with services.engine.begin() as db:
         # A copy tells the shop nothing, and books on hold may tell it what is no longer so.
-        if switches.permission(db, switches.ALL_ACCOUNTS).foreign(services.fingerprint, services.clock):
+        if switches.permission(db, switches.ALL_ACCOUNTS).foreign(services.identity, services.clock):
             return ()
         return deliveries.take_due(db, now, now + LEASE, BATCH)
 

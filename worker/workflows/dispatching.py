@@ -107,7 +107,7 @@ def send_now(services: Services, charge_id: int, publish: Publish) -> None:
 
 
 def _may_not_send(services: Services, db: Connection, account: str) -> bool:
-    return switches.permission(db, account).obstacle(services.fingerprint, services.clock) is not None
+    return switches.permission(db, account).obstacle(services.identity, services.clock) is not None
 
 
 def _queue(services: Services, account: str) -> Queued:

@@ -100,7 +100,7 @@ class Groups:
     def _may_send(self, db: Connection, account: str) -> bool:
         services = self._services
         permission = switches.permission(db, account)
-        return account in services.gateways and permission.obstacle(services.fingerprint, services.clock) is None
+        return account in services.gateways and permission.obstacle(services.identity, services.clock) is None
 
     def settle_many(self, answered: Sequence[tuple[Attempt, Paid]]) -> list[AttemptState | Ungrouped]:
         """Write payments that change nothing but their own debts, in one transaction; others are left."""

@@ -11,7 +11,7 @@ from worker.gateway.port import Found
 from worker.store import attempts, customers, rates
 from worker.workflows import asking, cards
 from worker.workflows.comparing import compare
-from worker.workflows.services import Services
+from worker.workflows.services import Services, account_is_ours
 
 log = logging.getLogger("again.hearing")
 WEBHOOK = "webhook"
@@ -58,6 +58,8 @@ def hear(services: Services, merchant_uid: str) -> None:
 
 def _may_look(services: Services, account: str, limit: Limit) -> bool:
     with services.engine.begin() as db:
+        if not account_is_ours(services, db, account):
+            return False
         seconds = rates.grant(db, f"{account}/{limit.name}", limit.rate, limit.patience)
     if seconds is None:
         log.warning("a webhook is dropped: account %s has %g look-ups a second for these", account, limit.rate)

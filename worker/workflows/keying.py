@@ -151,7 +151,7 @@ def _open(services: Services, db: Connection, opening: _Opening, now: datetime) 
     if not clock_is_right(services, db):
         raise CannotRequest("this machine's clock is not the database's, so nothing is sent; set it right")
     key = _key(services, db, request.customer_uid, keep, opening.holder, now)
-    obstacle = switches.permission(db, key.account).obstacle(services.fingerprint, services.clock)
+    obstacle = switches.permission(db, key.account).obstacle(services.identity, services.clock)
     if obstacle is not None:
         raise CannotRequest(f"nothing is sent: {obstacle}")
     policy = known_policy(services, db, request.policy)

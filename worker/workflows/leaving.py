@@ -134,4 +134,4 @@ def obstacle(services: Services, claimed: Claimed, leave: Leave) -> Obstacle | N
         cap = f"{services.account(claimed.account).rate:g} calls a second for account {claimed.account}"
         return Obstacle(f"the cap of {cap} is used up")
     call_takes = timedelta(seconds=services.settings.call_deadline)
-    return leave.sight.obstacle(claimed.intent, services.clock, call_takes, services.fingerprint)
+    return leave.sight.obstacle(claimed.intent, services.clock, call_takes, services.identity)

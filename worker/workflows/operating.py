@@ -54,13 +54,58 @@ def adopt(services: Services, actor: str, why: str) -> None:
         switches.bind(db, services.fingerprint, services.settings.environment, actor, now)
         environment = services.settings.environment
         notes.record(db, actor, "adopt", environment, why, now, before=before, after=services.fingerprint)
+        _bind_new_accounts(services, db, actor, now)
+
+
+def adopt_account(services: Services, account: str, actor: str, why: str, *, same_merchant: bool = False) -> None:
+    """Bind a further account to the credentials that are configured here now.
+
+    Refused while outcomes of its attempts are unknown, unless the merchant is the same: another merchant's
+    account would say that there is no such payment, and the charge would be sent again.
+    """
+    if account not in services.account_fingerprints:
+        known = ", ".join(services.account_fingerprints) or "none"
+        raise CannotOperate(
+            f"account {account!r} is not in AGAIN_ACCOUNTS_FILE; there are: {known}. "
+            "The main account is bound by `again adopt` without --account"
+        )
+    now = services.clock.now()
+    fingerprint = services.account_fingerprints[account]
+    with services.engine.begin() as db:
+        in_doubt = attempts.in_doubt_count(db, account)
+        if in_doubt and not same_merchant:
+            raise CannotOperate(
+                f"{in_doubt} attempts of account {account} have no known outcome (`again unknown`), and only the "
+                "merchant that they were sent to can tell it: restore the former credentials until they are "
+                "known, or add --same-merchant if the new key belongs to the same merchant"
+            )
+        before = switches.account_binding(db, account)
+        switches.bind_account(db, account, fingerprint, actor, now)
+        notes.record(db, actor, "adopt-account", account, why, now, before=before, after=fingerprint,
+                     same_merchant=same_merchant)  # fmt: skip
+
+
+def bind_new_accounts(services: Services, actor: str) -> None:
+    """Bind the further accounts that are not bound yet, in a database that is bound to this environment."""
+    with services.engine.begin() as db:
+        if switches.bound(db) == services.fingerprint:
+            _bind_new_accounts(services, db, actor, services.clock.now())
+
+
+def _bind_new_accounts(services: Services, db: Connection, actor: str, now: datetime) -> None:
+    for account, fingerprint in services.account_fingerprints.items():
+        if switches.bind_account_if_new(db, account, fingerprint, actor, now):
+            notes.record(db, actor, "adopt-account", account, "the account was new", now,
+                         before=None, after=fingerprint)  # fmt: skip
 
 
 def bind_if_new(services: Services, actor: str) -> bool:
     """Bind a database that belongs to nobody yet to this environment; False when it belongs to somebody."""
     with services.engine.begin() as db:
-        if switches.bound(db) is not None:
-            return False
+        is_bound = switches.bound(db) is not None
+    if is_bound:
+        bind_new_accounts(services, actor)
+        return False
     adopt(services, actor, "the database was new")
     return True
 

@@ -61,7 +61,7 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
     """
     with services.engine.begin() as db:
         permission = switches.permission(db, finding.account)
-        obstacle = permission.foreign(services.fingerprint, services.clock)
+        obstacle = permission.foreign(services.identity, services.clock)
         if obstacle is not None:
             log.warning("the refund of %s waits: %s", finding.imp_uid, obstacle)
             return None

@@ -84,7 +84,7 @@ def make(services: Services, refund: Refund) -> RefundState | None:
     do not. The balance goes with the call, so a second call after a first that went through is refused.
     """
     with services.engine.begin() as db:
-        obstacle = switches.permission(db, refund.account).foreign(services.fingerprint, services.clock)
+        obstacle = switches.permission(db, refund.account).foreign(services.identity, services.clock)
         if obstacle is not None:
             log.warning("the refund %r waits: %s", refund.request_key, obstacle)
             return None

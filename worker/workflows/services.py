@@ -74,7 +74,13 @@ class Services:
     rehearsal: Rehearsal | None = None  # what a person does is undone, and only told
     joined: Joined | None = None  # acts run in this transaction and do not commit it
     check_times: CheckTimes = field(default_factory=CheckTimes, compare=False)
+    account_fingerprints: Mapping[str, str] = field(default_factory=dict)  # of each account but the main one
     flow: "Flow | None" = None  # what carries out a worker's charges together; each is for itself without one
+
+    @property
+    def identity(self) -> switches.Identity:
+        """The fingerprints that this database must be bound to for this process to send."""
+        return switches.Identity(self.fingerprint, self.account_fingerprints)
 
     @contextmanager
     def act(self, subject: str | None = None) -> Iterator[Connection]:
@@ -130,10 +136,20 @@ class Services:
 def are_ours_and_known(services: Services) -> bool:
     """Whether this process may act on these books: they are bound to it, not on hold, and its clock is right."""
     with services.engine.begin() as db:
-        foreign = switches.permission(db, switches.ALL_ACCOUNTS).foreign(services.fingerprint, services.clock)
+        foreign = switches.permission(db, switches.ALL_ACCOUNTS).foreign(services.identity, services.clock)
     if foreign is not None:
         log.warning("%s", foreign)
     return foreign is None
+
+
+def account_is_ours(services: Services, db: Connection, account: str) -> bool:
+    """Whether the credentials of an account are those it is bound to; another merchant's answers say nothing."""
+    if account not in services.account_fingerprints:
+        return True  # the main account: it is part of the environment's fingerprint
+    wrong = services.identity.wrong_account(account, switches.account_binding(db, account))
+    if wrong is not None:
+        log.warning("%s", wrong)
+    return wrong is None
 
 
 def clock_is_right(services: Services, db: Connection) -> bool:

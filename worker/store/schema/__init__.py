@@ -27,6 +27,7 @@ from worker.store.schema.billing import (
 from worker.store.schema.outbox import audit, outbox
 from worker.store.schema.requests import requests
 from worker.store.schema.running import (
+    account_bindings,
     allowances,
     breakers,
     dead_letters,
@@ -53,6 +54,7 @@ __all__ = [
     "REFUSED",
     "TO_ARCHIVE",
     "UNRESOLVED_STATES",
+    "account_bindings",
     "allowances",
     "archived_attempt_events",
     "archived_attempts",

@@ -40,6 +40,16 @@ installation = Table(
     comment="The environment that may send charges from this database.",
 )
 
+account_bindings = Table(
+    "account_bindings",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False, comment="of its key, address, tier and the environment"),
+    Column("bound_at", INSTANT, nullable=False),
+    Column("bound_by", Text, nullable=False),
+    comment="The credentials that each further account may be charged with; installation has the main one's.",
+)
+
 stops = Table(
     "stops",
     metadata,
