@@ -45,4 +45,18 @@ BY_INVARIANT: tuple[Mutant, ...] = (
         " if account not in accounts]",
         "]",
     ),
+    Mutant(
+        "a hold outlives its finding only with an event",
+        RECONCILING + "test_a_debt_whose_finding_ended_without_a_payment_is_set_aside_with_an_event",
+        "worker/workflows/comparing.py",
+        "            _leave_to_person(db, finding, debt.charge_key, services.clock.now())\n",
+        "",
+    ),
+    Mutant(
+        "a hold that a finding sets is told while it is open",
+        RECONCILING + "test_a_debt_whose_finding_ended_without_a_payment_is_set_aside_with_an_event",
+        "worker/workflows/comparing.py",
+        "        _tell_if_held(services, finding, debt.charge_key)\n",
+        "",
+    ),
 )

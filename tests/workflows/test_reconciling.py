@@ -10,7 +10,7 @@ from schedules.identity import merchant_uid
 from schedules.money import Money
 from schedules.outcomes import Declined, NotSent, Unknown
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, move, opened
+from tests.factories import attempt_rows, charge_rows, held_events, move, opened
 from worker.store import findings, reconciliations, switches
 from worker.store.findings import Finding
 from worker.store.reconciliations import Run, RunKind
@@ -209,6 +209,32 @@ def test_a_debt_with_an_open_finding_is_not_released(services: Services, gateway
         operating.release(services, key, "kim", "x")
     gateway.ask_answer = None
     reconciled(services)
+    assert charge_rows(services)[0]["status"] == "paid"
+
+
+def test_a_debt_whose_finding_ended_without_a_payment_is_set_aside_with_an_event(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """A late payment was found, the look-up failed, and a person gave it back in the gateway's console."""
+    charge = opened(services)
+    gateway.answers.append(Declined("은행 점검 중입니다"))
+    charging.attempt(services, charge)
+    gateway.approve(gateway.sent[0])
+    gateway.ask_answer = NotSent("ConnectError")
+    reconciled(services)
+    reconciled(services)
+    key = charge_rows(services)[0]["key"]
+    assert held_events(services) == [key], "while the finding is open"
+    gateway.ask_answer = None
+    cancelled_there(gateway, 9900)
+    reconciled(services)
+    reconciled(services)
+    assert only(services).state is FindingState.REPAIRED
+    assert "finding 1 has ended" in charge_rows(services)[0]["held_why"]
+    assert held_events(services) == [key, key]
+    operating.release(services, key, "kim", "the customer shall pay it")
+    move(services, days=1)
+    charging.attempt(services, charge)
     assert charge_rows(services)[0]["status"] == "paid"
 
 

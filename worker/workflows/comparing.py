@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from schedules.asking import AskedAbout, read_found
 from schedules.charges import AttemptState
 from schedules.errors import BROKEN
+from schedules.events import ChargeHeld
 from schedules.findings import Discrepancy, FindingKind, FindingState, judge
 from schedules.identity import charge_key_of, parse_merchant_uid
 from schedules.outcomes import GatewayPayment, Paid, Voided
@@ -79,6 +80,22 @@ def _end_mended(services: Services, finding: Finding, debt: Debt | None) -> None
         ended = {"ended_at": services.clock.now(), "ended_by": MENDER, "ended_why": "the books agree now"}
         if findings.change(db, finding, FindingState.REPAIRED, **ended):
             log.info("finding %d, %s: %s has become right", finding.id, finding.kind, finding.merchant_uid)
+            _leave_to_person(db, finding, debt.charge_key, services.clock.now())
+
+
+def _leave_to_person(db: Connection, finding: Finding, charge_key: str, now: datetime) -> None:
+    """Set a debt aside with an event, when it is still held by a finding that has ended without a payment."""
+    charge = charges.locked_by_key(db, charge_key)
+    is_held_by_it = charge is not None and (charge.held_why or "").startswith(_held_by(finding))
+    if charge is None or not is_held_by_it or findings.open_for(db, charge_key, but=finding.id) is not None:
+        return
+    charges.change(db, charge.id, held_why=None)
+    why = f"finding {finding.id} has ended, and {finding.merchant_uid} pays nothing; see `again release`"
+    set_aside(db, charge_key, why, now)
+
+
+def _held_by(finding: Finding) -> str:
+    return f"finding {finding.id}: "
 
 
 def note_ghost(services: Services, account: str, uid: str) -> bool:
@@ -119,10 +136,21 @@ def _write(
             findings.end_mendable(db, finding, now, MENDER)
         if debt is not None and found.kind.mends_itself:
             # Until it is mended, nothing may be sent for this debt; being paid lifts the hold.
-            charges.hold(db, debt.charge_key, f"finding {finding.id}: {finding.words}")
+            charges.hold(db, debt.charge_key, _held_by(finding) + finding.words)
     if debt is not None and finding.kind.mends_itself and finding.state is FindingState.OPEN:
         _mend(services, finding, debt)
+        _tell_if_held(services, finding, debt.charge_key)
     return is_new
+
+
+def _tell_if_held(services: Services, finding: Finding, charge_key: str) -> None:
+    """Send the event of a hold that the finding has set and that its repair did not lift, once."""
+    with services.engine.begin() as db:
+        charge = charges.locked_by_key(db, charge_key)
+        if charge is None or charge.held_why is None or not charge.held_why.startswith(_held_by(finding)):
+            return
+        held = ChargeHeld(charge=charge_key, why=charge.held_why)
+        notes.owe(db, held, f"{charge_key}/held/finding {finding.id}", services.clock.now())
 
 
 def _tell(services: Services, db: Connection, finding: Finding, now: datetime) -> None:
