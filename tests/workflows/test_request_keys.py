@@ -54,6 +54,14 @@ def test_subscribe_sent_again_after_a_cancellation_answers_the_same_and_charges_
     assert len(gateway.sent) == 1
 
 
+def test_subscribe_sent_again_after_a_restore_undid_it_leads_to_the_same_charge_keys(desk: requests.Desk) -> None:
+    first = sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
+    with desk.services.engine.begin() as db:  # as a restore to a backup from before the request leaves it
+        db.execute(text("DELETE FROM subscriptions"))
+        db.execute(text("DELETE FROM requests"))
+    assert sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)["subscription"] == first["subscription"]
+
+
 def test_another_key_is_another_request(desk: requests.Desk) -> None:
     first = sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
     enrolling.unsubscribe(desk.services, first["subscription"], "kim", "left", at_period_end=False)

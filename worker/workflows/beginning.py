@@ -64,6 +64,9 @@ def begin_promised(db: Connection, what: Beginning, wanted: Wanted, now: datetim
         what = replace(what, another=True, held_why=f"its customer {rival}")
     if not begin(db, what, now):
         raise LookupError(f"subscription {what.key} could not be written")
+    if what.held_why is not None:
+        held = events.SubscriptionHeld(subscription=what.key, why=what.held_why)
+        notes.owe(db, held, f"{what.key}/held/{now.isoformat()}", now)
 
 
 def begin_signed_up(db: Connection, charge: Charge, now: datetime) -> None:

@@ -16,7 +16,7 @@ from schedules.outcomes import NotSent, Outcome
 from worker.clock import elapsed, wait
 from worker.gateway.port import ChargeOrder, Gateway
 from worker.points import Point, reach
-from worker.store import attempts, charges, switches, unasked
+from worker.store import attempts, charges, subscriptions, switches, unasked
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Obstacle, Then
 from worker.workflows import dunning, prior_attempts
@@ -226,6 +226,7 @@ def hold_back(services: Services, claimed: Claimed, obstacle: Obstacle) -> Attem
     log.info("%s is held back: %s", intent.merchant_uid, obstacle.why)
     now = services.clock.now()
     with services.engine.begin() as db:
+        subscriptions.lock_of_charge(db, claimed.charge_id)  # a change of card that is being written is seen
         current = charges.locked(db, claimed.charge_id)
         # Its lease may have ended before this was known: it counts as unknown then, and yet it was not sent.
         if (

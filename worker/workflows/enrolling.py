@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from schedules.cards import holds_card_number
 from schedules.errors import BadRequest, ToldInWords
-from schedules.identity import subject_of_entropy
+from schedules.identity import subject_of_entropy, subject_of_request
 from schedules.periods import trial_end
 from schedules.plans import Plan
 from schedules.policies import BUILT_IN, DunningPolicy
@@ -239,7 +239,10 @@ def subscribe(
         rival = None if another else why_not(db, wanted)
         if rival is not None:
             raise CannotEnroll(f"customer {customer_uid!r} {rival}; say --another for a second one beside it")
-        subscription = new_key()
+        # A restore may undo this together with its request key. Sent again, the request must then lead to the same
+        # charge keys, so that a payment made meanwhile is found before anything is sent.
+        joined = services.joined
+        subscription = new_key() if joined is None else subject_of_request(f"subscribe/{joined.request_key}")
         what = Beginning(
             key=subscription, customer_id=key.customer_id, billing_key_id=key.id, plan=plan, anchor=begins,
             first=first, another=another, trial_of=code if trial_days else None,

@@ -38,7 +38,7 @@ def once(services: Services, request: VerbRequest, verb: Callable[[Services], An
         return verb(services), True
     try:
         with ExitStack() as stack:
-            joined = Joined(services.engine, lambda db: _claim(services, db, request), stack)
+            joined = Joined(services.engine, lambda db: _claim(services, db, request), stack, request.request_key)
             answer = verb(replace(services, joined=joined))
             request_keys.keep_answer(joined.connection(), request.request_key, answer)
     except _CarriedOut as first:

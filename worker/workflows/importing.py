@@ -21,7 +21,7 @@ from worker.workflows.beginning import Beginning, begin
 from worker.workflows.cards import facts_of
 from worker.workflows.drafting import BadLines
 from worker.workflows.enrolling import check_facts
-from worker.workflows.rivals import why_not
+from worker.workflows.rivals import seen, why_not
 from worker.workflows.services import Services
 
 SECOND = "write yes into the column `another` for a second one beside it"
@@ -146,17 +146,24 @@ def _check_customer(db: Connection, reader: _Reader, incoming: Incoming, cursor:
     if key is not None:
         if key.deleted_at is not None:
             raise BadRequest("customer_uid", f"the billing key of {incoming.customer_uid!r} was deleted")
-        _refuse_second(db, key, incoming, cursor)
+        # The check reads keys from the gateway in this transaction: it must hold no lock.
+        _refuse_second(seen, db, key, incoming, cursor)
         return
     check_facts(incoming.customer_uid, name=incoming.name, email=incoming.email, tel=incoming.tel)
     if reader.read_keys:
         _key_of(reader.services, incoming)
 
 
-def _refuse_second(db: Connection, key: StoredKey, incoming: Incoming, cursor: Cursor) -> None:
+def _refuse_second(
+    find: Callable[[Connection, Wanted], str | None],
+    db: Connection,
+    key: StoredKey,
+    incoming: Incoming,
+    cursor: Cursor,
+) -> None:
     """BadRequest when the customer is on the plan and no second subscription is asked for."""
     wanted = Wanted(customer_id=key.customer_id, plan=incoming.plan, starts_at=cursor.due_at)
-    rival = None if incoming.another else why_not(db, wanted)
+    rival = None if incoming.another else find(db, wanted)
     if rival is not None:
         raise BadRequest("customer_uid", f"{incoming.customer_uid!r} {rival}; {SECOND}")
 
@@ -210,7 +217,7 @@ def _written(db: Connection, reader: _Reader, line: Line, found: tuple[str, Bill
     known = customers.key_by_uid(db, incoming.customer_uid, lock=True)
     if known is None or known.deleted_at is not None:
         raise BadRequest("customer_uid", f"{incoming.customer_uid!r} has no card any more")
-    _refuse_second(db, known, incoming, cursor)
+    _refuse_second(why_not, db, known, incoming, cursor)
     # Its key is made of the reference: who writes the same line at the same time writes the same key, once.
     what = Beginning(
         key=subject_of_request(f"import/{incoming.external_ref}"), customer_id=known.customer_id,

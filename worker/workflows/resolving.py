@@ -7,7 +7,7 @@ from schedules.charges import AttemptState, ChargeStatus
 from schedules.findings import FindingKind, FindingState
 from schedules.outcomes import Paid, Voided
 from worker.gateway.port import Found
-from worker.store import attempts, charges, findings, notes
+from worker.store import allowances, attempts, charges, findings, notes
 from worker.store.attempts import Attempt
 from worker.store.findings import Finding
 from worker.workflows.operating import CannotOperate
@@ -101,4 +101,5 @@ def _let_go(services: Services, finding: Finding) -> None:
         charge = charges.locked_by_key(db, finding.charge_key)
         others = findings.open_for(db, finding.charge_key or "", but=finding.id)
         if charge is not None and charge.held_why is not None and others is None:
-            charges.change(db, charge.id, held_why=None)
+            waits = allowances.unapproved_of(db, charge.id)
+            charges.change(db, charge.id, held_why=None if waits is None else "it waits for a second person")

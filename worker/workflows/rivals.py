@@ -12,6 +12,11 @@ def why_not(db: Connection, wanted: Wanted) -> str | None:
     The customer stays locked until the transaction ends, so no other way in can begin one in between.
     """
     rivals.lock_customer(db, wanted.customer_id)
+    return seen(db, wanted)
+
+
+def seen(db: Connection, wanted: Wanted) -> str | None:
+    """As `why_not`, for a look that writes nothing: no lock is taken, and another may begin right after."""
     rival = rivals.find(db, wanted)
     return None if rival is None else _words(rival, wanted.plan)
 

@@ -48,6 +48,7 @@ class Joined:
     engine: Engine
     first: Callable[[Connection], None]  # runs at the transaction's begin
     stack: ExitStack
+    request_key: str
     db: Connection | None = None
 
     def connection(self) -> Connection:

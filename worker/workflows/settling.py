@@ -44,8 +44,9 @@ def settle(
     """
     now = services.clock.now()
     with services.engine.begin() as db:
-        if isinstance(outcome, Declined | Paid):
-            # It may end, pause or resume the subscription: locked in the order of a person's verbs.
+        if not isinstance(outcome, Unknown):
+            # It may change the subscription, or move the debt to its card: locked in the order of the verbs, so
+            # that a change of card that is being written is seen.
             subscriptions.lock_of_charge(db, attempt.charge_id)
         charge = charges.locked(db, attempt.charge_id)
         if charge is None:
