@@ -55,8 +55,9 @@ CUSTOMERS = (
     "SELECT n, 'customer-' || n, 'main', now() FROM generate_series(1, %s) n",
     # Hexadecimal digits are among those of a key; the prime spreads the plans and anchors over the rows.
     "INSERT INTO subscriptions (key, customer_id, billing_key_id, plan_id, anchor, status, next_period_no, "
-    "next_period_date, next_due_at, open_at, created_at) "
-    "SELECT lpad(to_hex(s), 20, '0'), s, s, plan, anchor, 'active', no, day, due, due, now() "
+    "next_period_date, next_due_at, open_at, created_at, plan_code) "
+    "SELECT lpad(to_hex(s), 20, '0'), s, s, plan, anchor, 'active', no, day, due, due, now(), "
+    "(SELECT code FROM plans WHERE id = plan) "
     "FROM generate_series(1, %s) s JOIN stands ON n = (s::bigint * 7919) %% (SELECT count(*) FROM stands)",
     "INSERT INTO charges (key, kind, subscription_id, period_no, billing_key_id, account, amount, currency, name, "
     "policy_id, status, due_at, next_attempt_at, attempts, declines, first_declined_at, created_at) "

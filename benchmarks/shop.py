@@ -23,8 +23,9 @@ CARDS = """
 """
 SUBSCRIPTIONS = f"""
     INSERT INTO subscriptions (key, customer_id, billing_key_id, plan_id, anchor, status, next_period_no,
-        next_period_date, next_due_at, open_at, created_at)
-    SELECT {KEY}, n, n, 1, CURRENT_DATE - 5, 'active', %(period)s, CURRENT_DATE - 5, %(due)s, %(due)s, now()
+        next_period_date, next_due_at, open_at, created_at, plan_code)
+    SELECT {KEY}, n, n, 1, CURRENT_DATE - 5, 'active', %(period)s, CURRENT_DATE - 5, %(due)s, %(due)s, now(),
+        (SELECT code FROM plans WHERE id = 1)
     FROM generate_series(%(first)s::int, %(last)s::int) n
 """
 CHARGES = f"""

@@ -16,7 +16,7 @@ from simulator.words import Scenario
 UNKNOWN_BUYER = "등록되지 않은 구매자입니다."
 UID_IS_USED = "이미 주문이 이루어진 건입니다. (동일한 merchant_uid로 결제 또는 취소된 기록이 있습니다)"
 BAD_NUMBER = "[F112]유효하지않은 카드번호를 입력하셨습니다. (card_bin 없음)"
-LATE_WORDS = "(PG사 결제 장애) Internal error"  # such a failure has turned paid later
+LATE_WORDS = "카드사 점검중입니다. 잠시 후 다시 시도하십시오"  # a definite decline, and yet it turns paid later
 ALL = "all"
 
 

@@ -175,8 +175,7 @@ def test_row_16_a_failed_attempt_that_turns_paid_after_its_successor_is_found_an
     """Guard: the reconciler, which pages the gateway's own list; our side alone cannot see this."""
     shop.fault("row16", "late_paid", times=1, seconds=timedelta(days=2).total_seconds())
     key = shop.customer("row16")
-    shop.wait_for_attempt(key, AttemptState.UNKNOWN)  # its words say nothing about the outcome
-    shop.ask_until(key, AttemptState.DECLINED)
+    shop.wait_for_attempt(key, AttemptState.DECLINED)
     charge = shop.let_end(key)
     shop.books_agree("row16")
     shop.pass_time(timedelta(days=2))

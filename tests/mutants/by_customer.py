@@ -66,7 +66,7 @@ BY_CUSTOMER: tuple[Mutant, ...] = (
         ONE + "test_who_subscribes_between_the_check_and_the_write_is_not_imported_too",
         "worker/workflows/importing.py",
         '        raise BadRequest("customer_uid", f"{incoming.customer_uid!r} has no card any more")\n'
-        "    _refuse_second(db, known, incoming, cursor)\n",
+        "    _refuse_second(why_not, db, known, incoming, cursor)\n",
         '        raise BadRequest("customer_uid", f"{incoming.customer_uid!r} has no card any more")\n',
     ),
     Mutant(

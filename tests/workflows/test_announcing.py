@@ -49,7 +49,7 @@ def said(services: Services) -> list[tuple[Any, ...]]:
 
 def plan_to(code: str) -> Callable[[Services, str], object]:
     """Changes the plan."""
-    return lambda services, key: adjusting.change_plan(services, key, code, *WHO)
+    return lambda services, key: adjusting.change_plan(services, key, code, *WHO, other_currency=True)
 
 
 CHANGES: list[tuple[Callable[[Services, str], object], tuple[Any, ...]]] = [
@@ -149,7 +149,7 @@ def test_the_end_of_a_trial_that_moves_is_announced_again(services: Services) ->
 
 
 def test_a_change_carries_the_next_charge_before_and_after_it(services: Services, key: str) -> None:
-    adjusting.change_plan(services, key, "dollars", *WHO)
+    adjusting.change_plan(services, key, "dollars", *WHO, other_currency=True)
     adjusting.move_time(services, key, time(21, 30), *WHO)
     adjusting.skip(services, key, *WHO)
     adjusting.change_card(services, key, "ann-2", *WHO)

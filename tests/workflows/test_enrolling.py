@@ -27,7 +27,7 @@ def test_who_wants_another_gets_it(services: Services) -> None:
 def test_who_has_ended_a_subscription_may_begin_again(services: Services) -> None:
     on_sale(services)
     key = subscribed(services)
-    enrolling.unsubscribe(services, key, "test", "moved", at_period_end=True)
+    enrolling.unsubscribe(services, key, "test", "moved", at_period_end=False)
     assert enrolling.subscribe(services, "ann", "monthly", "test").key != key
 
 

@@ -143,12 +143,12 @@ def test_a_request_that_was_undone_since_is_not_done_again(desk: requests.Desk) 
     skipped = sent(desk, requests.skip, "k-2", subscription=key, period_no=1, **WHO)
     adjusting.undo(services, key, "kim", "not skipped")
     ends = sent(desk, requests.unsubscribe, "k-3", subscription=key, **WHO)
-    undone = sent(desk, requests.undo, "k-4", subscription=key, **WHO)
+    undone = sent(desk, requests.undo, "k-4", subscription=key, what="end", **WHO)
     before = count(services, "audit")
     assert sent(desk, requests.pause, "k-1", subscription=key, **WHO) == paused
     assert sent(desk, requests.skip, "k-2", subscription=key, period_no=1, **WHO) == skipped
     assert sent(desk, requests.unsubscribe, "k-3", subscription=key, **WHO) == ends
-    assert sent(desk, requests.undo, "k-4", subscription=key, **WHO) == undone
+    assert sent(desk, requests.undo, "k-4", subscription=key, what="end", **WHO) == undone
     assert [answer["ok"] for answer in (paused, skipped, ends, undone)] == [True] * 4
     assert count(services, "audit") == before
     with services.engine.begin() as db:
