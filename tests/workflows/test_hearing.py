@@ -11,7 +11,12 @@ from worker.workflows.services import Services
 
 def with_second(services: Services, second: ScriptedGateway) -> Services:
     """These services with one more account."""
-    return replace(services, gateways={**services.gateways, "second": second})
+    main = services.settings.main_account
+    return replace(
+        services,
+        gateways={**services.gateways, "second": second},
+        accounts={"main": main, "second": replace(main, name="second")},
+    )
 
 
 def test_uids_that_are_made_up_cause_a_bounded_number_of_calls(
