@@ -25,14 +25,14 @@ class Stopped(AssertionError):
 
 def run_shops(seed: int, numbers: Iterable[int]) -> Counter[str]:
     """Run these shops of a seed; stops at the first in which an invariant breaks."""
-    quiet()
     counts: Counter[str] = Counter()
-    for number in numbers:
-        try:
-            counts.update(run_in_memory(f"{seed}/{number}", SHOP))
-        except (Broken, Refusal) as broken:
-            again = f"python -m tests.model.longrun --seed {seed} --shop {number}"
-            raise Stopped(f"{broken}\nto see it again: {again}") from broken
+    with quiet():
+        for number in numbers:
+            try:
+                counts.update(run_in_memory(f"{seed}/{number}", SHOP))
+            except (Broken, Refusal) as broken:
+                again = f"python -m tests.model.longrun --seed {seed} --shop {number}"
+                raise Stopped(f"{broken}\nto see it again: {again}") from broken
     return counts
 
 

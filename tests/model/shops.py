@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -129,6 +130,13 @@ def _blind_to_amounts() -> SimpleNamespace:
     return SimpleNamespace(**{**vars(asking_rules), "read_found": read_found})
 
 
-def quiet() -> None:
-    """Say nothing of what the workflows log: a run meets more faults than a year of life."""
-    logging.getLogger("again").setLevel(logging.CRITICAL + 1)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Log nothing of what the workflows say during this block: a run meets thousands of faults."""
+    log = logging.getLogger("again")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

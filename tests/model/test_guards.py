@@ -10,7 +10,7 @@ from tests.model.gateway import CHECKED
 from tests.model.guards import ALL, Guards
 from tests.model.invariants import Broken
 from tests.model.memory import Refusal
-from tests.model.shops import quiet, run_in_memory, shop_in_memory
+from tests.model.shops import run_in_memory, shop_in_memory
 from tests.model.stage import Choose, Move, points_stop_at
 from tests.model.world import World
 from worker.points import Point
@@ -39,7 +39,6 @@ MORE_SHOPS = 25  # that are run from there on, for a change of the product chang
 
 @pytest.mark.parametrize("guards", NOTICED)
 def test_without_it_the_run_breaks(guards: str) -> None:
-    quiet()
     without = Guards(**dict.fromkeys(guards.split("+"), False))
     size = Size(6, 24) if guards in NO_REST else Size()
     with pytest.raises((Broken, Refusal)):
@@ -82,7 +81,6 @@ def stale_worker_wakes_during_anothers_call(guards: Guards) -> World:
 
 def test_the_fence_keeps_a_stale_worker_from_giving_anothers_attempt_back() -> None:
     """Guard: the fence, alone. Without it the same uid is in two calls at once, and both are taken."""
-    quiet()
     world = stale_worker_wakes_during_anothers_call(ALL)
     assert world.gateway.calls == 1
     with pytest.raises(Broken, match="took 2 payments"):

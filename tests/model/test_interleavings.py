@@ -12,7 +12,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.model.driving import ANCHOR
 from tests.model.gateway import Fate, Weather
 from tests.model.postgres import PostgresBooks, shop_on_postgres, stops_on
-from tests.model.shops import quiet
 from tests.model.stage import Choose, Move, Process, Stage
 from worker.workflows.services import Services
 
@@ -174,7 +173,6 @@ def after(stops: int, move: Move) -> Choose:
 @pytest.fixture
 def machine(services: Services) -> Iterator[type[Protocol]]:
     """The state machine on this test's own database."""
-    quiet()
     Protocol.services = services
     Protocol.empty = PostgresBooks(services).backup()
     yield Protocol

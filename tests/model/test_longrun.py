@@ -2,7 +2,7 @@
 
 from tests.model.driving import Size
 from tests.model.longrun import long_run
-from tests.model.shops import quiet, run_in_memory
+from tests.model.shops import run_in_memory
 
 
 def test_a_bounded_long_run_keeps_every_invariant() -> None:
@@ -12,5 +12,4 @@ def test_a_bounded_long_run_keeps_every_invariant() -> None:
 
 
 def test_a_seed_repeats_its_run() -> None:
-    quiet()
     assert run_in_memory("again", Size()) == run_in_memory("again", Size())
