@@ -112,6 +112,13 @@ BY_GROUP: tuple[Mutant, ...] = (
         "        except ZeroDivisionError as error:",
     ),
     Mutant(
+        "group: a payment for a canceled subscription is not plain",
+        GROUPING + "test_a_payment_for_a_canceled_subscription_is_not_settled_together",
+        PLAIN,
+        "        AND s.status || '' IS DISTINCT FROM 'canceled'\n",
+        "",
+    ),
+    Mutant(
         "group: a payment that ends a dunning is not plain",
         SETTLED,
         PLAIN,

@@ -5,14 +5,15 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from schedules.charges import AttemptState, KeyedIn
 from schedules.outcomes import Paid
 from tests.factories import OTHER_DEBT, attempt_rows, charge_rows, many_opened, move, write
+from tests.scenarios.living import notices
 from worker.clock import elapsed
 from worker.store import attempts, charges
-from worker.workflows import charging, operating
+from worker.workflows import charging, enrolling, operating, settling
 from worker.workflows.grouping import Claimed, Groups, Ungrouped
 from worker.workflows.services import Services
 
@@ -164,6 +165,19 @@ def test_a_payment_that_changes_more_than_its_debt_is_not_settled_together(
     ODDITIES[oddity](services, odd)
     assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
     assert attempt_rows(services)[0]["state"] == "sending"
+
+
+def test_a_payment_for_a_canceled_subscription_is_not_settled_together(services: Services, groups: Groups) -> None:
+    """Guard: the group would write it as any other payment, and nobody would be told that it came after the end."""
+    odd, _ = many_opened(services, 2)
+    claimed = _claimed(groups, odd)
+    with services.engine.begin() as db:
+        key = db.execute(text("SELECT s.key FROM subscriptions s JOIN charges c ON c.subscription_id = s.id "
+                              "WHERE c.id = :charge"), {"charge": odd}).scalar_one()  # fmt: skip
+    enrolling.unsubscribe(services, key, "kim", "he left", at_period_end=False)
+    assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
+    settling.settle(services, claimed.intent, AttemptState.SENDING, Paid("imps_1"))
+    assert "charge.paid_after_end" in notices(services)
 
 
 @pytest.mark.parametrize("oddity", [_fence_moved, _sent_anew, _answered_already, _paid_already, _another_waits])
