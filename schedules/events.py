@@ -90,11 +90,14 @@ class ChargeUpcoming(OfCharge):
     amount: int
     currency: str
     due_at: datetime
+    card_name: str | None
+    card_number: str | None  # masked
 
     @property
     def says(self) -> str:
         """What the notice says, in one text: another text is another notice."""
-        return f"{self.charge}/{self.amount}/{self.currency}/{in_json(self.due_at)}/{self.customer_uid}"
+        card = f"{self.customer_uid}/{self.card_name or ''}/{self.card_number or ''}"
+        return f"{self.charge}/{self.amount}/{self.currency}/{in_json(self.due_at)}/{card}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,6 +92,20 @@ BY_STATE: tuple[Mutant, ...] = (
         "State.ENDED: False,",
     ),
     Mutant(
+        "by state: another card behind a billing key is announced",
+        "workflows/test_announcing.py::test_another_card_behind_the_billing_key_is_announced",
+        "worker/workflows/cards.py",
+        "            announce_anew(db, announced, now)\n",
+        "",
+    ),
+    Mutant(
+        "by state: a card change announces no charge before its time",
+        "workflows/test_announcing.py::test_another_card_announces_no_charge_before_its_time",
+        "worker/workflows/announcing.py",
+        'if row["told_as"].startswith(f"{next_charge}/"):',
+        "if True:",
+    ),
+    Mutant(
         "by state: a moved anchor forgets the day of the month before",
         ADJUSTING + "test_another_day_is_another_day_after_a_plan_change",
         "worker/workflows/adjusting.py",

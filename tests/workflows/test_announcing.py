@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from schedules.cadence import Every, Unit
 from schedules.money import Money
+from schedules.outcomes import Declined
 from schedules.policies import STANDARD
 from tests.doubles import ScriptedGateway
 from tests.factories import START, collect_due, move, move_to, on_sale, subscribed
 from tests.scenarios.living import live_until
-from worker.workflows import adjusting, announcing, enrolling
+from worker.gateway.port import BillingKey
+from worker.workflows import adjusting, announcing, cards, enrolling, hearing
 from worker.workflows.services import Services
 
 WHO = ("kim", "the customer asked for it")
@@ -87,6 +90,78 @@ def test_a_change_after_the_notice_is_announced_at_once(
     collect_due(services)
     (charged,) = gateway.sent
     assert (charged.money, charged.customer_uid) == (Money(then[1], then[2]), then[3])
+
+
+NEW_CARD = BillingKey("ann", "kcp", "A52LD", "현대카드", "43301234****5678", None, None)
+MENDED_CARD = BillingKey("ann", "kcp", "A52LD", "BC카드", "53331234****1234", None, START)
+
+
+def declined_debt_waits_for_a_card(services: Services, gateway: ScriptedGateway) -> None:
+    """A renewal of another plan of the same card is declined as the customer's to mend."""
+    on_sale(services, policy=STANDARD, code="daily", cadence=Every(1, Unit.MONTH))
+    enrolling.subscribe(services, "ann", "daily", "test")
+    gateway.answers.append(Declined("[8311]비밀번호 오류"))
+    collect_due(services)
+
+
+def by_command(services: Services, gateway: ScriptedGateway) -> None:
+    """A person says that the card has changed."""
+    cards.changed(services, "ann", *WHO)
+
+
+def by_daily_look(services: Services, gateway: ScriptedGateway) -> None:
+    """The daily look at a card that a debt waits for sees it."""
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE billing_keys SET ask_at = :now"), {"now": services.clock.now()})
+    assert cards.look_due(services) == 1
+
+
+def by_webhook(services: Services, gateway: ScriptedGateway) -> None:
+    """A webhook about a payment of the card leads to a look."""
+    order = gateway.sent[-1]
+    gateway.remember(order, "failed", at=services.clock.now())
+    hearing.hear(services, order.merchant_uid)
+
+
+@pytest.mark.parametrize("seen", [by_command, by_daily_look, by_webhook])
+def test_another_card_behind_the_billing_key_is_announced(
+    services: Services,
+    gateway: ScriptedGateway,
+    key: str,
+    seen: Callable[[Services, ScriptedGateway], None],
+) -> None:
+    """The guard: the notice names the card, so a card that is replaced under the key is another notice."""
+    declined_debt_waits_for_a_card(services, gateway)
+    gateway.keys["ann"] = NEW_CARD
+    seen(services, gateway)
+    for _ in range(2):
+        announcing.announce_due(services)
+    named = [
+        (notice["card_name"], notice["card_number"])
+        for notice in payloads(services, "charge.upcoming")
+        if notice["subscription"] == key
+    ]
+    assert named == [("BC카드", "53331234****1234"), ("현대카드", "43301234****5678")]
+
+
+def test_a_card_that_shows_the_same_is_not_announced_again(
+    services: Services, gateway: ScriptedGateway, key: str
+) -> None:
+    gateway.keys["ann"] = MENDED_CARD
+    cards.changed(services, "ann", *WHO)
+    announcing.announce_due(services)
+    assert len(said(services)) == 1
+
+
+def test_another_card_announces_no_charge_before_its_time(
+    services: Services, gateway: ScriptedGateway, key: str
+) -> None:
+    """The guard: a notice of a charge that was opened since counts no more."""
+    live_until(services, DUE + timedelta(hours=1))
+    gateway.keys["ann"] = NEW_CARD
+    cards.changed(services, "ann", *WHO)
+    announcing.announce_due(services)
+    assert len(said(services)) == 1
 
 
 def test_what_was_changed_and_changed_back_is_announced_each_time(services: Services, key: str) -> None:

@@ -168,7 +168,7 @@ def test_a_payment_that_changes_more_than_its_debt_is_not_settled_together(
 
 
 def test_a_payment_for_a_canceled_subscription_is_not_settled_together(services: Services, groups: Groups) -> None:
-    """Guard: the group would write it as any other payment, and nobody would be told that it came after the end."""
+    """Guard: the group would write it as any other payment, and no event would say that it came after the end."""
     odd, _ = many_opened(services, 2)
     claimed = _claimed(groups, odd)
     with services.engine.begin() as db:

@@ -159,7 +159,7 @@ def take_to_tell(db: Connection, now: datetime, limit: int) -> Sequence[dict[str
     s = subscriptions.c
     query = (
         select(s.id, s.key, s.status, s.next_period_no, s.next_due_at, s.ends_at, billing_keys.c.customer_uid)
-        .add_columns(s.skip_to, s.told_as)
+        .add_columns(s.skip_to, s.told_as, billing_keys.c.card_name, billing_keys.c.card_number)
         .add_columns(plans.c.price, plans.c.currency)
         .join_from(subscriptions, billing_keys)
         .join(plans, plans.c.id == s.plan_id)
@@ -167,6 +167,19 @@ def take_to_tell(db: Connection, now: datetime, limit: int) -> Sequence[dict[str
         .order_by(s.tell_at)
         .limit(limit)
         .with_for_update(of=subscriptions, skip_locked=True)
+    )
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def lock_announced(db: Connection, billing_key_id: int) -> Sequence[dict[str, Any]]:
+    """Lock the subscriptions that are charged to a card and of which a notice stands, with what it said."""
+    s = subscriptions.c
+    query = (
+        select(s.id, s.key, s.next_period_no, s.told_as)
+        .where(s.billing_key_id == billing_key_id, s.status == SubscriptionStatus.ACTIVE.value)
+        .where(s.told_as.is_not(None), s.ends_at.is_(None), s.held_why.is_(None))
+        .order_by(s.id)
+        .with_for_update()
     )
     return [dict(row) for row in db.execute(query).mappings()]
 

@@ -1,6 +1,6 @@
 """Announcing: what comes soon is told beforehand, charges and cards that expire, and what has ended by time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -61,8 +61,20 @@ def _notice(row: dict[str, Any]) -> events.ChargeUpcoming:
     key = charge_key(ChargeKind.RENEWAL, row["key"], row["next_period_no"])
     return events.ChargeUpcoming(
         charge=key, subscription=row["key"], customer_uid=row["customer_uid"], amount=row["price"],
-        currency=row["currency"], due_at=row["next_due_at"],
+        currency=row["currency"], due_at=row["next_due_at"], card_name=row["card_name"],
+        card_number=row["card_number"],
     )  # fmt: skip
+
+
+def announce_anew(db: Connection, announced: Sequence[dict[str, Any]], now: datetime) -> None:
+    """Look again at the notices of these subscriptions, whose card has changed; one that says the same stands.
+
+    A notice of a charge that has been opened since counts no more: the next one comes at its own time.
+    """
+    for row in announced:
+        next_charge = charge_key(ChargeKind.RENEWAL, row["key"], row["next_period_no"])
+        if row["told_as"].startswith(f"{next_charge}/"):
+            subscriptions.change(db, row["id"], tell_at=now)
 
 
 def _announce_cards(db: Connection, now: datetime) -> int:

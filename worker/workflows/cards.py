@@ -14,10 +14,11 @@ from schedules.charges import TriedBy
 from schedules.dunning import LEAST_SPACING
 from schedules.errors import BadRequest, ToldInWords
 from worker.gateway.port import BillingKey, KeyMissing
-from worker.store import attempts, charges, customers, debts, notes
+from worker.store import attempts, charges, customers, debts, notes, subscriptions
 from worker.store.charges import Charge
 from worker.store.customers import StoredKey
 from worker.workflows import dunning
+from worker.workflows.announcing import announce_anew
 from worker.workflows.current_card import NEW_LADDER
 from worker.workflows.services import Services, UnknownAccount, are_ours_and_known
 
@@ -79,7 +80,8 @@ def changed(
     now = services.clock.now()
     with services.act() as db:
         key = _known(db, customer_uid)
-        # Debts are locked before their card, by everybody.
+        # Subscriptions are locked before their debts, and debts before their card, by everybody.
+        announced = subscriptions.lock_announced(db, key.id)
         owed = [charges.locked(db, charge_id) for charge_id in debts.owed_by_card(db, key.id)]
         before = customers.card_facts(db, key.id)
         differs = {name for name, value in facts.items() if value != before[name]}
@@ -96,6 +98,7 @@ def changed(
             customers.change_key(db, key.id, **expiry_columns(None))  # it was the expiry of the card before
         if differs:
             customers.change_key(db, key.id, changed_at=now, ask_at=None)
+            announce_anew(db, announced, now)
             told = events.CardChanged(
                 customer_uid=customer_uid, card_name=facts.get("card_name"), card_number=facts.get("card_number")
             )
