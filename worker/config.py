@@ -82,7 +82,10 @@ class Settings(BaseSettings):
         "ask", description="whether a second payment for one debt is given back at once, or when a person says so"
     )
     breaker_refusals: int = Field(
-        5, ge=1, le=10_000, description="charges refused within ten minutes that stop an account's charging"
+        5,
+        ge=1,
+        le=10_000,
+        description="customers refused within ten minutes, while nobody pays, that stop an account's charging",
     )
     charge_limit: str = Field(
         "KRW=1000000 JPY=100000 USD=1000 EUR=1000",

@@ -9,6 +9,7 @@ from tests.acceptance.again import again, refused
 from tests.installation import Installation
 from worker.clock import wait_until
 from worker.store import beats, plans
+from worker.store.switches import BREAKER
 
 
 def test_the_commands_of_the_readme_get_a_charge_paid(installation: Installation) -> None:
@@ -113,6 +114,20 @@ def test_a_healthy_installation_says_so_and_one_without_a_broker_does_not(instal
     done = again("status", "--healthy", settings=away)
     assert done.returncode == 1
     assert "the broker at redis://" in done.stderr
+
+
+def test_a_stop_by_the_breaker_is_unhealthy_and_one_by_a_person_is_not(installation: Installation) -> None:
+    stop = (
+        "--account", "main", "--why", "calls for 5 customers were refused", "--actor"
+    )  # fmt: skip
+    installation.told("stop-charging", *stop, "kim")
+    assert again("status", "--healthy", settings=installation.settings).returncode == 0
+    installation.told("stop-charging", *stop, BREAKER)
+    done = again("status", "--healthy", settings=installation.settings)
+    assert done.returncode == 1
+    assert "the breaker stopped charging for account main: calls for 5 customers were refused" in done.stderr
+    installation.told("resume-charging", "--account", "main", "--why", "the key is right")
+    assert again("status", "--healthy", settings=installation.settings).returncode == 0
 
 
 def test_lists_are_told_as_json_too(installation: Installation) -> None:

@@ -1,6 +1,6 @@
 """The functions of worker/store on the tables in memory, each with the guards of the real statement."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -528,17 +528,24 @@ class Switches(StandsFor):
     def count_refusals_from(self, db: Transaction, account: str, now: datetime) -> None:
         db.tables.counted_from[account] = now
 
-    def refused_since(self, db: Transaction, account: str, since: datetime, enough: int) -> int:
-        tables = db.tables
-        least = max(since, tables.counted_from.get(account, since))
-        refused = {
-            row["charge_id"]
-            for row in tables.attempts.values()
-            if row["state"] == REFUSED
-            and row["settled_at"] > least
-            and tables.charges[row["charge_id"]]["account"] == account
+    def refused_customers(self, db: Transaction, account: str, since: datetime, most: int) -> list[datetime]:
+        least = max(since, db.tables.counted_from.get(account, since))
+        newest: dict[int, datetime] = {}
+        for row, customer in _settled(db, account, REFUSED):
+            if row["settled_at"] > least:
+                newest[customer] = max(newest.get(customer, row["last_sent_at"]), row["last_sent_at"])
+        return sorted(newest.values(), reverse=True)[:most]
+
+    def was_paid_since(self, db: Transaction, account: str, since: datetime) -> bool:
+        return any(row["last_sent_at"] >= since for row, _ in _settled(db, account, AttemptState.PAID.value))
+
+    def declined_customers(self, db: Transaction, account: str, since: datetime, most: int) -> int:
+        declined = {
+            customer
+            for row, customer in _settled(db, account, AttemptState.DECLINED.value)
+            if row["last_sent_at"] >= since and row.get("decline_class")
         }
-        return min(len(refused), enough)
+        return min(len(declined), most)
 
     def stop(self, db: Transaction, account: str, actor: str, why: str, now: datetime) -> None:
         db.tables.stops[account] = (actor, why)
@@ -796,6 +803,14 @@ def _due(db: Transaction, now: datetime) -> list[Row]:
         for row in db.tables.owed.values()
         if row["held_why"] is None and row["next_attempt_at"] is not None and row["next_attempt_at"] <= now
     ]
+
+
+def _settled(db: Transaction, account: str, state: str) -> Iterator[tuple[Row, int]]:
+    """The attempts of an account in a state, each with its customer."""
+    for row in db.tables.attempts.values():
+        charge = db.tables.charges[row["charge_id"]]
+        if row["state"] == state and charge["account"] == account:
+            yield row, db.tables.keys[charge["billing_key_id"]]["customer_id"]
 
 
 def _permission(db: Transaction, account: str) -> Permission:

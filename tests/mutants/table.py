@@ -830,6 +830,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if False:\n            count_refusal",
     ),
     Mutant(
+        "breaker: it never stops an account while others pay",
+        "workflows/test_breaking.py::test_refusals_do_not_stop_the_account_while_others_pay",
+        "worker/workflows/breaking.py",
+        "    if switches.was_paid_since(db, account, first):\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "breaker: customers are counted, not charges",
+        "workflows/test_breaking.py::test_one_customer_with_many_charges_does_not_stop_the_account",
+        "worker/store/switches.py",
+        "        .group_by(k.customer_id)\n",
+        "        .group_by(c.id)\n",
+    ),
+    Mutant(
+        "breaker: refusals are a share of the answers",
+        "workflows/test_breaking.py::test_refusals_that_are_fewer_than_declines_do_not_stop_the_account",
+        "worker/workflows/breaking.py",
+        "    if switches.declined_customers(db, account, first, enough + 1) > enough:\n",
+        "    if False:\n",
+    ),
+    Mutant(
         "breaker: what a person has looked at is not counted again",
         "workflows/test_breaking.py::test_what_a_person_has_looked_at_is_not_counted_again",
         "worker/store/switches.py",

@@ -1,12 +1,22 @@
 """The breaker stops an account by itself; only a person lets it go on."""
 
-from schedules.outcomes import Refused
+import logging
+
+import pytest
+
+from schedules.outcomes import Declined, Outcome, Paid, Refused
 from tests.doubles import ScriptedGateway
-from tests.factories import charge_rows, move, on_sale, subscribed
+from tests.factories import charge_rows, move, on_sale, subscribed, write
 from worker.store import charges as rows
 from worker.store import switches
 from worker.workflows import charging, opening, operating
 from worker.workflows.services import Services
+
+# Makes the card of a charge one of the first customer's.
+ONE_CUSTOMER = (
+    "UPDATE billing_keys SET customer_id = (SELECT min(id) FROM customers) "
+    "WHERE id = (SELECT billing_key_id FROM charges WHERE id = :charge)"
+)
 
 
 def many(services: Services, count: int) -> list[int]:
@@ -25,9 +35,15 @@ def is_stopped(services: Services) -> bool:
 
 
 def refuse(services: Services, gateway: ScriptedGateway, charges: list[int]) -> None:
-    """Let the gateway refuse a call for each of these."""
+    """Let the gateway refuse a call for each of these, a second apart."""
+    answer(services, gateway, charges, Refused("인증에 실패하였습니다."))
+
+
+def answer(services: Services, gateway: ScriptedGateway, charges: list[int], outcome: Outcome) -> None:
+    """Let the gateway answer so to a call for each of these, a second apart."""
     for charge in charges:
-        gateway.answers.append(Refused("인증에 실패하였습니다."))
+        move(services, seconds=1)
+        gateway.answers.append(outcome)
         charging.attempt(services, charge)
 
 
@@ -76,5 +92,65 @@ def test_who_stopped_it_and_why_is_in_the_audit(services: Services, gateway: Scr
         (stop,) = switches.stopped(db)
         written = db.exec_driver_sql("SELECT actor, subject FROM audit WHERE verb = 'stop-charging'").all()
     assert stop["actor"] == "again"
-    assert "5 charges were refused within 10 minutes" in stop["why"]
+    assert "calls for 5 customers were refused since 00:00:01Z, and none was paid since then" in stop["why"]
     assert [tuple(row) for row in written] == [("again", "main")]
+
+
+def test_a_stop_by_the_breaker_is_an_event_and_an_error_line(
+    services: Services, gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse(services, gateway, many(services, 5))
+    with services.engine.begin() as db:
+        query = "SELECT payload ->> 'account' FROM outbox WHERE kind = 'account.stopped'"
+        events = db.exec_driver_sql(query).all()
+    lines = "\n".join(record.getMessage() for record in caplog.records if record.levelno == logging.ERROR)
+    assert [tuple(row) for row in events] == [("main",)]
+    assert "charging is stopped for account main: calls for 5 customers were refused" in lines
+
+
+def test_refusals_do_not_stop_the_account_while_others_pay(services: Services, gateway: ScriptedGateway) -> None:
+    """Guard: the breaker never stops an account whose other customers pay."""
+    charges = many(services, 24)
+    for number in range(0, 24, 4):
+        refuse(services, gateway, charges[number : number + 3])
+        answer(services, gateway, charges[number + 3 : number + 4], Paid("imp_1"))
+    assert not is_stopped(services)
+
+
+def test_a_payment_before_the_refusals_does_not_keep_the_breaker_from_stopping(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    charges = many(services, 8)
+    answer(services, gateway, charges[:2], Paid("imp_1"))
+    refuse(services, gateway, charges[2:7])
+    assert is_stopped(services)
+
+
+def test_one_customer_with_many_charges_does_not_stop_the_account(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: the breaker counts customers, not charges."""
+    charges = many(services, 8)
+    for charge in charges:
+        write(services, ONE_CUSTOMER, charge)
+    refuse(services, gateway, charges)
+    assert not is_stopped(services)
+
+
+def test_refusals_that_are_fewer_than_declines_do_not_stop_the_account(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: a card that is declined shows that the set-up works; refusals count as a share of the answers."""
+    charges = many(services, 20)
+    for number in range(0, 20, 5):
+        refuse(services, gateway, charges[number : number + 2])
+        answer(services, gateway, charges[number + 2 : number + 5], Declined("[CC10]통장 잔액부족"))
+    assert not is_stopped(services)
+
+
+def test_cards_that_are_restricted_to_some_trades_do_not_stop_the_account(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: a fault of the card is no fault of our set-up."""
+    answer(services, gateway, many(services, 8), Declined("[CC40]승인거래 제한 업종", pg_provider="kcp"))
+    assert not is_stopped(services)

@@ -167,7 +167,11 @@ def held(as_json: AsJson = False) -> None:
 def status(
     as_json: AsJson = False,
     healthy: Annotated[
-        bool, typer.Option("--healthy", help="Exit non-zero when the broker is away or no beat is alive.")
+        bool,
+        typer.Option(
+            "--healthy",
+            help="Exit non-zero when the broker is away, no beat is alive, or the breaker stopped an account.",
+        ),
     ] = False,
 ) -> None:
     """Show which beats are alive, whether charging is stopped, and how much waits."""
@@ -180,13 +184,14 @@ def status(
     of_accounts = list(wrong_accounts(made))
     with made.engine.begin() as db:
         alive = [dict(row) for row in beats.alive(db)]
+        stops = [dict(row) for row in switches.stopped(db)]
         facts = {
             "environment": made.settings.environment,
             "may_send": wrong is None,
             "why_not": wrong,
             "wrong_accounts": of_accounts,
             "beats": alive,
-            "stops": [dict(row) for row in switches.stopped(db)],
+            "stops": stops,
             **waits.waiting(db, now),
             "unknown": attempts.unknown_count(db),
             "findings": sum(findings.open_counts(db).values()),
@@ -198,7 +203,7 @@ def status(
     else:
         _print_status(facts)
     if healthy:
-        _check_health(alive, wrong)
+        _check_health(alive, wrong, stops)
 
 
 def _hold_words(hold: Any) -> str | None:
@@ -217,11 +222,15 @@ def _print_status(facts: dict[str, Any]) -> None:
     print_table("stops", ("account", "since", "by", "why"), stops)
 
 
-def _check_health(alive: list[dict[str, Any]], wrong: str | None) -> None:
+def _check_health(alive: list[dict[str, Any]], wrong: str | None, stops: list[dict[str, Any]]) -> None:
     from worker import tasks
+    from worker.store.switches import BREAKER
 
     tasks.check_broker()
     if wrong is not None:
         raise NotHealthy(wrong)
+    for stop in stops:
+        if stop["actor"] == BREAKER:
+            raise NotHealthy(f"the breaker stopped charging for account {stop['account']}: {stop['why']}")
     if not any(beat["seconds_ago"] < BEAT_IS_GONE for beat in alive):
         raise NotHealthy(f"no beat was seen in the last {BEAT_IS_GONE} seconds; start one with `again beat`")

@@ -20,9 +20,19 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.clock import Clock
-from worker.store.schema import REFUSED, account_bindings, attempts, breakers, charges, installation, stops
+from worker.store.schema import (
+    REFUSED,
+    account_bindings,
+    attempts,
+    billing_keys,
+    breakers,
+    charges,
+    installation,
+    stops,
+)
 
 ALL_ACCOUNTS = "*"
+BREAKER = "again"  # the actor of a stop that the breaker made
 # Asked of the database in the same statement as the rest, for the name may lead to another one by now.
 _IDENTITY: ColumnElement[str] = literal_column(
     "(SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) "
@@ -238,17 +248,49 @@ def count_refusals_from(db: Connection, account: str, now: datetime) -> None:
     db.execute(statement.on_conflict_do_update(index_elements=["account"], set_=row))
 
 
-def refused_since(db: Connection, account: str, since: datetime, enough: int) -> int:
-    """How many charges of an account were refused since then, counted no further than to `enough`."""
-    a, c = attempts.c, charges.c
+def refused_customers(db: Connection, account: str, since: datetime, most: int) -> Sequence[datetime]:
+    """Return when the newest refused call of each refused customer was sent, the newest first, at most so many.
+
+    Refusals that were settled before `since`, or that a person has looked at, are left out.
+    """
+    a, c, k = attempts.c, charges.c, billing_keys.c
     counted_from = select(breakers.c.counted_from).where(breakers.c.account == account).scalar_subquery()
-    refused = (
-        select(a.charge_id)
+    sent_at = func.max(a.last_sent_at)
+    query = (
+        select(sent_at)
         .join_from(attempts, charges, a.charge_id == c.id)
+        .join(billing_keys, k.id == c.billing_key_id)
         .where(text(REFUSED), a.settled_at > since, c.account == account)
         .where(a.settled_at > func.coalesce(counted_from, since))
+        .group_by(k.customer_id)
+        .order_by(sent_at.desc())
+        .limit(most)
+    )
+    return db.execute(query).scalars().all()
+
+
+def was_paid_since(db: Connection, account: str, since: datetime) -> bool:
+    """Whether any call of the account that was sent since then was paid."""
+    a, c = attempts.c, charges.c
+    paid = (
+        select(a.id)
+        .join_from(attempts, charges, a.charge_id == c.id)
+        .where(text("state = 'paid'"), a.last_sent_at >= since, c.account == account)
+    )
+    return bool(db.execute(select(paid.exists())).scalar_one())
+
+
+def declined_customers(db: Connection, account: str, since: datetime, most: int) -> int:
+    """Count the customers whose card declined a call that was sent since then, no further than to `most`."""
+    a, c, k = attempts.c, charges.c, billing_keys.c
+    declined = (
+        select(k.customer_id)
+        .join_from(attempts, charges, a.charge_id == c.id)
+        .join(billing_keys, k.id == c.billing_key_id)
+        .where(text(f"state = 'declined' AND NOT {REFUSED}"), a.settled_at >= since, a.last_sent_at >= since)
+        .where(c.account == account, a.decline_class.is_not(None))
         .distinct()
-        .limit(enough)
+        .limit(most)
         .subquery()
     )
-    return db.execute(select(func.count()).select_from(refused)).scalar_one()
+    return db.execute(select(func.count()).select_from(declined)).scalar_one()

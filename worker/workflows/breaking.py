@@ -1,4 +1,4 @@
-"""Breaking: an account's charging stops by itself at the first double charge, and on a burst of refusals."""
+"""Breaking: an account's charging stops by itself at the first double charge, and when all calls are refused."""
 
 import logging
 from datetime import datetime, timedelta
@@ -9,7 +9,6 @@ from schedules.events import AccountStopped
 from worker.store import notes, switches
 
 log = logging.getLogger("again.breaking")
-BREAKER = "again"  # the actor that the audit names
 BURST = timedelta(minutes=10)
 
 
@@ -18,18 +17,30 @@ def break_account(db: Connection, account: str, why: str, now: datetime) -> None
 
     A person's own stop gets the breaker's reason in its place, so that whoever resumes has read it.
     """
-    if switches.stopped_by(db, account) == BREAKER:
+    if switches.stopped_by(db, account) == switches.BREAKER:
         return
-    switches.stop(db, account, BREAKER, why, now)
-    notes.record(db, BREAKER, "stop-charging", account, why, now)
+    switches.stop(db, account, switches.BREAKER, why, now)
+    notes.record(db, switches.BREAKER, "stop-charging", account, why, now)
     notes.owe(db, AccountStopped(account=account, why=why), f"{account}/stopped/{now.isoformat()}", now)
     log.error("charging is stopped for account %s: %s", account, why)
 
 
 def count_refusal(db: Connection, account: str, enough: int, now: datetime) -> None:
-    """Stop the account when this refusal makes a burst: our set-up is wrong, and more calls mend nothing."""
-    refused = switches.refused_since(db, account, now - BURST, enough)
-    if refused >= enough:
-        minutes = int(BURST.total_seconds() // 60)
-        why = f"{refused} charges were refused within {minutes} minutes; mend the set-up, then resume-charging"
-        break_account(db, account, why, now)
+    """Stop the account when this refusal shows that our set-up is wrong and more calls would be refused too.
+
+    It takes `enough` customers who were refused within ten minutes, no call paid that was sent since the first of
+    them, and no more customers whose card declined since then: a few customers' cards cannot stop the others.
+    """
+    refused = switches.refused_customers(db, account, now - BURST, enough)
+    if len(refused) < enough:
+        return
+    first = min(refused)
+    if switches.was_paid_since(db, account, first):
+        return
+    if switches.declined_customers(db, account, first, enough + 1) > enough:
+        return
+    why = (
+        f"calls for {enough} customers were refused since {first:%H:%M:%S}Z, and none was paid since then; "
+        "fix the set-up (`again status` counts the refused charges), then run `again resume-charging`"
+    )
+    break_account(db, account, why, now)
