@@ -16,9 +16,11 @@ from typing import cast
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from simulator.answers import open_connections
+from simulator.answers import PathAsSent, failed, open_connections, refused
 from simulator.api import Api
 from simulator.faults import Faults
 from simulator.faults_file import BadFaults, read_faults
@@ -94,7 +96,10 @@ def application(key: str, secret: str, faults: Faults) -> Starlette:
         ticking.cancel()
         webhooks.stop()
 
-    return Starlette(routes=[*api.routes(), *witness.routes()], lifespan=lifespan)
+    return Starlette(
+        routes=[*api.routes(), *witness.routes()], lifespan=lifespan, middleware=[Middleware(PathAsSent)],
+        exception_handlers={HTTPException: refused, Exception: failed},
+    )  # fmt: skip
 
 
 def main() -> None:

@@ -6,10 +6,13 @@ import socket
 import struct
 from asyncio import Transport
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from simulator.faults import Fault, Rule
 
@@ -25,6 +28,15 @@ class JsonAnswer(Response):
 
     def __init__(self, document: object, status: int = 200) -> None:
         super().__init__(json.dumps(document, sort_keys=True), status)
+        self.had_a_reader = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, and keep whether the client was still connected at that moment.
+
+        Afterwards it is too late to look: HTTP/1.0 and `Connection: close` close the connection with the answer.
+        """
+        self.had_a_reader = is_connected(scope.get("client"))
+        await super().__call__(scope, receive, send)
 
 
 class NoAnswer(Response):
@@ -69,6 +81,36 @@ def envelope(response: object, status: int = 200) -> JsonAnswer:
 def refusal(code: int, message: str, status: int = 200) -> JsonAnswer:
     """A request that was refused."""
     return JsonAnswer({"code": code, "message": message, "response": None}, status)
+
+
+async def refused(request: Request, error: Exception) -> JsonAnswer:
+    """A path or method that there is not, as JSON like every other answer."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(getattr(error, "headers", None) or {})  # such as `Allow`
+    if request.url.path.startswith("/_simulator"):
+        answer = JsonAnswer({"error": f"{request.method} {request.url.path}: {HTTPStatus(status).phrase}"}, status)
+    else:
+        answer = refusal(-1, HTTPStatus(status).phrase, status)
+    answer.headers.update(headers)
+    return answer
+
+
+async def failed(request: Request, error: Exception) -> JsonAnswer:
+    """A fault of the simulator itself; its traceback goes to standard error."""
+    return await refused(request, error)
+
+
+class PathAsSent:
+    """Middleware: routes see the path before percent-decoding, so that an id may hold an encoded slash."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the call on."""
+        if scope["type"] == "http" and scope.get("raw_path"):
+            scope["path"] = scope["raw_path"].decode("latin-1")
+        await self._app(scope, receive, send)
 
 
 def is_connected(client: Any) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from urllib.parse import unquote
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from simulator import requests
-from simulator.answers import envelope, is_connected, refusal, spoiled_after, spoiled_before
+from simulator.answers import JsonAnswer, envelope, refusal, spoiled_after, spoiled_before
 from simulator.calls import Answer, Call
 from simulator.charging import Charging
 from simulator.faults import CHARGES, Fault
@@ -54,6 +55,8 @@ class Api:
     def _answering(self, name: str, handler: Answer) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             self.shop.traffic.calls[name] += 1
+            # The router matches the path as it was sent, so that an id may hold an encoded slash.
+            request.scope["path_params"] = {part: unquote(text) for part, text in request.path_params.items()}
             call = Call(name, request)
             try:
                 await self._admit(call)
@@ -75,14 +78,18 @@ class Api:
         """Check the token, read the body, and look which fault hits the call."""
         headers, faults = call.request.headers, self.shop.faults
         if call.name != "token":
-            self.tokens.check(headers.get("authorization") or headers.get("x-imptokenheader"))
+            self.tokens.check(
+                headers.get("authorization")
+                or headers.get("x-imptokenheader")
+                or call.request.query_params.get("_token")
+            )
         if call.request.method != "GET":
             call.fields = await requests.read_body(call.request)
         if call.name in CHARGES:
             requests.uid_of(call.fields, faults)
             if not self.shop.traffic.arrive(faults.rate_cap):
                 raise Refusal(-1, "Too Many Requests", 429)
-        call.rule = faults.pick(call.name, call.request.url.path, call.merchant_uid, call.customer_uid)
+        call.rule = faults.pick(call.name, unquote(call.request.url.path), call.merchant_uid, call.customer_uid)
         if call.rule and call.rule.fault is Fault.TOKEN_EXPIRED:
             self.tokens.expire()
 
@@ -102,13 +109,13 @@ class Api:
             if rule:
                 answer, truthful = spoiled_after(rule, answer)
         if in_flight is not None or call.movement is not None:
-            answer.background = BackgroundTask(self._ended, call, in_flight, truthful)
+            answer.background = BackgroundTask(self._ended, call, in_flight, answer, truthful)
         return answer
 
-    async def _ended(self, call: Call, in_flight: str | None, truthful: bool) -> None:
+    async def _ended(self, call: Call, in_flight: str | None, answer: Response, truthful: bool) -> None:
         """The answer has left, or never will."""
         if call.movement is not None:
-            call.movement.answered = truthful and is_connected(call.request.client)
+            call.movement.answered = truthful and isinstance(answer, JsonAnswer) and answer.had_a_reader
         if call.payment is not None:
             call.payment.call_is_open = False
         if in_flight is not None:

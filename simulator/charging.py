@@ -4,12 +4,12 @@ import asyncio
 
 from starlette.responses import Response
 
-from simulator import requests
+from simulator import card_forms, requests
 from simulator.answers import envelope, refusal
 from simulator.calls import Call, Row
 from simulator.cards import SimulatedCard
 from simulator.payments import Order, Payment
-from simulator.shop import UNKNOWN_BUYER, Refusal, Shop
+from simulator.shop import CHECKING, UNKNOWN_BUYER, Refusal, Shop
 
 
 class Charging:
@@ -41,6 +41,7 @@ class Charging:
         """Charge a card that is keyed in; keep it under the customer_uid, if there is one, when it was paid."""
         requests.required(call.fields, "merchant_uid", "amount", "card_number", "expiry")
         order = requests.order_of(call.fields, self._shop.faults)
+        card_forms.check(call.fields, self._shop, CHECKING)
         card = self._shop.card_of(str(call.fields["card_number"]), requests.text(call.fields, "pg"))
         order.usage = "issue" if order.customer_uid else None
         answer = await self._charge(call, order, card)

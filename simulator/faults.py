@@ -79,6 +79,7 @@ class Faults:
     over_long_uid: str = "reject"  # or "truncate"; a merchant_uid of more than 40 characters
     unknown_key: int = 200  # or 404; the status of an answer about a customer_uid that is not there
     sandbox: bool = False  # whether the account's channel is a test channel
+    card_contract: str = "number"  # or "birth", "birth_and_password"; what else is compared with the card
     strict: bool = False  # whether `name` and `channel_key`, required on paper only, are required
     _sends: Counter[str] = field(default_factory=Counter)
 
@@ -105,7 +106,8 @@ class Faults:
             "seed": self.seed, "rules": [_rule_as_json(rule) for rule in self.rules],
             "latency_ms": self.latency_ms, "rate_cap": self.rate_cap,
             "concurrent_same_uid": self.concurrent_same_uid, "over_long_uid": self.over_long_uid,
-            "unknown_key": self.unknown_key, "sandbox": self.sandbox, "strict": self.strict,
+            "unknown_key": self.unknown_key, "sandbox": self.sandbox,
+            "card_contract": self.card_contract, "strict": self.strict,
         }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from simulator.faults import ANY, CALLS, HANG_SECONDS, SLOW_SECONDS, WEBHOOK, Fa
 
 _SETTINGS = {
     "seed", "rules", "latency_ms", "rate_cap", "concurrent_same_uid", "over_long_uid", "unknown_key", "sandbox",
-    "strict",
+    "card_contract", "strict",
 }  # fmt: skip
 _MATCH = {"call", "path", "merchant_uid", "customer_uid"}
 _RULE = {"match", "fault", "rate", "times", "seconds", "shown_after"}
@@ -37,6 +37,7 @@ def read_faults(document: object, seed: int = 0) -> Faults:
         over_long_uid=_choice(document, "over_long_uid", ("reject", "truncate")),
         unknown_key=_choice(document, "unknown_key", (200, 404)),
         sandbox=_choice(document, "sandbox", (False, True)),
+        card_contract=_choice(document, "card_contract", ("number", "birth", "birth_and_password")),
         strict=_choice(document, "strict", (False, True)),
     )
 

@@ -2,11 +2,11 @@
 
 from starlette.responses import Response
 
-from simulator import requests
+from simulator import card_forms, requests
 from simulator.answers import envelope
 from simulator.calls import Call, Row
 from simulator.lookups import page_of
-from simulator.shop import Refusal, Shop
+from simulator.shop import ISSUING, Refusal, Shop
 
 
 class Keys:
@@ -39,6 +39,7 @@ class Keys:
         requests.required(call.fields, "card_number", "expiry")
         if self._shop.faults.strict:
             requests.required(call.fields, "channel_key")
+        card_forms.check(call.fields, self._shop, ISSUING)
         customer_uid = requests.text({"customer_uid": call.customer_uid}, "customer_uid") or ""
         buyer = {name: requests.text(call.fields, f"customer_{name}") for name in requests.BUYER_FIELDS}
         card = self._shop.card_of(str(call.fields["card_number"]), requests.text(call.fields, "pg"))

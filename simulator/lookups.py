@@ -13,6 +13,11 @@ from simulator.payments import Payment
 from simulator.shop import ALL, Refusal, Shop
 
 NO_SUCH_PAYMENT = "존재하지 않는 결제정보입니다."
+NO_BALANCE = (
+    "(현재는 PAYCO, KCP만 지원됩니다) 결제건에 대한 금액상세정보가 확인되지 않습니다. "
+    "결제 상태가 paid 또는 cancelled가 아닌 경우 확인되지 않습니다."
+)
+WITH_BALANCE = ("kcp", "kcp_billing", "payco")
 DAY = 86_400
 MOST_DAYS = 90  # of one list by status
 MOST_AT_ONCE = 100  # payments in one question
@@ -35,6 +40,7 @@ class Lookups:
             ("/payments/findAll/{uid}", "GET", "find", self.find_all),
             ("/payments/findAll/{uid}/{status}", "GET", "find", self.find_all),
             ("/payments/status/{status}", "GET", "list", self.by_status),
+            ("/payments/{imp_uid}/balance", "GET", "find", self.balance),
             ("/payments/{imp_uid}", "GET", "find", self.read),
         ]
 
@@ -58,6 +64,16 @@ class Lookups:
         if payment is None or (payment.sandbox and not with_sandbox):
             raise Refusal(-1, NO_SUCH_PAYMENT, 404)
         return envelope(payment.as_json())
+
+    async def balance(self, call: Call) -> Response:
+        """What is left of a payment, by kind of tax; only gateways that PortOne has this for are answered."""
+        self._shop.turn_late_paid()
+        payment = self._shop.payments.get(call.request.path_params["imp_uid"])
+        if payment is None:
+            raise Refusal(-1, NO_SUCH_PAYMENT, 404)
+        if not payment.paid_at or payment.card.provider not in WITH_BALANCE:
+            raise Refusal(-1, NO_BALANCE, 404)
+        return envelope(payment.balance_as_json())
 
     async def find(self, call: Call) -> Response:
         """The first payment of a uid by the sorting."""

@@ -99,6 +99,17 @@ class Payment:
             "receipt_url": f"https://simulator.invalid/cancel/{self.imp_uid}/{number}",
         })  # fmt: skip
 
+    def balance_as_json(self) -> dict[str, Any]:
+        """What is left of the payment, as the gateway splits it, and how it came to that."""
+        left, steps = self.amount, [(self.amount, self.paid_at)]
+        for cancel in self.cancels:
+            left -= cancel["amount"]
+            steps.append((left, cancel["cancelled_at"]))
+        return {
+            "amount": plain(self.amount), **_split(self.balance),
+            "histories": [_split(amount) | {"created": at} for amount, at in steps],
+        }  # fmt: skip
+
     def as_json(self) -> dict[str, Any]:
         """The payment as the gateway answers it."""
         paid, order, buyer = self.paid_at > 0, self.order, self.order.buyer
@@ -122,6 +133,16 @@ class Payment:
             "user_agent": None, "vbank_code": None, "vbank_date": 0, "vbank_holder": None, "vbank_issued_at": 0,
             "vbank_name": None, "vbank_num": None,
         }  # fmt: skip
+
+
+def _split(amount: float) -> dict[str, Any]:
+    """An amount of a card by kind of tax, VAT of a tenth in it; nothing by points, discount or cash receipt."""
+    vat = round(amount / 11)
+    none = {"tax_free": 0, "supply": 0, "vat": 0, "service": 0}
+    return {
+        "primary": none | {"supply": plain(amount - vat), "vat": vat}, "secondary": none, "discount": none,
+        "cash_receipt": none,
+    }  # fmt: skip
 
 
 def plain(amount: float) -> int | float:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from simulator.faults import Faults
@@ -22,6 +23,8 @@ LENGTHS = {
 }  # fmt: skip
 BUYER_FIELDS = ("name", "email", "tel", "addr", "postcode")
 MOST_ENTRIES = 1000  # of a list in a form
+MOST = 10**15  # of any number
+BAD_JSON = "JSON 형식이 올바르지 않습니다."
 _INDEX = re.compile(r"\[([^\]]*)\]")
 
 
@@ -29,17 +32,28 @@ async def read_body(request: Request) -> dict[str, Any]:
     """The body's fields, whether JSON or form."""
     kind = request.headers.get("content-type", "")
     if "multipart/form-data" in kind:
-        form = await request.form()
+        try:
+            form = await request.form()
+        except (HTTPException, LookupError, UnicodeError):  # no boundary, a broken part, an unknown charset
+            raise Refusal(-1, "multipart/form-data 형식이 올바르지 않습니다.", 400) from None
         return _fields((name, str(value)) for name, value in form.multi_items())
     body = await request.body()
     if "x-www-form-urlencoded" in kind:
         return _fields(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
-    try:
-        document = json.loads(body) if body else {}
-    except ValueError:
-        raise Refusal(-1, "JSON 형식이 올바르지 않습니다.", 400) from None
+    document = read_json(body) if body else {}
     if not isinstance(document, dict):
-        raise Refusal(-1, "JSON 형식이 올바르지 않습니다.", 400)
+        raise Refusal(-1, BAD_JSON, 400)
+    return document
+
+
+def read_json(body: bytes) -> Any:
+    """A JSON document; refused when it is none, nested too deeply, or holds half of a surrogate pair."""
+    try:
+        document = json.loads(body)
+        if b"\\ud" in body.lower():  # an escaped surrogate: whole pairs are text, single ones are not
+            json.dumps(document, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise Refusal(-1, BAD_JSON, 400) from None
     return document
 
 
@@ -115,7 +129,7 @@ def number(fields: Mapping[str, Any], name: str = "amount") -> float:
         count = math.nan if isinstance(value, bool) else float(str(value))
     except ValueError:
         count = math.nan
-    if not math.isfinite(count) or count < 0:
+    if not math.isfinite(count) or not 0 <= count <= MOST:
         raise Refusal(-1, f"{name} 값이 올바르지 않습니다.", 400)
     return count
 
@@ -139,9 +153,11 @@ def listed(request: Request, name: str) -> list[str]:
     return [value for key, value in request.query_params.multi_items() if key.split("[", 1)[0] == name]
 
 
-def whole(request: Request, name: str, default: int) -> int:
-    """A whole number in the query."""
+def whole(request: Request, name: str, default: int | None = None) -> int:
+    """A whole number in the query; without a default, it is required."""
     words = request.query_params.get(name, "")
+    if not words and default is None:
+        raise Refusal(-1, f"필수 파라메터가 누락되었습니다. ({name})", 400)
     if words and not (words.isascii() and words.isdigit() and len(words) < 16):
         raise Refusal(-1, f"{name} 값이 올바르지 않습니다.", 400)
-    return int(words) if words else default
+    return int(words or default or 0)

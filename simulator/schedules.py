@@ -7,12 +7,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from simulator import requests
+from simulator import card_forms, requests
 from simulator.answers import envelope
 from simulator.calls import Call, Row
 from simulator.lookups import paged
 from simulator.payments import Order, plain
-from simulator.shop import UNKNOWN_BUYER, Refusal, Shop
+from simulator.shop import ISSUING, UNKNOWN_BUYER, Refusal, Shop
 
 MOST_DAYS = 92  # three months; of one list
 DAY = 86_400
@@ -115,6 +115,7 @@ class Schedules:
         if len({entry.order.merchant_uid for entry in entries}) < len(entries):
             raise Refusal(1, "동일한 merchant_uid가 존재합니다.")
         if uid not in self._shop.keys:
+            card_forms.check(fields, self._shop, ISSUING)
             card = self._shop.card_of(str(fields["card_number"]), requests.text(fields, "pg"))
             self._shop.issue(uid, card, {})
         for entry in entries:
@@ -212,9 +213,8 @@ class Schedules:
         self, request: Request, entries: list[Entry], prefix: str, status: str | None
     ) -> dict[str, object]:
         self.run_due()
-        since = requests.whole(request, f"{prefix}from", 0)
-        until = requests.whole(request, f"{prefix}to", since + MOST_DAYS * DAY if since else 2**40)
-        if since and until - since > MOST_DAYS * DAY:
+        since, until = requests.whole(request, f"{prefix}from"), requests.whole(request, f"{prefix}to")
+        if until - since > MOST_DAYS * DAY:
             raise Refusal(-1, "조회기간은 최대 3개월입니다.", 400)
         found = [
             entry for entry in entries

@@ -15,6 +15,8 @@ from simulator.words import Scenario
 
 UNKNOWN_BUYER = "등록되지 않은 구매자입니다."
 UID_IS_USED = "이미 주문이 이루어진 건입니다. (동일한 merchant_uid로 결제 또는 취소된 기록이 있습니다)"
+CHECKING = "카드정보 인증에 실패하였습니다."
+ISSUING = "카드정보 인증 및 빌키 발급에 실패하였습니다."
 BAD_NUMBER = "[F112]유효하지않은 카드번호를 입력하셨습니다. (card_bin 없음)"
 LATE_WORDS = "카드사 점검중입니다. 잠시 후 다시 시도하십시오"  # a definite decline, and yet it turns paid later
 ALL = "all"
@@ -56,7 +58,7 @@ class Shop:
         try:
             return card_from_number(number, pg)
         except BadCard:
-            raise Refusal(-1, f"카드정보 인증에 실패하였습니다. {BAD_NUMBER}") from None
+            raise Refusal(-1, f"{CHECKING} {BAD_NUMBER}") from None
 
     def put_key(self, customer_uid: str, card: SimulatedCard, buyer: dict[str, str | None] | None = None) -> Key:
         """Put a card under a customer_uid; an older one is replaced in silence."""
@@ -70,7 +72,7 @@ class Shop:
     def issue(self, customer_uid: str, card: SimulatedCard, buyer: dict[str, str | None]) -> Key:
         """Issue a billing key, unless the card refuses that."""
         if card.scenario is Scenario.REFUSE_ISSUE:
-            raise Refusal(-1, f"카드정보 인증 및 빌키 발급에 실패하였습니다. {BAD_NUMBER}")
+            raise Refusal(-1, f"{ISSUING} {BAD_NUMBER}")
         return self.put_key(customer_uid, card, buyer)
 
     def key_of(self, customer_uid: str) -> Key:

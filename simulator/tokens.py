@@ -23,7 +23,7 @@ class Tokens:
         """Answer the token for these credentials."""
         if not key or not secret:
             raise Refusal(-1, "imp_key, imp_secret 파라메터가 누락되었습니다.", 400)
-        if not (hmac.compare_digest(key, self._key) and hmac.compare_digest(secret, self._secret)):
+        if not (_same(key, self._key) and _same(secret, self._secret)):
             raise Refusal(-1, "인증에 실패하였습니다. API키와 secret을 확인하세요.", 401)
         now = self._shop.clock.now()
         if now >= self._expires:
@@ -42,5 +42,10 @@ class Tokens:
         """Refuse a request whose token is not alive."""
         token = (header or "").removeprefix("Bearer ").strip()
         alive = self._shop.clock.now() < self._expires
-        if not (alive and token and hmac.compare_digest(token.encode(), self._token.encode())):
+        if not (alive and token and _same(token, self._token)):
             raise Refusal(-1, "Unauthorized", 401)
+
+
+def _same(given: str, right: str) -> bool:
+    """Compare in constant time; text outside ASCII is compared as UTF-8."""
+    return hmac.compare_digest(given.encode(), right.encode())

@@ -1,6 +1,5 @@
 """The simulator's own side, open to a tester: ledger, faults, cards, clock, webhooks, rate, reset."""
 
-import json
 import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -15,9 +14,11 @@ from simulator.api import Api
 from simulator.cards import card_from_words
 from simulator.faults import Faults
 from simulator.faults_file import read_faults
-from simulator.shop import Shop
+from simulator.requests import read_json
+from simulator.shop import Refusal, Shop
 from simulator.webhooks import FORM, JSON
 
+YEAR_9999 = 253_370_764_800  # Unix seconds at its beginning
 MOST_MOVEMENTS = 10_000  # in one answer; the rest by ?after=
 
 
@@ -111,9 +112,9 @@ class Witness:
         """Move the clock, and let happen what is due by then."""
         wish = await _object(request)
         if "now" in wish:
-            self._shop.clock.set(_instant(wish["now"]))
+            self._shop.clock.set(_in_range(_instant(wish["now"])))
         elif "advance" in wish:
-            self._shop.clock.advance(_seconds(wish["advance"], "advance"))
+            self._shop.clock.set(_in_range(self._shop.clock.now() + _seconds(wish["advance"], "advance")))
         elif wish.get("reset"):
             self._shop.clock.reset()
         else:
@@ -164,8 +165,8 @@ def _told(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Reques
 
 async def _document(request: Request) -> Any:
     try:
-        return json.loads(await request.body() or b"{}")
-    except ValueError:
+        return read_json(await request.body() or b"{}")
+    except Refusal:
         raise BadRequest("the body is not JSON") from None
 
 
@@ -189,6 +190,12 @@ def _instant(value: object) -> float:
         return _seconds(value, "now")
     instant = datetime.fromisoformat(value)
     return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
+
+
+def _in_range(now: float) -> float:
+    if not 0 <= now < YEAR_9999:
+        raise BadRequest(f"the clock would show {now:g}; it shows times from 1970 to 9998")
+    return now
 
 
 def _seconds(value: object, name: str) -> float:
