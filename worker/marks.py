@@ -13,12 +13,13 @@ from redis.exceptions import ResponseError
 
 from worker import messages
 from worker.messages import Reason
-from worker.store import dead_letters, notes
+from worker.store import dead_letters, notes, switches
 from worker.workflows import restoring
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.marks")
 KEEPER = "again"  # the actor that the audit names
+MOST_EVENTS = 2**63  # as the database counts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ def _compare(store: Any, services: Services) -> bool:
         store.set(name, signed(services, *reached))
     else:
         store.delete(name)
+    with services.engine.begin() as db:
+        switches.note_signed_mark(db, services.clock.now())
     return known
 
 
@@ -71,8 +74,11 @@ def signed(services: Services, number: int, at: datetime) -> str:
 
 
 def _signature(services: Services, words: str) -> str:
-    secret = services.settings.portone_secret.get_secret_value().encode()
-    key = hashlib.blake2b(secret, digest_size=32, person=b"again-mark").digest()
+    # The API key, not the secret: a new secret must not make the mark unreadable. A new API key is another
+    # fingerprint, which `again adopt` binds with a hold of its own. A key that is kept in the database would be
+    # missing in a backup from before it was made.
+    api_key = services.settings.portone_key.get_secret_value().encode()
+    key = hashlib.blake2b(api_key, digest_size=32, person=b"again-mark").digest()
     # The name of the database and environment is part of it: a mark of another one is no mark of this one.
     return hmac.new(key, f"{services.fingerprint} {words}".encode(), hashlib.sha256).hexdigest()
 
@@ -89,14 +95,32 @@ def _read(store: Any, name: str, services: Services) -> Mark | None:
     if hmac.compare_digest(signature.encode(), _signature(services, words).encode()):
         number, _, at = words.partition(" ")
         return Mark(int(number), datetime.fromisoformat(at))
-    _report(services, raw)
-    return None
+    with services.engine.begin() as db:
+        is_upgraded = not switches.has_signed_mark(db)
+    former = _former(raw) if is_upgraded else None
+    if former is None:
+        _report(services, raw)
+    return former
+
+
+def _former(raw: bytes) -> Mark | None:
+    """A mark that an earlier version wrote, which did not sign it, or by the account's secret of then.
+
+    It counts as long as this database has signed none itself: the database may be one that was put back, from
+    before the upgrade.
+    """
+    number, _, rest = raw.decode(errors="replace").partition(" ")
+    try:
+        mark = Mark(int(number), datetime.fromisoformat(rest.partition(" ")[0]))
+    except ValueError:
+        return None
+    return mark if 0 < mark.number < MOST_EVENTS and mark.at.tzinfo is not None else None
 
 
 def _report(services: Services, raw: bytes) -> None:
     log.error(
         "the mark in the broker (%d bytes) was not written by this installation, and is replaced: somebody else "
-        "writes to the broker, or AGAIN_PORTONE_SECRET was changed; see docs/dead-letters.md",
+        "writes to the broker; see docs/dead-letters.md",
         len(raw),
     )
     letter = messages.dead_letter("again.mark", raw, {}, Reason.FORGED_MARK)

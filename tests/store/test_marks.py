@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from tests.doubles import ScriptedGateway
@@ -15,7 +16,7 @@ from tests.factories import opened
 from worker import marks
 from worker.embedded import EmbeddedServices
 from worker.messages import Reason
-from worker.store import dead_letters, switches
+from worker.store import dead_letters, notes, switches
 from worker.workflows import charging
 from worker.workflows.services import Services
 
@@ -35,6 +36,14 @@ def broker(app: Celery) -> Iterator[redis.Redis]:
     """Its keys."""
     with redis.Redis.from_url(app.conf.broker_url) as made:
         yield made
+
+
+@pytest.fixture
+def signing(services: Services) -> Services:
+    """Services on a database that has signed its mark before."""
+    with services.engine.begin() as db:
+        switches.note_signed_mark(db, services.clock.now())
+    return services
 
 
 def name(services: Services) -> str:
@@ -71,8 +80,9 @@ def test_a_mark_of_ours_that_is_ahead_of_the_database_begins_a_hold(
     ],
 )  # fmt: skip
 def test_a_forged_mark_holds_nothing_ends_nothing_and_is_reported(
-    app: Celery, broker: redis.Redis, services: Services, value: Any
+    app: Celery, broker: redis.Redis, signing: Services, value: Any
 ) -> None:
+    services = signing
     broker.set(name(services), value)
     assert marks.check(app, services)
     assert not is_held(services)
@@ -86,7 +96,8 @@ def test_a_key_of_another_type_is_a_forged_mark(app: Celery, broker: redis.Redis
     assert (is_held(services), forged(services)) == (False, 1)
 
 
-def test_a_mark_of_another_database_is_a_forged_one(app: Celery, broker: redis.Redis, services: Services) -> None:
+def test_a_mark_of_another_database_is_a_forged_one(app: Celery, broker: redis.Redis, signing: Services) -> None:
+    services = signing
     other = replace(services, fingerprint="another")
     broker.set(name(services), marks.signed(other, 10**9, services.clock.now()))
     assert marks.check(app, services)
@@ -106,3 +117,68 @@ def test_a_mark_that_was_replaced_is_signed_and_detects_the_next_restore(
         db.execute(text("DELETE FROM attempt_events"))
     assert not marks.check(app, services)
     assert is_held(services)
+
+
+def put_back(services: Services) -> None:
+    """Restore the database in place to a backup from before its attempts."""
+    with services.engine.begin() as db:
+        db.execute(text("SET LOCAL session_replication_role = replica"))
+        db.execute(text("DELETE FROM attempt_events"))
+
+
+def rotated(services: Services) -> Services:
+    """The same installation after the account's secret was replaced."""
+    return replace(services, settings=services.settings.model_copy(update={"portone_secret": SecretStr("new")}))
+
+
+def test_a_restore_is_noticed_at_the_first_start_after_the_secret_was_replaced(
+    app: Celery, services: Services
+) -> None:
+    """Guard: the key of the signature does not change with the secret."""
+    charging.attempt(services, opened(services))
+    assert marks.check(app, services)
+    put_back(services)
+    assert not marks.check(app, rotated(services))
+    assert is_held(services)
+    assert forged(services) == 0
+
+
+@pytest.mark.parametrize("signature", ["", " " + "0" * 64], ids=["unsigned", "signed by a former secret"])
+def test_a_restore_is_noticed_at_the_first_start_after_the_upgrade(
+    app: Celery, broker: redis.Redis, services: Services, signature: str
+) -> None:
+    """Guard: the mark of an earlier version counts until this database has signed one."""
+    charging.attempt(services, opened(services))
+    with services.engine.begin() as db:
+        reached = notes.newest_event(db)
+    assert reached is not None
+    former = f"{reached[0]} {reached[1].isoformat()}{signature}"
+    broker.set(name(services), former)
+    put_back(services)
+    assert not marks.check(app, services)
+    assert is_held(services)
+    assert forged(services) == 0
+
+
+def test_a_mark_of_an_earlier_version_is_signed_and_counts_no_more(
+    app: Celery, broker: redis.Redis, services: Services
+) -> None:
+    charging.attempt(services, opened(services))
+    with services.engine.begin() as db:
+        reached = notes.newest_event(db)
+    assert reached is not None
+    broker.set(name(services), f"{reached[0]} {reached[1].isoformat()}")
+    assert marks.check(app, services)
+    assert not is_held(services)
+    broker.set(name(services), f"{10**9} {reached[1].isoformat()}")
+    assert marks.check(app, services)
+    assert (is_held(services), forged(services)) == (False, 1)
+
+
+@pytest.mark.parametrize("value", ["garbage", f"{10**30} 2999-01-01T00:00:00+00:00", "5 2999-01-01", "5 5 5"])
+def test_what_no_version_wrote_is_a_forged_mark_before_the_first_signature_too(
+    app: Celery, broker: redis.Redis, services: Services, value: str
+) -> None:
+    broker.set(name(services), value)
+    assert marks.check(app, services)
+    assert (is_held(services), forged(services)) == (False, 1)

@@ -169,6 +169,17 @@ def bound_environment(db: Connection) -> str | None:
     return db.execute(select(installation.c.environment)).scalar()
 
 
+def has_signed_mark(db: Connection) -> bool:
+    """Whether the restore mark was signed from this database; a backup from before does not know it."""
+    return db.execute(select(installation.c.mark_signed_at)).scalar() is not None
+
+
+def note_signed_mark(db: Connection, now: datetime) -> None:
+    """Remember that the restore mark is signed from now on."""
+    is_first = installation.c.mark_signed_at.is_(None)
+    db.execute(update(installation).where(is_first).values(mark_signed_at=now))
+
+
 def bind(db: Connection, fingerprint: str, environment: str, actor: str, now: datetime) -> None:
     """Let this environment, and no other, send from this database."""
     row = {

@@ -37,6 +37,11 @@ installation = Table(
     ),
     Column("restored_at", INSTANT, comment="when the last hold after a restore ended"),
     Column("asked_to", BigInteger, comment="charges up to this row were asked for by that hold"),
+    Column(
+        "mark_signed_at",
+        INSTANT,
+        comment="since when the restore mark is signed by a key that a new secret does not change",
+    ),
     comment="The environment that may send charges from this database.",
 )
 
