@@ -193,7 +193,7 @@ class PlanScheduler(Scheduler):
         if len(always) == len(come):
             return always
         with made.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
-            wanted = bells.wanted(db, made.gateways, made.clock.now())
+            wanted = bells.wanted(db, made.account_names, made.clock.now())
         return [place for place in come if place in always or names[place] in wanted]
 
     def _is_long_ago(self, place: int, interval: float) -> bool:

@@ -17,7 +17,7 @@ from worker.store.schema import audit, charges
 from worker.wiring import account_fingerprint
 from worker.workflows import asking, charging, enrolling, hearing, opening, operating, reconciling
 from worker.workflows.grouping import Claimed, Groups, Ungrouped
-from worker.workflows.services import Services
+from worker.workflows.services import OtherCredentials, Services
 
 ANOTHER = "fingerprint of another merchant's credentials"
 
@@ -128,7 +128,7 @@ def test_another_merchant_is_not_asked_about_an_unknown_attempt(two: Services, s
     hearing.hear(other, uid)
     reconciling.begin_due(other, "second")
     reconciling.go_on(other, "second")
-    with pytest.raises(reconciling.CannotReconcile, match="other credentials"):
+    with pytest.raises(OtherCredentials, match="again adopt --account second"):
         reconciling.begin_asked(other, "second", two.clock.now().replace(day=1), two.clock.now())
     assert len(second.asked) == asked_before
     assert [row["state"] for row in attempt_rows(two)] == [AttemptState.UNKNOWN.value]

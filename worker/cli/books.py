@@ -51,7 +51,8 @@ def reconcile(
     if until > now:
         raise typer.BadParameter(f"--to {to} is not in the past")
     runs = [
-        _reconcile(made, name, since, until, quiet=as_json) for name in ([account] if account else made.gateways)
+        _reconcile(made, name, since, until, quiet=as_json)
+        for name in ([account] if account else made.account_names)
     ]
     with made.engine.begin() as db:
         _print_findings(db, as_json=as_json, runs=runs)
@@ -62,7 +63,6 @@ def reconcile(
 def _reconcile(made: "Services", account: str, since: datetime, until: datetime, *, quiet: bool) -> "Run":
     from worker.workflows import reconciling
 
-    made.gateway(account)
     run = reconciling.begin_asked(made, account, since, until)
     console = Console(stderr=True, quiet=quiet)
     if run.done_until > run.since:

@@ -109,6 +109,7 @@ def import_schedules(
     """Take customers over from PortOne's own schedules: one by one, each unscheduled there and begun here."""
     from worker.wiring import services
     from worker.workflows import taking_over
+    from worker.workflows.services import UnusableAccount
 
     made = services()
     uids = (
@@ -124,7 +125,7 @@ def import_schedules(
             rows.append(
                 (uid, f"{len(seen.mapped.dates)} from {first} to {last} at {seen.mapped.billing_time:%H:%M}")
             )
-        except taking_over.CannotTakeOver as error:
+        except (taking_over.CannotTakeOver, UnusableAccount) as error:
             rows.append((uid, str(error)))
     if not as_json:
         print_table(f"schedules as plan {plan}", ("customer_uid", "what"), rows)
@@ -138,7 +139,7 @@ def import_schedules(
         try:
             cursor = taking_over.take_over(made, uid, plan, who, why, account, another=another)
             done.append({"customer_uid": uid, "first_due_at": cursor.due_at, "why_not": None})
-        except taking_over.CannotTakeOver as error:
+        except (taking_over.CannotTakeOver, UnusableAccount) as error:
             left += 1
             done.append({"customer_uid": uid, "first_due_at": None, "why_not": str(error)})
     if as_json:

@@ -107,11 +107,18 @@ class Permission:
         stopped = f"charging is stopped: {self.stopped_why}" if self.stopped_why is not None else None
         return self.foreign(identity, clock) or stopped
 
-    def foreign(self, identity: Identity, clock: Clock) -> str | None:
-        """Why this process may not act on these books at all; None when they are its own, and known."""
+    def other_credentials(self, identity: Identity) -> str | None:
+        """Why the account's gateway may not even be asked from here; None when its credentials are the bound ones.
+
+        Those of the main account are part of the environment's fingerprint.
+        """
         if self.fingerprint != identity.environment or not self.is_bound_here:
             return "this database belongs to another environment; see `again adopt`"
-        if wrong := identity.wrong_account(self.account, self.account_fingerprint):
+        return identity.wrong_account(self.account, self.account_fingerprint)
+
+    def foreign(self, identity: Identity, clock: Clock) -> str | None:
+        """Why this process may not act on these books at all; None when they are its own, and known."""
+        if wrong := self.other_credentials(identity):
             return wrong
         skew = clock.ahead_of(self.database_clock)
         if abs(skew) > MOST_SKEW:

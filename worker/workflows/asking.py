@@ -16,7 +16,7 @@ from worker.store.attempts import Attempt
 from worker.workflows import classing
 from worker.workflows.closing import set_aside
 from worker.workflows.comparing import compare
-from worker.workflows.services import Services, account_is_ours, clock_is_right
+from worker.workflows.services import Services, clock_is_right
 from worker.workflows.settling import settle
 
 log = logging.getLogger("again.asking")
@@ -54,14 +54,17 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
         if since is None or not clock_is_right(services, db):
             return None
         claimed = attempts.claim_ask(db, attempt_id, now, rules.next_ask_at(since, now))
-        if claimed is None or not account_is_ours(services, db, claimed[1]):
+        if claimed is None:
             return None
         attempt, account, stored_at = claimed
         customer_uids = attempts.customer_uids_of(db, attempt.charge_id)
+    gateway = services.gateway_if_ours(account)
+    if gateway is None:
+        return None  # it stays unknown, and is asked about later
     reach(Point.ASKING_CLAIMED, attempt.merchant_uid)
     if now - since >= rules.ALERT_AFTER:
         _alert(services, attempt, since)
-    answer = services.gateway(account).find_all(attempt.merchant_uid)
+    answer = gateway.find_all(attempt.merchant_uid)
     reach(Point.ASKING_ANSWERED, attempt.merchant_uid)
     outcome: Outcome
     if isinstance(answer, Found):

@@ -20,7 +20,7 @@ from worker.store.customers import StoredKey
 from worker.workflows import dunning
 from worker.workflows.announcing import announce_anew
 from worker.workflows.current_card import NEW_LADDER
-from worker.workflows.services import Services, UnknownAccount, are_ours_and_known
+from worker.workflows.services import Services, UnusableAccount, are_ours_and_known
 
 ASKED_EVERY = timedelta(days=1)  # a card that debts wait for; nobody need tell us that it has changed
 BATCH = 100  # cards asked about in one go
@@ -127,7 +127,7 @@ def look_due(services: Services, going_on: Callable[[], bool] = lambda: True) ->
             except NoAnswer as error:
                 log.warning("%s", error)
                 return found  # the gateway is away; the others are asked about tomorrow
-            except (CannotChange, UnknownAccount) as error:
+            except (CannotChange, UnusableAccount) as error:
                 log.info("%s", error)
         if len(asked) < BATCH:
             break

@@ -189,7 +189,10 @@ def end_second_payment(services: Services, finding: Finding) -> None:
 
 def _mend(services: Services, finding: Finding, debt: Debt) -> None:
     """Settle the attempt as what the gateway, asked for this uid, says that it is."""
-    answer = services.gateway(finding.account).find_all(finding.merchant_uid)
+    gateway = services.gateway_if_ours(finding.account)
+    if gateway is None:
+        return
+    answer = gateway.find_all(finding.merchant_uid)
     if not isinstance(answer, Found):
         log.warning("%s: %s is not mended yet: %s", finding.merchant_uid, finding.kind, answer.reason)
         return

@@ -80,7 +80,7 @@ def is_more_due(services: Services) -> bool:
 
 def _accounts_due(services: Services) -> list[str]:
     with services.engine.begin() as db:
-        return charges.accounts_with_work(db, services.gateways, services.clock.now())
+        return charges.accounts_with_work(db, services.account_names, services.clock.now())
 
 
 def send_now(services: Services, charge_id: int, publish: Publish) -> None:

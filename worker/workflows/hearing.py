@@ -11,7 +11,7 @@ from worker.gateway.port import Found
 from worker.store import attempts, customers, rates
 from worker.workflows import asking, cards
 from worker.workflows.comparing import compare
-from worker.workflows.services import Services, account_is_ours
+from worker.workflows.services import Services, UnusableAccount
 
 log = logging.getLogger("again.hearing")
 WEBHOOK = "webhook"
@@ -51,15 +51,13 @@ def hear(services: Services, merchant_uid: str) -> None:
                 asking.ask(services, attempt_id)
             return
     limit = FOREIGN if account is None else OURS
-    for name in services.gateways if account is None else (account,):
+    for name in services.account_names if account is None else (account,):
         if _may_look(services, name, limit):
             _look(services, name, merchant_uid)
 
 
 def _may_look(services: Services, account: str, limit: Limit) -> bool:
     with services.engine.begin() as db:
-        if not account_is_ours(services, db, account):
-            return False
         seconds = rates.grant(db, f"{account}/{limit.name}", limit.rate, limit.patience)
     if seconds is None:
         log.warning("a webhook is dropped: account %s has %g look-ups a second for these", account, limit.rate)
@@ -69,7 +67,10 @@ def _may_look(services: Services, account: str, limit: Limit) -> bool:
 
 
 def _look(services: Services, account: str, merchant_uid: str) -> None:
-    answer = services.gateway(account).find_all(merchant_uid)
+    gateway = services.gateway_if_ours(account)
+    if gateway is None:
+        return
+    answer = gateway.find_all(merchant_uid)
     if not isinstance(answer, Found):
         log.info("%s: the gateway did not tell: %s", merchant_uid, answer.reason)
         return  # the reconciler and the daily look at cards find it without a webhook
@@ -77,7 +78,7 @@ def _look(services: Services, account: str, merchant_uid: str) -> None:
     for customer_uid in _waited_for(services, answer.payments):
         try:
             cards.changed(services, customer_uid, WEBHOOK, None, believed=False)
-        except cards.CannotChange as error:
+        except (cards.CannotChange, UnusableAccount) as error:
             log.info("%s", error)
 
 

@@ -22,7 +22,7 @@ from worker.workflows.cards import facts_of
 from worker.workflows.drafting import BadLines
 from worker.workflows.enrolling import check_facts
 from worker.workflows.rivals import seen, why_not
-from worker.workflows.services import Services
+from worker.workflows.services import Services, UnusableAccount
 
 SECOND = "write yes into the column `another` for a second one beside it"
 CHUNK = 500  # lines checked or written in one transaction
@@ -170,7 +170,11 @@ def _refuse_second(
 
 def _key_of(services: Services, incoming: Incoming) -> tuple[str, BillingKey]:
     account = _account(services, incoming)
-    found = services.gateway(account).read_key(incoming.customer_uid)
+    try:
+        gateway = services.gateway(account)
+    except UnusableAccount as error:
+        raise BadRequest("account", str(error)) from None
+    found = gateway.read_key(incoming.customer_uid)
     if isinstance(found, KeyMissing):
         raise BadRequest("customer_uid", f"the gateway has no billing key for {incoming.customer_uid!r}")
     if not isinstance(found, BillingKey):
@@ -180,8 +184,8 @@ def _key_of(services: Services, incoming: Incoming) -> tuple[str, BillingKey]:
 
 def _account(services: Services, incoming: Incoming) -> str:
     name = incoming.account or services.settings.account
-    if name not in services.gateways:
-        raise BadRequest("account", f"{name!r} is not known; there are: {', '.join(services.gateways)}")
+    if name not in services.account_names:
+        raise BadRequest("account", f"{name!r} is not known; there are: {', '.join(services.account_names)}")
     return name
 
 

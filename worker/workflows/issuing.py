@@ -14,7 +14,7 @@ from worker.workflows import cards
 from worker.workflows.closing import cancel_subscription
 from worker.workflows.enrolling import check_facts
 from worker.workflows.keying import Holder
-from worker.workflows.services import Services, are_ours_and_known
+from worker.workflows.services import Services, UnusableAccount, are_ours_and_known
 
 
 class CannotIssue(ToldInWords):
@@ -68,18 +68,20 @@ def delete(services: Services, customer_uid: str, actor: str, why: str, *, end_s
     A card that a subscription needs is left alone without `end_subscriptions`, and one that a debt needs always.
     Said again after an unclear answer, it goes on where it was.
     """
+    with services.engine.begin() as db:
+        key = customers.key_by_uid(db, customer_uid)
+    if key is None:
+        raise BadRequest("customer_uid", f"customer {customer_uid!r} is not known")
+    gateway = services.gateway(key.account)
     now = services.clock.now()
     with services.act() as db:
-        key = customers.key_by_uid(db, customer_uid)
-        if key is None:
-            raise BadRequest("customer_uid", f"customer {customer_uid!r} is not known")
+        key = customers.key_by_uid(db, customer_uid) or key
         ended = _end_what_needs_it(db, key, customer_uid, why, now, end_subscriptions=end_subscriptions)
         customers.change_key(db, key.id, deleted_at=key.deleted_at or now, ask_at=None, tell_expiry_at=None)
         notes.record(db, actor, "card.delete", customer_uid, why, now, subscriptions_ended=ended)
     if services.rehearsal is not None:
         return ended
     _refuse_foreign(services)
-    gateway = services.gateway(key.account)
     answer = gateway.delete_key(customer_uid)
     if isinstance(answer, BillingKey | KeyMissing):
         return ended
@@ -154,11 +156,15 @@ def show(services: Services, customer_uid: str) -> dict[str, Any]:
             raise BadRequest("customer_uid", f"customer {customer_uid!r} is not known")
         facts = customers.card_facts(db, key.id)
         history = notes.acts_on(db, customer_uid, "card.")
-    found = services.gateway(key.account).read_key(customer_uid)
-    there: dict[str, Any]
-    if isinstance(found, BillingKey):
-        there = {name: getattr(found, name) for name in (*cards.SHOWN, "inserted_at", "updated_at")}
-    else:
-        there = {"none": "the gateway has no such key" if isinstance(found, KeyMissing) else found.reason}
     ours = {"customer_uid": customer_uid, "account": key.account, "deleted_at": key.deleted_at}
-    return {"here": ours | facts, "at_gateway": there, "history": history}
+    return {"here": ours | facts, "at_gateway": _at_gateway(services, key), "history": history}
+
+
+def _at_gateway(services: Services, key: StoredKey) -> dict[str, Any]:
+    try:
+        found = services.gateway(key.account).read_key(key.customer_uid)
+    except UnusableAccount as error:
+        return {"none": f"the gateway is not asked: {error}"}
+    if isinstance(found, BillingKey):
+        return {name: getattr(found, name) for name in (*cards.SHOWN, "inserted_at", "updated_at")}
+    return {"none": "the gateway has no such key" if isinstance(found, KeyMissing) else found.reason}

@@ -20,7 +20,7 @@ from worker.workflows import cards, charging, prior_attempts
 from worker.workflows.grouping import Claimed
 from worker.workflows.limiting import above_limit
 from worker.workflows.requesting import NO_PERIOD, CannotRequest, known_policy, row_of
-from worker.workflows.services import Services, clock_is_right
+from worker.workflows.services import Services, UnusableAccount, clock_is_right
 
 log = logging.getLogger("again.keying")
 Beside = Callable[[Connection, int, StoredKey, datetime], None]
@@ -93,7 +93,7 @@ def _read_facts(services: Services, request: ChargeRequest, actor: str) -> None:
     """Keep the masked facts of the card that is stored now; it can be charged without them, too."""
     try:
         cards.changed(services, request.customer_uid, actor, request.reason, believed=False)
-    except cards.CannotChange as error:
+    except (cards.CannotChange, UnusableAccount) as error:
         log.warning("%s", error)
 
 

@@ -23,8 +23,8 @@ class CannotOperate(ToldInWords):
 
 def stop_charging(services: Services, actor: str, why: str, account: str = switches.ALL_ACCOUNTS) -> None:
     """Let no charge leave any more; every worker looks before each call."""
-    if account not in (switches.ALL_ACCOUNTS, *services.gateways):
-        known = ", ".join(services.gateways)
+    if account not in (switches.ALL_ACCOUNTS, *services.account_names):
+        known = ", ".join(services.account_names)
         raise CannotOperate(f"account {account!r} is not known, so nothing is stopped; there are: {known}, or '*'")
     now = services.clock.now()
     with services.engine.begin() as db:
@@ -39,7 +39,7 @@ def resume_charging(services: Services, actor: str, why: str, account: str = swi
         if not switches.resume(db, account):
             stopped = ", ".join(row["account"] for row in switches.stopped(db))
             raise CannotOperate(f"charging is not stopped for {account!r}; stopped are: {stopped or 'none'}")
-        for resumed in services.gateways if account == switches.ALL_ACCOUNTS else (account,):
+        for resumed in services.account_names if account == switches.ALL_ACCOUNTS else (account,):
             switches.count_refusals_from(db, resumed, now)
             # Workers dropped the messages that arrived during the stop; the next dispatch sends new ones.
             requested.unqueue_account(db, resumed, now)

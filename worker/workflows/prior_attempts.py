@@ -11,7 +11,7 @@ from worker.store import attempts, charges
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge
 from worker.workflows.comparing import compare
-from worker.workflows.services import Services
+from worker.workflows.services import OtherCredentials, Services
 from worker.workflows.settling import settle
 from worker.workflows.windows import await_turn
 
@@ -48,7 +48,18 @@ def known_payments(services: Services, account: str, key: str) -> list[GatewayPa
 
 
 def ask(services: Services, charge_id: int) -> bool:
-    """Ask for a charge's unsent uid, and then its next ones until one is not found; False without an answer."""
+    """Ask for a charge's unsent uid, and then its next ones until one is not found; False without an answer.
+
+    An account with other credentials than the bound ones counts as one that does not answer.
+    """
+    try:
+        return _ask(services, charge_id)
+    except OtherCredentials as error:
+        log.warning("charge %d: %s", charge_id, error)
+        return False
+
+
+def _ask(services: Services, charge_id: int) -> bool:
     with services.engine.begin() as db:
         charge = charges.locked(db, charge_id)
         unsent = attempts.unresolved(db, charge_id)

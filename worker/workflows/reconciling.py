@@ -9,7 +9,7 @@ from schedules.errors import ToldInWords
 from worker.points import Point, reach
 from worker.store import reconciliations
 from worker.store.reconciliations import Run, RunKind
-from worker.workflows.services import Services, account_is_ours
+from worker.workflows.services import Services
 from worker.workflows.windows import MOST_IN_WINDOW, SHORTEST_WINDOW, NoAnswerYet, Window
 
 log = logging.getLogger("again.reconciling")
@@ -31,9 +31,6 @@ class CannotReconcile(ToldInWords):
 def begin_due(services: Services, account: str) -> None:
     """Begin the hourly and the daily run when their time has come; a missed one is not made up for."""
     now = services.clock.now()
-    with services.engine.begin() as db:
-        if not account_is_ours(services, db, account):
-            return
     for kind, every in EVERY.items():
         with services.engine.begin() as db:
             last = reconciliations.newest(db, account, kind)
@@ -49,11 +46,8 @@ def begin_asked(services: Services, account: str, since: datetime, until: dateti
     now = services.clock.now()
     if not since < until:
         raise CannotReconcile(f"the span from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} is empty")
+    services.gateway(account)  # refused now rather than begun and left waiting
     with services.engine.begin() as db:
-        if not account_is_ours(services, db, account):
-            raise CannotReconcile(
-                f"account {account} has other credentials than it is bound to; see `again status`"
-            )
         unfinished = reconciliations.newest(db, account, RunKind.ASKED)
         if unfinished is not None and unfinished.ended_at is None:
             if (unfinished.since, unfinished.until) == (since, until):
@@ -69,8 +63,6 @@ def go_on(services: Services, account: str, going_on: GoingOn = lambda: True) ->
     """Work on the hourly and the daily run of an account, if they are not over; the short one first."""
     for kind in EVERY:
         with services.engine.begin() as db:
-            if not account_is_ours(services, db, account):
-                return
             run = reconciliations.under_way(db, account, kind)
         if run is not None and going_on():
             work(services, run.id, going_on)

@@ -8,7 +8,7 @@ from schedules.findings import FindingKind, FindingState
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment, NotSent, Refused, Unknown
 from schedules.payment_events import PaymentRefunded
-from worker.gateway.port import Cancellation, Cancelled, Found
+from worker.gateway.port import Cancellation, Cancelled, Found, Gateway
 from worker.points import Point, reach
 from worker.store import findings, notes, reconciliations, switches
 from worker.store.findings import Finding
@@ -59,6 +59,9 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
     A stopped account still gives back: the breaker itself has stopped it. A copy of the database, one on hold,
     and a machine whose clock is wrong do not.
     """
+    gateway = services.gateway_if_ours(finding.account)
+    if gateway is None:
+        return None
     with services.engine.begin() as db:
         permission = switches.permission(db, finding.account)
         obstacle = permission.foreign(services.identity, services.clock)
@@ -70,7 +73,7 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
     if claimed is None:
         return None
     reach(Point.REFUNDING_CLAIMED, claimed.merchant_uid)
-    payments = look(services, claimed.account, claimed.merchant_uid)
+    payments = look(gateway, claimed.merchant_uid)
     if payments is None:
         return claimed.state  # no answer to a question changes nothing; it is asked again after the lease
     payment = next((found for found in payments if found.imp_uid == claimed.imp_uid), None)
@@ -80,13 +83,13 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
         return _ended(services, claimed, "the gateway shows it as given back")
     if payment.balance != claimed.balance:
         return _reopened(services, claimed, f"{payment.balance} minor units are left, not {claimed.balance}")
-    otherwise = _is_paid_otherwise(services, claimed)
+    otherwise = _is_paid_otherwise(services, gateway, claimed)
     if otherwise is None:
         return claimed.state
     if not otherwise:
         return _reopened(services, claimed, "it is the only payment of the debt that is left")
     order = Cancellation(claimed.imp_uid, Money(claimed.balance, claimed.currency), claimed.balance, REASON)
-    answer = services.gateway(claimed.account).cancel(order)
+    answer = gateway.cancel(order)
     reach(Point.REFUNDING_ANSWERED, claimed.merchant_uid)
     match answer:
         case Cancelled():
@@ -99,16 +102,16 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
             return claimed.state
 
 
-def look(services: Services, account: str, uid: str) -> Sequence[GatewayPayment] | None:
+def look(gateway: Gateway, uid: str) -> Sequence[GatewayPayment] | None:
     """What the gateway has under a uid that is to be given back; None when it does not say."""
-    answer = services.gateway(account).find_all(uid)
+    answer = gateway.find_all(uid)
     if isinstance(answer, Found):
         return answer.payments
     log.warning("a refund waits for what is paid under %s: %s", uid, answer.reason)
     return None
 
 
-def _is_paid_otherwise(services: Services, finding: Finding) -> bool | None:
+def _is_paid_otherwise(services: Services, gateway: Gateway, finding: Finding) -> bool | None:
     """Whether the debt keeps another payment, whole; None when the gateway does not say."""
     now, environment = services.clock.now(), services.settings.environment
     with services.engine.begin() as db:
@@ -116,7 +119,7 @@ def _is_paid_otherwise(services: Services, finding: Finding) -> bool | None:
     debt = debts.get(finding.merchant_uid)
     if debt is None or debt.side.paid_uid is None:
         return False
-    payments = look(services, finding.account, debt.side.paid_uid)
+    payments = look(gateway, debt.side.paid_uid)
     if payments is None:
         return None
     others = (payment for payment in payments if payment.imp_uid != finding.imp_uid)

@@ -11,7 +11,7 @@ from worker.store.reconciliations import RunKind
 from worker.store.switches import Hold
 from worker.workflows import opening, prior_attempts, reconciling
 from worker.workflows.closing import quarantine
-from worker.workflows.services import Services, clock_is_right
+from worker.workflows.services import Services, UnusableAccount, clock_is_right
 
 log = logging.getLogger("again.restoring")
 KEEPER = "again"  # the actor that the audit names
@@ -63,7 +63,11 @@ def _go_on(services: Services, hold: Hold, going_on: GoingOn) -> str | None:
         return f"payments may show late; waiting until {quiet_until:%H:%M:%S}Z"
     # First the debts that are due, so that each payment finds its charge.
     opening.open_due(services)
-    for account in services.gateways:
+    for account in services.account_names:
+        try:
+            services.gateway(account)
+        except UnusableAccount as error:
+            return str(error)
         if not _is_reconciled(services, account, hold, quiet_until, going_on):
             return (
                 f"the gateway's list of account {account} is being compared since {hold.hold_from:%Y-%m-%d %H:%M}Z"

@@ -13,7 +13,7 @@ from schedules.events import ChargeRefunded, RefundRefused
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment, NotSent, Refused, Unknown
 from schedules.refunds import Fate, RefundRequest, RefundState, Seen, seen
-from worker.gateway.port import Cancellation, Cancelled
+from worker.gateway.port import Cancellation, Cancelled, Gateway
 from worker.points import Point, reach
 from worker.store import archives, charges, notes, refunds, subscriptions, switches
 from worker.store.charges import Charge
@@ -83,6 +83,9 @@ def make(services: Services, refund: Refund) -> RefundState | None:
     A stopped account still gives back. A copy of the database, one on hold, and a machine whose clock is wrong
     do not. The balance goes with the call, so a second call after a first that went through is refused.
     """
+    gateway = services.gateway_if_ours(refund.account)
+    if gateway is None:
+        return None
     with services.engine.begin() as db:
         obstacle = switches.permission(db, refund.account).foreign(services.identity, services.clock)
         if obstacle is not None:
@@ -93,7 +96,7 @@ def make(services: Services, refund: Refund) -> RefundState | None:
     if claimed is None:
         return None
     reach(Point.REFUNDING_CLAIMED, claimed.merchant_uid)
-    payment = _payment(services, claimed)
+    payment = _payment(services, gateway, claimed)
     if payment is None or isinstance(payment, RefundState):
         return payment
     match seen(payment, claimed.balance, claimed.amount, claimed.sends):
@@ -103,10 +106,10 @@ def make(services: Services, refund: Refund) -> RefundState | None:
             words = f"{payment.balance} minor units are left at the gateway, not {claimed.balance}"
             return _refused(services, claimed, words)
         case Seen.NOT_YET:
-            return _send(services, claimed)
+            return _send(services, gateway, claimed)
 
 
-def _send(services: Services, claimed: Refund) -> RefundState | None:
+def _send(services: Services, gateway: Gateway, claimed: Refund) -> RefundState | None:
     with services.engine.begin() as db:
         # Written before the call: whoever looks afterwards knows that the money may be back by our doing.
         lease = {"lease_until": services.clock.now() + LOOK_AGAIN, "sends": claimed.sends + 1}
@@ -114,14 +117,14 @@ def _send(services: Services, claimed: Refund) -> RefundState | None:
     if sent is None:
         return None
     money = Money(sent.amount, sent.currency)
-    answer = services.gateway(sent.account).cancel(Cancellation(sent.imp_uid, money, sent.balance, sent.reason))
+    answer = gateway.cancel(Cancellation(sent.imp_uid, money, sent.balance, sent.reason))
     reach(Point.REFUNDING_ANSWERED, sent.merchant_uid)
     match answer:
         case Cancelled():
             return _made(services, sent)
         case Refused(reason):
             # It may refuse this call because an earlier one went through while we looked.
-            payment = _payment(services, sent)
+            payment = _payment(services, gateway, sent)
             if payment is None or isinstance(payment, RefundState):
                 return payment
             is_made = seen(payment, sent.balance, sent.amount, sent.sends - 1) is Seen.MADE
@@ -133,9 +136,9 @@ def _send(services: Services, claimed: Refund) -> RefundState | None:
             return sent.state
 
 
-def _payment(services: Services, refund: Refund) -> GatewayPayment | RefundState | None:
+def _payment(services: Services, gateway: Gateway, refund: Refund) -> GatewayPayment | RefundState | None:
     """The payment as the gateway shows it; the refund's state when there is none, or no answer."""
-    payments = look(services, refund.account, refund.merchant_uid)
+    payments = look(gateway, refund.merchant_uid)
     if payments is None:
         return refund.state  # no answer to a question changes nothing; it is asked again after the lease
     payment = next((found for found in payments if found.imp_uid == refund.imp_uid), None)

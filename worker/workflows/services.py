@@ -24,8 +24,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("again.services")
 
 
-class UnknownAccount(ToldInWords, LookupError):
+class UnusableAccount(ToldInWords):
+    """The gateway of an account may not be called from here; nothing has been sent."""
+
+
+class UnknownAccount(UnusableAccount, LookupError):
     """A charge belongs to a gateway account that this worker has no credentials for."""
+
+
+class OtherCredentials(UnusableAccount):
+    """The account is bound to other credentials than those that are configured here."""
 
 
 @dataclass(slots=True)
@@ -115,20 +123,45 @@ class Services:
                     allow_time(db)
                 yield db
 
+    @property
+    def account_names(self) -> tuple[str, ...]:
+        """The gateway accounts that there are credentials for, the main one first."""
+        return tuple(self.gateways)
+
     def account(self, name: str) -> Account:
         """What is known of a gateway account: its rates, and whether it is one for tests."""
         if name in self.accounts:
             return self.accounts[name]
         if name == self.settings.account:
             return self.settings.main_account
-        raise UnknownAccount(f"gateway account {name!r} is not known; there are: {', '.join(self.gateways)}")
+        raise UnknownAccount(f"gateway account {name!r} is not known; there are: {', '.join(self.account_names)}")
 
     def gateway(self, account: str) -> Gateway:
-        """The gateway of an account."""
+        """The gateway of an account; UnusableAccount unless its credentials are those that it is bound to.
+
+        Another merchant would answer that there is no such payment or card. Call this outside of a transaction.
+        """
+        gateway = self.gateway_to_send(account)
+        with self.engine.begin() as db:
+            wrong = switches.permission(db, account).other_credentials(self.identity)
+        if wrong is not None:
+            raise OtherCredentials(wrong)
+        return gateway
+
+    def gateway_if_ours(self, account: str) -> Gateway | None:
+        """As `gateway`; None, with a line in the log, where it may not be called: for work that is repeated."""
+        try:
+            return self.gateway(account)
+        except UnusableAccount as error:
+            log.warning("%s", error)
+            return None
+
+    def gateway_to_send(self, account: str) -> Gateway:
+        """The gateway for an attempt that is claimed: its last look compares the credentials, with `identity`."""
         try:
             return self.gateways[account]
         except KeyError:
-            known = ", ".join(self.gateways)
+            known = ", ".join(self.account_names)
             raise UnknownAccount(
                 f"no credentials for gateway account {account!r}; this worker has: {known}"
             ) from None
@@ -141,16 +174,6 @@ def are_ours_and_known(services: Services) -> bool:
     if foreign is not None:
         log.warning("%s", foreign)
     return foreign is None
-
-
-def account_is_ours(services: Services, db: Connection, account: str) -> bool:
-    """Whether the credentials of an account are those it is bound to; another merchant's answers say nothing."""
-    if account not in services.account_fingerprints:
-        return True  # the main account: it is part of the environment's fingerprint
-    wrong = services.identity.wrong_account(account, switches.account_binding(db, account))
-    if wrong is not None:
-        log.warning("%s", wrong)
-    return wrong is None
 
 
 def clock_is_right(services: Services, db: Connection) -> bool:

@@ -15,7 +15,7 @@ from schedules.standings import Standing, standing
 from worker.gateway.port import Found
 from worker.store import charges, requested, sights, subscriptions
 from worker.workflows import dunning
-from worker.workflows.services import Services
+from worker.workflows.services import Services, UnusableAccount
 
 
 class NothingToShow(ToldInWords, LookupError):
@@ -142,7 +142,10 @@ def _happenings(db: Connection, charge: dict[str, Any]) -> list[Happening]:
 
 
 def _at_gateway(services: Services, account: str, uid: str) -> list[dict[str, Any]]:
-    answer = services.gateway(account).find_all(uid)
+    try:
+        answer = services.gateway(account).find_all(uid)
+    except UnusableAccount as error:
+        return [{"at_gateway": f"not asked: {error}"}]
     if not isinstance(answer, Found):
         return [{"at_gateway": f"no answer: {answer.reason}"}]
     return [

@@ -21,7 +21,7 @@ from worker.store.takeovers import Takeover
 from worker.workflows.beginning import Beginning, begin, begin_promised
 from worker.workflows.enrolling import enroll_if_unknown, plan_on_sale
 from worker.workflows.rivals import why_not
-from worker.workflows.services import Services, are_ours_and_known
+from worker.workflows.services import Services, UnusableAccount, are_ours_and_known
 
 log = logging.getLogger("again.taking_over")
 AHEAD = timedelta(days=5 * 366)  # how far a timer's entries are looked for; one beyond would be charged by both
@@ -144,7 +144,7 @@ def go_on(services: Services, going_on: Callable[[], bool] = lambda: True) -> in
         try:
             finish(services, takeover)
             done += 1
-        except CannotTakeOver as error:
+        except (CannotTakeOver, UnusableAccount) as error:
             log.warning("%s", error)
     return done
 

@@ -19,7 +19,7 @@ def set_aside_unsendable(services: Services) -> int:
     with services.engine.begin() as db:
         if not clock_is_right(services, db):
             return 0
-        found = unsendable.due_at_other_accounts(db, services.gateways, now - SET_ASIDE_AFTER, BATCH)
+        found = unsendable.due_at_other_accounts(db, services.account_names, now - SET_ASIDE_AFTER, BATCH)
         for key, account in found:
             why = f"gateway account {account!r} is not configured; configure it, then `again release {key}`"
             set_aside(db, key, why, now)

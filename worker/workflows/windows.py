@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from schedules.outcomes import NotSent, Refused, Unknown
 from worker.clock import wait
-from worker.gateway.port import PaymentPage
+from worker.gateway.port import Gateway, PaymentPage
 from worker.points import Point, reach
 from worker.store import rates, reconciliations
 from worker.workflows.comparing import compare, note_ghost
-from worker.workflows.services import Services
+from worker.workflows.services import Services, UnusableAccount
 
 SHORTEST_WINDOW = timedelta(seconds=1)  # the gateway's list counts whole seconds
 MOST_IN_WINDOW = 10_000  # payments whose uids are in memory at once; a window with more is cut in two
@@ -65,7 +65,7 @@ class Window:
         return True
 
     def _pages(self, status: str) -> Iterator[PaymentPage]:
-        gateway = self.services.gateway(self.account)
+        gateway = self._gateway()
         number: int | None = 1
         while number is not None:
             self._await_turn()
@@ -88,10 +88,16 @@ class Window:
 
     def _ask_for_ghost(self, uid: str) -> None:
         self._await_turn()
-        found = _answered(self.services.gateway(self.account).find_all(uid))
+        found = _answered(self._gateway().find_all(uid))
         self.findings += compare(self.services, self.account, found.payments)
         if not any(payment.status in ("paid", "cancelled") for payment in found.payments):
             self.findings += note_ghost(self.services, self.account, uid)
+
+    def _gateway(self) -> Gateway:
+        try:
+            return self.services.gateway(self.account)
+        except UnusableAccount as error:
+            raise NoAnswerYet(str(error)) from None
 
     def _await_turn(self) -> None:
         await_turn(self.services, f"{self.account}/reconcile", self.services.account(self.account).reconcile_rate)

@@ -1,0 +1,403 @@
+"""Every path to a gateway refuses, or waits, while the account's credentials are not those it is bound to."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, time, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from schedules.batches import Line
+from schedules.charges import AttemptState, KeyedIn
+from schedules.findings import FindingKind, FindingState
+from schedules.imports import COLUMNS, Mapped
+from schedules.money import Money
+from schedules.outcomes import Declined, Unknown
+from schedules.refunds import Fate, RefundRequest, RefundState
+from schedules.requests import ChargeRequest
+from tests.doubles import ScriptedGateway
+from tests.factories import attempt_rows, charge_rows, move, on_sale
+from worker.gateway.port import Card, Gateway
+from worker.store import findings, reconciliations, switches
+from worker.store.reconciliations import RunKind
+from worker.store.schema import charges
+from worker.store.takeovers import Takeover
+from worker.workflows import (
+    asking,
+    cards,
+    charging,
+    comparing,
+    enrolling,
+    hearing,
+    importing,
+    issuing,
+    keying,
+    opening,
+    operating,
+    prior_attempts,
+    reconciling,
+    refunding,
+    resolving,
+    restoring,
+    returning,
+    showing,
+    signing_up,
+    taking_over,
+)
+from worker.workflows.drafting import BadLines
+from worker.workflows.flowing import Flow
+from worker.workflows.keying import Holder
+from worker.workflows.resolving import Verdict
+from worker.workflows.services import OtherCredentials, Services, UnknownAccount
+from worker.workflows.signing_up import NotSignedUp
+
+CALLS = frozenset(name for name in vars(Gateway) if not name.startswith("_")) - {"wrong_with_card", "close"}
+CARD = Card("4000000000001091", "2030-12", "900101", "12")
+WHY = ("kim", "a test")
+REFUSED = "run `again adopt --account second`"
+
+
+class WatchedGateway(ScriptedGateway):
+    """A gateway that remembers every call of the port."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in CALLS:
+            self.calls.append(name)
+        return super().__getattribute__(name)
+
+
+@pytest.fixture
+def second() -> WatchedGateway:
+    """The gateway of the further account."""
+    return WatchedGateway()
+
+
+@pytest.fixture
+def bound(services: Services, gateway: ScriptedGateway, second: WatchedGateway) -> Services:
+    """Services with a further account that is bound, a customer of it, and his charge that is due."""
+    main = services.settings.main_account
+    made = replace(
+        services,
+        gateways={"main": gateway, "second": second},
+        accounts={"main": main, "second": replace(main, name="second")},
+        account_fingerprints={"second": "fingerprint of the first credentials"},
+    )
+    operating.bind_new_accounts(made, "test")
+    on_sale(made)
+    enrolling.add_customer(made, "ben", None, None, None, "test", account="second")
+    enrolling.subscribe(made, "ben", "monthly", "test")
+    opening.open_due(made)
+    return made
+
+
+def swapped(services: Services, second: WatchedGateway) -> Services:
+    """The same process after another merchant's credentials were given to the further account."""
+    second.calls.clear()
+    return replace(services, account_fingerprints={"second": "fingerprint of another merchant's credentials"})
+
+
+def the_charge(services: Services) -> int:
+    """The row id of ben's charge."""
+    (found,) = [row["id"] for row in charge_rows(services) if row[charges.c.account.name] == "second"]
+    assert isinstance(found, int)
+    return found
+
+
+def tried(services: Services, second: WatchedGateway, outcome: Declined | Unknown | None = None) -> str:
+    """Try ben's charge once; the attempt's uid."""
+    if outcome is not None:
+        second.answers.append(lambda order: outcome)
+    charging.attempt(services, the_charge(services))
+    return str(attempt_rows(services)[-1]["merchant_uid"])
+
+
+def twice_paid(services: Services, second: WatchedGateway) -> int:
+    """A declined attempt of ben's turns paid after its successor was paid; the finding's number."""
+    first = tried(services, second, Declined("은행 점검 중입니다"))
+    move(services, days=1)
+    tried(services, second)
+    second.remember(second.sent[0], "paid", "imps_late")
+    comparing.compare(services, "second", second.records[first])
+    with services.engine.begin() as db:
+        (finding,) = findings.listed(db)
+    assert finding.kind is FindingKind.DOUBLE
+    return finding.id
+
+
+# Each path: what is arranged while the credentials are right, and then done with the others.
+Path = Callable[[Services, Callable[[], Services], WatchedGateway], object]
+
+
+def unknown(services: Services, second: WatchedGateway) -> str:
+    """An attempt of ben's whose outcome is unknown, an hour ago; its uid."""
+    uid = tried(services, second, Unknown("timeout"))
+    move(services, hours=1)
+    return uid
+
+
+def ask(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    unknown(services, second)
+    (row,) = attempt_rows(services)
+    assert asking.ask(swap(), row["id"]) is None
+    assert attempt_rows(services)[0]["state"] == AttemptState.UNKNOWN
+
+
+def hear(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    uid = tried(services, second, Declined("한도초과"))
+    hearing.hear(swap(), uid)
+
+
+def reconcile(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    other = swap()
+    reconciling.begin_due(other, "second")
+    reconciling.go_on(other, "second")
+    with services.engine.begin() as db:
+        run = reconciliations.newest(db, "second", RunKind.HOURLY)
+    assert run is not None
+    assert run.ended_at is None
+    assert REFUSED in (run.words or "")
+
+
+def reconcile_as_asked(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    now = services.clock.now()
+    reconciling.begin_asked(swap(), "second", now - timedelta(days=2), now)
+
+
+def lift_a_hold(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    restoring.begin_hold(services, *WHY)
+    move(services, hours=1)
+    assert REFUSED in (restoring.lift_when_known(swap()) or "")
+    with services.engine.begin() as db:
+        assert switches.hold(db) is not None
+
+
+def ask_for_prior_attempts(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    assert not prior_attempts.ask(swap(), the_charge(services))
+
+
+def look_at_schedules(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    taking_over.look(swap(), "ben", "monthly")
+
+
+def finish_takeover(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    mapped = Mapped(time(9), (("uid", date(2026, 3, 1)),))
+    takeover = Takeover(1, 1, 1, "ben", "second", 1, "monthly", "s", mapped, *WHY, another=False, taken_at=None)
+    taking_over.finish(swap(), takeover)
+
+
+def read_changed_card(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    cards.changed(swap(), "ben", *WHY)
+
+
+def repair_a_finding(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    uid = tried(services, second, Declined("은행 점검 중입니다"))
+    second.remember(second.sent[0], "paid", "imps_late")
+    comparing.compare(swap(), "second", second.records[uid])
+    assert attempt_rows(services)[0]["state"] == AttemptState.DECLINED
+
+
+def call_unpaid(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    number = twice_paid(services, second)
+    resolving.resolve(swap(), number, Verdict.UNPAID, *WHY)
+
+
+def refund_a_double(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    number = twice_paid(services, second)
+    refunding.approve(services, number, *WHY)
+    refunding.refund_due(swap())
+    with services.engine.begin() as db:
+        (finding,) = findings.listed(db)
+    assert finding.state is FindingState.APPROVED
+
+
+def refund(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    tried(services, second)
+    request = RefundRequest(
+        charge=charge_rows(services)[0]["key"], money=None, request_key="back", reason="sent back", fate=Fate.KEEP
+    )
+    before, _ = returning.ask(services, request, "kim")
+    returning.make_due(swap())
+    assert returning.status(services, "back").state is before.state is not RefundState.MADE
+
+
+def issue_card(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    issuing.issue(swap(), "zoe", CARD, *WHY, Holder(account="second"))
+
+
+def delete_card(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    enrolling.add_customer(services, "zoe", None, None, None, "test", account="second")
+    try:
+        issuing.delete(swap(), "zoe", *WHY, end_subscriptions=False)
+    finally:
+        with services.engine.begin() as db:
+            query = text("SELECT deleted_at FROM billing_keys WHERE customer_uid = 'zoe'")
+            assert db.execute(query).scalar_one() is None
+
+
+def show_card(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    shown = issuing.show(swap(), "ben")
+    assert REFUSED in shown["at_gateway"]["none"]
+    assert shown["here"]["account"] == "second"
+
+
+def show_and_ask(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    uid = tried(services, second, Unknown("timeout"))
+    assert REFUSED in str(showing.show(swap(), uid, ask_gateway=True))
+
+
+def add_customer(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    enrolling.add_customer(swap(), "zoe", None, None, None, "test", account="second")
+
+
+def import_a_line(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    columns = {"customer_uid": "zoe", "plan": "monthly", "next_date": "2026-02-28", "anchor": "2025-12-31",
+               "account": "second", "external_ref": "1"}  # fmt: skip
+    other = swap()
+    with pytest.raises(BadLines, match="again adopt --account second"):
+        importing.check(other, [Line(2, {name: columns.get(name, "") for name in COLUMNS})])
+
+
+def charge_typed_card(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    keying.pay(swap(), request_of("zoe"), CARD, "kim", KeyedIn.ONCE, Holder(account="second"))
+
+
+def sign_up_again(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    second.missing_keys.add("zoe")
+    again = "the first payment failed"
+    second.answers.append(Declined("한도초과"))
+    with pytest.raises(NotSignedUp, match=again):
+        signing_up.sign_up(services, "zoe", "monthly", CARD, *WHY, Holder(account="second"), request_key="zoe-1")
+    with pytest.raises(NotSignedUp, match=again):
+        signing_up.sign_up(swap(), "zoe", "monthly", CARD, *WHY, Holder(account="second"), request_key="zoe-1")
+
+
+def begin_an_envelope(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    Flow(swap()).begin_many([the_charge(services)], "second").wait()
+
+
+def carry_out_what_was_claimed(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    claimed = charging.claim(services, the_charge(services))
+    assert claimed is not None
+    assert charging.carry_out(swap(), claimed) is AttemptState.READY
+
+
+def charge_in_a_flow(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    assert Flow(swap()).attempt(the_charge(services)) is None
+
+
+def request_of(customer_uid: str) -> ChargeRequest:
+    """An ad-hoc charge of a customer's."""
+    return ChargeRequest(customer_uid=customer_uid, money=Money(5000, "KRW"), name="At the desk",
+                         request_key="desk-1", reason="bought", policy="once")  # fmt: skip
+
+
+# By the function that takes the gateway: tests/architecture/test_gateway_paths.py compares it with the code.
+REFUSE: dict[str, Path] = {
+    "reconciling.begin_asked": reconcile_as_asked,
+    "taking_over._entries": look_at_schedules,
+    "taking_over.finish": finish_takeover,
+    "cards.changed": read_changed_card,
+    "resolving._call_unpaid": call_unpaid,
+    "issuing.issue": issue_card,
+    "issuing.delete": delete_card,
+    "enrolling.add_customer": add_customer,
+    "keying.pay": charge_typed_card,
+}
+WAIT_OR_SAY_SO: dict[str, Path] = {
+    "asking.ask": ask,
+    "hearing._look": hear,
+    "windows._gateway": reconcile,
+    "restoring._go_on": lift_a_hold,
+    "prior_attempts._found": ask_for_prior_attempts,
+    "comparing._mend": repair_a_finding,
+    "refunding.refund": refund_a_double,
+    "returning.make": refund,
+    "issuing._at_gateway": show_card,
+    "showing._at_gateway": show_and_ask,
+    "importing._key_of": import_a_line,
+    "signing_up._why_not": sign_up_again,
+    "flowing.begin_many": begin_an_envelope,
+}
+# Those that send what was claimed: the last look compares the credentials.
+SEND: dict[str, Path] = {
+    "charging.carry_out": carry_out_what_was_claimed,
+    "flowing._line_up": charge_in_a_flow,
+}
+NOTHING_YET = frozenset(
+    {"sending", "prepare"}
+)  # they send no payment; a claimed attempt takes them before the look
+
+
+@pytest.mark.parametrize("path", REFUSE.values(), ids=REFUSE)
+def test_what_a_person_asks_for_is_refused_before_the_other_merchant_hears_of_it(
+    bound: Services, second: WatchedGateway, path: Path
+) -> None:
+    """Guard: the account's credentials are compared where a path takes its gateway."""
+    with pytest.raises(OtherCredentials, match=REFUSED):
+        path(bound, lambda: swapped(bound, second), second)
+    assert second.calls == []
+
+
+@pytest.mark.parametrize("path", WAIT_OR_SAY_SO.values(), ids=WAIT_OR_SAY_SO)
+def test_what_runs_by_itself_waits_and_does_not_ask_the_other_merchant(
+    bound: Services, second: WatchedGateway, path: Path
+) -> None:
+    path(bound, lambda: swapped(bound, second), second)
+    assert second.calls == []
+
+
+@pytest.mark.parametrize("path", SEND.values(), ids=SEND)
+def test_what_is_claimed_is_not_sent_to_the_other_merchant(
+    bound: Services, second: WatchedGateway, path: Path
+) -> None:
+    path(bound, lambda: swapped(bound, second), second)
+    assert set(second.calls) <= NOTHING_YET
+    assert second.sent == []
+
+
+def test_the_main_account_is_not_asked_with_another_merchants_key_either(
+    bound: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: it would answer that there is no such payment, and the charge would be sent again."""
+    enrolling.add_customer(bound, "ann", None, None, None, "test")
+    enrolling.subscribe(bound, "ann", "monthly", "test")
+    opening.open_due(bound)
+    gateway.answers.append(lambda order: Unknown("timeout"))
+    (charge,) = [row["id"] for row in charge_rows(bound) if row["account"] == "main"]
+    charging.attempt(bound, charge)
+    move(bound, hours=1)
+    other = replace(bound, fingerprint="with another key")
+    (row,) = attempt_rows(bound)
+    assert asking.ask(other, row["id"]) is None
+    assert gateway.asked == []
+    assert attempt_rows(bound)[0]["state"] == AttemptState.UNKNOWN
+    with pytest.raises(OtherCredentials, match="belongs to another environment"):
+        other.gateway("main")
+    move(bound, hours=1)
+    assert asking.ask(bound, row["id"]) is not None
+
+
+def test_a_refund_of_an_account_that_was_removed_waits_and_keeps_no_other_waiting(
+    bound: Services, gateway: ScriptedGateway, second: WatchedGateway
+) -> None:
+    tried(bound, second)
+    enrolling.add_customer(bound, "ann", None, None, None, "test")
+    enrolling.subscribe(bound, "ann", "monthly", "test")
+    opening.open_due(bound)
+    for row in charge_rows(bound):
+        charging.attempt(bound, row["id"])
+        request = RefundRequest(
+            charge=row["key"], money=None, request_key=row["account"], reason="sent back", fate=Fate.KEEP
+        )
+        returning.ask(bound, request, "kim")
+    removed = replace(bound, gateways={"main": gateway}, account_fingerprints={})
+    with pytest.raises(UnknownAccount):
+        removed.gateway("second")
+    returning.make_due(removed)
+    assert returning.status(bound, "main").state is RefundState.MADE
+    assert returning.status(bound, "second").state is not RefundState.MADE
