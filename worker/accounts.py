@@ -74,8 +74,10 @@ def read_accounts(file: Path, main: str) -> tuple[Account, ...]:
         # Its words name a line and a column, never what stands there.
         raise BadAccounts(f"AGAIN_ACCOUNTS_FILE {str(file)!r} is no TOML: {error}") from None
     sections = document.get("accounts")
-    if set(document) - {"accounts"} or not isinstance(sections, dict) or not sections:
-        raise BadAccounts(f"{file}: it must hold sections such as [accounts.second], and nothing else")
+    if set(document) - {"accounts"} or not isinstance(sections, dict):
+        raise BadAccounts(
+            f"{file}: it must hold sections such as [accounts.second], or an empty [accounts], and nothing else"
+        )
     return tuple(_account(file, name, section, main) for name, section in sections.items())
 
 
@@ -91,14 +93,14 @@ def _account(file: Path, name: str, section: object, main: str) -> Account:
         problems = error.errors(include_input=False, include_url=False, include_context=False)
         told = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'it'}: {_words(p)}" for p in problems)
         raise BadAccounts(f"{where}: {told}") from None
-    if (read.key or read.secret) and file.stat().st_mode & PRIVATE:
+    if (read.key or read.secret) and _others_may_read(file):
         raise BadAccounts(
             f"{where}: the file holds a key and others may read it; `chmod 600 {file}`, or use key_file"
         )
     return Account(
-        name=name, portone_url=read.portone_url, key=_secret(where, "key", read.key, read.key_file),
-        secret=_secret(where, "secret", read.secret, read.secret_file), tier=read.tier, sandbox=read.sandbox,
-        rate=read.rate, reconcile_rate=read.reconcile_rate,
+        name=name, portone_url=read.portone_url, key=read.key or read_secret(f"{where}: key_file", read.key_file),
+        secret=read.secret or read_secret(f"{where}: secret_file", read.secret_file), tier=read.tier,
+        sandbox=read.sandbox, rate=read.rate, reconcile_rate=read.reconcile_rate,
     )  # fmt: skip
 
 
@@ -106,13 +108,19 @@ def _words(problem: Mapping[str, Any]) -> str:
     return str(problem["msg"]).removeprefix("Value error, ")
 
 
-def _secret(where: str, what: str, given: SecretStr | None, file: str | None) -> SecretStr:
-    if given is not None:
-        return given
+def _others_may_read(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & PRIVATE)
+    except OSError as error:
+        raise BadAccounts(f"AGAIN_ACCOUNTS_FILE {str(file)!r} cannot be read: {error.strerror}") from None
+
+
+def read_secret(what: str, file: str | Path | None) -> SecretStr:
+    """The text of a file that holds one secret, without the blanks around it; BadAccounts begins with `what`."""
     try:
         text = read_text(Path(file or "")).strip()
     except UnreadableText as error:
-        raise BadAccounts(f"{where}: {what}_file {file!r} cannot be read: {error}") from None
+        raise BadAccounts(f"{what} {str(file)!r} cannot be read: {error}") from None
     if not text:
-        raise BadAccounts(f"{where}: {what}_file {file!r} is empty")
+        raise BadAccounts(f"{what} {str(file)!r} is empty")
     return SecretStr(text)

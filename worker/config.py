@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schedules.amount_limits import AmountLimits, parse_limits
 from schedules.errors import BadMoney, RuleBroken, ToldInWords
 from schedules.identity import checked_environment
-from worker.accounts import LIVE_HOSTS, Account, read_accounts
+from worker.accounts import LIVE_HOSTS, Account, BadAccounts, read_accounts, read_secret
 from worker.addresses import (
     SECRET_BYTES,
     SECRET_PREFIX,
@@ -49,7 +49,10 @@ class Settings(BaseSettings):
     account: str = Field("main", pattern=r"^[a-z0-9-]{1,40}$", description="name of the gateway account")
     portone_url: str = Field("https://api.iamport.kr", description="the gateway, or a simulator of it")
     portone_key: SecretStr = Field(description="imp_key of the account")
-    portone_secret: SecretStr = Field(description="imp_secret of the account")
+    portone_secret: SecretStr = Field(description="imp_secret of the account; or the file that holds it")
+    portone_secret_file: Path | None = Field(
+        None, description="a file that holds imp_secret; a new one is used without a restart"
+    )
     portone_tier: str | None = Field(None, description="code of a sub-merchant")
     sandbox: bool = Field(False, description="whether the account's channels are test channels")
     accounts_file: Path | None = Field(None, description="a file in TOML with further gateway accounts")
@@ -173,7 +176,20 @@ class Settings(BaseSettings):
             raise ValueError("it must be a code of letters and digits; leave it out where there is none")
         return tier
 
-    @field_validator("webhook_url", "webhook_secret", "accounts_file", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _secret_of_file(cls, given: dict[str, Any]) -> dict[str, Any]:
+        file = given.get("portone_secret_file")
+        if not file or not str(file).strip():
+            return given
+        if given.get("portone_secret"):
+            raise ValueError("AGAIN_PORTONE_SECRET and AGAIN_PORTONE_SECRET_FILE are both set; leave one out")
+        try:
+            return given | {"portone_secret": read_secret("AGAIN_PORTONE_SECRET_FILE", file)}
+        except BadAccounts as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("webhook_url", "webhook_secret", "accounts_file", "portone_secret_file", mode="before")
     @classmethod
     def _unless_empty(cls, text: object) -> object:
         """A variable that is there and empty is one that is not set: so docker-compose hands it on."""
@@ -242,6 +258,13 @@ class Settings(BaseSettings):
             name=self.account, portone_url=self.portone_url, key=self.portone_key, secret=self.portone_secret,
             tier=self.portone_tier, sandbox=self.sandbox, rate=self.rate, reconcile_rate=self.reconcile_rate,
         )  # fmt: skip
+
+    def with_secret_read_again(self) -> "Settings":
+        """The same settings with what AGAIN_PORTONE_SECRET_FILE holds now; BadAccounts when it cannot be read."""
+        if self.portone_secret_file is None:
+            return self
+        secret = read_secret("AGAIN_PORTONE_SECRET_FILE", self.portone_secret_file)
+        return self.model_copy(update={"portone_secret": secret})
 
     def accounts(self) -> tuple[Account, ...]:
         """Every gateway account, the main one first; BadAccounts when the file of the others is wrong."""

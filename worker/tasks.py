@@ -104,7 +104,7 @@ def charge_many(charge_ids: list[int], account: str = "") -> None:
 def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
     """Try each, when the account's share of this process's threads has one free; else have them queued again."""
     place = _place_of(account)
-    if not place.holds.acquire(blocking=False):
+    if not place.take(_share()):
         # The other queues need threads too, and so do the other accounts' envelopes.
         dispatching.give_back(services(), charge_ids)
         return
@@ -117,7 +117,7 @@ def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
         finally:
             under_way.wait()
     finally:
-        place.holds.release()
+        place.give()
 
 
 @worker_shutting_down.connect
@@ -137,11 +137,28 @@ class _Place:
     """What one account's envelopes may take of this process: with a low cap, one is open for long."""
 
     def __init__(self) -> None:
-        made = services()
-        # Half of the threads are for envelopes, an equal share of them for each account.
-        share = made.settings.concurrency // 2 // max(1, len(made.gateways))
-        self.holds = threading.BoundedSemaphore(max(1, share))  # threads that hold one, open or waiting
+        self._held = 0  # threads that hold one, open or waiting
+        self._lock = threading.Lock()
         self.opens = threading.Lock()  # one begins at a time: the charges of the oldest go first
+
+    def take(self, most: int) -> bool:
+        """Take a thread for an envelope; False when so many are taken."""
+        with self._lock:
+            if self._held >= most:
+                return False
+            self._held += 1
+            return True
+
+    def give(self) -> None:
+        """Give it back."""
+        with self._lock:
+            self._held -= 1
+
+
+def _share() -> int:
+    """How many threads one account's envelopes may take: the accounts share half of all equally."""
+    made = services()
+    return max(1, made.settings.concurrency // 2 // max(1, len(made.account_names)))
 
 
 def _place_of(account: str) -> _Place:
@@ -183,7 +200,7 @@ def reconcile() -> None:
     """Begin the reconciler's runs whose time has come, and go on with those that are not over."""
     until = elapsed() + SLICE
     made = services()
-    for account in made.gateways:
+    for account in made.account_names:
         reconciling.begin_due(made, account)
         reconciling.go_on(made, account, lambda: elapsed() < until)
 

@@ -1,6 +1,9 @@
 """Wiring: the real parts are put together here, once for each operating-system process."""
 
 import hashlib
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -9,20 +12,26 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from schedules.errors import ToldInWords
-from worker.accounts import Account
-from worker.clock import Clock, MovedClock, SystemClock
-from worker.config import Settings, load_settings
+from worker.accounts import Account, BadAccounts
+from worker.clock import Clock, MovedClock, SystemClock, elapsed, wait
+from worker.config import BadSettings, Settings, load_settings
+from worker.gateway.port import Gateway
 from worker.gateway.portone_v1 import PortOneSettings, PortOneV1, Timeouts
 from worker.store import switches
 from worker.store.engine import make_engine
+from worker.store.failures import DATABASE_ERRORS
 from worker.store.revisions import current_revision, newest_revision
 from worker.store.tokens import SealedTokens
 from worker.webhooks.port import Receiver
 from worker.webhooks.standard import StandardWebhook
+from worker.workflows import operating
 from worker.workflows.flowing import Flow
 from worker.workflows.services import Services
 
+log = logging.getLogger("again.wiring")
 MOST_CONNECTIONS = 32  # of one process: charges share theirs, and what else there is waits for milliseconds
+READ_EVERY = 2.0  # seconds between two looks at the files of accounts and secrets
+STANDS_STILL = 0.2  # seconds that a changed file must stay as it is, so that none is read half written
 
 
 class BadDatabase(ToldInWords):
@@ -35,12 +44,114 @@ def settings() -> Settings:
     return load_settings()
 
 
-@lru_cache(maxsize=1)
 def services() -> Services:
-    """The services of this process, made once; a database of another revision is refused."""
+    """The services of this process as its files of accounts and secrets say now.
+
+    They are made once; a database of another revision is refused. Whoever has them keeps the accounts of that
+    moment: ask again for each piece of work.
+    """
+    return _wired().services()
+
+
+@lru_cache(maxsize=1)
+def _wired() -> "Wired":
     made = connect(settings())
     check_revision(made.engine)
-    return replace(made, flow=Flow(made))
+    return Wired(replace(made, flow=Flow(made)))
+
+
+class Wired:
+    """The services of one process, with the accounts and secrets that its files hold now. For any thread to use.
+
+    The files are read at most every `read_every` seconds, by whoever asks for the services. A change that cannot
+    be read is refused, and the former accounts stay. Calls under way end on the clients that they began with.
+    """
+
+    def __init__(self, made: Services, read_every: float = READ_EVERY) -> None:
+        self._made = made
+        self._read_every = read_every
+        self._accounts = tuple(made.accounts.values())
+        self._refused: str | None = None
+        self._retired: list[tuple[float, Gateway]] = []  # clients, and when each may be closed
+        self._read_at = elapsed() + read_every
+        self._lock = threading.Lock()
+
+    def services(self) -> Services:
+        """The services as they are now."""
+        settings = self._made.settings
+        if (settings.accounts_file or settings.portone_secret_file) and elapsed() >= self._read_at:
+            with self._lock:
+                if elapsed() >= self._read_at:  # else another thread has looked meanwhile
+                    try:
+                        self._look()
+                    finally:
+                        self._read_at = elapsed() + self._read_every
+        return self._made
+
+    def _look(self) -> None:
+        while self._retired and self._retired[0][0] <= elapsed():
+            self._retired.pop(0)[1].close()
+        read = self._read()
+        if read in (self._accounts, self._refused):
+            self._refused = read if isinstance(read, str) else None
+            return
+        wait(STANDS_STILL)
+        if self._read() != read:
+            return  # it is being written
+        if isinstance(read, str):
+            log.error("the changed accounts are refused, and the former ones stay in use: %s", read)
+            self._refused = read
+            return
+        self._refused = None
+        try:
+            self._change(read)
+        except DATABASE_ERRORS as error:
+            log.warning("the changed accounts are not in use yet, for the database fails: %s", error)
+
+    def _read(self) -> tuple[Account, ...] | str:
+        """Every account, the main one first; or why they cannot be read."""
+        try:
+            return self._made.settings.with_secret_read_again().accounts()
+        except (BadAccounts, BadSettings) as error:
+            return str(error)
+
+    def _change(self, accounts: Sequence[Account]) -> None:
+        settings = self._made.settings.model_copy(update={"portone_secret": accounts[0].secret})
+        before, gateways = self._made.accounts, dict[str, Gateway]()
+        made = replace(
+            self._made, settings=settings, accounts={account.name: account for account in accounts},
+            account_fingerprints=account_fingerprints(settings, accounts),
+        )  # fmt: skip
+        bind_and_warn(made, "accounts file")
+        for name, account in made.accounts.items():
+            is_same = name in before and gateway_settings(settings, account) == gateway_settings(
+                settings, before[name]
+            )
+            gateways[name] = self._made.gateways[name] if is_same else _gateway(settings, account, made.engine)
+        made = replace(made, gateways=gateways)
+        if made.flow is not None:
+            made.flow.use(made)
+        retired = [gateway for gateway in self._made.gateways.values() if gateway not in gateways.values()]
+        # Nothing that was begun with one of them lasts longer than a lease.
+        self._retired += [(elapsed() + settings.lease, gateway) for gateway in retired]
+        log.warning("accounts: %s", _difference(before, made.accounts))
+        self._accounts, self._made = tuple(accounts), made
+
+
+def _difference(before: Mapping[str, Account], after: Mapping[str, Account]) -> str:
+    parts = {
+        "added": after.keys() - before.keys(),
+        "removed": before.keys() - after.keys(),
+        "changed": {name for name in after.keys() & before.keys() if after[name] != before[name]},
+    }
+    return "; ".join(f"{what} {', '.join(sorted(names))}" for what, names in parts.items() if names)
+
+
+def bind_and_warn(made: Services, actor: str) -> None:
+    """Bind the further accounts that are new; log an ERROR for each with other credentials than the bound ones."""
+    operating.bind_new_accounts(made, actor)
+    for wrong in wrong_accounts(made):
+        log.error("nothing is sent for one account: %s", wrong)
 
 
 def connect(settings: Settings) -> Services:
@@ -56,11 +167,7 @@ def connect(settings: Settings) -> Services:
         accounts=accounts,
         fingerprint=fingerprint(settings, engine),
         receiver=make_receiver(settings),
-        account_fingerprints={
-            name: account_fingerprint(settings, account)
-            for name, account in accounts.items()
-            if name != settings.account
-        },
+        account_fingerprints=account_fingerprints(settings, accounts.values()),
     )
 
 
@@ -120,6 +227,15 @@ def account_fingerprint(settings: Settings, account: Account) -> str:
     host = urlsplit(account.portone_url).hostname or account.portone_url
     parts = (settings.environment, account.name, account.tier or "", host, account.key.get_secret_value())
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16, person=b"again-account").hexdigest()
+
+
+def account_fingerprints(settings: Settings, accounts: Iterable[Account]) -> dict[str, str]:
+    """The fingerprint of each further account."""
+    return {
+        account.name: account_fingerprint(settings, account)
+        for account in accounts
+        if account.name != settings.account
+    }
 
 
 def wrong_accounts(made: Services) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Bad input: each a clear error in words, a non-zero exit, and nothing half done."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, func, select, text
@@ -192,6 +193,11 @@ def refused_status(settings: Settings) -> str:
         ({"AGAIN_CLOCK_FILE": "nowhere/clock"}, "AGAIN_CLOCK_FILE 'nowhere/clock' is no file"),
         ({"AGAIN_PORTONE_TIER": ""}, "AGAIN_PORTONE_TIER: it must be a code"),
         ({"AGAIN_CONCURENCY": "4"}, "AGAIN_CONCURENCY: is not known; did you mean AGAIN_CONCURRENCY?"),
+        ({"AGAIN_PORTONE_SECRET_FILE": "s"}, "AGAIN_PORTONE_SECRET and AGAIN_PORTONE_SECRET_FILE are both set"),
+        (
+            {"AGAIN_PORTONE_SECRET": "", "AGAIN_PORTONE_SECRET_FILE": "nowhere"},
+            "AGAIN_PORTONE_SECRET_FILE 'nowhere'",
+        ),
         ({"AGAIN_TEAPOT": "4"}, "AGAIN_TEAPOT: is not known; docs/configuration.md lists"),
     ],
 )
@@ -240,6 +246,19 @@ def test_an_address_or_secret_that_cannot_be_used_is_named_and_not_shown(
 )
 def test_an_address_that_can_be_used_is_taken(settings: Settings, name: str, value: str) -> None:
     load_settings(settings | {name: value})
+
+
+def test_the_secret_may_stand_in_a_file_and_a_variable_that_is_empty_is_not_set(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("from a file\n")
+    with_file = settings | {"AGAIN_PORTONE_SECRET": "", "AGAIN_PORTONE_SECRET_FILE": str(tmp_path / "secret")}
+    assert load_settings(with_file).portone_secret.get_secret_value() == "from a file"
+    kept = load_settings(settings | {"AGAIN_PORTONE_SECRET_FILE": ""})
+    assert kept.portone_secret.get_secret_value() == settings["AGAIN_PORTONE_SECRET"]
+    (tmp_path / "secret").write_text(" \n")
+    with pytest.raises(BadSettings, match="is empty"):
+        load_settings(with_file)
 
 
 def test_a_missing_setting_is_named_with_what_to_do(settings: Settings) -> None:

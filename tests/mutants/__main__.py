@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.mutants.by_account import BY_ACCOUNT
 from tests.mutants.by_customer import BY_CUSTOMER
 from tests.mutants.by_group import BY_GROUP
 from tests.mutants.by_hand import BY_HAND
@@ -33,7 +34,7 @@ def tried(mutant: Mutant) -> str:
 
 def main() -> int:
     """Try all, or those whose names contain the words given; 0 when every removal was noticed."""
-    guards = (*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT)
+    guards = (*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT, *BY_ACCOUNT)
     wanted = [mutant for mutant in guards if all(word in mutant.guard for word in sys.argv[1:])]
     console = Console(width=200)
     table = Table("guard", "what noticed its removal", "", title="guards", title_justify="left")

@@ -59,8 +59,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "group: nothing is claimed where nothing may be sent",
         CLAIMED,
         "worker/workflows/grouping.py",
-        "in services.gateways and permission.obstacle(services.identity, services.clock) is None",
-        "in services.gateways",
+        "in services.account_names and permission.obstacle(services.identity, services.clock) is None",
+        "in services.account_names",
     ),
     Mutant(
         "group: a row that somebody holds is passed over",

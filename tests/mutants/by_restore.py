@@ -3,7 +3,6 @@
 from tests.mutants.table import Mutant
 
 AFTER = "workflows/test_after_restore.py::"
-BINDINGS = "workflows/test_account_bindings.py::"
 
 BY_RESTORE: tuple[Mutant, ...] = (
     Mutant(
@@ -69,26 +68,5 @@ BY_RESTORE: tuple[Mutant, ...] = (
         "worker/store/attempts.py",
         "    quiet_since = max(attempt.last_sent_at, attempt.unknown_since or attempt.last_sent_at)\n",
         "    quiet_since = attempt.last_sent_at\n",
-    ),
-    Mutant(
-        "accounts: another merchant's credentials stop their account",
-        BINDINGS + "test_another_merchants_credentials_stop_that_account_alone_until_adopted",
-        "worker/store/switches.py",
-        "        if wrong := identity.wrong_account(self.account, self.account_fingerprint):\n",
-        "        if wrong := None:\n",
-    ),
-    Mutant(
-        "accounts: another merchant is not asked what became of an attempt",
-        BINDINGS + "test_another_merchant_is_not_asked_about_an_unknown_attempt",
-        "worker/workflows/asking.py",
-        "if claimed is None or not account_is_ours(services, db, claimed[1]):",
-        "if claimed is None:",
-    ),
-    Mutant(
-        "accounts: credentials are not adopted while outcomes are unknown",
-        BINDINGS + "test_credentials_are_not_adopted_while_outcomes_are_unknown_unless_the_merchant_is_the_same",
-        "worker/workflows/operating.py",
-        "        if in_doubt and not same_merchant:\n",
-        "        if False:\n",
     ),
 )

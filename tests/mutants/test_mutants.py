@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants.by_account import BY_ACCOUNT
 from tests.mutants.by_customer import BY_CUSTOMER
 from tests.mutants.by_group import BY_GROUP
 from tests.mutants.by_hand import BY_HAND
@@ -13,7 +14,7 @@ from tests.mutants.by_restore import BY_RESTORE
 from tests.mutants.runner import ROOT, copy_tree, take_away, try_without
 from tests.mutants.table import MUTANTS, Mutant
 
-EVERY = (*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT)
+EVERY = (*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT, *BY_ACCOUNT)
 # One of each kind in every run of the tests: all of them take minutes.
 SAMPLE = (
     "one charge for a subscription, period and kind",

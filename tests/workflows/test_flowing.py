@@ -357,7 +357,7 @@ def test_envelopes_of_one_account_leave_threads_for_the_others(together: Service
     ids = many_opened(together, 2)
     tasks.carry_out_envelope(ids[:0], "slow")
     slow = tasks._places["slow"]
-    while slow.holds.acquire(blocking=False):
+    while slow.take(tasks._share()):
         pass
     tasks.carry_out_envelope(ids, "slow")
     assert not attempt_rows(together)

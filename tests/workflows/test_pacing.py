@@ -37,10 +37,10 @@ class Line:
     answer: Callable[[str, Slot], Outcome | Missed | None] = lambda name, slot: PAID
     unanswered: list[Callable[[Outcome | Missed], None]] = field(default_factory=list)
 
-    def departure(self, name: str, claimed: Claimed) -> Departure:
+    def departure(self, name: str, claimed: Claimed, services: Services) -> Departure:
         """One that leaves by this line."""
         return Departure(
-            claimed, _Sent(self, name),
+            claimed, services, _Sent(self, name),
             came=lambda outcome: self.told.append((name, outcome)),
             held=lambda obstacle: self.told.append((name, obstacle)),
             failed=lambda error: self.told.append((name, error)),
@@ -86,7 +86,7 @@ def test_each_leaves_in_a_slot_of_its_own(services: Services) -> None:
     line, made = Line(), with_settings(services, rate=40)
     pacer = Pacer(made, 10)
     for number, claimed in enumerate(claimed_many(made, 12)):
-        pacer.line_up(line.departure(str(number), claimed))
+        pacer.line_up(line.departure(str(number), claimed, made))
     line.wait_for(12)
     slots = sorted(slot.earliest for _, slot, _ in line.begun)
     apart = [later - earlier for earlier, later in pairwise(slots)]
@@ -96,6 +96,33 @@ def test_each_leaves_in_a_slot_of_its_own(services: Services) -> None:
         assert at < slot.latest <= at + 2 * LASTS
 
 
+def test_a_new_rate_of_the_account_holds_for_what_is_lined_up_next(services: Services) -> None:
+    """Guard: the cap is the one of the newest accounts file."""
+    line, pacer = Line(), Pacer(services, 10)
+    capped = with_settings(services, rate=40)
+    first, *others = claimed_many(services, 4)
+    pacer.line_up(line.departure("first", first, services))
+    line.wait_for(1)
+    for number, claimed in enumerate(others):
+        pacer.line_up(line.departure(str(number), claimed, capped))
+    line.wait_for(4)
+    slots = sorted(slot.earliest for name, slot, _ in line.begun if name != "first")
+    assert min(later - earlier for earlier, later in pairwise(slots)) > interval(40) * 0.99
+
+
+def test_what_is_lined_up_leaves_though_its_account_was_removed_meanwhile(services: Services) -> None:
+    """Guard: it has the accounts of the moment at which it was lined up."""
+    line, pacer = Line(), Pacer(services, 10)
+    main = services.settings.main_account
+    before = replace(services, accounts={"main": main, "gone": replace(main, name="gone")})
+    first, second = claimed_many(services, 2)
+    pacer.line_up(line.departure("gone", replace(first, account="gone"), before))
+    line.wait_for(1)
+    pacer.line_up(line.departure("next", second, services))
+    line.wait_for(2)
+    assert sorted(line.told) == [("gone", PAID), ("next", PAID)]
+
+
 def test_what_somebody_asked_for_goes_first_and_what_is_tried_again_before_the_rest(services: Services) -> None:
     line, made = Line(), with_settings(services, rate=10)
     pacer = Pacer(made, 10)
@@ -103,7 +130,7 @@ def test_what_somebody_asked_for_goes_first_and_what_is_tried_again_before_the_r
     again = replace(claims[4], intent=replace(claims[4].intent, number=2))
     asked = replace(claims[5], kind=ChargeKind.ADHOC)
     for name, claimed in zip(["r1", "r2", "r3", "r4", "again", "asked"], [*claims[:4], again, asked], strict=True):
-        pacer.line_up(line.departure(name, claimed))
+        pacer.line_up(line.departure(name, claimed, made))
     line.wait_for(6)
     # The first of all may have left before the others came, and the second has its slot by then.
     assert line.order.index("asked") < line.order.index("again") < line.order.index("r3")
@@ -122,7 +149,7 @@ def test_a_slot_that_is_far_away_is_waited_for(shared: Services) -> None:
     """Guard: it is looked at again when its slot comes; on the first look it would be too late by then."""
     line = Line()
     (claimed,) = claimed_many(shared, 1)
-    Pacer(shared, 10).line_up(line.departure("one", claimed))
+    Pacer(shared, 10).line_up(line.departure("one", claimed, shared))
     line.wait_for(1)
     assert line.told == [("one", PAID)]
     assert len(line.begun) == 1
@@ -132,7 +159,7 @@ def test_a_stop_is_seen_by_a_charge_that_has_its_slot_already(shared: Services) 
     """Guard: the look when its slot comes."""
     line = Line()
     (claimed,) = claimed_many(shared, 1)
-    Pacer(shared, 10).line_up(line.departure("one", claimed))
+    Pacer(shared, 10).line_up(line.departure("one", claimed, shared))
     assert wait_until(lambda: _has_its_slot(shared), 5, every=0.01)
     operating.stop_charging(shared, "test", "fire")
     line.wait_for(1)
@@ -153,7 +180,7 @@ def test_a_call_leaves_on_a_fresh_look_or_not_at_all(services: Services) -> None
     pacer = Pacer(services, 10)
     (claimed,) = claimed_many(services, 1)
     before = elapsed()
-    pacer.line_up(line.departure("one", claimed))
+    pacer.line_up(line.departure("one", claimed, services))
     line.wait_for(1)
     ((_, slot, at),) = line.begun
     assert slot.latest <= at + LASTS
@@ -166,7 +193,7 @@ def test_who_misses_a_slot_takes_another_and_stays_first(services: Services) -> 
     line.answer = lambda name, slot: next(missed, PAID) if name == "0" else PAID
     pacer = Pacer(made, 10)
     for number, claimed in enumerate(claimed_many(made, 5)):
-        pacer.line_up(line.departure(str(number), claimed))
+        pacer.line_up(line.departure(str(number), claimed, made))
     line.wait_for(5)
     mine = [slot.earliest for name, slot, _ in line.begun if name == "0"]
     assert len(mine) == 2
@@ -178,7 +205,7 @@ def test_who_never_keeps_a_slot_is_held_back(services: Services, monkeypatch: py
     monkeypatch.setattr(pacing, "PATIENCE", 0.3)
     line = Line(answer=lambda name, slot: Missed())
     (claimed,) = claimed_many(services, 1)
-    Pacer(services, 10).line_up(line.departure("one", claimed))
+    Pacer(services, 10).line_up(line.departure("one", claimed, services))
     line.wait_for(1)
     assert line.told == [("one", NO_SLOT)]
 
@@ -194,10 +221,10 @@ def test_a_call_that_leaves_too_late_puts_off_those_that_follow(services: Servic
     line = Line(answer=late)
     pacer = Pacer(made, 10)
     first, second = claimed_many(made, 2)
-    pacer.line_up(line.departure("first", first))
+    pacer.line_up(line.departure("first", first, made))
     line.wait_for(1)
     line.answer = lambda name, slot: PAID
-    pacer.line_up(line.departure("second", second))
+    pacer.line_up(line.departure("second", second, made))
     line.wait_for(2)
     (_, one, _), (_, other, _) = line.begun
     assert other.earliest - one.earliest > 0.4 + interval(20) * 0.9
@@ -210,8 +237,8 @@ def test_no_account_waits_for_another_whose_calls_hang(services: Services) -> No
     pacer = Pacer(made, 2)
     claims = claimed_many(made, 5)
     for claimed in claims[:4]:
-        pacer.line_up(line.departure("slow", claimed))
-    pacer.line_up(line.departure("other", replace(claims[4], account="other")))
+        pacer.line_up(line.departure("slow", claimed, made))
+    pacer.line_up(line.departure("other", replace(claims[4], account="other"), made))
     line.wait_for(1)
     assert line.told == [("other", PAID)]
     assert not wait_until(lambda: line.order.count("slow") > 2, 0.2)
@@ -230,10 +257,10 @@ def test_a_look_that_fails_is_told_to_each_and_the_next_succeeds(
     first, second = claimed_many(services, 2)
     with monkeypatch.context() as broken:
         broken.setattr(pacing, "ask_leave", _away)
-        pacer.line_up(line.departure("first", first))
+        pacer.line_up(line.departure("first", first, services))
         line.wait_for(1)
     assert isinstance(line.told[0][1], OperationalError)
-    pacer.line_up(line.departure("second", second))
+    pacer.line_up(line.departure("second", second, services))
     line.wait_for(2)
     assert line.told[1] == ("second", PAID)
 
@@ -260,10 +287,10 @@ def test_a_call_that_left_too_late_is_not_forgotten_when_a_look_fails(
 
     line, pacer = Line(answer=late), Pacer(made, 10)
     first, second = claimed_many(made, 2)
-    pacer.line_up(line.departure("first", first))
+    pacer.line_up(line.departure("first", first, made))
     assert held_up.wait(10)
     line.answer = lambda name, slot: PAID
-    pacer.line_up(line.departure("second", second))
+    pacer.line_up(line.departure("second", second, made))
     line.wait_for(2)
     (_, one, _), (_, other, _) = line.begun
     assert other.earliest - one.earliest > 0.4 + interval(20) * 0.9
@@ -279,7 +306,7 @@ def test_one_that_cannot_be_sent_keeps_no_other_from_leaving(services: Services)
     line = Line(answer=broken)
     pacer = Pacer(services, 1)
     for name, claimed in zip(["bad", "good"], claimed_many(services, 2), strict=True):
-        pacer.line_up(line.departure(name, claimed))
+        pacer.line_up(line.departure(name, claimed, services))
     line.wait_for(2)
     assert isinstance(dict(line.told)["bad"], RuntimeError)
     assert dict(line.told)["good"] == PAID

@@ -46,7 +46,7 @@ def test_calls_leave_though_each_round_trip_takes_long(
         pacer = Pacer(far, 30)
         begun_at = elapsed()
         for number, claimed in enumerate(claims):
-            pacer.line_up(line.departure(str(number), claimed))
+            pacer.line_up(line.departure(str(number), claimed, far))
         line.wait_for(30, 30)
         took = elapsed() - begun_at
         deadline = far.settings.call_deadline

@@ -218,15 +218,12 @@ def _stop_when_stdin_closes() -> None:
 
 def _warn_of_wrong_place(made: "Services") -> None:
     from worker import wiring
-    from worker.workflows import operating
 
     wrong = wiring.wrong_place(made)
     if wrong is not None:
         log.warning("%s", wrong)
         return
-    operating.bind_new_accounts(made, "start")
-    for wrong in wiring.wrong_accounts(made):
-        log.error("nothing is sent for one account: %s", wrong)
+    wiring.bind_and_warn(made, "start")
 
 
 def _use_our_logs() -> None:

@@ -135,7 +135,7 @@ def carry_out(services: Services, claimed: Claimed, ask: Ask = stored_card) -> A
     """Wait for the rate cap, look a last time, ask the gateway, and settle what it answers."""
     intent = claimed.intent
     reach(Point.CHARGING_CLAIMED, intent.merchant_uid)
-    gateway = services.gateway(claimed.account)
+    gateway = services.gateway_to_send(claimed.account)
     gateway.prepare()
     leave = _await_leave(services, claimed)
     found = obstacle(services, claimed, leave)
@@ -161,7 +161,7 @@ def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
     due = charge.next_attempt_at is not None and charge.next_attempt_at <= services.clock.now()
     if not (charge.status.is_owed and charge.held_why is None and due):
         return False
-    if charge.account not in services.gateways:
+    if charge.account not in services.account_names:
         log.error("charge %s is not sent: no credentials for account %s here", charge.key, charge.account)
         return False
     permission = switches.permission(db, charge.account)

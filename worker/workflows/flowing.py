@@ -105,8 +105,13 @@ class Flow:
         self.giving_back = GivingBack()
         self._pacer = Pacer(services, services.settings.concurrency)
         self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
-        self._rooms: dict[str, Room] = {}
+        self._rooms: dict[tuple[str, float], Room] = {}
         self._making = threading.Lock()
+
+    def use(self, services: Services) -> None:
+        """Carry out what begins from now on with these services; what is lined up leaves with the former ones."""
+        self._services = services
+        self._groups.use(services)
 
     def attempt(self, charge_id: int) -> AttemptState | None:
         """Try once to collect a charge, with whatever else is under way; None when it is not ours to try now."""
@@ -123,8 +128,8 @@ class Flow:
         """
         under_way = UnderWay()
         room = self._room(account)
-        gateway = self._services.gateways.get(account)
-        if gateway is not None and not stopping():
+        gateway = None if stopping() else self._services.gateway_if_ours(account)
+        if gateway is not None:
             gateway.prepare()  # a token that is fetched later would cost each of them its slot
         begun = 0
         while begun < len(charge_ids) and not stopping():
@@ -137,13 +142,13 @@ class Flow:
         return under_way
 
     def _room(self, account: str) -> Room:
+        services = self._services
+        rate = services.account(account).rate if account in services.account_names else 0
         with self._making:
-            if account not in self._rooms:
-                known = account in self._services.gateways
-                rate = self._services.account(account).rate if known else 0
+            if (account, rate) not in self._rooms:
                 places = max(2, min(CLAIMED_AHEAD, int(rate * AHEAD_SECONDS))) if rate else CLAIMED_AHEAD
-                self._rooms[account] = Room(places)
-            return self._rooms[account]
+                self._rooms[account, rate] = Room(places)
+            return self._rooms[account, rate]
 
     # The steps of one charge, each on the thread of the step before it: none of them waits for long.
 
@@ -177,9 +182,10 @@ class Flow:
         carried.uid = intent.merchant_uid
         reach(Point.CHARGING_CLAIMED, intent.merchant_uid)
         failed = partial(self._do_aside, self._give_back, carried, claimed)
+        services = self._services  # one moment's: the last look compares the very credentials that it is sent with
         try:
             self._pacer.line_up(Departure(
-                claimed, self._services.gateway(claimed.account).sending(charging.order_of(claimed)),
+                claimed, services, services.gateway_to_send(claimed.account).sending(charging.order_of(claimed)),
                 came=partial(self._came, carried, claimed),
                 held=partial(self._do_aside, self._hold_back, carried, claimed), failed=failed,
                 begun=carried.leave_room,

@@ -65,13 +65,17 @@ class Groups:
             self.settle_many, MOST, LINGER
         )
 
+    def use(self, services: Services) -> None:
+        """Claim with these services from now on."""
+        self._services = services
+
     def claim_many(self, ids: Sequence[int]) -> list[Claimed | Ungrouped]:
         """Write the first attempts at these debts, claimed, in one transaction; what is not plain is left."""
         services, now = self._services, self._services.clock.now()
         with services.engine.begin() as db:
             planned = [intent for fresh in plain.take_fresh(db, ids, now) if (intent := self._planned(fresh, now))]
             accounts = {claimed.account for claimed in planned}
-            allowed = {account for account in accounts if self._may_send(db, account)}
+            allowed = {account for account in accounts if _may_send(services, db, account)}
             planned = [claimed for claimed in planned if claimed.account in allowed]
             rows = [(claimed.charge_id, claimed.intent) for claimed in planned]
             begun = plain.begin(db, rows, now + services.settings.lease_time) if rows else {}
@@ -96,11 +100,6 @@ class Groups:
         return Claimed(
             fresh.id, fresh.key, fresh.account, fresh.customer_uid, fresh.name, kind, None, intent, fresh.buyer
         )
-
-    def _may_send(self, db: Connection, account: str) -> bool:
-        services = self._services
-        permission = switches.permission(db, account)
-        return account in services.gateways and permission.obstacle(services.identity, services.clock) is None
 
     def settle_many(self, answered: Sequence[tuple[Attempt, Paid]]) -> list[AttemptState | Ungrouped]:
         """Write payments that change nothing but their own debts, in one transaction; others are left."""
@@ -128,6 +127,11 @@ class Groups:
         if uids:
             log.info("paid: %s", " ".join(uids))
         return [AttemptState.PAID if attempt.id in done else Ungrouped.ALONE for attempt, _ in answered]
+
+
+def _may_send(services: Services, db: Connection, account: str) -> bool:
+    permission = switches.permission(db, account)
+    return account in services.account_names and permission.obstacle(services.identity, services.clock) is None
 
 
 def _told_of(paid: Paid) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Departure:
     """A claimed attempt that is to leave, and who is told what becomes of it: one of these, once."""
 
     claimed: Claimed
+    services: Services  # those that its call is made with, for the rate and the credentials of its account
     sending: Sending
     came: Callable[[Outcome], None]  # the gateway's answer, on a thread of the gateway's
     held: Callable[[Obstacle], None]  # it was not sent
@@ -103,8 +104,8 @@ class Pacer:
     def line_up(self, departure: Departure) -> None:
         """Let it leave when its turn has come."""
         with self._lock:
-            if (account := departure.claimed.account) not in self._lanes:
-                self._lanes[account] = _Lane(self._services.account(account).rate, self._room)
+            rate = departure.services.account(account := departure.claimed.account).rate
+            self._lanes.setdefault(account, _Lane(rate, self._room)).rate = rate
             if not self._serves:
                 threading.Thread(target=self._serve, name="pacer", daemon=True).start()
                 self._serves = True
@@ -166,10 +167,12 @@ class Pacer:
         return few
 
     def _let_leave(self, few: Sequence[Departure], overruns: Mapping[str, float]) -> None:
-        services = self._services
-        asked = [leaving(services, departure.claimed, has_slot=departure.leave is not None) for departure in few]
+        asked = [
+            leaving(departure.services, departure.claimed, has_slot=departure.leave is not None)
+            for departure in few
+        ]
         try:
-            leaves = ask_leave(services, asked, overruns)
+            leaves = ask_leave(self._services, asked, overruns)
         except Exception as error:  # noqa: BLE001 # it is told to each that it concerns; the next may succeed
             self._overran(overruns)
             for departure in few:
@@ -212,7 +215,7 @@ class Pacer:
                 )
             departure.asked_at = departure.asked_at or leave.looked_at
             found = NO_SLOT if leave.looked_at - departure.asked_at > PATIENCE else None
-        found = obstacle(self._services, departure.claimed, leave) or found
+        found = obstacle(departure.services, departure.claimed, leave) or found
         if found is not None:
             self._make_room(departure)
             departure.held(found)

@@ -1,0 +1,109 @@
+"""The guards of an account's credentials: the text that is taken away, and the test that notices."""
+
+from tests.mutants.table import Mutant
+
+BINDINGS = "workflows/test_account_bindings.py::"
+CHANGED = "workflows/test_changed_accounts.py::"
+MARKS = "store/test_marks.py::"
+PATHS = "workflows/test_gateway_paths.py::"
+
+BY_ACCOUNT: tuple[Mutant, ...] = (
+    Mutant(
+        "accounts: another merchant's credentials stop their account",
+        BINDINGS + "test_another_merchants_credentials_stop_that_account_alone_until_adopted",
+        "worker/store/switches.py",
+        "        return identity.wrong_account(self.account, self.account_fingerprint)\n",
+        "        return None\n",
+    ),
+    Mutant(
+        "accounts: another merchant is not asked what became of an attempt",
+        BINDINGS + "test_another_merchant_is_not_asked_about_an_unknown_attempt",
+        "worker/workflows/services.py",
+        "        if wrong is not None:\n            raise OtherCredentials(wrong)\n",
+        "",
+    ),
+    Mutant(
+        "accounts: every path to a gateway compares the credentials",
+        PATHS + "test_what_a_person_asks_for_is_refused_before_the_other_merchant_hears_of_it",
+        "worker/workflows/services.py",
+        "switches.permission(db, account).other_credentials(self.identity)",
+        "None",
+    ),
+    Mutant(
+        "accounts: what runs by itself waits for the right credentials",
+        PATHS + "test_what_runs_by_itself_waits_and_does_not_ask_the_other_merchant",
+        "worker/workflows/services.py",
+        "            return self.gateway(account)\n",
+        "            return self.gateway_to_send(account)\n",
+    ),
+    Mutant(
+        "accounts: the main account is compared too",
+        PATHS + "test_the_main_account_is_not_asked_with_another_merchants_key_either",
+        "worker/store/switches.py",
+        "        if self.fingerprint != identity.environment or not self.is_bound_here:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "accounts: a new path to a gateway needs its test",
+        "architecture/test_gateway_paths.py::test_only_what_is_claimed_takes_a_gateway_without_the_check",
+        "worker/workflows/asking.py",
+        "services.gateway_if_ours(account)",
+        "services.gateway_to_send(account)",
+    ),
+    Mutant(
+        "accounts: credentials are not adopted while outcomes are unknown",
+        BINDINGS + "test_credentials_are_not_adopted_while_outcomes_are_unknown_unless_the_merchant_is_the_same",
+        "worker/workflows/operating.py",
+        "        if in_doubt and not same_merchant:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "accounts: a broken file changes nothing",
+        CHANGED + "test_a_broken_file_is_refused_once_and_the_former_accounts_stay",
+        "worker/wiring.py",
+        "            return str(error)\n",
+        "            return self._accounts[:1]\n",
+    ),
+    Mutant(
+        "accounts: a file that is being written is not read",
+        CHANGED + "test_a_file_that_is_being_written_is_not_read_half",
+        "worker/wiring.py",
+        "        if self._read() != read:\n            return  # it is being written\n",
+        "",
+    ),
+    Mutant(
+        "accounts: what was read since does not stand for the client that sends",
+        CHANGED + "test_what_was_lined_up_is_compared_by_the_credentials_that_it_is_sent_with",
+        "worker/workflows/pacing.py",
+        "found = obstacle(departure.services, departure.claimed, leave) or found",
+        "found = obstacle(self._services, departure.claimed, leave) or found",
+    ),
+    Mutant(
+        "accounts: what is lined up leaves though its account was removed",
+        "workflows/test_pacing.py::test_what_is_lined_up_leaves_though_its_account_was_removed_meanwhile",
+        "worker/workflows/pacing.py",
+        "            leaving(departure.services, departure.claimed,",
+        "            leaving(self._services, departure.claimed,",
+    ),
+    Mutant(
+        "restore detector: a new secret keeps the mark",
+        MARKS + "test_a_restore_is_noticed_at_the_first_start_after_the_secret_was_replaced",
+        "worker/marks.py",
+        "    api_key = services.settings.portone_key.get_secret_value().encode()\n",
+        "    api_key = services.settings.portone_secret.get_secret_value().encode()\n",
+    ),
+    Mutant(
+        "restore detector: the mark of before the upgrade counts",
+        MARKS + "test_a_restore_is_noticed_at_the_first_start_after_the_upgrade",
+        "worker/marks.py",
+        "    former = _former(raw) if is_upgraded else None\n",
+        "    former = None\n",
+    ),
+    Mutant(
+        "restore detector: an unsigned mark counts until the first signature alone",
+        MARKS + "test_a_mark_of_an_earlier_version_is_signed_and_counts_no_more",
+        "worker/marks.py",
+        "    former = _former(raw) if is_upgraded else None\n",
+        "    former = _former(raw)\n",
+    ),
+)
