@@ -108,4 +108,4 @@ def installed(settings: Mapping[str, str] = QUICK, program: Sequence[str] = AGAI
             )
             yield running
             running.services.engine.dispose()
-            running.services.gateway("main").close()
+            running.services.gateways["main"].close()

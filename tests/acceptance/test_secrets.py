@@ -98,7 +98,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
         provoke(standing, services, heard)
         yield Aftermath(standing, services, heard.getvalue(), secrets)
         services.engine.dispose()
-        services.gateway("main").close()
+        services.gateways["main"].close()
     logging.getLogger().removeHandler(ear)
     logging.getLogger().setLevel(logging.WARNING)
 

@@ -150,7 +150,7 @@ def test_two_accounts_are_charged_asked_and_compared_each_at_its_own_gateway(
     assert [(a["name"], a["portone_url"]) for a in listed] == [("main", first.url), ("second", second.url)]
     made.engine.dispose()
     for name in made.gateways:
-        made.gateway(name).close()
+        made.gateways[name].close()
 
 
 def test_a_wrong_file_keeps_every_process_from_starting(database: str, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_claim_whose_billing_key_is_deleted_meanwhile_waits_for_a_person(
 
 
 def test_a_charge_of_an_account_without_credentials_here_is_left_alone(services: Services) -> None:
-    elsewhere = replace(services, gateways={"other": services.gateway("main")})
+    elsewhere = replace(services, gateways={"other": services.gateways["main"]})
     charge = opened(services)
     assert charging.attempt(elsewhere, charge) is None
     assert attempt_rows(services) == []
