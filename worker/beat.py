@@ -4,6 +4,7 @@ import heapq
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,17 +12,20 @@ from typing import Any
 
 from celery.beat import Scheduler
 from kombu.exceptions import OperationalError
+from sqlalchemy import Connection
 
+from schedules.health import ProcessKind
 from schedules.zones import local_date, wall_to_utc, zone
 from worker import tasks
 from worker.app import EVENTS, OPS, RECONCILE
 from worker.clock import elapsed
-from worker.store import beats, bells
+from worker.store import beats, bells, processes
 from worker.store import plans as plan_rows
 from worker.store.failures import DATABASE_ERRORS
 from worker.store.plans import StoredPlan
 from worker.wiring import services
-from worker.workflows.services import Services
+from worker.workflows.heartbeats import Heartbeats
+from worker.workflows.services import Services, clock_is_right
 
 log = logging.getLogger("again.beat")
 # Events by themselves: where no worker takes their queue, the bells for everything else go on.
@@ -80,6 +84,8 @@ class PlanScheduler(Scheduler):
         self._bells: list[PlanBell] = []
         self._revision = -1
         self._leads = False
+        self._clock_was_wrong = False
+        self._heartbeats: Heartbeats | None = None
         self._next_heartbeat = 0.0
         self._chores_due = [0.0] * len(CHORES)
         self._rung_at = [0.0] * len(CHORES)
@@ -110,9 +116,12 @@ class PlanScheduler(Scheduler):
         """Give the lead back, so that another beat takes over at once."""
         try:
             with services().engine.begin() as db:
-                beats.leave(db, self.name)
+                beats.resign(db, self.name)
         except DATABASE_ERRORS:
             log.warning("the lead could not be given back; it runs out in %g s", LEAD_SECONDS)
+        if self._heartbeats is not None:
+            # Celery closes us too when a tick raised.
+            self._heartbeats.stop(in_order=not isinstance(sys.exc_info()[1], Exception))
         super().close()
 
     def _connect_anew(self) -> None:
@@ -130,14 +139,33 @@ class PlanScheduler(Scheduler):
         if elapsed() < self._next_heartbeat:
             self._read_plans(made)
             return
+        self._heartbeats = self._heartbeats or Heartbeats(made, ProcessKind.BEAT)
         with made.engine.begin() as db:
             led = self._leads
-            self._leads = beats.lead(db, self.name, max(LEAD_SECONDS, 3 * HEARTBEAT_TICKS * interval))
-            beats.seen(db, self.name, leads=self._leads, plans=len(self._bells))
-        if self._leads and not led:
-            log.info("beat %s leads", self.name)
+            self._leads = self._may_lead(made, db) and beats.lead(
+                db, self.name, max(LEAD_SECONDS, 3 * HEARTBEAT_TICKS * interval)
+            )
+            self._heartbeats.progressed()
+            self._heartbeats.write(db, leads=self._leads, plans=len(self._bells))
+            processes.forget(db)
+        if self._leads != led:
+            log.info("beat %s %s", self.name, "leads" if self._leads else "leads no more")
         self._next_heartbeat = elapsed() + HEARTBEAT_TICKS * interval
         self._read_plans(made)
+
+    def _may_lead(self, made: Services, db: Connection) -> bool:
+        """Whether this machine's clock is right; with a wrong one the lead is given back to another beat.
+
+        Its rings would come at the wrong times, and workers would discard its chores as expired.
+        """
+        if not clock_is_right(made, db):
+            self._clock_was_wrong = True
+            beats.resign(db, self.name)
+            return False
+        if self._clock_was_wrong:
+            # The times of the bells were computed with the wrong clock.
+            self._clock_was_wrong, self._bells, self._revision = False, [], -1
+        return True
 
     def _read_plans(self, made: Services) -> None:
         """Read the plans again if any has come or gone: seen within one tick."""

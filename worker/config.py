@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -296,6 +297,14 @@ class Settings(BaseSettings):
     def lease_time(self) -> timedelta:
         """How long a worker owns an attempt."""
         return timedelta(seconds=self.lease)
+
+
+def installed_version() -> str:
+    """The version of this code."""
+    try:
+        return version("again")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:

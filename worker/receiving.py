@@ -95,7 +95,7 @@ class Consumer(consumer.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._recorder = Recorder()
-        self._clock: Clock = SystemClock()  # the senders' times are by their machines' clocks
+        self._clock: Clock = SystemClock()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """What is called with each message."""
@@ -142,7 +142,9 @@ class Consumer(consumer.Consumer):
         if message.refused is not None:
             raise MessageRefused(message.refused[0])
         received = _received(message, self._queue_of(message))
-        headers = messages.accepted_headers(received, tasks.allowed_on(received.queue), QUEUES, self._clock.now())
+        headers = messages.accepted_headers(
+            received, tasks.allowed_on(received.queue), QUEUES, self._clock.now(), services().clock_check.ahead
+        )
         messages.check_body(self._decoded(message))
         return headers
 

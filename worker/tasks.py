@@ -43,8 +43,8 @@ OURS = "again."  # how the name of each task of ours begins
 QUEUE_OF = {ChargeKind.ADHOC: CHARGES, ChargeKind.RENEWAL: BULK}
 PUBLISH_BATCH = 500  # messages in one round trip to the broker
 SLICE = 45.0  # seconds that a long work takes of a thread at once; the next ring goes on with it
-# Seconds; a chore that waited longer has been rung for again since. It is judged by the worker's clock, so a
-# beat whose clock is behind must not have all its chores thrown away for that.
+# Seconds; a chore that waited longer has been rung for again since. The sender's clock was compared with the
+# database's, and the worker judges by the database's clock: see `messages.accepted_headers`.
 CHORE_EXPIRES = 600.0
 MOST_NOTICES = 2000  # messages in the queue beyond which webhooks are sent away; PortOne may send them again
 RETURN_PAUSE = 2.0  # seconds before a message goes back to the broker after a transient database error
@@ -262,7 +262,9 @@ def hand_on(merchant_uid: str) -> None:
     with app.producer_or_acquire() as producer:
         lost = (OperationalError, *producer.connection.connection_errors, *producer.connection.channel_errors)
         try:
-            notified.apply_async((merchant_uid,), producer=producer, expires=CHORE_EXPIRES)
+            # An expiry by a wrong clock may be over already.
+            lasts: dict[str, Any] = {} if services().clock_check.is_wrong else {"expires": CHORE_EXPIRES}
+            notified.apply_async((merchant_uid,), producer=producer, **lasts)
         except lost as error:
             raise dispatching.BrokerUnreachable(f"the broker took no message: {error}") from error
 
@@ -380,14 +382,3 @@ def _messages_in(connection: Any, queue: str) -> int:
             return int(channel.queue_declare(queue, passive=True).message_count)
         except connection.channel_errors:
             return 0
-
-
-def check_broker(seconds: int = 5) -> None:
-    """Raise BrokerUnreachable unless the broker answers within so many seconds."""
-    with app.connection_for_write() as connection:
-        lost: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
-        try:
-            connection.ensure_connection(max_retries=1, timeout=seconds, interval_start=0)
-        except lost as error:
-            where = connection.as_uri().replace("://:**@", "://")
-            raise dispatching.BrokerUnreachable(f"the broker at {where} does not answer: {error}") from None

@@ -38,6 +38,10 @@ class BadDatabase(ToldInWords):
     """The database cannot be reached, or is not at the revision that this code needs."""
 
 
+class Unreachable(BadDatabase):
+    """The database does not answer."""
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process, read once."""
@@ -211,7 +215,7 @@ def fingerprint(settings: Settings, engine: Engine) -> str:
         with engine.begin() as db:
             identity = switches.database_identity(db)
     except OperationalError as error:
-        raise BadDatabase(unreachable(settings, error)) from None
+        raise Unreachable(unreachable(settings, error)) from None
     # The host, not the port: a simulator may come back on another one.
     host = urlsplit(settings.portone_url).hostname or settings.portone_url
     parts = (settings.environment, settings.account, settings.portone_tier or "", host, identity)

@@ -8,7 +8,7 @@ from schedules.zones import local_date, zone
 from tests.acceptance.again import again, refused
 from tests.installation import Installation
 from worker.clock import wait_until
-from worker.store import beats, plans
+from worker.store import plans, processes
 from worker.store.switches import BREAKER
 
 
@@ -41,7 +41,7 @@ def test_a_new_plan_is_seen_by_both_beats_without_a_restart(installation: Instal
 
     def seen() -> list[int]:
         with installation.services.engine.begin() as db:
-            return [beat["plans"] for beat in beats.alive(db)]
+            return [each.plans for each in processes.seen(db) if each.kind == "beat"]
 
     assert wait_until(lambda: seen() == [there_are] * 2, 20)
 

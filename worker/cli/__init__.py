@@ -31,6 +31,7 @@ from worker.cli import (
     reports,
     running,
     simulating,
+    status,
 )
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ policies.add_to(app)
 people.add_to(app)
 cards.add_to(app)
 looking.add_to(app)
+status.add_to(app)
 operating.add_to(app)
 charging.add_to(app)
 drafting.add_to(app)

@@ -1,4 +1,4 @@
-"""`again show`, `due`, `dates`, `held` and `status`: looking, without changing anything."""
+"""`again show`, `due`, `dates` and `held`: looking, without changing anything."""
 
 from datetime import date, timedelta
 from typing import Annotated, Any
@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from schedules.cadence import Cron, Unit, short_month_warning
-from schedules.errors import ToldInWords
 from schedules.money import amount_words
 from schedules.periods import first_on_or_after, next_after, period_date
 from schedules.shifts import Shift, shifted
@@ -17,16 +16,11 @@ from worker.cli.parts import cadence_words, read_cadence, read_date, read_time, 
 from worker.cli.plans import default_time
 
 MOST_DATES = 10_000
-BEAT_IS_GONE = 60  # seconds without a heartbeat; one comes every five
-
-
-class NotHealthy(ToldInWords):
-    """Something that should run does not."""
 
 
 def add_to(app: typer.Typer) -> None:
     """Hang these commands on the command line."""
-    for command in (show, due, dates, held, status):
+    for command in (show, due, dates, held):
         app.command(command.__name__)(command)
 
 
@@ -162,75 +156,3 @@ def held(as_json: AsJson = False) -> None:
         shown = [name for name in names if name != "currency"]
         print_table("held charges", shown, ([row[name] for name in shown] for row in map(with_currency, waiting)))
         print_table("held subscriptions", fewer, ([row[name] for name in fewer] for row in aside))
-
-
-def status(
-    as_json: AsJson = False,
-    healthy: Annotated[
-        bool,
-        typer.Option(
-            "--healthy",
-            help="Exit non-zero when the broker is away, no beat is alive, or the breaker stopped an account.",
-        ),
-    ] = False,
-) -> None:
-    """Show which beats are alive, whether charging is stopped, and how much waits."""
-    from worker.store import attempts, beats, dead_letters, findings, switches, waits
-    from worker.wiring import services, wrong_accounts, wrong_place
-
-    made = services()
-    now = made.clock.now()
-    wrong = wrong_place(made)
-    of_accounts = list(wrong_accounts(made))
-    with made.engine.begin() as db:
-        alive = [dict(row) for row in beats.alive(db)]
-        stops = [dict(row) for row in switches.stopped(db)]
-        facts = {
-            "environment": made.settings.environment,
-            "may_send": wrong is None,
-            "why_not": wrong,
-            "wrong_accounts": of_accounts,
-            "beats": alive,
-            "stops": stops,
-            **waits.waiting(db, now),
-            "unknown": attempts.unknown_count(db),
-            "findings": sum(findings.open_counts(db).values()),
-            "dead_letters": dead_letters.total(db),
-            "hold": _hold_words(switches.hold(db)),
-        }
-    if as_json:
-        print_json(facts)
-    else:
-        _print_status(facts)
-    if healthy:
-        _check_health(alive, wrong, stops)
-
-
-def _hold_words(hold: Any) -> str | None:
-    if hold is None:
-        return None
-    return f"since {hold.since:%Y-%m-%d %H:%M:%S}Z; all since {hold.hold_from:%Y-%m-%d %H:%M}Z is being asked for"
-
-
-def _print_status(facts: dict[str, Any]) -> None:
-    plain = {name: value for name, value in facts.items() if name not in ("beats", "stops", "wrong_accounts")}
-    print_facts("again", plain)
-    beats = ((b["name"], b["leads"], b["plans"], f"{b['seconds_ago']:.0f} s ago") for b in facts["beats"])
-    print_table("beats", ("name", "leads", "plans", "seen"), beats)
-    stops = ((s["account"], s["at"], s["actor"], s["why"]) for s in facts["stops"])
-    print_table("wrong accounts", ("why nothing is sent",), ((wrong,) for wrong in facts["wrong_accounts"]))
-    print_table("stops", ("account", "since", "by", "why"), stops)
-
-
-def _check_health(alive: list[dict[str, Any]], wrong: str | None, stops: list[dict[str, Any]]) -> None:
-    from worker import tasks
-    from worker.store.switches import BREAKER
-
-    tasks.check_broker()
-    if wrong is not None:
-        raise NotHealthy(wrong)
-    for stop in stops:
-        if stop["actor"] == BREAKER:
-            raise NotHealthy(f"the breaker stopped charging for account {stop['account']}: {stop['why']}")
-    if not any(beat["seconds_ago"] < BEAT_IS_GONE for beat in alive):
-        raise NotHealthy(f"no beat was seen in the last {BEAT_IS_GONE} seconds; start one with `again beat`")

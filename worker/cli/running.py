@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from worker.clock import wait
 from worker.logs import log_to_stderr
 
 if TYPE_CHECKING:
+    from worker.workflows.heartbeats import Heartbeats
     from worker.workflows.services import Services
 
 log = logging.getLogger("again.running")
@@ -72,15 +73,33 @@ def worker(
     from worker.tasks import app as celery
 
     marks.check(celery, made)
+    heartbeats = _report_messages(made, chosen)
     threads = made.settings.concurrency
     arguments = [
         "worker", "--pool=threads", f"--concurrency={threads}", f"--queues={','.join(chosen)}",
         f"--hostname={name}", "--without-gossip", "--without-mingle", f"--loglevel={made.settings.log_level}",
     ]  # fmt: skip
-    _run_again_unless_told_to_stop(lambda: celery.worker_main(arguments))
+    _run_again_unless_told_to_stop(lambda: celery.worker_main(arguments), heartbeats)
 
 
-def _run_again_unless_told_to_stop(run: Callable[[], object]) -> None:
+def _report_messages(made: "Services", queues: Sequence[str]) -> "Heartbeats":
+    """Send heartbeats that say when a message was finished last."""
+    from celery.signals import task_postrun
+
+    from schedules.health import ProcessKind
+    from worker.workflows.heartbeats import Heartbeats
+
+    heartbeats = Heartbeats(made, ProcessKind.WORKER, queues)
+
+    def note(**_: object) -> None:
+        heartbeats.progressed()
+
+    task_postrun.connect(note, weak=False)
+    heartbeats.start()
+    return heartbeats
+
+
+def _run_again_unless_told_to_stop(run: Callable[[], object], heartbeats: "Heartbeats") -> None:
     """Run a worker; when it ends though nobody told it to, become a fresh one.
 
     kombu's Redis transport can break a worker whose broker is killed while it holds messages; the rows are the
@@ -99,6 +118,8 @@ def _run_again_unless_told_to_stop(run: Callable[[], object]) -> None:
     except SystemExit as ended:
         if told or ended.code:
             raise  # as it was told to, or never having begun: a wrong option, say
+    finally:
+        heartbeats.stop(in_order=bool(told))
     if told:
         return
     # Celery calls it a success, whatever broke.
@@ -138,11 +159,13 @@ def listen(
 ) -> None:
     """Hear PortOne's webhooks at /portone until SIGTERM; each is only a reason to ask the gateway itself."""
     try:
+        from schedules.health import ProcessKind
         from worker.listener import Door, networks, server
     except ImportError as error:
         raise CannotListen(f"{error.name} is not installed; install again[listener]") from None
     from worker import tasks, wiring
     from worker.workflows.dispatching import BrokerUnreachable
+    from worker.workflows.heartbeats import Heartbeats
 
     made = wiring.services()
     _use_our_logs()
@@ -164,7 +187,12 @@ def listen(
     print(f"listening at http://{host}:{port}/portone", flush=True)
     # It ends in good order, then raises the signal that it was sent once more: that is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server(door, host, port).run()
+    heartbeats = Heartbeats(made, ProcessKind.LISTENER)
+    heartbeats.start()
+    try:
+        server(door, host, port).run()
+    finally:
+        heartbeats.stop(in_order=not isinstance(sys.exc_info()[1], Exception))
 
 
 def simulator(context: typer.Context) -> None:

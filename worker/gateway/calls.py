@@ -6,11 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Generic, TypeVar
 
 from schedules.outcomes import NotSent, Refused, Unknown
 from worker.clock import elapsed
+from worker.config import installed_version
 from worker.gateway import answers, orders
 from worker.gateway.envelopes import Reply
 from worker.gateway.port import Missed, NoAnswer, Slot, TokenStore
@@ -52,7 +52,7 @@ class Calls:
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # so that the bound on a body's length is one on what we read
             "Content-Type": "application/json",
-            "User-Agent": f"again/{_version()}",
+            "User-Agent": f"again/{installed_version()}",
         }
         if settings.tier is not None:
             self._headers["Tier"] = settings.tier
@@ -183,10 +183,3 @@ class LaterCall(Generic[A]):
 
 def _is_unauthorized(came: Came | Refused) -> bool:
     return isinstance(came, Reply) and came.status == 401
-
-
-def _version() -> str:
-    try:
-        return version("again")
-    except PackageNotFoundError:
-        return "unknown"

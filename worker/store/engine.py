@@ -76,3 +76,9 @@ def allow_time(db: Connection) -> None:
     db.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{PATIENCE}'"))
     db.execute(text("SET LOCAL cursor_tuple_fraction = 1"))
     db.execute(text("SET LOCAL enable_seqscan = on"))
+
+
+def allow_briefly(db: Connection) -> None:
+    """Let this transaction wait for a lock and for each statement no longer than a person does."""
+    db.execute(text("SET LOCAL lock_timeout = '2s'"))
+    db.execute(text("SET LOCAL statement_timeout = '5s'"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
+from schedules.health import MOST_SKEW
 from worker.clock import Clock
 from worker.store.schema import (
     REFUSED,
@@ -39,8 +40,6 @@ _IDENTITY: ColumnElement[str] = literal_column(
     "|| '/' || CASE WHEN pg_is_in_recovery() THEN 'standby' "
     "ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END FROM pg_control_system())"
 )
-# A worker whose clock is further off judges leases, quiet times and due times wrongly; NTP keeps it in a second.
-MOST_SKEW = timedelta(seconds=10)
 
 
 def stop(db: Connection, account: str, actor: str, why: str, now: datetime) -> None:

@@ -10,6 +10,7 @@ import math
 import threading
 from collections import deque
 
+from schedules.health import SLOW_CHECK
 from worker.clock import elapsed
 
 log = logging.getLogger("again.check_times")
@@ -19,7 +20,6 @@ MOST_LASTS = 5.0  # seconds that a check ever counts for
 RECENT = 10  # checks that are remembered
 FORGOTTEN_AFTER = 30.0  # seconds
 SHARE = 0.8  # of the recent checks that were not slower than `takes`
-SLOW = 0.1  # seconds from which on checks are reported as slow; they are fast again below half of it
 
 
 class CheckTimes:
@@ -35,14 +35,14 @@ class CheckTimes:
         with self._lock:
             self._recent.append((elapsed(), seconds))
         takes = self.takes
-        if not self._is_slow and takes >= SLOW:
+        if not self._is_slow and takes >= SLOW_CHECK:
             self._is_slow = True
             words = (
                 "slow database: a pre-send check takes %.2f s; calls leave on checks that are up to %.2f s old, "
                 "and fewer may leave; see docs/scaling.md"
             )
             log.warning(words, takes, self.lasts)
-        elif self._is_slow and takes < SLOW / 2:
+        elif self._is_slow and takes < SLOW_CHECK / 2:
             self._is_slow = False
             log.warning("the database is fast again: a pre-send check takes %.0f ms", takes * 1000)
 
@@ -53,6 +53,12 @@ class CheckTimes:
         with self._lock:
             recent = sorted(seconds for at, seconds in self._recent if now - at <= FORGOTTEN_AFTER)
         return recent[math.ceil(SHARE * len(recent)) - 1] if recent else 0.0
+
+    @property
+    def last_at(self) -> float:
+        """When the newest check ended, by `elapsed`; 0 when there was none."""
+        with self._lock:
+            return self._recent[-1][0] if self._recent else 0.0
 
     @property
     def is_slow(self) -> bool:

@@ -4,19 +4,21 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
 from schedules.errors import ToldInWords
 from worker.accounts import Account
-from worker.clock import Clock
+from worker.clock import Clock, elapsed
 from worker.config import Settings
 from worker.gateway.port import Gateway
 from worker.store import sights, switches
 from worker.store.engine import allow_time
 from worker.webhooks.port import Receiver
 from worker.workflows.check_times import CheckTimes
+from worker.workflows.clock_check import ClockCheck
 
 if TYPE_CHECKING:
     from worker.workflows.flowing import Flow
@@ -83,6 +85,7 @@ class Services:
     rehearsal: Rehearsal | None = None  # what a person does is undone, and only told
     joined: Joined | None = None  # acts run in this transaction and do not commit it
     check_times: CheckTimes = field(default_factory=CheckTimes, compare=False)
+    clock_check: ClockCheck = field(default_factory=ClockCheck, compare=False)
     account_fingerprints: Mapping[str, str] = field(default_factory=dict)  # of each account but the main one
     flow: "Flow | None" = None  # what carries out a worker's charges together; each is for itself without one
 
@@ -178,8 +181,6 @@ def are_ours_and_known(services: Services) -> bool:
 
 def clock_is_right(services: Services, db: Connection) -> bool:
     """Whether this machine's clock agrees with the database's; one that does not decides no due times."""
-    skew = services.clock.ahead_of(switches.database_clock(db))
-    if abs(skew) <= switches.MOST_SKEW:
-        return True
-    log.error("this machine's clock is %+.0f s from the database's; set it right", skew.total_seconds())
-    return False
+    asked_at = elapsed()
+    ahead = services.clock.ahead_of(switches.database_clock(db))
+    return services.clock_check.judge(ahead, took=timedelta(seconds=elapsed() - asked_at))

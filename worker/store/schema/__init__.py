@@ -33,12 +33,13 @@ from worker.store.schema.running import (
     dead_letters,
     findings,
     gateway_tokens,
-    heartbeats,
     installation,
     leases,
+    processes,
     rate_buckets,
     reconciliations,
     stops,
+    write_probe,
 )
 from worker.store.schema.together import BEGUN, batch_lines, batches, signups, takeovers
 
@@ -71,7 +72,6 @@ __all__ = [
     "dead_letters",
     "findings",
     "gateway_tokens",
-    "heartbeats",
     "installation",
     "leases",
     "metadata",
@@ -79,6 +79,7 @@ __all__ = [
     "plan_revision",
     "plans",
     "policies",
+    "processes",
     "rate_buckets",
     "reconciliations",
     "refunds",
@@ -87,4 +88,5 @@ __all__ = [
     "stops",
     "subscriptions",
     "takeovers",
+    "write_probe",
 ]

@@ -1,11 +1,13 @@
 """What keeps charging safe and going: who may send, what stops it, what was found, and who is alive."""
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
     Date,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -16,6 +18,7 @@ from sqlalchemy import (
 )
 
 from schedules.findings import FindingKind, FindingState
+from schedules.health import ProcessKind
 from worker.store.schema.base import INSTANT, metadata, one_of, row_id
 
 installation = Table(
@@ -174,16 +177,27 @@ leases = Table(
     comment="Leadership among beats; it saves work and carries no correctness.",
 )
 
-heartbeats = Table(
-    "heartbeats",
+processes = Table(
+    "processes",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("id", Text, primary_key=True, comment="of one start; a process that starts again has another"),
     Column("kind", Text, nullable=False),
+    CheckConstraint(one_of("kind", list(ProcessKind)), name="known_kind"),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("queues", ARRAY(Text), nullable=False, comment="that a worker takes messages from"),
     Column("started_at", INSTANT, nullable=False),
     Column("seen_at", INSTANT, nullable=False),
-    Column("leads", Boolean, nullable=False),
-    Column("plans", Integer, nullable=False),
-    comment="Which beats are alive, and which of them leads; by the database's own clock.",
+    Column("progress_at", INSTANT, nullable=False, comment="when it last finished a message, check or tick"),
+    Column("ended_at", INSTANT, comment="when it stopped in good order"),
+    Column("leads", Boolean, nullable=False, server_default=text("false")),
+    Column("plans", Integer, nullable=False, server_default=text("0"), comment="that a beat rings for"),
+    Column("clock_ahead", Double, nullable=False, comment="seconds that its clock is ahead of the database's"),
+    Column("check_seconds", Double, nullable=False, comment="that a pre-send check takes; 0 without recent ones"),
+    Column("obstacle", Text, comment="why it does not act on this database"),
+    Index("ix_processes_seen_at", "seen_at"),
+    comment="Starts of workers, beats and listeners with their heartbeats; by the database's own clock.",
 )
 
 dead_letters = Table(
@@ -201,4 +215,12 @@ dead_letters = Table(
     Column("last_at", INSTANT, nullable=False, index=True),
     Column("count", BigInteger, nullable=False),
     comment="Messages from the broker that were refused, without their contents.",
+)
+
+write_probe = Table(
+    "write_probe",
+    metadata,
+    Column("filler", Text, nullable=False),
+    comment="Emptied and filled by each `again status`: proof that the database still takes new blocks.",
+    prefixes=["UNLOGGED"],
 )

@@ -1,0 +1,261 @@
+"""What makes an installation unhealthy: the causes, and the rules that find them in what was observed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+LATE_AFTER = 300.0  # seconds that a due charge may wait besides what the cap explains
+SHARE_OF_CAP = 1.25  # charges may take so many times as long as at the whole cap
+UNOPENED_AFTER = 600.0  # seconds after its time by which a period must have been opened
+STUCK_AFTER = 300.0  # seconds without progress; a call and a slice of long work each take less
+CRASHES_WITHIN = 1200.0  # seconds; the starts that are counted
+CRASH_LOOP = 3  # starts that ended by themselves
+# A machine whose clock is further off judges leases, quiet times and due times wrongly; NTP keeps it in a second.
+MOST_SKEW = timedelta(seconds=10)
+SLOW_CHECK = 0.1  # seconds of a pre-send check that mean fewer calls
+BROKEN_CHECK = 1.0  # seconds that no distance between worker and database explains
+GONE_AFTER = 60.0  # seconds without a heartbeat; a process sends one every ten, a slow beat every 25
+
+
+class ProcessKind(StrEnum):
+    """The programs that report that they run."""
+
+    BEAT = "beat"
+    LISTENER = "listener"
+    WORKER = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSeen:
+    """One start of a process, as its heartbeats tell; ages in seconds."""
+
+    kind: str
+    host: str
+    pid: int
+    version: str
+    queues: Sequence[str]
+    started_at: datetime
+    seen_at: datetime
+    leads: bool
+    plans: int  # that a beat rings for
+    clock_ahead: float  # seconds that its machine's clock is ahead of the database's
+    check_seconds: float  # that a pre-send check takes; 0 without recent ones
+    obstacle: str | None  # why it does not act on this database
+    ended: bool  # it stopped in good order
+    started_ago: float
+    seconds_ago: float  # since its last heartbeat
+    progress_ago: float  # since it last finished a message, check or tick
+
+    @property
+    def name(self) -> str:
+        """Host and process id."""
+        return f"{self.host}:{self.pid}"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not stopped, and sends heartbeats."""
+        return not self.ended and self.seconds_ago < GONE_AFTER
+
+
+class CauseCode(StrEnum):
+    """Why an installation is not healthy, or what else is worth a look. The runbook has a section for each."""
+
+    DATABASE_AWAY = "database_away"
+    DATABASE_LOCKED = "database_locked"
+    DATABASE_SLOW = "database_slow"
+    DATABASE_REFUSES_WRITES = "database_refuses_writes"
+    BROKER_AWAY = "broker_away"
+    BROKER_REFUSES_WRITES = "broker_refuses_writes"
+    WRONG_REVISION = "wrong_revision"
+    WRONG_PLACE = "wrong_place"
+    WRONG_ACCOUNT = "wrong_account"
+    WRONG_CLOCK = "wrong_clock"
+    OBSTACLE = "obstacle"
+    HOLD = "hold"
+    STOPPED_BY_BREAKER = "stopped_by_breaker"
+    STOPPED_BY_PERSON = "stopped_by_person"
+    NO_BEAT = "no_beat"
+    CRASH_LOOP = "crash_loop"
+    UNREAD_QUEUE = "unread_queue"
+    STUCK_QUEUE = "stuck_queue"
+    LATE_CHARGES = "late_charges"
+    LATE_OPENING = "late_opening"
+    SLOW_CHECKS = "slow_checks"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether `again status --healthy` fails for it.
+
+        A person's stop is what that person wants, and slow checks mean fewer calls: both are told, and are no
+        failures. If fewer calls are not enough, LATE_CHARGES fails.
+        """
+        return self not in (CauseCode.STOPPED_BY_PERSON, CauseCode.SLOW_CHECKS)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One cause, in a sentence for a person."""
+
+    code: CauseCode
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A stop of an account's charging, or of all."""
+
+    account: str
+    why: str
+    by_breaker: bool
+    all_accounts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccountDue:
+    """What is due of a gateway account now."""
+
+    account: str
+    due: int
+    oldest: datetime | None  # when the charge that waits longest was due
+    since: datetime | None  # since when it could have left: later than `oldest` after a stop or a hold
+    rate: float  # calls a second; 0 without a cap
+    last_slot_ago: float | None  # seconds since the last slot under the cap; None without one
+
+    @property
+    def explained(self) -> float:
+        """Seconds that the oldest one may wait: what is due takes so long at the cap, and some more."""
+        return LATE_AFTER + (SHARE_OF_CAP * self.due / self.rate if self.rate else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was seen at one moment."""
+
+    now: datetime
+    processes: Sequence[ProcessSeen]
+    messages: Mapping[str, int]  # that wait in each queue; empty when the broker could not be asked
+    stops: Sequence[Stop]
+    hold_since: datetime | None
+    accounts: Sequence[AccountDue]
+    oldest_unopened: datetime | None  # when the oldest period was due that is not opened
+
+
+def causes(observed: Observed) -> list[Cause]:
+    """Every cause in what was observed."""
+    return [
+        *_stops(observed),
+        *_processes(observed),
+        *_queues(observed),
+        *_late(observed),
+    ]
+
+
+def _stops(observed: Observed) -> Iterator[Cause]:
+    if observed.hold_since is not None:
+        yield Cause(
+            CauseCode.HOLD,
+            f"on hold since {_instant(observed.hold_since)}, until all that was paid is known; it ends by itself",
+        )
+    for stop in observed.stops:
+        whose = "all accounts" if stop.all_accounts else f"account {stop.account}"
+        if stop.by_breaker:
+            yield Cause(CauseCode.STOPPED_BY_BREAKER, f"the breaker stopped charging for {whose}: {stop.why}")
+        else:
+            yield Cause(CauseCode.STOPPED_BY_PERSON, f"a person stopped charging for {whose}: {stop.why}")
+
+
+def _processes(observed: Observed) -> Iterator[Cause]:
+    alive = [process for process in observed.processes if process.is_alive]
+    if not any(process.kind == ProcessKind.BEAT for process in alive):
+        yield Cause(
+            CauseCode.NO_BEAT,
+            f"no beat was seen in the last {GONE_AFTER:.0f} seconds; start one with `again beat`",
+        )
+    for process in alive:
+        if abs(process.clock_ahead) > MOST_SKEW.total_seconds():
+            yield Cause(
+                CauseCode.WRONG_CLOCK,
+                f"the clock of {process.kind} {process.name} is {process.clock_ahead:+.0f} s from the database's; "
+                "set it right",
+            )
+        elif process.obstacle is not None and observed.hold_since is None:
+            yield Cause(CauseCode.OBSTACLE, f"{process.kind} {process.name} does nothing: {process.obstacle}")
+        if process.check_seconds > BROKEN_CHECK:
+            yield Cause(
+                CauseCode.DATABASE_SLOW,
+                f"a pre-send check takes {process.check_seconds:.2f} s in {process.name}; milliseconds are usual",
+            )
+        elif process.check_seconds > SLOW_CHECK:
+            yield Cause(
+                CauseCode.SLOW_CHECKS,
+                f"a pre-send check takes {process.check_seconds:.2f} s in {process.name}: fewer calls leave",
+            )
+    yield from _crash_loops(observed.processes)
+
+
+def _crash_loops(processes: Sequence[ProcessSeen]) -> Iterator[Cause]:
+    """Programs that began several times lately and ended each time without having been told to."""
+    newest = {(process.host, process.pid): process for process in processes}
+    died: dict[tuple[str, str, tuple[str, ...]], int] = {}
+    for process in processes:
+        replaced = newest[process.host, process.pid] is not process
+        is_gone = replaced or process.seconds_ago >= GONE_AFTER
+        if not process.ended and is_gone and process.started_ago < CRASHES_WITHIN:
+            program = (process.kind, process.host, tuple(process.queues))
+            died[program] = died.get(program, 0) + 1
+    for (kind, host, queues), times in died.items():
+        if times >= CRASH_LOOP:
+            of = f" of {', '.join(queues)}" if queues else ""
+            yield Cause(
+                CauseCode.CRASH_LOOP,
+                f"a {kind}{of} on {host} started and ended by itself {times} times within "
+                f"{CRASHES_WITHIN / 60:.0f} minutes; its log says why",
+            )
+
+
+def _queues(observed: Observed) -> Iterator[Cause]:
+    for queue, messages in observed.messages.items():
+        if not messages:
+            continue
+        readers = [each for each in observed.processes if each.is_alive and queue in each.queues]
+        if not readers:
+            yield Cause(
+                CauseCode.UNREAD_QUEUE,
+                f"{messages} messages wait in queue {queue}, and no worker takes them; start "
+                f"`again worker --queues {queue}`",
+            )
+        elif (idle := min(reader.progress_ago for reader in readers)) > STUCK_AFTER:
+            yield Cause(
+                CauseCode.STUCK_QUEUE,
+                f"{messages} messages wait in queue {queue}, and its workers have finished none for "
+                f"{idle / 60:.0f} minutes",
+            )
+
+
+def _late(observed: Observed) -> Iterator[Cause]:
+    stopped = {stop.account for stop in observed.stops}
+    all_stopped = observed.hold_since is not None or any(stop.all_accounts for stop in observed.stops)
+    for its in observed.accounts:
+        if its.since is None or its.oldest is None or all_stopped or its.account in stopped:
+            continue
+        age = (observed.now - its.since).total_seconds()
+        if age > its.explained:
+            cap = (
+                f"at {its.rate:g} a second they take {its.due / its.rate:.0f} s" if its.rate else "there is no cap"
+            )
+            slot = f"; the last slot was taken {its.last_slot_ago:.0f} s ago" if its.last_slot_ago else ""
+            yield Cause(
+                CauseCode.LATE_CHARGES,
+                f"{its.due} charges of account {its.account} are due, the oldest since {_instant(its.oldest)}; "
+                f"{cap}{slot}",
+            )
+    oldest = observed.oldest_unopened
+    if oldest is not None and (observed.now - oldest).total_seconds() > UNOPENED_AFTER:
+        yield Cause(
+            CauseCode.LATE_OPENING, f"a period that was due at {_instant(oldest)} is not opened: see beat and ops"
+        )
+
+
+def _instant(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}Z"

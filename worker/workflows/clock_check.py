@@ -1,0 +1,46 @@
+"""How far this machine's clock is ahead of the database's, as it was last measured."""
+
+import logging
+import threading
+from datetime import timedelta
+
+from schedules.health import MOST_SKEW
+
+log = logging.getLogger("again.clock_check")
+
+
+class ClockCheck:
+    """The last measurement of one process, logged when the clock becomes wrong or right. For any thread to use."""
+
+    def __init__(self) -> None:
+        self._ahead = timedelta(0)
+        self._is_wrong = False
+        self._lock = threading.Lock()
+
+    def judge(self, ahead: timedelta, took: timedelta) -> bool:
+        """Record a measurement that took so long, and return whether the clock is right."""
+        # The database read its clock at some moment between question and answer.
+        doubt = took / 2
+        with self._lock:
+            self._ahead = ahead - doubt
+            before, self._is_wrong = self._is_wrong, abs(ahead - doubt) > MOST_SKEW + doubt
+            wrong = self._is_wrong
+        if wrong and not before:
+            log.error(
+                "this machine's clock is %+.0f s from the database's; set it right: until then this process "
+                "opens, sends and asks for nothing",
+                ahead.total_seconds(),
+            )
+        elif before and not wrong:
+            log.warning("this machine's clock agrees with the database's again")
+        return not wrong
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far the clock is ahead; zero before the first measurement."""
+        return self._ahead
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the last measurement found it wrong."""
+        return self._is_wrong

@@ -1,0 +1,147 @@
+"""Health: what an installation shows of itself, and every cause for which it does not work as it should."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from schedules.health import AccountDue, Cause, CauseCode, Observed, ProcessSeen, Stop, causes
+from worker.store import attempts, dead_letters, failures, findings, processes, switches, waits
+from worker.store import health as rows
+from worker.store.engine import allow_briefly
+from worker.workflows.services import Services, clock_is_right
+
+LOCKED = "55P03"
+TIMED_OUT = "57014"
+DISK_FULL = "53100"
+READ_ONLY = "25006"
+WAITING = ("due", "in_flight", "waits_for_card", "held", "refused", "unknown")
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Health:
+    """What was seen, and what is wrong."""
+
+    processes: list[ProcessSeen] = field(default_factory=list)
+    stops: list[dict[str, Any]] = field(default_factory=list)
+    hold: Any = None
+    counts: dict[str, int | None] = field(default_factory=dict)
+    causes: list[Cause] = field(default_factory=list)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether none of the causes is a failure."""
+        return not any(cause.code.is_failure for cause in self.causes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What the large tables hold that waits."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    accounts: Sequence[AccountDue] = ()
+    oldest_unopened: datetime | None = None
+
+
+def examine(services: Services, messages: Mapping[str, int]) -> Health:
+    """Look at everything, each part within seconds; `messages` are those that wait in each queue."""
+    found = Health(counts=dict.fromkeys(WAITING))
+    now = services.clock.now()
+    if not _read(services, found, lambda db: _read_small(services, db, found)):
+        return found
+    waiting = _read(services, found, lambda db: _read_waiting(services, db, now)) or _Waiting()
+    found.counts |= waiting.counts
+    found.causes += causes(
+        Observed(
+            now=now,
+            processes=found.processes,
+            messages=messages,
+            stops=[_stop(row) for row in found.stops],
+            hold_since=found.hold.since if found.hold is not None else None,
+            accounts=waiting.accounts,
+            oldest_unopened=waiting.oldest_unopened,
+        )
+    )
+    found.causes += _probe_writes(services)
+    return found
+
+
+def _read_small(services: Services, db: Connection, found: Health) -> bool:
+    """Read the small tables: these are read even when the large ones are locked."""
+    found.processes = processes.seen(db)
+    found.stops = [dict(row) for row in switches.stopped(db)]
+    found.hold = switches.hold(db)
+    found.counts |= {"findings": sum(findings.open_counts(db).values()), "dead_letters": dead_letters.total(db)}
+    if not clock_is_right(services, db):
+        ahead = services.clock_check.ahead.total_seconds()
+        found.causes.append(Cause(CauseCode.WRONG_CLOCK, f"the clock of this machine is {ahead:+.0f} s from the "
+                                  "database's; set it right"))  # fmt: skip
+    return True
+
+
+def _read_waiting(services: Services, db: Connection, now: datetime) -> _Waiting:
+    released = rows.released_at(db)
+    due = rows.due(db, services.gateways, now)
+    return _Waiting(
+        counts=waits.waiting(db, now) | {"unknown": attempts.unknown_count(db)},
+        accounts=[_account_due(services, its, released) for its in due],
+        oldest_unopened=rows.oldest_unopened(db, now),
+    )
+
+
+def _account_due(services: Services, its: rows.Due, released: datetime | None) -> AccountDue:
+    since = None
+    if its.oldest is not None:
+        since = max(at for at in (its.oldest, its.counted_from, released) if at is not None)
+    rate = services.account(its.account).rate
+    return AccountDue(its.account, its.due, its.oldest, since, rate, its.last_slot_ago)
+
+
+def _stop(row: Mapping[str, Any]) -> Stop:
+    everything = row["account"] == switches.ALL_ACCOUNTS
+    return Stop(row["account"], row["why"], row["actor"] == switches.BREAKER, everything)
+
+
+def _read(services: Services, found: Health, read: Callable[[Connection], T]) -> T | None:
+    """Read one part; a lock or a slow database becomes a cause."""
+    try:
+        with services.engine.begin() as db:
+            allow_briefly(db)
+            return read(db)
+    except failures.DATABASE_ERRORS as error:
+        found.causes.append(database_cause(error))
+        return None
+
+
+def _probe_writes(services: Services) -> list[Cause]:
+    try:
+        with services.engine.begin() as db:
+            allow_briefly(db)
+            rows.write_blocks(db)
+    except failures.DATABASE_ERRORS as error:
+        return [database_cause(error, writing=True)]
+    return []
+
+
+def database_cause(error: BaseException, *, writing: bool = False) -> Cause:
+    """What a database error says of the database."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    state = getattr(cause, "sqlstate", None)
+    words = str(cause).partition("\n")[0]
+    match state:
+        case _ if state == LOCKED:
+            return Cause(CauseCode.DATABASE_LOCKED, f"a table is locked, so not all could be read: {words}")
+        case _ if state == TIMED_OUT:
+            return Cause(CauseCode.DATABASE_SLOW, f"the database takes more than seconds to answer: {words}")
+        case _ if state == DISK_FULL:
+            return Cause(CauseCode.DATABASE_REFUSES_WRITES, f"the database's disk is full: {words}")
+        case _ if state == READ_ONLY:
+            return Cause(CauseCode.DATABASE_REFUSES_WRITES, f"the database is read-only: {words}")
+        case _ if writing and state is not None:
+            return Cause(CauseCode.DATABASE_REFUSES_WRITES, f"the database cannot be written: {words}")
+        case _:
+            return Cause(CauseCode.DATABASE_AWAY, f"the database does not answer: {words}")

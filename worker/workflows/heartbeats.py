@@ -1,0 +1,95 @@
+"""Heartbeats: a process reports its start, that it runs, and what keeps it from its work."""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from schedules.health import ProcessKind
+from worker.clock import elapsed
+from worker.config import installed_version
+from worker.store import failures, processes, switches
+from worker.store.processes import Report
+from worker.workflows.services import Services, clock_is_right
+
+log = logging.getLogger("again.heartbeats")
+INTERVAL = 10.0  # seconds between two heartbeats
+LAST_WRITE = 3.0  # seconds that a stop waits for a heartbeat under way
+
+
+class Heartbeats:
+    """Those of one start of a process. A beat writes them in its ticks, other processes from a thread."""
+
+    def __init__(self, services: Services, kind: ProcessKind, queues: Sequence[str] = ()) -> None:
+        self._services = services
+        self._kind, self._queues = kind, tuple(queues)
+        self._id = uuid4().hex
+        self._host, self._pid = socket.gethostname(), os.getpid()
+        self._progress_at = elapsed()
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._is_lost = False
+
+    def progressed(self) -> None:
+        """Note that a message was finished; for any thread."""
+        self._progress_at = elapsed()
+
+    def write(self, db: Connection, *, leads: bool = False, plans: int = 0) -> None:
+        """Write one heartbeat."""
+        services = self._services
+        clock_is_right(services, db)
+        permission = switches.permission(db, switches.ALL_ACCOUNTS)
+        its = Report(
+            id=self._id,
+            kind=self._kind,
+            host=self._host,
+            pid=self._pid,
+            version=installed_version(),
+            queues=self._queues,
+            idle=elapsed() - max(self._progress_at, services.check_times.last_at),
+            clock_ahead=services.clock_check.ahead.total_seconds(),
+            check_seconds=services.check_times.takes,
+            obstacle=permission.foreign(services.identity, services.clock),
+            leads=leads,
+            plans=plans,
+        )
+        processes.report(db, its)
+
+    def start(self) -> None:
+        """Report the start, and go on reporting from a thread until `stop`."""
+        self._write_once()
+        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
+        self._thread.start()
+
+    def stop(self, *, in_order: bool = True) -> None:
+        """Stop reporting; `in_order` says that this process was told to stop."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join(LAST_WRITE)
+        if in_order:
+            try:
+                with self._services.engine.begin() as db:
+                    processes.end(db, self._id)
+            except failures.DATABASE_ERRORS as error:
+                log.warning("the end of this process is not recorded: %s", failures.summary(error))
+
+    def _run(self) -> None:
+        while not self._ending.wait(INTERVAL):
+            self._write_once()
+
+    def _write_once(self) -> None:
+        try:
+            with self._services.engine.begin() as db:
+                self.write(db)
+        except failures.DATABASE_ERRORS as error:
+            if not self._is_lost:
+                log.warning("heartbeats are not recorded: %s", failures.summary(error))
+            self._is_lost = True
+        else:
+            if self._is_lost:
+                log.warning("heartbeats are recorded again")
+            self._is_lost = False
