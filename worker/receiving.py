@@ -142,9 +142,9 @@ class Consumer(consumer.Consumer):
         if message.refused is not None:
             raise MessageRefused(message.refused[0])
         received = _received(message, self._queue_of(message))
-        headers = messages.accepted_headers(
-            received, tasks.allowed_on(received.queue), QUEUES, self._clock.now(), services().clock_check.ahead
-        )
+        now = self._clock.now()
+        ahead = services().clock_check.ahead_at(now)
+        headers = messages.accepted_headers(received, tasks.allowed_on(received.queue), QUEUES, now, ahead)
         messages.check_body(self._decoded(message))
         return headers
 

@@ -20,6 +20,7 @@ from schedules.dunning import Counter
 from schedules.event_kinds import KINDS
 from schedules.events import Event
 from schedules.findings import FindingKind, FindingState
+from schedules.health import CauseCode
 from schedules.policies import FinalAction
 from schedules.refunds import RefundState
 from schedules.standings import Standing
@@ -71,6 +72,12 @@ def test_the_page_of_dunning_tells_of_each_class_final_action_and_counter() -> N
 def test_the_runbook_has_a_page_for_each_kind_of_finding() -> None:
     told = sections((ROOT / "docs/runbook.md").read_text())["Findings"]
     assert list(told) == [kind.value for kind in FindingKind]
+    assert all(len(words) > 80 for words in told.values())
+
+
+def test_the_runbook_has_a_section_for_each_cause_of_ill_health() -> None:
+    told = sections((ROOT / "docs/runbook.md").read_text())["`again status --healthy` fails"]
+    assert sorted(told) == sorted(code.value for code in CauseCode)
     assert all(len(words) > 80 for words in told.values())
 
 

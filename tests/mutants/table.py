@@ -363,6 +363,28 @@ MUTANTS: tuple[Mutant, ...] = (
         "MOST_SKEW = timedelta(days=10)",
     ),
     Mutant(
+        "a wrong clock lets no message expire",
+        "rules/test_messages.py::test_a_wrong_clock_lets_no_message_expire",
+        "worker/messages.py",
+        "now - ahead) + ahead).isoformat()",
+        "now)).isoformat()",
+    ),
+    Mutant(
+        "a worker judges an expiry by the database's clock",
+        "acceptance/test_wrong_clocks.py::test_an_ops_worker_whose_clock_goes_wrong_discards_nothing",
+        "worker/receiving.py",
+        "ahead = services().clock_check.ahead_at(now)",
+        "ahead = services().clock_check.ahead_at(now) * 0",
+    ),
+    Mutant(
+        "a beat with a wrong clock gives up the lead",
+        "acceptance/test_wrong_clocks.py::"
+        "test_a_beat_whose_clock_goes_wrong_gives_up_the_lead_and_another_takes_over",
+        "worker/beat.py",
+        "        if not clock_is_right(made, db):\n",
+        "        if not clock_is_right(made, db) and False:\n",
+    ),
+    Mutant(
         "the rate cap",
         CHARGING + "test_the_rate_cap_gives_the_claim_back_unsent",
         "worker/workflows/leaving.py",

@@ -109,3 +109,12 @@ def test_a_dead_letter_holds_nothing_of_the_contents() -> None:
     letter = messages.dead_letter("requests", card.encode(), {"task": card, "id": card}, Reason.BAD_BODY)
     assert (letter.task, letter.message_id, letter.size) == (None, None, len(card))
     assert card not in repr(letter)
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_wrong_clock_lets_no_message_expire(hours: int) -> None:
+    """Guard: Celery compares the expiry with the machine's clock, and so gets it by that clock."""
+    ahead = timedelta(hours=hours)
+    received = with_headers(expires=(NOW + timedelta(minutes=10)).isoformat())
+    headers = messages.accepted_headers(received, TASKS, RESERVED, NOW + ahead, ahead)
+    assert datetime.fromisoformat(headers["expires"]) == NOW + ahead + timedelta(minutes=10)

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
@@ -182,5 +181,5 @@ def are_ours_and_known(services: Services) -> bool:
 def clock_is_right(services: Services, db: Connection) -> bool:
     """Whether this machine's clock agrees with the database's; one that does not decides no due times."""
     asked_at = elapsed()
-    ahead = services.clock.ahead_of(switches.database_clock(db))
-    return services.clock_check.judge(ahead, took=timedelta(seconds=elapsed() - asked_at))
+    theirs = switches.database_clock(db)
+    return services.clock_check.judge(services.clock.ahead_of(theirs), theirs, asked_at)
