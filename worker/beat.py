@@ -16,12 +16,11 @@ from sqlalchemy import Connection
 
 from schedules.health import ProcessKind
 from schedules.zones import local_date, wall_to_utc, zone
-from worker import tasks
+from worker import brokers, tasks
 from worker.app import EVENTS, OPS, RECONCILE
 from worker.clock import elapsed
-from worker.store import beats, bells, processes
+from worker.store import beats, bells, failures, processes
 from worker.store import plans as plan_rows
-from worker.store.failures import DATABASE_ERRORS
 from worker.store.plans import StoredPlan
 from worker.wiring import services
 from worker.workflows.heartbeats import Heartbeats
@@ -100,15 +99,16 @@ class PlanScheduler(Scheduler):
         try:
             made = services()
             self._beat(made, interval)
+            failures.outage.succeeded()
             if self._leads:
                 self._ring_plans(made)
                 self._ring_chores(made, interval)
+                brokers.outage.succeeded()
                 return self._until_next_bell(made, interval)
-        except DATABASE_ERRORS as error:
-            words = getattr(error, "orig", None) or error
-            log.error("the database does not answer; looking again in %g s: %s", interval, words)
+        except failures.DATABASE_ERRORS as error:
+            failures.outage.failed(str(getattr(error, "orig", None) or error).partition("\n")[0])
         except self._broker_errors() as error:
-            log.error("the broker does not answer; ringing again in %g s: %s", interval, error)
+            brokers.outage.failed(str(error))
             self._connect_anew()
         return interval
 
@@ -117,7 +117,7 @@ class PlanScheduler(Scheduler):
         try:
             with services().engine.begin() as db:
                 beats.resign(db, self.name)
-        except DATABASE_ERRORS:
+        except failures.DATABASE_ERRORS:
             log.warning("the lead could not be given back; it runs out in %g s", LEAD_SECONDS)
         if self._heartbeats is not None:
             # Celery closes us too when a tick raised.

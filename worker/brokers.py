@@ -18,8 +18,10 @@ from kombu.transport import TRANSPORT_ALIASES, pyamqp, redis, virtual
 from redis.exceptions import RedisError, ResponseError
 
 from worker import messages
+from worker.outages import Outage
 
 log = logging.getLogger("again.brokers")
+outage = Outage(log, "the broker")  # of this process
 REFUSED = "again-refused"  # the key of an envelope that says why its message is refused; no sender's key is kept
 HEADER_FRAME = 2
 PROPERTIES_AT = 12  # bytes of an AMQP header frame before the properties: class, weight and body size

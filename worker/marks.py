@@ -11,7 +11,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import ResponseError
 
-from worker import messages
+from worker import brokers, messages
 from worker.messages import Reason
 from worker.store import dead_letters, notes, switches
 from worker.workflows import restoring
@@ -43,7 +43,7 @@ def check(app: Celery, services: Services) -> bool:
             store = getattr(connection.default_channel, "client", None)
             return store is None or _compare(store, services)
         except lost as error:
-            log.warning("the books' mark cannot be read, for the broker does not answer: %s", error)
+            brokers.outage.failed(f"the mark of the restore detector cannot be read: {error}")
             return True
 
 

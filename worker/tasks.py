@@ -12,10 +12,12 @@ from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from schedules.charges import ChargeKind
-from worker import answering, marks, requests
+from worker import answering, brokers, marks, requests
 from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # whoever starts it from here has the tasks registered
+from worker.chores import rung_again
 from worker.clock import elapsed, wait
+from worker.outages import Outage
 from worker.store import failures
 from worker.wiring import BadDatabase, services
 from worker.workflows import (
@@ -54,6 +56,7 @@ _delivers = threading.Lock()
 # As few dispatch: the bell rings each second, and a backlog is topped up more often than that.
 _dispatches = threading.Lock()
 _stopping = threading.Event()  # this process was told to: envelopes end with what is claimed of them
+_returned = Outage(log, "a request or webhook")
 _making = threading.Lock()  # two threads that come first at once must not make two of a thing
 _places: dict[str, "_Place"] = {}
 DISPATCH_SLICE = 2.0  # seconds
@@ -61,6 +64,7 @@ DISPATCH_PAUSE = 0.15  # seconds between two looks while there is more to queue
 
 
 @app.task(name="again.open_due", queue=OPS)
+@rung_again
 def open_due(plan_id: int) -> None:
     """Open what is due of one plan, and have it dispatched."""
     if opening.open_due(services(), plan_id):
@@ -68,6 +72,7 @@ def open_due(plan_id: int) -> None:
 
 
 @app.task(name="again.open_missed", queue=OPS)
+@rung_again
 def open_missed() -> None:
     """Open what is due of any plan, whoever forgot to ring for it."""
     if opening.open_due(services()):
@@ -75,6 +80,7 @@ def open_missed() -> None:
 
 
 @app.task(name="again.dispatch", queue=OPS)
+@rung_again
 def dispatch() -> None:
     """Turn charges that are due into messages, up to the bound, as long as there are more."""
     if not _dispatches.acquire(blocking=False):
@@ -90,12 +96,14 @@ def dispatch() -> None:
 
 
 @app.task(name="again.charge", queue=BULK)
+@rung_again
 def charge(charge_id: int) -> None:
     """Try once to collect a charge."""
     charging.attempt(services(), charge_id)
 
 
 @app.task(name="again.charge_many", queue=BULK)
+@rung_again
 def charge_many(charge_ids: list[int], account: str = "") -> None:
     """Try once to collect each of these charges, all of this account: an envelope, when many are due."""
     carry_out_envelope(charge_ids, account)
@@ -169,18 +177,21 @@ def _place_of(account: str) -> _Place:
 
 
 @app.task(name="again.sweep", queue=OPS)
+@rung_again
 def sweep() -> None:
     """Take attempts from workers whose lease has run out."""
     asking.sweep(services())
 
 
 @app.task(name="again.set_aside_unsendable", queue=OPS)
+@rung_again
 def set_aside_unsendable() -> None:
     """Set aside the charges of gateway accounts that are not configured."""
     unsendable.set_aside_unsendable(services())
 
 
 @app.task(name="again.ask_due", queue=OPS)
+@rung_again
 def ask_due() -> None:
     """Have every unknown attempt whose time has come asked about."""
     if messages_in(RECONCILE) >= MOST_ASKS:
@@ -190,12 +201,14 @@ def ask_due() -> None:
 
 
 @app.task(name="again.ask", queue=RECONCILE)
+@rung_again
 def ask(attempt_id: int) -> None:
     """Ask the gateway what became of one attempt."""
     asking.ask(services(), attempt_id)
 
 
 @app.task(name="again.reconcile", queue=RECONCILE)
+@rung_again
 def reconcile() -> None:
     """Begin the reconciler's runs whose time has come, and go on with those that are not over."""
     until = elapsed() + SLICE
@@ -206,6 +219,7 @@ def reconcile() -> None:
 
 
 @app.task(name="again.refund", queue=RECONCILE)
+@rung_again
 def refund() -> None:
     """Give back the second payments that may be given back, and what was asked for."""
     refunding.refund_due(services())
@@ -213,6 +227,7 @@ def refund() -> None:
 
 
 @app.task(name="again.run_batches", queue=OPS)
+@rung_again
 def run_batches() -> None:
     """Open the next lines of the batches that run."""
     until = elapsed() + SLICE
@@ -221,6 +236,7 @@ def run_batches() -> None:
 
 
 @app.task(name="again.take_over", queue=RECONCILE)
+@rung_again
 def take_over() -> None:
     """Finish the takeovers from the gateway's own timer that were begun."""
     until = elapsed() + SLICE
@@ -228,6 +244,7 @@ def take_over() -> None:
 
 
 @app.task(name="again.lift_hold", queue=RECONCILE)
+@rung_again
 def lift_hold() -> None:
     """Go on with what a restored database waits for."""
     until = elapsed() + SLICE
@@ -235,6 +252,7 @@ def lift_hold() -> None:
 
 
 @app.task(name="again.chase", queue=OPS)
+@rung_again
 def chase() -> None:
     """Do what the passing of time brings to debts that were declined."""
     until = elapsed() + SLICE
@@ -242,6 +260,7 @@ def chase() -> None:
 
 
 @app.task(name="again.announce", queue=OPS)
+@rung_again
 def announce() -> None:
     """Tell of the charges and the ends that come soon."""
     until = elapsed() + SLICE
@@ -270,6 +289,7 @@ def hand_on(merchant_uid: str) -> None:
 
 
 @app.task(name="again.look_at_cards", queue=RECONCILE)
+@rung_again
 def look_at_cards() -> None:
     """Ask the gateway whether the cards that debts wait for have changed."""
     until = elapsed() + SLICE
@@ -277,6 +297,7 @@ def look_at_cards() -> None:
 
 
 @app.task(name="again.deliver", queue=EVENTS)
+@rung_again
 def deliver() -> None:
     """Send the events that wait to the shop's own address."""
     if not _delivers.acquire(blocking=False):
@@ -289,6 +310,7 @@ def deliver() -> None:
 
 
 @app.task(name="again.mark", queue=OPS)
+@rung_again
 def mark() -> None:
     """See whether the database was put back in place, and remember how far the books have come."""
     marks.check(app, services())
@@ -315,9 +337,11 @@ def returned_if_transient(name: str, pause: float = RETURN_PAUSE) -> Iterator[No
         if not (isinstance(error, BadDatabase) or failures.is_transient(error)):
             raise
         summary = str(error) if isinstance(error, BadDatabase) else failures.summary(error)
-        log.warning("%s is returned to the broker: %s", name, summary)
+        _returned.failed(f"{name} is returned to the broker: {summary}")
         wait(pause)
         raise Reject("transient database error", requeue=True) from None
+    else:
+        _returned.succeeded()
 
 
 def desk() -> requests.Desk:
@@ -354,6 +378,7 @@ def _publish(messages: Sequence[tuple[Any, tuple[Any, ...], str]]) -> None:
             with producer.batch(PUBLISH_BATCH):
                 for task, arguments, queue in messages:
                     task.apply_async(arguments, producer=producer, queue=queue)
+            brokers.outage.succeeded()
         except lost as error:
             raise dispatching.BrokerUnreachable(f"the broker took no messages: {error}") from error
 

@@ -1,8 +1,13 @@
 """Classify database errors: transient ones are retried later, all others are reported."""
 
+import logging
+
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from worker.outages import Outage
+
+outage = Outage(logging.getLogger("again.database"), "the database")  # of this process
 # What a statement, a connection or a connection pool can raise.
 DATABASE_ERRORS = (DBAPIError, PoolTimeout)
 # SQLSTATE classes, PostgreSQL manual, appendix A. Within them nothing was committed, and a retry can succeed.

@@ -16,6 +16,7 @@ from schedules.errors import BROKEN
 from schedules.outcomes import NotSent, Outcome, Paid
 from worker.combining import Answer, Follow
 from worker.points import Point, reach
+from worker.store import failures
 from worker.store.charges import Obstacle
 from worker.store.failures import DATABASE_ERRORS
 from worker.workflows import charging
@@ -273,8 +274,8 @@ def _say_unwritten(carried: _Carried, error: BaseException | None) -> None:
 def _over_of_many(
     under_way: UnderWay, charge_id: int, _: AttemptState | None, error: BaseException | None
 ) -> None:
-    if error is not None:
-        # A database that is away is no fault to be traced, and concerns many at once.
-        log.error("charge %d of an envelope failed: %s", charge_id, type(error).__name__,
-                  exc_info=None if isinstance(error, DATABASE_ERRORS) else error)  # fmt: skip
+    if isinstance(error, DATABASE_ERRORS):
+        failures.outage.failed(f"charge {charge_id} of an envelope is not tried: {failures.summary(error)}")
+    elif error is not None:
+        log.error("charge %d of an envelope failed: %s", charge_id, type(error).__name__, exc_info=error)
     under_way.over()

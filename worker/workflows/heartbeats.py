@@ -32,7 +32,6 @@ class Heartbeats:
         self._progress_at = elapsed()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
-        self._is_lost = False
 
     def progressed(self) -> None:
         """Note that a message was finished; for any thread."""
@@ -86,10 +85,6 @@ class Heartbeats:
             with self._services.engine.begin() as db:
                 self.write(db)
         except failures.DATABASE_ERRORS as error:
-            if not self._is_lost:
-                log.warning("heartbeats are not recorded: %s", failures.summary(error))
-            self._is_lost = True
+            failures.outage.failed(f"a heartbeat is not recorded: {failures.summary(error)}")
         else:
-            if self._is_lost:
-                log.warning("heartbeats are recorded again")
-            self._is_lost = False
+            failures.outage.succeeded()

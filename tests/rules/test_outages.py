@@ -1,0 +1,40 @@
+"""What fails many times is logged when it begins, once a minute, and when it is over."""
+
+import logging
+
+import pytest
+
+from worker import outages
+from worker.outages import Outage
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that `elapsed` shows."""
+    now = [1000.0]
+    monkeypatch.setattr(outages, "elapsed", lambda: now[0])
+    return now
+
+
+def test_an_outage_has_a_line_at_its_begin_each_minute_and_at_its_end(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    outage = Outage(logging.getLogger("test"), "the database")
+    for _ in range(125):
+        outage.failed("no connection")
+        outage.succeeded()  # some work gets a connection meanwhile
+        clock[0] += 1
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
+    clock[0] += outages.CALM
+    outage.succeeded()
+    outage.succeeded()
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 3 + ["WARNING"]
+    assert "failed 125 times" in caplog.records[-1].getMessage()
+    outage.failed("no connection")
+    assert caplog.records[-1].levelname == "ERROR"
+
+
+def test_a_success_without_an_outage_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    Outage(logging.getLogger("test"), "the database").succeeded()
+    assert caplog.records == []

@@ -1,0 +1,51 @@
+"""Outages in the log: a line when one begins, one each minute while it lasts, and one when it is over.
+
+What fails once a second, or for each charge, would otherwise fill the log with the same line.
+"""
+
+import logging
+import threading
+
+from worker.clock import elapsed
+
+REMINDED_AFTER = 60.0  # seconds between two lines about one outage
+CALM = 10.0  # seconds without a failure, after which a success ends it: with few connections some work has one
+
+
+class Outage:
+    """One thing that may fail many times for one reason. For any thread to use."""
+
+    def __init__(self, log: logging.Logger, what: str) -> None:
+        self._log, self._what = log, what
+        self._lock = threading.Lock()
+        self._began_at: float | None = None
+        self._failed_at = self._logged_at = 0.0
+        self._failures = 0
+
+    def failed(self, words: str) -> None:
+        """Note a failure."""
+        now = elapsed()
+        with self._lock:
+            begins = self._began_at is None
+            if self._began_at is None:
+                self._began_at, self._failures = now, 0
+            self._failures += 1
+            self._failed_at = now
+            is_told = begins or now - self._logged_at >= REMINDED_AFTER
+            if is_told:
+                self._logged_at = now
+            lasts, failures = now - self._began_at, self._failures
+        if begins:
+            self._log.error("%s fails: %s; more failures are counted, and logged once a minute", self._what, words)
+        elif is_told:
+            self._log.error("%s has failed %d times within %.0f s: %s", self._what, failures, lasts, words)
+
+    def succeeded(self) -> None:
+        """Note a success."""
+        now = elapsed()
+        with self._lock:
+            if self._began_at is None or now - self._failed_at < CALM:
+                return
+            lasted, failures = now - self._began_at, self._failures
+            self._began_at = None
+        self._log.warning("%s works again: it failed %d times within %.0f s", self._what, failures, lasted)
