@@ -5,6 +5,7 @@ What fails once a second, or for each charge, would otherwise fill the log with 
 
 import logging
 import threading
+from collections.abc import Callable
 
 from worker.clock import elapsed
 
@@ -15,8 +16,8 @@ CALM = 10.0  # seconds without a failure, after which a success ends it: with fe
 class Outage:
     """One thing that may fail many times for one reason. For any thread to use."""
 
-    def __init__(self, log: logging.Logger, what: str) -> None:
-        self._log, self._what = log, what
+    def __init__(self, log: logging.Logger, what: str, now: Callable[[], float] = elapsed) -> None:
+        self._log, self._what, self._now = log, what, now
         self._lock = threading.Lock()
         self._began_at: float | None = None
         self._failed_at = self._logged_at = 0.0
@@ -24,7 +25,7 @@ class Outage:
 
     def failed(self, words: str) -> None:
         """Note a failure."""
-        now = elapsed()
+        now = self._now()
         with self._lock:
             begins = self._began_at is None
             if self._began_at is None:
@@ -42,7 +43,7 @@ class Outage:
 
     def succeeded(self) -> None:
         """Note a success."""
-        now = elapsed()
+        now = self._now()
         with self._lock:
             if self._began_at is None or now - self._failed_at < CALM:
                 return

@@ -8,19 +8,10 @@ from worker import outages
 from worker.outages import Outage
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that `elapsed` shows."""
-    now = [1000.0]
-    monkeypatch.setattr(outages, "elapsed", lambda: now[0])
-    return now
-
-
-def test_an_outage_has_a_line_at_its_begin_each_minute_and_at_its_end(
-    clock: list[float], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_outage_has_a_line_at_its_begin_each_minute_and_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    outage = Outage(logging.getLogger("test"), "the database")
+    clock = [1000.0]
+    outage = Outage(logging.getLogger("test"), "the database", now=lambda: clock[0])
     for _ in range(125):
         outage.failed("no connection")
         outage.succeeded()  # some work gets a connection meanwhile
