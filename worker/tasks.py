@@ -2,12 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from celery.exceptions import Reject
 from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
@@ -15,11 +13,9 @@ from schedules.charges import ChargeKind
 from worker import answering, brokers, marks, requests
 from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # whoever starts it from here has the tasks registered
-from worker.chores import rung_again
 from worker.clock import elapsed, wait
-from worker.outages import Outage
-from worker.store import failures
-from worker.wiring import BadDatabase, services
+from worker.failing_work import returned_if_transient, rung_again
+from worker.wiring import services
 from worker.workflows import (
     announcing,
     asking,
@@ -49,14 +45,12 @@ SLICE = 45.0  # seconds that a long work takes of a thread at once; the next rin
 # database's, and the worker judges by the database's clock: see `messages.accepted_headers`.
 CHORE_EXPIRES = 600.0
 MOST_NOTICES = 2000  # messages in the queue beyond which webhooks are sent away; PortOne may send them again
-RETURN_PAUSE = 2.0  # seconds before a message goes back to the broker after a transient database error
 MOST_ASKS = 500  # questions that may wait in the broker at once
 # One thread of a process delivers at a time: however often it is rung for, a receiver that hangs holds up one.
 _delivers = threading.Lock()
 # As few dispatch: the bell rings each second, and a backlog is topped up more often than that.
 _dispatches = threading.Lock()
 _stopping = threading.Event()  # this process was told to: envelopes end with what is claimed of them
-_returned = Outage(log, "a request or webhook")
 _making = threading.Lock()  # two threads that come first at once must not make two of a thing
 _places: dict[str, "_Place"] = {}
 DISPATCH_SLICE = 2.0  # seconds
@@ -323,25 +317,6 @@ def _offer(asked: Callable[..., requests.Answer]) -> None:
     def task(*positional: object, **named: Any) -> requests.Answer:
         with returned_if_transient(f"again.{asked.__name__}"):
             return answering.answer(desk(), asked, positional, named)
-
-
-@contextmanager
-def returned_if_transient(name: str, pause: float = RETURN_PAUSE) -> Iterator[None]:
-    """Return the message to the broker, after `pause` seconds, when the database fails for a reason that passes.
-
-    The sender may not send again, so the message must not be acknowledged. The rows make the work idempotent.
-    """
-    try:
-        yield
-    except (*failures.DATABASE_ERRORS, BadDatabase) as error:
-        if not (isinstance(error, BadDatabase) or failures.is_transient(error)):
-            raise
-        summary = str(error) if isinstance(error, BadDatabase) else failures.summary(error)
-        _returned.failed(f"{name} is returned to the broker: {summary}")
-        wait(pause)
-        raise Reject("transient database error", requeue=True) from None
-    else:
-        _returned.succeeded()
 
 
 def desk() -> requests.Desk:

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tests.factories import charge_rows, many_opened
-from worker import answering, requests, tasks
+from worker import answering, failing_work, requests
 from worker.store import failures
 from worker.wiring import BadDatabase
 from worker.workflows import dispatching, enrolling, operating
@@ -82,7 +82,7 @@ def test_a_transient_database_error_returns_the_request_to_the_broker(
     with (
         fault(services) as broken,
         pytest.raises(Reject) as returned,
-        tasks.returned_if_transient("test", pause=0),
+        failing_work.returned_if_transient("test", pause=0),
     ):
         answering.answer(requests.Desk(broken, lambda _: None), requests.charge_adhoc, (), FIELDS)
     assert returned.value.args[1], "requeue"
@@ -93,7 +93,7 @@ def test_a_transient_database_error_returns_the_request_to_the_broker(
 
 
 def test_a_worker_that_cannot_connect_at_its_start_returns_the_request() -> None:
-    with pytest.raises(Reject) as returned, tasks.returned_if_transient("test", pause=0):
+    with pytest.raises(Reject) as returned, failing_work.returned_if_transient("test", pause=0):
         raise BadDatabase("the database does not answer")
     assert returned.value.args[1], "requeue"
 

@@ -85,7 +85,7 @@ def _read_small(services: Services, db: Connection, found: Health) -> bool:
 
 def _read_waiting(services: Services, db: Connection, now: datetime) -> _Waiting:
     released = rows.released_at(db)
-    due = rows.due(db, services.gateways, now)
+    due = rows.due(db, services.account_names, now)
     return _Waiting(
         counts=waits.waiting(db, now) | {"unknown": attempts.unknown_count(db)},
         accounts=[_account_due(services, its, released) for its in due],
