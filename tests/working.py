@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,6 @@ from tests.acceptance.again import plain_environment, told, told_json
 from tests.installation import QUICK
 from tests.services import drop_database, fresh_database
 from worker import wiring
-from worker.cli.standing import AGAIN
 from worker.clock import wait_until
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices
@@ -35,9 +35,12 @@ class Worker:
         """Start it, and wait until it answers."""
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*AGAIN, "worker"], env=plain_environment(self.settings), stdin=subprocess.DEVNULL, stdout=output,
+                [sys.executable, "-m", "worker.cli", "worker"],
+                env=plain_environment(self.settings),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
                 stderr=output,
-            )  # fmt: skip
+            )
         assert wait_until(lambda: " ready." in self.log(), START_TIME), self.log()
 
     def stop(self) -> int:

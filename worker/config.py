@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schedules.amount_limits import AmountLimits, parse_limits
 from schedules.errors import BadMoney, RuleBroken, ToldInWords
 from schedules.identity import checked_environment
+from worker import up_environment
 from worker.accounts import LIVE_HOSTS, Account, BadAccounts, read_accounts, read_secret
 from worker.addresses import (
     SECRET_BYTES,
@@ -39,10 +40,7 @@ class BadSettings(ToldInWords):
 class Settings(BaseSettings):
     """Everything that differs between installations; docs/configuration.md explains each."""
 
-    # The file is there while `again up` runs in this folder; what the environment says comes first.
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".again/env", extra="ignore", frozen=True, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     environment: str = Field(description="four characters that are part of every merchant_uid, such as prod")
     database_url: SecretStr = Field(description="PostgreSQL 15 or newer, as postgresql+psycopg://user@host/name")
@@ -308,22 +306,34 @@ def installed_version() -> str:
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the environment, or what is given instead; each bad variable is named, none shown with its value."""
+    """Read the environment, or what is given instead; each bad variable is named, none shown with its value.
+
+    What the environment leaves out may stand in the file of a running `again up`: see worker.up_environment.
+    """
     problems = _unknown_names(os.environ if environment is None else environment)
+    found = up_environment.read(os.environ) if environment is None else up_environment.Found()
     try:
-        settings = Settings() if environment is None else _settings_of(environment)
+        settings = _settings_with(found.values) if environment is None else _settings_of(environment)
     except ValidationError as error:
-        problems += _told(error)
+        problems += _told(error, found.why_not)
     else:
         if not problems:
             return settings
     raise BadSettings("settings are wrong:\n  " + "\n  ".join(problems)) from None
 
 
+def _settings_with(values: Mapping[str, str]) -> Settings:
+    """Read the environment; what it does not have is taken from these values."""
+    own = {name.upper() for name in os.environ}
+    short = {name.removeprefix(PREFIX).lower(): value for name, value in values.items() if name not in own}
+    given: dict[str, Any] = {name: value for name, value in short.items() if name in Settings.model_fields}
+    return Settings(**given)
+
+
 def _settings_of(environment: Mapping[str, str]) -> Settings:
     short = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items()}
     given: dict[str, Any] = {name: value for name, value in short.items() if name in Settings.model_fields}
-    return Settings(_env_file=None, **given)
+    return Settings(**given)
 
 
 def _unknown_names(names: Iterable[str]) -> list[str]:
@@ -338,13 +348,15 @@ def _unknown_names(names: Iterable[str]) -> list[str]:
     return problems
 
 
-def _told(error: ValidationError) -> list[str]:
+def _told(error: ValidationError, why_not: str | None) -> list[str]:
     lines, missing = [], False
     for problem in error.errors(include_input=False, include_url=False):
         name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
         missing |= problem["type"] == "missing"
         words = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
         lines.append(f"{name}: {words}" if name else words)
+    if missing and why_not is not None:
+        lines.append(why_not)
     if missing:
         lines.append("run `again up` in this folder first, or set them; see docs/configuration.md")
     return lines

@@ -14,6 +14,7 @@ import typer
 from schedules.errors import ToldInWords
 from worker.clock import wait
 from worker.logs import log_to_stderr
+from worker.up_environment import FOLDER
 
 if TYPE_CHECKING:
     from worker.workflows.heartbeats import Heartbeats
@@ -197,11 +198,12 @@ def listen(
 
 def simulator(context: typer.Context) -> None:
     """Run the PortOne simulator; takes --host, --port, --key, --secret, --faults and --seed."""
-    os.execv(sys.executable, [sys.executable, "-m", "simulator", *context.args])  # noqa: S606 # our own program
+    # Without the working directory among the places of modules: whoever owns it would choose what is run.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "simulator", *context.args])  # noqa: S606 # our own
 
 
 def up(
-    data: Data = Path(".again"),
+    data: Data = FOLDER,
     port: Annotated[
         int, typer.Option(help="The simulator's port, when none is named by AGAIN_PORTONE_URL.")
     ] = 8765,

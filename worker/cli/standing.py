@@ -14,12 +14,14 @@ from urllib.request import urlopen
 
 from rich.console import Console
 
+from worker import up_environment
 from worker.clock import wait, wait_until
 from worker.embedded import EmbeddedError, EmbeddedServices, free_port
 
 STOP_SECONDS = 90.0  # a call may take as long as its deadline
-ENV_FILE = "env"
-AGAIN = (sys.executable, "-m", "worker.cli")
+# Without the working directory among the places of modules: whoever owns it would choose what is run.
+AGAIN = (sys.executable, "-P", "-m", "worker.cli")
+ROOT = Path(__file__).resolve().parents[2]  # where this code was imported from, and its children's is
 
 
 class Standing:
@@ -49,7 +51,7 @@ class Standing:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._commands: dict[str, tuple[str, ...]] = {}
         self._tie: tuple[int, int] | None = None
-        self._wrote_env = False  # what another `again up` wrote is not ours to remove
+        self._written: up_environment.Written | None = None
         self.environment: dict[str, str] = {}
 
     def __enter__(self) -> "Standing":
@@ -84,8 +86,8 @@ class Standing:
         self.console.print(f"services: {self.describe()}, data in {self.data}", markup=False)
         self.console.print(f"gateway: {self.environment['AGAIN_PORTONE_URL']}", markup=False)
         self.console.print(f"running: {', '.join(self._children)}; stop with Ctrl-C", markup=False)
-        where = self.data / ENV_FILE
-        if where == Path(".again") / ENV_FILE:
+        where = self.data / up_environment.NAME
+        if self.data == up_environment.FOLDER:
             self.console.print("in another terminal, in this folder: again status", markup=False)
         else:
             self.console.print(f"in another terminal: set -a; . {where}; set +a; again status", markup=False)
@@ -124,9 +126,9 @@ class Standing:
             os.close(self._tie[0])
             os.close(self._tie[1])
             self._tie = None
-        if self._wrote_env:
-            (self.data / ENV_FILE).unlink(missing_ok=True)
-            self._wrote_env = False
+        if self._written is not None:
+            self._written.remove()
+            self._written = None
         if self.services is not None:
             self.services.stop()
             self.services = None
@@ -207,14 +209,8 @@ class Standing:
             return False
 
     def _write_env_file(self) -> None:
-        where = self.data / ENV_FILE
-        where.unlink(missing_ok=True)
-        self._wrote_env = True
-        descriptor = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            for name, value in sorted(self.environment.items()):
-                if name.startswith("AGAIN_"):
-                    file.write(f"{name}='{value}'\n")
+        ours = {name: value for name, value in self.environment.items() if name.startswith("AGAIN_")}
+        self._written = up_environment.Written(self.data, ours)
 
     def _run(self, *command: str) -> None:
         done = subprocess.run(
@@ -227,7 +223,7 @@ class Standing:
 
     def _full_environment(self) -> dict[str, str]:
         foreign = {name: value for name, value in os.environ.items() if not name.startswith("AGAIN_")}
-        return foreign | self.environment
+        return foreign | self.environment | {"PYTHONPATH": str(ROOT)}
 
 
 def _wait_or_kill(child: "subprocess.Popen[bytes]") -> None:
