@@ -5,6 +5,8 @@ import logging
 import re
 import sys
 
+from schedules.cards import card_numbers
+
 _SEPARATED = r"[\s.\-‐-―]{0,3}"  # blanks, dots and dashes of any kind, as people and banks write them
 # 13 digits or more: card numbers have 13 to 19, and one run together with an expiry date has more. No \b:
 # a Korean letter is a word character, so there is no boundary in "카드4111…".
@@ -15,11 +17,24 @@ _CARD = re.compile(rf"{_OURS}|(?<!\d)\d(?:{_SEPARATED}\d){{12,}}")
 
 def masked(text: str) -> str:
     """The text with every run of digits that could be a card number reduced to its last four."""
-    return _CARD.sub(_masked, text)
+    return _CARD.sub(_masked, _without(text, sorted(card_numbers(text), reverse=True)))
+
+
+def _without(text: str, spans: list[tuple[int, int]]) -> str:
+    """The text with these spans, the last one first, reduced to their last four digits; they may overlap."""
+    after = len(text)
+    for begin, end in spans:
+        text = text[:begin] + _stars(text[begin : min(end, after)]) + text[min(end, after) :]
+        after = begin
+    return text
 
 
 def _masked(run: re.Match[str]) -> str:
-    return run.group() if run["ours"] else "*" * 8 + re.sub(r"\D", "", run.group())[-4:]
+    return run.group() if run["ours"] else _stars(run.group())
+
+
+def _stars(run: str) -> str:
+    return "*" * 8 + re.sub(r"\D", "", run)[-4:]
 
 
 class TextLines(logging.Formatter):

@@ -449,6 +449,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "text = writable(str(words))",
     ),
     Mutant(
+        "a text with a card number is refused",
+        "acceptance/test_free_text.py::test_no_column_of_a_batch_takes_a_card_number",
+        "schedules/texts.py",
+        "    if holds_card_number(text):\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "card numbers are seen with any separators",
+        "rules/test_cards.py::test_a_card_number_is_seen_in_any_writing",
+        "schedules/cards.py",
+        "(?:[^\\w,:;+=()]|_){0,3}",
+        "[ .-]?",
+    ),
+    Mutant(
         "a call that cannot be waited for in full is not sent",
         "gateway/test_phases.py::test_a_call_that_must_be_over_already_is_not_sent",
         "worker/gateway/calls.py",

@@ -27,7 +27,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def _reason(words: str) -> str:
     if not words.strip():
         raise typer.BadParameter("say why, for whoever reads the audit; it is empty")
-    return words.strip()
+    return cleaned("why", words.strip())
 
 
 Why = Annotated[str, typer.Option("--why", help="The reason, for the audit.", callback=_reason)]
