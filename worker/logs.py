@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Iterable
 
 from schedules.cards import card_numbers
 
@@ -17,16 +18,21 @@ _CARD = re.compile(rf"{_OURS}|(?<!\d)\d(?:{_SEPARATED}\d){{12,}}")
 
 def masked(text: str) -> str:
     """The text with every run of digits that could be a card number reduced to its last four."""
-    return _CARD.sub(_masked, _without(text, sorted(card_numbers(text), reverse=True)))
+    kept, at = "", 0
+    for begin, end in _apart(card_numbers(text)):
+        kept, at = kept + text[at:begin] + _stars(text[begin:end]), end
+    return _CARD.sub(_masked, kept + text[at:])
 
 
-def _without(text: str, spans: list[tuple[int, int]]) -> str:
-    """The text with these spans, the last one first, reduced to their last four digits; they may overlap."""
-    after = len(text)
-    for begin, end in spans:
-        text = text[:begin] + _stars(text[begin : min(end, after)]) + text[min(end, after) :]
-        after = begin
-    return text
+def _apart(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans in order, those that overlap as one."""
+    joined: list[tuple[int, int]] = []
+    for begin, end in sorted(spans):
+        if joined and begin < joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((begin, end))
+    return joined
 
 
 def _masked(run: re.Match[str]) -> str:

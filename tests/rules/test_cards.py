@@ -45,6 +45,7 @@ def test_a_card_number_is_masked_in_any_writing(text: str) -> None:
     """Guard: what a gateway or a caller writes reaches no row and no log line with a card's number."""
     assert not holds_card_number(masked(text))
     assert masked(masked(text)) == masked(text)
+    assert masked(text).count("********") == 1
 
 
 @pytest.mark.parametrize("length", range(13, 20))
