@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from schedules.errors import ToldInWords
+from worker.addresses import check_gateway
 from worker.textfiles import UnreadableText, read_text
 
 NAME = re.compile(r"[a-z0-9-]{1,40}")
-LIVE_HOSTS = ("api.iamport.kr", "static-api.iamport.kr", "api.portone.io")
 PRIVATE = 0o077  # what the group and others may do with a file that holds secrets: nothing
 
 
@@ -56,11 +55,10 @@ class _Section(BaseModel):
         for name in ("key", "secret"):
             if (getattr(self, name) is None) is (getattr(self, f"{name}_file") is None):
                 raise ValueError(f"give {name}, or {name}_file, and not both")
-        address = urlsplit(self.portone_url)
-        if address.scheme not in ("http", "https") or not address.hostname or address.username:
-            raise ValueError("portone_url must be of the form https://host or http://host:port")
-        if address.hostname in LIVE_HOSTS and address.scheme != "https":
-            raise ValueError("portone_url is the live gateway's, and not https")
+        try:
+            check_gateway(self.portone_url)
+        except ValueError as error:
+            raise ValueError(f"portone_url: {error}") from None
         return self
 
 

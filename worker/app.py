@@ -1,6 +1,7 @@
 """The Celery application: every setting is there on purpose, with its reason."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu import Queue
@@ -24,7 +25,8 @@ app = Celery("again", set_as_current=True)
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Celery's settings from ours."""
     return {
-        "broker_url": settings.broker_url.get_secret_value(),
+        "broker_url": _broker_url(settings),
+        "broker_use_ssl": _broker_tls(settings),
         "broker_transport_options": _transport_options(settings),
         # A broker that is away comes back; a worker that gave up would need a person.
         "broker_connection_retry_on_startup": True,
@@ -84,6 +86,23 @@ def _is_redis(settings: Settings) -> bool:
     return settings.broker_url.get_secret_value().startswith("redis")
 
 
+def _broker_url(settings: Settings) -> str:
+    """The broker's address; over TLS, Redis's certificate is checked unless the address says otherwise.
+
+    Without a word about it kombu would check none, and Celery's answers would not be sent at all.
+    """
+    url = settings.broker_url.get_secret_value()
+    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url.lower():
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+
+
+def _broker_tls(settings: Settings) -> dict[str, Any] | None:
+    """With RabbitMQ over TLS, the name that its certificate must have; py-amqp would take any name."""
+    address = urlsplit(settings.broker_url.get_secret_value())
+    return {"server_hostname": address.hostname} if address.scheme == "amqps" else None
+
+
 def _queue_arguments(settings: Settings) -> dict[str, Any]:
     """With RabbitMQ, quorum queues: they outlive a node, and count how often a message was handed out."""
     return {} if _is_redis(settings) else {"x-queue-type": "quorum"}
@@ -91,7 +110,7 @@ def _queue_arguments(settings: Settings) -> dict[str, Any]:
 
 def _result_backend(settings: Settings) -> str:
     """Where answers are left: in Redis itself, where they expire; else in the queue of whoever asked."""
-    return settings.broker_url.get_secret_value() if _is_redis(settings) else "rpc://"
+    return _broker_url(settings) if _is_redis(settings) else "rpc://"
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:

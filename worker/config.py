@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,14 +16,16 @@ from schedules.amount_limits import AmountLimits, parse_limits
 from schedules.errors import BadMoney, RuleBroken, ToldInWords
 from schedules.identity import checked_environment
 from worker import up_environment
-from worker.accounts import LIVE_HOSTS, Account, BadAccounts, read_accounts, read_secret
+from worker.accounts import Account, BadAccounts, read_accounts, read_secret
 from worker.addresses import (
     SECRET_BYTES,
     SECRET_PREFIX,
     check_broker,
     check_database,
+    check_gateway,
     check_networks,
     check_webhook,
+    is_live,
     is_webhook_secret,
 )
 
@@ -150,15 +151,7 @@ class Settings(BaseSettings):
     @field_validator("portone_url")
     @classmethod
     def _gateway(cls, url: str) -> str:
-        try:
-            address = urlsplit(url)
-            right = address.hostname and address.port != 0 and not (address.query or address.fragment)
-        except ValueError:
-            right = None
-        if not right or address.scheme not in ("http", "https"):
-            raise ValueError("it must be of the form https://host or http://host:port")
-        if address.username or address.password:
-            raise ValueError("it holds a name or password; they do not belong there")
+        check_gateway(url)
         return url
 
     @field_validator("portone_key", "portone_secret")
@@ -226,7 +219,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _times_fit(self) -> "Settings":
-        live = any(host in self.portone_url for host in LIVE_HOSTS)
+        live = is_live(self.portone_url)
         if live and self.read_timeout < LEAST_LIVE_READ_TIMEOUT:
             raise ValueError(f"AGAIN_READ_TIMEOUT {self.read_timeout} is below {LEAST_LIVE_READ_TIMEOUT} seconds")
         if live and self.clock_file is not None:
@@ -234,8 +227,6 @@ class Settings(BaseSettings):
         if self.clock_file is not None and not self.clock_file.is_file():
             # Without the file the clock would stand where the machine's does, years from the others' perhaps.
             raise ValueError(f"AGAIN_CLOCK_FILE {str(self.clock_file)!r} is no file; write 0 into it to begin")
-        if live and not self.portone_url.startswith("https://"):
-            raise ValueError(f"AGAIN_PORTONE_URL {self.portone_url!r} is not an https:// address")
         # One 401 costs a second call and a fresh token, all under one lease.
         rising = (
             ("AGAIN_READ_TIMEOUT", self.read_timeout),
@@ -269,8 +260,7 @@ class Settings(BaseSettings):
         """Every gateway account, the main one first; BadAccounts when the file of the others is wrong."""
         further = read_accounts(self.accounts_file, self.account) if self.accounts_file else ()
         for account in further:
-            live = any(host in account.portone_url for host in LIVE_HOSTS)
-            if live and self.read_timeout < LEAST_LIVE_READ_TIMEOUT:
+            if is_live(account.portone_url) and self.read_timeout < LEAST_LIVE_READ_TIMEOUT:
                 raise BadSettings(
                     f"AGAIN_READ_TIMEOUT {self.read_timeout} is below {LEAST_LIVE_READ_TIMEOUT} seconds, and "
                     f"account {account.name!r} is at the live gateway"

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from schedules.errors import ToldInWords
 from worker.accounts import Account, BadAccounts
+from worker.addresses import host_of
 from worker.clock import Clock, MovedClock, SystemClock, elapsed, wait
 from worker.config import BadSettings, Settings, load_settings
 from worker.gateway.port import Gateway
@@ -217,7 +217,7 @@ def fingerprint(settings: Settings, engine: Engine) -> str:
     except OperationalError as error:
         raise Unreachable(unreachable(settings, error)) from None
     # The host, not the port: a simulator may come back on another one.
-    host = urlsplit(settings.portone_url).hostname or settings.portone_url
+    host = host_of(settings.portone_url)
     parts = (settings.environment, settings.account, settings.portone_tier or "", host, identity)
     key = settings.portone_key.get_secret_value()
     return hashlib.blake2b("\n".join((*parts, key)).encode(), digest_size=16, person=b"again-place").hexdigest()
@@ -228,7 +228,7 @@ def account_fingerprint(settings: Settings, account: Account) -> str:
 
     The database is not part of it: the environment's fingerprint names that, for all accounts.
     """
-    host = urlsplit(account.portone_url).hostname or account.portone_url
+    host = host_of(account.portone_url)
     parts = (settings.environment, account.name, account.tier or "", host, account.key.get_secret_value())
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16, person=b"again-account").hexdigest()
 

@@ -61,7 +61,7 @@ def test_a_port_that_nobody_listens_on_is_not_sent() -> None:
 
 
 def test_a_name_that_nobody_has_is_not_sent() -> None:
-    with client_of("http://gateway.invalid", tokens=with_token()) as gateway:
+    with client_of("http://gateway-invalid.internal", tokens=with_token()) as gateway:
         assert gateway.charge(ORDER) == NotSent("ConnectError")
 
 

@@ -449,6 +449,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "text = writable(str(words))",
     ),
     Mutant(
+        "key and secret go unencrypted to no public host",
+        "gateway/test_addresses.py::test_no_key_or_secret_goes_to_such_an_address",
+        "worker/addresses.py",
+        '    if address.scheme == "http" and not is_private(host):\n',
+        "    if False:\n",
+    ),
+    Mutant(
+        "the live gateway is known by its host, not by its text",
+        "gateway/test_addresses.py::test_the_live_gateway_is_known_in_any_spelling",
+        "worker/addresses.py",
+        '    return any(host == domain or host.endswith(f".{domain}") for domain in LIVE_DOMAINS)\n',
+        "    return any(domain in url for domain in LIVE_DOMAINS)\n",
+    ),
+    Mutant(
         "a text with a card number is refused",
         "acceptance/test_free_text.py::test_no_column_of_a_batch_takes_a_card_number",
         "schedules/texts.py",

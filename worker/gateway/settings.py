@@ -1,7 +1,8 @@
 """What the gateway's client needs to be told: the account, and how long to wait for what."""
 
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+
+from worker.addresses import check_gateway
 
 
 class BadGatewaySettings(ValueError):
@@ -40,11 +41,10 @@ class PortOneSettings:
     include_sandbox: bool = False
 
     def __post_init__(self) -> None:
-        address = urlsplit(self.base_url)
-        if address.scheme not in ("https", "http") or not address.hostname or address.query or address.fragment:
-            raise BadGatewaySettings("the address is not of the form https://host or http://host:port")
-        if address.username or address.password:
-            raise BadGatewaySettings("the address holds a name or password; they do not belong there")
+        try:
+            check_gateway(self.base_url)
+        except ValueError as error:
+            raise BadGatewaySettings(f"the address of the gateway is wrong: {error}") from None
         if not (self.imp_key and self.imp_secret):
             raise BadGatewaySettings("imp_key and imp_secret must both be given")
         if self.tier is not None and not (self.tier.isascii() and self.tier.isalnum()):
