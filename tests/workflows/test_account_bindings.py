@@ -8,7 +8,7 @@ import pytest
 
 from schedules.charges import AttemptState
 from schedules.outcomes import Unknown
-from tests.acceptance.again import refused, told, told_json
+from tests.acceptance.again import again, refused, told, told_json
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, on_sale
 from worker.config import load_settings
@@ -178,6 +178,10 @@ def test_status_names_the_account_with_other_credentials_and_adopt_binds_them(
     assert "not in AGAIN_ACCOUNTS_FILE" in refused(
         "adopt", "--account", "third", "--why", "typo", settings=settings
     )
+    assert "again adopt --account second" in refused("reconcile", "--account", "second", settings=settings)
+    compared = again("reconcile", settings=settings)
+    assert "account second is left out" in compared.stderr
+    assert compared.returncode == 1
     told("adopt", "--account", "second", "--why", "the contract moved", settings=settings)
     assert told_json("status", settings=settings)["wrong_accounts"] == []
     assert told_json("status", settings=settings)["hold"] is None

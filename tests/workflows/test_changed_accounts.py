@@ -238,6 +238,30 @@ def test_an_account_that_is_removed_is_not_charged_and_its_charges_are_held(shop
     assert shop.statuses() == {"second": "paid", "main": "paid"}
 
 
+class ClosedGateway(ScriptedGateway):
+    """A gateway that remembers whether it was closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(("lease", "closed"), [(0.0, True), (3600.0, False)])
+def test_a_client_that_is_replaced_is_closed_when_a_lease_has_passed(
+    shop: Shop, lease: float, closed: bool
+) -> None:
+    former = ClosedGateway()
+    made = replace(
+        shop.now, settings=shop.now.settings.model_copy(update={"lease": lease}), gateways={"main": former}
+    )
+    wired = Wired(made, read_every=0)
+    shop.main_secret.write_text("another\n")
+    assert wired.services().gateways["main"] is not former
+    wired.services()
+    assert former.closed is closed
+
+
 @pytest.fixture
 def two(services: Services, gateway: ScriptedGateway) -> Services:
     """Services with a further account on a scripted gateway."""

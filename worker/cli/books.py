@@ -43,6 +43,7 @@ def reconcile(
     """
     from worker.wiring import services
     from worker.workflows import reconciling
+    from worker.workflows.services import UnusableAccount
 
     made = services()
     now = made.clock.now()
@@ -50,13 +51,18 @@ def reconcile(
     until = read_instant(to) if to else now - reconciling.SETTLING_TIME
     if until > now:
         raise typer.BadParameter(f"--to {to} is not in the past")
-    runs = [
-        _reconcile(made, name, since, until, quiet=as_json)
-        for name in ([account] if account else made.account_names)
-    ]
+    runs, left_out = [], 0
+    for name in [account] if account else made.account_names:
+        try:
+            runs.append(_reconcile(made, name, since, until, quiet=as_json))
+        except UnusableAccount as error:
+            if account:
+                raise
+            left_out += 1  # the others are compared all the same
+            Console(stderr=True).print(f"account {name} is left out: {error}", markup=False)
     with made.engine.begin() as db:
         _print_findings(db, as_json=as_json, runs=runs)
-    if any(run.ended_at is None for run in runs):
+    if left_out or any(run.ended_at is None for run in runs):
         raise typer.Exit(1)
 
 
