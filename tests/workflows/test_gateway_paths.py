@@ -321,7 +321,7 @@ WAIT_OR_SAY_SO: dict[str, Path] = {
     "showing._at_gateway": show_and_ask,
     "importing._key_of": import_a_line,
     "signing_up._why_not": sign_up_again,
-    "flowing.begin_many": begin_an_envelope,
+    "flowing._prepare": begin_an_envelope,
 }
 # Those that send what was claimed: the last look compares the credentials.
 SEND: dict[str, Path] = {

@@ -28,7 +28,7 @@ from worker.workflows.issuing import CannotIssue
 from worker.workflows.keying import Keyed
 from worker.workflows.operating import CannotOperate
 from worker.workflows.requesting import CannotRequest
-from worker.workflows.services import Services
+from worker.workflows.services import OtherCredentials, Services
 from worker.workflows.signing_up import NotSignedUp
 
 CARD = Card("4000000000001091", "2030-12", "900101", "12")
@@ -172,7 +172,7 @@ def test_what_was_not_charged_ends_at_once(services: Services, gateway: Scripted
 def test_a_stopped_account_and_a_copy_of_the_database_send_nothing_and_keep_nothing(
     services: Services, gateway: ScriptedGateway
 ) -> None:
-    with pytest.raises(CannotRequest):
+    with pytest.raises(OtherCredentials):
         paid(replace(services, fingerprint="of a copy"))
     operating.stop_charging(services, "kim", "look first")
     with pytest.raises(CannotRequest, match="stopped"):

@@ -129,9 +129,8 @@ class Flow:
         """
         under_way = UnderWay()
         room = self._room(account)
-        gateway = None if stopping() else self._services.gateway_if_ours(account)
-        if gateway is not None:
-            gateway.prepare()  # a token that is fetched later would cost each of them its slot
+        if not stopping():
+            self._prepare(account)
         begun = 0
         while begun < len(charge_ids) and not stopping():
             many = room.take(min(MOST, len(charge_ids) - begun))
@@ -141,6 +140,15 @@ class Flow:
             begun += many
         under_way.not_begun = charge_ids[begun:]
         return under_way
+
+    def _prepare(self, account: str) -> None:
+        """Have a token at hand: one that is fetched later would cost each charge its slot."""
+        try:
+            gateway = self._services.gateway_if_ours(account)
+        except DATABASE_ERRORS:
+            return  # each charge that cannot be claimed says so
+        if gateway is not None:
+            gateway.prepare()
 
     def _room(self, account: str) -> Room:
         services = self._services
