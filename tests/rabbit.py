@@ -88,6 +88,10 @@ class Rabbit:
         for queue in queues:
             self._control("purge_queue", queue)
 
+    def raise_memory_alarm(self) -> None:
+        """Have it think that its memory is used up: it takes nothing from publishers any more."""
+        self._control("set_vm_memory_high_watermark", "absolute", "1")
+
     def add_caller(self, name: str, password: str, definitions: Path) -> None:
         """Add a user that sends requests, as docs/broker-access.md says."""
         self._control("add_user", name, password)

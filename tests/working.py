@@ -43,6 +43,17 @@ class Worker:
             )
         assert wait_until(lambda: " ready." in self.log(), START_TIME), self.log()
 
+    def start_again(self) -> None:
+        """Start it with a fresh log, and wait until it answers."""
+        self._log.unlink()
+        self.start()
+
+    def kill(self) -> None:
+        """Kill it, as a crash does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> int:
         """Stop it in good order; its exit status."""
         assert self._process is not None
