@@ -179,7 +179,7 @@ def _processes(observed: Observed) -> Iterator[Cause]:
                 f"the clock of {process.kind} {process.name} is {process.clock_ahead:+.0f} s from the database's; "
                 "set it right",
             )
-        elif process.obstacle is not None and observed.hold_since is None:
+        elif process.obstacle is not None:
             yield Cause(CauseCode.OBSTACLE, f"{process.kind} {process.name} does nothing: {process.obstacle}")
         if process.check_seconds > BROKEN_CHECK:
             yield Cause(

@@ -109,6 +109,7 @@ def test_a_shop_where_all_is_well_is_healthy(shop: Shop) -> None:
     shop.open_charge()
     status, told = shop.status()
     assert (status, told["healthy"], told["causes"], told["due"]) == (0, True, [], 1)
+    assert "what is wrong: none" in again("status", settings=shop.settings).stdout
 
 
 def read_only(shop: Shop) -> None:

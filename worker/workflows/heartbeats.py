@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 from sqlalchemy import Connection
@@ -41,7 +42,8 @@ class Heartbeats:
         """Write one heartbeat."""
         services = self._services
         clock_is_right(services, db)
-        permission = switches.permission(db, switches.ALL_ACCOUNTS)
+        # A hold is the same for all processes, and is told once.
+        permission = replace(switches.permission(db, switches.ALL_ACCOUNTS), hold_since=None)
         its = Report(
             id=self._id,
             kind=self._kind,
