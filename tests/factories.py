@@ -1,6 +1,6 @@
 """What tests arrange: plans, customers and subscriptions, with everything unsaid chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from schedules.cadence import Every, Unit
 from schedules.money import Money
 from schedules.plans import Plan
 from schedules.policies import DunningPolicy
-from worker.clock import FixedClock
+from worker.clock import FixedClock, wait_until
 from worker.store.schema import attempts, charges
 from worker.workflows import charging, enrolling, opening
 from worker.workflows.flowing import Flow
@@ -66,6 +66,17 @@ def with_settings(services: Services, **changes: Any) -> Services:
     """The same services under other settings, with a flow of their own where they had one."""
     made = replace(services, settings=services.settings.model_copy(update=changes), flow=None)
     return made if services.flow is None else replace(made, flow=Flow(made))
+
+
+def blocked_or_over(services: Services, is_over: Callable[[], bool]) -> bool:
+    """Wait until a transaction waits for a lock of another one, or what waits is over; False if neither comes."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+    def is_blocked_or_over() -> bool:
+        with services.engine.begin() as db:
+            return is_over() or db.execute(text(waiting)).first() is not None
+
+    return wait_until(is_blocked_or_over, 20)
 
 
 def collect_due(services: Services) -> None:

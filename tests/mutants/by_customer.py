@@ -28,6 +28,13 @@ BY_CUSTOMER: tuple[Mutant, ...] = (
         "        if self.joined is not None:\n",
         "        if False:\n",
     ),
+    Mutant(
+        "request key: a subscription's charge keys follow from it",
+        KEYS + "test_subscribe_sent_again_after_a_restore_undid_it_leads_to_the_same_charge_keys",
+        "worker/workflows/enrolling.py",
+        "        subscription = new_key() if joined is None else subject_of_request(f\"subscribe/{joined.request_key}\")\n",
+        "        subscription = new_key()\n",
+    ),
     drop_index(
         "one subscription: the database has one live for each customer and plan",
         "one_live_subscription_for_each_customer_and_plan",
@@ -96,6 +103,20 @@ BY_CUSTOMER: tuple[Mutant, ...] = (
         "worker/workflows/beginning.py",
         "    if rival is not None:\n",
         "    if False:\n",
+    ),
+    Mutant(
+        "one subscription: one that begins set aside sends an event",
+        ONE + "test_a_subscription_that_begins_set_aside_sends_an_event",
+        "worker/workflows/beginning.py",
+        "    if what.held_why is not None:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "one subscription: the check of a file locks no customer",
+        MOVING + "test_the_check_of_a_file_locks_no_customer_while_it_asks_the_gateway",
+        "worker/workflows/importing.py",
+        "        _refuse_second(seen, db, key, incoming, cursor)\n",
+        "        _refuse_second(why_not, db, key, incoming, cursor)\n",
     ),
     Mutant(
         "trial: a customer has one of each plan",

@@ -205,6 +205,13 @@ BY_HAND: tuple[Mutant, ...] = (
         "        if False:\n",
     ),
     Mutant(
+        "by hand: the end of a finding releases no charge that waits for a second person",
+        LIMITING + "test_the_end_of_a_finding_leaves_the_hold_for_a_second_person",
+        "worker/workflows/resolving.py",
+        "            waits = allowances.unapproved_of(db, charge.id)\n",
+        "            waits = None\n",
+    ),
+    Mutant(
         "by hand: an account's day is added to under its lock",
         LIMITING + "test_the_limit_of_a_day_is_exact_when_many_ask_at_once",
         "worker/store/allowances.py",

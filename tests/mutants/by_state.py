@@ -36,6 +36,20 @@ BY_STATE: tuple[Mutant, ...] = (
         "",
     ),
     Mutant(
+        "by state: an answer that is no decline sees a card change that is being written",
+        CHANGES + "test_a_card_change_that_is_being_written_is_seen_by_the_answer",
+        "worker/workflows/settling.py",
+        "        if not isinstance(outcome, Unknown):\n",
+        "        if isinstance(outcome, Declined | Paid):\n",
+    ),
+    Mutant(
+        "by state: a claim that is held back sees a card change that is being written",
+        CHANGES + "test_a_card_change_that_is_being_written_is_seen_by_the_answer",
+        "worker/workflows/charging.py",
+        "        subscriptions.lock_of_charge(db, claimed.charge_id)  # a change of card that is being written is seen\n",
+        "",
+    ),
+    Mutant(
         "by state: a card's cap counts that card's own declines",
         CHANGES + "test_the_declines_of_the_old_card_do_not_count_for_the_cap_of_the_new_one",
         "worker/store/attempts.py",

@@ -1,6 +1,8 @@
 """A card that is changed while a call is under way: the debt follows its subscription's card."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,13 +13,14 @@ from sqlalchemy import text
 from schedules.outcomes import Declined, NotSent, Outcome, Refused, Unknown, Voided
 from schedules.policies import CardCap
 from tests.doubles import ScriptedGateway
-from tests.factories import LADDER, START, charge_rows, collect_due, move, on_sale, subscribed
+from tests.factories import LADDER, START, blocked_or_over, charge_rows, collect_due, move, on_sale, subscribed
 from tests.scenarios.living import live_until
 from worker.gateway.port import BillingKey, ChargeOrder
 from worker.store.charges import Obstacle
 from worker.workflows import adjusting, cards, charging, enrolling, opening
 from worker.workflows.adjusting import CardChange
-from worker.workflows.services import Services
+from worker.workflows.grouping import Claimed
+from worker.workflows.services import Joined, Services
 
 WHO = ("kim", "he asked for it")
 NO_MONEY = Declined("[CC10]통장 잔액부족")
@@ -96,6 +99,51 @@ def test_a_claim_that_was_held_back_moves_too(services: Services, gateway: Scrip
     assert claimed is not None
     adjusting.change_card(services, key, "ann-2", *WHO)
     charging.hold_back(services, claimed, Obstacle("no slot"))
+    live_until(services, SOON)
+    assert [order.customer_uid for order in gateway.sent] == ["ann-2"]
+
+
+@contextmanager
+def card_change_being_written(services: Services, key: str) -> Iterator[None]:
+    """A change of card that is committed at the end of the block."""
+    with ExitStack() as stack:
+        joined = Joined(services.engine, lambda _: None, stack, "change-card")
+        adjusting.change_card(replace(services, joined=joined), key, "ann-2", *WHO)
+        yield
+
+
+Answered = Callable[[Services, Claimed], object]
+
+
+def answered(outcome: Outcome) -> Answered:
+    """The answer of a call is written."""
+    return lambda services, claimed: charging.settle_call(services, claimed, outcome)
+
+
+def held_back(services: Services, claimed: Claimed) -> object:
+    """A claim is given back."""
+    return charging.hold_back(services, claimed, Obstacle("no slot"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [answered(NO_MONEY), answered(Refused("no such key")), answered(Voided("taken back")),
+     answered(NotSent("no route")), held_back],
+    ids=["Declined", "Refused", "Voided", "NotSent", "held back"],
+)  # fmt: skip
+def test_a_card_change_that_is_being_written_is_seen_by_the_answer(
+    services: Services, gateway: ScriptedGateway, answer: Answered
+) -> None:
+    """Guard: the subscription is locked before its charge, so that the answer sees its card of after the change."""
+    key = with_second_card(services)
+    opening.open_due(services)
+    claimed = charging.claim(services, charge_rows(services)[0]["id"])
+    assert claimed is not None
+    with ThreadPoolExecutor(1) as pool:
+        with card_change_being_written(services, key):
+            writing = pool.submit(answer, services, claimed)
+            assert blocked_or_over(services, writing.done)
+        writing.result(30)
     live_until(services, SOON)
     assert [order.customer_uid for order in gateway.sent] == ["ann-2"]
 

@@ -12,6 +12,7 @@ from schedules.amount_limits import parse_limits
 from schedules.batches import BatchState, Line, Terms
 from schedules.charges import ChargeStatus, KeyedIn
 from schedules.errors import BadMoney
+from schedules.identity import merchant_uid
 from schedules.money import Money
 from schedules.requests import ChargeRequest
 from tests.doubles import ScriptedGateway
@@ -19,11 +20,23 @@ from tests.factories import charge_rows, collect_due, move, on_sale, with_settin
 from tests.scenarios.living import notices
 from worker import answering, requests
 from worker.config import BadSettings, load_settings
-from worker.gateway.port import Card
-from worker.workflows import batching, drafting, enrolling, keying, operating, requesting, signing_up
+from worker.gateway.port import Card, ChargeOrder
+from worker.store import findings
+from worker.workflows import (
+    batching,
+    drafting,
+    enrolling,
+    keying,
+    operating,
+    prior_attempts,
+    requesting,
+    resolving,
+    signing_up,
+)
 from worker.workflows.enrolling import CannotEnroll
 from worker.workflows.operating import CannotOperate
 from worker.workflows.requesting import CannotRequest, Requested
+from worker.workflows.resolving import Verdict
 from worker.workflows.services import Rehearsal, Services
 
 FEE = ChargeRequest(
@@ -214,6 +227,26 @@ def test_the_database_lets_no_charge_go_on_that_waits_for_a_second_person(shop: 
     asked(shop, 5001)
     with pytest.raises(IntegrityError, match="unapproved_waits"), shop.engine.begin() as db:
         db.execute(text("UPDATE charges SET held_why = NULL"))
+
+
+def test_the_end_of_a_finding_leaves_the_hold_for_a_second_person(
+    shop: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: the charge was paid and given back before a restore; nobody but the asker has seen it since."""
+    key = asked(shop, 5001).key
+    order = ChargeOrder("ann", merchant_uid("test", key, 1), Money(5002, "KRW"), "Late fee")
+    gateway.remember(order, "paid", at=shop.clock.now())
+    assert prior_attempts.ask(shop, charge_rows(shop)[0]["id"])
+    (payment,) = gateway.records.pop(order.merchant_uid)
+    gateway.records[order.merchant_uid] = [replace(payment, status="cancelled", cancelled_amount=5002)]
+    with shop.engine.begin() as db:
+        (finding,) = findings.listed(db)
+    resolving.resolve(shop, finding.id, Verdict.UNPAID, "kim", "it was given back")
+    collect_due(shop)
+    assert not gateway.sent
+    with pytest.raises(CannotOperate, match="another person must release it"):
+        operating.release(shop, key, "kim", "it is right", "lee-unix")
+    operating.release(shop, key, "lee", "it is right", "lee-unix")
 
 
 def test_a_charge_that_waits_for_a_second_person_can_be_canceled(shop: Services) -> None:

@@ -17,6 +17,7 @@ from tests.scenarios.living import live_until
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import points
 from worker.clock import FixedClock
+from worker.gateway.port import KeyAnswer
 from worker.gateway.portone_v1 import MemoryTokens, PortOneV1
 from worker.points import Point
 from worker.wiring import gateway_settings
@@ -105,6 +106,32 @@ def test_who_is_on_the_plan_by_hand_is_not_imported_beside_it(services: Services
     imported(services, line())
     with pytest.raises(BadLines, match="is on plan 'monthly' already"):
         imported(services, line(external_ref="another"))
+
+
+class Watching(ScriptedGateway):
+    """A gateway that looks, whenever it is asked for a card, whether a customer could be locked just then."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__()
+        self.services = services
+        self.free: list[bool] = []
+
+    def read_key(self, customer_uid: str) -> KeyAnswer:
+        query = "SELECT count(*) FROM (SELECT FROM customers FOR UPDATE SKIP LOCKED) unlocked"
+        with self.services.engine.begin() as db:
+            free = db.execute(text(query)).scalar_one()
+            self.free.append(free == db.execute(text("SELECT count(*) FROM customers")).scalar_one())
+        return super().read_key(customer_uid)
+
+
+def test_the_check_of_a_file_locks_no_customer_while_it_asks_the_gateway(services: Services) -> None:
+    """Guard: a check takes hours, and a locked customer can neither subscribe nor be signed up."""
+    on_sale(services)
+    enrolling.add_customer(services, "ann", None, None, None, "test")
+    gateway = Watching(services)
+    lines = [line(2), line(3, customer_uid="new")]
+    assert importing.check(replace(services, gateways={"main": gateway}), lines).new == 2
+    assert gateway.free == [True]
 
 
 @pytest.fixture

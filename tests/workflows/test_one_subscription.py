@@ -14,9 +14,8 @@ from schedules.imports import COLUMNS
 from schedules.money import Money
 from schedules.outcomes import Unknown
 from tests.doubles import ScriptedGateway
-from tests.factories import MONTHLY, START, charge_rows, collect_due, on_sale, subscribed
+from tests.factories import MONTHLY, START, blocked_or_over, charge_rows, collect_due, on_sale, subscribed
 from tests.scenarios.living import live_until
-from worker.clock import wait_until
 from worker.gateway.port import Card
 from worker.store import rivals
 from worker.workflows import adjusting, enrolling, importing, operating, signing_up
@@ -108,15 +107,7 @@ def test_a_subscription_waits_for_another_way_in_that_has_the_customer(two_cards
     with two_cards.engine.begin() as db:
         rivals.lock_customer(db, 1)
         thread.start()
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-
-        def is_waiting_or_done() -> bool:
-            with two_cards.engine.begin() as other:
-                return bool(came) or other.execute(text(waiting)).scalar_one() > 0
-
-        assert wait_until(is_waiting_or_done, 20)
+        assert blocked_or_over(two_cards, lambda: bool(came))
         db.execute(
             text(
                 "INSERT INTO takeovers (billing_key_id, plan_id, plan, subscription_key, entries, billing_time, "
@@ -194,10 +185,9 @@ def test_a_customer_who_is_on_the_plan_by_another_card_is_not_signed_up(
     assert not gateway.sent
 
 
-def test_a_paid_signup_beside_a_live_subscription_is_set_aside_for_a_person(
-    services: Services, gateway: ScriptedGateway
-) -> None:
-    """What the guards of every way in keep from happening: it is paid, so it begins, and charges nothing more."""
+@pytest.fixture
+def signed_up_beside(services: Services, gateway: ScriptedGateway) -> signing_up.SignedUp:
+    """A signup that is paid while its customer is put on the plan by other means, as every way in prevents."""
     on_sale(services)
     gateway.missing_keys.add("ann")
 
@@ -214,13 +204,33 @@ def test_a_paid_signup_beside_a_live_subscription_is_set_aside_for_a_person(
         return gateway.approve(order)  # type: ignore[arg-type, return-value]  # the order is handed on as it came
 
     gateway.answers.append(subscribe_elsewhere)
-    begun = signing_up.sign_up(services, "ann", "monthly", CARD, *WHO)
+    return signing_up.sign_up(services, "ann", "monthly", CARD, *WHO)
+
+
+BESIDE = "its customer is on plan 'monthly' already, by subscription k"
+
+
+def test_a_paid_signup_beside_a_live_subscription_is_set_aside_for_a_person(
+    services: Services, signed_up_beside: signing_up.SignedUp
+) -> None:
+    """Guard: it is paid, so it begins, and charges nothing more."""
+    key = signed_up_beside.subscription
     with services.engine.begin() as db:
         query = text("SELECT held_why, open_at, another FROM subscriptions WHERE key = :key")
-        why, open_at, another = db.execute(query, {"key": begun.subscription}).one()
-    assert (why, open_at, another) == ("its customer is on plan 'monthly' already, by subscription k", None, True)
-    operating.release_subscription(services, begun.subscription, *WHO)
+        why, open_at, another = db.execute(query, {"key": key}).one()
+    assert (why, open_at, another) == (BESIDE, None, True)
+    operating.release_subscription(services, key, *WHO)
     assert live(services) == 2
+
+
+def test_a_subscription_that_begins_set_aside_sends_an_event(
+    services: Services, signed_up_beside: signing_up.SignedUp
+) -> None:
+    """Guard: nothing else tells a person that a paid subscription charges nothing more."""
+    with services.engine.begin() as db:
+        query = "SELECT subject, payload ->> 'why' FROM outbox WHERE kind = 'subscription.held'"
+        told = [tuple(row) for row in db.execute(text(query))]
+    assert told == [(signed_up_beside.subscription, BESIDE)]
 
 
 def test_a_change_of_plan_to_one_that_the_customer_has_needs_to_be_asked_for(services: Services) -> None:

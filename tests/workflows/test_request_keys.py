@@ -62,6 +62,23 @@ def test_subscribe_sent_again_after_a_restore_undid_it_leads_to_the_same_charge_
     assert sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)["subscription"] == first["subscription"]
 
 
+def test_a_trial_signed_up_again_after_a_restore_undid_it_leads_to_the_same_charge_keys(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    gateway.missing_keys.add("ann")
+    on_sale(services, trial_days=14)
+
+    def signed_up() -> str:
+        request = signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "came in", request_key="desk-1")
+        return request.subscription
+
+    first = signed_up()
+    with services.engine.begin() as db:
+        db.execute(text("DELETE FROM subscriptions"))
+        db.execute(text("DELETE FROM requests"))
+    assert signed_up() == first
+
+
 def test_another_key_is_another_request(desk: requests.Desk) -> None:
     first = sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
     enrolling.unsubscribe(desk.services, first["subscription"], "kim", "left", at_period_end=False)
