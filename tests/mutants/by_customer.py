@@ -69,6 +69,21 @@ BY_CUSTOMER: tuple[Mutant, ...] = (
         "or_(s.ends_at.is_(None))",
     ),
     Mutant(
+        "one subscription: an import locks the customers of its lines in one order",
+        MOVING + "test_two_imports_whose_lines_come_in_another_order_both_end",
+        "worker/workflows/importing.py",
+        "    keys = customers.lock_keys(db, {one.asked.customer_uid for one in coming})\n"
+        "    rivals.lock_customers(db, {key.customer_id for key in keys})\n",
+        "",
+    ),
+    Mutant(
+        "one subscription: an import writes its new customers in one order",
+        MOVING + "test_two_imports_whose_lines_come_in_another_order_both_end",
+        "worker/workflows/importing.py",
+        "    for one in sorted(coming, key=lambda c: c.asked.customer_uid):\n",
+        "    for one in coming:\n",
+    ),
+    Mutant(
         "one subscription: a line is looked at again when it is written",
         ONE + "test_who_subscribes_between_the_check_and_the_write_is_not_imported_too",
         "worker/workflows/importing.py",

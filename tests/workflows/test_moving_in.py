@@ -1,8 +1,10 @@
 """Moving in: each goes on where the system before has stopped; no date is charged by both, and none by neither."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from worker.clock import FixedClock
 from worker.gateway.port import KeyAnswer
 from worker.gateway.portone_v1 import MemoryTokens, PortOneV1
 from worker.points import Point
+from worker.store import customers
 from worker.wiring import gateway_settings
 from worker.workflows import adjusting, enrolling, importing, taking_over
 from worker.workflows.drafting import BadLines
@@ -106,6 +109,27 @@ def test_who_is_on_the_plan_by_hand_is_not_imported_beside_it(services: Services
     imported(services, line())
     with pytest.raises(BadLines, match="is on plan 'monthly' already"):
         imported(services, line(external_ref="another"))
+
+
+@pytest.mark.parametrize("are_known", [True, False], ids=["known customers", "new customers"])
+def test_two_imports_whose_lines_come_in_another_order_both_end(services: Services, are_known: bool) -> None:
+    """Guard: each import locks the customers of its lines in one order, so that neither blocks the other."""
+    on_sale(services)
+    uids = [f"c{n:03}" for n in range(200)]
+    if are_known:
+        with services.engine.begin() as db:
+            for uid in uids:
+                customers.add_key(db, customers.add(db, uid, None, None, None, START), uid, "main", {}, START)
+    lines = [line(n, customer_uid=uid, external_ref=f"ref-{uid}") for n, uid in enumerate(uids, start=2)]
+    begin = Barrier(2)
+
+    def write(ordered: list[Line]) -> int:
+        begin.wait(20)
+        return importing.write(services, ordered, *WHY)
+
+    with ThreadPoolExecutor(2) as pool:
+        written = list(pool.map(write, [lines, lines[::-1]]))
+    assert sum(written) == len(uids)
 
 
 class Watching(ScriptedGateway):

@@ -75,6 +75,14 @@ def key_by_uid(db: Connection, customer_uid: str, *, lock: bool = False) -> Stor
     return StoredKey(*row) if row else None
 
 
+def lock_keys(db: Connection, customer_uids: Collection[str]) -> list[StoredKey]:
+    """Those of these billing keys that are known, locked until the transaction ends, in the order of their ids."""
+    c = billing_keys.c
+    query = select(c.id, c.customer_id, c.customer_uid, c.account, c.deleted_at)
+    query = query.where(c.customer_uid.in_(customer_uids)).order_by(c.id).with_for_update()
+    return [StoredKey(*row) for row in db.execute(query)]
+
+
 def key_by_id(db: Connection, key_id: int) -> StoredKey | None:
     """The billing key with this row id."""
     c = billing_keys.c

@@ -1,5 +1,6 @@
 """Rivals: subscriptions of a customer to a plan that are live or about to begin, and trials that were used."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -41,7 +42,13 @@ class Wanted:
 
 def lock_customer(db: Connection, customer_id: int) -> None:
     """Lock a customer until the transaction ends: one subscription of a customer begins at a time."""
-    db.execute(select(customers.c.id).where(customers.c.id == customer_id).with_for_update(key_share=True))
+    lock_customers(db, (customer_id,))
+
+
+def lock_customers(db: Connection, customer_ids: Collection[int]) -> None:
+    """Lock customers, in the order of their ids, as `lock_customer` does with one."""
+    c = customers.c
+    db.execute(select(c.id).where(c.id.in_(customer_ids)).order_by(c.id).with_for_update(key_share=True))
 
 
 def find(db: Connection, wanted: Wanted) -> Rival | None:

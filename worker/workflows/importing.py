@@ -13,7 +13,7 @@ from schedules.identity import subject_of_request
 from schedules.imports import Incoming, read_incoming, seam
 from schedules.subscriptions import Cursor
 from worker.gateway.port import BillingKey, KeyMissing
-from worker.store import customers, notes, plans, subscriptions
+from worker.store import customers, notes, plans, rivals, subscriptions
 from worker.store.customers import StoredKey
 from worker.store.plans import StoredPlan
 from worker.store.rivals import Wanted
@@ -105,9 +105,11 @@ def write(
     """
     reader, written = _Reader(services, read_keys=True), 0
     for chunk in _chunks(lines):
-        keys = {line.number: _enrolled(services, line) for line in chunk}
+        coming = [_coming(services, line) for line in chunk]
         with services.engine.begin() as db:
-            count = sum(_write_line(db, reader, line, keys[line.number]) for line in chunk)
+            _lock_customers(db, coming, services.clock.now())
+            # In one order too: two imports may have the same references for other customers.
+            count = sum(_write_line(db, reader, one) for one in sorted(coming, key=lambda c: c.asked.external_ref))
             if count:
                 notes.record(db, actor, "import", "subscriptions", why, services.clock.now(), written=count,
                              lines=f"{chunk[0].number}-{chunk[-1].number}")  # fmt: skip
@@ -189,36 +191,57 @@ def _account(services: Services, incoming: Incoming) -> str:
     return name
 
 
-def _enrolled(services: Services, line: Line) -> tuple[str, BillingKey] | None:
-    """The gateway's facts of a customer who is not known here yet; asked for outside of any transaction."""
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """A line that is about to be written."""
+
+    line: Line
+    asked: Incoming
+    found: tuple[str, BillingKey] | None  # the gateway's account and facts of a customer who is not known here
+
+
+def _coming(services: Services, line: Line) -> _Coming:
+    """A line with the gateway's facts of a customer who is new; asked for outside of any transaction."""
     incoming = read_incoming(line.columns)
     with services.engine.begin() as db:
-        if customers.key_by_uid(db, incoming.customer_uid) is not None:
-            return None
-    return _key_of(services, incoming)
+        is_known = customers.key_by_uid(db, incoming.customer_uid) is not None
+    return _Coming(line, incoming, None if is_known else _key_of(services, incoming))
 
 
-def _write_line(db: Connection, reader: _Reader, line: Line, found: tuple[str, BillingKey] | None) -> bool:
+def _lock_customers(db: Connection, coming: Sequence[_Coming], now: datetime) -> None:
+    """Write the new customers of these lines, and lock all of them: cards first, as every way in does.
+
+    Each in one order, whatever the order of the lines: two imports wait for each other, and never in a circle.
+    """
+    for one in sorted(coming, key=lambda c: c.asked.customer_uid):
+        if one.found is not None and not subscriptions.by_external_ref(db, one.asked.external_ref):
+            _add_customer(db, one.asked, *one.found, now)
+    keys = customers.lock_keys(db, {one.asked.customer_uid for one in coming})
+    rivals.lock_customers(db, {key.customer_id for key in keys})
+
+
+def _add_customer(db: Connection, asked: Incoming, account: str, key: BillingKey, now: datetime) -> None:
+    customer_id = customers.add(db, asked.customer_uid, asked.name, asked.email, asked.tel, now)
+    customers.add_key(db, customer_id, asked.customer_uid, account, facts_of(key), now)
+
+
+def _write_line(db: Connection, reader: _Reader, one: _Coming) -> bool:
     try:
-        return _written(db, reader, line, found)
+        return _written(db, reader, one.asked)
     except BadRequest as error:
         raise CannotGoOn(
-            f"line {line.number}, {error.field}: {error.words}; mend the line and run the file again: "
+            f"line {one.line.number}, {error.field}: {error.words}; mend the line and run the file again: "
             "lines that are written already are left alone"
         ) from None
 
 
-def _written(db: Connection, reader: _Reader, line: Line, found: tuple[str, BillingKey] | None) -> bool:
-    incoming, now = read_incoming(line.columns), reader.services.clock.now()
+def _written(db: Connection, reader: _Reader, incoming: Incoming) -> bool:
+    now = reader.services.clock.now()
     if subscriptions.by_external_ref(db, incoming.external_ref):
         return False
     plan = reader.plan(db, incoming.plan)
     cursor = seam(plan.plan, incoming, now)
-    if found is not None and customers.key_by_uid(db, incoming.customer_uid) is None:
-        account, key = found
-        customer_id = customers.add(db, incoming.customer_uid, incoming.name, incoming.email, incoming.tel, now)
-        customers.add_key(db, customer_id, incoming.customer_uid, account, facts_of(key), now)
-    known = customers.key_by_uid(db, incoming.customer_uid, lock=True)
+    known = customers.key_by_uid(db, incoming.customer_uid)
     if known is None or known.deleted_at is not None:
         raise BadRequest("customer_uid", f"{incoming.customer_uid!r} has no card any more")
     _refuse_second(why_not, db, known, incoming, cursor)
