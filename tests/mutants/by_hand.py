@@ -2,7 +2,7 @@
 
 from tests.mutants.by_state import BY_STATE
 from tests.mutants.old_months import OLD_MONTHS
-from tests.mutants.table import Mutant, drop_constraint, drop_index
+from tests.mutants.table import GUARDS, Mutant, drop_constraint, drop_index
 
 REQUESTING = "workflows/test_requesting.py::"
 RETURNING = "workflows/test_returning.py::"
@@ -302,7 +302,7 @@ BY_HAND: tuple[Mutant, ...] = (
     ),
     Mutant(
         "by hand: a skip said twice is one skip",
-        ADJUSTING + "test_the_same_skip_said_twice_skips_one_period",
+        ADJUSTING + "test_an_older_skip_said_again_leaves_the_newer_one",
         "worker/workflows/adjusting.py",
         "        if skipped == following:\n",
         "        if True:\n",
@@ -353,7 +353,7 @@ BY_HAND: tuple[Mutant, ...] = (
         "by hand: one subscription for an imported reference",
         "subscriptions",
         "one_subscription_for_each_external_ref",
-        MOVING + "test_the_same_file_twice_writes_each_once",
+        GUARDS + "test_one_subscription_for_each_external_ref",
     ),
     Mutant(
         "by hand: an import charges nothing in passing",

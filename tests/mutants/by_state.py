@@ -46,8 +46,8 @@ BY_STATE: tuple[Mutant, ...] = (
         "by state: a claim that is held back sees a card change that is being written",
         CHANGES + "test_a_card_change_that_is_being_written_is_seen_by_the_answer",
         "worker/workflows/charging.py",
-        "        subscriptions.lock_of_charge(db, claimed.charge_id)  # a change of card that is being written is seen\n",
-        "",
+        "subscriptions.lock_of_charge(db, claimed.charge_id)",
+        "subscriptions.lock_of_charge",
     ),
     Mutant(
         "by state: a card's cap counts that card's own declines",

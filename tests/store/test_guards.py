@@ -76,6 +76,14 @@ def test_one_live_subscription_for_each_customer_and_plan(services: Services, ch
             undone.rollback()
 
 
+def test_one_subscription_for_each_external_ref(services: Services, charge_id: int) -> None:
+    """Guard: two versions of an import that make another key of the same reference."""
+    with services.engine.begin() as db:
+        db.execute(update(schema.subscriptions).values(external_ref="old-1"))
+    write = copy_subscription(another=True)
+    assert "one_subscription_for_each_external_ref" in refused(services, write)
+
+
 def test_the_plan_code_of_a_subscription_is_its_plans(services: Services, charge_id: int) -> None:
     with services.engine.begin() as db:
         db.execute(update(schema.subscriptions).values(plan_code="free"))

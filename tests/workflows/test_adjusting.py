@@ -91,6 +91,14 @@ def test_the_same_skip_said_twice_skips_one_period(services: Services, key: str)
         adjusting.skip(services, key, *WHO, period_no=3)
 
 
+def test_an_older_skip_said_again_leaves_the_newer_one(services: Services, key: str) -> None:
+    """Guard: a skip that is known writes nothing. Else the first message, delivered again, takes the second back."""
+    adjusting.skip(services, key, *WHO, period_no=1)
+    adjusting.skip(services, key, *WHO, period_no=2)
+    assert adjusting.skip(services, key, *WHO, period_no=1).period_no == 1
+    assert row_of(services)["skip_to"] == 3
+
+
 def test_a_skip_is_undone(services: Services, key: str) -> None:
     adjusting.skip(services, key, *WHO)
     assert adjusting.undo(services, key, *WHO).what == "skip"

@@ -134,7 +134,7 @@ def held_back(services: Services, claimed: Claimed) -> object:
 def test_a_card_change_that_is_being_written_is_seen_by_the_answer(
     services: Services, gateway: ScriptedGateway, answer: Answered
 ) -> None:
-    """Guard: the subscription is locked before its charge, so that the answer sees its card of after the change."""
+    """Guard: the subscription is locked before its charge, so that the answer sees the new card."""
     key = with_second_card(services)
     opening.open_due(services)
     claimed = charging.claim(services, charge_rows(services)[0]["id"])
