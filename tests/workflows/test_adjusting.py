@@ -92,7 +92,7 @@ def test_the_same_skip_said_twice_skips_one_period(services: Services, key: str)
 
 
 def test_an_older_skip_said_again_leaves_the_newer_one(services: Services, key: str) -> None:
-    """Guard: a skip that is known writes nothing. Else the first message, delivered again, takes the second back."""
+    """Guard: a skip that is known writes nothing: the first message, delivered again, keeps the second."""
     adjusting.skip(services, key, *WHO, period_no=1)
     adjusting.skip(services, key, *WHO, period_no=2)
     assert adjusting.skip(services, key, *WHO, period_no=1).period_no == 1
