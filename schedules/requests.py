@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from schedules.errors import BadRequest
 from schedules.money import Money
@@ -38,8 +40,17 @@ class ChargeRequest:
     @property
     def fingerprint(self) -> str:
         """Tells another request under the same key from the same one; who sends it again is no difference."""
-        said = (self.customer_uid, self.money.amount, self.money.currency, self.name, self.reason, self.policy)
-        return digest("charge", *said)
+        return self._said_in("NFC")
+
+    def fingerprints(self) -> frozenset[str]:
+        """Its fingerprint, and the one that it has in NFD if it was stored before texts were normalized."""
+        return frozenset((self.fingerprint, self._said_in("NFD")))
+
+    def _said_in(self, form: Literal["NFC", "NFD"]) -> str:
+        uid, name, reason, policy = (
+            unicodedata.normalize(form, text) for text in (self.customer_uid, self.name, self.reason, self.policy)
+        )
+        return digest("charge", uid, self.money.amount, self.money.currency, name, reason, policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,13 @@ def normalized(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def forms(text: str) -> tuple[str, ...]:
+    """A text as it is, and in each normal form: all that it may have been stored as before it was normalized."""
+    if text.isascii():
+        return (text,)
+    return tuple(dict.fromkeys((text, normalized(text), unicodedata.normalize("NFD", text))))
+
+
 def cleaned(field: str, text: str) -> str:
     """The text in NFC; BadRequest names the field if it holds a control character or a card number.
 

@@ -168,13 +168,22 @@ def _faults(arguments: argparse.Namespace) -> Faults:
     if arguments.faults is None:
         return Faults(arguments.seed)
     try:
-        return read_faults(json.loads(arguments.faults.read_bytes()), arguments.seed)
+        return read_faults(json.loads(_decoded(arguments.faults.read_bytes())), arguments.seed)
     except OSError as error:
         raise BadFaults(f"{arguments.faults} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise BadFaults(f"{arguments.faults} is not UTF-8: {error.reason} at byte {error.start}") from None
+        where = f"{error.reason} at byte {error.start}"
+        raise BadFaults(f"{arguments.faults} is neither UTF-8 nor CP949, {where}; save it as UTF-8") from None
     except json.JSONDecodeError as error:
         raise BadFaults(f"not JSON: {error}") from None
+
+
+def _decoded(document: bytes) -> str:
+    """A JSON document as text: UTF-8, UTF-16, or CP949, which Korean Windows writes."""
+    try:
+        return document.decode(json.detect_encoding(document))
+    except UnicodeDecodeError:
+        return document.decode("cp949")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`again charge-batch` as a person runs it: bad files, a preview, an approval, progress and results."""
 
+import codecs
 import csv
 import io
 import json
@@ -71,6 +72,8 @@ def test_a_batch_is_previewed_charged_and_its_results_are_written(shop: Installa
     ]  # fmt: skip
     again("charge-batch", file, *BATCH, "--yes", "--wait", settings=shop.settings)
     assert [m["amount"] for m in shop.movements("ann")] == [3000]
+    shop.told("batch", "export", key, "--bom", "--out", str(tmp_path / "results.csv"))
+    assert (tmp_path / "results.csv").read_bytes().startswith(codecs.BOM_UTF8)
     lines = [json.loads(line) for line in shop.told("batch", "export", key, "--jsonl").splitlines()]
     assert lines[1]["name"] == "Other"
     assert shop.told_json("batch", "show", key)["paid"] == 2

@@ -1,5 +1,6 @@
 """The migrations lead to the declared schema, up and down, and a database of another revision is refused."""
 
+import unicodedata
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -151,6 +152,37 @@ def test_what_was_archived_comes_back_when_the_archive_is_taken_away(engine: Eng
         event = "SELECT a.merchant_uid, e.id FROM attempt_events e JOIN attempts a ON a.id = e.attempt_id"
         assert [tuple(row) for row in db.execute(text(event))] == [("u1", 9)]
         assert db.execute(text("SELECT dedupe_key FROM outbox")).scalars().all() == ["k"]
+
+
+NFD, NFC = (unicodedata.normalize(form, "연체-1") for form in ("NFD", "NFC"))
+KEYS_IN_NFD = """
+    INSERT INTO customers (reference, created_at) VALUES ('ann', now());
+    INSERT INTO billing_keys (customer_id, customer_uid, account, created_at) VALUES (1, :nfd, 'main', now());
+    INSERT INTO policies (code, version, document, created_at) VALUES ('p', 1, '{}', now());
+    INSERT INTO charges (key, kind, period_no, request_key, billing_key_id, account, amount, currency, name,
+                         policy_id, status, due_at, created_at, closed_at)
+    SELECT key, 'adhoc', 0, request_key, 1, 'main', 9900, 'KRW', 'x', (SELECT max(id) FROM policies), 'paid',
+           now(), now(), now()
+    FROM (VALUES ('a', :nfd), ('b', 'plain'), ('c', :twice || :nfd), ('d', :twice || :nfc)) AS made
+         (key, request_key);
+    INSERT INTO requests (request_key, verb, fingerprint, answer, created_at) VALUES (:nfd, 'x', 'y', '{}', now());
+"""
+
+
+def test_request_keys_from_before_they_were_normalized_are_found_again(engine: Engine) -> None:
+    """Guard: the same request sent again is the same charge. What was sent to the gateway stays as it is."""
+    revisions.migrate(engine, "0024")
+    with engine.begin() as db:
+        for statement in KEYS_IN_NFD.strip().split(";")[:-1]:
+            said = {"nfd": NFD, "nfc": NFC, "twice": "또"}
+            db.execute(text(statement), {name: said[name] for name in said if f":{name}" in statement})
+    revisions.migrate(engine)
+    with engine.begin() as db:
+        kept = {row.key: row.request_key for row in db.execute(text("SELECT key, request_key FROM charges"))}
+        assert db.execute(text("SELECT request_key FROM requests")).scalars().all() == [NFC]
+        assert db.execute(text("SELECT customer_uid FROM billing_keys")).scalars().all() == [NFD]
+    # The two that differ by their form alone are two charges, and stay so.
+    assert kept == {"a": NFC, "b": "plain", "c": "또" + NFD, "d": "또" + NFC}
 
 
 def test_the_files_names_are_the_revisions() -> None:

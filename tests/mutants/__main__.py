@@ -15,6 +15,7 @@ from tests.mutants.by_hand import BY_HAND
 from tests.mutants.by_invariant import BY_INVARIANT
 from tests.mutants.by_message import BY_MESSAGE
 from tests.mutants.by_restore import BY_RESTORE
+from tests.mutants.by_text import BY_TEXT
 from tests.mutants.runner import RottenTable, try_without
 from tests.mutants.table import MUTANTS, Mutant
 
@@ -34,7 +35,10 @@ def tried(mutant: Mutant) -> str:
 
 def main() -> int:
     """Try all, or those whose names contain the words given; 0 when every removal was noticed."""
-    guards = (*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT, *BY_ACCOUNT)
+    guards = (
+        *MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT, *BY_ACCOUNT,
+        *BY_TEXT,
+    )  # fmt: skip
     wanted = [mutant for mutant in guards if all(word in mutant.guard for word in sys.argv[1:])]
     console = Console(width=200)
     table = Table("guard", "what noticed its removal", "", title="guards", title_justify="left")

@@ -11,10 +11,14 @@ from tests.mutants.by_hand import BY_HAND
 from tests.mutants.by_invariant import BY_INVARIANT
 from tests.mutants.by_message import BY_MESSAGE
 from tests.mutants.by_restore import BY_RESTORE
+from tests.mutants.by_text import BY_TEXT
 from tests.mutants.runner import ROOT, copy_tree, take_away, try_without
 from tests.mutants.table import MUTANTS, Mutant
 
-EVERY = (*MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT, *BY_ACCOUNT)
+EVERY = (
+    *MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT, *BY_ACCOUNT,
+    *BY_TEXT,
+)  # fmt: skip
 # One of each kind in every run of the tests: all of them take minutes.
 SAMPLE = (
     "one charge for a subscription, period and kind",

@@ -72,6 +72,16 @@ def test_bad_faults_are_told_in_one_line(tmp_path: Path, words: str) -> None:
     assert "faults cannot be read" in errors
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp949"])
+def test_a_faults_file_of_any_common_encoding_is_read(tmp_path: Path, encoding: str) -> None:
+    faults = tmp_path / "faults.json"
+    rule = {"fault": "slow", "match": {"customer_uid": "홍길동"}}
+    faults.write_bytes(json.dumps({"rules": [rule]}, ensure_ascii=False).encode(encoding))
+    with running_simulator("--faults", str(faults)) as simulator:
+        (read,) = simulator.see("faults")["rules"]
+    assert read["match"]["customer_uid"] == "홍길동"
+
+
 def test_nothing_secret_is_printed(tmp_path: Path) -> None:
     faults = tmp_path / "faults.json"
     faults.write_text(json.dumps({"rules": [{"fault": "reset_in_body"}, {"fault": "garbage", "call": "issue"}]}))

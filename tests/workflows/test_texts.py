@@ -2,24 +2,33 @@
 
 import codecs
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from schedules.batches import Line
+from schedules.batches import Line, Terms
 from schedules.errors import BadRequest
 from schedules.imports import COLUMNS, read_incoming
+from schedules.money import Money
+from schedules.requests import ChargeRequest, digest
 from schedules.texts import cleaned
-from tests.factories import MONTHLY, on_sale
+from tests.doubles import ScriptedGateway
+from tests.factories import MONTHLY, START, charge_rows, collect_due, on_sale
 from worker import answering, requests
 from worker.cli.tables import read_csv, to_write
+from worker.gateway.port import Card
+from worker.store import customers, requested
 from worker.textfiles import UnreadableText, open_text, read_text
-from worker.workflows import enrolling, importing
+from worker.workflows import batching, cards, drafting, enrolling, importing, issuing, requesting
 from worker.workflows.drafting import BadLines
+from worker.workflows.enrolling import CannotEnroll
 from worker.workflows.services import Services
 
 NAME = "홍길동"
 NFD = unicodedata.normalize("NFD", NAME)
+CARD = Card("4000000000001091", "2030-12", "900101", "12")
 USUAL = {"customer_uid": "ann", "plan": "monthly", "next_date": "2026-02-28", "anchor": "2025-12-31"}
 
 
@@ -86,6 +95,70 @@ def test_hangul_in_nfd_is_normalized_in_files_plans_and_tasks(services: Services
     assert stored.plan.statement_name == MONTHLY.statement_name
     fields = {"customer_uid": "ann", "actor": "shop", "name": NFD}
     assert answering.read_fields(requests.add_customer, (), fields | {"request_key": "k"})["name"] == NAME
+
+
+FEE = ChargeRequest(
+    customer_uid=NAME, money=Money(3000, "KRW"), name="연체료", request_key="연체-1", reason="늦음", policy="once"
+)
+
+
+def as_before_the_upgrade(services: Services) -> None:
+    """A customer and a charge whose texts were stored as a Mac sends them."""
+    with services.engine.begin() as db:
+        customer_id = customers.add(db, NFD, None, None, None, START)
+        customers.add_key(db, customer_id, NFD, "main", {}, START)
+    with services.engine.begin() as db:
+        key = customers.key_by_uid(db, NFD)
+        assert key is not None
+        row = requesting.row_of(FEE, key.id, "main", requesting.known_policy(services, db, "once"), START)
+        said = [unicodedata.normalize("NFD", text) for text in (NAME, FEE.name, FEE.reason)]
+        fingerprint = digest("charge", said[0], 3000, "KRW", *said[1:], "once")
+        requested.open_one(db, row | {"request_fingerprint": fingerprint})
+
+
+def test_a_request_from_before_texts_were_normalized_is_the_same_request(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: a request whose name or reason was stored in NFD is answered with its charge, and not refused."""
+    as_before_the_upgrade(services)
+    before = requesting.charge(services, FEE, "shop")
+    assert not before.is_new
+    with pytest.raises(BadRequest, match="with other arguments"):
+        requesting.charge(services, replace(FEE, name="연체"), "shop")
+    assert len(charge_rows(services)) == 1
+
+
+def test_a_customer_uid_that_the_gateway_has_in_nfd_is_sent_as_it_was_stored(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: it is found by its normal form, and stays at the gateway what it was."""
+    as_before_the_upgrade(services)
+    gateway.missing_keys.add(NAME)  # the gateway compares bytes
+    on_sale(services)
+    requesting.charge(services, replace(FEE, request_key="연체-2"), "shop")
+    enrolling.subscribe(services, NAME, "monthly", "shop")
+    collect_due(services)
+    cards.changed(services, NAME, "shop", "a new card")
+    card = issuing.issue(services, NAME, CARD, "shop", "a new card")
+    assert [order.customer_uid for order in gateway.sent] == [NFD] * 3
+    assert card.customer_uid == NFD
+    with pytest.raises(CannotEnroll, match="is known already"):
+        enrolling.add_customer(services, NAME, None, None, None, "shop")
+
+
+def test_a_customer_uid_in_nfd_is_found_by_a_batch_and_an_import(services: Services) -> None:
+    """Guard: else an import writes the customer a second time."""
+    as_before_the_upgrade(services)
+    on_sale(services)
+    incoming = Line(2, {name: (USUAL | {"customer_uid": NAME}).get(name, "") for name in COLUMNS})
+    assert importing.write(services, [incoming], "kim", "moving in") == 1
+    terms = Terms(key="fees", name="Fee", reason="late", policy="once")
+    drafting.draft(services, terms, [Line(2, {"customer_uid": NAME, "amount": "100"})], "kim")
+    batching.begin(services, "fees", "kim")
+    batching.go_on(services)
+    with services.engine.begin() as db:
+        assert db.execute(text("SELECT count(*) FROM customers")).scalar_one() == 1
+    assert len(charge_rows(services)) == 2
 
 
 def test_a_task_refuses_a_control_character_in_a_field(services: Services) -> None:

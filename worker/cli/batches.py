@@ -9,7 +9,7 @@ from schedules.batches import BatchState
 from schedules.errors import ToldInWords
 from schedules.money import amount_words
 from worker.cli.output import Actor, AsJson, Why, actor, os_user, print_facts, print_json, print_table
-from worker.cli.tables import to_write, write
+from worker.cli.tables import Bom, refuse_bom_of_lines, to_write, write
 
 if TYPE_CHECKING:
     from worker.store.batches import Batch
@@ -117,13 +117,15 @@ def export(
     key: Key,
     out: Annotated[Path | None, typer.Option(help="A file to write; standard output unless given.")] = None,
     as_lines: Annotated[bool, typer.Option("--jsonl", help="A JSON object for each line instead of CSV.")] = False,
+    bom: Bom = False,
 ) -> None:
     """Write every line of a batch with what became of it."""
+    refuse_bom_of_lines(bom=bom, as_lines=as_lines)
     from worker.store import batches
     from worker.wiring import services
     from worker.workflows import drafting
 
-    with services().one_moment(for_long=True) as db, to_write(out) as stream:
+    with services().one_moment(for_long=True) as db, to_write(out, bom=bom) as stream:
         batch = drafting.known_batch(db, key, lock=False)
         write(stream, RESULTS, batches.results(db, batch.id), as_lines=as_lines)
 

@@ -14,7 +14,7 @@ from schedules.texts import cleaned
 from worker.cli.drafting import confirm
 from worker.cli.output import Actor, AsJson, Why, actor, print_json, print_table
 from worker.cli.people import InAccount
-from worker.cli.tables import Bom, Encoding, read_csv, to_write, write
+from worker.cli.tables import Bom, Encoding, read_csv, refuse_bom_of_lines, to_write, write
 from worker.textfiles import open_text, read_text
 
 if TYPE_CHECKING:
@@ -159,8 +159,7 @@ def export(
     bom: Bom = False,
 ) -> None:
     """Write everything of one kind, as it stood at one moment; cards are masked, and nothing is secret."""
-    if bom and as_lines:
-        raise typer.BadParameter("--bom is for CSV; JSON lines have no byte order mark")
+    refuse_bom_of_lines(bom=bom, as_lines=as_lines)
     from worker.store import exports
     from worker.wiring import services
 

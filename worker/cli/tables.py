@@ -43,6 +43,12 @@ def read_csv(stream: IO[str], check: Callable[[list[str]], None]) -> Iterator[Li
         raise typer.BadParameter(f"what follows line {number} cannot be taken apart: {error}") from None
 
 
+def refuse_bom_of_lines(*, bom: bool, as_lines: bool) -> None:
+    """Raise unless a byte order mark was asked for CSV."""
+    if bom and as_lines:
+        raise typer.BadParameter("--bom is for CSV; JSON lines have no byte order mark")
+
+
 @contextmanager
 def to_write(out: Path | None, *, bom: bool = False) -> Iterator[IO[str]]:
     """A file to be written, or standard output for none; with a byte order mark Excel reads it as UTF-8."""

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, and_, exists, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.declines import DeclineClass
+from schedules.texts import forms
 from worker.store.schema import OWED, billing_keys, charges, customers
 
 # The columns of what is known of a card, empty.
@@ -67,10 +68,15 @@ def add_key(
 
 
 def key_by_uid(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKey | None:
-    """The billing key with this customer_uid, locked until the transaction ends if asked for."""
+    """The billing key with this customer_uid, locked until the transaction ends if asked for.
+
+    One that the gateway was sent in another normal form is found too; its own customer_uid is what the gateway
+    knows.
+    """
     c = billing_keys.c
     query = select(c.id, c.customer_id, c.customer_uid, c.account, c.deleted_at)
-    query = query.where(c.customer_uid == customer_uid)
+    query = query.where(c.customer_uid.in_(forms(customer_uid)))
+    query = query.order_by((c.customer_uid == customer_uid).desc()).limit(1)
     row = db.execute(query.with_for_update() if lock else query).first()
     return StoredKey(*row) if row else None
 
@@ -79,7 +85,8 @@ def lock_keys(db: Connection, customer_uids: Collection[str]) -> list[StoredKey]
     """Those of these billing keys that are known, locked until the transaction ends, in the order of their ids."""
     c = billing_keys.c
     query = select(c.id, c.customer_id, c.customer_uid, c.account, c.deleted_at)
-    query = query.where(c.customer_uid.in_(customer_uids)).order_by(c.id).with_for_update()
+    uids = [form for uid in customer_uids for form in forms(uid)]
+    query = query.where(c.customer_uid.in_(uids)).order_by(c.id).with_for_update()
     return [StoredKey(*row) for row in db.execute(query)]
 
 
@@ -160,11 +167,11 @@ def waited_for(db: Connection, customer_uids: Sequence[str]) -> Sequence[str]:
     return list(db.execute(select(c.customer_uid).where(c.customer_uid.in_(customer_uids), waits)).scalars())
 
 
-def usable(db: Connection, customer_uids: Collection[str]) -> set[str]:
-    """Those of these billing keys that are known and were not deleted."""
+def usable(db: Connection, customer_uids: Collection[str]) -> dict[str, str]:
+    """Those of these billing keys that are known and not deleted, each with its customer_uid as it is stored."""
     c = billing_keys.c
-    return set(
-        db.execute(
-            select(c.customer_uid).where(c.customer_uid.in_(customer_uids), c.deleted_at.is_(None))
-        ).scalars()
-    )
+    uids = [form for uid in customer_uids for form in forms(uid)]
+    query = select(c.customer_uid).where(c.customer_uid.in_(uids), c.deleted_at.is_(None))
+    found = set(db.execute(query).scalars())
+    asked = ((uid, next((form for form in forms(uid) if form in found), None)) for uid in customer_uids)
+    return {uid: stored for uid, stored in asked if stored is not None}

@@ -200,7 +200,7 @@ def _open_lines(db: Connection, batch: Batch, lines: Sequence[Row], policy: Stor
         row = {"batch": batch.id, "line": line["number"], "charge": None, "why": None}
         if charge is None:
             row["why"] = "its billing key was deleted"
-        elif charge.fingerprint != asked[line["number"]].fingerprint:
+        elif charge.fingerprint not in asked[line["number"]].fingerprints():
             row["why"] = f"its request key is charge {charge.key}, asked for with other arguments"
         else:
             row["charge"] = charge.id

@@ -68,6 +68,7 @@ def changed(
     """
     with services.engine.begin() as db:
         key = _known(db, customer_uid)
+    customer_uid = key.customer_uid
     found = services.gateway(key.account).read_key(customer_uid) if typed is None else typed.key
     if isinstance(found, KeyMissing):
         raise CannotChange(f"the gateway has no billing key for customer {customer_uid!r}; issue one first")

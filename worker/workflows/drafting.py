@@ -154,20 +154,24 @@ def _read_chunk(db: Connection, read: _Draft, chunk: list[Line], *, is_known: bo
         if request.customer_uid not in usable:
             read.is_bad(number, "customer_uid", f"customer {request.customer_uid!r} is not known, or was deleted")
             del asked[number]
-        elif (charge := taken.get(request.request_key)) and charge.fingerprint != request.fingerprint:
+        elif (charge := taken.get(request.request_key)) and charge.fingerprint not in request.fingerprints():
             words = f"{request.request_key!r} is charge {charge.key}, asked for with other arguments"
             read.is_bad(number, "request_key", words)
             del asked[number]
     written = batches.add_lines(
-        db, [_line_row(read.batch_id, number, request) for number, request in asked.items()]
+        db,
+        [
+            _line_row(read.batch_id, number, request, usable[request.customer_uid])
+            for number, request in asked.items()
+        ],
     )
     for number in asked.keys() - written:
         read.is_bad(number, "request_key", f"{asked[number].request_key!r} is that of another line")
 
 
-def _line_row(batch_id: int, number: int, request: ChargeRequest) -> Row:
+def _line_row(batch_id: int, number: int, request: ChargeRequest, stored_uid: str) -> Row:
     return {
-        "batch_id": batch_id, "number": number, "customer_uid": request.customer_uid,
+        "batch_id": batch_id, "number": number, "customer_uid": stored_uid,
         "amount": request.money.amount, "currency": request.money.currency, "name": request.name,
         "request_key": request.request_key,
     }  # fmt: skip

@@ -164,6 +164,7 @@ def add_customer(
         first = customers.key_by_uid(db, of) if of is not None else None
         if of is not None and first is None:
             raise CannotEnroll(f"customer {of!r} is not known; give the customer_uid of a card that is")
+    customer_uid = known.customer_uid if known is not None else customer_uid
     key = services.gateway(account).read_key(customer_uid)
     if isinstance(key, KeyMissing):
         raise CannotEnroll(

@@ -33,6 +33,7 @@ def issue(
     check_facts(customer_uid, name=holder.name, email=holder.email, tel=holder.tel)
     with services.engine.begin() as db:
         known = customers.key_by_uid(db, customer_uid)
+    customer_uid = known.customer_uid if known is not None else customer_uid
     account = _account(services, known, holder, customer_uid)
     gateway = services.gateway(account)
     if wrong := gateway.wrong_with_card(card):
@@ -72,6 +73,7 @@ def delete(services: Services, customer_uid: str, actor: str, why: str, *, end_s
         key = customers.key_by_uid(db, customer_uid)
     if key is None:
         raise BadRequest("customer_uid", f"customer {customer_uid!r} is not known")
+    customer_uid = key.customer_uid
     gateway = services.gateway(key.account)
     now = services.clock.now()
     with services.act() as db:
@@ -154,6 +156,7 @@ def show(services: Services, customer_uid: str) -> dict[str, Any]:
         key = customers.key_by_uid(db, customer_uid)
         if key is None:
             raise BadRequest("customer_uid", f"customer {customer_uid!r} is not known")
+        customer_uid = key.customer_uid
         facts = customers.card_facts(db, key.id)
         history = notes.acts_on(db, customer_uid, "card.")
     ours = {"customer_uid": customer_uid, "account": key.account, "deleted_at": key.deleted_at}

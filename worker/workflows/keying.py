@@ -80,7 +80,7 @@ def pay(
         known = known or requested.by_request(db, request.request_key)
         if known is None:
             raise LookupError(f"charge of request {request.request_key!r} is neither written nor there")
-        if known.fingerprint != fingerprint:
+        if known.fingerprint not in {digest("keyed", keep, each) for each in request.fingerprints()}:
             raise BadRequest("request_key", f"{request.request_key!r} is charge {known.key}, with other arguments")
     if claimed is not None and services.rehearsal is None:
         state = charging.carry_out(services, claimed, _with(card, keep))

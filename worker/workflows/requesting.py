@@ -52,7 +52,7 @@ def charge(services: Services, request: ChargeRequest, actor: str, os_user: str 
                 raise LookupError(f"charge of request {request.request_key!r} is neither written nor there")
         else:
             is_new = False
-        if known.fingerprint != request.fingerprint:
+        if known.fingerprint not in request.fingerprints():
             raise BadRequest(
                 "request_key",
                 f"{request.request_key!r} is charge {known.key}, asked for with other arguments; "

@@ -172,7 +172,7 @@ def _why_not(services: Services, keyed: Keyed, customer_uid: str) -> str:
     if key is not None and key.deleted_at is not None:
         gateway = services.gateway_if_ours(key.account)
         # Some PGs store the card though its payment fails; nothing of ours would ever charge it.
-        if gateway is not None and isinstance(gateway.read_key(customer_uid), BillingKey):
-            gateway.delete_key(customer_uid)
+        if gateway is not None and isinstance(gateway.read_key(key.customer_uid), BillingKey):
+            gateway.delete_key(key.customer_uid)
             left = "; the card that was stored with it is deleted"
     return f"the first payment failed, so there is no subscription: {keyed.reason}{left}"

@@ -48,6 +48,7 @@ def look(services: Services, customer_uid: str, code: str, account: str | None =
     with services.engine.begin() as db:
         plan = plan_on_sale(db, code).plan
         key = customers.key_by_uid(db, customer_uid)
+    customer_uid = key.customer_uid if key is not None else customer_uid
     entries = _entries(services, key.account if key else name, customer_uid, now, now + AHEAD)
     try:
         return Seen(customer_uid, plan, mapped(plan, entries, now))
