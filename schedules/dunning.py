@@ -20,6 +20,8 @@ from schedules.zones import local_date, wall_to_utc, zone
 TECHNICAL_DELAYS = tuple(timedelta(seconds=s) for s in (30, 60, 120, 300, 600, 1800, 3600))
 # A fault of our own set-up needs a person; the customer is not touched, and the debt is never given up.
 REFUSED_DELAYS = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1))
+# Answers that say nothing of the card, each asked about: some 30 hours, after which a person must look.
+MOST_UNANSWERED = 12
 # After downtime several rungs may be past at once; they must not be used up within one minute.
 LEAST_SPACING = timedelta(hours=6)
 SPREAD = timedelta(hours=1)  # tries that are moved to the beginning of the allowed hours are spread over this
@@ -50,6 +52,7 @@ class History:
     refusals: int = 0
     manual_tries: int = 0
     ladder_began_at: datetime | None = None  # its first decline, or the first one of a new card
+    unanswered_tries: int = 0  # answers in a row that said nothing of the card
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ def decide(outcome: Outcome, debt: Debt, now: datetime, said: Said | None = None
             return Collected()
         case Declined():
             said = said or Said()
-            decision = _after_decline(debt, said, now)
+            decision = _after_decline(debt, said, outcome.reason, now)
             return SendAgain(decision.at) if isinstance(decision, TryAgain) and said.keeps_uid else decision
         case Refused() if debt.old_card and not debt.stopped:
             return TryAgain(now)
@@ -180,13 +183,16 @@ def deadline(policy: DunningPolicy, ladder_began_at: datetime) -> datetime:
     return ladder_began_at + policy.patience
 
 
-def _after_decline(debt: Debt, said: Said, now: datetime) -> Decision:
+def _after_decline(debt: Debt, said: Said, reason: str, now: datetime) -> Decision:
     history = debt.history
     if debt.old_card and not debt.stopped:
         return TryAgain(now)
     if said.decline_class is DeclineClass.SETUP_FAULT:
         return TryAgain(now + _nth(REFUSED_DELAYS, history.refusals))
     if said.decline_class is DeclineClass.NOT_A_DECLINE:
+        answers = history.unanswered_tries + 1
+        if answers >= MOST_UNANSWERED:
+            return SetAside(f"{answers} answers in a row say nothing of the card, the last: {reason}")
         return TryAgain(now + _technical_delay(debt))
     ends = debt.stopped or said.decline_class in NEEDS_CARD
     at = None if ends else _next_try(debt, said, now)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from schedules.declines import DeclineClass
 from schedules.dunning import (
     NEEDS_CARD,
     NOT_THE_CARD,
@@ -38,7 +39,9 @@ def preview(policy: DunningPolicy, said: Said, first_declined_at: datetime, zone
     if said.decline_class in NOT_THE_CARD:
         coming = [Coming(first_declined_at, "failed, by no fault of the card: nobody is told, no rung is used up")]
         coming += [Coming(at, f"try {number}") for number, at in enumerate(tries[:SHOWN_OF_ENDLESS], start=2)]
-        return [*coming, Coming(coming[-1].at, "and so on, until it is paid or declined")]
+        is_endless = said.decline_class is not DeclineClass.NOT_A_DECLINE
+        last = "and so on, until it is paid or declined" if is_endless else "the last one is held: charge.held"
+        return [*coming, Coming(coming[-1].at, last)]
     coming = [Coming(first_declined_at, "declined: charge.failed, subscription.past_due")]
     if said.decline_class in NEEDS_CARD:
         coming.append(Coming(first_declined_at, "nothing is tried before the card changes: card.needs_update"))
@@ -72,6 +75,7 @@ def _tries(
                 technical_tries=history.technical_tries + (used is Counter.TECHNICAL),
                 refusals=history.refusals + (used is Counter.REFUSAL),
                 ladder_began_at=begin,
+                unanswered_tries=history.unanswered_tries + (used is Counter.TECHNICAL),
             ),
         )
         now = decision.at

@@ -16,8 +16,8 @@ SLOWEST = (
 # One call in three meets a fault: far more than life brings, so that a run of minutes meets every pair of them.
 FATES = {
     Fate.AS_CARD: 65, Fate.LOST_REPLY: 6, Fate.SLOW: 6, Fate.LOST_BEFORE: 6, Fate.NOT_SENT: 5,
-    Fate.SHOWN_LATE: 4, Fate.UNCLEAR: 3, Fate.REFUSED: 2, Fate.LATE_PAID: 1, Fate.OTHER_AMOUNT: 1,
-    Fate.OTHER_AMOUNT_LOST: 1,
+    Fate.SHOWN_LATE: 4, Fate.UNCLEAR: 2, Fate.UNCLEAR_PAID: 1, Fate.REFUSED: 2, Fate.LATE_PAID: 1,
+    Fate.OTHER_AMOUNT: 1, Fate.OTHER_AMOUNT_LOST: 1,
 }  # fmt: skip
 WAKING = (0.6, 0.2, 0.05)  # how likely a parked process goes on in a round: some sleep through hours
 MOST_PARKED = 15
@@ -193,7 +193,7 @@ class Driver:
         match fate:
             case Fate.SLOW | Fate.SHOWN_LATE:
                 return Weather(fate, timedelta(seconds=self.dice.uniform(1, SLOWEST)))
-            case Fate.LATE_PAID:
+            case Fate.LATE_PAID | Fate.UNCLEAR_PAID:
                 return Weather(fate, timedelta(hours=self.dice.uniform(1, 100)))
             case _:
                 return Weather(fate)

@@ -30,6 +30,7 @@ ARRIVING = "gateway.arriving"  # the request is on its way
 CHECKED = "gateway.checked"  # the uid was found unpaid; whoever else stands here with it is taken as well
 TAKEN = "gateway.taken"  # the money has moved or not, nothing is answered
 
+UNCLEAR_WORDS = "시간초과"
 # What the call deadline leaves beside the read time-out: a request that leaves later is not waited for in full.
 MOST_AFTER_LOOK = timedelta(seconds=15)
 
@@ -45,6 +46,7 @@ class Fate(StrEnum):
     SLOW = "slow"  # the call times out, and the bank answers later
     SHOWN_LATE = "shown_late"  # the reply is lost, and the records show the payment later
     UNCLEAR = "unclear"  # failed in words that name a time-out
+    UNCLEAR_PAID = "unclear_paid"  # the same, though the money moved; the records show it later
     LATE_PAID = "late_paid"  # declined, and paid later all the same
     OTHER_AMOUNT = "other_amount"  # the bank takes another amount
     OTHER_AMOUNT_LOST = "other_amount_lost"  # the same, and the reply is lost
@@ -70,7 +72,8 @@ class Payment:
     at: datetime  # when the bank answered
     shown_at: datetime
     turns_paid_at: datetime | None = None  # a failed one that the bank pays after all
-    unclear: bool = False
+    unclear: bool = False  # its call failed in words that leave open whether the money moved
+    paid_shown_at: datetime | None = None  # until then the records call it failed, though the money has moved
     left_stale: bool = False  # its call left after its worker's lease had lapsed (crash row 11)
 
     def is_paid(self, now: datetime) -> bool:
@@ -83,13 +86,14 @@ class Payment:
 
     def shown(self, now: datetime) -> GatewayPayment:
         """The payment as the gateway's records tell it."""
-        paid = self.is_paid(now)
+        paid = self.is_paid(now) and (self.paid_shown_at is None or self.paid_shown_at <= now)
         paid_at = (self.turns_paid_at if self.has_turned(now) else self.at) if paid else None
         return GatewayPayment(
             imp_uid=self.imp_uid, merchant_uid=self.merchant_uid, status="paid" if paid else "failed",
             amount=self.money.amount, cancelled_amount=0, currency=self.money.currency, started_at=self.at,
             paid_at=paid_at, failed_at=None if paid else self.at, cancelled_at=None,
-            fail_reason=None if paid else "[CC10]통장 잔액부족", pg_provider="kcp", pg_tid=None, receipt_url=None,
+            fail_reason=None if paid else UNCLEAR_WORDS if self.unclear else "[CC10]통장 잔액부족",
+            pg_provider="kcp", pg_tid=None, receipt_url=None,
             customer_uid=self.customer_uid, unclear=self.unclear and not paid,
         )  # fmt: skip
 
@@ -161,7 +165,8 @@ class ModelGateway:
             at=answered_at,
             shown_at=answered_at + weather.delay if weather.fate is Fate.SHOWN_LATE else answered_at,
             turns_paid_at=now + weather.delay if weather.fate is Fate.LATE_PAID else None,
-            unclear=weather.fate is Fate.UNCLEAR,
+            unclear=weather.fate in (Fate.UNCLEAR, Fate.UNCLEAR_PAID),
+            paid_shown_at=now + weather.delay if weather.fate is Fate.UNCLEAR_PAID and not declined else None,
             left_stale=self._left_stale(order, now),
         )
         self.ledger[order.merchant_uid].append(payment)
@@ -184,8 +189,8 @@ class ModelGateway:
     def _answer(self, order: ChargeOrder, payment: Payment, fate: Fate) -> Outcome:
         if fate in (Fate.LOST_REPLY, Fate.SLOW, Fate.SHOWN_LATE, Fate.OTHER_AMOUNT_LOST):
             return Unknown("ReadTimeout")
-        if fate is Fate.UNCLEAR:
-            return Unknown("unclear failure: 시간초과")
+        if fate in (Fate.UNCLEAR, Fate.UNCLEAR_PAID):
+            return Unknown(f"unclear failure: {UNCLEAR_WORDS}")
         if not payment.paid:
             return Declined("[CC10]통장 잔액부족", "CC10", payment.imp_uid, "kcp")
         if payment.money != order.money:

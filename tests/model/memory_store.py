@@ -30,7 +30,7 @@ from worker.store import rivals as real_rivals
 from worker.store import subscriptions as real_subscriptions
 from worker.store import switches as real_switches
 from worker.store import unasked as real_unasked
-from worker.store.attempts import Attempt
+from worker.store.attempts import Attempt, DeclinedLast
 from worker.store.charges import Charge, Sight
 from worker.store.customers import StoredKey
 from worker.store.debts import Ahead
@@ -40,7 +40,7 @@ from worker.store.subscriptions import DueSubscription
 from worker.store.switches import Hold, Permission
 from worker.store.unasked import Prior
 
-SENDING, UNKNOWN, PAID, READY, REFUSED = (
+SENDING, UNKNOWN, PAID, READY, REFUSED, DECLINED = (
     state.value
     for state in (
         AttemptState.SENDING,
@@ -48,6 +48,7 @@ SENDING, UNKNOWN, PAID, READY, REFUSED = (
         AttemptState.PAID,
         AttemptState.READY,
         AttemptState.REFUSED,
+        AttemptState.DECLINED,
     )
 )
 SENDABLE = {state.value for state in real_attempts.SENDABLE}
@@ -144,6 +145,19 @@ class Attempts(StandsFor):
         values: Row,
     ) -> bool:
         return self._owned(db, attempt, before, now, values | {"lease_until": None})
+
+    def last_declined(self, db: Transaction, charge_id: int) -> DeclinedLast | None:
+        row = max(db.tables.attempts_of[charge_id], key=lambda each: each["number"], default=None)
+        if row is None or row["state"] != DECLINED:
+            return None
+        return DeclinedLast(_read(row), row["reason"], row["pg_provider"])
+
+    def doubt(self, db: Transaction, attempt: Attempt, now: datetime, next_ask_at: datetime) -> bool:
+        values = {
+            "state": UNKNOWN, "fence": attempt.fence + 1, "unknown_since": now, "next_ask_at": next_ask_at,
+            "quiet_answers": 0, "settled_at": None, "decline_class": None, "decline_rule": None,
+        }  # fmt: skip
+        return self._owned(db, attempt, AttemptState.DECLINED, now, values)
 
     def take_lapsed(self, db: Transaction, now: datetime, next_ask_at: datetime, limit: int) -> Sequence[str]:
         lapsed = [
@@ -285,7 +299,7 @@ class Charges(StandsFor):
             attempts=row["attempts"],
             history=History(
                 row["first_declined_at"], row["declines"], row["technical_tries"], row["refusals"],
-                row["manual_tries"], row["ladder_began_at"],
+                row["manual_tries"], row["ladder_began_at"], row["unanswered_tries"],
             ),
             due_at=row["due_at"],
             waits=row["waits"] is not None,
@@ -782,7 +796,8 @@ _NEW_CHARGE: Row = {
     "request_key": None, "keyed_in": None,
     "queued_until": None, "unapproved_actor": None, "unapproved_os_user": None,
     "attempts": 0, "declines": 0, "technical_tries": 0, "refusals": 0,
-    "first_declined_at": None, "refunded": 0, "closed_at": None, "closed_why": None, "manual_tries": 0,
+    "unanswered_tries": 0, "manual_tries": 0,
+    "first_declined_at": None, "refunded": 0, "closed_at": None, "closed_why": None,
     "ladder_began_at": None, "waits": None, "tried_by": None, "planned_at": None, "look_at": None,
     "given_up": None, "archived_at": None, "asked_at": None, "card_since": None,
 }  # fmt: skip

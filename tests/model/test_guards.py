@@ -6,7 +6,7 @@ import pytest
 
 from schedules.charges import AttemptState
 from tests.model.driving import ANCHOR, Size
-from tests.model.gateway import CHECKED
+from tests.model.gateway import CHECKED, Fate, Weather
 from tests.model.guards import ALL, Guards
 from tests.model.invariants import Broken
 from tests.model.memory import Refusal
@@ -85,6 +85,26 @@ def test_the_fence_keeps_a_stale_worker_from_giving_anothers_attempt_back() -> N
     assert world.gateway.calls == 1
     with pytest.raises(Broken, match="took 2 payments"):
         stale_worker_wakes_during_anothers_call(Guards(fence=False))
+
+
+@pytest.mark.parametrize("fate", [Fate.UNCLEAR, Fate.UNCLEAR_PAID])
+def test_what_failed_in_unclear_words_is_sent_again_under_the_same_uid(fate: Fate) -> None:
+    """Guard: the same uid, which the gateway refuses when it is paid. A new one would be a second payment."""
+    world = shop_in_memory(ALL)
+    with points_stop_at(world.stage):
+        world.arrange(["ann"], [ANCHOR])
+        world.move(timedelta(days=2))
+        fates = iter([Weather(fate, timedelta(days=2))])
+        world.gateway.weather = lambda: next(fates, Weather())
+        world.open_due()
+        world.settle_down()
+        world.end()
+    (attempts,) = world.books.attempts().values()
+    assert [attempt["state"] for attempt in attempts] == [AttemptState.PAID.value]
+    assert attempts[0]["sends"] > 1
+    assert [payment.paid for payment in world.gateway.ledger[attempts[0]["merchant_uid"]]] == (
+        [False, True] if fate is Fate.UNCLEAR else [True]
+    )
 
 
 def parked_at(point: str) -> Choose:

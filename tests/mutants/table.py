@@ -193,6 +193,42 @@ MUTANTS: tuple[Mutant, ...] = (
         "again = False",
     ),
     Mutant(
+        "the attempt whose text is no definite answer keeps its uid, as the model sees it",
+        "model/test_guards.py::test_what_failed_in_unclear_words_is_sent_again_under_the_same_uid",
+        "worker/workflows/settling.py",
+        "again = placed is not None and not placed.definite",
+        "again = False",
+    ),
+    Mutant(
+        "what an older release called declined is asked about before a new uid",
+        INDEFINITE + "test_what_an_older_release_called_declined_is_asked_about_before_anything_is_sent",
+        "worker/workflows/charging.py",
+        "        if begun is None and _is_asked_about_again(services, db, charge):\n            return None\n",
+        "",
+    ),
+    Mutant(
+        "a charge that is never answered is held with an event",
+        INDEFINITE
+        + "test_a_charge_that_is_never_answered_is_held_with_an_event_and_begins_anew_when_it_is_released",
+        "schedules/dunning.py",
+        "        if answers >= MOST_UNANSWERED:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "only answers in a row count against a charge",
+        INDEFINITE + "test_only_answers_in_a_row_count_and_an_outage_is_none",
+        "worker/workflows/dunning.py",
+        '"technical_tries": 0, "unanswered_tries": 0}',
+        '"technical_tries": 0}',
+    ),
+    Mutant(
+        "an outage counts as no answer",
+        INDEFINITE + "test_only_answers_in_a_row_count_and_an_outage_is_none",
+        "worker/workflows/dunning.py",
+        "{} if answer.said is None else",
+        "{} if False else",
+    ),
+    Mutant(
         "a text that is no definite answer is asked about first",
         INDEFINITE + "test_it_is_asked_about_and_the_same_uid_is_sent_again",
         "worker/workflows/classing.py",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedules.declines import DeclineClass
-from schedules.dunning import Said
+from schedules.dunning import MOST_UNANSWERED, Said
 from schedules.errors import BadPolicy
 from schedules.policies import (
     CHOSEN_CLASSES,
@@ -129,5 +129,7 @@ def test_a_preview_of_a_lost_card_has_no_try() -> None:
     assert found[-1] == (STANDARD.patience.days, "final action: cancel")
 
 
-def test_a_preview_of_a_line_that_was_never_made_has_no_end() -> None:
-    assert told(STANDARD, Said(DeclineClass.NOT_A_DECLINE))[-1][1] == "and so on, until it is paid or declined"
+def test_a_preview_of_a_line_that_was_never_made_ends_in_a_hold_and_one_of_a_fault_of_ours_does_not_end() -> None:
+    assert told(STANDARD, Said(DeclineClass.SETUP_FAULT))[-1][1] == "and so on, until it is paid or declined"
+    line = told(STANDARD, Said(DeclineClass.NOT_A_DECLINE))
+    assert [words for _, words in line[-2:]] == [f"try {MOST_UNANSWERED}", "the last one is held: charge.held"]

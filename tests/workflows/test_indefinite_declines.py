@@ -4,11 +4,12 @@ import pytest
 from sqlalchemy import text
 
 from schedules.charges import AttemptState
-from schedules.outcomes import Declined
+from schedules.dunning import MOST_UNANSWERED
+from schedules.outcomes import Declined, NotSent
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, move, opened
+from tests.factories import attempt_rows, charge_rows, held_events, move, opened
 from worker.gateway.port import ChargeOrder
-from worker.workflows import asking, charging
+from worker.workflows import asking, charging, operating
 from worker.workflows.services import Services
 
 LINE = "서버에 연결할 수 없습니다."  # class not_a_decline
@@ -125,3 +126,86 @@ def test_a_line_that_stays_down_uses_no_rung(services: Services, gateway: Script
     row = charge_rows(services)[0]
     assert (row["status"], row["declines"], row["technical_tries"]) == ("open", 0, 1)
     assert attempt_rows(services)[0]["decline_class"] == "not_a_decline"
+
+
+def answer_all_with_nothing(services: Services, gateway: ScriptedGateway, reason: str) -> int:
+    """Let each try end in a text of this kind, until the charge is held; answers how many were sent."""
+    before = len(gateway.sent)
+    while charge_rows(services)[0]["held_why"] is None and len(gateway.sent) - before < 50:
+        failing(services, gateway, reason)
+        if charge_rows(services)[0]["next_attempt_at"] <= services.clock.now():
+            charging.attempt(services, charge_rows(services)[0]["id"])
+        else:
+            try_when_due(services)
+        ask_until_known(services)
+    return len(gateway.sent) - before
+
+
+def test_a_charge_that_is_never_answered_is_held_with_an_event_and_begins_anew_when_it_is_released(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: such answers use up no rung, so nothing else ends them."""
+    opened(services)
+    assert answer_all_with_nothing(services, gateway, LINE) == MOST_UNANSWERED
+    row = charge_rows(services)[0]
+    why = f"{MOST_UNANSWERED} answers in a row say nothing of the card, the last: {LINE}"
+    assert row["held_why"].startswith(why)
+    assert (row["status"], row["declines"]) == ("open", 0)
+    assert held_events(services) == [row["key"]]
+    operating.release(services, row["key"], "kim", "the channel is set up")
+    assert answer_all_with_nothing(services, gateway, LINE) == MOST_UNANSWERED
+    operating.release(services, row["key"], "kim", "the channel is set up now")
+    assert charging.attempt(services, row["id"]) is AttemptState.PAID
+    assert len({order.merchant_uid for order in gateway.sent}) == 1
+
+
+def test_only_answers_in_a_row_count_and_an_outage_is_none(services: Services, gateway: ScriptedGateway) -> None:
+    charge = opened(services)
+    for outcome in [NotSent("ConnectError")] * (2 * MOST_UNANSWERED):
+        gateway.answers.append(outcome)
+        try_when_due(services)
+    for _ in range(MOST_UNANSWERED - 1):
+        failing(services, gateway, LINE)
+        try_when_due(services)
+        ask_until_known(services)
+    failing(services, gateway, "[CC10]통장 잔액부족")
+    try_when_due(services)
+    assert charge_rows(services)[0]["unanswered_tries"] == 0
+    failing(services, gateway, LINE)
+    try_when_due(services)
+    ask_until_known(services)
+    assert charge_rows(services)[0]["held_why"] is None
+    assert charging.attempt(services, charge) is None
+
+
+def declined_before_the_upgrade(services: Services, gateway: ScriptedGateway, status: str, reason: str) -> int:
+    """A charge whose first attempt an older release called declined; the gateway has a record of this status."""
+    charge = opened(services)
+    gateway.answers.append(Declined("[CC10]통장 잔액부족"))
+    charging.attempt(services, charge)
+    gateway.remember(gateway.sent[0], status, at=services.clock.now(), reason=reason)
+    with services.engine.begin() as db:
+        older = "UPDATE attempts SET reason = :reason, decline_class = 'unknown_word', decline_rule = 'unplaced@1'"
+        db.execute(text(older), {"reason": reason})
+    return charge
+
+
+@pytest.mark.parametrize("reason", [LINE, HIDDEN])
+@pytest.mark.parametrize(("status", "ends"), [("failed", "not_sent"), ("paid", "paid")])
+def test_what_an_older_release_called_declined_is_asked_about_before_anything_is_sent(
+    services: Services, gateway: ScriptedGateway, reason: str, status: str, ends: str
+) -> None:
+    """Guard: it may have been paid, so no new uid follows it."""
+    declined_before_the_upgrade(services, gateway, status, reason)
+    assert try_when_due(services) is None
+    assert ask_until_known(services) is AttemptState(ends)
+    if ends == "not_sent":
+        assert try_when_due(services) is AttemptState.PAID
+    assert charge_rows(services)[0]["status"] == "paid"
+    assert len({order.merchant_uid for order in gateway.sent}) == len(attempt_rows(services)) == 1
+
+
+def test_a_definite_decline_of_before_is_not_asked_about(services: Services, gateway: ScriptedGateway) -> None:
+    declined_before_the_upgrade(services, gateway, "failed", "[CC10]통장 잔액부족")
+    assert try_when_due(services) is AttemptState.PAID
+    assert gateway.asked == []

@@ -70,6 +70,12 @@ def _set_session(connection: Any, _: object) -> None:
         )
 
 
+def allow_waiting(db: Connection) -> None:
+    """Let this transaction wait for another one that writes hundreds of rows, on a slow machine too."""
+    db.execute(text("SET LOCAL statement_timeout = '2min'"))
+    db.execute(text("SET LOCAL lock_timeout = '2min'"))
+
+
 def allow_time(db: Connection) -> None:
     """Let this transaction last as long as a reader takes, within bounds, and plan for reading to the end."""
     db.execute(text(f"SET LOCAL statement_timeout = '{PATIENCE}'"))

@@ -9,6 +9,7 @@ from typing import Any, assert_never
 
 from sqlalchemy import Connection
 
+from schedules.asking import next_ask_at
 from schedules.charges import AttemptState, ChargeStatus
 from schedules.errors import BROKEN
 from schedules.identity import merchant_uid
@@ -19,7 +20,7 @@ from worker.points import Point, reach
 from worker.store import attempts, charges, subscriptions, switches, unasked
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Obstacle, Then
-from worker.workflows import dunning, prior_attempts
+from worker.workflows import classing, dunning, prior_attempts
 from worker.workflows.closing import close, quarantine, set_aside
 from worker.workflows.current_card import move_to_current_card
 from worker.workflows.grouping import Claimed
@@ -85,6 +86,8 @@ def _claim(services: Services, charge_id: int) -> Claimed | _Unasked | None:
         # What was begun is brought to an end; nothing new is begun before an older debt.
         is_next_try = begun is None or (begun[1] is AttemptState.NOT_SENT and charge.history.first_declined_at)
         if is_next_try and dunning.gives_way(db, charge, services.clock.now()):
+            return None
+        if begun is None and _is_asked_about_again(services, db, charge):
             return None
         intent = _take_or_begin(services, db, charge, begun[0] if begun else None)
         if intent is None:
@@ -169,6 +172,21 @@ def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
     if obstacle is not None:
         log.warning("charge %s is not sent: %s", charge.key, obstacle)
     return obstacle is None
+
+
+def _is_asked_about_again(services: Services, db: Connection, charge: Charge) -> bool:
+    """Ask about the attempt before, when today's rules find no definite answer in the text that it failed with.
+
+    An older release, or older rules, called it declined. It may have been paid, so that no new uid may follow it.
+    """
+    last = attempts.last_declined(db, charge.id) if charge.attempts else None
+    if last is None or classing.is_definite(last.reason, last.pg_provider or charge.pg_provider):
+        return False
+    log.warning("%s is asked about before anything is sent: %s", last.attempt.merchant_uid, last.reason)
+    now = services.clock.now()
+    if attempts.doubt(db, last.attempt, now, next_ask_at(now, now)):
+        charges.change(db, charge.id, next_attempt_at=None, queued_until=None)
+    return True
 
 
 def _take_or_begin(

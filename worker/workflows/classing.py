@@ -30,6 +30,11 @@ def placed(outcome: Outcome, stored_at: str | None) -> Placed | None:
     return classify(outcome.reason, outcome.pg_provider or stored_at, rulebook())
 
 
+def is_definite(reason: str | None, pg_provider: str | None) -> bool:
+    """Whether a text of a declined attempt leaves no doubt that no money moved, by the rules of this version."""
+    return classify(reason, pg_provider, rulebook()).definite
+
+
 def asked_first(outcome: Outcome, before: AttemptState, stored_at: str | None) -> Outcome:
     """The outcome of a call; a decline whose text is no definite answer becomes Unknown, to be asked about.
 

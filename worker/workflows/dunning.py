@@ -94,14 +94,16 @@ def counted(answer: Answer, now: datetime) -> dict[str, Any]:
         case Counter.NOTHING:
             return {}
         case Counter.TECHNICAL:
-            return {"technical_tries": history.technical_tries + 1}
+            # What was not sent is no answer: it neither counts nor ends the row of those that say nothing.
+            unanswered = {} if answer.said is None else {"unanswered_tries": history.unanswered_tries + 1}
+            return {"technical_tries": history.technical_tries + 1} | unanswered
         case Counter.REFUSAL:
             log.error("charge %s is refused, our set-up is wrong", answer.charge.key)
-            return {"refusals": history.refusals + 1}
+            return {"refusals": history.refusals + 1, "unanswered_tries": 0}
         case Counter.MANUAL:
-            return {"manual_tries": history.manual_tries + 1}
+            return {"manual_tries": history.manual_tries + 1, "unanswered_tries": 0}
         case Counter.RUNG:
-            moved: dict[str, Any] = {"declines": history.declines + 1, "technical_tries": 0}
+            moved: dict[str, Any] = {"declines": history.declines + 1, "technical_tries": 0, "unanswered_tries": 0}
             if answer.charge.status.is_owed:
                 moved["status"] = ChargeStatus.PAST_DUE.value
             return moved | begun(answer.charge, now)

@@ -15,6 +15,7 @@ from schedules.subscriptions import Cursor
 from worker.gateway.port import BillingKey, KeyMissing
 from worker.store import customers, notes, plans, rivals, subscriptions
 from worker.store.customers import StoredKey
+from worker.store.engine import allow_waiting
 from worker.store.plans import StoredPlan
 from worker.store.rivals import Wanted
 from worker.workflows.beginning import Beginning, begin
@@ -107,6 +108,7 @@ def write(
     for chunk in _chunks(lines):
         coming = [_coming(services, line) for line in chunk]
         with services.engine.begin() as db:
+            allow_waiting(db)  # for another import that writes the same customers
             _lock_customers(db, coming, services.clock.now())
             # In one order too: two imports may have the same references for other customers.
             count = sum(_write_line(db, reader, one) for one in sorted(coming, key=lambda c: c.asked.external_ref))

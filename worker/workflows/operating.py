@@ -149,7 +149,7 @@ def release(services: Services, key: str, actor: str, why: str, os_user: str | N
             raise CannotOperate(f"charge {key} was asked for by {same} as well; another person must release it")
         next_attempt_at = now if charge.held_why is None else charge.next_attempt_at or now
         charges.change(db, charge.id, held_why=None, next_attempt_at=next_attempt_at, waits=None,
-                       unapproved_actor=None, unapproved_os_user=None)  # fmt: skip
+                       unanswered_tries=0, unapproved_actor=None, unapproved_os_user=None)  # fmt: skip
         notes.record(db, actor, "release", key, why, now, held_why=charge.held_why, os_user=os_user)
 
 

@@ -113,9 +113,9 @@ def _move_charge(db: Connection, answer: dunning.Answer, decision: Decision, now
             collected(db, charge, answer.attempt.merchant_uid, now)
         case AskGateway():
             pass  # the attempt's own next_ask_at is the next action
-        case SetAside(why):
+        case SetAside(why) if answer.said is None:
             set_aside(db, charge.key, why, now)
-        case SendAgain() | TryAgain() | WaitForCard() | GiveUp():
+        case SendAgain() | TryAgain() | WaitForCard() | GiveUp() | SetAside():
             charges.change(db, charge.id, **dunning.counted(answer, now))
             if charge.status.is_owed and charge.keyed_in is not None:
                 _end_keyed(db, answer, now)
@@ -142,7 +142,10 @@ def _end_keyed(db: Connection, answer: dunning.Answer, now: datetime) -> None:
 
 
 def _go_on(
-    db: Connection, answer: dunning.Answer, decision: SendAgain | TryAgain | WaitForCard | GiveUp, now: datetime
+    db: Connection,
+    answer: dunning.Answer,
+    decision: SendAgain | TryAgain | WaitForCard | GiveUp | SetAside,
+    now: datetime,
 ) -> None:
     """Set what comes next of a debt that is still owed."""
     charge = answer.charge
@@ -159,6 +162,8 @@ def _go_on(
         case GiveUp(final):
             dunning.tell_of_decline(db, answer, None, now)
             dunning.give_up(db, charge, final, now)
+        case SetAside(why):
+            set_aside(db, charge.key, f"{why}; `again show {charge.key}`, then `again release {charge.key}`", now)
         case _:
             assert_never(decision)
 

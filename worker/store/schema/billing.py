@@ -225,6 +225,13 @@ charges = Table(
     Column("declines", Integer, nullable=False, server_default="0"),
     Column("technical_tries", Integer, nullable=False, server_default="0"),
     Column("refusals", Integer, nullable=False, server_default="0"),
+    Column(
+        "unanswered_tries",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="answers in a row that said nothing of the card",
+    ),
     Column("manual_tries", Integer, nullable=False, server_default="0"),
     Column("first_declined_at", INSTANT),
     Column("ladder_began_at", INSTANT, comment="the first decline, or the first one of a new card"),
