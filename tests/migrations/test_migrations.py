@@ -171,7 +171,7 @@ KEYS_IN_NFD = """
 
 def test_request_keys_from_before_they_were_normalized_are_found_again(engine: Engine) -> None:
     """Guard: the same request sent again is the same charge. What was sent to the gateway stays as it is."""
-    revisions.migrate(engine, "0025")
+    revisions.migrate(engine, "0026")
     with engine.begin() as db:
         for statement in KEYS_IN_NFD.strip().split(";")[:-1]:
             said = {"nfd": NFD, "nfc": NFC, "twice": "또"}

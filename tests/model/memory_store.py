@@ -22,6 +22,7 @@ from worker.store import attempts as real_attempts
 from worker.store import charges as real_charges
 from worker.store import customers as real_customers
 from worker.store import debts as real_debts
+from worker.store import declines as real_declines
 from worker.store import notes as real_notes
 from worker.store import plans as real_plans
 from worker.store import policies as real_policies
@@ -30,10 +31,11 @@ from worker.store import rivals as real_rivals
 from worker.store import subscriptions as real_subscriptions
 from worker.store import switches as real_switches
 from worker.store import unasked as real_unasked
-from worker.store.attempts import Attempt, DeclinedLast
+from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Sight
 from worker.store.customers import StoredKey
 from worker.store.debts import Ahead
+from worker.store.declines import DeclinedLast
 from worker.store.plans import StoredPlan
 from worker.store.policies import StoredPolicy
 from worker.store.subscriptions import DueSubscription
@@ -146,19 +148,6 @@ class Attempts(StandsFor):
     ) -> bool:
         return self._owned(db, attempt, before, now, values | {"lease_until": None})
 
-    def last_declined(self, db: Transaction, charge_id: int) -> DeclinedLast | None:
-        row = max(db.tables.attempts_of[charge_id], key=lambda each: each["number"], default=None)
-        if row is None or row["state"] != DECLINED:
-            return None
-        return DeclinedLast(_read(row), row["reason"], row["pg_provider"])
-
-    def doubt(self, db: Transaction, attempt: Attempt, now: datetime, next_ask_at: datetime) -> bool:
-        values = {
-            "state": UNKNOWN, "fence": attempt.fence + 1, "unknown_since": now, "next_ask_at": next_ask_at,
-            "quiet_answers": 0, "settled_at": None, "decline_class": None, "decline_rule": None,
-        }  # fmt: skip
-        return self._owned(db, attempt, AttemptState.DECLINED, now, values)
-
     def take_lapsed(self, db: Transaction, now: datetime, next_ask_at: datetime, limit: int) -> Sequence[str]:
         lapsed = [
             row for row in db.tables.unresolved.values() if row["state"] == SENDING and row["lease_until"] < now
@@ -239,6 +228,18 @@ class Attempts(StandsFor):
         if row["state"] == UNKNOWN and row["next_ask_at"] is None:
             raise Refusal("unknown_is_asked_about")
         _touch(db, row)
+
+
+class Declines(StandsFor):
+    """worker.store.declines."""
+
+    real = real_declines
+
+    def last_of(self, db: Transaction, charge_id: int) -> DeclinedLast | None:
+        row = max(db.tables.attempts_of[charge_id], key=lambda each: each["number"], default=None)
+        if row is None or row["state"] != DECLINED:
+            return None
+        return DeclinedLast(row["id"], row["merchant_uid"], row["reason"], row["pg_provider"])
 
 
 class Charges(StandsFor):
@@ -766,6 +767,7 @@ def memory_store(guards: Guards) -> dict[str, object]:
     return {
         "attempts": Attempts(guards),
         "charges": Charges(guards),
+        "declines": Declines(),
         "subscriptions": Subscriptions(guards),
         "switches": Switches(),
         "requested": Requested(),

@@ -43,7 +43,7 @@ BY_TEXT: tuple[Mutant, ...] = (
     Mutant(
         "text: a request key from before texts were normalized is the same key",
         "migrations/test_migrations.py::test_request_keys_from_before_they_were_normalized_are_found_again",
-        "migrations/versions/0026_normalize_keys.py",
+        "migrations/versions/0027_normalize_keys.py",
         'f"WHERE {column} IS NOT NFC NORMALIZED AND NOT EXISTS',
         'f"WHERE false AND NOT EXISTS',
     ),

@@ -174,41 +174,6 @@ def settle(
     return _write(db, attempt, before, now, values | {"answer": answer, "lease_until": None}, values.get("reason"))
 
 
-@dataclass(frozen=True, slots=True)
-class DeclinedLast:
-    """The newest attempt of a charge, which was declined, and the text that it failed with."""
-
-    attempt: Attempt
-    reason: str | None
-    pg_provider: str | None
-
-
-def last_declined(db: Connection, charge_id: int) -> DeclinedLast | None:
-    """The newest attempt of a charge, if it was declined."""
-    a = attempts.c
-    query = select(attempts).where(a.charge_id == charge_id).order_by(a.number.desc()).limit(1)
-    row = db.execute(query).mappings().first()
-    if row is None or row["state"] != AttemptState.DECLINED.value:
-        return None
-    return DeclinedLast(_read(dict(row)), row["reason"], row["pg_provider"])
-
-
-def doubt(db: Connection, attempt: Attempt, now: datetime, next_ask_at: datetime) -> bool:
-    """Turn a declined attempt into an unknown one, which is asked about; False when it has changed meanwhile."""
-    values = {
-        "state": AttemptState.UNKNOWN.value,
-        "fence": attempt.fence + 1,
-        "unknown_since": now,
-        "next_ask_at": next_ask_at,
-        "quiet_answers": 0,
-        "settled_at": None,
-        "decline_class": None,
-        "decline_rule": None,
-    }
-    words = "declined in a text that is no definite answer: asked about again"
-    return _write(db, attempt, AttemptState.DECLINED, now, values, words)
-
-
 def take_lapsed(db: Connection, now: datetime, next_ask_at: datetime, limit: int) -> Sequence[str]:
     """Turn attempts whose lease has run out into unknown ones, under the next fence; answers their uids."""
     a = attempts.c

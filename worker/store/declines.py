@@ -25,6 +25,16 @@ class DeclinedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclinedLast:
+    """The newest attempt of a charge, which was declined, and the text that it failed with."""
+
+    id: int
+    merchant_uid: str
+    reason: str | None
+    pg_provider: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class UnplacedText:
     """One wording that no rule knows, and how often it came."""
 
@@ -32,6 +42,15 @@ class UnplacedText:
     text: str
     count: int
     last_at: datetime
+
+
+def last_of(db: Connection, charge_id: int) -> DeclinedLast | None:
+    """The newest attempt of a charge, if it was declined."""
+    a = attempts.c
+    newest = select(func.max(a.number)).where(a.charge_id == charge_id).scalar_subquery()
+    query = select(a.id, a.merchant_uid, a.reason, a.pg_provider)
+    row = db.execute(query.where(a.charge_id == charge_id, a.number == newest, _SAID_NO)).first()
+    return DeclinedLast(*row) if row else None
 
 
 def unplaced(db: Connection, limit: int) -> Sequence[UnplacedText]:

@@ -9,15 +9,14 @@ from typing import Any, assert_never
 
 from sqlalchemy import Connection
 
-from schedules.asking import next_ask_at
 from schedules.charges import AttemptState, ChargeStatus
 from schedules.errors import BROKEN
 from schedules.identity import merchant_uid
-from schedules.outcomes import NotSent, Outcome
+from schedules.outcomes import NotSent, Outcome, Unknown
 from worker.clock import elapsed, wait
 from worker.gateway.port import ChargeOrder, Gateway
 from worker.points import Point, reach
-from worker.store import attempts, charges, subscriptions, switches, unasked
+from worker.store import attempts, charges, declines, subscriptions, switches, unasked
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Obstacle, Then
 from worker.workflows import classing, dunning, prior_attempts
@@ -26,11 +25,12 @@ from worker.workflows.current_card import move_to_current_card
 from worker.workflows.grouping import Claimed
 from worker.workflows.leaving import PATIENCE, Leave, ask_leave, leaving, obstacle
 from worker.workflows.services import Services
-from worker.workflows.settling import settle
+from worker.workflows.settling import in_doubt, settle
 
 log = logging.getLogger("again.charging")
 LOOK_TAKES = 0.06  # seconds to keep for a look
 END_IT = "the gateway may have a payment for this charge; see `again findings`, and release the charge after it"
+_NOT_SETTLED = {"quiet_answers": 0, "settled_at": None, "decline_class": None, "decline_rule": None}
 HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped is looked at again
 
 
@@ -179,12 +179,16 @@ def _is_asked_about_again(services: Services, db: Connection, charge: Charge) ->
 
     An older release, or older rules, called it declined. It may have been paid, so that no new uid may follow it.
     """
-    last = attempts.last_declined(db, charge.id) if charge.attempts else None
+    last = declines.last_of(db, charge.id) if charge.attempts else None
     if last is None or classing.is_definite(last.reason, last.pg_provider or charge.pg_provider):
         return False
-    log.warning("%s is asked about before anything is sent: %s", last.attempt.merchant_uid, last.reason)
+    log.warning("%s is asked about before anything is sent: %s", last.merchant_uid, last.reason)
     now = services.clock.now()
-    if attempts.doubt(db, last.attempt, now, next_ask_at(now, now)):
+    taken = attempts.take(db, last.id, AttemptState.DECLINED, now)
+    if taken is not None:
+        unclear = Unknown(f"declined in a text that is no definite answer: {last.reason}")
+        values = in_doubt(replace(taken, unknown_since=None), unclear, now) | _NOT_SETTLED
+        attempts.settle(db, taken, AttemptState.DECLINED, unclear, now, values)
         charges.change(db, charge.id, next_attempt_at=None, queued_until=None)
     return True
 

@@ -90,16 +90,21 @@ def _attempt_values(attempt: Attempt, outcome: Outcome, placed: Placed | None, n
             return _ended(AttemptState.REFUSED, now) | {"reason": reason}
         case NotSent(reason):
             return _ended(AttemptState.NOT_SENT, now) | {"reason": reason}
-        case Unknown(reason):
-            since = attempt.unknown_since or now
-            return {
-                "state": AttemptState.UNKNOWN.value,
-                "unknown_since": since,
-                "next_ask_at": next_ask_at(since, now),
-                "reason": reason,
-            }
+        case Unknown():
+            return in_doubt(attempt, outcome, now)
         case _:
             assert_never(outcome)
+
+
+def in_doubt(attempt: Attempt, outcome: Unknown, now: datetime) -> dict[str, Any]:
+    """The columns of an attempt whose outcome is unknown: it is asked about."""
+    since = attempt.unknown_since or now
+    return {
+        "state": AttemptState.UNKNOWN.value,
+        "unknown_since": since,
+        "next_ask_at": next_ask_at(since, now),
+        "reason": outcome.reason,
+    }
 
 
 def _ended(state: AttemptState, now: datetime) -> dict[str, Any]:
