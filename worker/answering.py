@@ -13,13 +13,14 @@ from sqlalchemy.exc import DBAPIError
 
 from schedules.errors import BadRequest, ToldInWords
 from schedules.requests import VerbRequest
-from schedules.texts import cleaned
+from schedules.texts import cleaned, escaped
 from worker.logs import masked
 from worker.requests import NEEDS_KEY, TAKES_KEY, Answer, Desk, Words
 from worker.store import failures
 from worker.workflows import idempotency
 
 log = logging.getLogger("again.answering")
+LONGEST_FIELD = 80  # characters of a field's name that are answered and logged
 
 
 def answer(
@@ -76,6 +77,9 @@ def fields_of(asked: Callable[..., Answer]) -> list[Parameter]:
 
 
 def _no(asked: Callable[..., Answer], code: str, errors: list[dict[str, str | None]]) -> Answer:
+    for error in errors:  # whoever writes a message names its fields
+        field = error["field"]
+        error["field"] = masked(escaped(field[:LONGEST_FIELD], lines=False)) if field is not None else None
     told = "; ".join(
         f"{error['field']}: {error['words']}" if error["field"] else f"{error['words']}" for error in errors
     )

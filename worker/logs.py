@@ -5,8 +5,11 @@ import logging
 import re
 import sys
 from collections.abc import Iterable
+from textwrap import indent
+from typing import Any
 
 from schedules.cards import card_numbers
+from schedules.texts import escaped, escaped_in_json
 
 _SEPARATED = r"[\s.\-‐-―]{0,3}"  # blanks, dots and dashes of any kind, as people and banks write them
 # 13 digits or more: card numbers have 13 to 19, and one run together with an expiry date has more. No \b:
@@ -49,9 +52,18 @@ class TextLines(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 # the base class's name
+        """The message in one line, whatever is in it: nobody can write a line of his own."""
+        record.message = escaped(record.message, lines=False)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 # the base class's name
+        """The traceback, indented: a line of what was raised does not look like a log line."""
+        return indent(super().formatException(ei), "  ")
+
     def format(self, record: logging.LogRecord) -> str:
         """The line, masked."""
-        return masked(super().format(record))
+        return masked(escaped(super().format(record)))
 
 
 class JsonLines(logging.Formatter):
@@ -67,7 +79,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return masked(json.dumps(line, ensure_ascii=False))
+        return masked(escaped_in_json(json.dumps(line, ensure_ascii=False)))
 
 
 def log_to_stderr(level: str, form: str) -> None:
@@ -76,8 +88,10 @@ def log_to_stderr(level: str, form: str) -> None:
     stream.setFormatter(JsonLines() if form == "json" else TextLines())
     root = logging.getLogger()
     root.handlers[:] = [stream]
-    root.setLevel(level)
-    for name in ("asyncio", "kombu", "amqp", "redis"):
+    # What libraries say at DEBUG holds whole messages and requests, with names, e-mails and telephones.
+    root.setLevel(max(logging.INFO, logging.getLevelName(level)))
+    logging.getLogger("again").setLevel(level)
+    for name in ("asyncio", "kombu", "amqp", "redis", "httpx", "httpcore", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # At each start it warns that a queue cannot delay messages; none of ours is ever delayed.
     logging.getLogger("kombu.transport.native_delayed_delivery").setLevel(logging.ERROR)

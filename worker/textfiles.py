@@ -11,6 +11,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO
 
 from schedules.errors import ToldInWords
+from schedules.texts import escaped
 
 log = logging.getLogger("again.textfiles")
 BLOCK = 1 << 20  # bytes read at once
@@ -31,8 +32,9 @@ def open_text(file: Path, encoding: str | None = None) -> Iterator[IO[str]]:
     where = "standard input" if str(file) == "-" else str(file)
     try:
         stream = _standard_input() if str(file) == "-" else file.open("rb")
-    except OSError as error:
-        raise UnreadableText(f"{where} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a ValueError for a path with a NUL
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UnreadableText(f"{escaped(where)} cannot be read: {why}") from None
     with stream:
         try:
             chosen = _given(where, stream, encoding) if encoding else _detected(where, stream)

@@ -33,6 +33,7 @@ from worker.cli import (
     simulating,
     status,
 )
+from worker.cli.output import escaping_output
 
 app = typer.Typer(
     name="again",
@@ -70,6 +71,11 @@ running.add_to(app)
 
 def main() -> None:
     """Run a command; what went wrong is told in words on standard error, with exit status 1."""
+    with escaping_output():
+        _run()
+
+
+def _run() -> None:
     try:
         app(args=[_argument(place, text) for place, text in enumerate(sys.argv[1:], start=1)])
     except ToldInWords as error:

@@ -44,10 +44,11 @@ class _Bar:
     """How far it has come, on standard error."""
 
     def __init__(self, *, quiet: bool) -> None:
-        from rich.console import Console
         from rich.progress import Progress, SpinnerColumn, TextColumn
 
-        console = Console(stderr=True, quiet=quiet)
+        from worker.cli.output import make_console
+
+        console = make_console(stderr=True, quiet=quiet)
         self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True
         )

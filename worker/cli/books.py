@@ -4,11 +4,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from schedules.money import amount_words
-from worker.cli.output import Actor, AsJson, Why, actor, age, instant, print_json, print_table
+from worker.cli.output import Actor, AsJson, Why, actor, age, instant, make_console, print_json, print_table
 from worker.cli.parts import read_instant, until_interrupted
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def _reconcile(made: "Services", account: str, since: datetime, until: datetime,
     from worker.workflows import reconciling
 
     run = reconciling.begin_asked(made, account, since, until)
-    console = Console(stderr=True, quiet=quiet)
+    console = make_console(stderr=True, quiet=quiet)
     if run.done_until > run.since:
         console.print(f"going on from {run.done_until:%Y-%m-%d %H:%M}Z", markup=False)
     columns = (

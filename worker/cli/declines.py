@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from schedules.declines import classify
-from worker.cli.output import AsJson, print_facts, print_json, print_table
+from worker.cli.output import AsJson, make_console, print_facts, print_json, print_table
 from worker.cli.parts import until_interrupted
 from worker.textfiles import read_text
 
@@ -100,7 +99,7 @@ def reclassify(as_json: AsJson = False) -> None:
     from worker.wiring import services
     from worker.workflows import classing
 
-    console = Console(stderr=True, quiet=as_json)
+    console = make_console(stderr=True, quiet=as_json)
     with until_interrupted() as going_on:
         for progress in classing.reclassify(services(), going_on=going_on):
             if progress.looked_at:

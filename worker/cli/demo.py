@@ -15,6 +15,7 @@ from schedules.plans import Plan
 from schedules.policies import DunningPolicy
 from schedules.zones import wall_to_utc, zone
 from worker import wiring
+from worker.cli.output import make_console
 from worker.cli.standing import Standing
 from worker.cli.witness import SimulatorWitness, compare
 from worker.clock import MovedClock, elapsed, wait
@@ -49,7 +50,7 @@ PLANS: tuple[tuple[str, int, Cadence, str], ...] = (
 
 def run(customers: int, days: int, seed: int, *, keep: bool) -> bool:
     """Live through the demo; True when the books agree."""
-    console = Console()
+    console = make_console()
     with tempfile.TemporaryDirectory(prefix="again-demo-", ignore_cleanup_errors=True) as folder:
         data = Path(folder)
         data.chmod(0o711)  # PostgreSQL runs as another user when we are root, and must get to its own folder

@@ -1,7 +1,5 @@
 """`again forecast`: who will be charged in the days to come, how much, when and why, one by one or added up."""
 
-import csv
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +13,9 @@ import typer
 from schedules.money import amount_words
 from schedules.zones import local_date
 from schedules.zones import zone as read_zone
-from worker.cli.output import AsJson, instant, print_json, print_table
+from worker.cli.output import AsJson, instant, json_text, make_console, print_json, print_table
 from worker.cli.parts import read_date
+from worker.cli.tables import print_csv
 
 if TYPE_CHECKING:
     from worker.workflows.foreseeing import Asked, DaySum, Foreseen, Totals
@@ -67,7 +66,7 @@ def forecast(
     if totals is not None and not each:
         _print_totals(totals, asked, as_json=as_json, as_csv=as_csv)
     else:
-        _print_each(foreseeing.foresee(made, asked), _print_csv if as_csv else _print_lines)
+        _print_each(foreseeing.foresee(made, asked), print_csv if as_csv else _print_lines)
 
 
 def forecast_facts(charge: "Foreseen") -> dict[str, Any]:
@@ -103,10 +102,9 @@ def _pencil(plot: Path | None) -> "Callable[[Totals], None]":
 @contextmanager
 def _progress(what: str, *, shown: bool) -> "Iterator[Callable[[int], object]]":
     """How many were looked at so far, on standard error, if somebody looks."""
-    from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     columns = (TextColumn("{task.completed:,.0f} " + what), TimeElapsedColumn())
     hidden = not (shown and console.is_terminal)
     # Left to itself it takes our lines for its own, and writes them to standard error above the number.
@@ -140,26 +138,15 @@ def _told(foreseen: "Iterator[Foreseen]", told: Callable[[int], object]) -> Iter
 
 
 def _print_lines(rows: Iterable[Mapping[str, Any]]) -> None:
-    encode = json.JSONEncoder(ensure_ascii=False).encode
     for row in rows:
-        sys.stdout.write(encode(row) + "\n")
+        sys.stdout.write(json_text(row) + "\n")
     sys.stdout.flush()  # a reader who has gone away is met here, where it is no error, and not at the very end
-
-
-def _print_csv(rows: Iterable[Mapping[str, Any]]) -> None:
-    """A line of names, and one for each row; without any row neither."""
-    writer = None
-    for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(row))
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def _print_totals(totals: "Totals", asked: "Asked", *, as_json: bool, as_csv: bool) -> None:
     days = [asdict(day) | {"day": day.day.isoformat()} for day in totals.days]
     if as_csv:
-        _print_csv(days)
+        print_csv(days)
     elif as_json:
         out = [asdict(left) for left in totals.left_out]
         print_json({"days": days, "sums": _sums(totals), "left_out": out, "broken_subscriptions": totals.broken})

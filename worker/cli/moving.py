@@ -180,11 +180,12 @@ def _checked_columns(names: list[str]) -> None:
 
 
 def _counted(what: str, work: Callable[[Callable[[int], None]], Any]) -> Any:
-    from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
+    from worker.cli.output import make_console
+
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} lines {task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         return work(lambda count: bar.advance(task, count))
 

@@ -4,10 +4,12 @@ import getpass
 import json
 import os
 import pwd
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -15,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schedules.money import amount_words
-from schedules.texts import cleaned
+from schedules.texts import cleaned, escaped, escaped_in_json
 
 LONGEST_KEY = 80  # characters of a customer_uid
 AMOUNTS = frozenset({"price", "amount", "balance", "refunded"})  # facts in minor units of the fact `currency`
@@ -59,16 +61,52 @@ def os_user() -> str:
         return f"uid {uid}"
 
 
+class Escaping:
+    """A stream whose reader may be a terminal: what that would take for a command is written out."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.unescaped = stream
+
+    def write(self, text: str) -> int:
+        """Write the text, with control characters as \\x1b."""
+        return self.unescaped.write(escaped(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unescaped, name)
+
+
+@contextmanager
+def escaping_output() -> Iterator[None]:
+    """Let nothing that a command prints, whoever wrote it, reach a terminal as a command."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", Escaping(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def make_console(*, stderr: bool = False, **options: Any) -> Console:
+    """A console of rich, which writes commands to the terminal itself; texts go through `escaped` before."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=getattr(stream, "unescaped", stream), **options)
+
+
+def json_text(document: object, indent: int | None = None) -> str:
+    """A document as JSON; instants in UTC with a Z, and no character that a terminal takes for a command."""
+    return escaped_in_json(json.dumps(document, default=plain, ensure_ascii=False, indent=indent))
+
+
 def print_json(document: object) -> None:
     """Print a document as JSON; instants in UTC with a Z."""
-    print(json.dumps(document, default=plain, ensure_ascii=False, indent=2))
+    print(json_text(document, indent=2))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under a title, with no word of them cut; a list that is empty says so."""
     cells = [[_words(cell) for cell in row] for row in rows]
     if not cells:
-        Console().print(f"{title}: none")
+        make_console().print(f"{title}: none")
         return
     table = Table(title=title, title_justify="left", header_style="bold")
     for at, column in enumerate(columns):
@@ -77,19 +115,19 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         table.add_column(column, min_width=min(longest, LONGEST_KEY))
     for row in cells:
         table.add_row(*map(Text, row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = UNBOUNDED  # nobody looks: whatever reads it wants whole lines
-    console.print(table, crop=False)
+    shown = make_console()
+    if not shown.is_terminal:
+        shown.width = UNBOUNDED  # nobody looks: whatever reads it wants whole lines
+    shown.print(table, crop=False)
 
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Print names and values, one line each; what is not so is left out."""
-    console = Console(soft_wrap=True)
-    console.print(title, style="bold", markup=False)
+    shown = make_console(soft_wrap=True)
+    shown.print(title, style="bold", markup=False)
     for name, value in facts.items():
         if value is not None:
-            console.print(f"  {name.replace('_', ' ')}: {_words(value)}", markup=False, highlight=False)
+            shown.print(f"  {name.replace('_', ' ')}: {_words(value)}", markup=False, highlight=False)
 
 
 def with_currency(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,4 +176,4 @@ def _words(value: object) -> str:
         case datetime():
             return f"{value:%Y-%m-%d %H:%M:%S}Z"
         case _:
-            return str(value)
+            return escaped(str(value), lines=False)

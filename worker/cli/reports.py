@@ -1,8 +1,6 @@
 """`again report`: the recovery rate by volume, and failures by class and PG, as tables, JSON or CSV."""
 
-import csv
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +12,7 @@ from schedules.zones import local_date
 from schedules.zones import zone as read_zone
 from worker.cli.output import AsJson, print_json, print_table
 from worker.cli.parts import read_date
+from worker.cli.tables import print_csv
 from worker.workflows.reporting import By, Span
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def recovery(
     made = services()
     each, sums = reporting.recovery(made, _span(made, from_, to, zone), by)
     if as_csv:
-        _print_csv([_cohort_facts(cohort) for cohort in (*each, *sums)])
+        print_csv([_cohort_facts(cohort) for cohort in (*each, *sums)])
     elif as_json:
         print_json({"cohorts": [_cohort_facts(c) for c in each], "all": [_cohort_facts(c) for c in sums]})
     else:
@@ -81,7 +80,7 @@ def failures(
     total = sum(row.declines for row in found)
     facts = [_failure_facts(row, total) for row in found]
     if as_csv:
-        _print_csv(facts)
+        print_csv(facts)
     elif as_json:
         print_json(facts)
     else:
@@ -148,12 +147,3 @@ def _share(part: int, whole: int) -> float | None:
 
 def _ratio(part: int, whole: int) -> float | None:
     return round(part / whole, 2) if whole else None
-
-
-def _print_csv(rows: Iterable[Mapping[str, Any]]) -> None:
-    """A line of names, and one for each row; an empty report has neither."""
-    listed = list(rows)
-    if listed:
-        writer = csv.DictWriter(sys.stdout, list(listed[0]))
-        writer.writeheader()
-        writer.writerows(listed)

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from schedules.policy_files import read_policy_file
-from worker.cli.output import AsJson, print_json, print_table
+from worker.cli.output import AsJson, make_console, print_json, print_table
 from worker.synthetic.assumptions import DOUBTS
 from worker.synthetic.contenders import Contender, beside_baselines, known
 from worker.synthetic.outcomes import Result, compare
@@ -79,7 +78,7 @@ def _contender(name: str) -> Contender:
 @contextmanager
 def _progress(customers: int) -> Iterator[Callable[[], object]]:
     """A bar on standard error, if somebody looks."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("living through the declines", total=customers)
         yield lambda: progress.advance(task)
@@ -87,7 +86,7 @@ def _progress(customers: int) -> Iterator[Callable[[], object]]:
 
 def _print(results: Sequence[Result], title: str) -> None:
     print_table(title, COLUMNS, [_row(result) for result in results])
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = make_console(soft_wrap=True, highlight=False, markup=False)
     console.print()
     console.print(characters(results, console.width if console.is_terminal else 100))
     console.print(f"\n{CAUTION}")

@@ -12,9 +12,8 @@ from types import TracebackType
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from rich.console import Console
-
 from worker import up_environment
+from worker.cli.output import make_console
 from worker.clock import wait, wait_until
 from worker.embedded import EmbeddedError, EmbeddedServices, free_port
 
@@ -42,7 +41,7 @@ class Standing:
     ) -> None:
         self.data = data
         self._program = program
-        self.console = Console(stderr=True)
+        self.console = make_console(stderr=True)
         self._simulator_port = simulator_port
         self._extra = dict(settings or {})
         self._beats, self._charge_workers, self._durable, self._logs = beats, charge_workers, durable, logs

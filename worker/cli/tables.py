@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import re
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +16,16 @@ from typing import IO, Annotated, Any
 import typer
 
 from schedules.batches import Line
-from worker.cli.output import plain
+from worker.cli.output import json_text, plain
 
 Bom = Annotated[bool, typer.Option("--bom", help="Begin with a byte order mark, so that Excel reads UTF-8.")]
 Encoding = Annotated[
     str | None,
     typer.Option("--encoding", help="The file's encoding, such as cp949; UTF-8, UTF-16 and CP949 are detected."),
 ]
+MODE = 0o600  # of a file of customers and payments
+# What Excel and others take for a formula; also behind apostrophes, so that those of an export can be undone.
+_FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|'*[\t\r]")
 
 
 def read_csv(stream: IO[str], check: Callable[[list[str]], None]) -> Iterator[Line]:
@@ -38,7 +44,7 @@ def read_csv(stream: IO[str], check: Callable[[list[str]], None]) -> Iterator[Li
                 continue  # an empty line at the end, say
             fits = len(cells) == len(names)
             wrong = None if fits else f"it has {len(cells)} columns, the first line {len(names)}"
-            yield Line(number, dict(zip(names, cells, strict=False)), wrong)
+            yield Line(number, dict(zip(names, map(text_of, cells), strict=False)), wrong)
     except csv.Error as error:
         raise typer.BadParameter(f"what follows line {number} cannot be taken apart: {error}") from None
 
@@ -51,16 +57,20 @@ def refuse_bom_of_lines(*, bom: bool, as_lines: bool) -> None:
 
 @contextmanager
 def to_write(out: Path | None, *, bom: bool = False) -> Iterator[IO[str]]:
-    """A file to be written, or standard output for none; with a byte order mark Excel reads it as UTF-8."""
+    """A file that this user alone may read, or standard output; with a byte order mark Excel reads UTF-8."""
     if out is None:
-        sys.stdout.write("\ufeff" if bom else "")
-        yield sys.stdout
+        stream = csv_output()
+        stream.write("\ufeff" if bom else "")
+        yield stream
         return
     try:
-        stream = out.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise typer.BadParameter(f"{out} cannot be written: {error.strerror}") from None
-    with stream:
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, MODE)  # one that was there already may be open to others
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise typer.BadParameter(f"{out} cannot be written: {why}") from None
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
         stream.write("\ufeff" if bom else "")
         yield stream
 
@@ -75,14 +85,37 @@ def write(stream: IO[str], names: Sequence[str], rows: Iterable[Mapping[str, Any
         count += 1
         if as_lines:
             document = {name: row[name] for name in names}
-            stream.write(json.dumps(document, default=plain, ensure_ascii=False) + "\n")
+            stream.write(json_text(document) + "\n")
         else:
-            writer.writerow([_cell(row[name]) for name in names])
+            writer.writerow([cell(row[name]) for name in names])
     return count
 
 
-def _cell(value: object) -> object:
+def csv_output() -> IO[str]:
+    """Standard output for CSV: as it is for a program, and without commands for a terminal."""
+    return sys.stdout if sys.stdout.isatty() else getattr(sys.stdout, "unescaped", sys.stdout)
+
+
+def print_csv(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print a line of names, and one for each row; without any row neither."""
+    writer = None
+    for row in rows:
+        if writer is None:
+            writer = csv.writer(csv_output())
+            writer.writerow(row)
+        writer.writerow([cell(value) for value in row.values()])
+
+
+def cell(value: object) -> object:
+    """A value as a cell of a file; a text that a spreadsheet would take for a formula gets an apostrophe."""
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
-    is_plain = value is None or (isinstance(value, str | int) and not isinstance(value, Enum))
+    if isinstance(value, str) and not isinstance(value, Enum):
+        return f"'{value}" if _FORMULA.match(value) else value
+    is_plain = value is None or isinstance(value, int | float)
     return value if is_plain else plain(value)
+
+
+def text_of(cell: str) -> str:
+    """The text of a cell of a file, without the apostrophe that an export put before it."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
