@@ -1,5 +1,6 @@
 """`again reconcile`, `findings` and `unknown`: the gateway's records against our books."""
 
+import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +59,7 @@ def reconcile(
             if account:
                 raise
             left_out += 1  # the others are compared all the same
-            Console(stderr=True).print(f"account {name} is left out: {error}", markup=False)
+            print(f"again: account {name} is left out: {error}", file=sys.stderr)
     with made.engine.begin() as db:
         _print_findings(db, as_json=as_json, runs=runs)
     if left_out or any(run.ended_at is None for run in runs):
