@@ -69,6 +69,20 @@ BY_TEXT: tuple[Mutant, ...] = (
         "",
     ),
     Mutant(
+        "text: a new customer is stored under the customer_uid that the gateway has",
+        TEXTS + "test_a_new_customer_whose_card_the_gateway_has_in_nfd_is_charged_under_it",
+        "worker/workflows/enrolling.py",
+        "else key.customer_uid\n",
+        "else customer_uid\n",
+    ),
+    Mutant(
+        "text: an imported customer is stored under the customer_uid that the gateway has",
+        TEXTS + "test_a_new_customer_whose_card_the_gateway_has_in_nfd_is_charged_under_it",
+        "worker/workflows/importing.py",
+        "    customers.add_key(db, customer_id, key.customer_uid, account, facts_of(key), now)\n",
+        "    customers.add_key(db, customer_id, asked.customer_uid, account, facts_of(key), now)\n",
+    ),
+    Mutant(
         "text: a batch's line is charged to the customer_uid that is stored",
         TEXTS + "test_a_customer_uid_in_nfd_is_found_by_a_batch_and_an_import",
         "worker/workflows/drafting.py",

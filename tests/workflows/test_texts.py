@@ -146,6 +146,24 @@ def test_a_customer_uid_that_the_gateway_has_in_nfd_is_sent_as_it_was_stored(
         enrolling.add_customer(services, NAME, None, None, None, "shop")
 
 
+@pytest.mark.parametrize("way_in", ["added", "imported"])
+def test_a_new_customer_whose_card_the_gateway_has_in_nfd_is_charged_under_it(
+    services: Services, gateway: ScriptedGateway, way_in: str
+) -> None:
+    """Guard: the customer_uid is stored as the gateway has it."""
+    gateway.missing_keys.add(NAME)
+    on_sale(services)
+    if way_in == "added":
+        enrolling.add_customer(services, NAME, None, None, None, "shop")
+    else:
+        incoming = Line(2, {name: (USUAL | {"customer_uid": NAME}).get(name, "") for name in COLUMNS})
+        importing.check(services, [incoming])
+        importing.write(services, [incoming], "kim", "moving in")
+    requesting.charge(services, FEE, "shop")
+    collect_due(services)
+    assert [order.customer_uid for order in gateway.sent] == [NFD]
+
+
 def test_a_customer_uid_in_nfd_is_found_by_a_batch_and_an_import(services: Services) -> None:
     """Guard: else an import writes the customer a second time."""
     as_before_the_upgrade(services)

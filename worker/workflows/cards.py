@@ -13,7 +13,8 @@ from schedules.cards import has_expired, last_day_of, last_day_of_expiry, tell_e
 from schedules.charges import TriedBy
 from schedules.dunning import LEAST_SPACING
 from schedules.errors import BadRequest, ToldInWords
-from worker.gateway.port import BillingKey, KeyMissing
+from schedules.texts import forms
+from worker.gateway.port import BillingKey, Gateway, KeyAnswer, KeyMissing
 from worker.store import attempts, charges, customers, debts, notes, subscriptions
 from worker.store.charges import Charge
 from worker.store.customers import StoredKey
@@ -164,6 +165,17 @@ def last_day_of_typed(expiry: str, now: datetime) -> date:
     if has_expired(last_day, now):
         raise BadRequest("card", f"it expired at the end of {expiry}; ask for a card that is still good")
     return last_day
+
+
+def read_new_key(gateway: Gateway, customer_uid: str) -> KeyAnswer:
+    """The gateway's card of a customer who is not known here, under the customer_uid or its other normal form."""
+    first, *others = forms(customer_uid)
+    answer = gateway.read_key(first)
+    for form in others:
+        if not isinstance(answer, KeyMissing):
+            break
+        answer = gateway.read_key(form)
+    return answer
 
 
 def facts_of(key: BillingKey) -> dict[str, Any]:

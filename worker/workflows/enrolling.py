@@ -25,7 +25,7 @@ from worker.store.rivals import Wanted
 from worker.workflows import dunning
 from worker.workflows.admitting import admit
 from worker.workflows.beginning import Beginning, begin
-from worker.workflows.cards import facts_of
+from worker.workflows.cards import facts_of, read_new_key
 from worker.workflows.closing import CanceledDebts, cancel_subscription
 from worker.workflows.opening import Opened
 from worker.workflows.rivals import why_not
@@ -164,14 +164,14 @@ def add_customer(
         first = customers.key_by_uid(db, of) if of is not None else None
         if of is not None and first is None:
             raise CannotEnroll(f"customer {of!r} is not known; give the customer_uid of a card that is")
-    customer_uid = known.customer_uid if known is not None else customer_uid
-    key = services.gateway(account).read_key(customer_uid)
+    key = read_new_key(services.gateway(account), known.customer_uid if known is not None else customer_uid)
     if isinstance(key, KeyMissing):
         raise CannotEnroll(
             f"the gateway has no billing key for customer {customer_uid!r}; issue one in the payment window first"
         )
     if not isinstance(key, BillingKey):
         raise CannotEnroll(f"the gateway did not tell of customer {customer_uid!r}: {key.reason}; try again")
+    customer_uid = known.customer_uid if known is not None else key.customer_uid
     now = services.clock.now()
     with services.act() as db:
         customer_id = first.customer_id if first else customers.add(db, customer_uid, name, email, tel, now)

@@ -19,7 +19,7 @@ from worker.store.engine import allow_waiting
 from worker.store.plans import StoredPlan
 from worker.store.rivals import Wanted
 from worker.workflows.beginning import Beginning, begin
-from worker.workflows.cards import facts_of
+from worker.workflows.cards import facts_of, read_new_key
 from worker.workflows.drafting import BadLines
 from worker.workflows.enrolling import check_facts
 from worker.workflows.rivals import seen, why_not
@@ -178,7 +178,7 @@ def _key_of(services: Services, incoming: Incoming) -> tuple[str, BillingKey]:
         gateway = services.gateway(account)
     except UnusableAccount as error:
         raise BadRequest("account", str(error)) from None
-    found = gateway.read_key(incoming.customer_uid)
+    found = read_new_key(gateway, incoming.customer_uid)
     if isinstance(found, KeyMissing):
         raise BadRequest("customer_uid", f"the gateway has no billing key for {incoming.customer_uid!r}")
     if not isinstance(found, BillingKey):
@@ -223,8 +223,8 @@ def _lock_customers(db: Connection, coming: Sequence[_Coming], now: datetime) ->
 
 
 def _add_customer(db: Connection, asked: Incoming, account: str, key: BillingKey, now: datetime) -> None:
-    customer_id = customers.add(db, asked.customer_uid, asked.name, asked.email, asked.tel, now)
-    customers.add_key(db, customer_id, asked.customer_uid, account, facts_of(key), now)
+    customer_id = customers.add(db, key.customer_uid, asked.name, asked.email, asked.tel, now)
+    customers.add_key(db, customer_id, key.customer_uid, account, facts_of(key), now)
 
 
 def _write_line(db: Connection, reader: _Reader, one: _Coming) -> bool:
