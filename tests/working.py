@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,14 @@ START_TIME = 60.0  # seconds that a worker may take on a busy machine
 class Worker:
     """A worker process, its database and its broker."""
 
-    def __init__(self, settings: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        log: Path,
+        command: Sequence[str | Path] = (sys.executable, "-m", "worker.cli", "worker"),
+    ) -> None:
         self.settings = dict(settings)
+        self._command = command
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self.services = wiring.connect(load_settings(self.settings))
@@ -35,7 +41,7 @@ class Worker:
         """Start it, and wait until it answers."""
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker.cli", "worker"],
+                self._command,
                 env=plain_environment(self.settings),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -53,6 +59,12 @@ class Worker:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self) -> int:
         """Stop it in good order; its exit status."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
+from worker import background
+from worker.background import Part
 from worker.clock import wait
 
 log = logging.getLogger("again.combining")
@@ -50,7 +52,10 @@ class Combiner(Generic[T, R]):
     then done nothing, or what it did is found by the next look at the rows.
     """
 
-    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]], most: int, linger: float = 0.0) -> None:
+    def __init__(
+        self, part: Part, work: Callable[[Sequence[T]], Sequence[R]], most: int, linger: float = 0.0
+    ) -> None:
+        self._part = part  # the name of its thread
         self._work = work
         self._most = most
         self._linger = linger  # seconds that a group gathers for, when the one before it was a crowd
@@ -64,7 +69,7 @@ class Combiner(Generic[T, R]):
         `then` is called with the answer, or with what was raised, on the combiner's thread: it must not take long.
         """
         if not self._serves:
-            self._start()
+            self.start()
         self._wishes.put((item, then))
 
     def answer_to(self, item: T) -> R:
@@ -73,10 +78,11 @@ class Combiner(Generic[T, R]):
         self.want(item, answer)
         return answer.get()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start its thread, if it does not run yet."""
         with self._begin:
             if not self._serves:
-                threading.Thread(target=self._serve, name="combiner", daemon=True).start()
+                background.start(self._part, self._serve)
                 self._serves = True
 
     def _serve(self) -> None:

@@ -7,17 +7,18 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from worker.background import Part, Pool
 from worker.clock import elapsed
 
 log = logging.getLogger("again.listener")
@@ -27,6 +28,7 @@ MOST_CONNECTIONS = 200  # at once; further ones get 503
 HEADERS_WITHIN = 10.0  # seconds from the connection, or the answer before, until a request's headers are complete
 BODY_WITHIN = 10.0  # seconds for a body
 TOGETHER = 2.0  # seconds; notices of one payment that come within them are handed on as one
+THREADS = 16  # that hand notices on: each waits for the broker, for seconds where that is away
 MOST_REMEMBERED = 10_000  # payments whose last notice is remembered
 _IMP_UID = re.compile(r"imps?_[0-9A-Za-z_]{1,40}")
 _MERCHANT_UID = re.compile(r"[^\x00-\x1f\x7f]{1,40}")
@@ -78,6 +80,7 @@ class Notices:
 
     def __init__(self, hand_on: Hand) -> None:
         self._hand_on = hand_on
+        self._threads = Pool(Part.NOTICES, THREADS)
         self._handed_at: dict[str, float] = {}  # by merchant_uid, oldest first
         self._waiting: dict[str, asyncio.Task[None]] = {}
 
@@ -99,7 +102,7 @@ class Notices:
         self._handed_at[merchant_uid] = elapsed()
         while len(self._handed_at) > MOST_REMEMBERED:
             del self._handed_at[next(iter(self._handed_at))]
-        await run_in_threadpool(self._hand_on, merchant_uid)
+        await asyncio.wrap_future(self._threads.submit(partial(self._hand_on, merchant_uid)))
 
 
 def application(door: Door) -> Starlette:

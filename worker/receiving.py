@@ -16,8 +16,9 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from worker import messages, tasks
-from worker.app import QUEUES
+from worker import background, messages, stopping, tasks
+from worker.app import BULK, CHARGES, QUEUES
+from worker.background import Part
 from worker.clock import Clock, SystemClock
 from worker.messages import DeadLetter, MessageRefused, Reason, Received
 from worker.store import dead_letters
@@ -26,6 +27,7 @@ from worker.wiring import services
 log = logging.getLogger("again.receiving")
 MOST_PENDING = 1000  # dead letters of a process that wait for the database; the log alone has those beyond it
 PAUSE = 1.0  # seconds between two writes: one line in the log and one transaction for all that came meanwhile
+LOOK_EVERY = 1.0  # seconds
 LAST_WRITE = 3.0  # seconds that a stop waits for those that are not written yet
 # What a message can raise in Celery that the checks did not foresee; no errors of the broker or the pool.
 BAD_MESSAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -47,8 +49,7 @@ class Recorder:
         except queue.Full:
             log.error("a message on %s was refused and is not recorded: %s", letter.queue, letter.reason)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="dead-letters", daemon=True)
-            self._thread.start()
+            self._thread = background.start(Part.DEAD_LETTERS, self._run)
 
     def close(self) -> None:
         """Write what is pending, if the database answers in time."""
@@ -96,6 +97,11 @@ class Consumer(consumer.Consumer):
         super().__init__(*args, **kwargs)
         self._recorder = Recorder()
         self._clock: Clock = SystemClock()
+        self._queue_of_tag: dict[str, str] = {}  # RabbitMQ's, those of queues that are not read any more too
+        chosen: Any = self.app.amqp.queues.consume_from
+        self._of_charges = [name for name in (CHARGES, BULK) if name in chosen]
+        self._looks: Any = None
+        self._readiness = tasks.flow().readiness
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """What is called with each message."""
@@ -112,6 +118,26 @@ class Consumer(consumer.Consumer):
                 self._refuse(message, Reason.NOT_READ)
 
         return on_message
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Be driven by a loop, and look in each second whether messages of charges may be taken."""
+        super().register_with_event_loop(hub)
+        if self._looks is not None:
+            self._looks.cancel()
+        self._take_charges_or_not()
+        self._looks = hub.call_repeatedly(LOOK_EVERY, self._take_charges_or_not)
+
+    def _take_charges_or_not(self) -> None:
+        """Read the queues of charges only while this process may and can send them."""
+        if stopping.is_told() or self.task_consumer is None:
+            return
+        self._queue_of_tag |= {tag: name for name, tag in self.task_consumer._active_tags.items()}
+        takes = self._readiness.obstacle is None
+        for name in self._of_charges:
+            if takes and name not in self.app.amqp.queues.consume_from:
+                self.add_task_queue(name)
+            elif not takes and name in self.app.amqp.queues.consume_from:
+                self.cancel_task_queue(name)
 
     def shutdown(self) -> None:
         """Stop, and write what was refused last."""
@@ -160,7 +186,9 @@ class Consumer(consumer.Consumer):
         if tag is None:  # Redis: our transport has put the list's name there
             return str(message.delivery_info["routing_key"])
         # RabbitMQ: a message may have any routing key, and comes to the consumer of the queue that it was in.
-        return next((name for name, known in self.task_consumer._active_tags.items() if known == tag), "")
+        active = {known: name for name, known in self.task_consumer._active_tags.items()}
+        # A queue that has just been given up may have sent it before.
+        return active.get(tag) or self._queue_of_tag.get(tag, "")
 
     def _refuse(self, message: Any, reason: Reason) -> None:
         raw = message.refused[1] if message.refused is not None else messages.body_bytes(message.body)

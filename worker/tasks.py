@@ -10,7 +10,7 @@ from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from schedules.charges import ChargeKind
-from worker import answering, brokers, marks, requests
+from worker import answering, brokers, marks, requests, stopping
 from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # whoever starts it from here has the tasks registered
 from worker.clock import elapsed, wait
@@ -50,7 +50,6 @@ MOST_ASKS = 500  # questions that may wait in the broker at once
 _delivers = threading.Lock()
 # As few dispatch: the bell rings each second, and a backlog is topped up more often than that.
 _dispatches = threading.Lock()
-_stopping = threading.Event()  # this process was told to: envelopes end with what is claimed of them
 _making = threading.Lock()  # two threads that come first at once must not make two of a thing
 _places: dict[str, "_Place"] = {}
 DISPATCH_SLICE = 2.0  # seconds
@@ -93,7 +92,7 @@ def dispatch() -> None:
 @rung_again
 def charge(charge_id: int) -> None:
     """Try once to collect a charge."""
-    charging.attempt(services(), charge_id)
+    carry_out(charge_id)
 
 
 @app.task(name="again.charge_many", queue=BULK)
@@ -103,8 +102,19 @@ def charge_many(charge_ids: list[int], account: str = "") -> None:
     carry_out_envelope(charge_ids, account)
 
 
+def carry_out(charge_id: int) -> None:
+    """Try it, unless this process may or can send nothing, or was told to stop; then have it queued again."""
+    if stopping.is_told() or flow().readiness.obstacle is not None:
+        dispatching.give_back(services(), [charge_id])
+    else:
+        charging.attempt(services(), charge_id)
+
+
 def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
     """Try each, when the account's share of this process's threads has one free; else have them queued again."""
+    if flow().readiness.obstacle is not None:
+        dispatching.give_back(services(), charge_ids)
+        return
     place = _place_of(account)
     if not place.take(_share()):
         # The other queues need threads too, and so do the other accounts' envelopes.
@@ -112,7 +122,7 @@ def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
         return
     try:
         with place.opens:
-            under_way = flow().begin_many(charge_ids, account, _stopping.is_set)
+            under_way = flow().begin_many(charge_ids, account)
         try:
             if under_way.not_begun:
                 dispatching.give_back(services(), under_way.not_begun)
@@ -124,7 +134,7 @@ def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
 
 @worker_shutting_down.connect
 def _stop_soon(**_: object) -> None:
-    _stopping.set()
+    stopping.begin()
 
 
 def flow() -> Flow:
@@ -205,27 +215,25 @@ def ask(attempt_id: int) -> None:
 @rung_again
 def reconcile() -> None:
     """Begin the reconciler's runs whose time has come, and go on with those that are not over."""
-    until = elapsed() + SLICE
-    made = services()
+    goes_on, made = _slice(), services()
     for account in made.account_names:
         reconciling.begin_due(made, account)
-        reconciling.go_on(made, account, lambda: elapsed() < until)
+        reconciling.go_on(made, account, goes_on)
 
 
 @app.task(name="again.refund", queue=RECONCILE)
 @rung_again
 def refund() -> None:
     """Give back the second payments that may be given back, and what was asked for."""
-    refunding.refund_due(services())
-    returning.make_due(services())
+    refunding.refund_due(services(), stopping.is_not_told)
+    returning.make_due(services(), stopping.is_not_told)
 
 
 @app.task(name="again.run_batches", queue=OPS)
 @rung_again
 def run_batches() -> None:
     """Open the next lines of the batches that run."""
-    until = elapsed() + SLICE
-    if batching.go_on(services(), lambda: elapsed() < until):
+    if batching.go_on(services(), _slice()):
         dispatch.apply_async(expires=CHORE_EXPIRES)
 
 
@@ -233,32 +241,28 @@ def run_batches() -> None:
 @rung_again
 def take_over() -> None:
     """Finish the takeovers from the gateway's own timer that were begun."""
-    until = elapsed() + SLICE
-    taking_over.go_on(services(), lambda: elapsed() < until)
+    taking_over.go_on(services(), _slice())
 
 
 @app.task(name="again.lift_hold", queue=RECONCILE)
 @rung_again
 def lift_hold() -> None:
     """Go on with what a restored database waits for."""
-    until = elapsed() + SLICE
-    restoring.lift_when_known(services(), lambda: elapsed() < until)
+    restoring.lift_when_known(services(), _slice())
 
 
 @app.task(name="again.chase", queue=OPS)
 @rung_again
 def chase() -> None:
     """Do what the passing of time brings to debts that were declined."""
-    until = elapsed() + SLICE
-    chasing.look_due(services(), lambda: elapsed() < until)
+    chasing.look_due(services(), _slice())
 
 
 @app.task(name="again.announce", queue=OPS)
 @rung_again
 def announce() -> None:
     """Tell of the charges and the ends that come soon."""
-    until = elapsed() + SLICE
-    announcing.announce_due(services(), lambda: elapsed() < until)
+    announcing.announce_due(services(), _slice())
 
 
 @app.task(name="again.notified", queue=RECONCILE)
@@ -286,8 +290,7 @@ def hand_on(merchant_uid: str) -> None:
 @rung_again
 def look_at_cards() -> None:
     """Ask the gateway whether the cards that debts wait for have changed."""
-    until = elapsed() + SLICE
-    cards.look_due(services(), lambda: elapsed() < until)
+    cards.look_due(services(), _slice())
 
 
 @app.task(name="again.deliver", queue=EVENTS)
@@ -297,8 +300,7 @@ def deliver() -> None:
     if not _delivers.acquire(blocking=False):
         return
     try:
-        until = elapsed() + SLICE
-        delivering.deliver_due(services(), lambda: elapsed() < until)
+        delivering.deliver_due(services(), _slice())
     finally:
         _delivers.release()
 
@@ -317,6 +319,12 @@ def _offer(asked: Callable[..., requests.Answer]) -> None:
     def task(*positional: object, **named: Any) -> requests.Answer:
         with returned_if_transient(f"again.{asked.__name__}"):
             return answering.answer(desk(), asked, positional, named)
+
+
+def _slice() -> Callable[[], bool]:
+    """Whether a long work may go on: for SLICE, and until the process was told to stop."""
+    until = elapsed() + SLICE
+    return lambda: elapsed() < until and stopping.is_not_told()
 
 
 def desk() -> requests.Desk:

@@ -171,6 +171,37 @@ def test_row_11_a_worker_that_wakes_after_its_lease_does_not_send(
     shop.books_agree(customer_uid)
 
 
+@pytest.mark.parametrize(
+    ("customer_uid", "point"),
+    [
+        pytest.param("row6c", Point.CHARGING_CLAIMED, id="after its claim"),
+        pytest.param("row6l", Point.CHARGING_LOOKED, id="just before its call"),
+    ],
+)
+def test_row_6_a_worker_that_wakes_after_its_lease_gives_back_what_it_has_not_sent(
+    shop: Shop, customer_uid: str, point: Point
+) -> None:
+    """Guard: it knows that nothing has left, so no quiet answers are waited for: it goes out within a minute."""
+    shop.order(point, STOP)
+    key = shop.customer(customer_uid)
+    sleeper = shop.struck(point)
+    calls = shop.charges_sent()
+    late = elapsed() + float(BRISK["AGAIN_CALL_DEADLINE"])
+    assert wait_until(lambda: elapsed() > late, PATIENCE)
+    shop.outlast_lease(key)
+    thaw(sleeper)
+    shop.wait_for_attempt(key, AttemptState.READY)
+    charge = shop.first_charge(key)
+    assert charge is not None
+    assert charge["next_attempt_at"] <= shop.now() + timedelta(minutes=1)
+    assert shop.charges_sent() == calls
+    shop.let_end(key)
+    (attempt,) = shop.attempts(key)
+    assert (attempt["sends"], attempt["asks"]) == (2, 0)
+    assert shop.charges_sent() == calls + 1
+    shop.books_agree(customer_uid)
+
+
 def test_row_16_a_failed_attempt_that_turns_paid_after_its_successor_is_found_and_given_back(shop: Shop) -> None:
     """Guard: the reconciler, which pages the gateway's own list; our side alone cannot see this."""
     shop.fault("row16", "late_paid", times=1, seconds=timedelta(days=2).total_seconds())

@@ -266,9 +266,9 @@ def test_a_token_with_little_time_left_is_used_once(server: ScriptedServer) -> N
     assert len(server.token_requests) == 1
 
 
-def test_who_needs_a_token_while_the_process_ends_is_told(server: ScriptedServer) -> None:
+def test_who_needs_a_token_of_a_closed_client_is_told(server: ScriptedServer) -> None:
     with client_of(server.url) as gateway:
-        gateway._calls._aside.shutdown()  # as the interpreter does at its end
+        gateway._calls._aside.close()  # as the client's own `close` does
         assert begun(gateway.sending(ORDER)).first() == NotSent("the process ends")
 
 
@@ -281,6 +281,14 @@ def test_what_cannot_be_written_is_not_sent(server: ScriptedServer, url: str, he
     with closing(Lines(SHORT)) as lines:
         came = lines.send(Call("POST", url.format(server.url), headers, b"{}"), elapsed() + 5)
     assert isinstance(came, NotSent)
+    assert server.received == []
+
+
+def test_a_process_that_was_told_to_stop_sends_nothing_more(server: ScriptedServer) -> None:
+    """Guard: a call that waits for its slot, or for its connection, does not leave after SIGTERM."""
+    with closing(Lines(SHORT, may_send=lambda: False)) as lines:
+        came = lines.send(Call("POST", f"{server.url}/x", {}, b"{}"), elapsed() + 5)
+    assert came == NotSent("this process is stopping")
     assert server.received == []
 
 

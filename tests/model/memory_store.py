@@ -381,6 +381,11 @@ class Charges(StandsFor):
             db.write(row, {"queued_until": now + patience})
         return [(row["id"], row["kind"]) for row in due[:limit]]
 
+    def queue_again(self, db: Transaction, ids: Sequence[int], at: datetime) -> None:
+        for row in (db.tables.charges[charge_id] for charge_id in ids):
+            if row["next_attempt_at"] is not None and row["queued_until"] is not None:
+                db.write(row, {"queued_until": at})
+
     def unqueue(self, db: Transaction, ids: Sequence[int]) -> None:
         for charge_id in ids:
             db.write(db.tables.charges[charge_id], {"queued_until": None})

@@ -10,6 +10,7 @@ PLAIN = "worker/store/plain.py"
 FLOWING = "workflows/test_flowing.py::"
 PACING = "workflows/test_pacing.py::"
 LEAVING = "workflows/test_leaving.py::"
+READINESS = "workflows/test_readiness.py::"
 SLOW = "workflows/test_slow_database.py::"
 
 BY_GROUP: tuple[Mutant, ...] = (
@@ -157,7 +158,7 @@ BY_GROUP: tuple[Mutant, ...] = (
         "flow: a worker that stops begins nothing more",
         FLOWING + "test_an_envelope_of_a_worker_that_stops_ends_with_what_is_begun",
         "worker/workflows/flowing.py",
-        "while begun < len(charge_ids) and not stopping():",
+        "while begun < len(charge_ids) and not stopping.is_told():",
         "while begun < len(charge_ids):",
     ),
     Mutant(
@@ -306,5 +307,54 @@ BY_GROUP: tuple[Mutant, ...] = (
         "worker/workflows/charging.py",
         " or attempts.take_back(db, intent, now, obstacle.why)",
         "",
+    ),
+    Mutant(
+        "stop: what is claimed and has not left is given back",
+        FLOWING + "test_what_is_claimed_and_has_not_left_is_given_back_when_the_process_stops",
+        "worker/workflows/pacing.py",
+        "            if stopping.is_told():\n                self._hold_all()\n",
+        "",
+    ),
+    Mutant(
+        "stop: nothing leaves any more",
+        "gateway/test_slots.py::test_a_process_that_was_told_to_stop_sends_nothing_more",
+        "worker/gateway/transport.py",
+        "if elapsed() > latest or not self._may_send():",
+        "if elapsed() > latest:",
+    ),
+    Mutant(
+        "background: a process without one of its threads ends",
+        "acceptance/test_background.py::test_a_process_ends_when_one_of_its_threads_fails",
+        "worker/background.py",
+        '        _end_process(part, "failed", error)\n',
+        "        pass\n",
+    ),
+    Mutant(
+        "background: a process one of whose threads cannot be started ends",
+        "acceptance/test_background.py::test_a_process_ends_when_one_of_its_threads_cannot_be_started",
+        "worker/background.py",
+        '        _end_process(part, "could not be started", error)\n',
+        "        pass\n",
+    ),
+    Mutant(
+        "unfit worker: what it has taken is given back",
+        READINESS + "test_what_an_unfit_worker_has_taken_is_queued_again_soon_by_the_right_time",
+        "worker/workflows/charging.py",
+        "        charges.queue_again(db, [charge.id], right_time(services, db) + GIVEN_BACK)\n",
+        "",
+    ),
+    Mutant(
+        "unfit worker: what is given back is due by the right time",
+        READINESS + "test_what_an_unfit_worker_has_taken_is_queued_again_soon_by_the_right_time",
+        "worker/workflows/services.py",
+        "return services.clock.now() - services.clock.ahead_of(switches.database_clock(db))",
+        "return services.clock.now()",
+    ),
+    Mutant(
+        "unfit worker: it takes no messages of charges",
+        "acceptance/test_unfit_worker.py::test_a_worker_with_a_wrong_clock_takes_no_charges_until_it_is_right",
+        "worker/receiving.py",
+        "takes = self._readiness.obstacle is None",
+        "takes = True",
     ),
 )

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -25,7 +24,7 @@ from tests.factories import (
     with_settings,
     write,
 )
-from worker import tasks
+from worker import stopping, tasks
 from worker.clock import wait_until
 from worker.gateway.port import ChargeOrder
 from worker.store import plain
@@ -40,9 +39,9 @@ def flow(services: Services) -> Flow:
     return Flow(services)
 
 
-def carried_out(flow: Flow, charge_ids: list[int], stopping: Callable[[], bool] = lambda: False) -> UnderWay:
+def carried_out(flow: Flow, charge_ids: list[int]) -> UnderWay:
     """An envelope, from its beginning to its end."""
-    under_way = flow.begin_many(charge_ids, "main", stopping)
+    under_way = flow.begin_many(charge_ids, "main")
     under_way.wait()
     return under_way
 
@@ -270,25 +269,58 @@ def test_an_envelope_claims_no_more_than_leaves_soon(
 
 
 def test_an_envelope_of_a_worker_that_stops_ends_with_what_is_begun(
-    services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+    services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, not_told: None
 ) -> None:
     """Guard: what is not begun is given back, so that a worker stops within its calls, not its envelopes."""
     monkeypatch.setattr(flowing, "CLAIMED_AHEAD", 2)
     ids = many_opened(services, 9)
-    stopping = threading.Event()
 
     def stop(order: ChargeOrder) -> Outcome:
-        stopping.set()
+        stopping.begin()
         return gateway.approve(order)
 
     gateway.answers.append(stop)
     flow = Flow(with_settings(services, concurrency=1))
-    not_begun = carried_out(flow, ids, stopping.is_set).not_begun
+    not_begun = carried_out(flow, ids).not_begun
     assert len(not_begun) >= 4
     begun = ids[: len(ids) - len(not_begun)]
     assert not_begun == ids[len(begun) :]
     assert sorted(row["charge_id"] for row in attempt_rows(services)) == begun
-    assert len(gateway.sent) == len(begun)
+    states = [row["state"] for row in attempt_rows(services)]
+    assert len(gateway.sent) == states.count("paid") == len(begun) - states.count("ready")
+
+
+def test_what_is_claimed_and_has_not_left_is_given_back_when_the_process_stops(
+    services: Services, gateway: ScriptedGateway, not_told: None
+) -> None:
+    """Guard: nothing new leaves after SIGTERM; another worker sends it at once."""
+    ids = many_opened(services, 6)
+    go_on = threading.Event()
+
+    def slow(order: ChargeOrder) -> Outcome:
+        assert go_on.wait(30)
+        return gateway.approve(order)
+
+    gateway.answers.append(slow)
+    flow = Flow(with_settings(services, concurrency=1))
+    under_way = flow.begin_many(ids, "main")
+    assert wait_until(lambda: len(gateway.sent) == 1 and len(attempt_rows(services)) == len(ids), 10)
+    stopping.begin()
+    flow.stop()
+    ready = [row["id"] for row in charge_rows(services)][1:]
+    assert wait_until(lambda: [row["state"] for row in attempt_rows(services)].count("ready") == len(ready), 10)
+    go_on.set()
+    under_way.wait()
+    due = [row["next_attempt_at"] for row in charge_rows(services)]
+    assert due.count(None) == 1
+    assert due.count(services.clock.now()) == len(ready)
+    assert len(gateway.sent) == 1
+
+
+@pytest.fixture
+def not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is told to stop in a test is not told any more after it."""
+    monkeypatch.setattr("worker.stopping._told", threading.Event())
 
 
 @pytest.fixture
@@ -300,15 +332,12 @@ def together(services: Services, flow: Flow, monkeypatch: pytest.MonkeyPatch) ->
     return made
 
 
-def test_what_a_stopping_worker_has_not_begun_is_queued_again(
-    together: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stopping = threading.Event()
-    monkeypatch.setattr(tasks, "_stopping", stopping)
+def test_what_a_stopping_worker_has_not_begun_is_queued_again(together: Services, not_told: None) -> None:
     ids = many_opened(together, 2)
     dispatching.top_up(together, lambda _: None)
     worker_shutting_down.send(None, sig="SIGTERM", how="Warm", exitcode=0)
-    assert stopping.is_set()
+    assert stopping.is_told()
+    tasks.carry_out(ids[0])
     tasks.carry_out_envelope(ids, "main")
     assert not attempt_rows(together)
     move(together, seconds=dispatching.GIVEN_BACK.total_seconds())
@@ -316,16 +345,15 @@ def test_what_a_stopping_worker_has_not_begun_is_queued_again(
 
 
 def test_an_envelope_that_cannot_be_given_back_waits_for_what_it_has_begun(
-    together: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+    together: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, not_told: None
 ) -> None:
     """Guard: its task is what a process that ends waits for."""
     monkeypatch.setattr(flowing, "CLAIMED_AHEAD", 1)
-    monkeypatch.setattr(tasks, "_stopping", stopping := threading.Event())
     monkeypatch.setattr(dispatching, "give_back", _away)
     go_on = threading.Event()
 
     def slow(order: ChargeOrder) -> Outcome:
-        stopping.set()
+        stopping.begin()
         assert go_on.wait(10)
         return gateway.approve(order)
 
@@ -341,15 +369,6 @@ def test_an_envelope_that_cannot_be_given_back_waits_for_what_it_has_begun(
         with pytest.raises(OperationalError):
             envelope.result(10)
     assert [row["status"] for row in charge_rows(together)].count("paid") == len(gateway.sent) > 0
-
-
-def test_a_process_that_ends_and_starts_no_thread_writes_what_it_hears(
-    services: Services, flow: Flow, gateway: ScriptedGateway
-) -> None:
-    gateway.answers.append(Declined("no money"))
-    flow._aside.shutdown()  # as the interpreter does at its end
-    carried_out(flow, many_opened(services, 1))
-    assert [row["state"] for row in attempt_rows(services)] == ["declined"]
 
 
 def test_envelopes_of_one_account_leave_threads_for_the_others(together: Services) -> None:

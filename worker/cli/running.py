@@ -4,14 +4,16 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from schedules.errors import ToldInWords
+from worker import background, stopping
+from worker.background import Part
 from worker.clock import wait
 from worker.logs import log_to_stderr
 from worker.up_environment import FOLDER
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from worker.workflows.services import Services
 
 log = logging.getLogger("again.running")
+STOP_MARGIN = 20.0  # seconds that a stop may take beyond one call: what came of the calls is written in them
 BREATH = 1.0  # seconds before a worker that ended by itself begins anew
 
 
@@ -56,7 +59,7 @@ def worker(
 ) -> None:
     """Run a worker until SIGTERM; then it lets the calls under way end, and takes nothing new."""
     from worker import wiring
-    from worker.app import QUEUES
+    from worker.app import BULK, CHARGES, QUEUES
 
     chosen = [queue.strip() for queue in queues.split(",") if queue.strip()] or list(QUEUES)
     unknown = sorted(set(chosen) - set(QUEUES))
@@ -70,9 +73,16 @@ def worker(
     _warn_of_wrong_place(made)
     if until_stdin_closes:
         _stop_when_stdin_closes()
-    from worker import marks
+    from worker import marks, tasks
     from worker.tasks import app as celery
 
+    flow = tasks.flow()
+    flow.start()
+    stopping.call_when_told(flow.stop)
+    background.start(Part.STOP_LIMIT, partial(_limit_stop, made.settings.call_deadline + STOP_MARGIN))
+    if {CHARGES, BULK} & set(chosen):
+        flow.readiness.look()  # before it takes the first message
+        background.start(Part.READINESS, flow.readiness.watch)
     marks.check(celery, made)
     heartbeats = _report_messages(made, chosen)
     threads = made.settings.concurrency
@@ -80,7 +90,23 @@ def worker(
         "worker", "--pool=threads", f"--concurrency={threads}", f"--queues={','.join(chosen)}",
         f"--hostname={name}", "--without-gossip", "--without-mingle", f"--loglevel={made.settings.log_level}",
     ]  # fmt: skip
-    _run_again_unless_told_to_stop(lambda: celery.worker_main(arguments), heartbeats)
+
+    def run() -> None:
+        try:
+            celery.worker_main(arguments)
+        finally:
+            flow.finish()
+
+    _run_again_unless_told_to_stop(run, heartbeats)
+
+
+def _limit_stop(seconds: float) -> None:
+    """End the process by force when a stop takes so long: a supervisor would kill it soon, without a word."""
+    while not stopping.wait(1.0):
+        pass
+    wait(seconds)
+    log.error("the worker was told to stop %g s ago and still works; it ends; see `again unknown`", seconds)
+    os._exit(background.FAILED)
 
 
 def _report_messages(made: "Services", queues: Sequence[str]) -> "Heartbeats":
@@ -243,7 +269,7 @@ def _stop_when_stdin_closes() -> None:
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="stdin", daemon=True).start()
+    background.start(Part.STDIN, watch)
 
 
 def _warn_of_wrong_place(made: "Services") -> None:

@@ -17,7 +17,7 @@ from worker.cli.output import make_console
 from worker.clock import wait, wait_until
 from worker.embedded import EmbeddedError, EmbeddedServices, free_port
 
-STOP_SECONDS = 90.0  # a call may take as long as its deadline
+STOP_SECONDS = 100.0  # above a worker's own limit, which is a call's deadline and 20 s
 # Without the working directory among the places of modules: whoever owns it would choose what is run.
 AGAIN = (sys.executable, "-P", "-m", "worker.cli")
 ROOT = Path(__file__).resolve().parents[2]  # where this code was imported from, and its children's is

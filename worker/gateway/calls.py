@@ -3,12 +3,13 @@
 import json
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
 
 from schedules.outcomes import NotSent, Refused, Unknown
+from worker import stopping
+from worker.background import Closed, Part, Pool
 from worker.clock import elapsed
 from worker.config import installed_version
 from worker.gateway import answers, orders
@@ -45,9 +46,9 @@ class Calls:
     def __init__(self, settings: PortOneSettings, tokens: TokenStore) -> None:
         self._settings = settings
         self.address = settings.base_url.rstrip("/")
-        self._lines = Lines(settings.timeouts)
+        self._lines = Lines(settings.timeouts, may_send=stopping.is_not_told)
         self._token = AccessToken(tokens, self._fetch_token)
-        self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="tokens")
+        self._aside = Pool(Part.TOKENS, ASIDE)
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # so that the bound on a body's length is one on what we read
@@ -83,7 +84,7 @@ class Calls:
     def close(self) -> None:
         """Let go of connections."""
         self._lines.close()
-        self._aside.shutdown(wait=False)
+        self._aside.close()
 
     def _send(self, asked: Request, until: float) -> Reply | NoAnswer:
         # What is sent is waited for in full, so a token that comes later than this is too late.
@@ -122,8 +123,8 @@ class Calls:
             then(came)
 
         try:
-            self._aside.submit(told)
-        except RuntimeError:  # the process ends, and starts no more threads; nothing was sent, or it was refused
+            self._aside.do(told)
+        except Closed:  # nothing was sent, or it was refused
             then(NotSent("the process ends"))
 
 
@@ -152,7 +153,7 @@ class LaterCall(Generic[A]):
     def _fetched(self, latest: float) -> NotSent | Refused | Missed:
         token = self._calls._token.get(latest)
         if not isinstance(token, str):
-            return token
+            return Missed() if stopping.is_told() else token
         self._fetched_for_it = token
         return Missed()
 

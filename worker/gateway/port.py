@@ -121,7 +121,10 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """When a call may leave, by `worker.clock.elapsed`; whoever cannot leave within it takes another."""
+    """When a call may leave, by `worker.clock.elapsed`; whoever cannot leave within it takes another.
+
+    A call that waits in its slot does not leave any more once the process was told to stop.
+    """
 
     earliest: float
     latest: float
@@ -134,12 +137,22 @@ AT_ONCE = Slot(0.0, math.inf)
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """A call that has done nothing, for its slot had passed or its token was dead: it may be begun in another."""
+    """A call that has done nothing: its slot had passed, its token was dead, or the process was told to stop.
+
+    It may be begun in another slot.
+    """
 
 
+# How the reason begins for which a call did not reach the gateway.
+NO_CONNECTION, CONNECTION_TIMEOUT, NO_TOKEN = "ConnectError", "ConnectTimeout", "no access token"
 NoAnswer = NotSent | Refused | Unknown
 KeyAnswer = BillingKey | KeyDeclined | KeyMissing | NotSent | Refused | Unknown
 CancelAnswer = Cancelled | NotSent | Refused | Unknown
+
+
+def did_not_reach(not_sent: NotSent) -> bool:
+    """Whether the gateway did not hear of a call at all, for want of a connection or a token."""
+    return not_sent.reason.startswith((NO_CONNECTION, CONNECTION_TIMEOUT, NO_TOKEN))
 
 
 class Sending(Protocol):

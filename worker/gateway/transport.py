@@ -15,7 +15,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -23,9 +23,11 @@ import h11
 import httpx
 
 from schedules.outcomes import NotSent, Unknown
+from worker import background
+from worker.background import Part
 from worker.clock import elapsed
 from worker.gateway.envelopes import Reply
-from worker.gateway.port import AT_ONCE, Missed, Slot
+from worker.gateway.port import AT_ONCE, CONNECTION_TIMEOUT, NO_CONNECTION, Missed, Slot
 from worker.gateway.settings import Timeouts
 
 log = logging.getLogger("again.lines")
@@ -68,9 +70,15 @@ class _UnderWay:
 class Lines:
     """As many lines as there have been calls at once; a call takes one and puts it back. For any thread to use."""
 
-    def __init__(self, timeouts: Timeouts, trust: ssl.SSLContext | None = None) -> None:
-        """`trust` says whose certificates are believed; without it, those of certifi's list."""
+    def __init__(
+        self, timeouts: Timeouts, trust: ssl.SSLContext | None = None, may_send: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`trust` says whose certificates are believed; without it, those of certifi's list.
+
+        `may_send` is asked just before each request leaves.
+        """
         self._timeouts = timeouts
+        self._may_send = may_send
         self._ssl_context = trust or httpx.create_ssl_context(trust_env=False)  # takes 20 ms, so one for all
         self._idle: defaultdict[Origin, deque[_Line]] = defaultdict(deque)
         self._connecting: set[asyncio.Task[None]] = set()
@@ -93,7 +101,10 @@ class Lines:
         if not over.acquire(timeout=max(0.0, until - elapsed()) + WORD_COMES):
             return Unknown("the lines say nothing")
         answer = came[0]
-        return NotSent("too little time left to wait for an answer") if isinstance(answer, Missed) else answer
+        if not isinstance(answer, Missed):
+            return answer
+        too_late = "too little time left to wait for an answer"
+        return NotSent(too_late if self._may_send() else "this process is stopping")
 
     def begin(self, call: Call, until: float, slot: Slot, then: Then) -> None:
         """As `send`, within a slot and without waiting: `then` is told on the lines' own thread, and is quick."""
@@ -139,20 +150,22 @@ class Lines:
             # Looking the name up, and a second address, are within the patience.
             async with asyncio.timeout(patience):
                 _, line = await asyncio.get_running_loop().create_connection(
-                    lambda: _Line(self._timeouts, lambda line: self._put_back(origin, line), self._take_line),
+                    lambda: _Line(
+                        self._timeouts, lambda line: self._put_back(origin, line), self._take_line, self._may_send
+                    ),
                     host, port, happy_eyeballs_delay=SECOND_ADDRESS, **tls_options,
                 )  # fmt: skip
         except TimeoutError:
-            _tell(under_way, NotSent("ConnectTimeout"))
+            _tell(under_way, NotSent(CONNECTION_TIMEOUT))
         except (OSError, UnicodeError):  # the second is a name that cannot be one
-            _tell(under_way, NotSent("ConnectError"))
+            _tell(under_way, NotSent(NO_CONNECTION))
         except Exception as error:  # noqa: BLE001 # a process that ends looks no name up; nothing was sent
             _tell(under_way, NotSent(type(error).__name__))
         else:
             if line.is_open:
                 line.take(under_way)
             else:
-                _tell(under_way, NotSent("ConnectError"))
+                _tell(under_way, NotSent(NO_CONNECTION))
 
     def _put_back(self, origin: Origin, line: "_Line") -> None:
         """Keep a line for the next call, or forget it where it is of no use for one."""
@@ -169,9 +182,11 @@ class _Line(asyncio.Protocol):
     """One connection, which carries one call at a time."""
 
     def __init__(
-        self, timeouts: Timeouts, put_back: Callable[["_Line"], None], begin_anew: Callable[[_UnderWay], None]
-    ) -> None:
+        self, timeouts: Timeouts, put_back: Callable[["_Line"], None], begin_anew: Callable[[_UnderWay], None],
+        may_send: Callable[[], bool],
+    ) -> None:  # fmt: skip
         self._timeouts = timeouts
+        self._may_send = may_send
         self._put_back = put_back
         self._begin_anew = begin_anew
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
@@ -215,7 +230,7 @@ class _Line(asyncio.Protocol):
             self._end(under_way, NotSent(type(error).__name__))
             return
         # Nothing comes between this look at the clock and the first byte: a process that slept sends nothing.
-        if elapsed() > latest:
+        if elapsed() > latest or not self._may_send():
             self._end(under_way, Missed())
             return
         self._sent = under_way
@@ -362,9 +377,14 @@ def _the_loop() -> asyncio.AbstractEventLoop:
                 loop = asyncio.new_event_loop()
                 loop.set_debug(False)  # whatever the environment says: it would log what is passed around
                 loop.set_exception_handler(_unforeseen)
-                threading.Thread(target=loop.run_forever, name="lines", daemon=True).start()
+                background.start(Part.CONNECTIONS, partial(_run_for_ever, loop))
                 _loops.append(loop)
     return _loops[0]
+
+
+def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    raise RuntimeError("the event loop has stopped")
 
 
 def _unforeseen(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

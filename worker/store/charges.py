@@ -255,8 +255,7 @@ def _queue_due(
 
 def unqueue(db: Connection, ids: Sequence[int]) -> None:
     """Forget that these were queued: the broker did not take their messages."""
-    if ids:
-        db.execute(update(charges).where(charges.c.id.in_(ids)).values(queued_until=None))
+    db.execute(update(charges).where(charges.c.id.in_(ids)).values(queued_until=None))
 
 
 def queue_again(db: Connection, ids: Sequence[int], at: datetime) -> None:
@@ -269,6 +268,7 @@ class Then(Enum):
     """What becomes of a charge that a last look keeps from being sent."""
 
     LATER = "it is tried again soon"
+    AT_ONCE = "another process tries it at once"
     CANCEL = "it ends as canceled"
     PERSON = "it waits for a person"
 

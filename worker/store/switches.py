@@ -115,13 +115,19 @@ class Permission:
             return "this database belongs to another environment; see `again adopt`"
         return identity.wrong_account(self.account, self.account_fingerprint)
 
-    def foreign(self, identity: Identity, clock: Clock) -> str | None:
-        """Why this process may not act on these books at all; None when they are its own, and known."""
+    def unfit(self, identity: Identity, clock: Clock) -> str | None:
+        """Why this very process may not send, though another one may; None when it may."""
         if wrong := self.other_credentials(identity):
             return wrong
         skew = clock.ahead_of(self.database_clock)
         if abs(skew) > MOST_SKEW:
             return f"this machine's clock is {skew.total_seconds():+.0f} s from the database's; set it right"
+        return None
+
+    def foreign(self, identity: Identity, clock: Clock) -> str | None:
+        """Why this process may not act on these books at all; None when they are its own, and known."""
+        if unfit := self.unfit(identity, clock):
+            return unfit
         if self.hold_since is not None:
             return f"on hold since {self.hold_since:%Y-%m-%d %H:%M}Z, until all that was paid is known"
         return None

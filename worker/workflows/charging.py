@@ -22,9 +22,10 @@ from worker.store.charges import Charge, Obstacle, Then
 from worker.workflows import classing, dunning, prior_attempts
 from worker.workflows.closing import close, quarantine, set_aside
 from worker.workflows.current_card import move_to_current_card
+from worker.workflows.dispatching import GIVEN_BACK
 from worker.workflows.grouping import Claimed
 from worker.workflows.leaving import PATIENCE, Leave, ask_leave, leaving, obstacle
-from worker.workflows.services import Services
+from worker.workflows.services import Services, right_time
 from worker.workflows.settling import in_doubt, settle
 
 log = logging.getLogger("again.charging")
@@ -161,13 +162,18 @@ def settle_call(services: Services, claimed: Claimed, outcome: Outcome) -> Attem
 
 
 def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
+    permission = switches.permission(db, charge.account)
+    unfit = permission.unfit(services.identity, services.clock)
+    if charge.account not in services.account_names:
+        unfit = f"no credentials for account {charge.account} here"
+    if unfit is not None:
+        # Before the due time is looked at: our clock may be what is wrong. Another worker may send it.
+        log.info("charge %s is given back: %s", charge.key, unfit)
+        charges.queue_again(db, [charge.id], right_time(services, db) + GIVEN_BACK)
+        return False
     due = charge.next_attempt_at is not None and charge.next_attempt_at <= services.clock.now()
     if not (charge.status.is_owed and charge.held_why is None and due):
         return False
-    if charge.account not in services.account_names:
-        log.error("charge %s is not sent: no credentials for account %s here", charge.key, charge.account)
-        return False
-    permission = switches.permission(db, charge.account)
     obstacle = permission.obstacle(services.identity, services.clock)
     if obstacle is not None:
         log.warning("charge %s is not sent: %s", charge.key, obstacle)
@@ -246,8 +252,8 @@ def hold_back(services: Services, claimed: Claimed, obstacle: Obstacle) -> Attem
     """Undo a claim that was surely not sent; a charge that is over gets an end, any other is tried later."""
     intent = claimed.intent
     log.info("%s is held back: %s", intent.merchant_uid, obstacle.why)
-    now = services.clock.now()
     with services.engine.begin() as db:
+        now = right_time(services, db)  # our own clock may be what keeps it from being sent
         subscriptions.lock_of_charge(db, claimed.charge_id)  # a change of card that is being written is seen
         current = charges.locked(db, claimed.charge_id)
         # Its lease may have ended before this was known: it counts as unknown then, and yet it was not sent.
@@ -264,6 +270,8 @@ def hold_back(services: Services, claimed: Claimed, obstacle: Obstacle) -> Attem
             match Then.CANCEL if claimed.keyed_in else obstacle.then:
                 case Then.LATER:
                     charges.change(db, claimed.charge_id, next_attempt_at=now + HELD_BACK)
+                case Then.AT_ONCE:
+                    charges.change(db, claimed.charge_id, next_attempt_at=now)
                 case Then.CANCEL:
                     close(db, claimed.charge_id, ChargeStatus.CANCELED, obstacle.why, now)
                 case Then.PERSON:

@@ -12,7 +12,7 @@ from schedules.charges import ChargeKind
 from schedules.errors import ToldInWords
 from worker.points import Point, reach
 from worker.store import charges, requested, switches
-from worker.workflows.services import Services
+from worker.workflows.services import Services, right_time
 
 log = logging.getLogger("again.dispatching")
 Queued = Sequence[tuple[int, ChargeKind]]
@@ -161,7 +161,7 @@ def _envelopes(services: Services, account: str, queued: Queued) -> list[Envelop
 def give_back(services: Services, charge_ids: Sequence[int]) -> None:
     """Have charges queued again soon that a worker took and has no room for."""
     with services.engine.begin() as db:
-        charges.queue_again(db, charge_ids, services.clock.now() + GIVEN_BACK)
+        charges.queue_again(db, charge_ids, right_time(services, db) + GIVEN_BACK)
 
 
 def _bound(services: Services, account: str) -> int:

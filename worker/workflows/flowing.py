@@ -7,13 +7,15 @@ plain takes the same steps, claimed and settled alone.
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
 from schedules.charges import AttemptState
 from schedules.errors import BROKEN
 from schedules.outcomes import NotSent, Outcome, Paid
+from worker import stopping
+from worker.background import Part, Pool
+from worker.clock import wait_until
 from worker.combining import Answer, Follow
 from worker.points import Point, reach
 from worker.store import failures
@@ -23,13 +25,15 @@ from worker.workflows import charging
 from worker.workflows.closing import quarantine
 from worker.workflows.giving_back import GivingBack
 from worker.workflows.grouping import MOST, Claimed, Groups, Ungrouped
-from worker.workflows.pacing import Departure, Pacer
+from worker.workflows.pacing import NO_SLOT, Departure, Pacer
+from worker.workflows.readiness import Readiness
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.flowing")
 CLAIMED_AHEAD = 128  # charges of an account's envelopes that are claimed and have not left
 AHEAD_SECONDS = 0.5  # of its cap that they are at most
 ASIDE = 8  # threads for what is not plain: each transaction of it takes milliseconds
+LAST_WRITES = 5.0  # seconds that a stop waits for a database that takes nothing
 NOT_LOOKED = Obstacle("the last look failed")
 
 
@@ -104,8 +108,9 @@ class Flow:
         self._services = services
         self._groups = Groups(services)
         self.giving_back = GivingBack()
+        self.readiness = Readiness(services)
         self._pacer = Pacer(services, services.settings.concurrency)
-        self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
+        self._aside = Pool(Part.STEPS, ASIDE)
         self._rooms: dict[tuple[str, float], Room] = {}
         self._making = threading.Lock()
 
@@ -113,6 +118,24 @@ class Flow:
         """Carry out what begins from now on with these services; what is lined up leaves with the former ones."""
         self._services = services
         self._groups.use(services)
+        self.readiness.use(services)
+
+    def start(self) -> None:
+        """Start all of its threads: one that cannot be started ends the process before anything is claimed."""
+        self._groups.claims.start()
+        self._groups.settlements.start()
+        self._pacer.start()
+        self._aside.start()
+        self.giving_back.start()
+
+    def stop(self) -> None:
+        """Give back at once what is claimed and has not left. Safe in the handler of a signal."""
+        self._pacer.wake()
+
+    def finish(self) -> None:
+        """Wait, for a moment, until what was surely not sent is written as such."""
+        if not wait_until(lambda: not self.giving_back.unwritten, LAST_WRITES):
+            log.error("%d attempts that were not sent could not be given back", self.giving_back.unwritten)
 
     def attempt(self, charge_id: int) -> AttemptState | None:
         """Try once to collect a charge, with whatever else is under way; None when it is not ours to try now."""
@@ -120,19 +143,17 @@ class Flow:
         self._begin(_Carried(charge_id, answer))
         return answer.get()
 
-    def begin_many(
-        self, charge_ids: Sequence[int], account: str, stopping: Callable[[], bool] = lambda: False
-    ) -> UnderWay:
+    def begin_many(self, charge_ids: Sequence[int], account: str) -> UnderWay:
         """Begin to try each of these once, in their order, no more at a time than leave soon.
 
-        Those that are not begun, because the process is `stopping`, are somebody else's.
+        Those that are not begun, because the process was told to stop, are another process's.
         """
         under_way = UnderWay()
         room = self._room(account)
-        if not stopping():
+        if not stopping.is_told():
             self._prepare(account)
         begun = 0
-        while begun < len(charge_ids) and not stopping():
+        while begun < len(charge_ids) and not stopping.is_told():
             many = room.take(min(MOST, len(charge_ids) - begun))
             under_way.more(many)
             for charge_id in charge_ids[begun : begun + many]:
@@ -204,6 +225,7 @@ class Flow:
 
     def _came(self, carried: _Carried, claimed: Claimed, outcome: Outcome) -> None:
         reach(Point.CHARGING_ANSWERED, carried.uid)
+        self.readiness.came(outcome)
         if isinstance(outcome, Paid):
             settled = partial(self._settled, carried, claimed, outcome)
             self._groups.settlements.want((claimed.intent, outcome), settled)
@@ -232,6 +254,8 @@ class Flow:
             self._over(carried, state)
 
     def _hold_back(self, carried: _Carried, claimed: Claimed, obstacle: Obstacle) -> None:
+        if obstacle is NO_SLOT:
+            self.readiness.in_vain(obstacle.why)
         try:
             state = charging.hold_back(self._services, claimed, obstacle)
         except DATABASE_ERRORS as away:
@@ -242,6 +266,7 @@ class Flow:
 
     def _give_back(self, carried: _Carried, claimed: Claimed, error: Exception) -> None:
         """Give back what is claimed and was surely not sent; where that fails too, it is repeated."""
+        self.readiness.in_vain(f"{NOT_LOOKED.why}: {type(error).__name__}")
         try:
             charging.hold_back(self._services, claimed, NOT_LOOKED)
         except DATABASE_ERRORS:
@@ -267,10 +292,7 @@ class Flow:
                 _say_unwritten(carried, error)
                 self._over(carried, None, error)
 
-        try:
-            self._aside.submit(done)
-        except RuntimeError:  # the process ends, and starts no more threads
-            done()
+        self._aside.do(done)
 
 
 def _say_unwritten(carried: _Carried, error: BaseException | None) -> None:

@@ -7,6 +7,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from worker import background
+from worker.background import Part
 from worker.clock import wait
 from worker.store.failures import DATABASE_ERRORS
 
@@ -23,13 +25,18 @@ class GivingBack:
         self._lock = threading.Lock()
         self._serves = False
 
+    def start(self) -> None:
+        """Start its thread, if it does not run yet."""
+        with self._lock:
+            if not self._serves:
+                background.start(Part.GIVING_BACK, self._serve)
+                self._serves = True
+
     def remember(self, merchant_uid: str, write: Callable[[], object]) -> None:
         """Repeat a write until the database takes it."""
+        self.start()
         with self._lock:
             self._unwritten[merchant_uid] = write
-            if not self._serves:
-                threading.Thread(target=self._serve, name="giving-back", daemon=True).start()
-                self._serves = True
 
     @property
     def unwritten(self) -> int:
@@ -41,9 +48,6 @@ class GivingBack:
             wait(self._every)
             with self._lock:
                 waiting = list(self._unwritten.items())
-                if not waiting:
-                    self._serves = False
-                    return
             for uid, write in waiting:
                 if not self._is_over(uid, write):
                     break  # the others would fail as well

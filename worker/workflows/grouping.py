@@ -20,6 +20,7 @@ from schedules.errors import BROKEN
 from schedules.identity import merchant_uid
 from schedules.money import Money
 from schedules.outcomes import Paid
+from worker.background import Part
 from worker.combining import Combiner
 from worker.points import Point, reach
 from worker.store import plain, switches
@@ -60,9 +61,9 @@ class Groups:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self.claims: Combiner[int, Claimed | Ungrouped] = Combiner(self.claim_many, MOST, LINGER)
+        self.claims: Combiner[int, Claimed | Ungrouped] = Combiner(Part.CLAIMS, self.claim_many, MOST, LINGER)
         self.settlements: Combiner[tuple[Attempt, Paid], AttemptState | Ungrouped] = Combiner(
-            self.settle_many, MOST, LINGER
+            Part.SETTLEMENTS, self.settle_many, MOST, LINGER
         )
 
     def use(self, services: Services) -> None:

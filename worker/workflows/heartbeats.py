@@ -11,6 +11,8 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from schedules.health import ProcessKind
+from worker import background
+from worker.background import Part
 from worker.clock import elapsed
 from worker.config import installed_version
 from worker.store import failures, processes, switches
@@ -63,8 +65,7 @@ class Heartbeats:
     def start(self) -> None:
         """Report the start, and go on reporting from a thread until `stop`."""
         self._write_once()
-        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
-        self._thread.start()
+        self._thread = background.start(Part.HEARTBEATS, self._run)
 
     def stop(self, *, in_order: bool = True) -> None:
         """Stop reporting; `in_order` says that this process was told to stop."""

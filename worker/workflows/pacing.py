@@ -16,10 +16,12 @@ from queue import Empty, SimpleQueue
 
 from schedules.charges import ChargeKind
 from schedules.outcomes import Outcome
+from worker import background, stopping
+from worker.background import Part
 from worker.clock import elapsed, wait
 from worker.gateway.port import Missed, Sending, Slot
 from worker.points import Point, reach
-from worker.store.charges import Obstacle
+from worker.store.charges import Obstacle, Then
 from worker.workflows.grouping import Claimed
 from worker.workflows.leaving import (
     PATIENCE,
@@ -38,6 +40,7 @@ TOGETHER = 64  # charges that look and take slots in one statement
 SPAN = 0.045  # seconds of an account's cap that are taken at once: with more, the last would leave on a stale look
 ASKED_BEFORE = 0.045  # seconds that slots are asked for before those that were given are over
 LINGER = 0.015  # seconds that a group gathers for where there is a crowd
+STOPPING = Obstacle("this process is stopping", Then.AT_ONCE)
 NO_SLOT = Obstacle(f"it could not leave within {PATIENCE:g} s")
 
 
@@ -106,20 +109,42 @@ class Pacer:
         with self._lock:
             rate = departure.services.account(account := departure.claimed.account).rate
             self._lanes.setdefault(account, _Lane(rate, self._room)).rate = rate
-            if not self._serves:
-                threading.Thread(target=self._serve, name="pacer", daemon=True).start()
-                self._serves = True
+        self.start()
         self._bell.put(departure)
+
+    def start(self) -> None:
+        """Start its thread, if it does not run yet."""
+        with self._lock:
+            if not self._serves:
+                background.start(Part.PACER, self._serve)
+                self._serves = True
 
     def _serve(self) -> None:
         crowded = False
         while True:
             self._gather(crowded)
+            if stopping.is_told():
+                self._hold_all()
             few, overruns = self._due(), self._overruns()
             if few or overruns:
                 self._let_leave(few, overruns)
             # What is lined up waits for room: whatever makes some is taken together.
             crowded = len(few) > 1 or any(any(lane.waiting) for lane in self._all_lanes())
+
+    def wake(self) -> None:
+        """Have it see at once that the process was told to stop."""
+        self._bell.put(None)
+
+    def _hold_all(self) -> None:
+        """Hold back whatever has not left."""
+        while self._to_look_at:
+            departure = heapq.heappop(self._to_look_at)[2]
+            self._make_room(departure)
+            departure.held(STOPPING)
+        for lane in self._all_lanes():
+            for line in lane.waiting:
+                while line:
+                    line.popleft().held(STOPPING)
 
     def _gather(self, crowded: bool) -> None:
         """Wait until something may leave, or has come."""

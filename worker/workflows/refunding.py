@@ -1,7 +1,7 @@
 """Refunding: a second payment for one debt is given back, once, guarded by the balance that was approved."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from schedules.findings import FindingKind, FindingState
@@ -44,13 +44,17 @@ def found(finding: Finding | None, finding_id: int) -> Finding:
     return finding
 
 
-def refund_due(services: Services) -> Sequence[int]:
+def refund_due(services: Services, goes_on: Callable[[], bool] = lambda: True) -> Sequence[int]:
     """Make every refund that is approved, and look again at those whose outcome is unclear; their numbers."""
     with services.engine.begin() as db:
         waiting = findings.to_refund(db, services.clock.now(), BATCH)
+    tried: list[int] = []
     for finding in waiting:
+        if not goes_on():
+            break
         refund(services, finding)
-    return [finding.id for finding in waiting]
+        tried.append(finding.id)
+    return tried
 
 
 def refund(services: Services, finding: Finding) -> FindingState | None:

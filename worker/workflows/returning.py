@@ -1,7 +1,7 @@
 """Returning: a payment is given back, whole or in part, once for each request key, guarded by what is left."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -68,13 +68,17 @@ def status(services: Services, request_key: str) -> Refund:
     return known
 
 
-def make_due(services: Services) -> Sequence[int]:
+def make_due(services: Services, goes_on: Callable[[], bool] = lambda: True) -> Sequence[int]:
     """Make every refund that was asked for, and look again at those whose outcome is unclear; their row ids."""
     with services.engine.begin() as db:
         waiting = refunds.due(db, services.clock.now(), BATCH)
+    tried: list[int] = []
     for refund in waiting:
+        if not goes_on():
+            break
         make(services, refund)
-    return [refund.id for refund in waiting]
+        tried.append(refund.id)
+    return tried
 
 
 def make(services: Services, refund: Refund) -> RefundState | None:

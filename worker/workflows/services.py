@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
@@ -176,6 +177,11 @@ def are_ours_and_known(services: Services) -> bool:
     if foreign is not None:
         log.warning("%s", foreign)
     return foreign is None
+
+
+def right_time(services: Services, db: Connection) -> datetime:
+    """The time by the database's clock: what another process is to see in time is not written by a wrong clock."""
+    return services.clock.now() - services.clock.ahead_of(switches.database_clock(db))
 
 
 def clock_is_right(services: Services, db: Connection) -> bool:

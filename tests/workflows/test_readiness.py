@@ -1,0 +1,163 @@
+"""A process that may not or cannot send takes no charges, and gives back those that it has taken."""
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from schedules.outcomes import Declined, NotSent, Paid
+from tests.doubles import ScriptedGateway
+from tests.factories import START, charge_rows, many_opened, move, opened
+from worker import tasks
+from worker.clock import FixedClock
+from worker.gateway.port import NO_CONNECTION
+from worker.store.charges import Obstacle
+from worker.workflows import charging, dispatching, operating, readiness
+from worker.workflows.flowing import Flow
+from worker.workflows.readiness import IN_VAIN, Readiness
+from worker.workflows.services import Services
+
+AHEAD = timedelta(hours=2)
+REFUSED = NotSent(NO_CONNECTION)
+
+
+def skewed(services: Services, ahead: timedelta = AHEAD) -> Services:
+    """The same services on a machine whose clock is wrong."""
+    return replace(services, clock=FixedClock(services.clock.now() + ahead, ahead=ahead))
+
+
+def why(ready: Readiness) -> str | None:
+    """Why it takes no charges."""
+    return ready.obstacle
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was said at level ERROR."""
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+
+
+@pytest.mark.parametrize("ahead", [AHEAD, -AHEAD])
+def test_a_worker_whose_clock_is_wrong_takes_no_charges_until_it_is_right(
+    services: Services, ahead: timedelta, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FixedClock(START, ahead=ahead)
+    ready = Readiness(replace(services, clock=clock))
+    for _ in range(3):
+        ready.look()
+    assert why(ready) is not None
+    assert "clock" in str(why(ready))
+    assert len(errors(caplog)) == 1
+    clock.ahead = timedelta(0)
+    ready.look()
+    assert why(ready) is None
+
+
+def test_a_worker_of_another_environment_takes_no_charges(services: Services) -> None:
+    ready = Readiness(replace(services, fingerprint="another"))
+    ready.look()
+    assert why(ready) is not None
+
+
+def test_a_stop_and_a_hold_are_the_same_for_every_worker(services: Services) -> None:
+    """None is better than another, and charges are queued for none of them."""
+    operating.stop_charging(services, "tester", "a test")
+    ready = Readiness(services)
+    ready.look()
+    assert why(ready) is None
+
+
+@pytest.mark.parametrize("ahead", [AHEAD, -AHEAD])
+def test_what_an_unfit_worker_has_taken_is_queued_again_soon_by_the_right_time(
+    services: Services, ahead: timedelta
+) -> None:
+    """Guard: it would wait for the patience with its message; a time by the wrong clock would be hours away."""
+    ids = many_opened(services, 2)
+    assert dispatching.top_up(services, lambda _: None) == 2
+    for charge_id in ids:
+        assert charging.claim(skewed(services, ahead), charge_id) is None
+    move(services, seconds=dispatching.GIVEN_BACK.total_seconds())
+    assert dispatching.top_up(services, lambda _: None) == 2
+
+
+def test_an_account_without_credentials_here_is_given_back(services: Services) -> None:
+    charge_id = opened(services)
+    assert dispatching.top_up(services, lambda _: None) == 1
+    assert charging.claim(replace(services, gateways={"other": ScriptedGateway()}), charge_id) is None
+    move(services, seconds=dispatching.GIVEN_BACK.total_seconds())
+    assert dispatching.top_up(services, lambda _: None) == 1
+
+
+def test_an_unfit_worker_carries_out_neither_a_message_nor_an_envelope(
+    services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = replace(services, flow=Flow(services))
+    monkeypatch.setattr(tasks, "services", lambda: made)
+    ids = many_opened(services, 3)
+    assert dispatching.top_up(services, lambda _: None) == 3
+    tasks.flow().readiness.obstacle = "a test"
+    tasks.carry_out(ids[0])
+    tasks.carry_out_envelope(ids[1:], "main")
+    assert gateway.sent == []
+    move(services, seconds=dispatching.GIVEN_BACK.total_seconds())
+    assert dispatching.top_up(services, lambda _: None) == 3
+
+
+def test_what_is_held_back_by_a_wrong_clock_is_due_by_the_right_time(services: Services) -> None:
+    """Guard: a charge that was claimed before the clock was set wrong."""
+    charge_id = opened(services)
+    claimed = charging.claim(services, charge_id)
+    assert claimed is not None
+    charging.hold_back(skewed(services), claimed, Obstacle("this machine's clock is wrong"))
+    (row,) = charge_rows(services)
+    assert row["next_attempt_at"] == services.clock.now() + charging.HELD_BACK
+
+
+def test_a_worker_that_reaches_no_gateway_rests_longer_each_time(
+    services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(readiness, "elapsed", lambda: now)
+    ready = Readiness(services)
+    for _ in range(IN_VAIN - 1):
+        ready.came(REFUSED)
+    assert why(ready) is None
+    ready.came(REFUSED)
+    assert why(ready) is not None
+    rests: list[float] = []
+    for _ in range(3):
+        began = now
+        while why(ready) is not None:
+            now += 1
+            ready.look()
+        rests.append(now - began)
+        ready.came(REFUSED)  # the first that is tried after it
+    assert rests == [10, 20, 30]
+    assert len(errors(caplog)) == 1
+
+
+@pytest.mark.parametrize("answer", [Paid("imps_1"), Declined("no money"), NotSent("HTTP 429")])
+def test_one_call_that_reaches_the_gateway_is_enough(
+    services: Services, answer: Paid | Declined | NotSent
+) -> None:
+    ready = Readiness(services)
+    for _ in range(3):
+        for _ in range(IN_VAIN - 1):
+            ready.came(REFUSED)
+        ready.came(answer)
+    assert why(ready) is None
+
+
+def test_a_database_that_does_not_answer_is_an_obstacle_from_the_second_look_on(services: Services) -> None:
+    ready = Readiness(services)
+    with services.engine.begin() as db:
+        db.execute(text("ALTER TABLE installation RENAME TO away"))
+    ready.look()
+    assert why(ready) is None
+    ready.look()
+    assert why(ready) is not None
+    with services.engine.begin() as db:
+        db.execute(text("ALTER TABLE away RENAME TO installation"))
+    ready.look()
+    assert why(ready) is None
