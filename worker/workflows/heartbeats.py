@@ -46,6 +46,7 @@ class Heartbeats:
         clock_is_right(services, db)
         # A hold is the same for all processes, and is told once.
         permission = replace(switches.permission(db, switches.ALL_ACCOUNTS), hold_since=None)
+        takes_nothing = services.flow.readiness.obstacle if services.flow is not None else None
         its = Report(
             id=self._id,
             kind=self._kind,
@@ -56,7 +57,7 @@ class Heartbeats:
             idle=elapsed() - max(self._progress_at, services.check_times.last_at),
             clock_ahead=services.clock_check.ahead.total_seconds(),
             check_seconds=services.check_times.takes,
-            obstacle=permission.foreign(services.identity, services.clock),
+            obstacle=permission.foreign(services.identity, services.clock) or takes_nothing,
             leads=leads,
             plans=plans,
         )

@@ -1,0 +1,49 @@
+"""What a heartbeat says of its process: its clock, and why it does nothing."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from schedules.health import ProcessKind, ProcessSeen
+from tests.factories import START
+from worker.clock import FixedClock
+from worker.store import processes
+from worker.workflows.flowing import Flow
+from worker.workflows.heartbeats import Heartbeats
+from worker.workflows.services import Services
+
+
+def beat_once(services: Services) -> ProcessSeen:
+    """The row of a worker that reports once."""
+    heartbeats = Heartbeats(services, ProcessKind.WORKER, ("charges",))
+    with services.engine.begin() as db:
+        heartbeats.write(db)
+    with services.engine.begin() as db:
+        return processes.seen(db)[-1]
+
+
+def test_a_worker_where_all_is_well_has_no_obstacle(services: Services) -> None:
+    seen = beat_once(services)
+    assert (seen.kind, list(seen.queues), seen.obstacle, seen.ended) == ("worker", ["charges"], None, False)
+
+
+def test_a_wrong_clock_is_reported_with_its_seconds(services: Services) -> None:
+    seen = beat_once(replace(services, clock=FixedClock(START, ahead=timedelta(hours=-2))))
+    assert -7201 < seen.clock_ahead < -7199
+    assert seen.obstacle is not None
+
+
+def test_a_database_of_another_environment_is_an_obstacle_and_a_hold_is_none(services: Services) -> None:
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE installation SET hold_since = now(), hold_from = now(), hold_cursor = 0"))
+    assert beat_once(services).obstacle is None
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE installation SET fingerprint = 'another'"))
+    assert "belongs to another environment" in str(beat_once(services).obstacle)
+
+
+def test_what_keeps_a_worker_from_taking_charges_is_an_obstacle(services: Services) -> None:
+    flow = Flow(services)
+    flow.readiness.obstacle = "10 charges in a row could not leave from here"
+    assert beat_once(replace(services, flow=flow)).obstacle == "10 charges in a row could not leave from here"
