@@ -28,6 +28,11 @@ class BatchState(StrEnum):
     DROPPED = "dropped"
 
 
+def held_words(key: str) -> str:
+    """Why the charges of a stopped batch are held."""
+    return f"batch {key} is stopped"
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of a batch as it came: its number in the file, and its columns."""

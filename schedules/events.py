@@ -374,7 +374,7 @@ class AccountStopped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStopped(Event):
-    """Too many of a batch's first lines failed; a person must resume it, or leave it."""
+    """A person stopped a batch, or too many of its first lines failed; a person must resume it, or leave it."""
 
     kind: ClassVar[str] = "batch.stopped"
     batch: str

@@ -109,3 +109,24 @@ def test_a_person_s_verbs_are_done_said_and_written_down(
     story = told("show", charge["key"], settings=settings)
     for verb in ("try", "paid-elsewhere", "charge.failed", "charge.paid"):
         assert verb in story
+
+
+def test_what_waits_for_another_card_is_listed_with_its_reason(
+    services: Services, gateway: ScriptedGateway, settings: dict[str, str]
+) -> None:
+    on_sale(services)
+    subscribed(services)
+    gateway.answers.append(Declined("분실 카드", None, None, "kcp"))
+    collect_due(services)
+    (charge,) = charge_rows(services)
+    listed = told_json("held", settings=settings)
+    assert listed["charges"] == []
+    (waiting,) = listed["waiting_for_card"]
+    assert (waiting["key"], waiting["customer_uid"], waiting["amount"]) == (charge["key"], "ann", 9900)
+    assert waiting["why"] == "its card is not tried any more, never_again: 분실 카드"
+    assert waiting["look_at"] is not None
+    shown = told("held", settings=settings)
+    assert "held charges: none" in shown
+    assert all(
+        words in shown for words in ("charges that wait for a card", charge["key"], "9,900 KRW", "분실 카드")
+    )

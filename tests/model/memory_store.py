@@ -23,6 +23,7 @@ from worker.store import charges as real_charges
 from worker.store import customers as real_customers
 from worker.store import debts as real_debts
 from worker.store import declines as real_declines
+from worker.store import next_actions as real_next_actions
 from worker.store import notes as real_notes
 from worker.store import plans as real_plans
 from worker.store import policies as real_policies
@@ -351,6 +352,11 @@ class Charges(StandsFor):
         db.charges.add(row["id"])
         return True
 
+    def held_why(self, db: Transaction, key: str) -> str | None:
+        charge_id = db.tables.charge_keys.get(key)
+        row = db.tables.charges.get(charge_id) if charge_id is not None else None
+        return row["held_why"] if row is not None else None
+
     def owed_after(self, db: Transaction, charge_id: int, limit: int) -> list[int]:
         owed = (row["id"] for row in db.tables.owed.values() if row["status"] in OWED and row["id"] > charge_id)
         return sorted(owed)[:limit]
@@ -414,6 +420,21 @@ class Charges(StandsFor):
         )
         return sight if self._guards.last_look else _Blind(sight)  # type: ignore[return-value] # it sees nothing
 
+    def of_subscription(self, db: Transaction, subscription_id: int, *, owed_only: bool = False) -> list[Row]:
+        rows = db.tables.owed.values() if owed_only else db.tables.charges.values()
+        found = [
+            dict(row)
+            for row in rows
+            if row["subscription_id"] == subscription_id and (not owed_only or row["status"] in OWED)
+        ]
+        return sorted(found, key=lambda row: row["period_no"])
+
+
+class NextActions(StandsFor):
+    """worker.store.next_actions."""
+
+    real = real_next_actions
+
     def stranded(self, db: Transaction, limit: int) -> list[tuple[int, str]]:
         rows = [
             row
@@ -430,14 +451,8 @@ class Charges(StandsFor):
         ]
         return found[:limit]
 
-    def of_subscription(self, db: Transaction, subscription_id: int, *, owed_only: bool = False) -> list[Row]:
-        rows = db.tables.owed.values() if owed_only else db.tables.charges.values()
-        found = [
-            dict(row)
-            for row in rows
-            if row["subscription_id"] == subscription_id and (not owed_only or row["status"] in OWED)
-        ]
-        return sorted(found, key=lambda row: row["period_no"])
+    def untold(self, db: Transaction, limit: int) -> list[tuple[str, str]]:
+        return []  # what notices say is not kept here
 
 
 class Subscriptions(StandsFor):
@@ -773,6 +788,7 @@ def memory_store(guards: Guards) -> dict[str, object]:
         "attempts": Attempts(guards),
         "charges": Charges(guards),
         "declines": Declines(),
+        "next_actions": NextActions(),
         "subscriptions": Subscriptions(guards),
         "switches": Switches(),
         "requested": Requested(),

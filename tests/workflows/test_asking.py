@@ -197,3 +197,17 @@ def test_the_quiet_time_begins_when_the_lease_has_ended(services: Services, gate
     attempt = attempt_rows(services)[0]["id"]
     assert ask_when_due(services, attempt) is AttemptState.UNKNOWN
     assert attempt_rows(services)[0]["quiet_answers"] == 0
+
+
+def test_a_held_charge_whose_reason_no_event_has_told_gets_one_event(services: Services) -> None:
+    """Guard: whatever set the hold, `again held` is not the only place that tells of it."""
+    write(services, "UPDATE charges SET held_why = 'by hand' WHERE id = :charge", opened(services))
+    asking.sweep(services)
+    asking.sweep(services)
+    key = charge_rows(services)[0]["key"]
+    assert held_events(services) == [key]
+    operating.release(services, key, "kim", "looked at")
+    move(services, minutes=1)
+    write(services, "UPDATE charges SET held_why = 'by hand, once more' WHERE id = :charge", 1)
+    asking.sweep(services)
+    assert held_events(services) == [key, key]

@@ -19,7 +19,7 @@ from tests.factories import charge_rows, collect_due, many_opened, on_sale, subs
 from tests.scenarios.living import notices
 from worker.store import batches
 from worker.store.batches import Batch
-from worker.workflows import batching, dispatching, drafting, enrolling, operating
+from worker.workflows import asking, batching, dispatching, drafting, enrolling, operating
 from worker.workflows.drafting import BadLines, CannotBatch
 from worker.workflows.services import Rehearsal, Services
 
@@ -317,6 +317,8 @@ def test_stopped_it_opens_nothing_and_lets_what_is_untried_wait_and_goes_on_wher
     batching.go_on(shop)
     assert len(charge_rows(shop)) == 3
     assert batching.stop(shop, "fees", "kim", "wrong amount?") == 3
+    asking.sweep(shop)
+    assert [kind for kind in notices(shop) if "held" in kind or "stopped" in kind] == ["batch.stopped"]
     work(shop)
     assert not gateway.sent
     assert batching.resume(shop, "fees", "kim", "it was right") == 3

@@ -181,6 +181,42 @@ def test_one_debt_whose_row_breaks_a_rule_is_set_aside_and_the_others_are_compar
     assert charge_rows(services)[0]["held_why"]
 
 
+def test_a_repair_that_stops_at_a_row_that_breaks_a_rule_sends_the_event_of_the_hold_once(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: the finding's hold is set before the repair, without an event."""
+    lost_answer(services, gateway, opened(services))
+    with services.engine.begin() as db:
+        db.exec_driver_sql("UPDATE charges SET currency = 'XXX'")
+    reconciled(services)
+    reconciled(services)
+    row = charge_rows(services)[0]
+    assert row["held_why"].startswith("finding 1: ")
+    assert "its row breaks a rule" in row["held_why"]
+    assert held_events(services) == [row["key"]]
+
+
+def test_a_finding_ends_though_the_row_of_its_debt_breaks_a_rule(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """The rest of the gateway's list is compared, and the debt waits for a person."""
+    charge = opened(services)
+    gateway.answers.append(Declined("은행 점검 중입니다"))
+    charging.attempt(services, charge)
+    gateway.approve(gateway.sent[0])
+    gateway.ask_answer = NotSent("ConnectError")
+    reconciled(services)
+    gateway.ask_answer = None
+    cancelled_there(gateway, 9900)
+    with services.engine.begin() as db:
+        db.exec_driver_sql("UPDATE charges SET currency = 'XXX'")
+    reconciled(services)
+    assert only(services).state is FindingState.REPAIRED
+    row = charge_rows(services)[0]
+    assert "finding 1 has ended" in row["held_why"]
+    assert held_events(services) == [row["key"], row["key"]]
+
+
 def test_a_payment_in_doubt_that_was_given_back_is_for_a_person(
     services: Services, gateway: ScriptedGateway
 ) -> None:

@@ -1,5 +1,6 @@
 """`again show`, `due`, `dates` and `held`: looking, without changing anything."""
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Annotated, Any
 
@@ -138,21 +139,43 @@ def _series(anchor: date, cadence: Any, start: tuple[int, date], count: int) -> 
     return series
 
 
-def held(as_json: AsJson = False) -> None:
-    """List the charges and subscriptions that wait for an operator, and why."""
+def held(
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many that wait for a card.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """List what waits for an operator, and the charges that wait for another card, with the reasons."""
     from worker.store import subscriptions, waits
     from worker.wiring import services
 
     with services().engine.begin() as db:
         waiting, aside = waits.held(db), subscriptions.held(db)
+        for_card = [row | {"why": _why_it_waits(row)} for row in waits.for_card(db, limit)]
     names = ("key", "status", "amount", "currency", "due_at", "held_why")
     fewer = ("key", "status", "next_due_at", "held_why")
+    of_card = ("key", "customer_uid", "status", "amount", "currency", "due_at", "look_at", "why")
     if as_json:
         print_json({
             "charges": [{name: row[name] for name in names} for row in waiting],
             "subscriptions": [{name: row[name] for name in fewer} for row in aside],
+            "waiting_for_card": [{name: row[name] for name in of_card} for row in for_card],
         })  # fmt: skip
+        return
+    _print_charges("held charges", names, waiting)
+    print_table("held subscriptions", fewer, ([row[name] for name in fewer] for row in aside))
+    _print_charges("charges that wait for a card", of_card, for_card)
+
+
+def _print_charges(title: str, names: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    shown = [name for name in names if name != "currency"]
+    print_table(title, shown, ([row[name] for name in shown] for row in map(with_currency, rows)))
+
+
+def _why_it_waits(row: Mapping[str, Any]) -> str:
+    """Why a charge is not tried before its card changes."""
+    if row["stopped_as"] is not None:
+        why = f"its card is not tried any more, {row['stopped_as']}"
+    elif row["given_up"] is not None:
+        why = f"the tries of its policy are over, {row['given_up']}"
     else:
-        shown = [name for name in names if name != "currency"]
-        print_table("held charges", shown, ([row[name] for name in shown] for row in map(with_currency, waiting)))
-        print_table("held subscriptions", fewer, ([row[name] for name in fewer] for row in aside))
+        why = "it is tried when the card changes or a person says so"
+    return f"{why}: {row['reason']}" if row["reason"] else why

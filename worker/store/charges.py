@@ -38,7 +38,6 @@ from worker.store.rows import as_rows, given_rows
 from worker.store.schema import (
     DUE_ADHOC,
     DUE_AGAIN,
-    IN_FLIGHT,
     IS_DUE,
     NOT_ENDED,
     OWED,
@@ -168,6 +167,11 @@ def hold(db: Connection, key: str, why: str) -> bool:
     c = charges.c
     statement = update(charges).where(c.key == key, text(OWED), c.held_why.is_(None))
     return db.execute(statement.values(held_why=why, queued_until=None)).rowcount > 0
+
+
+def held_why(db: Connection, key: str) -> str | None:
+    """Why a charge waits for an operator; None when it does not. As `hold`, it reads nothing else of the row."""
+    return db.execute(select(charges.c.held_why).where(charges.c.key == key)).scalar()
 
 
 def key_of(db: Connection, charge_id: int) -> str | None:
@@ -366,15 +370,6 @@ def last_looks(db: Connection, attempt_ids: Sequence[int]) -> dict[int, Sight]:
         seen: list[Any] = [*columns[:own], Permission(*columns[own:])]
         sights[attempt_id] = Sight(*seen)
     return sights
-
-
-def stranded(db: Connection, limit: int) -> list[tuple[int, str]]:
-    """Owed charges with no next attempt, no attempt under way, no hold and no wait: there should be none."""
-    c, a = charges.c, attempts.c
-    under_way = [AttemptState.SENDING.value, AttemptState.UNKNOWN.value]
-    attempt = exists().where(a.charge_id == c.id, a.state.in_(under_way))
-    query = select(c.id, c.key).where(text(IN_FLIGHT), ~attempt).limit(limit).with_for_update(skip_locked=True)
-    return [(row.id, row.key) for row in db.execute(query)]
 
 
 def of_subscription(db: Connection, subscription_id: int, *, owed_only: bool = False) -> list[dict[str, Any]]:

@@ -5,12 +5,27 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, text
 
-from worker.store.schema import IN_FLIGHT, OWED, REFUSED, attempts, charges
+from worker.store.schema import IN_FLIGHT, OWED, REFUSED, attempts, billing_keys, charges
 
 
 def held(db: Connection) -> list[dict[str, Any]]:
     """The charges that wait for an operator, oldest first."""
     query = select(charges).where(charges.c.held_why.is_not(None)).order_by(charges.c.id)
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def for_card(db: Connection, limit: int) -> list[dict[str, Any]]:
+    """The charges that wait for another card and for no operator, oldest first, with what was said last."""
+    c, a, k = charges.c, attempts.c, billing_keys.c
+    last = select(a.reason).where(a.charge_id == c.id).order_by(a.number.desc()).limit(1).scalar_subquery()
+    query = (
+        select(c.key, c.status, c.amount, c.currency, c.due_at, c.look_at, c.given_up, k.customer_uid)
+        .add_columns(k.stopped_as, last.label("reason"))
+        .join_from(charges, billing_keys)
+        .where(c.waits.is_not(None), c.held_why.is_(None))
+        .order_by(c.id)
+        .limit(limit)
+    )
     return [dict(row) for row in db.execute(query).mappings()]
 
 

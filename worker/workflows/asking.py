@@ -11,10 +11,10 @@ from schedules.identity import parse_merchant_uid
 from schedules.outcomes import Outcome, Unknown
 from worker.gateway.port import Found
 from worker.points import Point, reach
-from worker.store import attempts, charges, notes
+from worker.store import attempts, next_actions, notes
 from worker.store.attempts import Attempt
 from worker.workflows import classing
-from worker.workflows.closing import set_aside
+from worker.workflows.closing import set_aside, tell_held
 from worker.workflows.comparing import compare
 from worker.workflows.services import Services, clock_is_right
 from worker.workflows.settling import settle
@@ -24,15 +24,21 @@ BATCH = 500
 
 
 def sweep(services: Services) -> int:
-    """Take attempts from workers whose lease has run out, and set aside charges without a next action."""
+    """Take attempts from workers whose lease has run out, and let no charge wait in silence.
+
+    A charge without a next action is set aside. A held one whose reason no event has told gets its event.
+    """
     now = services.clock.now()
     first_ask = rules.next_ask_at(now, now)
     with services.engine.begin() as db:
         if not clock_is_right(services, db):
             return 0
         lapsed = attempts.take_lapsed(db, now, first_ask, BATCH)
-        for _, key in charges.stranded(db, BATCH):
+        for _, key in next_actions.stranded(db, BATCH):
             set_aside(db, key, f"it had no next action; `again show {key}`, then `again release {key}`", now)
+        for key, why in next_actions.untold(db, BATCH):
+            log.error("charge %s is held, and no event has told why: %s", key, why)
+            tell_held(db, key, why, now)
     for uid in lapsed:
         log.warning("%s: its worker's lease ran out; the gateway will be asked", uid)
     return len(lapsed)

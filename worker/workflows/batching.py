@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from schedules.batches import BatchState
+from schedules.batches import BatchState, held_words
 from schedules.events import BatchStopped
 from schedules.money import Money, amount_words
 from schedules.persons import Person
@@ -116,7 +116,7 @@ def stop(services: Services, key: str, actor: str, why: str) -> int:
         batch = known_batch(db, key)
         if batch.state not in (BatchState.RUNNING, BatchState.DONE):
             raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to stop")
-        waiting = _stop(db, batch, why)
+        waiting = _stop(db, batch, why, now)
         notes.record(db, actor, "batch.stop", key, why, now, waiting=waiting)
     return waiting
 
@@ -128,7 +128,7 @@ def resume(services: Services, key: str, actor: str, why: str) -> int:
         batch = known_batch(db, key)
         if batch.state is not BatchState.STOPPED:
             raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to resume")
-        released = batches.release_held(db, batch.id, _held(batch))
+        released = batches.release_held(db, batch.id, held_words(batch.key))
         batches.change(db, batch.id, state=BatchState.RUNNING.value, words=None, canary_passed=True)
         notes.record(db, actor, "batch.resume", key, why, now, released=released)
     return released
@@ -178,8 +178,7 @@ def _room(db: Connection, batch: Batch, now: datetime) -> int:
         if not batch.terms.allows(failed):
             why = f"{failed} of the first {batch.terms.canary} failed, above {batch.terms.canary_bound}%"
             log.error("batch %s is stopped: %s", batch.key, why)
-            _stop(db, batch, why)
-            notes.owe(db, BatchStopped(batch=batch.key, why=why), f"{batch.key}/stopped/{now.isoformat()}", now)
+            _stop(db, batch, why, now)
             return 0
         if found.undecided:
             return 0
@@ -215,10 +214,7 @@ def _request(batch: Batch, line: Row) -> ChargeRequest:
     )  # fmt: skip
 
 
-def _stop(db: Connection, batch: Batch, why: str) -> int:
+def _stop(db: Connection, batch: Batch, why: str, now: datetime) -> int:
+    notes.owe(db, BatchStopped(batch=batch.key, why=why), f"{batch.key}/stopped/{now.isoformat()}", now)
     batches.change(db, batch.id, state=BatchState.STOPPED.value, words=why)
-    return batches.hold_untried(db, batch.id, _held(batch))
-
-
-def _held(batch: Batch) -> str:
-    return f"batch {batch.key} is stopped"
+    return batches.hold_untried(db, batch.id, held_words(batch.key))

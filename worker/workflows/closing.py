@@ -112,11 +112,15 @@ def set_aside(db: Connection, charge_key: str | None, why: str, now: datetime) -
     if charge_key is None or not charges.hold(db, charge_key, why):
         return
     log.error("charge %s is set aside, a person must look: %s", charge_key, why)
-    dedupe = f"{charge_key}/held/{now.isoformat()}"
-    notes.owe(db, events.ChargeHeld(charge=charge_key, why=why), dedupe, now)
+    tell_held(db, charge_key, why, now)
     charge_id = charges.id_of(db, charge_key)
     if charge_id is not None:
         debts.wake_behind(db, charge_id, now)
+
+
+def tell_held(db: Connection, charge_key: str, why: str, now: datetime) -> None:
+    """Send the event of a hold."""
+    notes.owe(db, events.ChargeHeld(charge=charge_key, why=why), f"{charge_key}/held/{now.isoformat()}", now)
 
 
 def quarantine(services: Services, charge_id: int, broken: Exception) -> None:

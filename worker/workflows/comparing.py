@@ -80,18 +80,17 @@ def _end_mended(services: Services, finding: Finding, debt: Debt | None) -> None
         ended = {"ended_at": services.clock.now(), "ended_by": MENDER, "ended_why": "the books agree now"}
         if findings.change(db, finding, FindingState.REPAIRED, **ended):
             log.info("finding %d, %s: %s has become right", finding.id, finding.kind, finding.merchant_uid)
-            _leave_to_person(db, finding, debt.charge_key, services.clock.now())
+            _leave_to_person(db, finding, debt, services.clock.now())
 
 
-def _leave_to_person(db: Connection, finding: Finding, charge_key: str, now: datetime) -> None:
+def _leave_to_person(db: Connection, finding: Finding, debt: Debt, now: datetime) -> None:
     """Set a debt aside with an event, when it is still held by a finding that has ended without a payment."""
-    charge = charges.locked_by_key(db, charge_key)
-    is_held_by_it = charge is not None and (charge.held_why or "").startswith(_held_by(finding))
-    if charge is None or not is_held_by_it or findings.open_for(db, charge_key, but=finding.id) is not None:
+    held_why = charges.held_why(db, debt.charge_key) or ""
+    if not held_why.startswith(_held_by(finding)) or findings.open_for(db, debt.charge_key, but=finding.id):
         return
-    charges.change(db, charge.id, held_why=None)
+    charges.change(db, debt.charge_id, held_why=None)
     why = f"finding {finding.id} has ended, and {finding.merchant_uid} pays nothing; see `again release`"
-    set_aside(db, charge_key, why, now)
+    set_aside(db, debt.charge_key, why, now)
 
 
 def _held_by(finding: Finding) -> str:
@@ -138,19 +137,27 @@ def _write(
             # Until it is mended, nothing may be sent for this debt; being paid lifts the hold.
             charges.hold(db, debt.charge_key, _held_by(finding) + finding.words)
     if debt is not None and finding.kind.mends_itself and finding.state is FindingState.OPEN:
-        _mend(services, finding, debt)
-        _tell_if_held(services, finding, debt.charge_key)
+        try:
+            _mend(services, finding, debt)
+        except BROKEN as broken:
+            log.exception("charge %s: finding %d is not repaired: its row breaks a rule", charge_key, finding.id)
+            _tell_if_held(services, finding, debt, f"; its row breaks a rule: {broken}")
+            raise
+        _tell_if_held(services, finding, debt)
     return is_new
 
 
-def _tell_if_held(services: Services, finding: Finding, charge_key: str) -> None:
+def _tell_if_held(services: Services, finding: Finding, debt: Debt, also: str = "") -> None:
     """Send the event of a hold that the finding has set and that its repair did not lift, once."""
     with services.engine.begin() as db:
-        charge = charges.locked_by_key(db, charge_key)
-        if charge is None or charge.held_why is None or not charge.held_why.startswith(_held_by(finding)):
+        held_why = charges.held_why(db, debt.charge_key)
+        if held_why is None or not held_why.startswith(_held_by(finding)):
             return
-        held = ChargeHeld(charge=charge_key, why=charge.held_why)
-        notes.owe(db, held, f"{charge_key}/held/finding {finding.id}", services.clock.now())
+        if also and also not in held_why:
+            held_why += also
+            charges.change(db, debt.charge_id, held_why=held_why)
+        held = ChargeHeld(charge=debt.charge_key, why=held_why)
+        notes.owe(db, held, f"{debt.charge_key}/held/finding {finding.id}", services.clock.now())
 
 
 def _tell(services: Services, db: Connection, finding: Finding, now: datetime) -> None:
