@@ -27,6 +27,7 @@ class Part(StrEnum):
     SETTLEMENTS = "settlements"  # settles payments by the batch
     PACER = "pacer"  # gives claimed charges their send slots
     STEPS = "steps"  # a pool: what needs a transaction of its own
+    LOOK_UPS = "look-ups"  # a pool: asks the gateway for a charge's earlier attempts before it is sent
     GIVING_BACK = "giving-back"  # repeats writes that the database did not take
     CONNECTIONS = "connections"  # the event loop of all calls to the gateway
     TOKENS = "tokens"  # a pool: fetches access tokens

@@ -9,7 +9,7 @@ BY_RESTORE: tuple[Mutant, ...] = (
         "restore: a key that may have been used is asked for before it is sent",
         AFTER + "test_a_payment_that_no_list_shows_is_found_by_asking_for_the_next_uids",
         "worker/workflows/charging.py",
-        "        if prior.is_unasked:\n            return _Unasked.ASK_FIRST\n",
+        "        if prior.is_unasked:\n            return Unasked.ASK_FIRST\n",
         "",
     ),
     Mutant(
@@ -32,6 +32,20 @@ BY_RESTORE: tuple[Mutant, ...] = (
         "worker/store/unasked.py",
         "        OR EXISTS (SELECT FROM findings f WHERE f.charge_key = c.key)\n",
         "",
+    ),
+    Mutant(
+        "restore: a charge whose attempt is not finished is not queued again",
+        AFTER + "test_a_charge_whose_earlier_attempt_is_not_finished_is_asked_about_and_not_queued_again",
+        "worker/workflows/charging.py",
+        "            if begun is not None and begun[1] not in attempts.SENDABLE:\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "restore: look-ups before sending keep no answer from being written",
+        AFTER + "test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges",
+        "worker/workflows/flowing.py",
+        "            self._do_on(self._look_ups, self._claim_alone, carried, charging.claim_after_asking)\n",
+        "            self._do_on(self._aside, self._claim_alone, carried, charging.claim_after_asking)\n",
     ),
     Mutant(
         "restore: a typed card is not charged under a key that was used",

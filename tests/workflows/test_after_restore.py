@@ -1,22 +1,37 @@
 """After a restore, a charge whose key may have been used since the backup is asked for before it is first sent."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from threading import Event
 
 import pytest
 
-from schedules.charges import ChargeKind, ChargeStatus, KeyedIn
+from schedules.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn
 from schedules.findings import FindingKind, FindingState
 from schedules.identity import charge_key, merchant_uid, subject_of_request
 from schedules.money import Money
-from schedules.outcomes import NotSent
+from schedules.outcomes import Declined, NotSent
 from schedules.requests import ChargeRequest
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, collect_due, move, on_sale, subscribed
-from worker.gateway.port import Card, ChargeOrder
+from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, on_sale, subscribed
+from worker.clock import wait_until
+from worker.gateway.port import Card, ChargeOrder, Found, NoAnswer
 from worker.store import findings
 from worker.store.findings import Finding
-from worker.workflows import charging, comparing, enrolling, keying, opening, requesting, resolving, restoring
+from worker.workflows import (
+    asking,
+    charging,
+    comparing,
+    dispatching,
+    enrolling,
+    flowing,
+    keying,
+    opening,
+    requesting,
+    resolving,
+    restoring,
+)
 from worker.workflows.flowing import Flow
 from worker.workflows.requesting import CannotRequest
 from worker.workflows.resolving import Verdict
@@ -125,6 +140,68 @@ def test_a_charge_waits_while_the_gateway_does_not_answer_about_its_key(
     collect_due(worker)
     assert [sent.merchant_uid for sent in gateway.sent] == [order(1).merchant_uid]
     assert charge_rows(worker)[0]["status"] == ChargeStatus.PAID
+
+
+def test_a_charge_whose_earlier_attempt_is_not_finished_is_asked_about_and_not_queued_again(
+    worker: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: the attempt's next question is the next action, so that no message comes for the charge meanwhile."""
+    gateway.remember(order(1), "ready", "imps_1", at=worker.clock.now())
+    restored(worker)
+    requesting.charge(worker, FEE, "shop")
+    queued: list[tuple[int, ChargeKind]] = []
+    assert dispatching.top_up(worker, queued.extend) == 1
+    collect_due(worker)
+    (row,), (attempt,) = charge_rows(worker), attempt_rows(worker)
+    assert (row["next_attempt_at"], row["queued_until"], row["held_why"]) == (None, None, None)
+    assert attempt["state"] == AttemptState.UNKNOWN
+    move_to(worker, attempt["next_ask_at"])
+    assert dispatching.top_up(worker, queued.extend) == 0
+    gateway.records[attempt["merchant_uid"]] = []
+    gateway.remember(order(1), "paid", "imps_1")
+    assert asking.ask(worker, attempt["id"]) is AttemptState.PAID
+    assert gateway.sent == []
+
+
+class SlowToTell(ScriptedGateway):
+    """Does not tell what it knows of a uid before it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tells = Event()
+
+    def find_all(self, merchant_uid: str) -> Found | NoAnswer:
+        answer = super().find_all(merchant_uid)
+        assert self.tells.wait(60)
+        return answer
+
+
+def test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges(services: Services) -> None:
+    """Guard: look-ups have threads of their own; an answer that waited for them would outlast its lease."""
+    gateway = SlowToTell()
+    slow = replace(services, gateways={"main": gateway})
+    flow = Flow(slow)
+    gateway.tells.set()
+    restored(slow)
+    gateway.tells.clear()
+    gateway.asked.clear()
+    many = flowing.ASIDE + flowing.LOOK_UPS
+    ids = [requesting.charge(slow, replace(FEE, request_key=f"fee-{number}"), "shop").id for number in range(many)]
+    move(slow, days=1)
+    on_sale(slow)
+    subscribed(slow, "bob")
+    opening.open_due(slow)
+    renewal = next(row["id"] for row in charge_rows(slow) if row["kind"] == ChargeKind.RENEWAL)
+    gateway.cards["bob"] = lambda order: Declined("[CC10]통장 잔액부족")
+    under_way = flow.begin_many(ids, "main")
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            assert wait_until(lambda: len(gateway.asked) >= flowing.LOOK_UPS, 30)
+            assert pool.submit(flow.attempt, renewal).result(30) is AttemptState.DECLINED
+        finally:
+            gateway.tells.set()
+    under_way.wait()
+    assert len(gateway.sent) == many + 1
 
 
 def test_a_charge_that_nobody_paid_is_asked_for_once_and_sent(worker: Services, gateway: ScriptedGateway) -> None:

@@ -48,7 +48,7 @@ def attempt(services: Services, charge_id: int) -> AttemptState | None:
     return carry_out(services, claimed) if claimed is not None else None
 
 
-class _Unasked(Enum):
+class Unasked(Enum):
     """Why a claim was not made, where the gateway has to answer first."""
 
     ASK_FIRST = "the charge's key may have been used before a restore"
@@ -56,13 +56,20 @@ class _Unasked(Enum):
 
 def claim(services: Services, charge_id: int) -> Claimed | None:
     """Take the charge's attempt, or write a new one, under a lease; committed before anything is sent."""
-    claimed = _claim(services, charge_id)
-    if claimed is _Unasked.ASK_FIRST and prior_attempts.ask_before_sending(services, charge_id):
-        claimed = _claim(services, charge_id)
-    return None if isinstance(claimed, _Unasked) else claimed
+    claimed = claim_without_asking(services, charge_id)
+    return claim_after_asking(services, charge_id) if isinstance(claimed, Unasked) else claimed
 
 
-def _claim(services: Services, charge_id: int) -> Claimed | _Unasked | None:
+def claim_after_asking(services: Services, charge_id: int) -> Claimed | None:
+    """As `claim`, for a charge whose key may have been used: the gateway is asked first, which may take long."""
+    if not prior_attempts.ask_before_sending(services, charge_id):
+        return None
+    claimed = claim_without_asking(services, charge_id)
+    return None if isinstance(claimed, Unasked) else claimed
+
+
+def claim_without_asking(services: Services, charge_id: int) -> Claimed | Unasked | None:
+    """As `claim`, with no call to the gateway; says when the gateway has to be asked first."""
     with services.engine.begin() as db:
         charge = charges.locked(db, charge_id)
         if charge is None or not _is_ours_to_try(services, db, charge):
@@ -79,7 +86,7 @@ def _claim(services: Services, charge_id: int) -> Claimed | _Unasked | None:
             return None
         prior = unasked.before_sending(db, charge.id)
         if prior.is_unasked:
-            return _Unasked.ASK_FIRST
+            return Unasked.ASK_FIRST
         if prior.finding is not None:
             set_aside(db, charge.key, f"finding {prior.finding} is open: {END_IT}", now=services.clock.now())
             return None
@@ -92,6 +99,9 @@ def _claim(services: Services, charge_id: int) -> Claimed | _Unasked | None:
             return None
         intent = _take_or_begin(services, db, charge, begun[0] if begun else None)
         if intent is None:
+            if begun is not None and begun[1] not in attempts.SENDABLE:
+                # That attempt decides, by its lease or its next question; a message would come again and again.
+                charges.change(db, charge.id, next_attempt_at=None, queued_until=None)
             return None
         attempts_made = max(charge.attempts, intent.number)
         charges.change(db, charge.id, next_attempt_at=None, queued_until=None, attempts=attempts_made)

@@ -33,8 +33,12 @@ log = logging.getLogger("again.flowing")
 CLAIMED_AHEAD = 128  # charges of an account's envelopes that are claimed and have not left
 AHEAD_SECONDS = 0.5  # of its cap that they are at most
 ASIDE = 8  # threads for what is not plain: each transaction of it takes milliseconds
+LOOK_UPS = 8  # threads for charges that the gateway is asked about first: as slow as the gateway, and its rate cap
 LAST_WRITES = 5.0  # seconds that a stop waits for a database that takes nothing
 NOT_LOOKED = Obstacle("the last look failed")
+
+
+Claim = Callable[[Services, int], Claimed | charging.Unasked | None]
 
 
 class Room:
@@ -111,6 +115,8 @@ class Flow:
         self.readiness = Readiness(services)
         self._pacer = Pacer(services, services.settings.concurrency)
         self._aside = Pool(Part.STEPS, ASIDE)
+        # Of their own: an answer that came must be written before its lease ends, however slow the gateway is.
+        self._look_ups = Pool(Part.LOOK_UPS, LOOK_UPS)
         self._rooms: dict[tuple[str, float], Room] = {}
         self._making = threading.Lock()
 
@@ -126,6 +132,7 @@ class Flow:
         self._groups.settlements.start()
         self._pacer.start()
         self._aside.start()
+        self._look_ups.start()
         self.giving_back.start()
 
     def stop(self) -> None:
@@ -196,13 +203,15 @@ class Flow:
         else:
             self._line_up(carried, claimed)
 
-    def _claim_alone(self, carried: _Carried) -> None:
+    def _claim_alone(self, carried: _Carried, claim: Claim = charging.claim_without_asking) -> None:
         try:
-            claimed = charging.claim(self._services, carried.charge_id)
+            claimed = claim(self._services, carried.charge_id)
         except BROKEN as broken:
             quarantine(self._services, carried.charge_id, broken)
             claimed = None
-        if claimed is None:
+        if isinstance(claimed, charging.Unasked):
+            self._do_on(self._look_ups, self._claim_alone, carried, charging.claim_after_asking)
+        elif claimed is None:
             self._over(carried, None)
         else:
             self._line_up(carried, claimed)
@@ -284,7 +293,9 @@ class Flow:
 
     def _do_aside(self, step: Callable[..., None], carried: _Carried, *more: object) -> None:
         """Take a step with a transaction of its own, on a thread that nobody else's steps wait for."""
+        self._do_on(self._aside, step, carried, *more)
 
+    def _do_on(self, pool: Pool, step: Callable[..., None], carried: _Carried, *more: object) -> None:
         def done() -> None:
             try:
                 step(carried, *more)
@@ -292,7 +303,7 @@ class Flow:
                 _say_unwritten(carried, error)
                 self._over(carried, None, error)
 
-        self._aside.do(done)
+        pool.do(done)
 
 
 def _say_unwritten(carried: _Carried, error: BaseException | None) -> None:
