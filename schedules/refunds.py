@@ -43,6 +43,7 @@ class RefundRequest:
     request_key: str
     reason: str
     fate: Fate = Fate.KEEP
+    another: bool = False  # none of those that were made without a refund known here; no part of the fingerprint
 
     def __post_init__(self) -> None:
         checked_words("request_key", self.request_key, LONGEST_REQUEST_KEY)

@@ -239,12 +239,15 @@ def refund_charge(
     amount: int | None = None,
     currency: Words | None = None,
     subscription: Fate = Fate.KEEP,
+    another: bool = False,
 ) -> Answer:
     """Give a payment back: all that is left of it, or an amount in minor units with its currency."""
     if (amount is None) is not (currency is None):
         raise BadRequest("currency", "give the amount with its currency, or neither for all that is left")
     much = None if amount is None or currency is None else money(amount, currency)
-    request = RefundRequest(charge=charge, money=much, request_key=request_key, reason=reason, fate=subscription)
+    request = RefundRequest(
+        charge=charge, money=much, request_key=request_key, reason=reason, fate=subscription, another=another
+    )  # fmt: skip
     asked, is_new = returning.ask(desk.services, request, actor)
     return refund_words(asked) | {"is_new": is_new}
 

@@ -48,6 +48,14 @@ BY_RESTORE: tuple[Mutant, ...] = (
         "            self._do_on(self._aside, self._claim_alone, carried, charging.claim_after_asking)\n",
     ),
     Mutant(
+        "restore: a part that was given back is not given back again under its key",
+        "workflows/test_keys_after_restore.py::"
+        "test_a_part_that_was_given_back_after_the_backup_is_not_given_back_again",
+        "worker/workflows/returning.py",
+        "    if unexplained <= 0 or request.another:\n",
+        "    if True:\n",
+    ),
+    Mutant(
         "restore: a typed card is not charged under a key that was used",
         AFTER + "test_a_typed_card_is_not_charged_under_a_key_that_was_used_or_cannot_be_asked_for",
         "worker/workflows/keying.py",

@@ -34,6 +34,9 @@ def refund(
     subscription: Annotated[
         Fate, typer.Option(help="What becomes of the charge's subscription.", case_sensitive=False)
     ] = Fate.KEEP,
+    another: Annotated[
+        bool, typer.Option("--another", help="It is none of what was given back without a refund known here.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Give it back now, and say what came of it.")] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -41,7 +44,9 @@ def refund(
 ) -> None:
     """Give a payment back, whole or in part; a worker does so within seconds."""
     much = parse_money(amount, currency) if amount is not None else None
-    request = RefundRequest(charge=charge, money=much, request_key=request_key, reason=why, fate=subscription)
+    request = RefundRequest(
+        charge=charge, money=much, request_key=request_key, reason=why, fate=subscription, another=another
+    )  # fmt: skip
     from worker.requests import refund_words
     from worker.workflows import returning
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charges import AttemptState
@@ -102,6 +102,13 @@ def paid_attempt(db: Connection, charge_id: int) -> tuple[str, str | None] | Non
 def refunded(db: Connection, charge_id: int) -> int:
     """Minor units of a charge that were given back, as our books say."""
     return int(db.execute(select(charges.c.refunded).where(charges.c.id == charge_id)).scalar_one())
+
+
+def made(db: Connection, charge_id: int) -> int:
+    """Minor units of a charge that were given back by refunds that are known here."""
+    r = refunds.c
+    query = select(func.coalesce(func.sum(r.amount), 0)).where(r.charge_id == charge_id)
+    return int(db.execute(query.where(r.state == RefundState.MADE.value)).scalar_one())
 
 
 def _read(row: dict[str, Any]) -> Refund:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from schedules.charges import ChargeStatus
 from schedules.errors import BadRequest
 from schedules.events import ChargeRefunded, RefundRefused
-from schedules.money import Money
+from schedules.money import Money, amount_words
 from schedules.outcomes import GatewayPayment, NotSent, Refused, Unknown
 from schedules.refunds import Fate, RefundRequest, RefundState, Seen, seen
 from worker.gateway.port import Cancellation, Cancelled, Gateway
@@ -55,7 +55,8 @@ def _write(services: Services, db: Connection, request: RefundRequest, actor: st
         _decide_fate(services, db, charge, request, actor)
         notes.record(db, actor, "refund", request.charge, request.reason, now,
                      amount=str(Money(written.amount, written.currency)),
-                     request_key=request.request_key, subscription=request.fate.value)  # fmt: skip
+                     request_key=request.request_key, subscription=request.fate.value,
+                     another=request.another or None)  # fmt: skip
     return written
 
 
@@ -165,9 +166,11 @@ def _row(db: Connection, charge: Charge, request: RefundRequest, actor: str) -> 
     paid = refunds.paid_attempt(db, charge.id)
     if charge.status not in (ChargeStatus.PAID, ChargeStatus.REFUNDED) or paid is None or paid[1] is None:
         raise BadRequest("charge", f"charge {charge.key} is {charge.status}, and not by a payment at the gateway")
-    left = charge.money.amount - refunds.refunded(db, charge.id)
+    given_back = refunds.refunded(db, charge.id)
+    left = charge.money.amount - given_back
     if left <= 0:
         raise BadRequest("charge", f"charge {charge.key} is given back already")
+    _refuse_unexplained(db, charge, given_back, request)
     money = request.amount_of(Money(left, charge.money.currency))
     return {
         "request_key": request.request_key, "request_fingerprint": request.fingerprint, "charge_id": charge.id,
@@ -175,6 +178,23 @@ def _row(db: Connection, charge: Charge, request: RefundRequest, actor: str) -> 
         "currency": money.currency, "balance": left, "reason": request.reason, "actor": actor,
         "state": RefundState.ASKED.value,
     }  # fmt: skip
+
+
+def _refuse_unexplained(db: Connection, charge: Charge, given_back: int, request: RefundRequest) -> None:
+    """Refuse when a part was given back by no refund that is known here: it may be the refund of this request key.
+
+    A restore loses the refunds since the backup; a person who accepts what the gateway shows brings back the sum
+    alone.
+    """
+    unexplained = given_back - refunds.made(db, charge.id)
+    if unexplained <= 0 or request.another:
+        return
+    amount = amount_words(unexplained, charge.money.currency)
+    raise CannotOperate(
+        f"{amount} of charge {charge.key} were given back without a refund known here: in PortOne's console, or "
+        "under a request key before the database was restored; see `again findings --all` and the console. "
+        f"If the refund {request.request_key!r} was not made yet, say --another, or another=true in the task"
+    )
 
 
 def _decide_fate(services: Services, db: Connection, charge: Charge, request: RefundRequest, actor: str) -> None:
