@@ -56,6 +56,21 @@ BY_RESTORE: tuple[Mutant, ...] = (
         "    if True:\n",
     ),
     Mutant(
+        "card: an issue whose answer was lost is asked about",
+        "workflows/test_typed_cards.py::"
+        "test_a_card_whose_issue_and_reading_back_were_not_answered_is_asked_about_until_it_is_known",
+        "worker/store/customers.py",
+        "or_(waits, is_unread, c.unclear_since.is_not(None))",
+        "or_(waits, is_unread)",
+    ),
+    Mutant(
+        "card: that an issue must be asked about is written before the call",
+        "workflows/test_typed_cards.py::test_the_process_that_issues_a_card_may_die_before_the_answer",
+        "worker/workflows/issuing.py",
+        "        customers.change_key(db, key_id, unclear_since=now, ask_at=now + ASKED_AFTER)\n",
+        "",
+    ),
+    Mutant(
         "restore: a typed card is not charged under a key that was used",
         AFTER + "test_a_typed_card_is_not_charged_under_a_key_that_was_used_or_cannot_be_asked_for",
         "worker/workflows/keying.py",

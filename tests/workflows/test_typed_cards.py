@@ -11,12 +11,12 @@ from sqlalchemy import text
 from schedules.charges import KeyedIn
 from schedules.errors import BadRequest
 from schedules.money import Money
-from schedules.outcomes import Declined, Unknown
+from schedules.outcomes import Declined, Refused, Unknown
 from schedules.requests import ChargeRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, on_sale, subscribed
 from tests.scenarios.living import notices
-from worker.gateway.port import BillingKey, Card, ChargeOrder
+from worker.gateway.port import BillingKey, Card, ChargeOrder, KeyAnswer
 from worker.workflows import announcing, asking, cards, enrolling, issuing, keying, signing_up
 from worker.workflows.issuing import CannotIssue
 from worker.workflows.services import Services
@@ -195,3 +195,116 @@ def test_what_is_known_of_the_customer_goes_with_every_charge(
     assert sent == [bob, bob, ("앤", "ann@example.com", None)]
     assert "김밥" not in repr(gateway.sent)
     assert "example.com" not in repr(gateway.sent)
+
+
+# ── an answer that was lost ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Lost(ScriptedGateway):
+    """Loses the answer to an issue, and does not answer when the key is read back."""
+
+    def __init__(self, *, stores: bool) -> None:
+        super().__init__()
+        self.stores = stores
+        self.answers_reads = False
+        self.reads = 0
+
+    def issue_key(self, customer_uid: str, card: Card) -> KeyAnswer:
+        if self.stores:
+            super().issue_key(customer_uid, card)
+        return Unknown("ReadTimeout")
+
+    def read_key(self, customer_uid: str) -> KeyAnswer:
+        self.reads += 1
+        return super().read_key(customer_uid) if self.answers_reads else Unknown("ConnectError")
+
+
+def issued_in_doubt(services: Services, *, stores: bool) -> tuple[Services, Lost]:
+    """A card whose issue was not answered, nor the reading back."""
+    gateway = Lost(stores=stores)
+    gateway.missing_keys.add("ann")
+    made = replace(services, gateways={"main": gateway})
+    with pytest.raises(CannotIssue, match="the gateway is asked until it is"):
+        issuing.issue(made, "ann", CARD, "kim", "at the desk")
+    return made, gateway
+
+
+def test_a_card_whose_issue_and_reading_back_were_not_answered_is_asked_about_until_it_is_known(
+    services: Services,
+) -> None:
+    """Guard: the key has a next ask, whatever became of the process."""
+    made, gateway = issued_in_doubt(services, stores=True)
+    assert key_row(made)["deleted_at"] is not None, "nothing is charged to it before"
+    move(made, minutes=1)
+    cards.look_due(made)
+    assert key_row(made)["ask_at"] > made.clock.now()
+    gateway.answers_reads = True
+    move(made, minutes=10)
+    cards.look_due(made)
+    row = key_row(made)
+    assert (row["deleted_at"], row["unclear_since"], row["card_number"]) == (None, None, "40000000****1091")
+    on_sale(made)
+    enrolling.subscribe(made, "ann", "monthly", "kim")
+    collect_due(made)
+    assert charge_rows(made)[0]["status"] == "paid"
+
+
+def test_a_card_that_was_not_stored_is_asked_about_until_the_quiet_time_is_over(services: Services) -> None:
+    """The gateway may show it late."""
+    made, gateway = issued_in_doubt(services, stores=False)
+    gateway.answers_reads = True
+    for _ in range(4):
+        move(made, minutes=10)
+        cards.look_due(made)
+    row = key_row(made)
+    assert (row["unclear_since"], row["deleted_at"] is None) == (None, False)
+    reads = gateway.reads
+    move(made, days=2)
+    cards.look_due(made)
+    cards.look_due(made)
+    assert gateway.reads == reads
+
+
+def test_a_known_card_that_was_replaced_in_doubt_is_found_and_its_debts_are_tried_with_it(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    gateway.missing_keys.clear()
+    on_sale(services)
+    subscribed(services)
+    gateway.answers.append(Declined("분실 카드"))
+    collect_due(services)
+    made, lost = issued_in_doubt(services, stores=True)
+    assert key_row(made)["deleted_at"] is None
+    lost.answers_reads = True
+    move(made, minutes=1)
+    cards.look_due(made)
+    collect_due(made)
+    assert charge_rows(made)[0]["status"] == "paid"
+    assert key_row(made)["unclear_since"] is None
+
+
+def test_the_process_that_issues_a_card_may_die_before_the_answer(services: Services) -> None:
+    """Guard: that the key must be asked about is written before the call."""
+
+    class Dies(Lost):
+        def issue_key(self, customer_uid: str, card: Card) -> KeyAnswer:
+            super().issue_key(customer_uid, card)
+            raise KeyboardInterrupt
+
+    gateway = Dies(stores=True)
+    gateway.missing_keys.add("ann")
+    gateway.answers_reads = True
+    made = replace(services, gateways={"main": gateway})
+    with pytest.raises(KeyboardInterrupt):
+        issuing.issue(made, "ann", CARD, "kim", "at the desk")
+    move(made, minutes=1)
+    cards.look_due(made)
+    assert key_row(made)["card_number"] == "40000000****1091"
+
+
+def test_a_refused_card_is_not_asked_about(services: Services, gateway: ScriptedGateway) -> None:
+    gateway.key_answers.append(Refused("no such channel"))
+    with pytest.raises(CannotIssue, match="the card is not stored: no such channel"):
+        issuing.issue(services, "ann", CARD, "kim", "at the desk")
+    row = key_row(services)
+    assert (row["unclear_since"], row["deleted_at"] is None) == (None, False)

@@ -107,6 +107,7 @@ def card_facts(db: Connection, key_id: int) -> dict[str, Any]:
     """What is known of the card behind a billing key."""
     c = billing_keys.c
     query = select(c.pg_provider, c.pg_id, c.card_name, c.card_number, c.seen_updated_at, c.changed_at)
+    query = query.add_columns(c.unclear_since)
     return dict(db.execute(query.where(c.id == key_id)).mappings().one())
 
 
@@ -131,25 +132,29 @@ def take_expiring(db: Connection, now: datetime, limit: int) -> Sequence[tuple[i
     return [(row.id, row.customer_uid, row.expires_on) for row in db.execute(query)]
 
 
-def take_to_ask(db: Connection, now: datetime, again_at: datetime, limit: int) -> Sequence[str]:
+def take_to_ask(
+    db: Connection, now: datetime, again_at: datetime, unclear_again_at: datetime, limit: int
+) -> Sequence[str]:
     """The cards that the gateway is to be asked about; the next ask of each is set.
 
-    Debts wait for such a card, or a payment stored it and nothing is known of it yet. Any other is not asked
-    about again.
+    Debts wait for such a card, or a payment stored it and nothing is known of it yet, or it is unclear whether it
+    is stored, and it is asked about sooner. Any other is not asked about again.
     """
     c = billing_keys.c
     waits = exists().where(charges.c.billing_key_id == c.id, text(OWED), charges.c.waits.is_not(None))
     is_unread = and_(c.deleted_at.is_(None), *(c[name].is_(None) for name in NO_FACTS))
     query = (
-        select(c.id, c.customer_uid, or_(waits, is_unread).label("waits"))
+        select(c.id, c.customer_uid, c.unclear_since)
+        .add_columns(or_(waits, is_unread, c.unclear_since.is_not(None)).label("waits"))
         .where(c.ask_at.is_not(None), c.ask_at <= now)
         .order_by(c.ask_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     rows = list(db.execute(query))
-    for key_id, _, needed in rows:
-        change_key(db, key_id, ask_at=again_at if needed else None)
+    for row in rows:
+        later = again_at if row.unclear_since is None else unclear_again_at
+        change_key(db, row.id, ask_at=later if row.waits else None)
     return [row.customer_uid for row in rows if row.waits]
 
 

@@ -24,6 +24,7 @@ from worker.workflows.current_card import NEW_LADDER
 from worker.workflows.services import Services, UnusableAccount, are_ours_and_known
 
 ASKED_EVERY = timedelta(days=1)  # a card that debts wait for; nobody need tell us that it has changed
+UNCLEAR_ASKED_EVERY = timedelta(minutes=10)  # a card of which it is unclear whether it is stored
 BATCH = 100  # cards asked about in one go
 FACTS = {  # the column of each
     "pg_provider": "pg_provider",
@@ -72,6 +73,7 @@ def changed(
     customer_uid = key.customer_uid
     found = services.gateway(key.account).read_key(customer_uid) if typed is None else typed.key
     if isinstance(found, KeyMissing):
+        _end_unclear_if_quiet(services, key)
         raise CannotChange(f"the gateway has no billing key for customer {customer_uid!r}; issue one first")
     if not isinstance(found, BillingKey):
         if not believed:
@@ -89,6 +91,8 @@ def changed(
         differs = {name for name, value in facts.items() if value != before[name]}
         if before["seen_updated_at"] is None:
             differs.discard("seen_updated_at")  # it was never told; that it is now is no change
+        if facts and (differs or typed is not None or _is_quiet(services, before["unclear_since"], now)):
+            _end_unclear(db, key, before["unclear_since"], is_stored=True)
         if not differs and not believed:
             customers.change_key(db, key.id, **facts)
             return 0
@@ -112,6 +116,27 @@ def changed(
     return tried
 
 
+def _is_quiet(services: Services, unclear_since: datetime | None, now: datetime) -> bool:
+    """Whether what the gateway shows now is what became of a call since then; it may show late."""
+    return unclear_since is not None and now - unclear_since >= timedelta(seconds=services.settings.quiet_time)
+
+
+def _end_unclear(db: Connection, key: StoredKey, unclear_since: datetime | None, *, is_stored: bool) -> None:
+    """Write that it is clear what is stored under a key; a card that is stored can be charged from now on."""
+    if unclear_since is None:
+        return
+    again = {"deleted_at": None, "stopped_as": None} if is_stored and key.deleted_at is not None else {}
+    customers.change_key(db, key.id, unclear_since=None, **again)
+
+
+def _end_unclear_if_quiet(services: Services, key: StoredKey) -> None:
+    """End what was unclear when the gateway has no card, and it is late enough to believe that."""
+    with services.engine.begin() as db:
+        unclear_since = customers.card_facts(db, key.id)["unclear_since"]
+        if _is_quiet(services, unclear_since, services.clock.now()):
+            _end_unclear(db, key, unclear_since, is_stored=False)
+
+
 def look_due(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
     """Ask the gateway about the cards that debts wait for; answers how many have changed."""
     found = 0
@@ -120,7 +145,7 @@ def look_due(services: Services, going_on: Callable[[], bool] = lambda: True) ->
     while going_on():
         now = services.clock.now()
         with services.engine.begin() as db:
-            asked = customers.take_to_ask(db, now, now + ASKED_EVERY, BATCH)
+            asked = customers.take_to_ask(db, now, now + ASKED_EVERY, now + UNCLEAR_ASKED_EVERY, BATCH)
         for customer_uid in asked:
             if not going_on():
                 return found

@@ -1,13 +1,13 @@
 """Issuing: a card that is typed in is stored at the gateway under a customer_uid, read back, or forgotten."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
 from schedules.errors import BadRequest, ToldInWords
 from schedules.outcomes import Unknown
-from worker.gateway.port import BillingKey, Card, Gateway, KeyAnswer, KeyMissing
+from worker.gateway.port import BillingKey, Card, Gateway, KeyMissing
 from worker.store import customers, debts, notes, subscriptions
 from worker.store.customers import StoredKey
 from worker.workflows import cards
@@ -15,6 +15,8 @@ from worker.workflows.closing import cancel_subscription
 from worker.workflows.enrolling import check_facts
 from worker.workflows.keying import Holder
 from worker.workflows.services import Services, UnusableAccount, are_ours_and_known
+
+ASKED_AFTER = timedelta(minutes=1)  # the call and its reading back are over by then, or their process is dead
 
 
 class CannotIssue(ToldInWords):
@@ -26,7 +28,8 @@ def issue(
 ) -> BillingKey:
     """Store a card under a customer_uid; over a known one it replaces the card, and open debts are tried at once.
 
-    An answer that is not clear is followed by reading the key back: what the gateway has then is what counts. A
+    An answer that is not clear is followed by reading the key back: what the gateway has then is what counts. If
+    that is not clear either, the gateway is asked about the key until it is; this is written before the call. A
     key that was issued on another channel than asked for has replaced the card all the same, so it is kept here
     as well before CannotIssue says where it is.
     """
@@ -40,16 +43,15 @@ def issue(
         raise BadRequest("card", wrong)
     last_day = cards.last_day_of_typed(card.expiry, services.clock.now())
     _refuse_foreign(services)
-    key = _settled(gateway, gateway.issue_key(customer_uid, card), customer_uid, card)
+    key_id = _begin(services, customer_uid, account, holder)
+    key = _settled(services, gateway, key_id, customer_uid, card)
     now = services.clock.now()
     with services.engine.begin() as db:
-        known = customers.key_by_uid(db, customer_uid)
         if known is None:
-            customer_id = customers.add(db, customer_uid, holder.name, holder.email, holder.tel, now)
             facts = cards.facts_of(key) | cards.expiry_columns(last_day)
-            customers.add_key(db, customer_id, customer_uid, account, facts, now)
+            customers.change_key(db, key_id, deleted_at=None, unclear_since=None, ask_at=None, **facts)
         elif known.deleted_at is not None:
-            customers.change_key(db, known.id, deleted_at=None, stopped_as=None)
+            customers.change_key(db, key_id, deleted_at=None, stopped_as=None)
         notes.record(db, actor, "card.issue", customer_uid, why, now, card_name=key.card_name,
                      card_number=key.card_number, pg=card.pg, on_pg=key.channel)  # fmt: skip
     if known is not None:
@@ -79,7 +81,9 @@ def delete(services: Services, customer_uid: str, actor: str, why: str, *, end_s
     with services.act() as db:
         key = customers.key_by_uid(db, customer_uid) or key
         ended = _end_what_needs_it(db, key, customer_uid, why, now, end_subscriptions=end_subscriptions)
-        customers.change_key(db, key.id, deleted_at=key.deleted_at or now, ask_at=None, tell_expiry_at=None)
+        customers.change_key(
+            db, key.id, deleted_at=key.deleted_at or now, ask_at=None, unclear_since=None, tell_expiry_at=None
+        )
         notes.record(db, actor, "card.delete", customer_uid, why, now, subscriptions_ended=ended)
     if services.rehearsal is not None:
         return ended
@@ -115,8 +119,23 @@ def _end_what_needs_it(
     return len(live)
 
 
-def _settled(gateway: Gateway, answer: KeyAnswer, customer_uid: str, card: Card) -> BillingKey:
-    """The key that the gateway has now, if it is the card that was sent."""
+def _begin(services: Services, customer_uid: str, account: str, holder: Holder) -> int:
+    """Write that the gateway must be asked what is stored under a key; a new key counts as deleted until then."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        known = customers.key_by_uid(db, customer_uid, lock=True)
+        if known is None:
+            customer_id = customers.add(db, customer_uid, holder.name, holder.email, holder.tel, now)
+            key_id = customers.add_key(db, customer_id, customer_uid, account, {"deleted_at": now}, now)
+        else:
+            key_id = known.id
+        customers.change_key(db, key_id, unclear_since=now, ask_at=now + ASKED_AFTER)
+    return key_id
+
+
+def _settled(services: Services, gateway: Gateway, key_id: int, customer_uid: str, card: Card) -> BillingKey:
+    """The key that the gateway has now, if it is the card that is sent to it."""
+    answer = gateway.issue_key(customer_uid, card)
     if isinstance(answer, BillingKey):
         return answer
     reason = getattr(answer, "reason", "the gateway has no such key")
@@ -125,9 +144,12 @@ def _settled(gateway: Gateway, answer: KeyAnswer, customer_uid: str, card: Card)
         if isinstance(read, BillingKey) and is_this(card, read.card_number):
             return read
         raise CannotIssue(
-            f"it is not clear whether the card is stored: {reason}; look at it with `again card show`, and if the "
-            "gateway has another card than this database, say `again card changed`"
+            f"it is not clear whether the card is stored: {reason}; the gateway is asked until it is; "
+            "`again card show` says so then; do not type the card in again before"
         )
+    with services.engine.begin() as db:
+        # The debts that wait for the card before have it asked about as ever.
+        customers.change_key(db, key_id, unclear_since=None, ask_at=services.clock.now() + cards.ASKED_EVERY)
     raise CannotIssue(f"the card is not stored: {reason}")
 
 
