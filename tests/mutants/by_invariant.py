@@ -63,14 +63,21 @@ BY_INVARIANT: tuple[Mutant, ...] = (
         "a hold outlives its finding only with an event",
         RECONCILING + "test_a_debt_whose_finding_ended_without_a_payment_is_set_aside_with_an_event",
         "worker/workflows/comparing.py",
-        "            _leave_to_person(db, finding, debt.charge_key, services.clock.now())\n",
+        "            _leave_to_person(db, finding, debt, services.clock.now())\n",
         "",
     ),
     Mutant(
         "a hold that a finding sets is told while it is open",
         RECONCILING + "test_a_debt_whose_finding_ended_without_a_payment_is_set_aside_with_an_event",
         "worker/workflows/comparing.py",
-        "        _tell_if_held(services, finding, debt.charge_key)\n",
+        "        _tell_if_held(services, finding, debt)\n",
         "",
+    ),
+    Mutant(
+        "an unknown attempt of a row that breaks a rule is set aside",
+        ASKING + "test_an_unknown_attempt_of_a_row_that_breaks_a_rule_is_set_aside_with_an_event",
+        "worker/workflows/asking.py",
+        "        quarantine(services, attempt.charge_id, broken)\n        return None\n",
+        "        raise\n",
     ),
 )

@@ -199,6 +199,22 @@ def test_the_quiet_time_begins_when_the_lease_has_ended(services: Services, gate
     assert attempt_rows(services)[0]["quiet_answers"] == 0
 
 
+def test_an_unknown_attempt_of_a_row_that_breaks_a_rule_is_set_aside_with_an_event(
+    services: Services, in_doubt: int, gateway: ScriptedGateway
+) -> None:
+    """Guard: each question would fail as the one before, and nobody would hear of it."""
+    gateway.remember(gateway.sent[0], "paid")
+    write(services, "UPDATE charges SET currency = 'XXX' WHERE id = :charge", charge_rows(services)[0]["id"])
+    for _ in range(2):
+        assert ask_when_due(services, in_doubt) is None
+    row = charge_rows(services)[0]
+    assert "its row breaks a rule" in row["held_why"]
+    assert held_events(services) == [row["key"]]
+    write(services, "UPDATE charges SET currency = 'KRW' WHERE id = :charge", row["id"])
+    assert ask_when_due(services, in_doubt) is AttemptState.PAID
+    assert charge_rows(services)[0]["held_why"] is None
+
+
 def test_a_held_charge_whose_reason_no_event_has_told_gets_one_event(services: Services) -> None:
     """Guard: whatever set the hold, `again held` is not the only place that tells of it."""
     write(services, "UPDATE charges SET held_why = 'by hand' WHERE id = :charge", opened(services))

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from schedules import asking as rules
 from schedules.charges import AttemptState
+from schedules.errors import BROKEN
 from schedules.events import AttemptUnknown
 from schedules.identity import parse_merchant_uid
 from schedules.outcomes import Outcome, Unknown
@@ -14,7 +15,7 @@ from worker.points import Point, reach
 from worker.store import attempts, next_actions, notes
 from worker.store.attempts import Attempt
 from worker.workflows import classing
-from worker.workflows.closing import set_aside, tell_held
+from worker.workflows.closing import quarantine, set_aside, tell_held
 from worker.workflows.comparing import compare
 from worker.workflows.services import Services, clock_is_right
 from worker.workflows.settling import settle
@@ -82,7 +83,11 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
     else:
         # No answer to our question says nothing about the payment.
         outcome, quiet_answers = Unknown(f"asking failed: {answer.reason}"), attempt.quiet_answers
-    state = settle(services, attempt, AttemptState.UNKNOWN, outcome, quiet_answers)
+    try:
+        state = settle(services, attempt, AttemptState.UNKNOWN, outcome, quiet_answers)
+    except BROKEN as broken:
+        quarantine(services, attempt.charge_id, broken)
+        return None
     if isinstance(answer, Found):
         compare(services, account, answer.payments)
     return state
