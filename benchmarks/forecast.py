@@ -29,7 +29,7 @@ from worker.config import Settings
 from worker.embedded import EmbeddedServices
 from worker.store import revisions
 from worker.store.engine import make_engine
-from worker.wiring import fingerprint
+from worker.wiring import fingerprint_in
 from worker.workflows import enrolling, foreseeing, operating
 from worker.workflows.foreseeing import Asked
 from worker.workflows.services import Services
@@ -139,9 +139,7 @@ def connected(url: str) -> Services:
     )  # fmt: skip
     engine = make_engine(settings.sqlalchemy_url, 4, "again-benchmark")
     revisions.migrate(engine)
-    services = Services(
-        settings, FixedClock(NOW), engine, {"main": ScriptedGateway()}, fingerprint(settings, engine)
-    )
+    services = Services(settings, FixedClock(NOW), engine, {"main": ScriptedGateway()}, fingerprint_in(settings))
     operating.bind_if_new(services, "benchmark")
     return services
 

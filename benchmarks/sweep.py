@@ -30,7 +30,7 @@ from worker.gateway.port import Found, NoAnswer, PaymentPage
 from worker.store import findings, revisions
 from worker.store.engine import make_engine
 from worker.store.reconciliations import Run
-from worker.wiring import fingerprint
+from worker.wiring import fingerprint_in
 from worker.workflows import operating, reconciling
 from worker.workflows.services import Services
 
@@ -181,7 +181,7 @@ def connected(url: str, gateway: ListingGateway) -> Iterator[Services]:
     )  # fmt: skip
     engine = make_engine(settings.sqlalchemy_url, 4, "again-benchmark")
     revisions.migrate(engine)
-    services = Services(settings, FixedClock(UNTIL), engine, {"main": gateway}, fingerprint(settings, engine))
+    services = Services(settings, FixedClock(UNTIL), engine, {"main": gateway}, fingerprint_in(settings))
     operating.bind_if_new(services, "benchmark")
     yield services
     engine.dispose()

@@ -13,7 +13,7 @@ from worker.config import Settings
 from worker.embedded import EmbeddedServices
 from worker.store import revisions
 from worker.store.engine import make_engine
-from worker.wiring import fingerprint
+from worker.wiring import fingerprint_in
 from worker.workflows import operating
 from worker.workflows.services import Services
 
@@ -65,7 +65,7 @@ def services(database: str, gateway: ScriptedGateway) -> Iterator[Services]:
         portone_url="http://127.0.0.1:1", portone_key="key", portone_secret="secret", rate=0,
     )  # fmt: skip
     engine = make_engine(settings.sqlalchemy_url, 20, "again-test")
-    made = Services(settings, FixedClock(START), engine, {"main": gateway}, fingerprint(settings, engine))
+    made = Services(settings, FixedClock(START), engine, {"main": gateway}, fingerprint_in(settings))
     operating.bind_if_new(made, "test")
     yield made
     engine.dispose()

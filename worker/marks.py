@@ -48,8 +48,10 @@ def check(app: Celery, services: Services) -> bool:
 
 
 def _compare(store: Any, services: Services) -> bool:
-    name = f"again.mark.{services.fingerprint}"
-    found = _read(store, name, services)
+    with services.engine.begin() as db:
+        fingerprint = services.fingerprint(db)
+    name = mark_name(fingerprint)
+    found = _read(store, name, services, fingerprint)
     with services.engine.begin() as db:
         reached = notes.newest_event(db)
         # That very event, not only as many: a restored database may have gone on and counted past it.
@@ -59,7 +61,7 @@ def _compare(store: Any, services: Services) -> bool:
         log.error("%s", why)
         restoring.begin_hold(services, KEEPER, why)
     if reached is not None:
-        store.set(name, signed(services, *reached))
+        store.set(name, signed(services, fingerprint, *reached))
     else:
         store.delete(name)
     with services.engine.begin() as db:
@@ -67,23 +69,28 @@ def _compare(store: Any, services: Services) -> bool:
     return known
 
 
-def signed(services: Services, number: int, at: datetime) -> str:
+def mark_name(fingerprint: str) -> str:
+    """The key in the broker under which the mark of a database stands."""
+    return f"again.mark.{fingerprint}"
+
+
+def signed(services: Services, fingerprint: str, number: int, at: datetime) -> str:
     """The mark for an attempt event, with a signature by a key that those who send requests do not have."""
     words = f"{number} {at.isoformat()}"
-    return f"{words} {_signature(services, words)}"
+    return f"{words} {_signature(services, fingerprint, words)}"
 
 
-def _signature(services: Services, words: str) -> str:
+def _signature(services: Services, fingerprint: str, words: str) -> str:
     # The API key, not the secret: a new secret must not make the mark unreadable. A new API key is another
     # fingerprint, which `again adopt` binds with a hold of its own. A key that is kept in the database would be
     # missing in a backup from before it was made.
     api_key = services.settings.portone_key.get_secret_value().encode()
     key = hashlib.blake2b(api_key, digest_size=32, person=b"again-mark").digest()
     # The name of the database and environment is part of it: a mark of another one is no mark of this one.
-    return hmac.new(key, f"{services.fingerprint} {words}".encode(), hashlib.sha256).hexdigest()
+    return hmac.new(key, f"{fingerprint} {words}".encode(), hashlib.sha256).hexdigest()
 
 
-def _read(store: Any, name: str, services: Services) -> Mark | None:
+def _read(store: Any, name: str, services: Services, fingerprint: str) -> Mark | None:
     """The mark, or None: there is none, or it was not written by us, which is reported and changes nothing."""
     try:
         raw = bytes(store.get(name) or b"")
@@ -92,7 +99,7 @@ def _read(store: Any, name: str, services: Services) -> Mark | None:
     if not raw:
         return None
     words, _, signature = raw.decode(errors="replace").rpartition(" ")
-    if hmac.compare_digest(signature.encode(), _signature(services, words).encode()):
+    if hmac.compare_digest(signature.encode(), _signature(services, fingerprint, words).encode()):
         number, _, at = words.partition(" ")
         return Mark(int(number), datetime.fromisoformat(at))
     with services.engine.begin() as db:

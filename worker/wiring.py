@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -18,7 +18,7 @@ from worker.config import BadSettings, Settings, load_settings
 from worker.gateway.port import Gateway
 from worker.gateway.portone_v1 import PortOneSettings, PortOneV1, Timeouts
 from worker.store import switches
-from worker.store.engine import make_engine
+from worker.store.engine import check_sessions, make_engine
 from worker.store.failures import DATABASE_ERRORS
 from worker.store.revisions import current_revision, newest_revision
 from worker.store.tokens import SealedTokens
@@ -159,9 +159,13 @@ def bind_and_warn(made: Services, actor: str) -> None:
 
 
 def connect(settings: Settings) -> Services:
-    """Put the real parts together; the database is asked who it is."""
+    """Put the real parts together; raises BadDatabase or BadSession when the database cannot be used."""
     # A thread holds one connection at a time, and none during a call; beat and the tokens need a few more.
     engine = make_engine(settings.sqlalchemy_url, min(settings.concurrency, MOST_CONNECTIONS) + 4, "again")
+    try:
+        check_sessions(engine)
+    except OperationalError as error:
+        raise BadDatabase(unreachable(settings, error)) from None
     accounts = {account.name: account for account in settings.accounts()}
     return Services(
         settings=settings,
@@ -169,7 +173,7 @@ def connect(settings: Settings) -> Services:
         engine=engine,
         gateways={name: _gateway(settings, account, engine) for name, account in accounts.items()},
         accounts=accounts,
-        fingerprint=fingerprint(settings, engine),
+        fingerprint_in=fingerprint_in(settings),
         receiver=make_receiver(settings),
         account_fingerprints=account_fingerprints(settings, accounts.values()),
     )
@@ -209,18 +213,18 @@ def gateway_settings(settings: Settings, account: Account) -> PortOneSettings:
     )
 
 
-def fingerprint(settings: Settings, engine: Engine) -> str:
-    """Names this environment, gateway account and very database; a copy of the database gives another."""
-    try:
-        with engine.begin() as db:
-            identity = switches.database_identity(db)
-    except OperationalError as error:
-        raise Unreachable(unreachable(settings, error)) from None
+def fingerprint_in(settings: Settings) -> Callable[[str], str]:
+    """Name this environment and gateway account together with a database; a copy of it has another identity."""
     # The host, not the port: a simulator may come back on another one.
     host = host_of(settings.portone_url)
-    parts = (settings.environment, settings.account, settings.portone_tier or "", host, identity)
+    parts = (settings.environment, settings.account, settings.portone_tier or "", host)
     key = settings.portone_key.get_secret_value()
-    return hashlib.blake2b("\n".join((*parts, key)).encode(), digest_size=16, person=b"again-place").hexdigest()
+
+    def in_database(identity: str) -> str:
+        words = "\n".join((*parts, identity, key))
+        return hashlib.blake2b(words.encode(), digest_size=16, person=b"again-place").hexdigest()
+
+    return in_database
 
 
 def account_fingerprint(settings: Settings, account: Account) -> str:
@@ -254,7 +258,8 @@ def wrong_place(made: Services) -> str | None:
     """Why this environment may not send from this database; None when it may."""
     with made.engine.begin() as db:
         bound, environment = switches.bound(db), switches.bound_environment(db)
-    if bound == made.fingerprint:
+        ours_here = made.fingerprint(db)
+    if bound == ours_here:
         return None
     if bound is None:
         return "nothing will be sent: no environment is bound to this database; see `again adopt`"

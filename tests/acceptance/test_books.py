@@ -87,9 +87,11 @@ def test_an_unknown_outcome_is_listed_with_its_age_and_next_look(installation: I
 def test_a_database_that_was_put_back_in_place_is_held_until_all_is_known(installation: Installation) -> None:
     """Its fingerprint is the same; only the mark in the broker tells that the books had come further."""
     redis = Redis.from_url(installation.settings["AGAIN_BROKER_URL"])
-    name = f"again.mark.{installation.services.fingerprint}"
+    with installation.services.engine.begin() as db:
+        fingerprint = installation.services.fingerprint(db)
+    name = marks.mark_name(fingerprint)
     assert wait_until(lambda: bool(redis.get(name)), 30)
-    redis.set(name, marks.signed(installation.services, 10**9, datetime(2026, 1, 31, tzinfo=UTC)))
+    redis.set(name, marks.signed(installation.services, fingerprint, 10**9, datetime(2026, 1, 31, tzinfo=UTC)))
     assert wait_until(lambda: installation.told_json("status")["hold"] is not None, 30)
     redis.close()
     key = installation.customer("after", "now")

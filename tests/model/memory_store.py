@@ -39,6 +39,7 @@ from worker.store.debts import Ahead
 from worker.store.declines import DeclinedLast
 from worker.store.plans import StoredPlan
 from worker.store.policies import StoredPolicy
+from worker.store.revisions import newest_revision
 from worker.store.subscriptions import DueSubscription
 from worker.store.switches import Hold, Permission
 from worker.store.unasked import Prior
@@ -57,6 +58,8 @@ SENDING, UNKNOWN, PAID, READY, REFUSED, DECLINED = (
 SENDABLE = {state.value for state in real_attempts.SENDABLE}
 UNDER_WAY = (SENDING, UNKNOWN)
 FAR = timedelta(days=36500)
+DATABASE = "the model's"
+REVISION = newest_revision().newest
 RIGHT = datetime(2026, 2, 1, tzinfo=UTC)  # whatever a clock that stands compares itself with
 
 
@@ -591,6 +594,9 @@ class Switches(StandsFor):
     def stopped(self, db: Transaction) -> list[Row]:
         return [{"account": account, "why": why} for account, (_, why) in sorted(db.tables.stops.items())]
 
+    def database_identity(self, db: Transaction) -> str:
+        return DATABASE
+
     def bound(self, db: Transaction) -> str | None:
         return db.tables.fingerprint
 
@@ -855,7 +861,7 @@ def _permission(db: Transaction, account: str) -> Permission:
     tables = db.tables
     stop = tables.stops.get(account) or tables.stops.get(real_switches.ALL_ACCOUNTS)
     hold_since = tables.hold.since if tables.hold is not None else None
-    return Permission(tables.fingerprint, True, hold_since, stop[1] if stop else None, RIGHT)
+    return Permission(tables.fingerprint, DATABASE, REVISION, hold_since, stop[1] if stop else None, RIGHT)
 
 
 def _touch(db: Transaction, row: Row) -> None:

@@ -95,7 +95,8 @@ def shop_in_memory(guards: Guards = ALL) -> World:
     clock = FixedClock(BEGIN)
     settings = SETTINGS if guards.quiet_time else SETTINGS.model_copy(update={"quiet_time": 0})
     gateway = ModelGateway(clock, stage, timedelta(seconds=settings.call_deadline))
-    services = Services(settings, clock, cast("Engine", engine), {settings.account: gateway}, FINGERPRINT)
+    gateways = {settings.account: gateway}
+    services = Services(settings, clock, cast("Engine", engine), gateways, lambda _: FINGERPRINT)
     instead = {f"worker.store.{name}": part for name, part in memory_store(guards).items()}
     # The turn that the reconciler waits for costs no real time here: not even a sleep of nothing.
     instead["worker.clock"] = SimpleNamespace(**{**vars(clocks), "wait": lambda seconds: None})

@@ -40,7 +40,7 @@ BY_ACCOUNT: tuple[Mutant, ...] = (
         "accounts: the main account is compared too",
         PATHS + "test_the_main_account_is_not_asked_with_another_merchants_key_either",
         "worker/store/switches.py",
-        "        if self.fingerprint != identity.environment or not self.is_bound_here:\n",
+        "        if self.fingerprint != identity.fingerprint_in(self.database):\n",
         "        if False:\n",
     ),
     Mutant(

@@ -52,7 +52,7 @@ BY_MESSAGE: tuple[Mutant, ...] = (
         "only a mark of ours holds charging",
         "store/test_marks.py::test_a_mark_of_another_database_is_a_forged_one",
         "worker/marks.py",
-        'f"{services.fingerprint} {words}".encode()',
+        'f"{fingerprint} {words}".encode()',
         'b""',
     ),
     Mutant(

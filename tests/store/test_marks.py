@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -48,7 +48,18 @@ def signing(services: Services) -> Services:
 
 def name(services: Services) -> str:
     """The mark's key."""
-    return f"again.mark.{services.fingerprint}"
+    return marks.mark_name(fingerprint(services))
+
+
+def fingerprint(services: Services) -> str:
+    """That of the services' database."""
+    with services.engine.begin() as db:
+        return services.fingerprint(db)
+
+
+def signed(services: Services, number: int, at: datetime) -> str:
+    """A mark of their database."""
+    return marks.signed(services, fingerprint(services), number, at)
 
 
 def is_held(services: Services) -> bool:
@@ -66,7 +77,7 @@ def forged(services: Services) -> int:
 def test_a_mark_of_ours_that_is_ahead_of_the_database_begins_a_hold(
     app: Celery, broker: redis.Redis, services: Services
 ) -> None:
-    broker.set(name(services), marks.signed(services, 10**9, services.clock.now() + timedelta(days=30)))
+    broker.set(name(services), signed(services, 10**9, services.clock.now() + timedelta(days=30)))
     assert not marks.check(app, services)
     assert is_held(services)
     assert forged(services) == 0
@@ -98,8 +109,8 @@ def test_a_key_of_another_type_is_a_forged_mark(app: Celery, broker: redis.Redis
 
 def test_a_mark_of_another_database_is_a_forged_one(app: Celery, broker: redis.Redis, signing: Services) -> None:
     services = signing
-    other = replace(services, fingerprint="another")
-    broker.set(name(services), marks.signed(other, 10**9, services.clock.now()))
+    other = replace(services, fingerprint_in=lambda _: "another")
+    broker.set(name(services), signed(other, 10**9, services.clock.now()))
     assert marks.check(app, services)
     assert (is_held(services), forged(services)) == (False, 1)
 

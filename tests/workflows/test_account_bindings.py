@@ -104,7 +104,7 @@ def test_the_last_look_sees_that_the_account_was_bound_to_other_credentials(
 
 def test_new_accounts_are_not_bound_again_and_not_in_a_database_of_another_environment(two: Services) -> None:
     operating.bind_new_accounts(swapped(two), "test")
-    foreign = replace(two, fingerprint="of a copy", account_fingerprints={"third": "x"})
+    foreign = replace(two, fingerprint_in=lambda _: "of a copy", account_fingerprints={"third": "x"})
     operating.bind_new_accounts(foreign, "test")
     with two.engine.begin() as db:
         assert switches.account_bindings_of(db) == two.account_fingerprints

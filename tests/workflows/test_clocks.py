@@ -1,5 +1,6 @@
 """Clocks that are wrong, and databases that are others than they were: nothing is sent, nothing is decided."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,9 +10,12 @@ from sqlalchemy import text
 from schedules.charges import AttemptState
 from schedules.outcomes import Unknown
 from tests.doubles import ScriptedGateway
-from tests.factories import START, attempt_rows, charge_rows, move, on_sale, opened, subscribed
+from tests.factories import START, attempt_rows, move, opened, subscribed
+from tests.services import drop_database, fresh_database
 from worker.clock import FixedClock
-from worker.workflows import asking, charging, dispatching, opening, reconciling
+from worker.embedded import EmbeddedServices
+from worker.store.engine import make_engine
+from worker.workflows import asking, charging, dispatching, opening, operating, reconciling
 from worker.workflows.services import Services
 
 
@@ -78,22 +82,47 @@ def test_a_run_that_a_clock_from_the_future_began_does_not_stop_the_reconciler(s
     assert runs == 2
 
 
+@pytest.fixture
+def copied(services: Services, embedded: EmbeddedServices) -> Iterator[Callable[[], Services]]:
+    """Makes a copy of the database, and the running process whose connections lead to that copy from then on."""
+    made: list[Services] = []
+
+    def swap() -> Services:
+        services.engine.dispose()
+        url = fresh_database(embedded, template=services.settings.sqlalchemy_url)
+        made.append(replace(services, engine=make_engine(url, 5, "again-test")))
+        return made[-1]
+
+    yield swap
+    for each in made:
+        each.engine.dispose()
+        drop_database(embedded, each.engine.url.render_as_string(hide_password=False))
+
+
 def test_a_database_that_was_swapped_under_a_running_worker_sends_nothing(
-    services: Services, gateway: ScriptedGateway
+    services: Services, gateway: ScriptedGateway, copied: Callable[[], Services]
 ) -> None:
-    """A backup put into its place brings the fingerprint along; which database it is, is asked each time."""
-    on_sale(services)
-    subscribed(services)
-    opening.open_due(services)
-    charge = charge_rows(services)[0]["id"]
+    """Guard: which database it is, asked each time. A copy put into its place brings the fingerprint along."""
+    charge = opened(services)
     claimed = charging.claim(services, charge)
     assert claimed is not None
-    with services.engine.begin() as db:
-        db.execute(text("UPDATE installation SET identity = 'another cluster/16384/00000001'"))
-    assert charging.carry_out(services, claimed) is AttemptState.READY
-    assert charging.attempt(services, charge) is None
-    assert dispatching.top_up(services, lambda _: None) == 0
+    running = copied()
+    assert charging.carry_out(running, claimed) is AttemptState.READY
+    assert charging.attempt(running, charge) is None
+    assert dispatching.top_up(running, lambda _: None) == 0
     assert gateway.sent == []
+
+
+def test_a_running_process_sends_from_a_database_that_another_process_has_adopted(
+    services: Services, gateway: ScriptedGateway, copied: Callable[[], Services]
+) -> None:
+    """As after a failover: `again adopt` is a process of its own, and none of the running ones starts again."""
+    charge = opened(services)
+    running = copied()
+    assert charging.attempt(running, charge) is None
+    operating.adopt(replace(running), "kim", "the former database is gone")
+    assert charging.attempt(running, charge) is AttemptState.PAID
+    assert len(gateway.sent) == 1
 
 
 def test_a_lease_that_lives_is_not_taken(services: Services) -> None:

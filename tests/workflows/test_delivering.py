@@ -250,7 +250,7 @@ def test_without_an_address_events_wait(services: Services) -> None:
 
 def test_a_copy_of_the_database_and_one_on_hold_tell_nobody(telling: Services, shop: Shop) -> None:
     owe(telling)
-    assert deliver_due(replace(telling, fingerprint="another")) == 0
+    assert deliver_due(replace(telling, fingerprint_in=lambda _: "another")) == 0
     with telling.engine.begin() as db:
         db.execute(text("UPDATE installation SET hold_since = now(), hold_from = now(), hold_cursor = 0"))
     assert deliver_due(telling) == 0

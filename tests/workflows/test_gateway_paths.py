@@ -371,7 +371,7 @@ def test_the_main_account_is_not_asked_with_another_merchants_key_either(
     (charge,) = [row["id"] for row in charge_rows(bound) if row["account"] == "main"]
     charging.attempt(bound, charge)
     move(bound, hours=1)
-    other = replace(bound, fingerprint="with another key")
+    other = replace(bound, fingerprint_in=lambda _: "with another key")
     (row,) = attempt_rows(bound)
     assert asking.ask(other, row["id"]) is None
     assert gateway.asked == []

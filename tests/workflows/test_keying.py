@@ -173,7 +173,7 @@ def test_a_stopped_account_and_a_copy_of_the_database_send_nothing_and_keep_noth
     services: Services, gateway: ScriptedGateway
 ) -> None:
     with pytest.raises(OtherCredentials):
-        paid(replace(services, fingerprint="of a copy"))
+        paid(replace(services, fingerprint_in=lambda _: "of a copy"))
     operating.stop_charging(services, "kim", "look first")
     with pytest.raises(CannotRequest, match="stopped"):
         paid(services)

@@ -336,7 +336,7 @@ def test_one_that_is_not_surely_revoked_is_not_begun(
 def test_a_copy_of_the_database_takes_nothing_over(shop: Services, simulator: RunningSimulator) -> None:
     booked(simulator, month(2))
     with pytest.raises(CannotTakeOver, match="copy"):
-        taking_over.take_over(replace(shop, fingerprint="of a copy"), "ann", "monthly", *WHY)
+        taking_over.take_over(replace(shop, fingerprint_in=lambda _: "of a copy"), "ann", "monthly", *WHY)
 
 
 def test_what_was_taken_over_can_be_changed_like_any_other(shop: Services, simulator: RunningSimulator) -> None:

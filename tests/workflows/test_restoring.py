@@ -234,7 +234,7 @@ def test_an_owed_charge_whose_row_breaks_a_rule_does_not_keep_the_hold(
 
 def test_a_copy_cannot_send_and_an_adopted_one_is_held(services: Services, gateway: ScriptedGateway) -> None:
     """Crash row 15: the copy's database has another identity, so its fingerprint is another."""
-    copy = replace(services, fingerprint="of the copy")
+    copy = replace(services, fingerprint_in=lambda _: "of the copy")
     charge = opened(services)
     assert charging.attempt(copy, charge) is None
     restoring.begin_hold(copy, "kim", "moved")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError
 
 from schedules.errors import ToldInWords
 
@@ -22,7 +23,18 @@ SESSION = {
     "jit": "off",
 }
 _SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SESSION.items())
-_READ = "SELECT " + ", ".join(f"current_setting('{name}')" for name in SESSION)
+_LEFT_OVER = "(SELECT count(*) FROM pg_prepared_statements)"
+_READ = "SELECT " + ", ".join([*(f"current_setting('{name}')" for name in SESSION), _LEFT_OVER])
+# Which server process answers: process ids are used again, and two servers may have the same.
+_BACKEND = text("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+# In which order two connections are asked. A pooler that lends its server connections for one transaction gives
+# the second what the first has just returned, or gives one connection two of them in turn.
+_ASKED = (0, 0, 1, 0, 1, 1, 0, 1)
+POOLING = (
+    "the connection pooler between this process and PostgreSQL is in transaction or statement mode, which mixes "
+    "up the prepared statements of its clients; set `pool_mode = session` for this database (PgBouncer), or connect "
+    "to PostgreSQL directly; see docs/databases.md"
+)
 # One thread asks for many, so a line that is dead without a word must be noticed well within a lease.
 LINE = {"tcp_user_timeout": 35_000, "keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
 
@@ -57,16 +69,20 @@ def _set_session(connection: Any, _: object) -> None:
     try:
         with connection.cursor() as cursor:
             cursor.execute(_SET)
-            found = dict(zip(SESSION, cursor.execute(_READ).fetchone(), strict=True))
+            *values, prepared = cursor.execute(_READ).fetchone()
     finally:
         connection.autocommit = before
+    found = dict(zip(SESSION, values, strict=True))
     wrong = [
         f"{name} is {found[name]!r}, not {value!r}" for name, value in SESSION.items() if found[name] != value
     ]
     if wrong:
+        raise BadSession(f"the database session lost its settings ({'; '.join(wrong)}): {POOLING}")
+    if prepared:
         raise BadSession(
-            f"the database session lost its settings ({'; '.join(wrong)}): a connection pooler in transaction or "
-            "statement mode does that; connect to PostgreSQL directly, or use the pooler's session mode"
+            f"a new database session has {prepared} prepared statements of an earlier client: the connection "
+            "pooler has no `server_reset_query`, or is in transaction mode; set `pool_mode = session` and "
+            "`server_reset_query = DISCARD ALL` (PgBouncer); see docs/databases.md"
         )
 
 
@@ -74,6 +90,25 @@ def allow_waiting(db: Connection) -> None:
     """Let this transaction wait for another one that writes hundreds of rows, on a slow machine too."""
     db.execute(text("SET LOCAL statement_timeout = '2min'"))
     db.execute(text("SET LOCAL lock_timeout = '2min'"))
+
+
+def check_sessions(engine: Engine) -> None:
+    """Raise BadSession when a connection pooler lends one server process to several connections in turn.
+
+    Reading the settings back does not show it: while nobody else uses the pooler, the same server process answers.
+    Eight round trips.
+    """
+    try:
+        with engine.connect() as first, engine.connect() as second:
+            pair = [each.execution_options(isolation_level="AUTOCOMMIT") for each in (first, second)]
+            answered = [(which, tuple(pair[which].execute(_BACKEND).one())) for which in _ASKED]
+    except OperationalError as error:
+        if "pooling mode" in str(error.orig):  # statement mode refuses the driver's first transaction
+            raise BadSession(POOLING) from None
+        raise
+    backends = [{backend for which, backend in answered if which == each} for each in (0, 1)]
+    if any(len(each) > 1 for each in backends) or backends[0] == backends[1]:
+        raise BadSession(POOLING)
 
 
 def allow_time(db: Connection) -> None:

@@ -1,6 +1,6 @@
 """What stops a charge from leaving: the kill switch, and a database of another environment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -40,6 +40,7 @@ _IDENTITY: ColumnElement[str] = literal_column(
     "|| '/' || CASE WHEN pg_is_in_recovery() THEN 'standby' "
     "ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END FROM pg_control_system())"
 )
+_REVISION: ColumnElement[str] = literal_column("(SELECT version_num FROM alembic_version)")
 
 
 def stop(db: Connection, account: str, actor: str, why: str, now: datetime) -> None:
@@ -67,10 +68,11 @@ def stopped(db: Connection) -> Sequence[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Fingerprints of this process: of its environment with the main account, and of each further account."""
+    """What this process is: its environment with the main account, each further account, and its code's schema."""
 
-    environment: str
-    accounts: Mapping[str, str]
+    fingerprint_in: Callable[[str], str]  # of the environment, in the database that has this identity
+    accounts: Mapping[str, str]  # the fingerprint of each further account
+    revision: str  # of the schema that this process's code was written for
 
     def wrong_account(self, account: str, bound: str | None) -> str | None:
         """Return why this process may not use an account that is bound to `bound`; None when it may.
@@ -93,13 +95,18 @@ class Identity:
 class Permission:
     """Whether this process may send from this database, and why not."""
 
-    fingerprint: str | None  # of the environment that the database is bound to
-    is_bound_here: bool  # false in a copy of the database that was bound
+    fingerprint: str | None  # of the environment and the database that were bound together
+    database: str  # the identity of the database that answers now
+    revision: str | None  # of the schema
     hold_since: datetime | None
     stopped_why: str | None
     database_clock: datetime
     account: str = ALL_ACCOUNTS
     account_fingerprint: str | None = None  # of the credentials that the account is bound to
+
+    def has_other_schema(self, identity: Identity) -> bool:
+        """Whether the database was migrated to another revision than that of this process's code."""
+        return self.revision != identity.revision
 
     def obstacle(self, identity: Identity, clock: Clock) -> str | None:
         """Why nothing may be sent from this database by this process; None when all is well."""
@@ -111,12 +118,18 @@ class Permission:
 
         Those of the main account are part of the environment's fingerprint.
         """
-        if self.fingerprint != identity.environment or not self.is_bound_here:
+        # Computed each time: the connection may lead to another database by now, and that one may be adopted.
+        if self.fingerprint != identity.fingerprint_in(self.database):
             return "this database belongs to another environment; see `again adopt`"
         return identity.wrong_account(self.account, self.account_fingerprint)
 
     def unfit(self, identity: Identity, clock: Clock) -> str | None:
         """Why this very process may not send, though another one may; None when it may."""
+        if self.has_other_schema(identity):
+            return (
+                f"the database is at revision {self.revision} and this process's code is for {identity.revision}: "
+                "stop it, and start the version of Again that `again migrate` was run with"
+            )
         if wrong := self.other_credentials(identity):
             return wrong
         skew = clock.ahead_of(self.database_clock)
@@ -138,7 +151,8 @@ def permission_columns(account: ColumnElement[str]) -> list[ColumnElement[Any]]:
     stopped = select(stops.c.why).where(stops.c.account.in_([account, ALL_ACCOUNTS])).limit(1)
     return [
         select(installation.c.fingerprint).scalar_subquery(),
-        func.coalesce(select(installation.c.identity == _IDENTITY).scalar_subquery(), False),
+        _IDENTITY,
+        _REVISION,
         select(installation.c.hold_since).scalar_subquery(),
         stopped.scalar_subquery(),
         func.clock_timestamp(),

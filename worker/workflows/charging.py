@@ -25,7 +25,7 @@ from worker.workflows.current_card import move_to_current_card
 from worker.workflows.dispatching import GIVEN_BACK
 from worker.workflows.grouping import Claimed
 from worker.workflows.leaving import PATIENCE, Leave, ask_leave, leaving, obstacle
-from worker.workflows.services import Services, right_time
+from worker.workflows.services import Services, level_of, right_time
 from worker.workflows.settling import in_doubt, settle
 
 log = logging.getLogger("again.charging")
@@ -186,7 +186,7 @@ def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
         return False
     obstacle = permission.obstacle(services.identity, services.clock)
     if obstacle is not None:
-        log.warning("charge %s is not sent: %s", charge.key, obstacle)
+        log.log(level_of(services, permission), "charge %s is not sent: %s", charge.key, obstacle)
     return obstacle is None
 
 

@@ -50,10 +50,10 @@ def adopt(services: Services, actor: str, why: str) -> None:
     """Let this environment send from this database, and no other any more; a hold is begun beside it."""
     now = services.clock.now()
     with services.engine.begin() as db:
-        before = switches.bound(db)
-        switches.bind(db, services.fingerprint, services.settings.environment, actor, now)
+        before, fingerprint = switches.bound(db), services.fingerprint(db)
         environment = services.settings.environment
-        notes.record(db, actor, "adopt", environment, why, now, before=before, after=services.fingerprint)
+        switches.bind(db, fingerprint, environment, actor, now)
+        notes.record(db, actor, "adopt", environment, why, now, before=before, after=fingerprint)
         _bind_new_accounts(services, db, actor, now)
 
 
@@ -88,7 +88,7 @@ def adopt_account(services: Services, account: str, actor: str, why: str, *, sam
 def bind_new_accounts(services: Services, actor: str) -> None:
     """Bind the further accounts that are not bound yet, in a database that is bound to this environment."""
     with services.engine.begin() as db:
-        if switches.bound(db) == services.fingerprint:
+        if switches.bound(db) == services.fingerprint(db):
             _bind_new_accounts(services, db, actor, services.clock.now())
 
 

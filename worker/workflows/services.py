@@ -16,6 +16,7 @@ from worker.config import Settings
 from worker.gateway.port import Gateway
 from worker.store import sights, switches
 from worker.store.engine import allow_time
+from worker.store.revisions import newest_revision
 from worker.webhooks.port import Receiver
 from worker.workflows.check_times import CheckTimes
 from worker.workflows.clock_check import ClockCheck
@@ -77,7 +78,8 @@ class Services:
     clock: Clock
     engine: Engine
     gateways: Mapping[str, Gateway]
-    fingerprint: str  # of this environment and this very database; no copy has the same
+    # Of this environment in the database with this identity; no copy of a database has the same.
+    fingerprint_in: Callable[[str], str]
     receiver: Receiver | None = None  # of events; without one they wait
     accounts: Mapping[str, Account] = field(
         default_factory=dict
@@ -87,12 +89,17 @@ class Services:
     check_times: CheckTimes = field(default_factory=CheckTimes, compare=False)
     clock_check: ClockCheck = field(default_factory=ClockCheck, compare=False)
     account_fingerprints: Mapping[str, str] = field(default_factory=dict)  # of each account but the main one
+    revision: str = field(default_factory=lambda: newest_revision().newest)  # of the schema that this code is for
     flow: "Flow | None" = None  # what carries out a worker's charges together; each is for itself without one
 
     @property
     def identity(self) -> switches.Identity:
-        """The fingerprints that this database must be bound to for this process to send."""
-        return switches.Identity(self.fingerprint, self.account_fingerprints)
+        """What this database must be bound to, and its revision, for this process to send."""
+        return switches.Identity(self.fingerprint_in, self.account_fingerprints, self.revision)
+
+    def fingerprint(self, db: Connection) -> str:
+        """The fingerprint of this environment in the database that this connection leads to."""
+        return self.fingerprint_in(switches.database_identity(db))
 
     @contextmanager
     def act(self, subject: str | None = None) -> Iterator[Connection]:
@@ -173,15 +180,21 @@ class Services:
 def are_ours_and_known(services: Services) -> bool:
     """Whether this process may act on these books: they are bound to it, not on hold, and its clock is right."""
     with services.engine.begin() as db:
-        foreign = switches.permission(db, switches.ALL_ACCOUNTS).foreign(services.identity, services.clock)
+        permission = switches.permission(db, switches.ALL_ACCOUNTS)
+    foreign = permission.foreign(services.identity, services.clock)
     if foreign is not None:
-        log.warning("%s", foreign)
+        log.log(level_of(services, permission), "%s", foreign)
     return foreign is None
 
 
 def right_time(services: Services, db: Connection) -> datetime:
     """The time by the database's clock: what another process is to see in time is not written by a wrong clock."""
     return services.clock.now() - services.clock.ahead_of(switches.database_clock(db))
+
+
+def level_of(services: Services, permission: switches.Permission) -> int:
+    """The log level of an obstacle: a person must act when the schema is another, the rest may be intended."""
+    return logging.ERROR if permission.has_other_schema(services.identity) else logging.WARNING
 
 
 def clock_is_right(services: Services, db: Connection) -> bool:

@@ -1,0 +1,73 @@
+"""A database that was migrated under running processes: those of another revision send nothing, and say so."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from schedules.charges import AttemptState
+from tests.doubles import ScriptedGateway
+from tests.factories import attempt_rows, move, opened
+from worker.workflows import charging, chasing, dispatching
+from worker.workflows.dispatching import Queued
+from worker.workflows.flowing import Flow
+from worker.workflows.services import Services
+
+NEWER = "9999"
+
+
+def migrated(services: Services, revision: str = NEWER) -> None:
+    """Have the schema at another revision, as `again migrate` of another version leaves it."""
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+def test_a_process_of_another_revision_claims_and_queues_nothing(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: the revision, asked with every claim."""
+    charge = opened(services)
+    migrated(services)
+    queued: list[Queued] = []
+    assert charging.attempt(services, charge) is None
+    Flow(services).begin_many([charge], "main", lambda: False).wait()
+    assert dispatching.top_up(services, queued.append) == 0
+    assert (gateway.sent, queued, attempt_rows(services)) == ([], [], [])
+    assert charging.attempt(replace(services, revision=NEWER), charge) is AttemptState.PAID
+
+
+@pytest.mark.parametrize("revision", ["0001", NEWER])
+def test_a_claim_that_was_written_before_the_migration_is_given_back_unsent(
+    services: Services, gateway: ScriptedGateway, revision: str
+) -> None:
+    """Guard: the revision, asked again just before the call."""
+    charge = opened(services)
+    claimed = charging.claim(services, charge)
+    assert claimed is not None
+    migrated(services, revision)
+    assert charging.carry_out(services, claimed) is AttemptState.READY
+    assert gateway.sent == []
+    move(services, minutes=2)
+    assert charging.attempt(replace(services, revision=revision), charge) is AttemptState.PAID
+
+
+def test_an_answer_that_comes_after_the_migration_is_written(services: Services, gateway: ScriptedGateway) -> None:
+    charge = opened(services)
+    claimed = charging.claim(services, charge)
+    assert claimed is not None
+    answered = gateway.charge(charging.order_of(claimed), 1e9)
+    migrated(services)
+    assert charging.settle_call(services, claimed, answered) is AttemptState.PAID
+
+
+def test_both_revisions_and_what_to_do_are_an_error(services: Services, caplog: pytest.LogCaptureFixture) -> None:
+    migrated(services)
+    chasing.look_due(services)
+    charging.attempt(services, opened(services))
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 2
+    for error in errors:
+        assert f"revision {NEWER}" in error
+        assert services.revision in error
+        assert "start the version" in error
