@@ -75,6 +75,21 @@ class Findings(StandsFor):
                 ended = {"state": FindingState.REPAIRED.value, "ended_at": now, "ended_by": by, "ended_why": why}
                 db.write(row, ended | {"fence": row["fence"] + 1})
 
+    def end_paid(self, db: Transaction, account: str, now: datetime, by: str) -> Sequence[int]:
+        paid = []
+        for row in db.tables.findings.values():
+            attempt = db.tables.attempts.get(db.tables.uids.get(row["merchant_uid"], 0))
+            is_open = row["state"] == FindingState.OPEN.value and row["account"] == account
+            if attempt is None or not (is_open and FindingKind(row["kind"]).mends_itself):
+                continue
+            same = all(row[name] == attempt[name] for name in ("imp_uid", "amount", "currency"))
+            if same and attempt["state"] == PAID:
+                why = "the attempt is paid by this payment now"
+                ended = {"state": FindingState.REPAIRED.value, "ended_at": now, "ended_by": by, "ended_why": why}
+                db.write(row, ended | {"fence": row["fence"] + 1})
+                paid.append(row["id"])
+        return paid
+
     def open_for(self, db: Transaction, charge_key: str, but: int = 0) -> Finding | None:
         for row in db.tables.findings.values():
             if row["charge_key"] == charge_key and row["ended_at"] is None and row["id"] != but:

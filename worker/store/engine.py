@@ -32,8 +32,8 @@ _BACKEND = text("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_
 _ASKED = (0, 0, 1, 0, 1, 1, 0, 1)
 POOLING = (
     "the connection pooler between this process and PostgreSQL is in transaction or statement mode, which mixes "
-    "up the prepared statements of its clients; set `pool_mode = session` for this database (PgBouncer), or connect "
-    "to PostgreSQL directly; see docs/databases.md"
+    "up the prepared statements of its clients; set `pool_mode = session` for this database (PgBouncer), or "
+    "connect to PostgreSQL directly; see docs/databases.md"
 )
 # One thread asks for many, so a line that is dead without a word must be noticed well within a lease.
 LINE = {"tcp_user_timeout": 35_000, "keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import Connection, case, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from schedules.charges import AttemptState
 from schedules.findings import Discrepancy, FindingKind, FindingState
 from schedules.outcomes import GatewayPayment
-from worker.store.schema import findings
+from worker.store.schema import attempts, findings
 
 OVER = [state.value for state in FindingState if state.is_over]
 
@@ -102,6 +103,26 @@ def end_mendable(db: Connection, finding: Finding, now: datetime, by: str) -> No
         .values(state=FindingState.REPAIRED.value, ended_at=now, ended_by=by, fence=f.fence + 1,
                 ended_why=f"it is finding {finding.id}, {finding.kind}")
     )  # fmt: skip
+
+
+def end_paid(db: Connection, account: str, now: datetime, by: str) -> Sequence[int]:
+    """End what was found lost or paid late once its attempt is paid by that very payment; their numbers."""
+    f, a = findings.c, attempts.c
+    kinds = [kind.value for kind in FindingKind if kind.mends_itself]
+    paid = (
+        exists()
+        .where(a.merchant_uid == f.merchant_uid, a.state == AttemptState.PAID.value, a.imp_uid == f.imp_uid)
+        .where(a.amount == f.amount, a.currency == f.currency)
+    )
+    statement = (
+        update(findings)
+        .where(f.ended_at.is_(None), f.state == FindingState.OPEN.value, f.kind.in_(kinds), f.account == account)
+        .where(paid)
+        .values(state=FindingState.REPAIRED.value, ended_at=now, ended_by=by, fence=f.fence + 1,
+                ended_why="the attempt is paid by this payment now")
+        .returning(f.id)
+    )  # fmt: skip
+    return list(db.execute(statement).scalars())
 
 
 def open_for(db: Connection, charge_key: str, but: int = 0) -> Finding | None:

@@ -83,6 +83,18 @@ def _end_mended(services: Services, finding: Finding, debt: Debt | None) -> None
             _leave_to_person(db, finding, debt, services.clock.now())
 
 
+def end_paid(services: Services, account: str) -> None:
+    """End the findings of payments that our books lacked and have by now, whatever way they came into them.
+
+    After a restore or a failover a charge can be opened and sent again after its payment was found: the gateway
+    answers that its uid is paid, and no later list shows the payment.
+    """
+    with services.engine.begin() as db:
+        ended = findings.end_paid(db, account, services.clock.now(), MENDER)
+    for number in ended:
+        log.info("finding %d has become right: its attempt is paid", number)
+
+
 def _leave_to_person(db: Connection, finding: Finding, debt: Debt, now: datetime) -> None:
     """Set a debt aside with an event, when it is still held by a finding that has ended without a payment."""
     held_why = charges.held_why(db, debt.charge_key) or ""

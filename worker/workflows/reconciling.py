@@ -9,6 +9,7 @@ from schedules.errors import ToldInWords
 from worker.points import Point, reach
 from worker.store import reconciliations
 from worker.store.reconciliations import Run, RunKind
+from worker.workflows.comparing import end_paid
 from worker.workflows.services import Services
 from worker.workflows.windows import MOST_IN_WINDOW, SHORTEST_WINDOW, NoAnswerYet, Window
 
@@ -29,8 +30,12 @@ class CannotReconcile(ToldInWords):
 
 
 def begin_due(services: Services, account: str) -> None:
-    """Begin the hourly and the daily run when their time has come; a missed one is not made up for."""
+    """Begin the hourly and the daily run when their time has come; a missed one is not made up for.
+
+    Findings whose payment is in the books by now are ended.
+    """
     now = services.clock.now()
+    end_paid(services, account)
     for kind, every in EVERY.items():
         with services.engine.begin() as db:
             last = reconciliations.newest(db, account, kind)

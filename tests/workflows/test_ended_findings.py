@@ -1,0 +1,78 @@
+"""A finding of a payment that our books lacked, ended once they have it, whatever way it came into them."""
+
+from dataclasses import replace
+
+import pytest
+
+from schedules.findings import Discrepancy, FindingKind, FindingState
+from schedules.outcomes import GatewayPayment
+from tests.doubles import ScriptedGateway
+from tests.factories import opened
+from worker.store import findings
+from worker.store.findings import Finding
+from worker.workflows import charging, comparing, reconciling
+from worker.workflows.services import Services
+
+
+def listed(services: Services) -> list[Finding]:
+    """Every finding, ended or not."""
+    with services.engine.begin() as db:
+        return list(findings.listed(db, ended=True))
+
+
+@pytest.fixture
+def paid(services: Services, gateway: ScriptedGateway) -> GatewayPayment:
+    """The payment of a charge that the books call paid."""
+    charging.attempt(services, opened(services))
+    (order,) = gateway.sent
+    found = gateway.find(order.merchant_uid)
+    assert isinstance(found, GatewayPayment)
+    return found
+
+
+def found_lost(services: Services, payment: GatewayPayment, **changes: object) -> None:
+    """A finding as it was written while the standby's books had no such charge."""
+    lost = Discrepancy(FindingKind.LOST, "the books have no such charge")
+    seen = replace(payment, **changes)  # type: ignore[arg-type]  # any field
+    with services.engine.begin() as db:
+        findings.note(db, "main", seen, payment.merchant_uid[:26], lost, services.clock.now())
+
+
+def test_a_lost_finding_ends_once_its_charge_is_paid_by_that_payment(
+    services: Services, paid: GatewayPayment
+) -> None:
+    found_lost(services, paid)
+    comparing.end_paid(services, "main")
+    (finding,) = listed(services)
+    assert finding.state is FindingState.REPAIRED
+    assert finding.ended_why
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"imp_uid": "imps_another"}, {"amount": 1}, {"currency": "USD"}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_lost_finding_about_another_payment_stays_open(
+    services: Services, paid: GatewayPayment, changes: dict[str, object]
+) -> None:
+    """Guard: the very payment. Another one under the same uid is a second payment for one debt."""
+    found_lost(services, paid, **changes)
+    comparing.end_paid(services, "main")
+    assert [finding.state for finding in listed(services)] == [FindingState.OPEN]
+
+
+def test_the_reconciler_ends_it_although_no_run_lists_the_payment_any_more(
+    services: Services, paid: GatewayPayment, gateway: ScriptedGateway
+) -> None:
+    found_lost(services, paid)
+    gateway.records.clear()
+    reconciling.begin_due(services, "main")
+    assert [finding.state for finding in listed(services)] == [FindingState.REPAIRED]
+
+
+def test_a_lost_finding_whose_charge_is_open_stays_open(services: Services, paid: GatewayPayment) -> None:
+    other = replace(paid, merchant_uid=paid.merchant_uid[:-1] + "9", imp_uid="imps_9")
+    found_lost(services, other)
+    comparing.end_paid(services, "main")
+    assert [finding.state for finding in listed(services)] == [FindingState.OPEN]
