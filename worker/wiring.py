@@ -20,7 +20,7 @@ from worker.gateway.portone_v1 import PortOneSettings, PortOneV1, Timeouts
 from worker.store import switches
 from worker.store.engine import check_sessions, make_engine
 from worker.store.failures import DATABASE_ERRORS
-from worker.store.revisions import current_revision, newest_revision
+from worker.store.revisions import current_revision, newest_revision, others_connected, process_name
 from worker.store.tokens import SealedTokens
 from worker.webhooks.port import Receiver
 from worker.webhooks.standard import StandardWebhook
@@ -161,7 +161,9 @@ def bind_and_warn(made: Services, actor: str) -> None:
 def connect(settings: Settings) -> Services:
     """Put the real parts together; raises BadDatabase or BadSession when the database cannot be used."""
     # A thread holds one connection at a time, and none during a call; beat and the tokens need a few more.
-    engine = make_engine(settings.sqlalchemy_url, min(settings.concurrency, MOST_CONNECTIONS) + 4, "again")
+    revision = newest_revision().newest
+    name = process_name(revision)
+    engine = make_engine(settings.sqlalchemy_url, min(settings.concurrency, MOST_CONNECTIONS) + 4, name)
     try:
         check_sessions(engine)
     except OperationalError as error:
@@ -176,6 +178,7 @@ def connect(settings: Settings) -> Services:
         fingerprint_in=fingerprint_in(settings),
         receiver=make_receiver(settings),
         account_fingerprints=account_fingerprints(settings, accounts.values()),
+        revision=revision,
     )
 
 
@@ -266,6 +269,19 @@ def wrong_place(made: Services) -> str | None:
     ours = made.settings.environment
     other = " with another gateway, account or database" if environment == ours else f", not to {ours!r}"
     return f"nothing will be sent: this database is bound to environment {environment!r}{other}; see `again adopt`"
+
+
+def other_versions(made: Services) -> tuple[str, ...]:
+    """Return what to say of connected processes whose code is for another revision, one message for each."""
+    with made.engine.begin() as db:
+        found = others_connected(db, made.revision)
+    then = "stop them, and start them again with this version"
+    return tuple(
+        f"processes for revision {revision} hold {count} connections, and send nothing: {then}"
+        if revision
+        else f"processes that do not look at the revision hold {count} connections, and go on charging: {then}"
+        for revision, count in found.items()
+    )
 
 
 def unreachable(settings: Settings, error: OperationalError) -> str:

@@ -375,7 +375,7 @@ MUTANTS: tuple[Mutant, ...] = (
         CLOCKS + "test_a_database_that_was_swapped_under_a_running_worker_sends_nothing",
         "worker/store/switches.py",
         "        _IDENTITY,\n",
-        "        installation.c.identity,\n",
+        "        select(installation.c.identity).scalar_subquery(),\n",
     ),
     Mutant(
         "the hold after a restore",

@@ -6,6 +6,7 @@ import pytest
 
 from tests.mutants.by_account import BY_ACCOUNT
 from tests.mutants.by_customer import BY_CUSTOMER
+from tests.mutants.by_database import BY_DATABASE
 from tests.mutants.by_group import BY_GROUP
 from tests.mutants.by_hand import BY_HAND
 from tests.mutants.by_invariant import BY_INVARIANT
@@ -17,7 +18,7 @@ from tests.mutants.table import MUTANTS, Mutant
 
 EVERY = (
     *MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT, *BY_ACCOUNT,
-    *BY_TEXT,
+    *BY_TEXT, *BY_DATABASE,
 )  # fmt: skip
 # One of each kind in every run of the tests: all of them take minutes.
 SAMPLE = (

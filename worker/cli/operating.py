@@ -64,7 +64,11 @@ def cancel_charge(
 
 
 def migrate(who: Actor = actor()) -> None:
-    """Bring the database to this code's revision, and bind a new one to this environment."""
+    """Bring the database to this code's revision, and bind a new one to this environment.
+
+    Running processes whose code is for another revision send nothing from then on, say so as an ERROR, and refuse
+    to start again: stop them before, and start this version after. Answers to calls under way are written.
+    """
     from sqlalchemy.exc import OperationalError
 
     from worker import wiring
@@ -78,7 +82,9 @@ def migrate(who: Actor = actor()) -> None:
     except OperationalError as error:
         raise wiring.BadDatabase(f"the migration did not finish; nothing was changed: {error.orig}") from None
     bound = operating.bind_if_new(made, who)
-    print(f"the database is at revision {revisions.newest_revision().newest}")
+    print(f"the database is at revision {made.revision}")
+    for other in wiring.other_versions(made):
+        typer.echo(f"again: {other}", err=True)
     if bound:
         print(f"charges may be sent from it by environment {made.settings.environment!r} only")
     elif wrong := wiring.wrong_place(made):

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, column, func, inspect, or_, select, table, text
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
+_PROCESS = "again"  # how the application_name of each process of ours begins
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
 
@@ -39,6 +40,27 @@ def current_revision(db: Connection) -> str | None:
     if not inspect(db).has_table("alembic_version"):
         return None
     return db.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def process_name(revision: str) -> str:
+    """The application_name of a process whose code is for a revision: others see by it what is connected."""
+    return f"{_PROCESS}/{revision}"
+
+
+def others_connected(db: Connection, revision: str) -> dict[str, int]:
+    """The connections of processes whose code is for another revision, by that revision; "" is an unknown one.
+
+    Those of an unknown revision are from before processes said it, and do not look at it either.
+    """
+    a = table("pg_stat_activity", column("application_name"), column("datname")).c
+    of_ours = or_(a.application_name == _PROCESS, a.application_name.like(f"{_PROCESS}/%"))
+    query = (
+        select(a.application_name, func.count())
+        .where(a.datname == func.current_database(), of_ours, a.application_name != process_name(revision))
+        .group_by(a.application_name)
+        .order_by(a.application_name)
+    )
+    return {name.partition("/")[2]: count for name, count in db.execute(query)}
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:

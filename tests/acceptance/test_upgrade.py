@@ -1,0 +1,121 @@
+"""`again migrate` of a newer version under running processes: at no time does a part of the fleet charge."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.again import ROOT, plain_environment
+from tests.installation import Installation, installed
+from worker.clock import wait_until
+from worker.store.revisions import newest_revision
+
+pytestmark = pytest.mark.timeout(300)
+PATIENCE = 45.0  # seconds that anything may take on a busy machine
+NEWER = "9999"
+MIGRATION = '''"""A later change."""
+
+from alembic import op
+
+revision = "{newer}"
+down_revision = "{newest}"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Change something."""
+    op.execute("COMMENT ON TABLE charges IS 'later'")
+'''
+
+
+class NewerVersion:
+    """A copy of the code with one more migration, and commands of it."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self._folder, self._environment = folder, plain_environment(settings)
+        for room in ("schedules", "worker", "migrations"):
+            shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+        text = MIGRATION.format(newer=NEWER, newest=newest_revision().newest)
+        (folder / f"migrations/versions/{NEWER}_change_something.py").write_text(text)
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "worker.cli", *command], cwd=self._folder, env=self._environment,
+            capture_output=True, text=True, check=True, timeout=90, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def start(self, *command: str) -> None:
+        """Start a process."""
+        with (self._folder / "log").open("ab") as log:
+            self._running.append(subprocess.Popen(
+                [sys.executable, "-m", "worker.cli", *command], cwd=self._folder, env=self._environment,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            ))  # fmt: skip
+
+    def stop(self) -> None:
+        """Stop what was started."""
+        for process in self._running:
+            process.terminate()
+        for process in self._running:
+            process.wait()
+
+
+@pytest.fixture
+def shop() -> Iterator[Installation]:
+    """An installation of this version."""
+    with installed() as running:
+        yield running
+
+
+@pytest.fixture
+def newer(shop: Installation, tmp_path: Path) -> Iterator[NewerVersion]:
+    """The next version."""
+    made = NewerVersion(tmp_path / "newer", shop.settings)
+    yield made
+    made.stop()
+
+
+def test_after_a_migration_no_old_process_charges_and_the_new_ones_charge_everything(
+    shop: Installation, newer: NewerVersion
+) -> None:
+    ours = newest_revision().newest
+    shop.wait_for(shop.customer("before", "now"), "paid")
+    migrated = newer.run("migrate")
+    assert f"at revision {NEWER}" in migrated.stdout
+    assert f"processes for revision {ours} hold" in migrated.stderr
+    assert "processes for revision" in newer.run("status").stdout
+
+    after = shop.customer("after", "now")
+    assert wait_until(lambda: says(shop, "worker-ops", "ERROR", f"at revision {NEWER}", ours), PATIENCE)
+    killed = shop.standing.children("worker-charges-1")[0]
+    killed.kill()
+    killed.wait()
+    shop.standing.restart("worker-charges-1")
+    (restarted,) = shop.standing.children("worker-charges-1")
+    assert wait_until(lambda: restarted.poll() is not None, PATIENCE)
+    assert restarted.returncode != 0
+    assert says(shop, "worker-charges-1", f"revision {NEWER}, which this code does not know")
+    assert shop.movements("after") == []
+
+    for name in ("beat", "worker"):
+        for child in shop.standing.children(name):
+            child.terminate()
+            child.wait()
+    newer.start("beat")
+    newer.start("worker")
+    shop.wait_for(after, "paid")
+    assert [len(shop.movements(name)) for name in ("before", "after")] == [1, 1]
+    shop.services.engine.dispose()  # this very test's connections are of the old version too
+    assert "processes for revision" not in newer.run("status").stdout
+
+
+def says(shop: Installation, name: str, *words: str) -> bool:
+    """Whether a line of a child's log has all these words."""
+    lines = (shop.standing.data / "logs" / f"{name}.log").read_text().splitlines()
+    return any(all(word in line for word in words) for line in lines)

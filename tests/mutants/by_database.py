@@ -1,0 +1,44 @@
+"""The guards of which database answers: adopted or not, at which revision, and through which pooler."""
+
+from tests.mutants.table import Mutant
+
+REVISIONS = "workflows/test_revisions.py::"
+POOLERS = "store/test_poolers.py::"
+
+BY_DATABASE: tuple[Mutant, ...] = (
+    Mutant(
+        "a process of another revision claims nothing",
+        REVISIONS + "test_a_process_of_another_revision_claims_and_queues_nothing",
+        "worker/store/switches.py",
+        "        if self.has_other_schema(identity):\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "the revision is asked again just before the call",
+        REVISIONS + "test_a_claim_that_was_written_before_the_migration_is_given_back_unsent",
+        "worker/store/switches.py",
+        "return self.revision != identity.revision",
+        "return False",
+    ),
+    Mutant(
+        "a pooler in transaction mode is refused",
+        POOLERS + "test_transaction_mode_is_refused_however_many_servers_it_has",
+        "worker/store/engine.py",
+        "    if any(len(each) > 1 for each in backends) or backends[0] == backends[1]:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "no earlier client's prepared statements in a new session",
+        POOLERS + "test_a_session_that_an_earlier_client_left_statements_in_is_refused",
+        "worker/store/engine.py",
+        "    if prepared:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "a lost finding ends by its own payment alone",
+        "workflows/test_ended_findings.py::test_a_lost_finding_about_another_payment_stays_open",
+        "worker/store/findings.py",
+        ", a.imp_uid == f.imp_uid)",
+        ")",
+    ),
+)
