@@ -35,9 +35,10 @@ demo: $(STAMP) ## bill three months of a make-believe shop through real parts
 test: $(STAMP) ## all tests; starts the services it needs, and stops them
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
-test-oldest: $(STAMP) ## store, workflow and whole-shop tests on the oldest supported PostgreSQL, in OLDEST
+test-oldest: $(STAMP) ## store, workflow, whole-shop and failover tests on the oldest supported PostgreSQL, in OLDEST; needs pgbouncer
 	@test -x $(OLDEST)/postgres || { echo "no PostgreSQL in $(OLDEST): apt-get install postgresql-15, or say: make test-oldest OLDEST=/folder/of/postgres" >&2; exit 1; }
-	@EMBEDDED_POSTGRES=$(OLDEST) $(VENV)/bin/python -m pytest -n 2 --dist loadfile tests/store tests/workflows tests/acceptance/test_shop.py
+	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || { echo "no pgbouncer: apt-get install pgbouncer" >&2; exit 1; }
+	@EMBEDDED_POSTGRES=$(OLDEST) $(VENV)/bin/python -m pytest -n 2 --dist loadfile tests/store tests/workflows tests/acceptance/test_shop.py tests/acceptance/test_failover.py
 
 model: $(STAMP) ## the charge protocol on a simulated clock: MODEL_CHARGES=1000000 SEED=1
 	@$(VENV)/bin/python -m tests.model.longrun --charges $(MODEL_CHARGES) --seed $(SEED)
