@@ -167,7 +167,7 @@ def connect(settings: Settings) -> Services:
     try:
         check_sessions(engine)
     except OperationalError as error:
-        raise BadDatabase(unreachable(settings, error)) from None
+        raise Unreachable(unreachable(settings, error)) from None
     accounts = {account.name: account for account in settings.accounts()}
     return Services(
         settings=settings,

@@ -47,6 +47,9 @@ class Heartbeats:
         # A hold is the same for all processes, and is told once.
         permission = replace(switches.permission(db, switches.ALL_ACCOUNTS), hold_since=None)
         takes_nothing = services.flow.readiness.obstacle if services.flow is not None else None
+        foreign = permission.foreign(services.identity, services.clock)
+        if permission.has_other_schema(services.identity):
+            log.error("%s", foreign)  # every process says so, also one that gets no work
         its = Report(
             id=self._id,
             kind=self._kind,
@@ -57,7 +60,7 @@ class Heartbeats:
             idle=elapsed() - max(self._progress_at, services.check_times.last_at),
             clock_ahead=services.clock_check.ahead.total_seconds(),
             check_seconds=services.check_times.takes,
-            obstacle=permission.foreign(services.identity, services.clock) or takes_nothing,
+            obstacle=foreign or takes_nothing,
             leads=leads,
             plans=plans,
         )
