@@ -20,6 +20,7 @@ VERBS = (
     "admitting",
     "reconciling",
     "restoring",
+    "services",
 )
 _CODE: dict[str, CodeType] = {}
 

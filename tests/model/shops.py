@@ -9,8 +9,6 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from sqlalchemy import Engine
-
 from schedules import asking as asking_rules
 from schedules.outcomes import GatewayPayment
 from tests.model.driving import Driver, Size
@@ -24,7 +22,6 @@ from tests.model.world import BEGIN, World
 from worker import clock as clocks
 from worker.clock import FixedClock
 from worker.config import Settings
-from worker.workflows.services import Services
 
 SETTINGS = Settings(
     _env_file=None, environment="test", database_url="postgresql://unused/", broker_url="redis://unused/",
@@ -95,15 +92,16 @@ def shop_in_memory(guards: Guards = ALL) -> World:
     clock = FixedClock(BEGIN)
     settings = SETTINGS if guards.quiet_time else SETTINGS.model_copy(update={"quiet_time": 0})
     gateway = ModelGateway(clock, stage, timedelta(seconds=settings.call_deadline))
-    gateways = {settings.account: gateway}
-    services = Services(settings, clock, cast("Engine", engine), gateways, lambda _: FINGERPRINT)
     instead = {f"worker.store.{name}": part for name, part in memory_store(guards).items()}
     # The turn that the reconciler waits for costs no real time here: not even a sleep of nothing.
     instead["worker.clock"] = SimpleNamespace(**{**vars(clocks), "wait": lambda seconds: None})
     if not guards.amount:
         instead["schedules.asking"] = _blind_to_amounts()
     gateway.keeps_until = guards.until
-    world = World(services, MemoryBooks(engine), linked(instead), gateway, stage)
+    verbs = linked(instead)
+    # Its methods read the store too, so the class is one of the linked source.
+    services = verbs.services.Services(settings, clock, engine, {settings.account: gateway}, lambda _: FINGERPRINT)
+    world = World(services, MemoryBooks(engine), verbs, gateway, stage)
     world.holds_after_restore = guards.restore_hold
     return world
 
