@@ -4,7 +4,6 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -38,11 +37,6 @@ class Installation:
         self.standing = standing
         self.settings = {n: v for n, v in standing.environment.items() if n.startswith("AGAIN_")}
         self.services = wiring.connect(load_settings(self.settings))
-
-    def know_database(self) -> None:
-        """Look again which database the address leads to, as a process that is started now does."""
-        fingerprint = wiring.fingerprint(self.services.settings, self.services.engine)
-        self.services = replace(self.services, fingerprint=fingerprint)
 
     def told(self, *arguments: str) -> str:
         """What a command prints."""

@@ -52,7 +52,6 @@ def test_row_14_a_restored_database_sends_nothing_that_was_paid_after_its_backup
             shop.publish(key)
         assert wait_until(lambda: refusals(shop) == len(keys), PATIENCE)
         shop.installation.told("adopt", "--why", "restored from last night's backup")
-        shop.installation.know_database()
     assert wait_until(lambda: is_on_hold(shop), PATIENCE)
     shop.pass_time(timedelta(seconds=float(BRISK["AGAIN_QUIET_TIME"]) + 1))
     assert wait_until(lambda: not is_on_hold(shop), PATIENCE)
