@@ -55,7 +55,7 @@ def test_a_worker_whose_clock_is_wrong_takes_no_charges_until_it_is_right(
 
 
 def test_a_worker_of_another_environment_takes_no_charges(services: Services) -> None:
-    ready = Readiness(replace(services, fingerprint="another"))
+    ready = Readiness(replace(services, fingerprint_in=lambda _: "another"))
     ready.look()
     assert why(ready) is not None
 

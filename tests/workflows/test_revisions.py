@@ -31,7 +31,7 @@ def test_a_process_of_another_revision_claims_and_queues_nothing(
     migrated(services)
     queued: list[Queued] = []
     assert charging.attempt(services, charge) is None
-    Flow(services).begin_many([charge], "main", lambda: False).wait()
+    Flow(services).begin_many([charge], "main").wait()
     assert dispatching.top_up(services, queued.append) == 0
     assert (gateway.sent, queued, attempt_rows(services)) == ([], [], [])
     assert charging.attempt(replace(services, revision=NEWER), charge) is AttemptState.PAID
