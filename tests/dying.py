@@ -9,7 +9,7 @@ import os
 import threading
 from pathlib import Path
 
-from worker.clock import wait_until
+from worker.clock import wait, wait_until
 
 PART, HOW, ORDER = "DYING_PART", "DYING_HOW", "DYING_FILE"
 FAILS, UNSTARTABLE = "fails", "unstartable"
@@ -27,14 +27,15 @@ class RefusedThread(threading.Thread):
 
 
 def fail_on_order(part: str, order: Path) -> None:
-    """Raise MemoryError in every thread of this name when it is ordered; it comes when the thread runs on."""
+    """Raise MemoryError in every thread of this name when it is ordered, each time that it runs on."""
     assert wait_until(order.exists, 600)
-    for thread in threading.enumerate():
-        if thread.name == part:
+    order.rename(order.with_suffix(".obeyed"))
+    while failing := [thread for thread in threading.enumerate() if thread.name == part]:
+        for thread in failing:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(thread.ident or 0), ctypes.py_object(MemoryError)
             )
-    order.rename(order.with_suffix(".obeyed"))
+        wait(0.5)
 
 
 if __name__ == "__main__":

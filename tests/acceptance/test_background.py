@@ -29,7 +29,7 @@ from worker.embedded import EmbeddedServices, free_port
 from worker.workflows import operating
 
 pytestmark = pytest.mark.timeout(300)
-START_TIME = 60.0  # seconds that a process may take on a busy machine
+START_TIME = 120.0  # seconds that a process may take on a busy machine
 WORKER, BEAT, LISTENER = "worker", "beat", "listen"
 # Which process has the thread.
 PROCESSES = {part: LISTENER if part is Part.NOTICES else WORKER for part in Part}
