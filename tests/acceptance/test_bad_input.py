@@ -13,6 +13,7 @@ from worker import wiring
 from worker.config import BadSettings, load_settings
 from worker.store import revisions
 from worker.store.schema import billing_keys, plans, subscriptions
+from worker.workflows import operating
 
 Settings = dict[str, str]
 
@@ -48,6 +49,7 @@ def shop(database: str, simulator: RunningSimulator) -> Settings:
     """Settings of an installation with a plan on sale."""
     made = settings_of(database, simulator)
     services = wiring.connect(load_settings(made))
+    operating.bind_if_new(services, "test")
     factories.on_sale(services, code="coffee")
     services.engine.dispose()
     return made
