@@ -11,7 +11,7 @@ from schedules.outcomes import GatewayPayment
 
 
 class FindingKind(StrEnum):
-    """The seven things that a reconciler finds. The runbook has a page for each."""
+    """What a person may have to look at. The runbook has a page for each."""
 
     DOUBLE = "double"  # two payments for one debt
     LOST = "lost"  # paid there, open here
@@ -20,11 +20,20 @@ class FindingKind(StrEnum):
     LATE_PAID = "late_paid"  # failed here, paid there
     ORPHAN = "orphan"  # a billing key's payment that is not ours
     REFUND_DRIFT = "refund_drift"  # cancelled there, paid here, or cancelled by another amount
+    PAID_AFTER_END = "paid_after_end"  # a debt that had ended, or whose subscription was canceled, was paid
 
     @property
     def mends_itself(self) -> bool:
         """Whether the books are put right at once, by settling the attempt as paid."""
         return self in (FindingKind.LOST, FindingKind.LATE_PAID)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether `judge` finds it, so that it ends when the database agrees with the gateway's records.
+
+        A payment after the end is in agreement from the start: a person ends it, or its refund.
+        """
+        return self is not FindingKind.PAID_AFTER_END
 
 
 class FindingState(StrEnum):

@@ -4,6 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
+from schedules.money import Money
+
 
 @dataclass(frozen=True, slots=True)
 class Paid:
@@ -79,6 +81,15 @@ class GatewayPayment:
     customer_uid: str | None
     sandbox: bool = False  # made on a test channel, where no money moves, by an account that is not one for tests
     unclear: bool = False  # failed, but in words that name a time-out or a line fault: not a verdict yet
+
+    @classmethod
+    def of(cls, merchant_uid: str, imp_uid: str, status: str, money: Money) -> "GatewayPayment":
+        """A payment of which nothing more is known than this."""
+        return cls(
+            imp_uid=imp_uid, merchant_uid=merchant_uid, status=status, amount=money.amount, cancelled_amount=0,
+            currency=money.currency, started_at=None, paid_at=None, failed_at=None, cancelled_at=None,
+            fail_reason=None, pg_provider=None, pg_tid=None, receipt_url=None, customer_uid=None,
+        )  # fmt: skip
 
     def is_of_other_than(self, customer_uids: Collection[str]) -> bool:
         """Whether a billing key was charged that is none of these; a payment that names none is not judged."""

@@ -88,6 +88,13 @@ class FoundRefundDrift(Found):
     kind: ClassVar[str] = "finding.refund_drift"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPaidAfterEnd(Found):
+    """A debt that had ended, or whose subscription was canceled, was paid: refund the payment, or keep it."""
+
+    kind: ClassVar[str] = "finding.paid_after_end"
+
+
 FOUND: Mapping[FindingKind, type[Found]] = {
     FindingKind.DOUBLE: FoundDouble,
     FindingKind.LOST: FoundLost,
@@ -96,4 +103,5 @@ FOUND: Mapping[FindingKind, type[Found]] = {
     FindingKind.LATE_PAID: FoundLatePaid,
     FindingKind.ORPHAN: FoundOrphan,
     FindingKind.REFUND_DRIFT: FoundRefundDrift,
+    FindingKind.PAID_AFTER_END: FoundPaidAfterEnd,
 }

@@ -63,7 +63,10 @@ class Findings(StandsFor):
         return {
             (row["merchant_uid"], row["imp_uid"]): _finding(row)
             for row in db.tables.findings.values()
-            if row["ended_at"] is None and row["account"] == account and row["merchant_uid"] in uids
+            if row["ended_at"] is None
+            and row["account"] == account
+            and row["merchant_uid"] in uids
+            and FindingKind(row["kind"]).is_judged
         }
 
     def end_mendable(self, db: Transaction, finding: Finding, now: datetime, by: str) -> None:
@@ -90,9 +93,12 @@ class Findings(StandsFor):
                 paid.append(row["id"])
         return paid
 
-    def open_for(self, db: Transaction, charge_key: str, but: int = 0) -> Finding | None:
+    def open_for(
+        self, db: Transaction, charge_key: str, but: int = 0, kind: FindingKind | None = None
+    ) -> Finding | None:
         for row in db.tables.findings.values():
-            if row["charge_key"] == charge_key and row["ended_at"] is None and row["id"] != but:
+            is_open = row["charge_key"] == charge_key and row["ended_at"] is None and row["id"] != but
+            if is_open and kind in (None, row["kind"]):
                 return _finding(row)
         return None
 

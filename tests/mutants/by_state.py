@@ -4,6 +4,7 @@ from tests.mutants.table import Mutant
 
 ADJUSTING = "workflows/test_adjusting.py::"
 STATES = "workflows/test_verb_states.py::"
+LATE = "workflows/test_late_money.py::"
 CHANGES = "workflows/test_card_changes.py::"
 
 BY_STATE: tuple[Mutant, ...] = (
@@ -118,6 +119,27 @@ BY_STATE: tuple[Mutant, ...] = (
         "worker/workflows/announcing.py",
         'if row["told_as"].startswith(f"{next_charge}/"):',
         "if True:",
+    ),
+    Mutant(
+        "late money: a payment after the end is a finding",
+        LATE + "test_a_payment_after_a_cancellation_is_a_finding_with_its_event",
+        "worker/workflows/late_money.py",
+        "    if uid is None:\n",
+        "    if True:\n",
+    ),
+    Mutant(
+        "late money: the reconciler does not end it",
+        LATE + "test_the_reconciler_does_not_end_it",
+        "worker/store/findings.py",
+        "    query = query.where(f.kind.in_(judged))\n",
+        "",
+    ),
+    Mutant(
+        "late money: it ends when all is refunded, and not before",
+        LATE + "test_a_refund_by_its_charge_ends_it_when_all_is_back",
+        "worker/workflows/returning.py",
+        "        if is_whole:\n            late_money",
+        "        if True:\n            late_money",
     ),
     Mutant(
         "by state: a moved anchor forgets the day of the month before",

@@ -138,11 +138,11 @@ def resolve(
 
 @findings_app.command("refund")
 def refund(number: Number, why: Why, who: Actor = actor()) -> None:
-    """Let a double payment be given back: all that is left of it, once."""
+    """Let a double payment, or the payment of a debt that had ended, be refunded: all that is left of it, once."""
     from worker.wiring import services
-    from worker.workflows import refunding
+    from worker.workflows import resolving
 
-    finding = refunding.approve(services(), number, who, why)
+    finding = resolving.refund(services(), number, who, why)
     left = amount_words(finding.balance, finding.currency)
     print(f"{left} of {finding.imp_uid} will be given back, all that is left of it")
 

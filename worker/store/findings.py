@@ -125,10 +125,14 @@ def end_paid(db: Connection, account: str, now: datetime, by: str) -> Sequence[i
     return list(db.execute(statement).scalars())
 
 
-def open_for(db: Connection, charge_key: str, but: int = 0) -> Finding | None:
-    """A finding about a debt that is not over, other than this one."""
+def open_for(
+    db: Connection, charge_key: str, but: int = 0, kind: FindingKind | None = None
+) -> Finding | None:  # fmt: skip
+    """A finding about a debt that is not over, other than this one; of one kind if asked for."""
     f = findings.c
     query = select(findings).where(f.charge_key == charge_key, f.ended_at.is_(None), f.id != but).limit(1)
+    if kind is not None:
+        query = query.where(f.kind == kind.value)
     row = db.execute(query).mappings().first()
     return _read(dict(row)) if row else None
 
@@ -153,9 +157,11 @@ def locked(db: Connection, finding_id: int) -> Finding | None:
 
 
 def open_of(db: Connection, account: str, uids: Sequence[str]) -> dict[tuple[str, str], Finding]:
-    """The findings that are not over about these merchant_uids, by uid and payment."""
+    """The findings of the judged kinds that are not over about these merchant_uids, by uid and payment."""
     f = findings.c
+    judged = [kind.value for kind in FindingKind if kind.is_judged]
     query = select(findings).where(f.ended_at.is_(None), f.account == account, f.merchant_uid.in_(uids))
+    query = query.where(f.kind.in_(judged))
     found = [_read(dict(row)) for row in db.execute(query).mappings()]
     return {(finding.merchant_uid, finding.imp_uid): finding for finding in found}
 

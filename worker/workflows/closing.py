@@ -14,6 +14,7 @@ from schedules.policies import FinalAction
 from schedules.subscriptions import first_cursor
 from worker.store import attempts, charges, customers, debts, notes, plans, subscriptions
 from worker.store.charges import Charge
+from worker.workflows import late_money
 from worker.workflows.beginning import begin_signed_up
 from worker.workflows.opening import open_first
 from worker.workflows.services import Services
@@ -45,12 +46,12 @@ def close(db: Connection, charge_id: int, status: ChargeStatus, why: str | None,
     debts.wake_behind(db, charge_id, now)
 
 
-def collected(db: Connection, charge: Charge, uid: str | None, now: datetime, why: str | None = None) -> None:
+def collected(
+    db: Connection, charge: Charge, uid: str | None, now: datetime, why: str | None = None, imp_uid: str = ""
+) -> None:
     """End a charge whose money is there, by an attempt or by another way; everything stops at once."""
     if not charge.status.is_owed or charge.is_of_canceled:
-        log.error("charge %s was %s and is paid now by %s, after its end", charge.key, charge.status, uid)
-        late = events.ChargePaidAfterEnd(charge=charge.key, was=charge.status.value, merchant_uid=uid or "")
-        notes.owe(db, late, f"{charge.key}/paid_after_end", now)
+        late_money.note(db, charge, uid, imp_uid, now)
     close(db, charge.id, ChargeStatus.PAID, why, now)
     recovered = charge.history.first_declined_at is not None
     paid = events.ChargePaid(

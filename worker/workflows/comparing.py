@@ -117,11 +117,7 @@ def note_ghost(services: Services, account: str, uid: str) -> bool:
         if debt is None or debt.side.paid_uid != uid:
             return False
         money, imp_uid = debt.side.money, debt.side.attempt_imp_uid or ""
-        absent = GatewayPayment(
-            imp_uid=imp_uid, merchant_uid=uid, status="absent", amount=money.amount, cancelled_amount=0,
-            currency=money.currency, started_at=None, paid_at=None, failed_at=None, cancelled_at=None,
-            fail_reason=None, pg_provider=None, pg_tid=None, receipt_url=None, customer_uid=None,
-        )  # fmt: skip
+        absent = GatewayPayment.of(uid, imp_uid, "absent", money)
         found = Discrepancy(
             FindingKind.GHOST, f"our books call it paid by {imp_uid}, and the gateway has no such payment"
         )

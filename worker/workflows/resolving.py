@@ -6,14 +6,39 @@ from typing import Any
 from schedules.charges import AttemptState, ChargeStatus
 from schedules.findings import FindingKind, FindingState
 from schedules.outcomes import Paid, Voided
+from schedules.refunds import RefundRequest
 from worker.gateway.port import Found
 from worker.store import allowances, attempts, charges, findings, notes
 from worker.store.attempts import Attempt
 from worker.store.findings import Finding
+from worker.workflows import late_money, returning
 from worker.workflows.operating import CannotOperate
-from worker.workflows.refunding import found
+from worker.workflows.refunding import approve, found
 from worker.workflows.services import Services
 from worker.workflows.settling import settle
+
+
+def refund(services: Services, finding_id: int, actor: str, why: str) -> Finding:
+    """Let the payment of a finding be refunded: all that is left of it, once.
+
+    A second payment of a debt is refunded by the finding. The payment of a debt that had ended is the one of its
+    charge, so it is refunded as `again refund` does, and the finding ends when the money is back.
+    """
+    with services.engine.begin() as db:
+        finding = found(findings.locked(db, finding_id), finding_id)
+    if finding.kind is not FindingKind.PAID_AFTER_END:
+        return approve(services, finding_id, actor, why)
+    if finding.state is not FindingState.OPEN or finding.charge_key is None:
+        raise CannotOperate(f"finding {finding_id} is {finding.state}; nothing to refund")
+    request_key = f"paid-after-end/{finding.merchant_uid}"
+    request = RefundRequest(charge=finding.charge_key, money=None, request_key=request_key, reason=why)
+    asked, is_new = returning.ask(services, request, actor)
+    if not is_new:
+        raise CannotOperate(
+            f"finding {finding_id} has refund {request_key!r}, which is {asked.state}; if it was refused, "
+            f"`again refund {finding.charge_key}` with another request key asks again"
+        )
+    return finding
 
 
 class Verdict(StrEnum):
@@ -36,7 +61,7 @@ def resolve(services: Services, finding_id: int, verdict: Verdict, actor: str, w
         case Verdict.NOTED:
             pass
         case Verdict.ACCEPTED:
-            _accept(services, finding)
+            _accept(services, finding, actor)
         case Verdict.UNPAID:
             _call_unpaid(services, finding)
     now = services.clock.now()
@@ -50,10 +75,10 @@ def resolve(services: Services, finding_id: int, verdict: Verdict, actor: str, w
     return changed
 
 
-def _accept(services: Services, finding: Finding) -> None:
+def _accept(services: Services, finding: Finding, actor: str) -> None:
     match finding.kind:
         case FindingKind.REFUND_DRIFT:
-            _accept_refund(services, finding)
+            _accept_refund(services, finding, actor)
         case FindingKind.AMOUNT | FindingKind.LOST | FindingKind.LATE_PAID:
             attempt, before = _taken(services, finding)
             if settle(services, attempt, before, Paid(finding.imp_uid)) is not AttemptState.PAID:
@@ -62,13 +87,17 @@ def _accept(services: Services, finding: Finding) -> None:
             raise CannotOperate(f"a finding of the kind {finding.kind} has nothing that the books could follow")
 
 
-def _accept_refund(services: Services, finding: Finding) -> None:
+def _accept_refund(services: Services, finding: Finding, actor: str) -> None:
+    now = services.clock.now()
     with services.engine.begin() as db:
         charge = charges.locked_by_key(db, finding.charge_key)
         if charge is None or charge.status not in (ChargeStatus.PAID, ChargeStatus.REFUNDED):
             raise CannotOperate(f"charge {finding.charge_key} is not paid here, so nothing of it can be refunded")
         status = ChargeStatus.PAID if finding.balance else ChargeStatus.REFUNDED
         charges.change(db, charge.id, refunded=finding.amount - finding.balance, status=status.value)
+        if status is ChargeStatus.REFUNDED:
+            why = f"refunded in the gateway's console, by finding {finding.id}"
+            late_money.end_refunded(db, charge.key, actor, why, now)
 
 
 def _call_unpaid(services: Services, finding: Finding) -> None:

@@ -18,6 +18,8 @@ from worker.points import Point, reach
 from worker.store import archives, charges, notes, refunds, subscriptions, switches
 from worker.store.charges import Charge
 from worker.store.refunds import Refund
+from worker.workflows import late_money
+from worker.workflows.comparing import MENDER
 from worker.workflows.enrolling import end_subscription
 from worker.workflows.operating import CannotOperate
 from worker.workflows.refunding import BATCH, LOOK_AGAIN, look
@@ -218,6 +220,8 @@ def _made(services: Services, refund: Refund) -> RefundState | None:
         charges.change(
             db, charge.id, refunded=given_back, **({"status": ChargeStatus.REFUNDED.value} if is_whole else {})
         )
+        if is_whole:
+            late_money.end_refunded(db, charge.key, MENDER, f"refunded by request {refund.request_key!r}", now)
         told = ChargeRefunded(
             charge=charge.key, subscription=charge.subscription, request_key=refund.request_key,
             customer_uid=charge.customer_uid, merchant_uid=refund.merchant_uid, imp_uid=refund.imp_uid,

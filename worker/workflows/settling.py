@@ -115,7 +115,8 @@ def _move_charge(db: Connection, answer: dunning.Answer, decision: Decision, now
     charge = answer.charge
     match decision:
         case Collected():
-            collected(db, charge, answer.attempt.merchant_uid, now)
+            imp_uid = answer.outcome.imp_uid if isinstance(answer.outcome, Paid) else ""
+            collected(db, charge, answer.attempt.merchant_uid, now, imp_uid=imp_uid)
         case AskGateway():
             pass  # the attempt's own next_ask_at is the next action
         case SetAside(why) if answer.said is None:
