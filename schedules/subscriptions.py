@@ -12,6 +12,7 @@ from schedules.zones import local_date, zone
 MISSED_AFTER = timedelta(hours=24)  # later than this, a period was missed and the plan's catch-up decides
 MOST_IN_ONE_RUN = 400  # periods of one subscription; a daily plan after a year's outage takes two runs
 CAP_PAUSE = timedelta(days=1)  # until the next run for a customer whose catch-up cap was reached
+SKIPPED_WHY = "a person has let it be skipped"  # written as closed_why of its charge
 LONGEST_SHIFT = timedelta(days=15)  # the longest run of days off in any country, 1970-2100, is 12
 
 
@@ -120,6 +121,20 @@ def open_all_due(
     return Opening(tuple(charges), cursor, cursor.due_at), tuple(not_before)
 
 
+def pass_over(plan: Plan, series: Series, cursor: Cursor, now: datetime, why: str) -> Opening:
+    """Answer every period that came due before now with a charge that is waived for this reason.
+
+    A period that a person has let be skipped keeps that reason. Periods due at or after `ends_at` are left out.
+    """
+    charges: list[DueCharge] = []
+    while cursor.due_at < now and (series.ends_at is None or cursor.due_at < series.ends_at):
+        key = charge_key(ChargeKind.RENEWAL, series.key, cursor.period_no)
+        waived = SKIPPED_WHY if cursor.period_no < series.skip_to else why
+        charges.append(DueCharge(key, cursor.period_no, cursor.due_at, plan.price, waived=waived))
+        cursor = series.after(plan, cursor)
+    return Opening(tuple(charges), cursor, cursor.due_at)
+
+
 def _opening(
     plan: Plan, series: Series, periods: list[Cursor], cursor: Cursor, now: datetime, *, more: bool
 ) -> Opening:
@@ -132,7 +147,7 @@ def _opening(
 def _charge(plan: Plan, series: Series, period: Cursor, now: datetime, newest: Cursor) -> DueCharge:
     key = charge_key(ChargeKind.RENEWAL, series.key, period.period_no)
     if period.period_no < series.skip_to:
-        return DueCharge(key, period.period_no, period.due_at, plan.price, waived="a person has let it be skipped")
+        return DueCharge(key, period.period_no, period.due_at, plan.price, waived=SKIPPED_WHY)
     missed = now - period.due_at > MISSED_AFTER
     overtaken = period != newest and (missed or period.due_at < newest.due_at)
     waived = held = None

@@ -171,8 +171,9 @@ def pause(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> An
 
 def resume(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
     """Go on with the next period that comes."""
-    following = adjusting.resume(desk.services, subscription, actor, reason)
-    return {"subscription": subscription} | _following(following)
+    resumed = adjusting.resume(desk.services, subscription, actor, reason)
+    facts = {"subscription": subscription, "periods_not_charged": _opened(resumed.not_charged)}
+    return facts | _following(resumed.following)
 
 
 def undo(desk: Desk, *, subscription: Words, what: Undoable | None, reason: Words, actor: Words) -> Answer:
@@ -290,7 +291,8 @@ def _following(following: Next | None, number: str = "next_period_no") -> Answer
 def _opened(opened: tuple[Opened, ...]) -> list[Answer]:
     return [
         {"charge": each.charge, "period_no": each.period_no, "due_at": in_json(each.due_at),
-         "amount": each.amount, "currency": each.currency, "status": each.status.value}
+         "amount": each.amount, "currency": each.currency, "status": each.status.value,
+         "closed_why": each.closed_why}
         for each in opened
     ]  # fmt: skip
 

@@ -82,8 +82,8 @@ BY_STATE: tuple[Mutant, ...] = (
         "by state: what the catch-up cap puts off is opened before a pause",
         STATES + "test_a_pause_over_a_backlog_charges_each_missed_period_at_the_pace_of_the_cap",
         "worker/workflows/opening.py",
-        "= open_all_due(own, due.series, cursor, now)",
-        "= (found := open_periods(own, due.series, cursor, now)), (now,) * len(found.charges)",
+        "= open_all_due(own, due.series, due.cursor, now)",
+        "= (found := open_periods(own, due.series, due.cursor, now)), (now,) * len(found.charges)",
     ),
     Mutant(
         "by state: an end that is taken back starts its debts' ladders",
@@ -119,6 +119,27 @@ BY_STATE: tuple[Mutant, ...] = (
         "worker/workflows/announcing.py",
         'if row["told_as"].startswith(f"{next_charge}/"):',
         "if True:",
+    ),
+    Mutant(
+        "by state: each period of a pause has a row",
+        STATES + "test_each_period_of_a_pause_has_a_row_that_says_why_it_is_not_charged",
+        "worker/workflows/opening.py",
+        "opening.charges]\n    keys = set(charges.open_many(db, rows))\n    subscriptions.change(",
+        "()]\n    keys = set(charges.open_many(db, rows))\n    subscriptions.change(",
+    ),
+    Mutant(
+        "by state: a period of a pause is not charged",
+        STATES + "test_each_period_of_a_pause_has_a_row_that_says_why_it_is_not_charged",
+        "schedules/subscriptions.py",
+        "cursor.due_at, plan.price, waived=waived))",
+        "cursor.due_at, plan.price))",
+    ),
+    Mutant(
+        "by state: an end writes the periods of the pause before it",
+        STATES + "test_an_end_of_a_paused_subscription_writes_the_periods_of_the_pause",
+        "worker/workflows/enrolling.py",
+        'admitted.opened + pass_over_paused(db, row, why_paused(db, row["id"]), now)',
+        "admitted.opened",
     ),
     Mutant(
         "late money: a payment after the end is a finding",

@@ -54,10 +54,13 @@ def test_a_paused_subscription_charges_nothing_until_it_goes_on(services: Servic
     adjusting.pause(services, key, *WHO)
     live_until(services, datetime(2026, 4, 10, tzinfo=UTC))
     assert len(charge_rows(services)) == 1
-    following = adjusting.resume(services, key, *WHO)
-    assert following == Next(3, date(2026, 4, 30), datetime(2026, 4, 30, tzinfo=UTC), 9900, "KRW")
+    resumed = adjusting.resume(services, key, *WHO)
+    assert resumed.following == Next(3, date(2026, 4, 30), datetime(2026, 4, 30, tzinfo=UTC), 9900, "KRW")
     live_until(services, datetime(2026, 5, 1, tzinfo=UTC))
-    assert dates(services) == [(0, "01-31 09:00", "paid"), (3, "04-30 09:00", "paid")]
+    assert dates(services) == [
+        (0, "01-31 09:00", "paid"), (1, "02-28 09:00", "waived"), (2, "03-31 09:00", "waived"),
+        (3, "04-30 09:00", "paid"),
+    ]  # fmt: skip
     assert {"subscription.paused", "subscription.resumed"} <= set(notices(services))
 
 
@@ -138,8 +141,8 @@ def test_an_anchor_is_moved_twice_and_over_a_pause(services: Services, key: str)
     adjusting.resume(services, key, *WHO)
     live_until(services, datetime(2026, 6, 1, tzinfo=UTC))
     assert dates(services) == [
-        (0, "01-31 09:00", "paid"), (1, "02-15 09:00", "paid"), (3, "04-30 09:00", "paid"),
-        (4, "05-31 09:00", "paid"),
+        (0, "01-31 09:00", "paid"), (1, "02-15 09:00", "paid"), (2, "03-31 09:00", "waived"),
+        (3, "04-30 09:00", "paid"), (4, "05-31 09:00", "paid"),
     ]  # fmt: skip
 
 
@@ -244,7 +247,9 @@ def test_the_day_of_the_month_is_kept_over_a_pause_after_a_plan_change(services:
     move_to(services, datetime(2026, 3, 10, tzinfo=UTC))
     adjusting.resume(services, key, *WHO)
     live_until(services, datetime(2026, 7, 1, tzinfo=UTC))
-    assert dates(services)[1:] == [(2, "04-30 09:00", "paid"), (3, "06-30 09:00", "paid")]
+    assert dates(services)[1:] == [
+        (1, "02-28 09:00", "waived"), (2, "04-30 09:00", "paid"), (3, "06-30 09:00", "paid"),
+    ]  # fmt: skip
 
 
 def test_another_day_is_another_day_after_a_plan_change(services: Services, key: str) -> None:

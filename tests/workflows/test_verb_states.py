@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
+from schedules.cadence import Every, Unit
 from schedules.outcomes import Declined, Outcome, Unknown
-from schedules.policies import STANDARD
+from schedules.policies import STANDARD, DunningPolicy, FinalAction
 from tests.doubles import ScriptedGateway
 from tests.factories import START, charge_rows, collect_due, move, move_to, on_sale, subscribed
 from tests.scenarios.living import live_until, notices
 from worker.gateway.port import ChargeOrder
-from worker.workflows import adjusting, enrolling
+from worker.workflows import adjusting, enrolling, operating
 from worker.workflows.adjusting import Undoable
 from worker.workflows.admitting import CannotAdjust
 from worker.workflows.services import Services
@@ -52,6 +53,91 @@ def test_a_pause_over_a_backlog_charges_each_missed_period_at_the_pace_of_the_ca
     assert [row["status"] for row in charge_rows(services)] == ["paid"] * 4 + ["open"] * 2
     live_until(services, datetime(2026, 7, 3, tzinfo=UTC))
     assert [row["status"] for row in charge_rows(services)] == ["paid"] * 6
+
+
+JULY = datetime(2026, 7, 1, tzinfo=UTC)
+
+
+def rows_of(services: Services) -> list[tuple[int, str, str | None]]:
+    """Each charge: its period, its status, and why it was closed."""
+    return [(row["period_no"], row["status"], row["closed_why"]) for row in charge_rows(services)]
+
+
+def test_each_period_of_a_pause_has_a_row_that_says_why_it_is_not_charged(
+    services: Services, gateway: ScriptedGateway, key: str
+) -> None:
+    """The guard: a period without a row is lost, and nobody can say why it was not charged."""
+    adjusting.pause(services, key, *WHO)
+    move_to(services, JULY)
+    resumed = adjusting.resume(services, key, *WHO)
+    assert [(each.period_no, each.amount) for each in resumed.not_charged] == [(n, 9900) for n in range(1, 6)]
+    assert resumed.following is not None
+    assert (resumed.following.period_no, resumed.following.due_at) == (6, datetime(2026, 7, 31, tzinfo=UTC))
+    live_until(services, datetime(2026, 8, 5, tzinfo=UTC))
+    in_pause = [(number, "waived", "the subscription was paused") for number in range(1, 6)]
+    assert rows_of(services) == [(0, "paid", None), *in_pause, (6, "paid", None)]
+    assert notices(services).count("charge.waived") == 5
+    assert len(gateway.sent) == 2
+
+
+def test_a_pause_within_a_period_writes_nothing(services: Services, key: str) -> None:
+    adjusting.pause(services, key, *WHO)
+    move(services, days=3)
+    assert adjusting.resume(services, key, *WHO).not_charged == ()
+    assert len(charge_rows(services)) == 1
+
+
+def test_a_period_that_is_due_at_the_very_moment_of_a_resume_is_charged(services: Services, key: str) -> None:
+    adjusting.pause(services, key, *WHO)
+    move_to(services, FEBRUARY)
+    assert adjusting.resume(services, key, *WHO).not_charged == ()
+    collect_due(services)
+    assert rows_of(services) == [(0, "paid", None), (1, "paid", None)]
+
+
+def test_a_skip_stays_the_reason_of_its_own_period_in_a_pause(services: Services, key: str) -> None:
+    adjusting.skip(services, key, *WHO)
+    adjusting.pause(services, key, *WHO)
+    move_to(services, datetime(2026, 4, 2, tzinfo=UTC))
+    adjusting.resume(services, key, *WHO)
+    assert [why for _, _, why in rows_of(services)] == [
+        None, "a person has let it be skipped", "the subscription was paused",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("at_period_end", [True, False])
+def test_an_end_of_a_paused_subscription_writes_the_periods_of_the_pause(
+    services: Services, key: str, at_period_end: bool
+) -> None:
+    adjusting.pause(services, key, *WHO)
+    move_to(services, JULY)
+    ended = enrolling.unsubscribe(services, key, *WHO, at_period_end=at_period_end)
+    assert (ended.ends_at, [each.period_no for each in ended.opened]) == (JULY, [1, 2, 3, 4, 5])
+    live_until(services, datetime(2026, 9, 1, tzinfo=UTC))
+    assert [status for _, status, _ in rows_of(services)] == ["paid", *["waived"] * 5]
+
+
+def test_periods_while_a_policy_rests_have_rows_once_the_debt_is_paid(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    on_sale(services, policy=DunningPolicy(ladder=(), final=FinalAction.PAUSE))
+    subscribed(services)
+    gateway.answers.append(NO_MONEY)
+    collect_due(services)
+    live_until(services, datetime(2026, 4, 2, tzinfo=UTC))
+    operating.paid_elsewhere(services, charge_rows(services)[0]["key"], *WHO)
+    why = "the subscription was paused for a debt"
+    assert rows_of(services)[1:] == [(1, "waived", why), (2, "waived", why)]
+
+
+def test_the_pause_of_a_daily_plan_over_years_is_written_at_once(services: Services) -> None:
+    on_sale(services, cadence=Every(1, Unit.DAY))
+    key = subscribed(services)
+    collect_due(services)
+    adjusting.pause(services, key, *WHO)
+    move(services, days=1000, hours=1)
+    assert len(adjusting.resume(services, key, *WHO).not_charged) == 1000
+    assert len(charge_rows(services)) == 1001
 
 
 def test_an_end_that_is_taken_back_lets_its_debts_be_tried_again(

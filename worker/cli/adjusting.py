@@ -48,6 +48,7 @@ def resume(
     done = carry_out(at, requests.resume, request_key, subscription=key, reason=why, actor=who)
     if not told(at, f"resume subscription {key}"):
         print(f"subscription {key} goes on; {next_charge(done)}")
+    print_opened(done, "periods_not_charged")
 
 
 def undo(

@@ -43,8 +43,14 @@ def next_charge(done: "Answer") -> str:
     return f"next charge: {amount(done['next_amount'], done['currency'])}, due {when(done['next_due_at'])}"
 
 
-def print_opened(done: "Answer") -> None:
-    """Name the periods that were due and were opened before the verb was carried out."""
-    for each in done["opened"]:
+def print_opened(done: "Answer", field: str = "opened") -> None:
+    """Name the periods that were due and got their charges before the verb was carried out.
+
+    The kept answer of a request that was carried out before an upgrade may lack the field.
+    """
+    for each in done.get(field, ()):
         due, price = when(each["due_at"]), amount(each["amount"], each["currency"])
-        print(f"period {each['period_no']} was due {due} and is opened as charge {each['charge']}: {price}")
+        if each.get("closed_why") is None:
+            print(f"period {each['period_no']} was due {due} and is opened as charge {each['charge']}: {price}")
+        else:
+            print(f"period {each['period_no']} was due {due} and is not charged, {price}: {each['closed_why']}")

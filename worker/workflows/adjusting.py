@@ -60,6 +60,14 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """A subscription that goes on after a pause."""
+
+    not_charged: tuple[Opened, ...]  # the periods that came due in the pause
+    following: Next | None  # None when it ends before that
+
+
+@dataclass(frozen=True, slots=True)
 class Skipped:
     """A period that will not be charged, and what is charged next."""
 
@@ -99,18 +107,16 @@ def pause(services: Services, key: str, actor: str, why: str) -> Paused:
     return Paused(admitted.opened)
 
 
-def resume(services: Services, key: str, actor: str, why: str) -> Next | None:
-    """Go on with the next period that comes, which is when it answers; those meanwhile are not charged.
-
-    None when it ends before that.
-    """
+def resume(services: Services, key: str, actor: str, why: str) -> Resumed:
+    """Go on with the next period that comes; each one meanwhile gets a charge that is waived."""
     now = services.clock.now()
     with services.act(key) as db:
         row = admit(services, db, key, Verb.RESUME, now).row
-        resume_subscription(db, row["id"], why, now)
-        notes.record(db, actor, "resume", key, why, now)
+        passed = resume_subscription(db, row["id"], why, now)
+        notes.record(db, actor, "resume", key, why, now, not_charged=len(passed))
         resumed = subscriptions.by_key(db, key)
-        return _next(db, resumed) if resumed is not None and _goes_on(resumed) else None
+        goes_on = resumed is not None and _goes_on(resumed)
+        return Resumed(passed, _next(db, resumed) if resumed is not None and goes_on else None)
 
 
 def undo(services: Services, key: str, actor: str, why: str, what: Undoable | None = None) -> Undone:

@@ -9,17 +9,17 @@ from sqlalchemy import Connection
 from schedules import events
 from schedules.cards import tell_expiry_at
 from schedules.charges import ChargeKind, ChargeStatus, KeyedIn, SubscriptionStatus
-from schedules.plans import at_own_time
 from schedules.policies import FinalAction
-from schedules.subscriptions import first_cursor
 from worker.store import attempts, charges, customers, debts, notes, plans, subscriptions
 from worker.store.charges import Charge
 from worker.workflows import late_money
 from worker.workflows.beginning import begin_signed_up
-from worker.workflows.opening import open_first
+from worker.workflows.opening import Opened, open_first, pass_over_paused
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.closing")
+# Written as closed_why of the charges of periods that came due in a pause.
+PAUSED_WHY, RESTED_WHY = "the subscription was paused", "the subscription was paused for a debt"
 # Until the facts of a card that a payment stored are read; the process that sent it reads them at once.
 FACTS_READ_AFTER = timedelta(minutes=1)
 
@@ -105,7 +105,7 @@ def resume_if_nothing_rests(db: Connection, charge: Charge, why: str, now: datet
     if charge.given_up is not FinalAction.PAUSE or charge.subscription_id is None:
         return
     if not debts.others_rest(db, charge.subscription_id, charge.id):
-        resume_subscription(db, charge.subscription_id, why, now)
+        resume_subscription(db, charge.subscription_id, why, now, paused_why=RESTED_WHY)
 
 
 def set_aside(db: Connection, charge_key: str | None, why: str, now: datetime) -> None:
@@ -151,14 +151,15 @@ class CanceledDebts:
 def cancel_subscription(db: Connection, subscription_id: int, why: str, now: datetime) -> CanceledDebts:
     """Cancel a subscription and the charges that it still owes.
 
-    A period that is due is opened before, so that it has a row. A charge whose attempt is under way or unclear is
-    left to its answer: the money may have moved. If it has not, settling sees the cancelled subscription and ends
-    the charge there.
+    A period that is due is opened before, and one that came due in a pause is waived, so that each has a row. A
+    charge whose attempt is under way or unclear is left to its answer: the money may have moved. If it has not,
+    settling sees the cancelled subscription and ends the charge there.
     """
     key, uid = subscriptions.names(db, subscription_id)
     row = subscriptions.by_key(db, key, lock=True)
     if row is not None:
         open_first(db, row, now)
+        pass_over_paused(db, row, why_paused(db, subscription_id), now)
     canceled_status = SubscriptionStatus.CANCELED.value
     subscriptions.change(db, subscription_id, status=canceled_status, open_at=None, ends_at=now, tell_at=None)
     ended = events.SubscriptionCanceled(subscription=key, customer_uid=uid, why=why)
@@ -186,27 +187,33 @@ def pause_subscription(db: Connection, subscription_id: int, why: str, now: date
     notes.owe(db, rests, f"{key}/paused/{now.isoformat()}", now)
 
 
-def resume_subscription(db: Connection, subscription_id: int, why: str, now: datetime) -> None:
-    """Let a subscription that rests go on with the next period that comes; those meanwhile are not charged."""
+def resume_subscription(
+    db: Connection, subscription_id: int, why: str, now: datetime, *, paused_why: str = PAUSED_WHY
+) -> tuple[Opened, ...]:
+    """Let a subscription that is paused go on with the next period that comes; answers those meanwhile.
+
+    They are not charged: each gets a charge that is waived, with `paused_why`.
+    """
     key, uid = subscriptions.names(db, subscription_id)
     row = subscriptions.by_key(db, key)
     if row is None or row["status"] != SubscriptionStatus.PAUSED.value or row["held_why"] is not None:
-        return
-    plan = plans.by_id(db, row["plan_id"])
-    own = at_own_time(plan.plan, row["billing_time"])
-    following = first_cursor(own, row["anchor"], now, row["anchor_no"], month_day=row["anchor_day"])
-    due_at, ahead = max(following.due_at, row["next_due_at"]), plan.policy.upcoming
+        return ()
+    passed = pass_over_paused(db, row, paused_why, now)
+    due_at, ahead = row["next_due_at"], plans.by_id(db, row["plan_id"]).policy.upcoming
     ends = row["ends_at"] is not None and due_at >= row["ends_at"]
     told_at = None if ahead is None else due_at - ahead
     subscriptions.change(
         db,
         subscription_id,
         status=SubscriptionStatus.ACTIVE.value,
-        next_period_no=max(following.period_no, row["next_period_no"]),
-        next_period_date=max(following.period_date, row["next_period_date"]),
-        next_due_at=due_at,
         open_at=None if ends else due_at,
         tell_at=row["ends_at"] if ends else told_at,
     )
     goes_on = events.SubscriptionResumed(subscription=key, customer_uid=uid, why=why)
     notes.owe(db, goes_on, f"{key}/resumed/{now.isoformat()}", now)
+    return passed
+
+
+def why_paused(db: Connection, subscription_id: int) -> str:
+    """Why the periods of a pause are not charged: a person has paused the subscription, or its policy has."""
+    return PAUSED_WHY if debts.rests_for(db, subscription_id) is None else RESTED_WHY

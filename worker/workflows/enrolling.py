@@ -26,8 +26,8 @@ from worker.workflows import dunning
 from worker.workflows.admitting import admit
 from worker.workflows.beginning import Beginning, begin
 from worker.workflows.cards import facts_of, read_new_key
-from worker.workflows.closing import CanceledDebts, cancel_subscription
-from worker.workflows.opening import Opened
+from worker.workflows.closing import CanceledDebts, cancel_subscription, why_paused
+from worker.workflows.opening import Opened, pass_over_paused
 from worker.workflows.rivals import why_not
 from worker.workflows.services import Services
 
@@ -286,19 +286,19 @@ def end_subscription(
     """As `unsubscribe`, inside the transaction of whoever decides more than that."""
     now = services.clock.now()
     admitted = admit(services, db, key, Verb.END_LATER if at_period_end else Verb.END_NOW, now)
-    row, canceled = admitted.row, CanceledDebts((), ())
+    row = admitted.row
+    end = now if not at_period_end else max(now, row["next_due_at"])
+    opened = admitted.opened + pass_over_paused(db, row, why_paused(db, row["id"]), now)
+    ended = Ended(end, CanceledDebts((), ()), opened)
     if not at_period_end:
-        canceled = cancel_subscription(db, row["id"], why, now)
-        ended = Ended(now, canceled, admitted.opened)
+        ended = replace(ended, debts=cancel_subscription(db, row["id"], why, now))
     elif row["ends_at"] is not None:
-        return Ended(row["ends_at"], canceled, admitted.opened)  # said again, it is the same end
+        return replace(ended, ends_at=row["ends_at"])  # said again, it is the same end
     else:
-        ended = Ended(max(now, row["next_due_at"]), canceled, admitted.opened)
-        end = ended.ends_at
         subscriptions.change(db, row["id"], ends_at=end, open_at=None, tell_at=end, told_as=None)
         dunning.stop_ladders(db, row["id"], now)
     verb = "unsubscribe.at_period_end" if at_period_end else "unsubscribe.now"
-    words = {"charges_canceled": len(canceled.closed), "charges_unclear": len(canceled.unclear)}
+    words = {"charges_canceled": len(ended.debts.closed), "charges_unclear": len(ended.debts.unclear)}
     notes.record(db, actor, verb, key, why, now, ends_at=ended.ends_at.isoformat(), **words)
     return ended
 

@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from schedules import events
 from schedules.charges import ChargeKind, ChargeStatus, DueCharge, SubscriptionStatus
 from schedules.errors import BROKEN
-from schedules.plans import at_own_time
-from schedules.subscriptions import LONGEST_SHIFT, Cursor, open_all_due
+from schedules.plans import Plan, at_own_time
+from schedules.subscriptions import LONGEST_SHIFT, Cursor, open_all_due, pass_over
 from schedules.subscriptions import open_due as open_periods
 from worker.points import Point, reach
 from worker.store import charges, notes, subscriptions
@@ -74,14 +74,15 @@ def _open_batch(services: Services, plan_id: int | None) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A period that was opened before a verb changed its subscription."""
+    """A period that got its charge before a verb changed its subscription."""
 
     charge: str
     period_no: int
     due_at: datetime
     amount: int  # minor units
     currency: str
-    status: ChargeStatus
+    status: ChargeStatus  # waived where it is not charged
+    closed_why: str | None = None  # why it is not charged
 
 
 def open_first(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Opened, ...]:
@@ -92,14 +93,8 @@ def open_first(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Open
     active = row["status"] == SubscriptionStatus.ACTIVE.value and row["held_why"] is None
     if not active or row["next_due_at"] > now or (row["ends_at"] or now + LONGEST_SHIFT) <= row["next_due_at"]:
         return ()
-    stored = plan_rows.by_id(db, row["plan_id"])
-    own = at_own_time(stored.plan, row["billing_time"])
-    cursor = Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"])
-    due = DueSubscription(
-        row["id"], row["key"], row["billing_key_id"], row["account"], row["plan_id"], row["anchor"], cursor,
-        row["ends_at"], row["anchor_no"], row["billing_time"], row["skip_to"], row["anchor_day"],
-    )  # fmt: skip
-    opening, not_before = open_all_due(own, due.series, cursor, now)
+    due, stored, own = _as_due(db, row)
+    opening, not_before = open_all_due(own, due.series, due.cursor, now)
     rows = [
         made | {"next_attempt_at": max(made["next_attempt_at"], at) if made["next_attempt_at"] else None}
         for made, at in zip((_row(due, stored, each, now) for each in opening.charges), not_before, strict=True)
@@ -107,14 +102,51 @@ def open_first(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Open
     keys = set(charges.open_many(db, rows))
     subscriptions.move_cursors(db, [(due, opening, stored.policy.upcoming)])
     _tell(db, rows, keys, now)
-    row.update(
-        next_period_no=opening.cursor.period_no, next_period_date=opening.cursor.period_date,
-        next_due_at=opening.cursor.due_at,
+    row.update(_columns_of(opening.cursor))
+    return _opened(rows)
+
+
+def pass_over_paused(db: Connection, row: dict[str, Any], why: str, now: datetime) -> tuple[Opened, ...]:
+    """Write the periods that came due while a subscription was paused, each waived, and move its cursor past them.
+
+    The caller has locked the row, which is changed as well. Nothing is written for one that is not paused, or that
+    opening has set aside.
+    """
+    is_paused = row["status"] == SubscriptionStatus.PAUSED.value and row["held_why"] is None
+    if not is_paused or row["next_due_at"] >= now:
+        return ()
+    due, stored, own = _as_due(db, row)
+    opening = pass_over(own, due.series, due.cursor, now, why)
+    rows = [_row(due, stored, each, now) for each in opening.charges]
+    keys = set(charges.open_many(db, rows))
+    subscriptions.change(db, row["id"], **_columns_of(opening.cursor))
+    _tell(db, rows, keys, now)
+    row.update(_columns_of(opening.cursor))
+    return _opened(rows)
+
+
+def _as_due(db: Connection, row: dict[str, Any]) -> tuple[DueSubscription, StoredPlan, Plan]:
+    """A subscription as opening takes it, its plan, and the plan at its own time of day."""
+    stored = plan_rows.by_id(db, row["plan_id"])
+    cursor = Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"])
+    due = DueSubscription(
+        row["id"], row["key"], row["billing_key_id"], row["account"], row["plan_id"], row["anchor"], cursor,
+        row["ends_at"], row["anchor_no"], row["billing_time"], row["skip_to"], row["anchor_day"],
     )  # fmt: skip
+    return due, stored, at_own_time(stored.plan, row["billing_time"])
+
+
+def _columns_of(cursor: Cursor) -> dict[str, Any]:
+    return {
+        "next_period_no": cursor.period_no, "next_period_date": cursor.period_date, "next_due_at": cursor.due_at,
+    }  # fmt: skip
+
+
+def _opened(rows: list[dict[str, Any]]) -> tuple[Opened, ...]:
     return tuple(
         Opened(
             made["key"], made["period_no"], made["due_at"], made["amount"], made["currency"],
-            ChargeStatus(made["status"]),
+            ChargeStatus(made["status"]), made["closed_why"],
         )
         for made in rows
     )  # fmt: skip
