@@ -15,7 +15,7 @@ from schedules.errors import BadRequest, ToldInWords
 from schedules.requests import VerbRequest
 from schedules.texts import cleaned, escaped
 from worker.logs import masked
-from worker.requests import NEEDS_KEY, TAKES_KEY, Answer, Desk, Words
+from worker.requests import NEEDS_KEY, NULL_NEEDS_KEY, TAKES_KEY, Answer, Desk, Words
 from worker.store import failures
 from worker.workflows import idempotency
 
@@ -33,6 +33,7 @@ def answer(
     try:
         fields = read_fields(asked, positional, named)
         request_key = fields.pop("request_key") if asked in TAKES_KEY else None
+        _refuse_repeatable(asked, fields, request_key)
         done, _ = carry_out(desk, asked, fields, request_key)
         return {"ok": True, **done}
     except ValidationError as error:
@@ -50,6 +51,15 @@ def answer(
         words = f"the database refused a statement: {summary}; the worker's log has a traceback"
         log.error("again.%s failed: %s", asked.__name__, summary, exc_info=error)
         return _no(asked, "failed", [{"field": None, "words": words}])
+
+
+def _refuse_repeatable(
+    asked: Callable[..., Answer], fields: Mapping[str, Any], request_key: str | None
+) -> None:  # fmt: skip
+    """BadRequest for a request that would do another thing when its message is delivered a second time."""
+    field = NULL_NEEDS_KEY.get(asked)
+    if request_key is None and field is not None and fields[field] is None:
+        raise BadRequest(field, "null means another thing each time; name what is meant, or add a request_key")
 
 
 def carry_out(

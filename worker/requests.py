@@ -1,6 +1,6 @@
 """What other backends may ask for: each function is a task, its parameters are the message's fields."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from datetime import time as clock_time
@@ -15,20 +15,21 @@ from schedules.money import MINOR_DIGITS, Money
 from schedules.policies import ONCE
 from schedules.refunds import Fate, RefundRequest
 from schedules.requests import ChargeRequest
-from schedules.subscriptions import Cursor
 from worker.store.refunds import Refund
 from worker.workflows import (
     adjusting,
     cards,
     dispatching,
     enrolling,
+    issuing,
     operating,
     requesting,
     returning,
     showing,
 )
-from worker.workflows.adjusting import Next, Undoable
+from worker.workflows.adjusted import Moved, Undoable
 from worker.workflows.dispatching import Publish
+from worker.workflows.next_charges import Next
 from worker.workflows.opening import Opened
 from worker.workflows.services import Services
 
@@ -87,6 +88,25 @@ def card_changed(desk: Desk, *, customer_uid: Words, reason: Words, actor: Words
     return {"tried": cards.changed(desk.services, customer_uid, actor, reason)}
 
 
+def delete_card(
+    desk: Desk,
+    *,
+    customer_uid: Words,
+    reason: Words,
+    actor: Words,
+    end_subscriptions: bool = False,
+    request_key: Words | None = None,
+) -> Answer:
+    """Forget a stored card, here and at the gateway, for good."""
+    deleted = issuing.delete(
+        desk.services, customer_uid, actor, reason, end_subscriptions=end_subscriptions, request_key=request_key
+    )
+    return {
+        "customer_uid": customer_uid, "subscriptions_ended": deleted.subscriptions_ended,
+        "deleted_at": deleted.deleted_at, "at_gateway": deleted.at_gateway,
+    }  # fmt: skip
+
+
 def release(desk: Desk, *, key: Words, reason: Words, actor: Words) -> Answer:
     """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
     if len(key) == SUBJECT_LENGTH:
@@ -94,6 +114,15 @@ def release(desk: Desk, *, key: Words, reason: Words, actor: Words) -> Answer:
     else:
         operating.release(desk.services, key, actor, reason, desk.os_user)
     return {"key": key}
+
+
+def release_refused(desk: Desk, *, reason: Words, actor: Words) -> Answer:
+    """Let every charge whose last attempt was refused be collected now."""
+    released = operating.release_refused(desk.services, actor, reason)
+    return {
+        "released": released.charges,
+        "amounts": [{"amount": sum_.amount, "currency": sum_.currency} for sum_ in released.sums],
+    }
 
 
 def waive(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
@@ -160,13 +189,16 @@ def unsubscribe(desk: Desk, *, subscription: Words, reason: Words, actor: Words,
         "subscription": subscription, "ends_at": in_json(ended.ends_at),
         "charges_canceled": len(ended.debts.closed), "canceled": [asdict(owed) for owed in ended.debts.closed],
         "unclear": [asdict(owed) for owed in ended.debts.unclear], "opened": _opened(ended.opened),
+        "stops": _charge(ended.not_charged),
     }  # fmt: skip
 
 
 def pause(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
     """Open no period until it is resumed; those that are due are opened before."""
     paused = adjusting.pause(desk.services, subscription, actor, reason)
-    return {"subscription": subscription, "opened": _opened(paused.opened)}
+    return {
+        "subscription": subscription, "opened": _opened(paused.opened), "stops": _charge(paused.not_charged),
+    }  # fmt: skip
 
 
 def resume(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
@@ -177,30 +209,31 @@ def resume(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> A
 
 
 def undo(desk: Desk, *, subscription: Words, what: Undoable | None, reason: Words, actor: Words) -> Answer:
-    """Take back an end, or the periods to be skipped; null for the one that is there."""
+    """Take back an end, or the periods to be skipped; null for the one that is there, under a request key only."""
     undone = adjusting.undo(desk.services, subscription, actor, reason, what)
     facts = {"undone": undone.what.value, "ended_at": in_json(undone.ended_at)}
     facts |= {"skipped_below": undone.skipped_below, "debts_tried": undone.debts_tried}
+    facts |= {"opened": _opened(undone.opened)}
     return {"subscription": subscription} | facts | _following(undone.following)
 
 
 def skip(desk: Desk, *, subscription: Words, period_no: int | None, reason: Words, actor: Words) -> Answer:
-    """Let one period pass without a charge; with its number the same said twice is one period."""
+    """Let one period pass without a charge, by its number; null for the next one, under a request key only."""
     skipped = adjusting.skip(desk.services, subscription, actor, reason, period_no)
     facts = {"period_no": skipped.period_no, "period_date": in_json(skipped.period_date)}
+    facts |= {"due_at": in_json(skipped.due_at)}
     facts |= {"not_charged": skipped.amount, "opened": _opened(skipped.opened)}
     return {"subscription": subscription} | facts | _following(skipped.following, "following_period_no")
 
 
 def move_anchor(desk: Desk, *, subscription: Words, anchor: date, reason: Words, actor: Words) -> Answer:
     """Begin the next period on another day, and count those after it from there."""
-    return _next(subscription, adjusting.move_anchor(desk.services, subscription, anchor, actor, reason))
+    return _moved(subscription, adjusting.move_anchor(desk.services, subscription, anchor, actor, reason))
 
 
 def move_time(desk: Desk, *, subscription: Words, time: clock_time | None, reason: Words, actor: Words) -> Answer:
     """Bill it at another time of day, or with null at its plan's again."""
-    due = adjusting.move_time(desk.services, subscription, time, actor, reason)
-    return {"subscription": subscription, "next_due_at": in_json(due)}
+    return _moved(subscription, adjusting.move_time(desk.services, subscription, time, actor, reason))
 
 
 def change_plan(
@@ -217,17 +250,18 @@ def change_plan(
     change = adjusting.change_plan(
         desk.services, subscription, plan, actor, reason, another=another, other_currency=other_currency
     )
-    before, after = change.before.price, change.after.price
-    return _next(subscription, change.next) | {
-        "version": change.after.version, "amount": after.amount, "currency": after.currency,
-        "amount_before": before.amount, "currency_before": before.currency,
+    return _changed(subscription, change.next, change.next_before, change.opened) | {
+        "version": change.after.version, "version_before": change.before.version,
     }  # fmt: skip
 
 
 def change_card(desk: Desk, *, subscription: Words, customer_uid: Words, reason: Words, actor: Words) -> Answer:
     """Charge another card of the same customer from now on."""
     change = adjusting.change_card(desk.services, subscription, customer_uid, actor, reason)
-    return {"subscription": subscription, **asdict(change)}
+    debts = [asdict(debt) | {"due_at": in_json(debt.due_at), "became": debt.became.value} for debt in change.debts]
+    counts = {became.value: count for became, count in change.counts.items()}
+    facts = {"subscription": subscription, **counts, "debts": debts, "opened": _opened(change.opened)}
+    return facts | _following(change.following)
 
 
 def refund_charge(
@@ -274,9 +308,28 @@ def money(amount: int, currency: str) -> Money:
         raise BadRequest("amount", str(error)) from None
 
 
-def _next(subscription: str, cursor: Cursor) -> Answer:
-    due, day = in_json(cursor.due_at), in_json(cursor.period_date)
-    return {"subscription": subscription, "period_no": cursor.period_no, "period_date": day, "next_due_at": due}
+def _moved(subscription: str, moved: Moved) -> Answer:
+    return _changed(subscription, moved.next, moved.before, moved.opened)
+
+
+def _changed(subscription: str, after: Next, before: Next, opened: tuple[Opened, ...]) -> Answer:
+    """The next charge after a change and before it, in plain fields."""
+    return {
+        "subscription": subscription, "period_no": after.period_no, "period_date": in_json(after.period_date),
+        "next_due_at": in_json(after.due_at), "amount": after.amount, "currency": after.currency,
+        "due_at_before": in_json(before.due_at), "amount_before": before.amount,
+        "currency_before": before.currency, "opened": _opened(opened),
+    }  # fmt: skip
+
+
+def _charge(charge: Next | None) -> Answer | None:
+    """A charge that does not come any more, in plain fields."""
+    if charge is None:
+        return None
+    return {
+        "period_no": charge.period_no, "due_at": in_json(charge.due_at), "amount": charge.amount,
+        "currency": charge.currency,
+    }  # fmt: skip
 
 
 def _following(following: Next | None, number: str = "next_period_no") -> Answer:
@@ -298,13 +351,16 @@ def _opened(opened: tuple[Opened, ...]) -> list[Answer]:
 
 
 ASKED: tuple[Callable[..., Answer], ...] = (
-    charge_adhoc, charge_status, try_charge, release, waive, cancel_charge, paid_elsewhere,
-    add_customer, card_changed, subscribe, unsubscribe, pause, resume, undo, skip, move_anchor, move_time,
-    change_plan, change_card, refund_charge, refund_status,
+    charge_adhoc, charge_status, try_charge, release, release_refused, waive, cancel_charge, paid_elsewhere,
+    add_customer, card_changed, delete_card, subscribe, unsubscribe, pause, resume, undo, skip, move_anchor,
+    move_time, change_plan, change_card, refund_charge, refund_status,
 )  # fmt: skip
-# What creates or charges needs a request key; charge_adhoc and refund_charge keep theirs in their own rows.
+# What creates or charges needs a request key; charge_adhoc and refund_charge keep theirs in their own rows, and
+# delete_card keeps its own, because it goes on at the gateway after its first transaction.
 NEEDS_KEY: frozenset[Callable[..., Answer]] = frozenset({add_customer, subscribe, try_charge})
+# A field that may be null only under a request key: null is whatever is there, which is another thing each time.
+NULL_NEEDS_KEY: Mapping[Callable[..., Answer], str] = {skip: "period_no", undo: "what"}
 TAKES_KEY = NEEDS_KEY | {
-    release, waive, cancel_charge, paid_elsewhere, card_changed, unsubscribe, pause, resume, undo, skip,
-    move_anchor, move_time, change_plan, change_card,
+    release, release_refused, waive, cancel_charge, paid_elsewhere, card_changed, unsubscribe, pause, resume, undo,
+    skip, move_anchor, move_time, change_plan, change_card,
 }  # fmt: skip

@@ -282,7 +282,7 @@ BY_HAND: tuple[Mutant, ...] = (
     Mutant(
         "by hand: a notice does not stand once its charge is skipped",
         "workflows/test_announcing.py::test_a_charge_that_comes_after_all_is_announced_again",
-        "worker/workflows/adjusting.py",
+        "worker/workflows/next_charges.py",
         '            values["told_as"] = None\n',
         "            pass\n",
     ),
@@ -297,7 +297,7 @@ BY_HAND: tuple[Mutant, ...] = (
         "by hand: another card after the notice is announced",
         "workflows/test_announcing.py::test_a_change_after_the_notice_is_announced_at_once",
         "worker/workflows/adjusting.py",
-        "billing_key_id=card.id, **told_at)",
+        "billing_key_id=card.id, **tell)",
         "billing_key_id=card.id)",
     ),
     Mutant(
@@ -325,8 +325,8 @@ BY_HAND: tuple[Mutant, ...] = (
         "by hand: a debt under way keeps its card",
         ADJUSTING + "test_a_debt_whose_attempt_is_under_way_stays_with_its_card",
         "worker/workflows/adjusting.py",
-        " if not attempts.is_under_way(db, charge.id)",
-        "",
+        "    elif attempts.is_under_way(db, charge.id):\n",
+        "    elif False:\n",
     ),
     Mutant(
         "by hand: period numbers go on over a moved anchor",

@@ -61,8 +61,8 @@ BY_STATE: tuple[Mutant, ...] = (
         "by state: a debt of another account stays with its card",
         CHANGES + "test_a_debt_of_another_account_stays_with_its_card",
         "worker/workflows/adjusting.py",
-        "if charge is not None and charge.account == card.account]",
-        "if charge is not None]",
+        "    if charge.account != card.account:\n",
+        "    if False:\n",
     ),
     Mutant(
         "by state: a new card does not collect from a customer who left",

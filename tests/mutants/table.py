@@ -168,7 +168,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a card that was replaced on another channel is known here",
         TYPED_CARDS + "test_a_card_that_was_replaced_on_another_channel_is_taken_over_and_said",
         "worker/workflows/issuing.py",
-        "    if not key.is_on(card.pg):\n",
+        "    if issued.asked_channel is not None:\n",
         "    if False:\n",
     ),
     Mutant(

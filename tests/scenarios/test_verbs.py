@@ -19,7 +19,7 @@ from worker.gateway.port import ChargeOrder
 from worker.store import subscriptions
 from worker.store.schema import outbox
 from worker.workflows import adjusting, charging, enrolling, opening, operating
-from worker.workflows.adjusting import Undoable
+from worker.workflows.adjusted import Undoable
 from worker.workflows.admitting import CannotAdjust
 from worker.workflows.services import Services
 

@@ -11,15 +11,14 @@ from schedules.cadence import Every, Unit
 from schedules.money import Money
 from schedules.outcomes import Declined, Unknown
 from schedules.policies import STANDARD, DunningPolicy, FinalAction
-from schedules.subscriptions import Cursor
 from tests.doubles import ScriptedGateway
 from tests.factories import START, charge_rows, collect_due, move, move_to, on_sale, subscribed
 from tests.scenarios.living import live_until, notices
 from worker.workflows import adjusting, enrolling, foreseeing, operating
-from worker.workflows.adjusting import CardChange, Next
 from worker.workflows.admitting import CannotAdjust
 from worker.workflows.enrolling import CannotEnroll
 from worker.workflows.foreseeing import Asked
+from worker.workflows.next_charges import Next
 from worker.workflows.operating import CannotOperate
 from worker.workflows.services import Rehearsal, Services
 
@@ -124,7 +123,7 @@ def test_an_end_is_undone_before_it_comes_and_not_after(services: Services, key:
 
 
 def test_a_moved_anchor_begins_the_next_period_there_and_numbers_go_on(services: Services, key: str) -> None:
-    cursor = adjusting.move_anchor(services, key, date(2026, 2, 15), *WHO)
+    cursor = adjusting.move_anchor(services, key, date(2026, 2, 15), *WHO).next
     assert (cursor.period_no, cursor.period_date) == (1, date(2026, 2, 15))
     live_until(services, datetime(2026, 4, 1, tzinfo=UTC))
     assert dates(services) == [
@@ -180,7 +179,7 @@ def test_a_new_version_of_its_plan_changes_the_price_and_no_date(services: Servi
 def test_another_cadence_counts_from_the_next_date(services: Services, key: str) -> None:
     on_sale(services, code="weekly", cadence=Every(1, Unit.WEEK), price=Money(2500, "KRW"))
     cursor = adjusting.change_plan(services, key, "weekly", *WHO).next
-    assert cursor == Cursor(1, date(2026, 2, 28), datetime(2026, 2, 28, tzinfo=UTC))
+    assert cursor == Next(1, date(2026, 2, 28), datetime(2026, 2, 28, tzinfo=UTC), 2500, "KRW")
     live_until(services, datetime(2026, 3, 15, tzinfo=UTC))
     assert dates(services)[1:] == [
         (1, "02-28 09:00", "paid"),
@@ -277,7 +276,7 @@ def test_another_card_pays_what_is_open_at_once_and_all_that_comes(
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     collect_due(services)
     enrolling.add_customer(services, "ann-2", None, None, None, "kim", of="ann")
-    assert adjusting.change_card(services, key, "ann-2", *WHO) == CardChange(1, 0, 0, 0)
+    assert list(adjusting.change_card(services, key, "ann-2", *WHO).counts.values()) == [1, 0, 0, 0]
     live_until(services, datetime(2026, 3, 1, tzinfo=UTC))
     assert [order.customer_uid for order in gateway.sent] == ["ann", "ann-2", "ann-2"]
     assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
@@ -292,7 +291,7 @@ def test_a_debt_whose_attempt_is_under_way_stays_with_its_card(
     gateway.answers.append(Unknown("time-out"))
     collect_due(services)
     enrolling.add_customer(services, "ann-2", None, None, None, "kim", of="ann")
-    assert adjusting.change_card(services, key, "ann-2", *WHO) == CardChange(0, 0, 1, 0)
+    assert list(adjusting.change_card(services, key, "ann-2", *WHO).counts.values()) == [0, 0, 1, 0]
     assert charge_rows(services)[0]["billing_key_id"] != row_of(services)["billing_key_id"]
 
 

@@ -18,7 +18,6 @@ from tests.scenarios.living import live_until
 from worker.gateway.port import BillingKey, ChargeOrder
 from worker.store.charges import Obstacle
 from worker.workflows import adjusting, cards, charging, enrolling, opening
-from worker.workflows.adjusting import CardChange
 from worker.workflows.grouping import Claimed
 from worker.workflows.services import Joined, Services
 
@@ -47,7 +46,7 @@ def test_a_card_changed_during_the_call_is_tried_at_once_when_the_old_one_does_n
     key = with_second_card(services)
 
     def change_meanwhile(_: ChargeOrder) -> Outcome:
-        assert adjusting.change_card(services, key, "ann-2", *WHO) == CardChange(0, 0, 1, 0)
+        assert list(adjusting.change_card(services, key, "ann-2", *WHO).counts.values()) == [0, 0, 1, 0]
         return answer
 
     gateway.answers.append(change_meanwhile)
@@ -68,7 +67,7 @@ def test_a_card_changed_while_the_outcome_is_unknown_pays_when_that_is_a_decline
 
     gateway.answers.append(lost)
     collect_due(services)
-    assert adjusting.change_card(services, key, "ann-2", *WHO) == CardChange(0, 0, 1, 0)
+    assert list(adjusting.change_card(services, key, "ann-2", *WHO).counts.values()) == [0, 0, 1, 0]
     live_until(services, SOON)
     assert [order.customer_uid for order in gateway.sent] == ["ann", "ann-2"]
     assert [row["status"] for row in charge_rows(services)] == ["paid"]
@@ -156,7 +155,7 @@ def test_the_declines_of_the_old_card_do_not_count_for_the_cap_of_the_new_one(
     gateway.answers.append(NO_MONEY)
     collect_due(services)
     move(services, hours=1)
-    assert adjusting.change_card(services, key, "ann-2", *WHO) == CardChange(1, 0, 0, 0)
+    assert list(adjusting.change_card(services, key, "ann-2", *WHO).counts.values()) == [1, 0, 0, 0]
     collect_due(services)
     assert [row["status"] for row in charge_rows(services)] == ["paid"]
 
@@ -167,7 +166,7 @@ def test_a_debt_of_another_account_stays_with_its_card(services: Services, gatew
         db.execute(text("UPDATE billing_keys SET account = 'other' WHERE customer_uid = 'ann-2'"))
     gateway.answers.extend([NO_MONEY, NO_MONEY])
     collect_due(services)
-    assert adjusting.change_card(services, key, "ann-2", *WHO) == CardChange(0, 0, 0, 1)
+    assert list(adjusting.change_card(services, key, "ann-2", *WHO).counts.values()) == [0, 0, 0, 1]
     live_until(services, START + timedelta(days=2))
     assert [order.customer_uid for order in gateway.sent] == ["ann", "ann"]
 

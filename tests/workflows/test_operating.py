@@ -58,7 +58,7 @@ def test_all_that_were_refused_are_released_and_nothing_else(services: Services,
     gateway.answers.extend([Refused("x"), Declined("no"), Refused("x"), Unknown("time-out")])
     collect_due(services)
     before = charge_rows(services)
-    assert operating.release_refused(services, "kim", "mended") == 2
+    assert operating.release_refused(services, "kim", "mended").charges == 2
     after = charge_rows(services)
     now = services.clock.now()
     assert [row["next_attempt_at"] for row in after] == [now, before[1]["next_attempt_at"], now, None]

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from schedules.errors import BadRequest
-from schedules.outcomes import Declined
+from schedules.outcomes import Declined, Refused
 from schedules.requests import VerbRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, on_sale, subscribed
 from worker import answering, requests
-from worker.gateway.port import Card
-from worker.workflows import adjusting, enrolling, idempotency, signing_up
+from worker.gateway.port import Card, KeyAnswer, KeyDeclined
+from worker.workflows import adjusting, enrolling, idempotency, issuing, operating, signing_up
 from worker.workflows.services import Services
 
 WHO = {"actor": "shop", "reason": "ticket 4711"}
@@ -221,3 +222,148 @@ def test_a_signup_said_again_after_a_cancellation_is_the_same(
     with pytest.raises(BadRequest, match="request_key"):
         signed_up("other")
     assert count(services, "subscriptions") == 1
+
+
+def typed(services: Services, key: str | None, card: Card = CARD) -> issuing.Issued:
+    """A card that is typed in for ann, under a request key."""
+    return issuing.issue(services, "ann", card, "kim", "at the desk", request_key=key)
+
+
+def issue_calls(gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The customer_uids of the cards that the gateway is sent from now on."""
+    calls: list[str] = []
+    issue_key = gateway.issue_key
+
+    def count_and_issue(customer_uid: str, card: Card) -> KeyAnswer:
+        calls.append(customer_uid)
+        return issue_key(customer_uid, card)
+
+    monkeypatch.setattr(gateway, "issue_key", count_and_issue)
+    return calls
+
+
+def test_a_card_is_issued_once_for_a_key_whatever_became_of_it(
+    desk: requests.Desk, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: said again, it would replace the card that the customer has given since."""
+    calls, services = issue_calls(gateway, monkeypatch), desk.services
+    first = typed(services, "card-1")
+    assert (first.is_new, first.card_number) == (True, "40000000****1091")
+    newer = replace(CARD, number="5100000000002222")
+    typed(services, "card-2", newer)
+    again = typed(services, "card-1")
+    assert again == replace(first, is_new=False)
+    assert calls == ["ann", "ann"]
+    assert gateway.keys["ann"].card_number == "51000000****2222"
+
+
+def test_another_card_under_a_known_key_is_refused(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+    typed(desk.services, "card-1")
+    with pytest.raises(BadRequest, match="another card"):
+        typed(desk.services, "card-1", replace(CARD, number="5100000000002222"))
+    with pytest.raises(BadRequest, match="other arguments"):
+        issuing.issue(desk.services, "ann", CARD, "kim", "for another reason", request_key="card-1")
+
+
+def test_a_card_that_was_not_stored_leaves_its_key_free(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+    gateway.key_answers.append(KeyDeclined("유효하지 않은 카드"))
+    with pytest.raises(issuing.CannotIssue, match="not stored"):
+        typed(desk.services, "card-1")
+    assert typed(desk.services, "card-1").is_new
+
+
+def test_a_card_on_another_channel_gets_the_same_answer_again(
+    desk: requests.Desk, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = issue_calls(gateway, monkeypatch)
+    elsewhere = replace(CARD, pg="welcome.M1")
+    for _ in range(2):
+        with pytest.raises(issuing.CannotIssue, match="stored, but on channel kcp"):
+            typed(desk.services, "card-1", elsewhere)
+    assert calls == ["ann"]
+
+
+DELETE = {"customer_uid": "ann", "end_subscriptions": True, **WHO}
+
+
+def test_a_card_is_deleted_once_for_a_key_and_not_the_one_that_came_after(
+    desk: requests.Desk, gateway: ScriptedGateway
+) -> None:
+    """Guard: delivered again, it would delete the card that the customer has stored since."""
+    sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
+    first = sent(desk, requests.delete_card, "gone-1", **DELETE)
+    assert (first["subscriptions_ended"], first["at_gateway"]) == (1, "deleted")
+    gateway.missing_keys.discard("ann")  # the customer stores a card in the payment window
+    assert sent(desk, requests.delete_card, "gone-1", **DELETE) == first
+    enrolling.add_customer(desk.services, "ann", None, None, None, "test")
+    assert sent(desk, requests.delete_card, "gone-1", **DELETE) == first
+    assert "ann" not in gateway.missing_keys
+    other = sent(desk, requests.delete_card, "gone-1", **(DELETE | {"end_subscriptions": False}))
+    assert other["errors"][0]["field"] == "request_key"
+
+
+def test_a_deletion_that_the_gateway_did_not_answer_goes_on_under_its_key(
+    desk: requests.Desk, gateway: ScriptedGateway
+) -> None:
+    sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
+    gateway.key_answers.append(Refused("the token is wrong"))
+    first = sent(desk, requests.delete_card, "gone-1", **DELETE)
+    assert (first["subscriptions_ended"], first["at_gateway"]) == (1, "the token is wrong")
+    assert "ann" not in gateway.missing_keys
+    second = sent(desk, requests.delete_card, "gone-1", **DELETE)
+    assert second == first | {"at_gateway": "deleted"}
+    assert "ann" in gateway.missing_keys
+
+
+def test_an_unanswered_deletion_does_not_delete_a_card_that_was_stored_since(
+    desk: requests.Desk, gateway: ScriptedGateway
+) -> None:
+    gateway.key_answers.append(Refused("the token is wrong"))
+    sent(desk, requests.delete_card, "gone-1", **DELETE)
+    enrolling.add_customer(desk.services, "ann", None, None, None, "test")
+    answer = sent(desk, requests.delete_card, "gone-1", **DELETE)
+    assert answer["at_gateway"] == "not deleted: another card was stored since"
+    assert "ann" not in gateway.missing_keys
+
+
+def refused_charges(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+    """Two charges that the gateway has refused."""
+    for uid in ("bob", "eve"):
+        enrolling.add_customer(desk.services, uid, None, None, None, "test")
+        enrolling.subscribe(desk.services, uid, "monthly", "test")
+        gateway.answers.append(Refused("the contract is missing"))
+    collect_due(desk.services)
+
+
+def due(services: Services) -> list[bool]:
+    """Whether each charge is due now."""
+    return [row["next_attempt_at"] <= services.clock.now() for row in charge_rows(services)]
+
+
+def test_refused_charges_are_released_once_for_a_key(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+    """Guard: said again, it would release what was refused since, for another reason."""
+    refused_charges(desk, gateway)
+    first = sent(desk, requests.release_refused, "release-1", **WHO)
+    assert first["released"] == 2
+    assert first["amounts"] == [{"amount": 19800, "currency": "KRW"}]
+    assert due(desk.services) == [True, True]
+    gateway.answers.extend([Refused("the contract is missing")] * 2)
+    collect_due(desk.services)
+    assert sent(desk, requests.release_refused, "release-1", **WHO) == first
+    assert due(desk.services) == [False, False]
+    assert sent(desk, requests.release_refused, "release-2", **WHO)["released"] == 2
+
+
+def test_a_release_that_fails_before_its_answer_is_written_releases_nothing(
+    desk: requests.Desk, gateway: ScriptedGateway
+) -> None:
+    refused_charges(desk, gateway)
+    request = VerbRequest(request_key="release-1", verb="release_refused", arguments=WHO)
+
+    def fails(at: Services) -> dict[str, Any]:
+        operating.release_refused(at, "kim", "mended")
+        raise OSError("the machine is gone")
+
+    with pytest.raises(OSError, match="the machine is gone"):
+        idempotency.once(desk.services, request, fails)
+    assert due(desk.services) == [False, False]

@@ -13,7 +13,7 @@ from tests.factories import START, charge_rows, collect_due, move, move_to, on_s
 from tests.scenarios.living import live_until, notices
 from worker.gateway.port import ChargeOrder
 from worker.workflows import adjusting, enrolling, operating
-from worker.workflows.adjusting import Undoable
+from worker.workflows.adjusted import Undoable
 from worker.workflows.admitting import CannotAdjust
 from worker.workflows.services import Services
 

@@ -5,11 +5,26 @@ from typing import Annotated
 import typer
 
 from schedules.money import amount_words
-from worker.cli.asked import RequestKey, amount, carry_out, next_charge, print_opened, when
+from worker.cli.asked import (
+    RequestKey,
+    amount,
+    carry_out,
+    next_charge,
+    print_changed,
+    print_opened,
+    print_stopped,
+    when,
+)
 from worker.cli.output import Actor, Why, actor
 from worker.cli.parts import read_date, read_time
 from worker.cli.rehearsing import DryRun, desk, told
 
+BECAME = {
+    "tried": "it is tried with the new card now",
+    "moved": "it moves to the new card and is not tried, because it is held, not due or stopped by an end",
+    "under_way": "its call is under way or unclear; it moves to the new card if the card before does not pay",
+    "left": "it is of another gateway account, and stays with the card before",
+}
 Subscription = Annotated[str, typer.Argument(help="The subscription's key.")]
 
 
@@ -35,6 +50,7 @@ def pause(
     done = carry_out(at, requests.pause, request_key, subscription=key, reason=why, actor=who)
     if not told(at, f"pause subscription {key}"):
         print(f"subscription {key} is paused; `again resume` lets it go on")
+    print_stopped(done, "is not charged unless it is resumed before")
     print_opened(done)
 
 
@@ -63,7 +79,7 @@ def undo(
 ) -> None:
     """Take back that a subscription ends with its period, or the periods that it skips."""
     from worker import requests
-    from worker.workflows.adjusting import Undoable
+    from worker.workflows.adjusted import Undoable
     from worker.workflows.admitting import CannotAdjust
 
     if what is not None and what not in set(Undoable):
@@ -121,6 +137,7 @@ def move_anchor(
     number, begins = done["period_no"], done["period_date"]
     if not told(at, f"begin period {number} on {begins}"):
         print(f"period {number} of subscription {key} begins on {begins}, due {when(done['next_due_at'])}")
+    print_changed(done)
 
 
 def move_time(
@@ -138,9 +155,11 @@ def move_time(
 
     at = desk(dry_run=dry_run)
     said = {"subscription": key, "time": None if time == "plan" else read_time(time), "reason": why, "actor": who}
-    due = when(carry_out(at, requests.move_time, request_key, **said)["next_due_at"])
+    done = carry_out(at, requests.move_time, request_key, **said)
+    due = when(done["next_due_at"])
     if not told(at, f"charge it next at {due}"):
         print(f"subscription {key} is charged next at {due}")
+    print_changed(done)
 
 
 def change_plan(
@@ -170,6 +189,7 @@ def change_plan(
     by = f"plan {plan} version {done['version']}, {before} -> {price}, from period {number} on, due {due}"
     if not told(at, f"charge by {by}"):
         print(f"subscription {key} is charged by {by}")
+    print_changed(done)
 
 
 def change_card(
@@ -189,10 +209,9 @@ def change_card(
     tried = done["tried"]
     if not told(at, f"charge {customer_uid}, and try {tried} open debts with it at once"):
         print(f"subscription {key} is charged to {customer_uid}; open debts tried with it now: {tried}")
-        for name, what in (
-            ("moved", "moved to it and not tried, because they are held, not due or stopped by an end"),
-            ("under_way", "under way or unclear, which move to it if the card before does not pay"),
-            ("left", "of another gateway account, which stay with the card before"),
-        ):
-            if done[name]:
-                print(f"open debts {what}: {done[name]}")
+    for debt in done.get("debts", ()):
+        price, due = amount(debt["amount"], debt["currency"]), when(debt["due_at"])
+        print(f"charge {debt['charge']}, {price}, due {due}: {BECAME[debt['became']]}")
+    if done.get("next_amount") is not None:
+        print(next_charge(done))
+    print_opened(done)

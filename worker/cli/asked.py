@@ -20,8 +20,13 @@ def carry_out(at: "Desk", asked: "Callable[..., Answer]", request_key: str | Non
 
     answer, is_new = answering.carry_out(at, asked, fields, request_key)
     if not is_new:
-        typer.echo(f"again: request {request_key!r} was carried out before; this is its answer", err=True)
+        say_repeated(request_key)
     return answer
+
+
+def say_repeated(request_key: str | None) -> None:
+    """Say on standard error that nothing was done now."""
+    typer.echo(f"again: request {request_key!r} was carried out before; this is its answer", err=True)
 
 
 def when(instant: str) -> str:
@@ -43,10 +48,28 @@ def next_charge(done: "Answer") -> str:
     return f"next charge: {amount(done['next_amount'], done['currency'])}, due {when(done['next_due_at'])}"
 
 
+def print_changed(done: "Answer") -> None:
+    """Name the next charge before and after a change, and the periods that were opened before it."""
+    if "due_at_before" not in done:
+        return  # the kept answer of a request that was carried out before an upgrade
+    after = f"{amount(done['amount'], done['currency'])}, due {when(done['next_due_at'])}"
+    before = f"{amount(done['amount_before'], done['currency_before'])}, due {when(done['due_at_before'])}"
+    print(f"next charge: {before} -> {after}")
+    print_opened(done)
+
+
+def print_stopped(done: "Answer", how: str) -> None:
+    """Name the next charge that does not come any more, if there was one."""
+    stops = done.get("stops")
+    if stops is not None:
+        price, due = amount(stops["amount"], stops["currency"]), when(stops["due_at"])
+        print(f"period {stops['period_no']}, {price}, due {due}, {how}")
+
+
 def print_opened(done: "Answer", field: str = "opened") -> None:
     """Name the periods that were due and got their charges before the verb was carried out.
 
-    The kept answer of a request that was carried out before an upgrade may lack the field.
+    The kept answer of a request that was carried out before an upgrade may lack a field.
     """
     for each in done.get(field, ()):
         due, price = when(each["due_at"]), amount(each["amount"], each["currency"])

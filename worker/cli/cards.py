@@ -9,7 +9,7 @@ from schedules.errors import ToldInWords
 from schedules.money import parse_money
 from schedules.policies import ONCE
 from schedules.requests import ChargeRequest
-from worker.cli.asked import RequestKey, carry_out
+from worker.cli.asked import RequestKey, carry_out, say_repeated
 from worker.cli.output import Actor, AsJson, Why, actor, os_user, print_facts, print_json, print_table
 from worker.cli.parts import read_date
 from worker.cli.people import InAccount, Pg
@@ -35,7 +35,7 @@ def add_to(app: typer.Typer) -> None:
 @cards_app.command("issue")
 def issue(
     customer_uid: Uid, why: Why, pg: Pg = None, account: InAccount = None, name: Name = None, email: Email = None,
-    tel: Tel = None, who: Actor = actor(),
+    tel: Tel = None, request_key: RequestKey = None, who: Actor = actor(),
 ) -> None:  # fmt: skip
     """Store a card that is typed in; under a known customer_uid it replaces the card, and open debts are tried."""
     from worker.wiring import services
@@ -44,8 +44,12 @@ def issue(
 
     made = services()
     holder = Holder(account=account, name=name, email=email, tel=tel)
-    key = issuing.issue(made, customer_uid, read_card(pg), who, why, holder)
-    print(f"the card of {customer_uid} is stored: {key.card_name or 'card'} {key.card_number or ''}".rstrip())
+    issued = issuing.issue(made, customer_uid, read_card(pg), who, why, holder, request_key=request_key)
+    if not issued.is_new:
+        say_repeated(request_key)
+    print(
+        f"the card of {customer_uid} is stored: {issued.card_name or 'card'} {issued.card_number or ''}".rstrip()
+    )
 
 
 @cards_app.command("pay")
@@ -108,6 +112,7 @@ def delete(
     end_subscriptions: Annotated[
         bool, typer.Option("--end-subscriptions", help="End the subscriptions that are charged to it, at once.")
     ] = False,
+    request_key: RequestKey = None,
     dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
@@ -115,9 +120,20 @@ def delete(
     from worker.workflows import issuing
 
     at = desk(dry_run=dry_run)
-    ended = issuing.delete(at.services, customer_uid, who, why, end_subscriptions=end_subscriptions)
-    if not told(at, f"delete the card of {customer_uid}, and end {ended} subscriptions"):
-        print(f"the card of {customer_uid} is deleted; subscriptions that ended with it: {ended}")
+    deleted = issuing.delete(
+        at.services, customer_uid, who, why, end_subscriptions=end_subscriptions, request_key=request_key
+    )
+    ended = deleted.subscriptions_ended
+    if told(at, f"delete the card of {customer_uid}, and end {ended} subscriptions"):
+        return
+    if not deleted.is_new:
+        say_repeated(request_key)
+    if not deleted.is_over:
+        raise issuing.CannotIssue(
+            f"the card of {customer_uid!r} is not charged any more, but the gateway may still have it: "
+            f"{deleted.at_gateway}; say it again"
+        )
+    print(f"the card of {customer_uid} is deleted; subscriptions that ended with it: {ended}")
 
 
 @cards_app.command("changed")

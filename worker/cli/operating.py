@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from schedules.identity import SUBJECT_LENGTH
-from worker.cli.asked import RequestKey, carry_out
+from worker.cli.asked import RequestKey, amount, carry_out
 from worker.cli.output import Actor, Why, actor
 from worker.cli.parts import read_instant
 from worker.cli.rehearsing import DryRun, desk, told
@@ -172,15 +172,13 @@ def release(
     """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
     if (key is None) is not refused:
         raise typer.BadParameter("give a key, or --refused for every charge that was refused; not both")
-    if key is None and request_key is not None:
-        raise typer.BadParameter("--request-key is for one key; --refused may be given again")
     from worker import requests
-    from worker.workflows import operating
 
     at = desk(dry_run=dry_run)
     if key is None:
-        count = operating.release_refused(at.services, who, why)
-        what = f"{count} {'charge' if count == 1 else 'charges'}"
+        done = carry_out(at, requests.release_refused, request_key, reason=why, actor=who)
+        sums = ", ".join(amount(each["amount"], each["currency"]) for each in done["amounts"])
+        what = f"{done['released']} {'charge' if done['released'] == 1 else 'charges'}" + (sums and f", {sums}")
         if not told(at, f"collect {what}"):
             print(f"{what} will be collected")
         return

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from schedules.money import amount_words
-from worker.cli.asked import RequestKey, amount, carry_out, print_opened, when
+from worker.cli.asked import RequestKey, amount, carry_out, print_opened, print_stopped, when
 from worker.cli.output import Actor, AsJson, Why, actor, print_json
 from worker.cli.parts import read_date
 from worker.cli.rehearsing import DryRun, desk, told
@@ -150,6 +150,7 @@ def unsubscribe(
         later = f"ends with the running period, {ends}; nothing new is charged"
         print(f"subscription {key} {ended if now else later}")
     print_opened(done)
+    print_stopped(done, "does not come any more")
     for owed in done["canceled"]:
         print(f"canceled: charge {owed['charge']}, {amount(owed['amount'], owed['currency'])}")
     for owed in done["unclear"]:

@@ -1,29 +1,47 @@
 """Adjusting: what a person changes about a running subscription, from its next period on and never before."""
 
-from dataclasses import dataclass
 from datetime import date, datetime, time
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection
 
-from schedules import events
-from schedules.charges import SubscriptionStatus
 from schedules.periods import kept_month_day
-from schedules.plans import Plan, at_own_time, due_at
-from schedules.subscriptions import Cursor, advance, first_cursor
+from schedules.plans import due_at
+from schedules.subscriptions import Cursor, first_cursor
 from schedules.verbs import Verb
 from worker.store import attempts, charges, customers, notes, plans, subscriptions
+from worker.store.charges import Charge
 from worker.store.customers import StoredKey
 from worker.store.plans import StoredPlan
 from worker.store.rivals import Wanted
 from worker.workflows import dunning
+from worker.workflows.adjusted import (
+    Became,
+    CardChange,
+    Moved,
+    MovedDebt,
+    Paused,
+    PlanChange,
+    Resumed,
+    Skipped,
+    Undoable,
+    Undone,
+)
 from worker.workflows.admitting import CannotAdjust, admit
 from worker.workflows.cards import try_at_once
 from worker.workflows.closing import pause_subscription, resume_subscription
 from worker.workflows.current_card import move
 from worker.workflows.enrolling import LATEST_ANCHOR, plan_on_sale
-from worker.workflows.opening import Opened
+from worker.workflows.next_charges import (
+    cursor_at,
+    goes_on,
+    next_if_on,
+    next_of,
+    own_plan,
+    tell_changed,
+    told_at,
+    write,
+)
 from worker.workflows.rivals import why_not
 from worker.workflows.services import Services
 
@@ -31,80 +49,15 @@ Row = dict[str, Any]
 MOST_SKIPPED = 12  # periods at once; more is a pause
 
 
-@dataclass(frozen=True, slots=True)
-class CardChange:
-    """What became of the debts of a subscription whose card was changed, each counted once."""
-
-    tried: int  # moved to the new card and tried at once
-    moved: int  # moved, and not tried: held, not due, or declined before a person ended the subscription
-    under_way: int  # moved as soon as the attempt is answered unpaid
-    left: int  # of another gateway account
-
-
-@dataclass(frozen=True, slots=True)
-class Next:
-    """What a subscription is charged next, unless something changes."""
-
-    period_no: int
-    period_date: date
-    due_at: datetime
-    amount: int  # minor units
-    currency: str
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """A subscription that was paused, and the periods that were due and were opened before."""
-
-    opened: tuple[Opened, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """A subscription that goes on after a pause."""
-
-    not_charged: tuple[Opened, ...]  # the periods that came due in the pause
-    following: Next | None  # None when it ends before that
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A period that will not be charged, and what is charged next."""
-
-    period_no: int
-    period_date: date
-    amount: int  # minor units that are not charged
-    currency: str
-    following: Next
-    opened: tuple[Opened, ...]
-
-
-class Undoable(StrEnum):
-    """What `undo` takes back."""
-
-    END = "end"
-    SKIP = "skip"
-
-
-@dataclass(frozen=True, slots=True)
-class Undone:
-    """What was taken back, and what is charged next."""
-
-    what: Undoable
-    ended_at: datetime | None  # the end that was taken back
-    skipped_below: int | None  # periods below this number were to be skipped
-    debts_tried: int  # declined before the end was said, and tried again now
-    following: Next | None  # None while it is paused
-
-
 def pause(services: Services, key: str, actor: str, why: str) -> Paused:
     """Open no period until it is resumed; what is owed already is still collected."""
     now = services.clock.now()
     with services.act(key) as db:
         admitted = admit(services, db, key, Verb.PAUSE, now)
+        not_charged = next_of(db, admitted.row)
         pause_subscription(db, admitted.row["id"], why, now)
         notes.record(db, actor, "pause", key, why, now)
-    return Paused(admitted.opened)
+    return Paused(admitted.opened, not_charged)
 
 
 def resume(services: Services, key: str, actor: str, why: str) -> Resumed:
@@ -115,8 +68,7 @@ def resume(services: Services, key: str, actor: str, why: str) -> Resumed:
         passed = resume_subscription(db, row["id"], why, now)
         notes.record(db, actor, "resume", key, why, now, not_charged=len(passed))
         resumed = subscriptions.by_key(db, key)
-        goes_on = resumed is not None and _goes_on(resumed)
-        return Resumed(passed, _next(db, resumed) if resumed is not None and goes_on else None)
+        return Resumed(passed, None if resumed is None else next_if_on(db, resumed))
 
 
 def undo(services: Services, key: str, actor: str, why: str, what: Undoable | None = None) -> Undone:
@@ -132,21 +84,22 @@ def undo(services: Services, key: str, actor: str, why: str, what: Undoable | No
             raise CannotAdjust(f"subscription {key} ends, and skips a period; say which to undo: end or skip")
         what = what or (Undoable.SKIP if before["ends_at"] is None else Undoable.END)
         verb = Verb.UNDO_END if what is Undoable.END else Verb.UNDO_SKIP
-        row, tried = admit(services, db, key, verb, now).row, 0
+        admitted, tried = admit(services, db, key, verb, now), 0
+        row = admitted.row
         ended_at, skip_to = row["ends_at"], row["skip_to"]
         if what is Undoable.END:
             _refuse_second(db, row, row["plan_code"], "goes on")
             row["ends_at"] = None
         else:
             row["skip_to"] = None
-        _write(db, row, plans.by_id(db, row["plan_id"]), "undo", now)
+        write(db, row, plans.by_id(db, row["plan_id"]), "undo", now)
         if what is Undoable.END:
             tried = dunning.start_ladders(db, row["id"], now)
         notes.record(db, actor, "undo", key, why, now, undone=what.value, tried=tried)
-        following = _next(db, row) if _goes_on(row) else None
+        following = next_if_on(db, row)
     if what is Undoable.END:
-        return Undone(what, ended_at, None, tried, following)
-    return Undone(what, None, skip_to, 0, following)
+        return Undone(what, ended_at, None, tried, following, admitted.opened)
+    return Undone(what, None, skip_to, 0, following, admitted.opened)
 
 
 def skip(services: Services, key: str, actor: str, why: str, period_no: int | None = None) -> Skipped:
@@ -168,52 +121,46 @@ def skip(services: Services, key: str, actor: str, why: str, period_no: int | No
                     f"{MOST_SKIPPED} periods of subscription {key} are skipped already; pause it instead"
                 )
             row["skip_to"] = skipped + 1
-            _write(db, row, plan, "skip", now)
+            write(db, row, plan, "skip", now)
             notes.record(db, actor, "skip", key, why, now, period_no=skipped)
-        day, price = _cursor_at(row, plan, skipped).period_date, plan.plan.price
-        return Skipped(skipped, day, price.amount, price.currency, _next(db, row), admitted.opened)
+        at, price = cursor_at(row, plan, skipped), plan.plan.price
+        return Skipped(
+            skipped, at.period_date, at.due_at, price.amount, price.currency, next_of(db, row), admitted.opened
+        )
 
 
-def move_anchor(services: Services, key: str, day: date, actor: str, why: str) -> Cursor:
+def move_anchor(services: Services, key: str, day: date, actor: str, why: str) -> Moved:
     """Count the periods from another day, on which the next one begins; numbers go on, nothing is prorated."""
     now = services.clock.now()
     with services.act(key) as db:
-        row = admit(services, db, key, Verb.MOVE_ANCHOR, now).row
-        plan = plans.by_id(db, row["plan_id"])
-        before, _ = row["anchor"], row.update(anchor=day, anchor_no=row["next_period_no"], anchor_day=None)
-        cursor = first_cursor(_own(plan, row), day, None, row["anchor_no"])
+        admitted = admit(services, db, key, Verb.MOVE_ANCHOR, now)
+        row, plan = admitted.row, plans.by_id(db, admitted.row["plan_id"])
+        next_before, before = next_of(db, row), row["anchor"]
+        row.update(anchor=day, anchor_no=row["next_period_no"], anchor_day=None)
+        cursor = first_cursor(own_plan(plan, row), day, None, row["anchor_no"])
         if not now < cursor.due_at < now + LATEST_ANCHOR:
             raise CannotAdjust(
                 f"anchor {day} would charge subscription {key} at {cursor.due_at:%Y-%m-%d %H:%M}Z; "
                 "give a day that comes, within five years"
             )
-        _write(db, row, plan, "anchor", now, cursor)
+        write(db, row, plan, "anchor", now, cursor)
         notes.record(db, actor, "move-anchor", key, why, now, before=str(before), after=str(day))
-    return cursor
+        return Moved(next_of(db, row), next_before, admitted.opened)
 
 
-def move_time(services: Services, key: str, at: time | None, actor: str, why: str) -> datetime:
-    """Bill it at another time of day than its plan, or at its plan's again; answers when it is due next."""
+def move_time(services: Services, key: str, at: time | None, actor: str, why: str) -> Moved:
+    """Bill it at another time of day than its plan, or at its plan's again."""
     now = services.clock.now()
     with services.act(key) as db:
-        row = admit(services, db, key, Verb.MOVE_TIME, now).row
-        plan = plans.by_id(db, row["plan_id"])
-        before, row["billing_time"] = row["billing_time"], at
-        day = row["next_period_date"]
-        own = _own(plan, row)  # a time that is no wall time to the minute is refused here
+        admitted = admit(services, db, key, Verb.MOVE_TIME, now)
+        row, plan = admitted.row, plans.by_id(db, admitted.row["plan_id"])
+        next_before, before = next_of(db, row), row["billing_time"]
+        row["billing_time"], day = at, row["next_period_date"]
+        own = own_plan(plan, row)  # a time that is no wall time to the minute is refused here
         cursor = Cursor(row["next_period_no"], day, due_at(own, day))
-        _write(db, row, plan, "time", now, cursor)
+        write(db, row, plan, "time", now, cursor)
         notes.record(db, actor, "move-time", key, why, now, before=str(before), after=str(at))
-    return cursor.due_at
-
-
-@dataclass(frozen=True, slots=True)
-class PlanChange:
-    """What a subscription is charged by from its next period on, and was before."""
-
-    next: Cursor
-    before: Plan
-    after: Plan
+        return Moved(next_of(db, row), next_before, admitted.opened)
 
 
 def change_plan(
@@ -228,7 +175,8 @@ def change_plan(
     """
     now = services.clock.now()
     with services.act(key) as db:
-        row = admit(services, db, key, Verb.CHANGE_PLAN, now).row
+        admitted = admit(services, db, key, Verb.CHANGE_PLAN, now)
+        row, next_before = admitted.row, next_of(db, admitted.row)
         plan, before = plan_on_sale(db, code), plans.by_id(db, row["plan_id"])
         if plan.id == before.id:
             raise CannotAdjust(f"subscription {key} is on plan {code!r} version {plan.plan.version} already")
@@ -243,11 +191,11 @@ def change_plan(
             _refuse_second(db, row | {"another": False}, code, "changes its plan")
         row["plan_id"] = plan.id
         cursor = _next_under(plan, before, row)
-        _write(db, row, plan, "plan", now, cursor)
+        write(db, row, plan, "plan", now, cursor)
         words = {"before": f"{before.plan.code}/{before.plan.version}", "after": f"{code}/{plan.plan.version}"}
         prices = {"price_before": str(before.plan.price), "price_after": str(plan.plan.price)}
         notes.record(db, actor, "change-plan", key, why, now, **words, **prices)
-    return PlanChange(cursor, before.plan, plan.plan)
+        return PlanChange(next_of(db, row), next_before, before.plan, plan.plan, admitted.opened)
 
 
 def _refuse_second(db: Connection, row: Row, code: str, act: str) -> None:
@@ -268,22 +216,34 @@ def change_card(services: Services, key: str, customer_uid: str, actor: str, why
     """
     now = services.clock.now()
     with services.act(key) as db:
-        row = admit(services, db, key, Verb.CHANGE_CARD, now).row
+        admitted = admit(services, db, key, Verb.CHANGE_CARD, now)
+        row = admitted.row
         card = _other_card(db, row, customer_uid)
         before, row["customer_uid"] = row["customer_uid"], customer_uid
         plan = plans.by_id(db, row["plan_id"])
-        told_at = {"tell_at": _told_at(row, plan)} if _goes_on(row) else {}
-        subscriptions.change(db, row["id"], billing_key_id=card.id, **told_at)
-        _tell(db, row, plan, "card", now, _next_charge(row, plan))
+        tell = {"tell_at": told_at(row, plan)} if goes_on(row) else {}
+        subscriptions.change(db, row["id"], billing_key_id=card.id, **tell)
+        following = next_if_on(db, row)
+        tell_changed(db, row, plan, "card", now, following)
         owed = [charges.locked(db, each["id"]) for each in charges.of_subscription(db, row["id"], owed_only=True)]
-        here = [charge for charge in owed if charge is not None and charge.account == card.account]
-        movable = [charge for charge in here if not attempts.is_under_way(db, charge.id)]
-        for charge in movable:
-            move(db, charge, card.id, now)
-        tried = sum(try_at_once(db, charge, now, is_new=True) for charge in movable)
-        change = CardChange(tried, len(movable) - tried, len(here) - len(movable), len(owed) - len(here))
+        debts = tuple(_move_debt(db, charge, card, now) for charge in owed if charge is not None)
+        change = CardChange(debts, following, admitted.opened)
+        tried = change.counts[Became.TRIED]
         notes.record(db, actor, "change-card", key, why, now, before=before, after=customer_uid, tried=tried)
     return change
+
+
+def _move_debt(db: Connection, charge: Charge, card: StoredKey, now: datetime) -> MovedDebt:
+    """Move a debt, which the caller has locked, to the new card of its subscription, and try it at once."""
+    if charge.account != card.account:
+        became = Became.LEFT
+    elif attempts.is_under_way(db, charge.id):
+        became = Became.UNDER_WAY
+    else:
+        move(db, charge, card.id, now)
+        became = Became.TRIED if try_at_once(db, charge, now, is_new=True) else Became.MOVED
+    money = charge.money
+    return MovedDebt(charge.key, charge.due_at, money.amount, money.currency, became)
 
 
 def _other_card(db: Connection, row: Row, customer_uid: str) -> StoredKey:
@@ -306,28 +266,9 @@ def _known(db: Connection, key: str) -> Row:
     return row or {"ends_at": None, "skip_to": None, "next_period_no": 0}  # admit says that it is not known
 
 
-def _next(db: Connection, row: Row) -> Next:
-    """The next period that is not skipped."""
-    plan = plans.by_id(db, row["plan_id"])
-    cursor, price = _cursor_at(row, plan, row["skip_to"] or 0), plan.plan.price
-    return Next(cursor.period_no, cursor.period_date, cursor.due_at, price.amount, price.currency)
-
-
-def _cursor_at(row: Row, plan: StoredPlan, number: int) -> Cursor:
-    """The next period, or a later one with this number."""
-    cursor = Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"])
-    while cursor.period_no < number:
-        cursor = advance(_own(plan, row), row["anchor"], cursor, row["anchor_no"], month_day=row["anchor_day"])
-    return cursor
-
-
-def _own(plan: StoredPlan, row: Row) -> Plan:
-    return at_own_time(plan.plan, row["billing_time"])
-
-
 def _next_under(plan: StoredPlan, before: StoredPlan, row: Row) -> Cursor:
     """The next period under another plan, whose number and, if it can be, whose date it keeps."""
-    own, number, day = _own(plan, row), row["next_period_no"], row["next_period_date"]
+    own, number, day = own_plan(plan, row), row["next_period_no"], row["next_period_date"]
     if plan.plan.cadence == before.plan.cadence:
         return Cursor(number, day, due_at(own, day))
     month_day = kept_month_day(
@@ -335,69 +276,3 @@ def _next_under(plan: StoredPlan, before: StoredPlan, row: Row) -> Cursor:
     )
     row.update(anchor=day, anchor_no=number, anchor_day=month_day)
     return first_cursor(own, day, None, number, month_day=month_day)
-
-
-def _write(
-    db: Connection, row: Row, plan: StoredPlan, what: str, now: datetime, cursor: Cursor | None = None
-) -> None:
-    """Write the subscription as it is now, with when it is looked at and told of next."""
-    if cursor is not None:
-        row.update(next_period_no=cursor.period_no, next_period_date=cursor.period_date, next_due_at=cursor.due_at)
-    columns = (
-        "plan_id", "another", "anchor", "anchor_no", "anchor_day", "billing_time", "skip_to", "ends_at",
-        "next_period_no", "next_period_date", "next_due_at",
-    )  # fmt: skip
-    before = _next_charge_of(db, row["key"])
-    values = {name: row[name] for name in columns}
-    if _goes_on(row):
-        values |= {"open_at": row["next_due_at"], "tell_at": _told_at(row, plan)}
-        if values["tell_at"] is None:
-            values["told_as"] = None
-    subscriptions.change(db, row["id"], **values)
-    _tell(db, row, plan, what, now, before)
-
-
-@dataclass(frozen=True, slots=True)
-class _NextCharge:
-    """The next charge that is not skipped; all empty when there is none."""
-
-    due_at: datetime | None = None
-    amount: int | None = None
-    currency: str | None = None
-
-
-def _next_charge(row: Row, plan: StoredPlan) -> _NextCharge:
-    if not _goes_on(row):
-        return _NextCharge()
-    return _NextCharge(_charged_at(row, plan), plan.plan.price.amount, plan.plan.price.currency)
-
-
-def _next_charge_of(db: Connection, key: str) -> _NextCharge:
-    """The next charge of a subscription as it is written."""
-    row = subscriptions.by_key(db, key)
-    return _NextCharge() if row is None else _next_charge(row, plans.by_id(db, row["plan_id"]))
-
-
-def _told_at(row: Row, plan: StoredPlan) -> datetime | None:
-    """When the next charge is announced; at once when that time has passed, and never while it is skipped."""
-    ahead, skipped = plan.policy.upcoming, row["next_period_no"] < (row["skip_to"] or 0)
-    return None if ahead is None or skipped else row["next_due_at"] - ahead
-
-
-def _tell(db: Connection, row: Row, plan: StoredPlan, what: str, now: datetime, before: _NextCharge) -> None:
-    after = _next_charge(row, plan)
-    changed = events.SubscriptionChanged(
-        subscription=row["key"], customer_uid=row["customer_uid"], what=what, plan=plan.plan.code,
-        next_due_at=after.due_at, amount=after.amount, currency=after.currency,
-        old_due_at=before.due_at, old_amount=before.amount, old_currency=before.currency,
-    )  # fmt: skip
-    notes.owe(db, changed, f"{row['key']}/changed/{what}/{now.isoformat()}", now)
-
-
-def _goes_on(row: Row) -> bool:
-    return row["status"] == SubscriptionStatus.ACTIVE.value and row["ends_at"] is None
-
-
-def _charged_at(row: Row, plan: StoredPlan) -> datetime:
-    """When the next period is due that is not skipped."""
-    return _cursor_at(row, plan, row["skip_to"] or 0).due_at

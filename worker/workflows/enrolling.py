@@ -27,6 +27,7 @@ from worker.workflows.admitting import admit
 from worker.workflows.beginning import Beginning, begin
 from worker.workflows.cards import facts_of, read_new_key
 from worker.workflows.closing import CanceledDebts, cancel_subscription, why_paused
+from worker.workflows.next_charges import Next, next_if_on
 from worker.workflows.opening import Opened, pass_over_paused
 from worker.workflows.rivals import why_not
 from worker.workflows.services import Services
@@ -267,6 +268,7 @@ class Ended:
     ends_at: datetime
     debts: CanceledDebts
     opened: tuple[Opened, ...]  # the periods that were due, opened before
+    not_charged: Next | None  # the next charge, which does not come any more; None if there was none
 
 
 def unsubscribe(services: Services, key: str, actor: str, why: str, *, at_period_end: bool) -> Ended:
@@ -289,7 +291,7 @@ def end_subscription(
     row = admitted.row
     end = now if not at_period_end else max(now, row["next_due_at"])
     opened = admitted.opened + pass_over_paused(db, row, why_paused(db, row["id"]), now)
-    ended = Ended(end, CanceledDebts((), ()), opened)
+    ended = Ended(end, CanceledDebts((), ()), opened, None if row["held_why"] else next_if_on(db, row))
     if not at_period_end:
         ended = replace(ended, debts=cancel_subscription(db, row["id"], why, now))
     elif row["ends_at"] is not None:

@@ -1,16 +1,19 @@
 """Issuing: a card that is typed in is stored at the gateway under a customer_uid, read back, or forgotten."""
 
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
 from schedules.errors import BadRequest, ToldInWords
+from schedules.events import in_json
 from schedules.outcomes import Unknown
+from schedules.requests import VerbRequest
 from worker.gateway.port import BillingKey, Card, Gateway, KeyMissing
-from worker.store import customers, debts, notes, subscriptions
+from worker.store import customers, debts, notes, request_keys, subscriptions
 from worker.store.customers import StoredKey
-from worker.workflows import cards
+from worker.workflows import cards, idempotency
 from worker.workflows.closing import cancel_subscription
 from worker.workflows.enrolling import check_facts
 from worker.workflows.keying import Holder
@@ -23,16 +26,73 @@ class CannotIssue(ToldInWords):
     """The card is not stored, or not forgotten; the words say how things stand."""
 
 
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A card that is stored at the gateway and known here; masked facts only."""
+
+    customer_uid: str
+    channel: str  # where it is stored, as `name.MID`
+    asked_channel: str | None  # where it was to be stored, when it is another
+    card_name: str | None
+    card_number: str | None
+    is_new: bool = True  # False when it was stored by the same request before
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A card that is forgotten here."""
+
+    subscriptions_ended: int
+    deleted_at: str  # when it was forgotten here, as JSON has it
+    at_gateway: str  # DELETED, or why the gateway may still have it
+    is_new: bool = True  # False when it was forgotten by the same request before
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the gateway has been asked, and has deleted it."""
+        return self.at_gateway == DELETED
+
+
+DELETED, NOT_ASKED = "deleted", "it was not asked yet"
+
+
 def issue(
-    services: Services, customer_uid: str, card: Card, actor: str, why: str, holder: Holder = Holder()
-) -> BillingKey:
+    services: Services, customer_uid: str, card: Card, actor: str, why: str, holder: Holder = Holder(),
+    *, request_key: str | None = None,
+) -> Issued:  # fmt: skip
     """Store a card under a customer_uid; over a known one it replaces the card, and open debts are tried at once.
 
     An answer that is not clear is followed by reading the key back: what the gateway has then is what counts. If
     that is not clear either, the gateway is asked about the key until it is; this is written before the call. A
     key that was issued on another channel than asked for has replaced the card all the same, so it is kept here
     as well before CannotIssue says where it is.
+
+    Under a request key it is done once: said again, nothing is sent, and the answer is the same. Card data is not
+    kept, so the request is known by its other arguments, and the card by its masked number.
     """
+    if request_key is None:
+        issued = _issue(services, customer_uid, card, actor, why, holder)
+    else:
+        said = {"customer_uid": customer_uid, "pg": card.pg, "why": why} | asdict(holder)
+        request = VerbRequest(request_key=request_key, verb="card_issue", arguments=said)
+
+        def store(at: Services) -> dict[str, Any]:
+            return asdict(_issue(at, customer_uid, card, actor, why, holder))
+
+        answer, is_new = idempotency.once(services, request, store)
+        issued = Issued(**answer | {"is_new": is_new})
+        if not is_new and issued.card_number is not None and not is_this(card, issued.card_number):
+            raise BadRequest("request_key", f"{request_key!r} was used for another card; take a new key for it")
+    if issued.asked_channel is not None:
+        raise CannotIssue(
+            f"the card of {customer_uid!r} is stored, but on channel {issued.channel}, not on "
+            f"{issued.asked_channel} as asked, and is charged there; set the channel up at the gateway and issue "
+            "the card again, or delete it with `again card delete`"
+        )
+    return issued
+
+
+def _issue(services: Services, customer_uid: str, card: Card, actor: str, why: str, holder: Holder) -> Issued:
     check_facts(customer_uid, name=holder.name, email=holder.email, tel=holder.tel)
     with services.engine.begin() as db:
         known = customers.key_by_uid(db, customer_uid)
@@ -46,7 +106,7 @@ def issue(
     key_id = _begin(services, customer_uid, account, holder)
     key = _settled(services, gateway, key_id, customer_uid, card)
     now = services.clock.now()
-    with services.engine.begin() as db:
+    with services.act() as db:
         if known is None:
             facts = cards.facts_of(key) | cards.expiry_columns(last_day)
             customers.change_key(db, key_id, deleted_at=None, unclear_since=None, ask_at=None, **facts)
@@ -56,47 +116,72 @@ def issue(
                      card_number=key.card_number, pg=card.pg, on_pg=key.channel)  # fmt: skip
     if known is not None:
         cards.changed(services, customer_uid, actor, why, typed=cards.TypedCard(key, last_day))
-    if not key.is_on(card.pg):
-        raise CannotIssue(
-            f"the card of {customer_uid!r} is stored, but on channel {key.channel}, not on {card.pg} as asked, "
-            "and is charged there; set the channel up at the gateway and issue the card again, or delete it with "
-            "`again card delete`"
-        )
-    return key
+    asked_channel = None if key.is_on(card.pg) else card.pg
+    return Issued(customer_uid, key.channel, asked_channel, key.card_name, key.card_number)
 
 
-def delete(services: Services, customer_uid: str, actor: str, why: str, *, end_subscriptions: bool) -> int:
-    """Forget a stored card, here first and then at the gateway; answers how many subscriptions ended with it.
+def delete(
+    services: Services, customer_uid: str, actor: str, why: str, *, end_subscriptions: bool,
+    request_key: str | None = None,
+) -> Deleted:  # fmt: skip
+    """Forget a stored card, here first and then at the gateway.
 
     A card that a subscription needs is left alone without `end_subscriptions`, and one that a debt needs always.
-    Said again after an unclear answer, it goes on where it was.
+    Said again after an unclear answer, it goes on where it was. Under a request key it is forgotten once: said
+    again after the gateway has deleted it, or after another card was stored, nothing is sent.
     """
     with services.engine.begin() as db:
-        key = customers.key_by_uid(db, customer_uid)
-    if key is None:
+        known = customers.key_by_uid(db, customer_uid)
+    if known is None:
         raise BadRequest("customer_uid", f"customer {customer_uid!r} is not known")
-    customer_uid = key.customer_uid
-    gateway = services.gateway(key.account)
-    now = services.clock.now()
+    services.gateway(known.account)  # before anything is forgotten: its credentials must be the right ones
+    if services.rehearsal is None:
+        _refuse_foreign(services)
+
+    def forget(at: Services) -> dict[str, Any]:
+        return asdict(_forget(at, known, actor, why, end_subscriptions=end_subscriptions))
+
+    if request_key is None:
+        deleted = Deleted(**forget(services))
+    else:
+        said = {"customer_uid": customer_uid, "reason": why, "end_subscriptions": end_subscriptions}
+        request = VerbRequest(request_key=request_key, verb="delete_card", arguments=said)
+        answer, is_new = idempotency.once(services, request, forget)
+        deleted = Deleted(**answer | {"is_new": is_new})
+    if services.rehearsal is not None or deleted.is_over:
+        return deleted
+    deleted = replace(deleted, at_gateway=_delete_there(services, known.customer_uid, deleted))
+    if request_key is not None:
+        with services.engine.begin() as db:
+            request_keys.keep_answer(db, request_key, asdict(deleted))
+    return deleted
+
+
+def _forget(
+    services: Services, known: StoredKey, actor: str, why: str, *, end_subscriptions: bool
+) -> Deleted:  # fmt: skip
+    now, customer_uid = services.clock.now(), known.customer_uid
     with services.act() as db:
-        key = customers.key_by_uid(db, customer_uid) or key
+        key = customers.key_by_uid(db, customer_uid) or known
         ended = _end_what_needs_it(db, key, customer_uid, why, now, end_subscriptions=end_subscriptions)
-        customers.change_key(
-            db, key.id, deleted_at=key.deleted_at or now, ask_at=None, unclear_since=None, tell_expiry_at=None
-        )
+        deleted_at = key.deleted_at or now
+        gone = {"deleted_at": deleted_at, "ask_at": None, "unclear_since": None, "tell_expiry_at": None}
+        customers.change_key(db, key.id, **gone)
         notes.record(db, actor, "card.delete", customer_uid, why, now, subscriptions_ended=ended)
-    if services.rehearsal is not None:
-        return ended
-    _refuse_foreign(services)
+    return Deleted(ended, str(in_json(deleted_at)), NOT_ASKED)
+
+
+def _delete_there(services: Services, customer_uid: str, deleted: Deleted) -> str:
+    """Have the gateway delete a card that is forgotten here; what became of it."""
+    with services.engine.begin() as db:
+        key = customers.key_by_uid(db, customer_uid)
+    if key is None or in_json(key.deleted_at) != deleted.deleted_at:
+        return "not deleted: another card was stored since"
+    gateway = services.gateway(key.account)
     answer = gateway.delete_key(customer_uid)
-    if isinstance(answer, BillingKey | KeyMissing):
-        return ended
-    if not isinstance(gateway.read_key(customer_uid), KeyMissing):
-        raise CannotIssue(
-            f"the card of {customer_uid!r} is not charged any more, but the gateway may still have it: "
-            f"{answer.reason}; say it again"
-        )
-    return ended
+    if isinstance(answer, BillingKey | KeyMissing) or isinstance(gateway.read_key(customer_uid), KeyMissing):
+        return DELETED
+    return answer.reason
 
 
 def _end_what_needs_it(

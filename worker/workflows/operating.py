@@ -1,5 +1,7 @@
 """Operating: what a person may decide about charging, each with a reason, each written down."""
 
+from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -7,6 +9,7 @@ from sqlalchemy import Connection
 from schedules import events
 from schedules.charges import ChargeStatus, TriedBy
 from schedules.errors import ToldInWords
+from schedules.money import Money
 from schedules.persons import Person
 from worker.store import allowances, attempts, charges, findings, notes, requested, subscriptions, switches, waits
 from worker.store.charges import Charge
@@ -123,8 +126,10 @@ def release_subscription(services: Services, key: str, actor: str, why: str) -> 
         notes.record(db, actor, "release", key, why, now, held_why=row["held_why"])
 
 
-def release(services: Services, key: str, actor: str, why: str, os_user: str | None = None) -> None:
+def release(services: Services, key: str, actor: str, why: str, os_user: str | None = None) -> Money:
     """Let a charge that waits for an operator, or for its next attempt after a refusal, be collected now.
+
+    Answers its amount.
 
     One that is above a limit is released by another person than the one who asked for it.
     """
@@ -151,20 +156,34 @@ def release(services: Services, key: str, actor: str, why: str, os_user: str | N
         charges.change(db, charge.id, held_why=None, next_attempt_at=next_attempt_at, waits=None,
                        unanswered_tries=0, unapproved_actor=None, unapproved_os_user=None)  # fmt: skip
         notes.record(db, actor, "release", key, why, now, held_why=charge.held_why, os_user=os_user)
+    return charge.money
 
 
-def release_refused(services: Services, actor: str, why: str) -> int:
-    """Let every charge that waits after a refusal be collected now; answers how many, each written down."""
-    released, last = 0, 0
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The charges that are collected now."""
+
+    charges: int
+    sums: tuple[Money, ...]  # one for each currency
+
+
+def release_refused(services: Services, actor: str, why: str) -> Released:
+    """Let every charge that waits after a refusal be collected now, each written down.
+
+    Under a request key all are released in its one transaction, or none.
+    """
+    released, last = list[Money](), 0
     while page := _refused_after(services, last):
         for _, key in page:
             try:
-                release(services, key, actor, why)
+                released.append(release(services, key, actor, why))
             except CannotOperate:
                 continue  # it was tried meanwhile, or has a finding
-            released += 1
         last = page[-1][0]
-    return released
+    minor = Counter[str]()
+    for money in released:
+        minor[money.currency] += money.amount
+    return Released(len(released), tuple(Money(amount, currency) for currency, amount in sorted(minor.items())))
 
 
 def _refused_after(services: Services, charge_id: int) -> list[tuple[int, str]]:
