@@ -10,7 +10,7 @@ from schedules.subscriptions import MISSED_AFTER
 
 
 class Verb(StrEnum):
-    """What a person does to one subscription."""
+    """What a person does to one subscription; the last two begin one, beside what the customer has of the plan."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -23,11 +23,15 @@ class Verb(StrEnum):
     CHANGE_CARD = "change-card"
     END_LATER = "unsubscribe"
     END_NOW = "unsubscribe --now"
+    SUBSCRIBE = "subscribe"
+    TAKE_OVER = "take-over"
 
 
 class State(StrEnum):
     """What is true of a subscription at one instant; several may be true at once."""
 
+    NONE = "none"
+    SIGNUP = "signup"
     TAKEOVER = "takeover"
     ENDED = "ended"
     HELD = "held"
@@ -41,11 +45,14 @@ class State(StrEnum):
     DUNNING = "in dunning"
     SENDING = "call under way"
     UNKNOWN = "unknown"
+    HELD_CHARGE = "charge held"
     STOPPED = "account stopped"
     ACTIVE = "active"
 
 
 MEANINGS: Mapping[State, str] = {
+    State.NONE: "there is no such subscription, and its customer has none to the plan",
+    State.SIGNUP: "its first payment is under way, so that it does not exist yet",
     State.TAKEOVER: "its takeover from PortOne's schedules is not finished, so that it does not exist yet",
     State.ENDED: "it was canceled, or has reached the end that a person gave it",
     State.HELD: "opening has set it aside until a person looks",
@@ -59,6 +66,7 @@ MEANINGS: Mapping[State, str] = {
     State.DUNNING: "it owes a charge that was declined",
     State.SENDING: "a call for one of its charges is under way",
     State.UNKNOWN: "the outcome of a call for one of its charges is unknown",
+    State.HELD_CHARGE: "one of its charges waits for an operator",
     State.STOPPED: "charging is stopped for its account, or for all",
     State.ACTIVE: "none of the others",
 }
@@ -86,7 +94,8 @@ class Ruling:
 _ACCEPTED = Ruling(Verdict.ACCEPTED, "")
 _OPENS = Ruling(Verdict.OPENS_FIRST, "the periods that are due are opened before the verb changes anything")
 _CHANGES_SERIES = (Verb.SKIP, Verb.MOVE_ANCHOR, Verb.MOVE_TIME, Verb.CHANGE_PLAN)
-_ALL = tuple(Verb)
+_BEGINS = (Verb.SUBSCRIBE, Verb.TAKE_OVER)  # judged by what the customer has of the plan; with {plan} and {key}
+_OF_ONE = tuple(verb for verb in Verb if verb not in _BEGINS)
 _OPENING = (Verb.PAUSE, *_CHANGES_SERIES, Verb.CHANGE_CARD, Verb.END_LATER, Verb.END_NOW, Verb.UNDO_SKIP)
 
 
@@ -98,21 +107,38 @@ _NO_END = _refused("it has no end; nothing to undo", Verb.UNDO_END)
 _NO_SKIP = _refused("it skips no period; nothing to undo", Verb.UNDO_SKIP)
 _RUNS = _refused("it is not paused; nothing to resume", Verb.RESUME)
 _RESTS = "it is paused; `again resume` it first"
+_LIVE = _refused("is on plan {plan!r} already, by subscription {key}", *_BEGINS)
 
 # The first state, in the order of State, that refuses a verb gives the reason.
 RULES: Mapping[State, Mapping[Verb, Ruling]] = {
-    State.TAKEOVER: _refused("it is being taken over; the takeover is finished by itself, then try again", *_ALL),
-    State.ENDED: _refused("it ended at {ends_at}; subscribe anew", *_ALL),
-    State.HELD: _refused(
-        "it is set aside: {held_why}; `again release` it first", *(v for v in _ALL if v is not Verb.END_NOW)
+    State.NONE: _refused("it is not known; a subscription's key has 20 characters", *_OF_ONE),
+    State.SIGNUP: _refused("its first payment is under way; it begins when that is paid, then try again", *_OF_ONE)
+    | _refused(
+        "has a signup for plan {plan!r} under way; `again show {key}` tells what becomes of its payment, and the "
+        "subscription begins if it is there",
+        *_BEGINS,
     ),
-    State.ENDING: _refused("it ends at {ends_at}; `again undo` that first", Verb.PAUSE, *_CHANGES_SERIES),
+    State.TAKEOVER: _refused(
+        "it is being taken over; the takeover is finished by itself, then try again", *_OF_ONE
+    )
+    | _refused("has a takeover to plan {plan!r} under way, to become subscription {key}", Verb.SUBSCRIBE),
+    State.ENDED: _refused("it ended at {ends_at}; subscribe anew", *_OF_ONE),
+    State.HELD: _refused(
+        "it is set aside: {held_why}; `again release` it first", *(v for v in _OF_ONE if v is not Verb.END_NOW)
+    ),
+    State.ENDING: _refused("it ends at {ends_at}; `again undo` that first", Verb.PAUSE, *_CHANGES_SERIES)
+    | _refused(
+        "is on plan {plan!r} until {ends_at}, by subscription {key}; `again undo {key}` lets that one go on, or "
+        "give an anchor from {ends_on} on",
+        *_BEGINS,
+    ),
     State.RESTING: _refused(
         "it rests until charge {rests_for} is paid; `again try`, `waive` or `paid-elsewhere` ends that, "
         "and the pause with it",
         Verb.PAUSE, Verb.RESUME, *_CHANGES_SERIES,
-    ),
-    State.PAUSED: _refused("it is paused already", Verb.PAUSE) | _refused(_RESTS, *_CHANGES_SERIES),
+    )
+    | _LIVE,
+    State.PAUSED: _refused("it is paused already", Verb.PAUSE) | _refused(_RESTS, *_CHANGES_SERIES) | _LIVE,
     State.BACKLOG: dict.fromkeys(_OPENING, _OPENS),
     State.DUE: dict.fromkeys(_OPENING, _OPENS),
     State.SKIPPING: {},
@@ -120,8 +146,9 @@ RULES: Mapping[State, Mapping[Verb, Ruling]] = {
     State.DUNNING: {},
     State.SENDING: {},
     State.UNKNOWN: {},
+    State.HELD_CHARGE: {},
     State.STOPPED: {},
-    State.ACTIVE: _RUNS,
+    State.ACTIVE: _RUNS | _LIVE,
 }  # fmt: skip
 
 
@@ -140,6 +167,7 @@ class Facts:
     owes_declined: bool = False
     is_sending: bool = False
     is_unknown: bool = False
+    has_held: bool = False  # a charge that waits for an operator
     is_stopped: bool = False  # charging, for its account
     is_taken_over: bool = True  # False while its takeover is under way
 
@@ -167,6 +195,7 @@ def states(facts: Facts, now: datetime) -> frozenset[State]:
         State.DUNNING: facts.owes_declined,
         State.SENDING: facts.is_sending,
         State.UNKNOWN: facts.is_unknown,
+        State.HELD_CHARGE: facts.has_held,
         State.STOPPED: facts.is_stopped,
         State.ACTIVE: is_active,
     }
@@ -187,10 +216,10 @@ def ruling(verb: Verb, found: Collection[State]) -> Ruling:
     return _ACCEPTED
 
 
+ALONE = (State.NONE, State.SIGNUP, State.TAKEOVER, State.ENDED)
 # The states beside the one of a row of the shown table.
 BESIDE: Mapping[State, frozenset[State]] = {
-    state: frozenset({state} if state in (State.TAKEOVER, State.ENDED) else {state, State.ACTIVE})
-    for state in State
+    state: frozenset({state} if state in ALONE else {state, State.ACTIVE}) for state in State
 } | {
     State.PAUSED: frozenset({State.PAUSED}),
     State.RESTING: frozenset({State.RESTING, State.DUNNING}),
@@ -216,5 +245,6 @@ def _reasons() -> list[str]:
         for verb in Verb:
             found = ruling(verb, BESIDE[state])
             if found.verdict is Verdict.REFUSED:
-                told.setdefault(found.why, []).append(f"{verb} / {state}")
+                why = f"the customer {found.why}" if verb in _BEGINS else found.why
+                told.setdefault(why, []).append(f"{verb} / {state}")
     return [f"- refused because {why}: {', '.join(cells)}" for why, cells in told.items()]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from schedules.imports import TimerEntry
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment, Outcome, Paid, Refused, Unknown
 from worker.clock import elapsed, wait
@@ -71,6 +72,8 @@ class ScriptedGateway:
         self.cancellations: list[Cancellation] = []
         self.typed: list[tuple[str, bool]] = []  # attempts with a card that was typed in, and whether it is kept
         self.cancel_answers: deque[CancelAnswer] = deque()
+        self.schedules: list[TimerEntry] = []  # of the gateway's own timer, for whoever is asked about
+        self.keeps_schedules = False  # whether it revokes nothing
 
     def prepare(self) -> None:
         pass
@@ -155,9 +158,16 @@ class ScriptedGateway:
         return answer or before
 
     def timed(self, customer_uid: str, since: datetime, until: datetime) -> Timed | NoAnswer:
-        return Timed(())
+        return Timed(tuple(entry for entry in self.schedules if since <= entry.at <= until))
 
     def unschedule(self, customer_uid: str, merchant_uids: Sequence[str]) -> NoAnswer | None:
+        """Revoke these schedules, unless it revokes nothing."""
+        if not self.keeps_schedules:
+            revoked = set(merchant_uids)
+            self.schedules = [
+                replace(entry, status="revoked") if entry.merchant_uid in revoked else entry
+                for entry in self.schedules
+            ]
         return None
 
     def find(self, merchant_uid: str) -> GatewayPayment | NoAnswer | None:

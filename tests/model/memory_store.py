@@ -35,7 +35,7 @@ from worker.store import unasked as real_unasked
 from worker.store.attempts import Attempt
 from worker.store.charges import Charge, Sight
 from worker.store.customers import StoredKey
-from worker.store.debts import Ahead
+from worker.store.debts import Ahead, Owes
 from worker.store.declines import DeclinedLast
 from worker.store.plans import StoredPlan
 from worker.store.policies import StoredPolicy
@@ -757,14 +757,15 @@ class Debts(StandsFor):
             if row["id"] != charge_id
         )
 
-    def facts_of(self, db: Transaction, subscription_id: int) -> tuple[bool, bool, bool]:
+    def facts_of(self, db: Transaction, subscription_id: int) -> Owes:
         owed = [
             row
             for row in db.tables.owed.values()
             if row["subscription_id"] == subscription_id and row["status"] in OWED
         ]
         found = {each["state"] for row in owed for each in db.tables.attempts_of[row["id"]]}
-        return any(row["first_declined_at"] for row in owed), SENDING in found, UNKNOWN in found
+        declined, held = (any(row[name] for row in owed) for name in ("first_declined_at", "held_why"))
+        return Owes(declined, SENDING in found, UNKNOWN in found, held)
 
     def rests_for(self, db: Transaction, subscription_id: int) -> str | None:
         return None  # the model's policies pause nothing

@@ -99,6 +99,20 @@ BY_CUSTOMER: tuple[Mutant, ...] = (
         "_signup(db, wanted)",
     ),
     Mutant(
+        "one subscription: the table refuses beside a takeover",
+        MOVING + "test_nobody_subscribes_between_the_two_halves_of_a_takeover",
+        "worker/workflows/rivals.py",
+        "return frozenset({State.TAKEOVER})",
+        "return frozenset({State.NONE})",
+    ),
+    Mutant(
+        "one subscription: the table refuses beside a signup",
+        ONE + "test_a_signup_under_way_keeps_the_customers_other_card_from_the_plan",
+        "worker/workflows/rivals.py",
+        "return frozenset({State.SIGNUP})",
+        "return frozenset({State.NONE})",
+    ),
+    Mutant(
         "one subscription: a signup that is under way counts",
         ONE + "test_a_signup_under_way_keeps_the_customers_other_card_from_the_plan",
         "worker/store/rivals.py",

@@ -122,17 +122,28 @@ def wake_waiting(db: Connection, billing_key_id: int, now: datetime) -> None:
         db.execute(update(charges).where(c.id.in_(ids)).values(woken))
 
 
-def facts_of(db: Connection, subscription_id: int) -> tuple[bool, bool, bool]:
-    """Whether a subscription owes a declined charge, one whose call is under way, and one of unknown outcome."""
+@dataclass(frozen=True, slots=True)
+class Owes:
+    """What is true of the charges that a subscription owes."""
+
+    declined: bool
+    sending: bool  # a call is under way
+    unknown: bool  # the outcome of a call is unknown
+    held: bool  # one waits for an operator
+
+
+def facts_of(db: Connection, subscription_id: int) -> Owes:
+    """What is true of the charges that a subscription owes."""
     c, a = charges.c, attempts.c
     at_it = select(a.state).where(a.charge_id == c.id, a.state.in_(UNDER_WAY)).limit(1).scalar_subquery()
-    query = select(c.first_declined_at, at_it.label("state")).where(
+    query = select(c.first_declined_at, c.held_why, at_it.label("state")).where(
         c.subscription_id == subscription_id, text(OWED)
     )
     rows = list(db.execute(query))
     found = {row.state for row in rows}
     declined = any(row.first_declined_at is not None for row in rows)
-    return declined, AttemptState.SENDING.value in found, AttemptState.UNKNOWN.value in found
+    held = any(row.held_why is not None for row in rows)
+    return Owes(declined, AttemptState.SENDING.value in found, AttemptState.UNKNOWN.value in found, held)
 
 
 def others_rest(db: Connection, subscription_id: int, charge_id: int) -> bool:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, text, update
 
-from worker.store.schema import billing_keys, charges, signups
+from worker.store.schema import OWED, billing_keys, charges, signups
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,14 @@ def asked_as(db: Connection, charge_id: int) -> tuple[str, str] | None:
 def begun(db: Connection, signup_id: int, now: datetime) -> None:
     """Say that its subscription has begun."""
     db.execute(update(signups).where(signups.c.id == signup_id).values(begun_at=now))
+
+
+def is_under_way(db: Connection, subscription_key: str) -> bool:
+    """Whether the subscription with this key begins when a payment that is under way is there."""
+    s, c = signups.c, charges.c
+    query = select(s.id).join_from(signups, charges, c.id == s.charge_id)
+    query = query.where(s.subscription_key == subscription_key, s.begun_at.is_(None), text(OWED))
+    return db.execute(query.limit(1)).first() is not None
 
 
 def subscription_of(db: Connection, charge_key: str) -> str | None:

@@ -11,7 +11,7 @@ from schedules.errors import ToldInWords
 from schedules.plans import at_own_time
 from schedules.subscriptions import Cursor, Series
 from schedules.verbs import RULES, Facts, State, Verb, Verdict, ruling, states
-from worker.store import debts, plans, subscriptions, switches, takeovers
+from worker.store import debts, plans, signups, subscriptions, switches, takeovers
 from worker.workflows.opening import Opened, open_first
 from worker.workflows.services import Services, clock_is_right
 
@@ -34,9 +34,7 @@ def admit(services: Services, db: Connection, key: str, verb: Verb, now: datetim
     """Lock a subscription and open what is due before this verb; CannotAdjust with the reason of a refusal."""
     row = subscriptions.by_key(db, key, lock=True)
     if row is None:
-        if takeovers.is_under_way(db, key):
-            raise CannotAdjust(f"subscription {key}: {RULES[State.TAKEOVER][verb].why}")
-        raise CannotAdjust(f"subscription {key!r} is not known; a subscription's key has 20 characters")
+        raise CannotAdjust(f"subscription {key!r}: {RULES[_absent(db, key)][verb].why}")
     facts = _facts(services, db, row)
     found = ruling(verb, states(facts, now))
     match found.verdict:
@@ -52,13 +50,21 @@ def admit(services: Services, db: Connection, key: str, verb: Verb, now: datetim
             return Admitted(row, ())
 
 
+def _absent(db: Connection, key: str) -> State:
+    """The state of a subscription that does not exist, or not yet."""
+    if takeovers.is_under_way(db, key):
+        return State.TAKEOVER
+    return State.SIGNUP if signups.is_under_way(db, key) else State.NONE
+
+
 def _facts(services: Services, db: Connection, row: Row) -> Facts:
-    declined, sending, unknown = debts.facts_of(db, row["id"])
+    owes = debts.facts_of(db, row["id"])
     permission = switches.permission(db, row["account"])
     return Facts(
         SubscriptionStatus(row["status"]), row["next_period_no"], row["next_due_at"], _following(db, row),
         ends_at=row["ends_at"], held_why=row["held_why"], skip_to=row["skip_to"] or 0,
-        rests_for=debts.rests_for(db, row["id"]), owes_declined=declined, is_sending=sending, is_unknown=unknown,
+        rests_for=debts.rests_for(db, row["id"]), owes_declined=owes.declined, is_sending=owes.sending,
+        is_unknown=owes.unknown, has_held=owes.held,
         is_stopped=permission.obstacle(services.identity, services.clock) is not None,
     )  # fmt: skip
 

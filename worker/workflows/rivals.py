@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection
 
+from schedules.verbs import State, Verb, Verdict, ruling
 from worker.store import rivals
 from worker.store.rivals import Rival, RivalKind, Wanted
 
@@ -18,22 +19,25 @@ def why_not(db: Connection, wanted: Wanted) -> str | None:
 def seen(db: Connection, wanted: Wanted) -> str | None:
     """As `why_not`, for a look that writes nothing: no lock is taken, and another may begin right after."""
     rival = rivals.find(db, wanted)
-    return None if rival is None else _words(rival, wanted.plan)
+    ruled = ruling(Verb.SUBSCRIBE, _states(rival))
+    if rival is None or ruled.verdict is not Verdict.REFUSED:
+        return None
+    ends: dict[str, str] = {}
+    if rival.ends_at is not None:
+        ends = {"ends_at": f"{rival.ends_at:%Y-%m-%d %H:%M}Z", "ends_on": f"{rival.ends_at:%Y-%m-%d}"}
+    return ruled.why.format(plan=wanted.plan, key=rival.key, **ends)
 
 
-def _words(rival: Rival, plan: str) -> str:
+def _states(rival: Rival | None) -> frozenset[State]:
+    """What the customer has of the plan, in the states of the table of verbs."""
+    if rival is None:
+        return frozenset({State.NONE})
     match rival.kind:
         case RivalKind.SUBSCRIPTION if rival.ends_at is None:
-            return f"is on plan {plan!r} already, by subscription {rival.key}"
+            return frozenset({State.ACTIVE})
         case RivalKind.SUBSCRIPTION:
-            return (
-                f"is on plan {plan!r} until {rival.ends_at:%Y-%m-%d %H:%M}Z, by subscription {rival.key}; "
-                f"`again undo {rival.key}` lets that one go on, or give an anchor from {rival.ends_at:%Y-%m-%d} on"
-            )
+            return frozenset({State.ENDING, State.ACTIVE})
         case RivalKind.SIGNUP:
-            return (
-                f"has a signup for plan {plan!r} under way; `again show {rival.key}` tells what becomes of its "
-                "payment, and the subscription begins if it is there"
-            )
+            return frozenset({State.SIGNUP})
         case RivalKind.TAKEOVER:
-            return f"has a takeover to plan {plan!r} under way, to become subscription {rival.key}"
+            return frozenset({State.TAKEOVER})
