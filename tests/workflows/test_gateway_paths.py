@@ -303,8 +303,9 @@ REFUSE: dict[str, Path] = {
     "taking_over.finish": finish_takeover,
     "cards.changed": read_changed_card,
     "resolving._call_unpaid": call_unpaid,
-    "issuing.issue": issue_card,
+    "issuing._issue": issue_card,
     "issuing.delete": delete_card,
+    "issuing._delete_there": delete_card,
     "enrolling.add_customer": add_customer,
     "keying.pay": charge_typed_card,
 }
