@@ -117,7 +117,7 @@ def test_after_a_migration_no_old_process_charges_and_the_new_ones_charge_everyt
             child.wait()
     newer.start("beat")
     newer.start("worker")
-    shop.wait_for(after, "paid")
+    shop.wait_for(after, "paid", 120)
     assert [len(shop.movements(name)) for name in ("before", "after")] == [1, 1]
     shop.services.engine.dispose()  # this very test's connections are of the old version too
     assert "processes for revision" not in newer.run("migrate").stderr
