@@ -1,4 +1,4 @@
-"""Who buys, as the gateway is told with a charge."""
+"""The buyer's name, e-mail and telephone, as sent to the gateway with a charge."""
 
 from dataclasses import dataclass, field
 

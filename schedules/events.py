@@ -145,7 +145,7 @@ class ChargeUncollectible(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeWaived(OfCharge):
-    """A debt was let go, by a person or the plan's catch-up, or its period was skipped or came due in a pause."""
+    """A debt was waived by a person or the plan's catch-up, or its period was skipped or came due in a pause."""
 
     kind: ClassVar[str] = "charge.waived"
     why: str

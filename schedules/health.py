@@ -195,7 +195,7 @@ def _processes(observed: Observed) -> Iterator[Cause]:
 
 
 def _crash_loops(processes: Sequence[ProcessSeen]) -> Iterator[Cause]:
-    """Programs that began several times lately and ended each time without having been told to."""
+    """Programs that started several times lately and ended each time without a stop signal."""
     newest = {(process.host, process.pid): process for process in processes}
     died: dict[tuple[str, str, tuple[str, ...]], int] = {}
     for process in processes:

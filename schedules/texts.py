@@ -21,7 +21,7 @@ _SHORT = {"\r": "\\r", "\n": "\\n", "\t": "\\t"}
 
 
 def normalized(text: str) -> str:
-    """The text in NFC: one Hangul syllable is one character, whatever system typed it."""
+    """The text in NFC: one Hangul syllable is one character, from every system."""
     return unicodedata.normalize("NFC", text)
 
 

@@ -29,7 +29,7 @@ class Movement:
 
 
 def masked_buyer(buyer: Mapping[str, str | None]) -> dict[str, str]:
-    """Who bought, so that a tester sees that it was sent and a ledger spreads nobody's name or address."""
+    """The buyer, masked: a tester sees that the fields were sent, and the ledger holds no personal data."""
     shown = {}
     for name, value in buyer.items():
         if value:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 MOST_PORT = 65_535
 SECRET_PREFIX = "whsec_"  # noqa: S105 # what every secret of the scheme begins with
 SECRET_BYTES = range(24, 65)  # by the Standard Webhooks scheme
-LIVE_DOMAINS = ("iamport.kr", "portone.io")  # whoever is called there moves real money
+LIVE_DOMAINS = ("iamport.kr", "portone.io")  # calls to these hosts move real money
 # Where unencrypted connections may go: this machine, private networks, and names that no public server answers to.
 # A name without a dot is a neighbour's, such as a service of Compose or of the same namespace in Kubernetes.
 PRIVATE_ENDINGS = (".localhost", ".local", ".internal")

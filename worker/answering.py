@@ -87,7 +87,7 @@ def fields_of(asked: Callable[..., Answer]) -> list[Parameter]:
 
 
 def _no(asked: Callable[..., Answer], code: str, errors: list[dict[str, str | None]]) -> Answer:
-    for error in errors:  # whoever writes a message names its fields
+    for error in errors:  # the sender of a message chooses its field names
         field = error["field"]
         error["field"] = masked(escaped(field[:LONGEST_FIELD], lines=False)) if field is not None else None
     told = "; ".join(

@@ -71,7 +71,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,
-        # Whoever can write to the broker could stop consumers and set rate limits by it.
+        # Everyone who can write to the broker could use it to stop consumers and set rate limits.
         "worker_enable_remote_control": False,
         # Publishing fails at once and is tried by the next tick: the rows are still due.
         "task_publish_retry": False,

@@ -1,6 +1,6 @@
 """The background threads of a process: each is started here, and a process ends when one of them fails.
 
-A thread that has failed answers nobody: its process would live on, do nothing, and not even end on SIGTERM. The
+After a thread has failed, its process would live on, do nothing, and not even end on SIGTERM. The
 process ends instead, with an ERROR line and status 70, so that its supervisor starts it again.
 """
 
@@ -52,7 +52,7 @@ def start(part: Part, run: Work) -> threading.Thread:
 def _watched(part: Part, run: Work) -> None:
     try:
         run()
-    except BaseException as error:  # noqa: BLE001 # whatever it is, nobody does this thread's work from now on
+    except BaseException as error:  # noqa: BLE001 # no other thread does this thread's work
         _end_process(part, "failed", error)
 
 
@@ -65,7 +65,7 @@ def _end_process(part: Part, what: str, error: BaseException) -> NoReturn:
 
 
 class Closed(RuntimeError):
-    """Work came for threads that were told to end."""
+    """Work was submitted to threads that had been stopped."""
 
 
 class Pool:
@@ -106,7 +106,7 @@ class Pool:
         def done() -> None:
             try:
                 result = work()
-            except Exception as error:  # noqa: BLE001 # it is raised to whoever waits for it
+            except Exception as error:  # noqa: BLE001 # it is raised in the thread that waits for it
                 future.set_exception(error)
             else:
                 future.set_result(result)

@@ -53,7 +53,7 @@ class TextLines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 # the base class's name
-        """The message in one line, whatever is in it: nobody can write a line of his own."""
+        """The message in one line, with line breaks escaped, so that no message can forge a line."""
         record.message = escaped(record.message, lines=False)
         return super().formatMessage(record)
 

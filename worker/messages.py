@@ -1,6 +1,6 @@
 """Which broker messages are accepted: their size, encoding, fields and task are checked before Celery reads them.
 
-Celery trusts whoever writes to the broker. A field of an unexpected type raises inside its consumer, which ends
+Celery trusts every sender of a message. A field of an unexpected type raises inside its consumer, which ends
 the worker; the message then comes back. Every message that a worker takes is checked here first. Celery gets only
 the headers that `accepted_headers` returns.
 """

@@ -170,7 +170,7 @@ def subscribe(
     another: bool = False,
     trial_again: bool = False,
 ) -> Answer:
-    """Begin a subscription; the same request key answers with the same one, whatever became of it."""
+    """Begin a subscription; the same request key answers with the same one, also after it has ended."""
     begun = enrolling.subscribe(
         desk.services, customer_uid, plan, actor, anchor, another=another, trial_again=trial_again
     )
@@ -358,7 +358,7 @@ ASKED: tuple[Callable[..., Answer], ...] = (
 # What creates or charges needs a request key; charge_adhoc and refund_charge keep theirs in their own rows, and
 # delete_card keeps its own, because it goes on at the gateway after its first transaction.
 NEEDS_KEY: frozenset[Callable[..., Answer]] = frozenset({add_customer, subscribe, try_charge})
-# A field that may be null only under a request key: null is whatever is there, which is another thing each time.
+# A field that may be null only under a request key: null means the current value, which differs each time.
 NULL_NEEDS_KEY: Mapping[Callable[..., Answer], str] = {skip: "period_no", undo: "what"}
 TAKES_KEY = NEEDS_KEY | {
     release, release_refused, waive, cancel_charge, paid_elsewhere, card_changed, unsubscribe, pause, resume, undo,

@@ -1,4 +1,4 @@
-"""Whether this process was told to stop: from then on it begins no call to the gateway, and takes no new work."""
+"""Whether this process received a stop signal: then it begins no call to the gateway and takes no new work."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,7 @@ _calls: list[Callable[[], None]] = []
 
 
 def call_when_told(call: Callable[[], None]) -> None:
-    """Have something called when this process is told to stop, in the handler of the signal."""
+    """Register a function to call in the signal handler when this process receives a stop signal."""
     _calls.append(call)
 
 
@@ -20,7 +20,7 @@ def begin() -> None:
 
 
 def is_told() -> bool:
-    """Whether it was told to stop."""
+    """Whether a stop signal was received."""
     return _told.is_set()
 
 
@@ -30,5 +30,5 @@ def is_not_told() -> bool:
 
 
 def wait(seconds: float) -> bool:
-    """Wait until it is told to stop, for at most so many seconds; whether it was."""
+    """Wait for a stop signal, at most so many seconds; return whether one came."""
     return _told.wait(seconds)

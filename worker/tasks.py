@@ -103,7 +103,7 @@ def charge_many(charge_ids: list[int], account: str = "") -> None:
 
 
 def carry_out(charge_id: int) -> None:
-    """Try it, unless this process may or can send nothing, or was told to stop; then have it queued again."""
+    """Try it, unless this process may or can send nothing, or received a stop signal; then queue it again."""
     if stopping.is_told() or flow().readiness.obstacle is not None:
         dispatching.give_back(services(), [charge_id])
     else:
@@ -322,7 +322,7 @@ def _offer(asked: Callable[..., requests.Answer]) -> None:
 
 
 def _slice() -> Callable[[], bool]:
-    """Whether a long work may go on: for SLICE, and until the process was told to stop."""
+    """Whether a long work may go on: for SLICE, and until the process receives a stop signal."""
     until = elapsed() + SLICE
     return lambda: elapsed() < until and stopping.is_not_told()
 

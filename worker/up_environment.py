@@ -1,6 +1,6 @@
 """The file in which a running `again up` keeps its environment, for commands that are started in the same folder.
 
-Whoever can write this file decides where a command sends the account's key and secret. So it is read only while
+The writer of this file decides where a command sends the account's key and secret. So it is read only while
 the `again up` that wrote it runs, only if nobody else can have written it, and never beside an environment that
 names an installation itself.
 """
@@ -116,6 +116,6 @@ class Written:
         new.replace(self._file)
 
     def remove(self) -> None:
-        """Remove the file, and let go of its lock."""
+        """Remove the file and release its lock."""
         self._file.unlink(missing_ok=True)
         os.close(self._descriptor)

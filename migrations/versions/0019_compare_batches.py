@@ -1,4 +1,4 @@
-"""Compare batches: the same lines are not charged twice by accident, and two persons are told apart."""
+"""Compare batches: the same lines are not charged twice by accident, and two persons can be distinguished."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -77,7 +77,7 @@ class Escaping:
 
 @contextmanager
 def escaping_output() -> Iterator[None]:
-    """Let nothing that a command prints, whoever wrote it, reach a terminal as a command."""
+    """Escape control characters in everything that a command prints."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast("TextIO", Escaping(stream)) for stream in before)
     try:
@@ -117,7 +117,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         table.add_row(*map(Text, row))
     shown = make_console()
     if not shown.is_terminal:
-        shown.width = UNBOUNDED  # nobody looks: whatever reads it wants whole lines
+        shown.width = UNBOUNDED  # not a terminal: a program that reads it needs whole lines
     shown.print(table, crop=False)
 
 

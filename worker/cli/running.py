@@ -234,7 +234,7 @@ def simulator(context: typer.Context) -> None:
             "the simulator is not part of this installation; the image's target `simulator` has it, and an "
             "installation from the sources with again[simulator]"
         )
-    # Without the working directory among the places of modules: whoever owns it would choose what is run.
+    # Without the working directory in the module search path: its owner could choose the code that runs.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "simulator", *context.args])  # noqa: S606 # our own
 
 

@@ -18,7 +18,7 @@ from worker.clock import wait, wait_until
 from worker.embedded import EmbeddedError, EmbeddedServices, free_port
 
 STOP_SECONDS = 100.0  # above a worker's own limit, which is a call's deadline and 20 s
-# Without the working directory among the places of modules: whoever owns it would choose what is run.
+# Without the working directory in the module search path: its owner could choose the code that runs.
 AGAIN = (sys.executable, "-P", "-m", "worker.cli")
 ROOT = Path(__file__).resolve().parents[2]  # where this code was imported from, and its children's is
 

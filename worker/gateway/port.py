@@ -121,7 +121,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """When a call may leave, by `worker.clock.elapsed`; whoever cannot leave within it takes another.
+    """When a call may leave, by `worker.clock.elapsed`; a call that misses it takes another slot.
 
     A call that waits in its slot does not leave any more once the process was told to stop.
     """
@@ -137,7 +137,7 @@ AT_ONCE = Slot(0.0, math.inf)
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """A call that has done nothing: its slot had passed, its token was dead, or the process was told to stop.
+    """A call that has done nothing: its slot had passed, its token was dead, or a stop signal had come.
 
     It may be begun in another slot.
     """

@@ -119,7 +119,7 @@ def running(db: Connection) -> Sequence[str]:
 
 
 def newest_with(db: Connection, content: str, but: int) -> Batch | None:
-    """The newest other batch with the same lines that was begun, whatever became of it."""
+    """The newest other batch with the same lines that was begun, in any state."""
     b = batches.c
     query = select(batches).where(b.content == content, text(BEGUN), b.id != but).order_by(b.id.desc()).limit(1)
     row = db.execute(query).mappings().first()

@@ -24,7 +24,7 @@ def stranded(db: Connection, limit: int) -> list[tuple[int, str]]:
 
 
 def untold(db: Connection, limit: int) -> list[tuple[str, str]]:
-    """Key and reason of the held charges of whose reason no event has told, locked: there should be none.
+    """Key and reason of the held charges without an event for their reason, locked: there should be none.
 
     The charges that a batch's stop holds have one event together, that of their batch.
     """

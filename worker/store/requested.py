@@ -78,7 +78,7 @@ def queue_one(db: Connection, charge_id: int, now: datetime, patience: timedelta
 
 
 def unqueue_account(db: Connection, account: str, now: datetime) -> None:
-    """Let the next dispatch queue the account's due charges again, whatever messages were sent for them before.
+    """Let the next dispatch queue the account's due charges again, also those for which a message was sent before.
 
     The queue bound limits how many rows this changes. A row that another transaction holds is being claimed.
     """

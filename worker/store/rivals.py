@@ -96,7 +96,7 @@ def _takeover(db: Connection, wanted: Wanted) -> Rival | None:
 
 
 def trial_used(db: Connection, customer_id: int, code: str) -> str | None:
-    """The key of a customer's subscription that had the trial of a plan, whatever has become of it."""
+    """The key of a customer's subscription that had the trial of a plan, in any state."""
     s = subscriptions.c
     return db.execute(
         select(s.key).where(s.customer_id == customer_id, s.trial_of == code).order_by(s.id).limit(1)

@@ -234,7 +234,7 @@ def bind_account_if_new(db: Connection, account: str, fingerprint: str, actor: s
 
 
 def bind_account(db: Connection, account: str, fingerprint: str, actor: str, now: datetime) -> None:
-    """Bind an account to these credentials, whatever it was bound to."""
+    """Bind an account to these credentials, in place of any former ones."""
     row = {"account": account, "fingerprint": fingerprint, "bound_at": now, "bound_by": actor}
     db.execute(insert(account_bindings).values(row).on_conflict_do_update(index_elements=["account"], set_=row))
 

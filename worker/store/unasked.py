@@ -9,7 +9,7 @@ from worker.store.schema import charges
 # `c` is the charge. Every charge that was owed when the hold ended has been asked for, up to the row asked_to. A
 # charge that is written later has a key that may have been used between the backup and the restore: a request key
 # comes again at any time, and so does a period that was due before the hold ended. A finding under the key says
-# that the gateway has had a payment for it, whatever became of the finding.
+# that the gateway has had a payment for it, in any state of the finding.
 UNASKED = """(
     c.asked_at IS NULL AND (
         EXISTS (SELECT FROM installation i WHERE c.id > i.asked_to

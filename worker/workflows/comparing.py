@@ -84,7 +84,7 @@ def _end_mended(services: Services, finding: Finding, debt: Debt | None) -> None
 
 
 def end_paid(services: Services, account: str) -> None:
-    """End the findings of payments that our books lacked and have by now, whatever way they came into them.
+    """End the findings of payments that the database lacked and has by now, however they were written.
 
     After a restore or a failover a charge can be opened and sent again after its payment was found: the gateway
     answers that its uid is paid, and no later list shows the payment.

@@ -1,4 +1,4 @@
-"""Attempts that were surely not sent, while the database could not be told: remembered until it is.
+"""Attempts that were surely not sent and could not be given back in the database yet: kept in memory until then.
 
 They are kept in memory: a process that ends forgets them, and their leases run out.
 """

@@ -26,7 +26,7 @@ class Limit:
     patience: float
 
 
-# Two limits: whoever makes uids up must not keep a webhook about a debt from being looked at.
+# Two limits, so that made-up uids do not keep webhooks about real debts from being looked up.
 OURS = Limit("webhooks", 5.0, 2.0)
 FOREIGN = Limit("other webhooks", 1.0, 0.0)  # without waiting: a flood must not occupy the threads
 

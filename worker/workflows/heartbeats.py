@@ -44,7 +44,7 @@ class Heartbeats:
         """Write one heartbeat."""
         services = self._services
         clock_is_right(services, db)
-        # A hold is the same for all processes, and is told once.
+        # A hold is the same for all processes, and is reported once.
         permission = replace(switches.permission(db, switches.ALL_ACCOUNTS), hold_since=None)
         takes_nothing = services.flow.readiness.obstacle if services.flow is not None else None
         foreign = permission.foreign(services.identity, services.clock)
@@ -72,7 +72,7 @@ class Heartbeats:
         self._thread = background.start(Part.HEARTBEATS, self._run)
 
     def stop(self, *, in_order: bool = True) -> None:
-        """Stop reporting; `in_order` says that this process was told to stop."""
+        """Stop reporting; `in_order` says that this process received a stop signal."""
         self._ending.set()
         if self._thread is not None:
             self._thread.join(LAST_WRITE)

@@ -165,7 +165,7 @@ def _open(services: Services, db: Connection, opening: _Opening, now: datetime) 
     if charge is None:
         raise LookupError(f"charge {row['key']} is not there")
     if keep is KeyedIn.KEEP:
-        # The gateway never tells it. It counts from when the payment is there and the card is stored.
+        # The gateway never sends it. It counts from when the payment is there and the card is stored.
         customers.change_key(db, key.id, expires_on=opening.last_day, tell_expiry_at=None)
     opening.beside(db, charge.id, key, now)
     intent = charging.begin_attempt(services, db, charge)

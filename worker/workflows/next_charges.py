@@ -1,4 +1,4 @@
-"""Next charges: what a subscription is charged next, and how a change of it is written and told."""
+"""Next charges: what a subscription is charged next, and how a change of it is written and announced."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -32,7 +32,7 @@ class Next:
 
 
 def goes_on(row: Row) -> bool:
-    """Whether a subscription has a next charge: it is neither paused nor canceled, and nobody has ended it."""
+    """Whether a subscription has a next charge: it is neither paused nor canceled, and has no end date."""
     return row["status"] == SubscriptionStatus.ACTIVE.value and row["ends_at"] is None
 
 
@@ -67,7 +67,7 @@ def own_plan(plan: StoredPlan, row: Row) -> Plan:
 def write(
     db: Connection, row: Row, plan: StoredPlan, what: str, now: datetime, cursor: Cursor | None = None
 ) -> Next | None:
-    """Write the subscription as it is now, with when it is looked at and told of next; the next charge before."""
+    """Write the subscription and the times of its next look and notice; return the former next charge."""
     if cursor is not None:
         row.update(next_period_no=cursor.period_no, next_period_date=cursor.period_date, next_due_at=cursor.due_at)
     stored = subscriptions.by_key(db, row["key"])

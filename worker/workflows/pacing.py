@@ -132,11 +132,11 @@ class Pacer:
             crowded = len(few) > 1 or any(any(lane.waiting) for lane in self._all_lanes())
 
     def wake(self) -> None:
-        """Have it see at once that the process was told to stop."""
+        """Wake it so that it sees the stop signal at once."""
         self._bell.put(None)
 
     def _hold_all(self) -> None:
-        """Hold back whatever has not left."""
+        """Hold back what was not sent."""
         while self._to_look_at:
             departure = heapq.heappop(self._to_look_at)[2]
             self._make_room(departure)

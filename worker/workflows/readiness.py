@@ -41,7 +41,7 @@ class Readiness:
         self._services = services
 
     def watch(self) -> None:
-        """Look again and again, until the process is told to stop."""
+        """Look repeatedly until the process receives a stop signal."""
         while not stopping.wait(EVERY):
             self.look()
 
