@@ -357,8 +357,9 @@ def test_under_pause_the_subscription_rests_until_the_debt_is_paid_and_goes_on_w
     del gateway.cards["ann"]
     cards.changed(services, "ann", "shop", "a new card")
     live_until(services, kst(2026, 5, 1))
-    assert [row["status"] for row in charge_rows(services)] == ["paid", "paid", "paid"]
-    assert charge_rows(services)[-1]["due_at"] == kst(2026, 4, 30)  # the 31st of March came in the pause
+    assert [row["status"] for row in charge_rows(services)] == ["paid", "paid", "waived", "paid"]
+    assert charge_rows(services)[2]["due_at"] == kst(2026, 3, 31)  # it came in the pause
+    assert charge_rows(services)[3]["due_at"] == kst(2026, 4, 30)
     assert standing(services, key) == "active"
     assert [kind for kind, _ in told(services, "subscription.paused", "subscription.resumed")] == [
         "subscription.paused",

@@ -43,7 +43,7 @@ def written(folder: Path, text: str, mode: int = 0o600) -> Path:
         (SECOND + "rate = -1\n", "rate: "),
         (SECOND + "colour = 1\n", "colour: "),
         (SECOND + 'tier = "a b"\n', "tier: "),
-        (SECOND.replace("http://127.0.0.1:1", "http://api.iamport.kr"), "not https"),
+        (SECOND.replace("http://127.0.0.1:1", "http://api.iamport.kr"), "not an https:// address"),
     ],
 )
 def test_a_wrong_file_is_told_by_account_and_field_and_without_its_secrets(

@@ -84,7 +84,10 @@ def test_a_request_whose_second_uid_was_paid_after_the_backup_is_found_paid(
     assert gateway.sent == []
     assert charge_rows(worker)[0]["status"] == ChargeStatus.PAID
     assert [row["imp_uid"] for row in attempt_rows(worker)] == ["imps_1", "imps_2"]
-    assert found(worker)[0].state is FindingState.REPAIRED
+    assert {(finding.kind, finding.state) for finding in found(worker)} == {
+        (FindingKind.LOST, FindingState.REPAIRED),
+        (FindingKind.PAID_AFTER_END, FindingState.OPEN),  # the failure of the first uid had ended the debt
+    }
 
 
 def test_a_payment_that_no_list_shows_is_found_by_asking_for_the_next_uids(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from schedules.charges import ChargeStatus, KeyedIn
 from schedules.errors import BadRequest
@@ -21,6 +21,7 @@ from worker import points
 from worker.gateway.port import Card, ChargeOrder, KeyDeclined
 from worker.points import Point
 from worker.store import charges
+from worker.store.schema import billing_keys
 from worker.workflows import adjusting, asking, charging, enrolling, issuing, keying, operating, signing_up
 from worker.workflows.closing import collected
 from worker.workflows.enrolling import CannotEnroll
@@ -371,11 +372,19 @@ def test_a_new_card_is_stored_and_known(services: Services) -> None:
     assert CARD.number not in all_rows(services)
 
 
-def test_a_card_that_is_declined_is_not_known_and_says_why(services: Services, gateway: ScriptedGateway) -> None:
+def test_a_new_card_that_is_declined_counts_as_deleted_and_is_not_asked_about(
+    services: Services, gateway: ScriptedGateway
+) -> None:
     gateway.key_answers.append(KeyDeclined("[8321]유효하지 않은 카드"))
     with pytest.raises(CannotIssue, match="유효하지 않은"):
         issuing.issue(services, "ann", CARD, "kim", "at the desk")
-    assert "ann" not in all_rows(services)
+    assert key_deleted(services)
+    with services.engine.begin() as db:
+        key = db.execute(select(billing_keys.c.ask_at, billing_keys.c.unclear_since)).one()
+    assert tuple(key) == (None, None)
+    on_sale(services)
+    with pytest.raises(CannotEnroll, match="deleted"):
+        enrolling.subscribe(services, "ann", "monthly", "kim")
 
 
 def test_an_unclear_issue_is_what_the_gateway_has_then(services: Services, gateway: ScriptedGateway) -> None:

@@ -11,7 +11,7 @@ from schedules.batches import Line, Terms
 from schedules.identity import parse_merchant_uid
 from schedules.imports import COLUMNS
 from schedules.money import Money
-from schedules.outcomes import Declined
+from schedules.outcomes import Declined, Refused
 from schedules.refunds import RefundRequest, RefundState
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, on_sale, subscribed, write
@@ -167,6 +167,12 @@ def a_release(shop: Shop) -> Prepared:
     return requests.release, {"key": row["key"], **WHO}
 
 
+def a_release_of_what_was_refused(shop: Shop) -> Prepared:
+    shop.gateway.answers.append(Refused("[8400]가맹점 정보 오류"))
+    shop.collect()
+    return requests.release_refused, {**WHO}
+
+
 def a_new_card_behind_the_key(shop: Shop) -> Prepared:
     shop.decline("분실 카드")
     shop.gateway.keys["ann"] = BillingKey("ann", "kcp", "A52LD", "KB카드", "94331234****1234", None, None)
@@ -228,7 +234,8 @@ def a_dearer_plan(shop: Shop) -> Prepared:
 
 
 PREPARED = (
-    a_try, a_release, a_new_card_behind_the_key, another_card, a_new_customer, a_subscription,
+    a_try, a_release, a_release_of_what_was_refused, a_new_card_behind_the_key, another_card, a_new_customer,
+    a_subscription,
     a_second_subscription, a_resume, an_end_taken_back, a_skip_taken_back, an_earlier_day, an_earlier_time,
     a_dearer_plan,
 )  # fmt: skip
@@ -265,7 +272,7 @@ def test_verbs_that_may_charge_are_all_sent_again_after_a_restore() -> None:
     tried = {
         requests.try_charge, requests.release, requests.card_changed, requests.change_card, requests.add_customer,
         requests.subscribe, requests.resume, requests.undo, requests.move_anchor, requests.move_time,
-        requests.change_plan,
+        requests.change_plan, requests.release_refused,
     }  # fmt: skip
     assert lessen | tried == requests.TAKES_KEY
 

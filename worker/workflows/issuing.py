@@ -233,8 +233,11 @@ def _settled(services: Services, gateway: Gateway, key_id: int, customer_uid: st
             "`again card show` says so then; do not type the card in again before"
         )
     with services.engine.begin() as db:
-        # The debts that wait for the card before have it asked about as ever.
-        customers.change_key(db, key_id, unclear_since=None, ask_at=services.clock.now() + cards.ASKED_EVERY)
+        stored = customers.key_by_uid(db, customer_uid, lock=True)
+        is_there = stored is not None and stored.deleted_at is None
+        # Debts that wait for the former card need it asked about each day; where there was none, nothing is asked.
+        ask_at = services.clock.now() + cards.ASKED_EVERY if is_there else None
+        customers.change_key(db, key_id, unclear_since=None, ask_at=ask_at)
     raise CannotIssue(f"the card is not stored: {reason}")
 
 
