@@ -104,6 +104,8 @@ class Pool:
         future: Future[T] = Future()
 
         def done() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # the waiting side has given up
             try:
                 result = work()
             except Exception as error:  # noqa: BLE001 # it is raised in the thread that waits for it

@@ -38,12 +38,15 @@ def check(app: Celery, services: Services) -> bool:
     Without a Redis broker, or with one that was emptied as well, there is no mark, and nothing is seen.
     """
     with app.connection_for_write() as connection:
-        lost: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
+        # A broker that refuses writes, out of memory or a replica, is a channel error.
+        lost: tuple[type[BaseException], ...] = (
+            OperationalError, *connection.connection_errors, *connection.channel_errors
+        )  # fmt: skip
         try:
             store = getattr(connection.default_channel, "client", None)
             return store is None or _compare(store, services)
         except lost as error:
-            brokers.outage.failed(f"the mark of the restore detector cannot be read: {error}")
+            brokers.outage.failed(f"the mark of the restore detector cannot be read or written: {error}")
             return True
 
 

@@ -20,7 +20,9 @@ def upgrade() -> None:
         ),
     )
     op.create_check_constraint(
-        op.f("unclear_is_asked_about"), "billing_keys", "unclear_since IS NULL OR ask_at IS NOT NULL"
+        op.f("ck_billing_keys_unclear_is_asked_about"),
+        "billing_keys",
+        "unclear_since IS NULL OR ask_at IS NOT NULL",
     )
 
 

@@ -122,8 +122,19 @@ def test_a_payment_before_the_refusals_does_not_keep_the_breaker_from_stopping(
 ) -> None:
     charges = many(services, 8)
     answer(services, gateway, charges[:2], Paid("imp_1"))
+    move(services, seconds=5)
     refuse(services, gateway, charges[2:7])
     assert is_stopped(services)
+
+
+def test_calls_that_are_sent_with_the_refused_ones_and_answered_later_count_as_paid(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: refusals are answered sooner than payments, so the last payments known were sent a little earlier."""
+    charges = many(services, 8)
+    answer(services, gateway, charges[:2], Paid("imp_1"))
+    refuse(services, gateway, charges[2:7])
+    assert not is_stopped(services)
 
 
 def test_one_customer_with_many_charges_does_not_stop_the_account(

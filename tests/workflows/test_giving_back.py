@@ -14,6 +14,7 @@ from worker.points import Point, visit_with
 from worker.store.charges import Obstacle
 from worker.workflows import asking, charging
 from worker.workflows.flowing import Flow
+from worker.workflows.giving_back import GivingBack
 from worker.workflows.grouping import Claimed
 from worker.workflows.services import Services
 
@@ -27,6 +28,21 @@ def claimed_and_lapsed(services: Services) -> Claimed:
     move(services, seconds=services.settings.lease + 1)
     assert asking.sweep(services) == 1
     return claimed
+
+
+def test_a_row_that_breaks_a_rule_does_not_keep_the_others_unwritten(services: Services) -> None:
+    """Guard: only a database that is away lets the others wait."""
+    giving_back = GivingBack(every=0.05)
+    written = threading.Event()
+
+    def break_a_rule() -> None:
+        with services.engine.begin() as db:
+            db.execute(text("INSERT INTO customers (id) VALUES (NULL)"))
+
+    giving_back.remember("first", break_a_rule)
+    giving_back.remember("second", written.set)
+    assert written.wait(20)
+    assert wait_until(lambda: giving_back.unwritten == 0, 20)
 
 
 def goes_out_soon(services: Services) -> bool:

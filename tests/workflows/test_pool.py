@@ -36,6 +36,19 @@ def test_what_the_work_raises_is_raised_to_who_asked() -> None:
     pool.close()
 
 
+def test_work_whose_result_is_no_longer_wanted_is_left_out() -> None:
+    """Guard: a result for a future that was canceled would end the thread, and with it the process."""
+    pool = Pool(Part.NOTICES, 1)
+    go_on = threading.Event()
+    first = pool.submit(lambda: go_on.wait(30))
+    second = pool.submit(lambda: 2)
+    assert second.cancel()
+    go_on.set()
+    assert first.result(10)
+    assert pool.submit(lambda: 3).result(10) == 3
+    pool.close()
+
+
 def test_a_closed_pool_takes_no_work() -> None:
     pool = Pool(Part.NOTICES, 1)
     pool.close()

@@ -308,3 +308,20 @@ def test_a_refused_card_is_not_asked_about(services: Services, gateway: Scripted
         issuing.issue(services, "ann", CARD, "kim", "at the desk")
     row = key_row(services)
     assert (row["unclear_since"], row["deleted_at"] is None) == (None, False)
+
+
+def test_a_refusal_leaves_an_earlier_issue_in_doubt(services: Services) -> None:
+    """Guard: the answer to a second card does not end the asking about the first."""
+    made, gateway = issued_in_doubt(services, stores=True)
+    in_doubt_since = key_row(made)["unclear_since"]
+    move(made, seconds=20)
+    refusing = ScriptedGateway()
+    refusing.key_answers.append(Refused("no such channel"))
+    with pytest.raises(CannotIssue, match="the card is not stored: no such channel"):
+        issuing.issue(replace(services, gateways={"main": refusing}), "ann", CARD, "kim", "once more")
+    assert key_row(made)["unclear_since"] == in_doubt_since
+    gateway.answers_reads = True
+    move(made, minutes=1)
+    cards.look_due(made)
+    row = key_row(made)
+    assert (row["deleted_at"], row["unclear_since"], row["card_number"]) == (None, None, "40000000****1091")

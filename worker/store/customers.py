@@ -67,6 +67,12 @@ def add_key(
     return int(key_id)
 
 
+def unclear_since(db: Connection, key_id: int) -> datetime | None:
+    """Since when it is unclear whether a typed-in card is stored under this key."""
+    since: datetime | None = db.scalar(select(billing_keys.c.unclear_since).where(billing_keys.c.id == key_id))
+    return since
+
+
 def key_by_uid(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKey | None:
     """The billing key with this customer_uid, locked until the transaction ends if asked for.
 

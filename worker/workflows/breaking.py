@@ -10,6 +10,7 @@ from worker.store import notes, switches
 
 log = logging.getLogger("again.breaking")
 BURST = timedelta(minutes=10)
+ANSWER_TIME = timedelta(seconds=5)  # that most payments are answered in
 
 
 def break_account(db: Connection, account: str, why: str, now: datetime) -> None:
@@ -28,14 +29,16 @@ def break_account(db: Connection, account: str, why: str, now: datetime) -> None
 def count_refusal(db: Connection, account: str, enough: int, now: datetime) -> None:
     """Stop the account when this refusal shows that our set-up is wrong and more calls would be refused too.
 
-    It takes `enough` customers who were refused within ten minutes, no call paid that was sent since the first of
-    them, and no more customers whose card declined since then: a few customers' cards cannot stop the others.
+    It takes `enough` customers who were refused within ten minutes, no call paid that was sent since five seconds
+    before the first of them, and no more customers whose card declined since: a few customers' cards cannot stop
+    the others. The five seconds are there because a refusal is answered sooner than a payment: calls that were
+    sent with the refused ones may still be under way.
     """
     refused = switches.refused_customers(db, account, now - BURST, enough)
     if len(refused) < enough:
         return
     first = min(refused)
-    if switches.was_paid_since(db, account, first):
+    if switches.was_paid_since(db, account, first - ANSWER_TIME):
         return
     if switches.declined_customers(db, account, first, enough + 1) > enough:
         return

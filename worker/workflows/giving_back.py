@@ -10,7 +10,7 @@ from collections.abc import Callable
 from worker import background
 from worker.background import Part
 from worker.clock import wait
-from worker.store.failures import DATABASE_ERRORS
+from worker.store.failures import is_transient
 
 log = logging.getLogger("again.giving_back")
 EVERY = 2.0  # seconds between two rounds of trying
@@ -57,9 +57,9 @@ class GivingBack:
     def _is_over(self, uid: str, write: Callable[[], object]) -> bool:
         try:
             write()
-        except DATABASE_ERRORS:
-            return False
-        except Exception:  # a row that breaks a rule: its lease runs out, and the others must not wait for it
+        except Exception as error:  # a row that breaks a rule: its lease runs out, the others go on
+            if is_transient(error):
+                return False
             log.exception("%s, which was not sent, cannot be given back; it is resolved as unknown", uid)
         else:
             log.warning("%s, which was not sent, is given back", uid)

@@ -103,8 +103,8 @@ def _issue(services: Services, customer_uid: str, card: Card, actor: str, why: s
         raise BadRequest("card", wrong)
     last_day = cards.last_day_of_typed(card.expiry, services.clock.now())
     _refuse_foreign(services)
-    key_id = _begin(services, customer_uid, account, holder)
-    key = _settled(services, gateway, key_id, customer_uid, card)
+    key_id, unclear_before = _begin(services, customer_uid, account, holder)
+    key = _settled(services, gateway, key_id, customer_uid, card, unclear_before)
     now = services.clock.now()
     with services.act() as db:
         if known is None:
@@ -204,8 +204,13 @@ def _end_what_needs_it(
     return len(live)
 
 
-def _begin(services: Services, customer_uid: str, account: str, holder: Holder) -> int:
-    """Write that the gateway must be asked what is stored under a key; a new key counts as deleted until then."""
+def _begin(
+    services: Services, customer_uid: str, account: str, holder: Holder
+) -> tuple[int, datetime | None]:  # fmt: skip
+    """Write that the gateway must be asked what is stored under a key; a new key counts as deleted until then.
+
+    Returns the key's row, and since when an earlier issue is unclear, if one is.
+    """
     now = services.clock.now()
     with services.engine.begin() as db:
         known = customers.key_by_uid(db, customer_uid, lock=True)
@@ -214,11 +219,15 @@ def _begin(services: Services, customer_uid: str, account: str, holder: Holder) 
             key_id = customers.add_key(db, customer_id, customer_uid, account, {"deleted_at": now}, now)
         else:
             key_id = known.id
+        unclear_before = customers.unclear_since(db, key_id)
         customers.change_key(db, key_id, unclear_since=now, ask_at=now + ASKED_AFTER)
-    return key_id
+    return key_id, unclear_before
 
 
-def _settled(services: Services, gateway: Gateway, key_id: int, customer_uid: str, card: Card) -> BillingKey:
+def _settled(
+    services: Services, gateway: Gateway, key_id: int, customer_uid: str, card: Card,
+    unclear_before: datetime | None,
+) -> BillingKey:  # fmt: skip
     """The key that the gateway has now, if it is the card that is sent to it."""
     answer = gateway.issue_key(customer_uid, card)
     if isinstance(answer, BillingKey):
@@ -237,7 +246,9 @@ def _settled(services: Services, gateway: Gateway, key_id: int, customer_uid: st
         is_there = stored is not None and stored.deleted_at is None
         # Debts that wait for the former card need it asked about each day; where there was none, nothing is asked.
         ask_at = services.clock.now() + cards.ASKED_EVERY if is_there else None
-        customers.change_key(db, key_id, unclear_since=None, ask_at=ask_at)
+        if unclear_before is not None:  # this answer says nothing of an earlier card whose issue was not answered
+            ask_at = services.clock.now() + ASKED_AFTER
+        customers.change_key(db, key_id, unclear_since=unclear_before, ask_at=ask_at)
     raise CannotIssue(f"the card is not stored: {reason}")
 
 
