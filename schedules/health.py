@@ -7,6 +7,8 @@ from enum import StrEnum
 
 LATE_AFTER = 300.0  # seconds that a due charge may wait besides what the cap explains
 SHARE_OF_CAP = 1.25  # charges may take so many times as long as at the whole cap
+UNSENT_AFTER = 600.0  # seconds, besides what the cap explains; a short outage's tries take so long
+UNKNOWN_AFTER = timedelta(hours=1)  # three quiet times; a gateway that answers is understood long before
 UNOPENED_AFTER = 600.0  # seconds after its time by which a period must have been opened
 STUCK_AFTER = 300.0  # seconds without progress; a call and a slice of long work each take less
 CRASHES_WITHIN = 1200.0  # seconds; the starts that are counted
@@ -15,6 +17,7 @@ CRASH_LOOP = 3  # starts that ended by themselves
 MOST_SKEW = timedelta(seconds=10)
 SLOW_CHECK = 0.1  # seconds of a pre-send check that mean fewer calls
 BROKEN_CHECK = 1.0  # seconds that no distance between worker and database explains
+SILENT_AFTER = 30.0  # seconds without a heartbeat by which a process that runs has sent one
 GONE_AFTER = 60.0  # seconds without a heartbeat; a process sends one every ten, a slow beat every 25
 
 
@@ -80,6 +83,8 @@ class CauseCode(StrEnum):
     UNREAD_QUEUE = "unread_queue"
     STUCK_QUEUE = "stuck_queue"
     LATE_CHARGES = "late_charges"
+    UNSENT_CHARGES = "unsent_charges"
+    OLD_UNKNOWN = "old_unknown"
     LATE_OPENING = "late_opening"
     SLOW_CHECKS = "slow_checks"
 
@@ -121,11 +126,21 @@ class AccountDue:
     since: datetime | None  # since when it could have left: later than `oldest` after a stop or a hold
     rate: float  # calls a second; 0 without a cap
     last_slot_ago: float | None  # seconds since the last slot under the cap; None without one
+    unsent: int = 0  # charges that were claimed and never sent, and wait for their next try
+    unsent_since: datetime | None = None  # since when the oldest of them could have been sent
 
     @property
     def explained(self) -> float:
         """Seconds that the oldest one may wait: what is due takes so long at the cap, and some more."""
-        return LATE_AFTER + (SHARE_OF_CAP * self.due / self.rate if self.rate else 0.0)
+        return LATE_AFTER + self._takes(self.due)
+
+    @property
+    def unsent_explained(self) -> float:
+        """Seconds for which the oldest of the unsent ones may be tried."""
+        return UNSENT_AFTER + self._takes(self.due + self.unsent)
+
+    def _takes(self, many: int) -> float:
+        return SHARE_OF_CAP * many / self.rate if self.rate else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +154,7 @@ class Observed:
     hold_since: datetime | None
     accounts: Sequence[AccountDue]
     oldest_unopened: datetime | None  # when the oldest period was due that is not opened
+    oldest_unknown: datetime | None = None  # when the oldest attempt began whose outcome is unknown
 
 
 def causes(observed: Observed) -> list[Cause]:
@@ -197,10 +213,12 @@ def _processes(observed: Observed) -> Iterator[Cause]:
 def _crash_loops(processes: Sequence[ProcessSeen]) -> Iterator[Cause]:
     """Programs that started several times lately and ended each time without a stop signal."""
     newest = {(process.host, process.pid): process for process in processes}
+    # Containers in their host's network share its name, and may all have process id 1. A heartbeat after the newer
+    # one's start tells that the earlier one runs; shortly after that start, none may have been due yet.
     died: dict[tuple[str, str, tuple[str, ...]], int] = {}
     for process in processes:
-        replaced = newest[process.host, process.pid] is not process
-        is_gone = replaced or process.seconds_ago >= GONE_AFTER
+        replaced = process.seen_at < newest[process.host, process.pid].started_at
+        is_gone = process.seconds_ago >= (SILENT_AFTER if replaced else GONE_AFTER)
         if not process.ended and is_gone and process.started_ago < CRASHES_WITHIN:
             program = (process.kind, process.host, tuple(process.queues))
             died[program] = died.get(program, 0) + 1
@@ -237,24 +255,41 @@ def _late(observed: Observed) -> Iterator[Cause]:
     stopped = {stop.account for stop in observed.stops}
     all_stopped = observed.hold_since is not None or any(stop.all_accounts for stop in observed.stops)
     for its in observed.accounts:
-        if its.since is None or its.oldest is None or all_stopped or its.account in stopped:
-            continue
-        age = (observed.now - its.since).total_seconds()
-        if age > its.explained:
-            cap = (
-                f"at {its.rate:g} a second they take {its.due / its.rate:.0f} s" if its.rate else "there is no cap"
-            )
-            slot = f"; the last slot was taken {its.last_slot_ago:.0f} s ago" if its.last_slot_ago else ""
-            yield Cause(
-                CauseCode.LATE_CHARGES,
-                f"{its.due} charges of account {its.account} are due, the oldest since {_instant(its.oldest)}; "
-                f"{cap}{slot}",
-            )
+        if not all_stopped and its.account not in stopped:
+            yield from _late_of(its, observed.now)
+    unknown = observed.oldest_unknown
+    if unknown is not None and observed.now - unknown > UNKNOWN_AFTER:
+        yield Cause(
+            CauseCode.OLD_UNKNOWN,
+            f"an attempt that began at {_instant(unknown)} has an unknown outcome; `again unknown` lists them",
+        )
     oldest = observed.oldest_unopened
     if oldest is not None and (observed.now - oldest).total_seconds() > UNOPENED_AFTER:
         yield Cause(
             CauseCode.LATE_OPENING, f"a period that was due at {_instant(oldest)} is not opened: see beat and ops"
         )
+
+
+def _late_of(its: AccountDue, now: datetime) -> Iterator[Cause]:
+    """What is late of an account whose charges may leave."""
+    if its.since is not None and its.oldest is not None and _seconds(now, its.since) > its.explained:
+        cap = f"at {its.rate:g} a second they take {its.due / its.rate:.0f} s" if its.rate else "there is no cap"
+        slot = f"; the last slot was taken {its.last_slot_ago:.0f} s ago" if its.last_slot_ago else ""
+        yield Cause(
+            CauseCode.LATE_CHARGES,
+            f"{its.due} charges of account {its.account} are due, the oldest since {_instant(its.oldest)}; "
+            f"{cap}{slot}",
+        )
+    if its.unsent_since is not None and _seconds(now, its.unsent_since) > its.unsent_explained:
+        yield Cause(
+            CauseCode.UNSENT_CHARGES,
+            f"{its.unsent} charges of account {its.account} were tried and could not be sent, the oldest since "
+            f"{_instant(its.unsent_since)}; `again show KEY` says why",
+        )
+
+
+def _seconds(now: datetime, since: datetime) -> float:
+    return (now - since).total_seconds()
 
 
 def _instant(at: datetime) -> str:

@@ -19,7 +19,7 @@ from schedules.zones import local_date, wall_to_utc, zone
 from worker import brokers, tasks
 from worker.app import EVENTS, OPS, RECONCILE
 from worker.clock import elapsed
-from worker.store import beats, bells, failures, processes
+from worker.store import beats, bells, failures, processes, switches
 from worker.store import plans as plan_rows
 from worker.store.plans import StoredPlan
 from worker.wiring import services
@@ -84,6 +84,7 @@ class PlanScheduler(Scheduler):
         self._revision = -1
         self._leads = False
         self._clock_was_wrong = False
+        self._unfit: str | None = None  # why this process may not act on the database
         self._heartbeats: Heartbeats | None = None
         self._next_heartbeat = 0.0
         self._chores_due = [0.0] * len(CHORES)
@@ -154,14 +155,23 @@ class PlanScheduler(Scheduler):
         self._read_plans(made)
 
     def _may_lead(self, made: Services, db: Connection) -> bool:
-        """Whether this machine's clock is right; with a wrong one the lead is given back to another beat.
+        """Whether this machine's clock is right and this process may act; if not, another beat gets the lead.
 
-        Its rings would come at the wrong times, and workers would discard its chores as expired.
+        With a wrong clock its rings would come at the wrong times, and workers would discard its chores as
+        expired. In a hold it leads: the chores end the hold.
         """
         if not clock_is_right(made, db):
             self._clock_was_wrong = True
             beats.resign(db, self.name)
             return False
+        unfit = switches.permission(db, switches.ALL_ACCOUNTS).unfit(made.identity, made.clock)
+        if unfit is not None:
+            if unfit != self._unfit:
+                log.error("beat %s does not lead: %s", self.name, unfit)
+            self._unfit = unfit
+            beats.resign(db, self.name)
+            return False
+        self._unfit = None
         if self._clock_was_wrong:
             # The times of the bells were computed with the wrong clock.
             self._clock_was_wrong, self._bells, self._revision = False, [], -1

@@ -17,10 +17,12 @@ from psycopg import sql
 from redis import Redis
 from sqlalchemy import text
 
+from schedules.charges import AttemptState
 from schedules.health import CauseCode, ProcessKind
+from schedules.outcomes import NotSent, Unknown
 from tests.acceptance.again import again
 from tests.doubles import ScriptedGateway
-from tests.factories import on_sale, subscribed
+from tests.factories import charge_rows, on_sale, subscribed
 from tests.installation import QUICK
 from tests.rabbit import program, rabbit
 from tests.services import drop_database, fresh_database
@@ -29,9 +31,10 @@ from worker.app import QUEUES
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices
 from worker.embedded.valkey import ValkeyServer
+from worker.gateway.port import NO_CONNECTION
 from worker.store import processes
 from worker.store.processes import Report
-from worker.workflows import breaking, opening, operating, restoring
+from worker.workflows import breaking, charging, opening, operating, restoring
 from worker.workflows.services import Services
 
 WORKER = Report(
@@ -175,6 +178,33 @@ def nothing_leaves(shop: Shop) -> None:
     shop.run("UPDATE installation SET bound_at = bound_at - interval '1 day'")
 
 
+def no_call_leaves(shop: Shop) -> None:
+    """Each call ends without a connection, and the next try is always to come."""
+    shop.open_charge()
+    gateway = ScriptedGateway()
+    gateway.answers.append(NotSent(NO_CONNECTION))
+    services = replace(shop.services, gateways={"main": gateway})
+    (charge_id,) = (row["id"] for row in charge_rows(services))
+    assert charging.attempt(services, charge_id) is AttemptState.NOT_SENT
+    age_attempt(shop, "11 minutes")
+
+
+def calls_time_out(shop: Shop) -> None:
+    """The gateway answers no call: its outcome is unknown, and there is no next attempt."""
+    shop.open_charge()
+    gateway = ScriptedGateway()
+    gateway.answers.append(Unknown("ReadTimeout"))
+    services = replace(shop.services, gateways={"main": gateway})
+    (charge_id,) = (row["id"] for row in charge_rows(services))
+    assert charging.attempt(services, charge_id) is AttemptState.UNKNOWN
+    age_attempt(shop, "61 minutes")
+
+
+def age_attempt(shop: Shop, by: str) -> None:
+    shop.run(f"UPDATE attempts SET created_at = created_at - interval '{by}'")
+    shop.run("UPDATE installation SET bound_at = bound_at - interval '1 day'")
+
+
 def nothing_opens(shop: Shop) -> None:
     on_sale(shop.services)
     subscribed(shop.services)
@@ -198,6 +228,7 @@ def crash_loop(shop: Shop) -> None:
     """Three starts under one process id: each replaced the one before, which was never told to stop."""
     for _ in range(3):
         shop.report(replace(WORKER, pid=77, queues=("charges",)))
+    shop.run("UPDATE processes SET seen_at = seen_at - interval '31 seconds' WHERE pid = 77")
     shop.report(replace(WORKER, pid=77, queues=("charges",)))
 
 
@@ -236,6 +267,8 @@ def another_environment(shop: Shop) -> None:
         (broker_out_of_memory, CauseCode.BROKER_REFUSES_WRITES),
         (broker_is_a_replica, CauseCode.BROKER_REFUSES_WRITES),
         (nothing_leaves, CauseCode.LATE_CHARGES),
+        (no_call_leaves, CauseCode.UNSENT_CHARGES),
+        (calls_time_out, CauseCode.OLD_UNKNOWN),
         (nothing_opens, CauseCode.LATE_OPENING),
         (stopped_by_breaker, CauseCode.STOPPED_BY_BREAKER),
         (held, CauseCode.HOLD),

@@ -17,8 +17,10 @@ WORKER = ProcessSeen(
 BEAT = replace(WORKER, kind=ProcessKind.BEAT, pid=2, queues=())
 
 
-def codes(*accounts: AccountDue, processes: Sequence[ProcessSeen] = (WORKER, BEAT)) -> list[CauseCode]:
-    observed = Observed(NOW, processes, {}, (), None, accounts, None)
+def codes(
+    *accounts: AccountDue, processes: Sequence[ProcessSeen] = (WORKER, BEAT), unknown: datetime | None = None
+) -> list[CauseCode]:
+    observed = Observed(NOW, processes, {}, (), None, accounts, None, unknown)
     return [cause.code for cause in causes(observed)]
 
 
@@ -46,6 +48,29 @@ def test_charges_are_late_when_the_cap_does_not_explain_their_wait(
     assert codes(due(many, seconds, rate)) == ([CauseCode.LATE_CHARGES] if late else [])
 
 
+@pytest.mark.parametrize(
+    ("many", "seconds", "rate", "told"),
+    [
+        (3, 610, 0, True),
+        (3, 500, 0, False),  # the tries of a short outage
+        (30_000, 1300, 50, False),  # at 50 a second they take 600 s
+        (30_000, 1400, 50, True),
+    ],
+)
+def test_charges_that_are_tried_and_never_sent_are_told_though_none_is_due(
+    many: int, seconds: float, rate: float, told: bool
+) -> None:
+    """The next try of each is always to come, so that none of them is ever late."""
+    unsent = AccountDue("main", 0, None, None, rate, None, many, NOW - timedelta(seconds=seconds))
+    assert codes(unsent) == ([CauseCode.UNSENT_CHARGES] if told else [])
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(59, False), (61, True)])
+def test_an_attempt_that_is_unknown_for_an_hour_is_told(minutes: int, told: bool) -> None:
+    since = NOW - timedelta(minutes=minutes)
+    assert codes(unknown=since) == ([CauseCode.OLD_UNKNOWN] if told else [])
+
+
 def test_each_account_is_judged_by_its_own_cap() -> None:
     slow = replace(due(100, 1000, 0.1), account="slow")
     assert codes(due(100, 1000), slow) == [CauseCode.LATE_CHARGES]
@@ -67,3 +92,24 @@ def test_workers_that_died_of_different_programs_or_long_ago_are_no_crash_loop()
 
 def test_eight_workers_that_a_release_started_are_no_crash_loop() -> None:
     assert codes(processes=(*(replace(WORKER, pid=pid) for pid in range(8)), BEAT)) == []
+
+
+def same_pid(started_ago: float, seconds_ago: float) -> ProcessSeen:
+    """A worker with the host's name and process id 1, as a container in its host's network has."""
+    started, seen = (NOW - timedelta(seconds=ago) for ago in (started_ago, seconds_ago))
+    return replace(
+        WORKER, started_at=started, seen_at=seen, started_ago=started_ago, seconds_ago=seconds_ago,
+    )  # fmt: skip
+
+
+def test_live_workers_with_one_host_name_and_process_id_are_no_crash_loop() -> None:
+    live = [same_pid(started_ago, 5.0) for started_ago in (110, 108, 106, 104)]
+    assert codes(processes=(*live, BEAT)) == []
+    # The newest started after the last heartbeat of the others, which run.
+    starting = [same_pid(started_ago, started_ago) for started_ago in (9, 8, 7, 6)]
+    assert codes(processes=(*starting, BEAT)) == []
+
+
+def test_workers_that_died_and_were_replaced_under_their_process_id_are_a_crash_loop() -> None:
+    died = [same_pid(started_ago, started_ago - 5) for started_ago in (65, 55, 45)]
+    assert codes(processes=(*died, same_pid(20, 1), BEAT)) == [CauseCode.CRASH_LOOP]

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import text
 
 from schedules.health import ProcessKind, ProcessSeen
 from tests.factories import START
 from worker.clock import FixedClock
 from worker.store import processes
+from worker.workflows import heartbeats
 from worker.workflows.flowing import Flow
 from worker.workflows.heartbeats import Heartbeats
 from worker.workflows.services import Services
@@ -16,9 +18,9 @@ from worker.workflows.services import Services
 
 def beat_once(services: Services) -> ProcessSeen:
     """The row of a worker that reports once."""
-    heartbeats = Heartbeats(services, ProcessKind.WORKER, ("charges",))
+    its = Heartbeats(services, ProcessKind.WORKER, ("charges",))
     with services.engine.begin() as db:
-        heartbeats.write(db)
+        its.write(db)
     with services.engine.begin() as db:
         return processes.seen(db)[-1]
 
@@ -47,3 +49,23 @@ def test_what_keeps_a_worker_from_taking_charges_is_an_obstacle(services: Servic
     flow = Flow(services)
     flow.readiness.obstacle = "10 charges in a row could not leave from here"
     assert beat_once(replace(services, flow=flow)).obstacle == "10 charges in a row could not leave from here"
+
+
+def idle_of(services: Services, monkeypatch: pytest.MonkeyPatch, *, has_work: bool) -> float:
+    """For how long a worker counts as without progress that has finished nothing for a minute."""
+    now = 1000.0
+    monkeypatch.setattr(heartbeats, "elapsed", lambda: now)
+    its = Heartbeats(services, ProcessKind.WORKER, ("charges",), lambda: has_work)
+    now += heartbeats.IDLE_AFTER
+    its.look_for_work()
+    with services.engine.begin() as db:
+        its.write(db)
+        return processes.seen(db)[-1].progress_ago
+
+
+def test_a_worker_that_had_nothing_to_do_is_not_without_progress(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its queue may fill the moment after, as it does at midnight."""
+    assert idle_of(services, monkeypatch, has_work=False) < heartbeats.IDLE_AFTER
+    assert idle_of(services, monkeypatch, has_work=True) >= heartbeats.IDLE_AFTER

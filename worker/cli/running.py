@@ -115,17 +115,28 @@ def _limit_stop(seconds: float) -> None:
 
 
 def _report_messages(made: "Services", queues: Sequence[str]) -> "Heartbeats":
-    """Send heartbeats that say when a message was finished last."""
-    from celery.signals import task_postrun
+    """Send heartbeats that say when a message was finished last, or that there was none."""
+    from celery.signals import task_postrun, task_prerun
 
     from schedules.health import ProcessKind
+    from worker import tasks
     from worker.workflows.heartbeats import Heartbeats
 
-    heartbeats = Heartbeats(made, ProcessKind.WORKER, queues)
+    in_hand: set[str] = set()
 
-    def note(**_: object) -> None:
+    def has_work() -> bool:
+        return bool(in_hand) or tasks.messages_in(*queues) > 0
+
+    heartbeats = Heartbeats(made, ProcessKind.WORKER, queues, has_work)
+
+    def begin(task_id: str, **_: object) -> None:
+        in_hand.add(task_id)
+
+    def note(task_id: str, **_: object) -> None:
+        in_hand.discard(task_id)
         heartbeats.progressed()
 
+    task_prerun.connect(begin, weak=False)
     task_postrun.connect(note, weak=False)
     heartbeats.start()
     return heartbeats

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from worker.store.schema import IS_DUE
+from worker.store.schema import IS_DUE, UNRESOLVED_STATES
 
 BLOCKS = 64  # of 8 kB, that the probe writes
 _DUE = text(
@@ -23,6 +23,21 @@ _DUE = text(
     ORDER BY known.name
     """  # noqa: S608 # a constant of ours
 )
+# A decline that decides nothing has a class, and an attempt that was asked about in vain has quiet answers: both
+# were sent. The words of the state lead to the index of what is unresolved.
+_UNSENT = text(
+    f"""
+    SELECT charge.account, count(*) AS unsent, min(attempt.created_at) AS oldest
+    FROM attempts AS attempt
+    JOIN charges AS charge ON charge.id = attempt.charge_id
+    WHERE attempt.{UNRESOLVED_STATES} AND attempt.state IN ('ready', 'not_sent')
+        AND attempt.decline_class IS NULL AND attempt.quiet_answers = 0
+        AND charge.next_attempt_at <= :until AND charge.held_why IS NULL
+    GROUP BY charge.account
+    """  # noqa: S608 # a constant of ours
+)
+# By its beginning: it is unknown anew after each sending, and one that is asked about in vain is sent again.
+_UNKNOWN = text("SELECT min(created_at) FROM attempts WHERE state = 'unknown'")
 _UNOPENED = text("SELECT min(open_at) FROM subscriptions WHERE status = 'active' AND open_at <= :now")
 _RELEASED = text("SELECT greatest(bound_at, restored_at) FROM installation")
 # The lock lets one probe run at a time; it goes with the transaction.
@@ -45,6 +60,17 @@ class Due:
 def due(db: Connection, accounts: Collection[str], now: datetime) -> list[Due]:
     """What is due of each of these accounts."""
     return [Due(**row) for row in db.execute(_DUE, {"accounts": sorted(accounts), "now": now}).mappings()]
+
+
+def unsent(db: Connection, until: datetime) -> dict[str, tuple[int, datetime]]:
+    """By account: the charges never sent that are tried again by then, and when the oldest was claimed."""
+    return {row.account: (row.unsent, row.oldest) for row in db.execute(_UNSENT, {"until": until})}
+
+
+def oldest_unknown(db: Connection) -> datetime | None:
+    """When the oldest attempt began whose outcome is unknown; read over ix_attempts_to_ask."""
+    at: datetime | None = db.execute(_UNKNOWN).scalar()
+    return at
 
 
 def oldest_unopened(db: Connection, now: datetime) -> datetime | None:

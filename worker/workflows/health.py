@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from schedules.dunning import TECHNICAL_DELAYS
 from schedules.health import AccountDue, Cause, CauseCode, Observed, ProcessSeen, Stop, causes
 from worker.store import attempts, dead_letters, failures, findings, processes, switches, waits
 from worker.store import health as rows
@@ -45,6 +46,7 @@ class _Waiting:
     counts: Mapping[str, int] = field(default_factory=dict)
     accounts: Sequence[AccountDue] = ()
     oldest_unopened: datetime | None = None
+    oldest_unknown: datetime | None = None
 
 
 def examine(services: Services, messages: Mapping[str, int]) -> Health:
@@ -64,6 +66,7 @@ def examine(services: Services, messages: Mapping[str, int]) -> Health:
             hold_since=found.hold.since if found.hold is not None else None,
             accounts=waiting.accounts,
             oldest_unopened=waiting.oldest_unopened,
+            oldest_unknown=waiting.oldest_unknown,
         )
     )
     found.causes += _probe_writes(services)
@@ -86,19 +89,34 @@ def _read_small(services: Services, db: Connection, found: Health) -> bool:
 def _read_waiting(services: Services, db: Connection, now: datetime) -> _Waiting:
     released = rows.released_at(db)
     due = rows.due(db, services.account_names, now)
+    unsent = rows.unsent(db, now + TECHNICAL_DELAYS[-1])  # one that is tried later waits for something else
     return _Waiting(
         counts=waits.waiting(db, now) | {"unknown": attempts.unknown_count(db)},
-        accounts=[_account_due(services, its, released) for its in due],
+        accounts=[_account_due(services, its, unsent.get(its.account), released) for its in due],
         oldest_unopened=rows.oldest_unopened(db, now),
+        oldest_unknown=rows.oldest_unknown(db),
     )
 
 
-def _account_due(services: Services, its: rows.Due, released: datetime | None) -> AccountDue:
-    since = None
-    if its.oldest is not None:
-        since = max(at for at in (its.oldest, its.counted_from, released) if at is not None)
-    rate = services.account(its.account).rate
-    return AccountDue(its.account, its.due, its.oldest, since, rate, its.last_slot_ago)
+def _account_due(
+    services: Services, its: rows.Due, unsent: tuple[int, datetime] | None, released: datetime | None
+) -> AccountDue:
+    many, oldest_unsent = unsent or (0, None)
+    return AccountDue(
+        its.account,
+        its.due,
+        its.oldest,
+        _could_leave(its.oldest, its.counted_from, released),
+        services.account(its.account).rate,
+        its.last_slot_ago,
+        many,
+        _could_leave(oldest_unsent, its.counted_from, released),
+    )
+
+
+def _could_leave(oldest: datetime | None, *released: datetime | None) -> datetime | None:
+    """Since when the oldest could leave: a stop and a hold do not count."""
+    return None if oldest is None else max(at for at in (oldest, *released) if at is not None)
 
 
 def _stop(row: Mapping[str, Any]) -> Stop:

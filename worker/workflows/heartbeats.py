@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
@@ -21,14 +21,22 @@ from worker.workflows.services import Services, clock_is_right
 
 log = logging.getLogger("again.heartbeats")
 INTERVAL = 10.0  # seconds between two heartbeats
+IDLE_AFTER = 60.0  # seconds without progress after which it is asked whether there was anything to do
 LAST_WRITE = 3.0  # seconds that a stop waits for a heartbeat under way
 
 
 class Heartbeats:
     """Those of one start of a process. A beat writes them in its ticks, other processes from a thread."""
 
-    def __init__(self, services: Services, kind: ProcessKind, queues: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        services: Services,
+        kind: ProcessKind,
+        queues: Sequence[str] = (),
+        has_work: Callable[[], bool] = lambda: True,  # or messages that wait for it
+    ) -> None:
         self._services = services
+        self._has_work = has_work
         self._kind, self._queues = kind, tuple(queues)
         self._id = uuid4().hex
         self._host, self._pid = socket.gethostname(), os.getpid()
@@ -39,6 +47,11 @@ class Heartbeats:
     def progressed(self) -> None:
         """Note that a message was finished; for any thread."""
         self._progress_at = elapsed()
+
+    def look_for_work(self) -> None:
+        """Count the time until now as no time without progress, if there was nothing to do."""
+        if elapsed() - self._progress_at >= IDLE_AFTER and not self._has_work():
+            self.progressed()
 
     def write(self, db: Connection, *, leads: bool = False, plans: int = 0) -> None:
         """Write one heartbeat."""
@@ -88,6 +101,7 @@ class Heartbeats:
             self._write_once()
 
     def _write_once(self) -> None:
+        self.look_for_work()  # before the transaction: the broker may take seconds to answer
         try:
             with self._services.engine.begin() as db:
                 self.write(db)
