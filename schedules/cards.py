@@ -10,17 +10,21 @@ from schedules.zones import local_date, wall_to_utc, zone
 
 ISSUERS_ZONE = "Asia/Seoul"  # in which a card's last day ends
 TOLD_BEFORE = timedelta(days=30)  # before its last day a card is announced as expiring
-# Ids that may hold long runs of digits: UUIDs, our own merchant_uids and charge keys, and dates.
+# Ids that may hold long runs of digits: UUIDs, our own merchant_uids and charge keys; in texts dates too.
 _BASE_32 = "[0-9a-hjkmnp-tv-z]"
-_NO_CARD = re.compile(
+_OTHER_IDS = (
     r"[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}"
     rf"|\bag1[a-z][a-z0-9]{{3}}[ra]{_BASE_32}{{29}}[0-9a-z]\b|\b[ra]{_BASE_32}{{25}}\b"
-    r"|(?<![0-9])(?:19|20)[0-9]{2}[-/.]?(?:0[1-9]|1[0-2])[-/.]?(?:0[1-9]|[12][0-9]|3[01])(?![0-9])"
 )
+_DATE = r"(?<![0-9])(?:19|20)[0-9]{2}[-/.]?(?:0[1-9]|1[0-2])[-/.]?(?:0[1-9]|[12][0-9]|3[01])(?![0-9])"
+_NO_CARD_IN_ID = re.compile(_OTHER_IDS)
+_NO_CARD = re.compile(f"{_OTHER_IDS}|{_DATE}")
 # 13 digits or more, with up to three signs between two of them that are no letters and do not part numbers from
 # one another; or groups of four with any sign between them. +49… is a telephone number.
 _RUN = re.compile(r"(?<![0-9+])[0-9](?:(?:[^\w,:;+=()]|_){0,3}[0-9]){12,}")
 _FOURS = re.compile(r"(?<![0-9+])[0-9]{4}(?:\W{1,3}[0-9]{4}){2}\W{1,3}[0-9]{1,7}(?![0-9])")
+# What an id may not hold: 13 to 19 digits in one piece, or groups of four as they stand on a card.
+_RUN_IN_ID = re.compile(r"(?<![0-9+])(?:[0-9]{13,19}|[0-9]{4}(?:[ .-][0-9]{4}){2}[ .-][0-9]{1,7})(?![0-9])")
 _DIGITS = re.compile(r"[0-9]+")
 LENGTHS = range(13, 20)  # of a card's number
 # First digits that cards have; a time in milliseconds begins with 1, a date with 19 or 20.
@@ -51,6 +55,16 @@ def tell_expiry_at(last_day: date) -> datetime:
 def holds_card_number(text: str) -> bool:
     """Whether the text holds what could be a card's number: its first digits and its check digit say so."""
     return next(card_numbers(text), None) is not None
+
+
+def id_holds_card_number(text: str) -> bool:
+    """Whether an id holds a card's number as it is written or printed.
+
+    Groups of other sizes are part of many ids that are no cards: `order-664816-69778857`. An id that was taken
+    once must be taken again, or a request that is paid already would be sent under another key.
+    """
+    runs = (re.sub(r"\D", "", run) for run in _RUN_IN_ID.findall(_NO_CARD_IN_ID.sub(" ", text)))
+    return any(_ISSUED.match(run) and _has_check_digit(run) for run in runs)
 
 
 def card_numbers(text: str) -> Iterator[tuple[int, int]]:

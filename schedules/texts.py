@@ -7,9 +7,11 @@ refused, not redacted: whoever sent it learns that it was not stored, and sends 
 import re
 import unicodedata
 
-from schedules.cards import holds_card_number
+from schedules.cards import holds_card_number, id_holds_card_number
 from schedules.errors import BadRequest
 
+# The fields that a person writes freely; each other field is an id, a code or a number.
+FREE_TEXTS = frozenset({"reason", "why", "actor", "name", "email", "tel", "text"})
 # Control characters, surrogates, and the two separators of lines and paragraphs.
 _REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 # Control characters but line breaks and tabs, signs that turn the direction of writing, breaks of Unicode's own,
@@ -63,6 +65,6 @@ def cleaned(field: str, text: str) -> str:
                 f"character {place} of {len(text)} is U+{ord(character):04X}, a control character or line break; "
                 "remove it",
             )
-    if holds_card_number(text):
+    if (holds_card_number if field in FREE_TEXTS else id_holds_card_number)(text):
         raise BadRequest(field, "it looks like a card number; those belong to the gateway alone")
     return text

@@ -87,7 +87,7 @@ ADD = ["plan", "add", "tea", "--name", "Tea", "--unit", "month"]
         (["customer", "add", "ann", "--name", "x" * 17], "name: it has 17 characters"),
         (["customer", "add", "ann", "--email", "x" * 65], "email: it has 65 characters"),
         (["customer", "add", "ann", "--tel", "0" * 17], "tel: it has 17 characters"),
-        (["customer", "add", "ann", "--tel", "4111111111111111"], "argument 5: it looks like a card number"),
+        (["customer", "add", "ann", "--tel", "4111111111111111"], "tel: it looks like a card number"),
         (["subscribe", "nobody", "coffee"], "customer 'nobody' is not known"),
         (["subscribe", "nobody", "tea"], "plan 'tea' is not known"),
         (["subscribe", "nobody", "coffee", "--anchor", "soon"], "'soon' is not a date"),

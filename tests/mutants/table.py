@@ -502,8 +502,22 @@ MUTANTS: tuple[Mutant, ...] = (
         "a text with a card number is refused",
         "acceptance/test_free_text.py::test_no_column_of_a_batch_takes_a_card_number",
         "schedules/texts.py",
-        "    if holds_card_number(text):\n",
+        "    if (holds_card_number if field in FREE_TEXTS else id_holds_card_number)(text):\n",
         "    if False:\n",
+    ),
+    Mutant(
+        "an id that was taken once is taken again",
+        "acceptance/test_free_text.py::test_an_id_of_a_task_may_have_groups_of_digits",
+        "schedules/texts.py",
+        "(holds_card_number if field in FREE_TEXTS else id_holds_card_number)(text)",
+        "holds_card_number(text)",
+    ),
+    Mutant(
+        "a line that breaks a rule stops its own batch alone",
+        "workflows/test_batching.py::test_a_line_that_breaks_a_rule_stops_its_own_batch_alone",
+        "worker/workflows/batching.py",
+        "        except BROKEN as broken:\n",
+        "        except ZeroDivisionError as broken:\n",
     ),
     Mutant(
         "card numbers are seen with any separators",

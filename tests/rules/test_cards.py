@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedules.cards import holds_card_number
+from schedules.cards import holds_card_number, id_holds_card_number
 from worker.logs import masked
 
 NUMBERS = [
@@ -77,3 +77,27 @@ def test_a_long_text_is_looked_at_in_time_that_grows_with_its_length() -> None:
 )  # fmt: skip
 def test_an_id_a_time_or_a_telephone_number_is_none(text: str) -> None:
     assert not holds_card_number(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4111111111111111", "4111-1111-1111-1111", "4111 1111 1111 1111", "ann-5555-5555-5555-4444",
+        "card.4111.1111.1111.1111", "378282246310005",
+    ],
+)  # fmt: skip
+def test_an_id_may_not_be_a_card_number_as_it_is_printed(text: str) -> None:
+    assert id_holds_card_number(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "order-664816-69778857", "3782 822463 10005", "41-11-11-11-11-11-11-11", "4111/1111/1111/1111",
+        "550e8400-e29b-41d4-a716-446655440000", "ag1prodr4v6z41111111111111111000000001c",
+        "r4111111111111111zzzz00000", "user_1700000000000",
+    ],
+)  # fmt: skip
+def test_an_id_may_have_groups_of_digits(text: str) -> None:
+    """Guard: an id that was taken once is taken again, or what is paid already is sent under another key."""
+    assert not id_holds_card_number(text)

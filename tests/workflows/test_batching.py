@@ -86,6 +86,34 @@ def test_every_line_is_charged_once(shop: Services, gateway: ScriptedGateway) ->
     assert state(shop).state is BatchState.DONE
 
 
+def test_a_line_that_breaks_a_rule_stops_its_own_batch_alone(shop: Services, gateway: ScriptedGateway) -> None:
+    """Guard: a line that an earlier version took, and this one refuses, keeps no other batch from going on."""
+    begun(shop)
+    drafting.draft(shop, replace(TERMS, key="later"), [Line(2, {"customer_uid": "c0", "amount": "100"})], "kim")
+    batching.begin(shop, "later", "kim")
+    with shop.engine.begin() as db:
+        fees = drafting.known_batch(db, "fees", lock=False)
+        db.execute(
+            text("UPDATE batch_lines SET name = '4111/1111/1111/1111' WHERE batch_id = :batch AND number = 3"),
+            {"batch": fees.id},
+        )
+    work(shop)
+    assert [order.money.amount for order in gateway.sent] == [100]
+    stopped = state(shop)
+    assert stopped.state is BatchState.STOPPED
+    assert "line 3: name: it looks like a card number" in str(stopped.words)
+    assert notices(shop).count("batch.stopped") == 1
+
+
+def test_a_request_key_with_groups_of_digits_is_charged(shop: Services, gateway: ScriptedGateway) -> None:
+    """Guard: a key that was taken before an upgrade is taken after it: its sender needs no second key."""
+    key = "order-664816-69778857"
+    drafting.draft(shop, replace(TERMS, key=key), lines(1, request_key=key), "kim")
+    batching.begin(shop, key, "kim")
+    work(shop)
+    assert [order.customer_uid for order in gateway.sent] == ["c0"]
+
+
 BAD = (
     ({"customer_uid": "zoe"}, "customer_uid"),
     ({"customer_uid": ""}, "customer_uid"),

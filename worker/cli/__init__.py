@@ -2,11 +2,12 @@
 
 import os
 import sys
+from itertools import pairwise
 
 import typer
 
 from schedules.errors import ToldInWords
-from schedules.texts import cleaned
+from schedules.texts import FREE_TEXTS, cleaned
 from worker.cli import (
     accounts,
     adjusting,
@@ -77,7 +78,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        app(args=[_argument(place, text) for place, text in enumerate(sys.argv[1:], start=1)])
+        app(args=[_argument(place, *pair) for place, pair in enumerate(pairwise(sys.argv), start=1)])
     except ToldInWords as error:
         _fail(error)
     except KeyboardInterrupt:
@@ -86,9 +87,13 @@ def _run() -> None:
         _fail(error)
 
 
-def _argument(place: int, text: str) -> str:
-    """An argument in NFC; one with a control character is refused. The path of a file stays as it is."""
-    return text if os.path.exists(text) else cleaned(f"argument {place}", text)
+def _argument(place: int, before: str, text: str) -> str:
+    """An argument in NFC; one with a control character or a card number is refused. A path stays as it is."""
+    if os.path.exists(text):
+        return text
+    option = text.partition("=")[0] if text.startswith("--") else before
+    field = option.removeprefix("--")
+    return cleaned(field if field in FREE_TEXTS else f"argument {place}", text)
 
 
 def _fail(error: Exception) -> None:

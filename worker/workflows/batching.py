@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from schedules.batches import BatchState, held_words
+from schedules.errors import BROKEN, BadRequest, RuleBroken
 from schedules.events import BatchStopped
 from schedules.money import Money, amount_words
 from schedules.persons import Person
@@ -135,16 +136,31 @@ def resume(services: Services, key: str, actor: str, why: str) -> int:
 
 
 def go_on(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
-    """Open the next lines of every batch that runs, as far as those before were tried; answers how many."""
+    """Open the next lines of every batch that runs, as far as those before were tried; answers how many.
+
+    A batch with a line that breaks a rule is stopped with its event; the others go on.
+    """
     if not are_ours_and_known(services):
         return 0
     with services.engine.begin() as db:
         keys = batches.running(db)
     opened = 0
     for key in keys:
-        while going_on() and (fresh := _open_next(services, key)):
-            opened += fresh
+        try:
+            while going_on() and (fresh := _open_next(services, key)):
+                opened += fresh
+        except BROKEN as broken:
+            log.exception("batch %s is stopped: it breaks a rule", key)
+            _stop_broken(services, key, broken)
     return opened
+
+
+def _stop_broken(services: Services, key: str, broken: Exception) -> None:
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        batch = known_batch(db, key)
+        if batch.state is BatchState.RUNNING:
+            _stop(db, batch, f"it breaks a rule: {broken}", now)
 
 
 def _open_next(services: Services, key: str) -> int:
@@ -208,10 +224,13 @@ def _open_lines(db: Connection, batch: Batch, lines: Sequence[Row], policy: Stor
 
 
 def _request(batch: Batch, line: Row) -> ChargeRequest:
-    return ChargeRequest(
-        customer_uid=line["customer_uid"], money=Money(line["amount"], line["currency"]), name=line["name"],
-        request_key=line["request_key"], reason=batch.terms.reason, policy=batch.terms.policy,
-    )  # fmt: skip
+    try:
+        return ChargeRequest(
+            customer_uid=line["customer_uid"], money=Money(line["amount"], line["currency"]), name=line["name"],
+            request_key=line["request_key"], reason=batch.terms.reason, policy=batch.terms.policy,
+        )  # fmt: skip
+    except RuleBroken as broken:
+        raise BadRequest(f"line {line['number']}", str(broken)) from broken
 
 
 def _stop(db: Connection, batch: Batch, why: str, now: datetime) -> int:
