@@ -104,15 +104,22 @@ def charge_many(charge_ids: list[int], account: str = "") -> None:
 
 def carry_out(charge_id: int) -> None:
     """Try it, unless this process may or can send nothing, or received a stop signal; then queue it again."""
-    if stopping.is_told() or flow().readiness.obstacle is not None:
+    if stopping.is_told() or flow().readiness.obstacle is not None or _rests(charge_id):
         dispatching.give_back(services(), [charge_id])
     else:
         charging.attempt(services(), charge_id)
 
 
+def _rests(charge_id: int) -> bool:
+    """Whether its account's charges are given back for a while; a charge's message does not name the account."""
+    resting = flow().readiness.resting()
+    return bool(resting) and dispatching.is_of(services(), charge_id, resting)
+
+
 def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
     """Try each, when the account's share of this process's threads has one free; else have them queued again."""
-    if flow().readiness.obstacle is not None:
+    readiness = flow().readiness
+    if readiness.obstacle is not None or readiness.rests(account):
         dispatching.give_back(services(), charge_ids)
         return
     place = _place_of(account)

@@ -121,9 +121,9 @@ def test_a_worker_that_reaches_no_gateway_rests_longer_each_time(
     monkeypatch.setattr(readiness, "elapsed", lambda: now)
     ready = Readiness(services)
     for _ in range(IN_VAIN - 1):
-        ready.came(REFUSED)
+        ready.came("main", REFUSED)
     assert why(ready) is None
-    ready.came(REFUSED)
+    ready.came("main", REFUSED)
     assert why(ready) is not None
     rests: list[float] = []
     for _ in range(3):
@@ -132,7 +132,7 @@ def test_a_worker_that_reaches_no_gateway_rests_longer_each_time(
             now += 1
             ready.look()
         rests.append(now - began)
-        ready.came(REFUSED)  # the first that is tried after it
+        ready.came("main", REFUSED)  # the first that is tried after it
     assert rests == [10, 20, 30]
     assert len(errors(caplog)) == 1
 
@@ -144,8 +144,8 @@ def test_one_call_that_reaches_the_gateway_is_enough(
     ready = Readiness(services)
     for _ in range(3):
         for _ in range(IN_VAIN - 1):
-            ready.came(REFUSED)
-        ready.came(answer)
+            ready.came("main", REFUSED)
+        ready.came("main", answer)
     assert why(ready) is None
 
 
@@ -161,3 +161,71 @@ def test_a_database_that_does_not_answer_is_an_obstacle_from_the_second_look_on(
         db.execute(text("ALTER TABLE away RENAME TO installation"))
     ready.look()
     assert why(ready) is None
+
+
+def test_an_account_that_rests_keeps_no_other_account_from_its_turn(services: Services) -> None:
+    ready = Readiness(services)
+    ready.came("other", Paid("imps_1"))
+    for _ in range(IN_VAIN):
+        ready.came("main", REFUSED)
+    ready.look()
+    assert why(ready) is None
+    assert (ready.rests("main"), ready.rests("other")) == (True, False)
+    for _ in range(IN_VAIN):
+        ready.came("other", REFUSED)
+    assert why(ready) is not None
+
+
+def test_an_account_without_work_is_not_waited_for(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guard: the last one with work rests, and this worker would take the other workers' messages."""
+    now = 1000.0
+    monkeypatch.setattr(readiness, "elapsed", lambda: now)
+    ready = Readiness(services)
+    ready.came("other", Paid("imps_1"))
+    now += readiness.AT_WORK
+    for _ in range(IN_VAIN):
+        ready.came("main", REFUSED)
+    assert why(ready) is not None
+
+
+def test_a_group_that_fails_counts_once(services: Services) -> None:
+    """One look that the database did not answer is told for each charge of the group."""
+    ready = Readiness(services)
+    groups = [TimeoutError() for _ in range(IN_VAIN)]
+    for error in groups[:-1]:
+        for _ in range(64):
+            ready.in_vain("main", "the last look failed", error)
+    assert why(ready) is None
+    ready.in_vain("main", "the last look failed", groups[-1])
+    assert why(ready) is not None
+
+
+def test_one_account_is_charged_while_the_gateway_of_another_one_is_away(
+    services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: one account's gateway would keep this worker from charging for any account."""
+    away = ScriptedGateway()
+    accounts = {name: replace(services.settings.main_account, name=name) for name in ("main", "other")}
+    both = replace(services, gateways={"main": gateway, "other": away}, accounts=accounts)
+    made = replace(both, flow=Flow(both))
+    monkeypatch.setattr(tasks, "services", lambda: made)
+    ids = many_opened(services, 2 * IN_VAIN)
+    others = ids[:IN_VAIN]
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE charges SET account = 'other' WHERE id = ANY(:ids)"), {"ids": ids[: IN_VAIN + 2]})
+    ready = tasks.flow().readiness
+    tasks.carry_out(ids[-1])
+    away.answers += [REFUSED] * IN_VAIN
+    for charge_id in others:
+        tasks.carry_out(charge_id)
+    assert ready.rests("other")
+    ready.look()
+    assert why(ready) is None
+    tasks.carry_out(ids[IN_VAIN])
+    tasks.carry_out_envelope([ids[IN_VAIN + 1]], "other")
+    tasks.carry_out(ids[-2])
+    tasks.carry_out_envelope(ids[-4:-2], "main")
+    assert len(away.sent) == IN_VAIN
+    assert len(gateway.sent) == 4
+    given_back = [row for row in charge_rows(services) if row["id"] in ids[IN_VAIN : IN_VAIN + 2]]
+    assert [row["attempts"] for row in given_back] == [0, 0]

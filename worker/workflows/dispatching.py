@@ -1,7 +1,7 @@
 """Dispatching: charges that are due become messages, oldest first, never more than a bound at once."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -162,6 +162,12 @@ def give_back(services: Services, charge_ids: Sequence[int]) -> None:
     """Have charges queued again soon that a worker took and has no room for."""
     with services.engine.begin() as db:
         charges.queue_again(db, charge_ids, right_time(services, db) + GIVEN_BACK)
+
+
+def is_of(services: Services, charge_id: int, accounts: Collection[str]) -> bool:
+    """Whether a charge is of one of these accounts."""
+    with services.engine.begin() as db:
+        return charges.account_of(db, charge_id) in accounts
 
 
 def _bound(services: Services, account: str) -> int:

@@ -234,7 +234,7 @@ class Flow:
 
     def _came(self, carried: _Carried, claimed: Claimed, outcome: Outcome) -> None:
         reach(Point.CHARGING_ANSWERED, carried.uid)
-        self.readiness.came(outcome)
+        self.readiness.came(claimed.account, outcome)
         if isinstance(outcome, Paid):
             settled = partial(self._settled, carried, claimed, outcome)
             self._groups.settlements.want((claimed.intent, outcome), settled)
@@ -264,7 +264,7 @@ class Flow:
 
     def _hold_back(self, carried: _Carried, claimed: Claimed, obstacle: Obstacle) -> None:
         if obstacle is NO_SLOT:
-            self.readiness.in_vain(obstacle.why)
+            self.readiness.in_vain(claimed.account, obstacle.why)
         try:
             state = charging.hold_back(self._services, claimed, obstacle)
         except DATABASE_ERRORS as away:
@@ -275,7 +275,7 @@ class Flow:
 
     def _give_back(self, carried: _Carried, claimed: Claimed, error: Exception) -> None:
         """Give back what is claimed and was surely not sent; where that fails too, it is repeated."""
-        self.readiness.in_vain(f"{NOT_LOOKED.why}: {type(error).__name__}")
+        self.readiness.in_vain(claimed.account, f"{NOT_LOOKED.why}: {type(error).__name__}", error)
         try:
             charging.hold_back(self._services, claimed, NOT_LOOKED)
         except DATABASE_ERRORS:

@@ -6,7 +6,9 @@ charges would wait until it is queued again.
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from schedules.outcomes import NotSent, Outcome
 from worker import stopping
@@ -17,10 +19,27 @@ from worker.store.failures import DATABASE_ERRORS, summary
 from worker.workflows.services import Services
 
 log = logging.getLogger("again.readiness")
+GIVES_BACK = "this worker gives back the charges of account %s: %s"
 EVERY = 1.0  # seconds between two looks
 NO_ANSWERS = 2  # looks in a row that the database does not answer
-IN_VAIN = 10  # charges in a row that could not leave from here
+IN_VAIN = 10  # charges of an account, or groups of them, in a row that could not leave from here
 REST, MOST_REST = 10.0, 30.0  # seconds until the next few are tried after that; twice as long each time
+AT_WORK = (
+    60.0  # seconds for which an account counts as one with work after something came of a charge; above a rest
+)
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What came lately of one account's charges."""
+
+    in_vain: int = 0
+    at: float = 0.0  # when something came last, by `elapsed`
+    rests_until: float = 0.0
+    rest_for: float = REST
+    why: str = ""
+    # Each group's error is told for each of its charges, by several threads: of some groups at a time.
+    errors: deque[Exception] = field(default_factory=lambda: deque(maxlen=8))
 
 
 class Readiness:
@@ -30,9 +49,7 @@ class Readiness:
         self._services = services
         self._lock = threading.Lock()
         self._no_answers = 0
-        self._in_vain = 0
-        self._rests_until = 0.0  # by `elapsed`
-        self._rest_for = REST
+        self._tries: dict[str, _Tries] = {}  # by account
         self._said: Mapping[str, str] = {}  # by account
         self.obstacle: str | None = None  # why it takes no messages of charges; None when it does
 
@@ -59,26 +76,60 @@ class Readiness:
         self._say_accounts({} if is_unfit else unfit)
         if is_unfit:
             self._become(next(iter(unfit.values())))
-        elif elapsed() >= self._rests_until:
-            self._become(None)
+        else:
+            self._become(self._why_all_rest())
 
-    def came(self, outcome: Outcome) -> None:
+    def rests(self, account: str) -> bool:
+        """Whether the charges of an account are given back for a while, because none of them could leave."""
+        with self._lock:
+            tries = self._tries.get(account)
+            return tries is not None and elapsed() < tries.rests_until
+
+    def resting(self) -> frozenset[str]:
+        """The accounts whose charges are given back for a while."""
+        with self._lock:
+            return frozenset(name for name, tries in self._tries.items() if elapsed() < tries.rests_until)
+
+    def came(self, account: str, outcome: Outcome) -> None:
         """Record what came of a call."""
         if isinstance(outcome, NotSent) and did_not_reach(outcome):
-            self.in_vain(outcome.reason)
+            self.in_vain(account, outcome.reason)
         else:
-            self._in_vain, self._rest_for = 0, REST
+            with self._lock:
+                self._tries[account] = _Tries(at=elapsed())
 
-    def in_vain(self, why: str) -> None:
-        """Record that a charge could not leave, for a reason that lies here or on the way to the gateway."""
+    def in_vain(self, account: str, why: str, error: Exception | None = None) -> None:
+        """Record that a charge could not leave, for a reason that lies here or on the way to the gateway.
+
+        A group's error counts once, whichever of its charges tells it.
+        """
         with self._lock:
-            self._in_vain += 1
-            if self._in_vain < IN_VAIN or elapsed() < self._rests_until:
+            tries = self._tries.setdefault(account, _Tries())
+            if any(error is known for known in tries.errors):
                 return
-            level = logging.ERROR if self._rest_for == REST else logging.INFO  # said when it first rested
-            self._rests_until = elapsed() + self._rest_for
-            self._rest_for = min(MOST_REST, 2 * self._rest_for)
-        self._become(f"{IN_VAIN} charges in a row could not leave from here, the last one because of {why}", level)
+            if error is not None:
+                tries.errors.append(error)
+            tries.at = now = elapsed()
+            tries.in_vain += 1
+            if tries.in_vain < IN_VAIN or now < tries.rests_until:
+                return
+            level = logging.ERROR if tries.rest_for == REST else logging.INFO  # said when it first rested
+            tries.rests_until = now + tries.rest_for
+            tries.rest_for = min(MOST_REST, 2 * tries.rest_for)
+            tries.why = f"{IN_VAIN} charges in a row could not leave from here, the last one because of {why}"
+        if (all_rest := self._why_all_rest()) is not None:
+            self._become(all_rest, level)
+        else:
+            log.log(level, GIVES_BACK, account, tries.why)
+
+    def _why_all_rest(self) -> str | None:
+        """Why no account's charges can leave from here; None when those of one with work may."""
+        now = elapsed()
+        with self._lock:
+            at_work = [tries for tries in self._tries.values() if now - tries.at < AT_WORK]
+            if not at_work or any(now >= tries.rests_until for tries in at_work):
+                return None
+            return at_work[0].why
 
     def _unfit_accounts(self) -> dict[str, str]:
         services = self._services
@@ -101,5 +152,5 @@ class Readiness:
     def _say_accounts(self, unfit: Mapping[str, str]) -> None:
         for account, why in unfit.items():
             if account not in self._said:
-                log.error("this worker gives back the charges of account %s: %s", account, why)
+                log.error(GIVES_BACK, account, why)
         self._said = unfit
