@@ -160,6 +160,19 @@ def test_the_declines_of_the_old_card_do_not_count_for_the_cap_of_the_new_one(
     assert [row["status"] for row in charge_rows(services)] == ["paid"]
 
 
+def test_a_new_card_does_not_inherit_the_answers_that_said_nothing_of_the_old_one(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: else the first such answer of the new card counts as its third."""
+    key = with_second_card(services)
+    gateway.answers.append(NO_MONEY)
+    collect_due(services)
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE charges SET unanswered_tries = 2"))
+    adjusting.change_card(services, key, "ann-2", *WHO)
+    assert charge_rows(services)[0]["unanswered_tries"] == 0
+
+
 def test_a_debt_of_another_account_stays_with_its_card(services: Services, gateway: ScriptedGateway) -> None:
     key = with_second_card(services)
     with services.engine.begin() as db:

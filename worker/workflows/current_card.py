@@ -8,7 +8,7 @@ from worker.store import charges, customers
 from worker.store.charges import Charge
 
 # A debt with another card begins its ladder anew.
-NEW_LADDER = {"declines": 0, "ladder_began_at": None, "planned_at": None}
+NEW_LADDER = {"declines": 0, "ladder_began_at": None, "planned_at": None, "unanswered_tries": 0}
 
 
 def move_to_current_card(db: Connection, charge: Charge, now: datetime) -> Charge:
