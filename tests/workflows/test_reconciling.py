@@ -196,6 +196,27 @@ def test_a_repair_that_stops_at_a_row_that_breaks_a_rule_sends_the_event_of_the_
     assert held_events(services) == [row["key"]]
 
 
+def test_the_hold_of_a_finding_that_is_open_again_has_its_own_event(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: a second hold with the words of the first is not silent."""
+    lost_answer(services, gateway, opened(services))
+    with services.engine.begin() as db:
+        db.exec_driver_sql("UPDATE charges SET currency = 'XXX'")
+    reconciled(services)
+    ended = {"ended_at": services.clock.now(), "ended_by": "kim", "ended_why": "mended"}
+    with services.engine.begin() as db:
+        findings.change(db, only(services), FindingState.REPAIRED, **ended)
+        db.exec_driver_sql("UPDATE charges SET held_why = NULL")
+    reconciled(services)
+    reconciled(services)
+    row = charge_rows(services)[0]
+    assert row["held_why"].startswith("finding 1: ")
+    assert held_events(services) == [row["key"]] * 2
+    asking.sweep(services)  # which looks for a hold without an event
+    assert held_events(services) == [row["key"]] * 2
+
+
 def test_a_finding_ends_though_the_row_of_its_debt_breaks_a_rule(
     services: Services, gateway: ScriptedGateway
 ) -> None:

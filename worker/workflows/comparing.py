@@ -109,6 +109,11 @@ def _held_by(finding: Finding) -> str:
     return f"finding {finding.id}: "
 
 
+def _again(finding: Finding) -> str:
+    """Tells a hold of a finding that was over and is open again from its holds before: each has an event."""
+    return f" (found again, after change {finding.fence})" if finding.fence else ""
+
+
 def note_ghost(services: Services, account: str, uid: str) -> bool:
     """Write a finding for a payment of our books that the gateway does not have; whether it is new."""
     now = services.clock.now()
@@ -143,7 +148,7 @@ def _write(
             findings.end_mendable(db, finding, now, MENDER)
         if debt is not None and found.kind.mends_itself:
             # Until it is mended, nothing may be sent for this debt; being paid lifts the hold.
-            charges.hold(db, debt.charge_key, _held_by(finding) + finding.words)
+            charges.hold(db, debt.charge_key, _held_by(finding) + finding.words + _again(finding))
     if debt is not None and finding.kind.mends_itself and finding.state is FindingState.OPEN:
         try:
             _mend(services, finding, debt)
@@ -165,7 +170,7 @@ def _tell_if_held(services: Services, finding: Finding, debt: Debt, also: str = 
             held_why += also
             charges.change(db, debt.charge_id, held_why=held_why)
         held = ChargeHeld(charge=debt.charge_key, why=held_why)
-        notes.owe(db, held, f"{debt.charge_key}/held/finding {finding.id}", services.clock.now())
+        notes.owe(db, held, f"{debt.charge_key}/held/finding {finding.id}{_again(finding)}", services.clock.now())
 
 
 def _tell(services: Services, db: Connection, finding: Finding, now: datetime) -> None:
