@@ -11,6 +11,7 @@ from schedules.money import Money
 from schedules.outcomes import Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, held_events, move, opened, write
+from tests.scenarios.living import notices
 from worker.store import findings
 from worker.workflows import asking, charging, enrolling, operating
 from worker.workflows.services import Services
@@ -227,3 +228,14 @@ def test_a_held_charge_whose_reason_no_event_has_told_gets_one_event(services: S
     write(services, "UPDATE charges SET held_why = 'by hand, once more' WHERE id = :charge", 1)
     asking.sweep(services)
     assert held_events(services) == [key, key]
+
+
+def test_an_attempt_that_nobody_can_ask_about_is_told_after_a_day(services: Services, in_doubt: int) -> None:
+    """Guard: an unknown attempt of an account that was removed, or bound anew, does not wait in silence."""
+    move(services, days=1)
+    removed = replace(services, gateways={})
+    assert asking.ask(removed, in_doubt) is None
+    move(services, days=1)
+    assert asking.ask(removed, in_doubt) is None
+    assert notices(services).count("attempt.unknown") == 1
+    assert attempt_rows(services)[0]["state"] == "unknown"

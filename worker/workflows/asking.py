@@ -65,12 +65,12 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
             return None
         attempt, account, stored_at = claimed
         customer_uids = attempts.customer_uids_of(db, attempt.charge_id)
+    if now - since >= rules.ALERT_AFTER:
+        _alert(services, attempt, since)  # also where nobody can ask: the account was removed or bound anew
     gateway = services.gateway_if_ours(account)
     if gateway is None:
         return None  # it stays unknown, and is asked about later
     reach(Point.ASKING_CLAIMED, attempt.merchant_uid)
-    if now - since >= rules.ALERT_AFTER:
-        _alert(services, attempt, since)
     answer = gateway.find_all(attempt.merchant_uid)
     reach(Point.ASKING_ANSWERED, attempt.merchant_uid)
     outcome: Outcome
