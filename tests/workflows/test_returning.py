@@ -177,6 +177,14 @@ def test_what_the_gateway_refuses_ends_and_is_told(
     assert returning.ask(services, wanted(charge, "another", 900), "kim")[1]
 
 
+def test_a_refund_in_an_account_that_is_not_configured_is_refused(services: Services, charge: str) -> None:
+    """Guard: it would wait without a word, for no worker can make it."""
+    removed = replace(services, gateways={"other": services.gateways["main"]})
+    with pytest.raises(CannotOperate, match="gateway account 'main', which is not configured; there are: other"):
+        returning.ask(removed, wanted(charge), "kim")
+    assert returning.ask(services, wanted(charge), "kim")[1]
+
+
 class RefusingGateway(ScriptedGateway):
     """Has the payments of another, and gives nothing back."""
 

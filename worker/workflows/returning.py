@@ -50,6 +50,7 @@ def ask(services: Services, request: RefundRequest, actor: str) -> tuple[Refund,
 def _write(services: Services, db: Connection, request: RefundRequest, actor: str, now: datetime) -> Refund | None:
     """Write the refund and what becomes of the subscription; None when another one is there."""
     charge = _locked(db, request.charge)
+    _refuse_unknown_account(services, charge)
     if refunds.by_request(db, request.request_key) is not None:
         return None  # the same was asked for while we waited for the lock
     written = refunds.add(db, _row(db, charge, request, actor) | {"created_at": now})
@@ -182,6 +183,15 @@ def _row(db: Connection, charge: Charge, request: RefundRequest, actor: str) -> 
     }  # fmt: skip
 
 
+def _refuse_unknown_account(services: Services, charge: Charge) -> None:
+    """Refuse what no worker could give back; it would wait without a word."""
+    if charge.account not in services.account_names:
+        raise CannotOperate(
+            f"charge {charge.key} was paid in gateway account {charge.account!r}, which is not configured; there "
+            f"are: {', '.join(services.account_names)}. Configure it, then ask again; or refund it in its console"
+        )
+
+
 def _refuse_unexplained(db: Connection, charge: Charge, given_back: int, request: RefundRequest) -> None:
     """Refuse when a part was given back by no refund that is known here: it may be the refund of this request key.
 
@@ -195,7 +205,8 @@ def _refuse_unexplained(db: Connection, charge: Charge, given_back: int, request
     raise CannotOperate(
         f"{amount} of charge {charge.key} were given back without a refund known here: in PortOne's console, or "
         "under a request key before the database was restored; see `again findings --all` and the console. "
-        f"If the refund {request.request_key!r} was not made yet, say --another, or another=true in the task"
+        f"If the refund {request.request_key!r} was not made yet, ask for it with `again refund {charge.key} "
+        "--another`, or with another=true in the task"
     )
 
 
