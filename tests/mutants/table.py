@@ -996,7 +996,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a debt is held until a payment found for it is mended",
         RECONCILING + "test_a_debt_with_an_open_finding_is_not_released",
         "worker/workflows/comparing.py",
-        "            charges.hold(db, debt.charge_key, _held_by(finding) + finding.words)\n",
+        "            charges.hold(db, debt.charge_key, _held_by(finding) + finding.words + _again(finding))\n",
         "            pass\n",
     ),
     Mutant(
