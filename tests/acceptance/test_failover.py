@@ -133,8 +133,9 @@ def status_of(shop: Installation, subscription: str) -> Any:
 
 def assert_nothing_is_sent(shop: Installation) -> None:
     """Status and log say that nothing may be sent, and why."""
-    logs = shop.standing.data / "logs"
-    assert wait_until(lambda: "another environment" in (logs / "worker-ops.log").read_text(), PATIENCE)
+    beats = sorted((shop.standing.data / "logs").glob("beat*.log"))
+    assert beats
+    assert wait_until(lambda: all("another environment" in log.read_text() for log in beats), PATIENCE)
     status = shop.told_json("status")
     assert status["may_send"] is False
     assert "again adopt" in status["why_not"]
