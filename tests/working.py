@@ -18,6 +18,7 @@ from worker import wiring
 from worker.clock import wait_until
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices
+from worker.workflows import operating
 
 START_TIME = 60.0  # seconds that a worker may take on a busy machine
 
@@ -132,6 +133,7 @@ def working(
         "AGAIN_PORTONE_KEY": "key", "AGAIN_PORTONE_SECRET": "secret", "AGAIN_LOG_LEVEL": "INFO",
     }  # fmt: skip
     worker = Worker(QUICK | places | changes, folder / "worker.log")
+    operating.bind_if_new(worker.services, "test")  # in another environment's database it would take no charges
     try:
         worker.start()
         yield worker
