@@ -136,12 +136,18 @@ def test_what_somebody_asked_for_goes_first_and_what_is_tried_again_before_the_r
     assert line.order.index("asked") < line.order.index("again") < line.order.index("r3")
 
 
+SLOW = 0.25  # calls a second
+
+
 @pytest.fixture
 def shared(services: Services) -> Services:
-    """An account at two calls a second, of which another process has taken one for now."""
-    made = with_settings(services, rate=2)
+    """An account at one call in four seconds, of which another process has taken one for now.
+
+    The next slot is that far away so that a busy machine can do what a test does before it.
+    """
+    made = with_settings(services, rate=SLOW)
     with made.engine.begin() as db:
-        rates.grant(db, "main", 1 / interval(2), 60)
+        rates.grant(db, "main", 1 / interval(SLOW), 60)
     return made
 
 
@@ -170,8 +176,8 @@ def test_a_stop_is_seen_by_a_charge_that_has_its_slot_already(shared: Services) 
 def _has_its_slot(services: Services) -> bool:
     """Whether two slots are taken."""
     with services.engine.begin() as db:
-        far = text("SELECT next_free_at > clock_timestamp() + interval '0.6 s' FROM rate_buckets")
-        return bool(db.execute(far).scalar())
+        far = text("SELECT next_free_at > clock_timestamp() + make_interval(secs => :one) FROM rate_buckets")
+        return bool(db.execute(far, {"one": interval(SLOW)}).scalar())
 
 
 def test_a_call_leaves_on_a_fresh_look_or_not_at_all(services: Services) -> None:
