@@ -18,7 +18,7 @@ from worker.gateway.port import Missed, Slot
 from worker.store import rates
 from worker.store.charges import Obstacle
 from worker.workflows import operating, pacing
-from worker.workflows.check_times import MOST_LASTS
+from worker.workflows.check_times import LASTS
 from worker.workflows.grouping import Claimed, Groups
 from worker.workflows.leaving import LATE, ask_leave, interval
 from worker.workflows.pacing import NO_SLOT, Departure, Pacer
@@ -93,7 +93,7 @@ def test_each_leaves_in_a_slot_of_its_own(services: Services) -> None:
     assert min(apart) > interval(40) * 0.99
     assert line.order == [str(number) for number in range(12)]
     for _, slot, at in line.begun:
-        assert at < slot.latest <= at + 2 * MOST_LASTS  # a check lasts longer where it takes longer
+        assert at < slot.latest <= at + 2 * LASTS
 
 
 def test_a_new_rate_of_the_account_holds_for_what_is_lined_up_next(services: Services) -> None:
@@ -189,7 +189,7 @@ def test_a_call_leaves_on_a_fresh_look_or_not_at_all(services: Services) -> None
     pacer.line_up(line.departure("one", claimed, services))
     line.wait_for(1)
     ((_, slot, at),) = line.begun
-    assert slot.latest <= at + MOST_LASTS  # a check lasts longer where it takes longer
+    assert slot.latest <= at + LASTS
     assert before < line.untils[0] - services.settings.call_deadline < at
 
 
