@@ -3,8 +3,11 @@
 import os
 import sys
 from itertools import pairwise
+from typing import Annotated, cast
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from schedules.errors import ToldInWords
 from schedules.texts import FREE_TEXTS, cleaned
@@ -34,13 +37,15 @@ from worker.cli import (
     simulating,
     status,
 )
+from worker.cli.examples import add_to_help
 from worker.cli.output import escaping_output
+from worker.cli.sections import Sectioned
 
 app = typer.Typer(
     name="again",
+    cls=Sectioned,
     help="Recurring billing for PortOne: each period once, never twice, never not at all.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -70,6 +75,31 @@ simulating.add_to(app)
 running.add_to(app)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from worker.config import installed_version
+
+        print(f"again {installed_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """What holds for every command."""
+
+
+def command_line() -> TyperGroup:
+    """All commands, with an example in the help of each."""
+    commands = cast("TyperGroup", get_command(app))
+    add_to_help(commands)
+    return commands
+
+
 def main() -> None:
     """Run a command; what went wrong is told in words on standard error, with exit status 1."""
     with escaping_output():
@@ -78,7 +108,8 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        app(args=[_argument(place, *pair) for place, pair in enumerate(pairwise(sys.argv), start=1)])
+        arguments = [_argument(place, *pair) for place, pair in enumerate(pairwise(sys.argv), start=1)]
+        command_line().main(arguments, prog_name="again")
     except ToldInWords as error:
         _fail(error)
     except KeyboardInterrupt:

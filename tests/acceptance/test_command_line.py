@@ -1,0 +1,98 @@
+"""The command line as a whole: every command is walked, whatever it is."""
+
+import os
+import shlex
+import subprocess
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.acceptance.again import AGAIN, plain_environment, told
+from worker.cli import command_line
+from worker.cli.examples import EXAMPLES, commands_of
+from worker.cli.sections import SECTIONS
+
+TOP = command_line()
+COMMANDS: dict[str, Any] = dict(commands_of(TOP))
+
+
+def parse(words: list[str]) -> str:
+    """Parse the words of a command without carrying it out; answers the command's path."""
+    command: Any = TOP
+    context, path = None, list[str]()
+    while True:
+        rest = words[len(path) :]
+        context = command.make_context(command.name, list(rest), parent=context)
+        below = getattr(command, "commands", {})
+        if not below or not rest or rest[0] not in below:
+            return " ".join(path)
+        command = below[rest[0]]
+        path.append(rest[0])
+
+
+def test_each_command_stands_in_one_section_of_the_help() -> None:
+    placed = Counter(name for names in SECTIONS.values() for name in names)
+    assert placed == Counter(list(TOP.commands)), "add the command to SECTIONS in worker/cli/sections.py"
+    shown = told("--help")
+    assert all(f"\n{title}:\n" in shown for title in SECTIONS)
+    assert "..." not in shown.partition("Set up and run")[2]
+
+
+def test_an_example_is_there_for_each_command_and_no_other() -> None:
+    assert set(EXAMPLES) == set(COMMANDS), "add an example to EXAMPLES in worker/cli/examples.py"
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_the_example_of_a_command_parses_and_stands_in_its_help(path: str) -> None:
+    program, *words = shlex.split(EXAMPLES[path])
+    assert program == "again"
+    assert parse(words) == path
+    shown = COMMANDS[path].get_help(COMMANDS[path].context_class(COMMANDS[path], info_name=path))
+    assert f"Example:\n    {EXAMPLES[path]}" in shown
+
+
+def test_the_version_is_printed() -> None:
+    name, version = told("--version").split()
+    assert name == "again"
+    assert version[0].isdecimal()
+
+
+@pytest.mark.parametrize(
+    ("shell", "typed", "expected"),
+    [
+        ("bash", "again subs", "subscribe"),
+        ("bash", "again plan a", "add\narchive"),
+        ("bash", "again plan add --un", "--unit"),
+        ("bash", "again plan add x --unit m", "month"),
+        ("zsh", "again subs", "subscribe"),
+        ("fish", "again subs", "subscribe"),
+    ],
+)
+def test_a_shell_completes_what_is_typed(shell: str, typed: str, expected: str) -> None:
+    environment = plain_environment() | {
+        "_AGAIN_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": typed,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split()) - 1),
+    }
+    done = subprocess.run([AGAIN], env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert expected in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_script_of_a_shell_is_printed(shell: str) -> None:
+    environment = plain_environment() | {"_AGAIN_COMPLETE": f"source_{shell}"}
+    done = subprocess.run([AGAIN], env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert f"complete_{shell}" in done.stdout
+
+
+def test_bash_completes_with_the_script_that_is_printed() -> None:
+    script = (
+        f'eval "$(_AGAIN_COMPLETE=source_bash {AGAIN})"; COMP_WORDS=({AGAIN} subs); COMP_CWORD=1; '
+        f'_again_completion {AGAIN}; echo "${{COMPREPLY[@]}}"'
+    )
+    environment = plain_environment() | {"PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "subscribe\n", done.stderr

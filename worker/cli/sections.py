@@ -1,0 +1,51 @@
+"""The sections of `again --help`: which commands stand together, under which title."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from typer.core import TyperGroup
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Set up and run": ("up", "migrate", "worker", "beat", "listen", "simulator", "demo"),
+    "Look": (
+        "status", "show", "due", "forecast", "held", "unknown", "dates", "report", "audit", "accounts",
+    ),
+    "Sell": ("plan", "policy", "customer", "card", "subscribe", "unsubscribe"),
+    "Change a subscription": (
+        "pause", "resume", "skip", "undo", "move-anchor", "move-time", "change-plan", "change-card",
+    ),
+    "Charge and refund": ("charge", "charge-batch", "batch", "refund", "refunds"),
+    "Decide about an open charge": ("try", "release", "waive", "cancel-charge", "paid-elsewhere"),
+    "Stop, resume and restore": ("stop-charging", "resume-charging", "adopt"),
+    "Compare with the gateway": ("reconcile", "findings"),
+    "Declines": ("declines", "simulate-dunning"),
+    "Events and messages": ("events", "dead-letters"),
+    "Move data in, out and away": ("import", "export", "archive"),
+}  # fmt: skip
+LONGEST = 1000  # characters of a help's first sentence: none is cut
+REST = "Other commands"
+
+
+class Sectioned(TyperGroup):
+    """The top of the command line, whose help lists commands in sections."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 # the parser names its arguments
+        """Write the sections, each with its commands in the table's order; what is in none comes last."""
+        placed = {name for names in SECTIONS.values() for name in names}
+        longest = max(map(len, self.commands))
+        rest = tuple(name for name in self.commands if name not in placed)
+        for title, names in (*SECTIONS.items(), (REST, rest)):
+            rows = [
+                (name.ljust(longest), _first_clause(self.commands[name]))
+                for name in names
+                if name in self.commands
+            ]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def _first_clause(command: Any) -> str:
+    """What a command does, in one line or two: the first clause of its help."""
+    clause: str = command.get_short_help_str(LONGEST).partition(";")[0]
+    return clause.rstrip(".")
