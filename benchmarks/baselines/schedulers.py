@@ -31,12 +31,19 @@ from redbeat import RedBeatScheduler
 from redbeat.schedulers import RedBeatSchedulerEntry, acquire_distributed_beat_lock, get_redis
 from sqlalchemy import create_engine, text, update
 from sqlalchemy.orm import Session
-from sqlalchemy_celery_beat.models import IntervalSchedule, Period, PeriodicTask, PeriodicTaskChanged
-from sqlalchemy_celery_beat.schedulers import DatabaseScheduler
-from sqlalchemy_celery_beat.session import ModelBase
 
 from benchmarks.baselines.measuring import Failed, end_cleanly, forget_queue
 from worker.clock import elapsed
+
+try:
+    from sqlalchemy_celery_beat.models import IntervalSchedule, Period, PeriodicTask, PeriodicTaskChanged
+    from sqlalchemy_celery_beat.schedulers import DatabaseScheduler
+    from sqlalchemy_celery_beat.session import ModelBase
+except ModuleNotFoundError as absent:
+    raise SystemExit(
+        f"{absent.name} is not installed: from Python 3.15 on it is not among the dependencies; "
+        "run this part on an older one"
+    ) from absent
 
 QUEUE = "baseline-schedulers"
 PREFIX = "baseline-redbeat:"

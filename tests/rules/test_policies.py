@@ -91,7 +91,7 @@ def test_a_ladder_of_too_many_rungs_is_refused() -> None:
         (["cap = { declines = 99 }"], 2, "99 declines is not between 1 and 35"),
         (["cap = 15"], 2, "no cap"),
         (['grace = "400d"'], 2, "grace of 400d is not between"),
-        (["payday_time = 11:00"], 2, "it is not TOML"),
+        (["payday_time = 11h"], 2, "it is not TOML"),
         (["what is this"], 2, "it is not TOML"),
     ],
 )
