@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schedules.money import MINOR_DIGITS
 from worker.synthetic.pictures import blank, save
@@ -38,14 +38,15 @@ def _draw(axes: "Axes", currency: str, days: "Sequence[DaySum]") -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     scale = 10 ** MINOR_DIGITS.get(currency, 0)
-    axes.bar([day.day for day in days], [day.amount / scale for day in days], color=COLOUR)  # type: ignore[arg-type]  # dates are taken
+    dates: Any = [day.day for day in days]  # the types of some releases of NumPy leave dates out
+    axes.bar(dates, [day.amount / scale for day in days], color=COLOUR)
     charges = sum(day.periods + day.debts for day in days)
     amount = sum(day.amount for day in days) / scale
     axes.set_title(f"{currency}: {charges:,} charges, {amount:,.{MINOR_DIGITS.get(currency, 0)}f}", fontsize=12)
     axes.set_ylabel(f"{currency} a day", fontsize=12)
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    dates = AutoDateLocator(maxticks=8)  # type: ignore[no-untyped-call]  # matplotlib types none of its dates
-    axes.xaxis.set_major_locator(dates)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(dates))  # type: ignore[no-untyped-call]  # as above
+    locator = AutoDateLocator(maxticks=8)  # type: ignore[no-untyped-call]  # matplotlib types none of its dates
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]  # as above
     axes.tick_params(labelsize=11)
     axes.grid(axis="y", alpha=0.3)
