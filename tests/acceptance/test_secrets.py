@@ -24,7 +24,7 @@ from worker import wiring
 from worker.cli.demo import BEGIN, SETTINGS, Shop
 from worker.cli.standing import Standing
 from worker.cli.witness import SimulatorWitness
-from worker.clock import MovedClock
+from worker.clock import MovedClock, wait_until
 from worker.config import load_settings
 from worker.gateway.port import Card, ChargeOrder
 from worker.store.tokens import SealedTokens
@@ -148,6 +148,7 @@ def provoke(standing: Standing, services: Services, heard: io.StringIO) -> None:
     ):
         done = again(*command, settings=settings)
         heard.write(done.stdout + done.stderr)
+    break_a_chore(standing)
     embedded.postgres.crash()
     heard.write(again("status", settings=settings).stderr)
     embedded.postgres.restart()
@@ -165,6 +166,21 @@ def provoke(standing: Standing, services: Services, heard: io.StringIO) -> None:
         heard.write(again("customer", "add", "nobody", settings=settings | changes).stderr)
 
 
+def break_a_chore(standing: Standing) -> None:
+    """Cause a database error that is not transient: a worker logs its traceback. An outage is one line."""
+    log = standing.data.parent / "logs/worker-ops.log"
+    with psycopg.connect(plain_url(standing)) as db:
+        db.execute("ALTER TABLE refunds RENAME TO away")
+    assert wait_until(lambda: "Traceback" in log.read_text(errors="replace"), 60), "no traceback was logged"
+    with psycopg.connect(plain_url(standing)) as db:
+        db.execute("ALTER TABLE away RENAME TO refunds")
+
+
+def plain_url(standing: Standing) -> str:
+    """The database's address without the driver's name."""
+    return standing.environment["AGAIN_DATABASE_URL"].replace("+psycopg", "")
+
+
 def test_the_search_finds_what_it_must() -> None:
     """In every spelling, in the middle of other words."""
     secrets = [Secret("a card", "4000-0000-0000-7301")]
@@ -176,9 +192,8 @@ def test_the_search_finds_what_it_must() -> None:
 
 def test_no_secret_is_in_any_row(aftermath: Aftermath) -> None:
     """Every row of every table, as text."""
-    url = aftermath.standing.environment["AGAIN_DATABASE_URL"].replace("+psycopg", "")
     rows = 0
-    with psycopg.connect(url) as db:
+    with psycopg.connect(plain_url(aftermath.standing)) as db:
         tables = db.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         for (table,) in tables:
             query = sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(table))
@@ -190,20 +205,19 @@ def test_no_secret_is_in_any_row(aftermath: Aftermath) -> None:
 
 def test_no_secret_is_in_the_broker(aftermath: Aftermath) -> None:
     """Every key with what it holds, message bodies decoded: task arguments are in there."""
-    from worker.app import BULK
-
     broker = Redis.from_url(aftermath.standing.environment["AGAIN_BROKER_URL"])
     children = aftermath.standing.children("worker")
     for child in children:  # so that messages wait, and can be read
         child.kill()
         child.wait()
-    seen = []
-    for _ in range(200):
-        seen = [text for key in broker.scan_iter() for text in values_of(broker, key)]
-        if any(BULK in text or "again." in text for text in seen):
-            break
+    seen: list[str] = []
+
+    def holds_a_message() -> bool:
+        seen[:] = [text for key in broker.scan_iter() for text in values_of(broker, key)]
+        return any("again." in text for text in seen)
+
+    assert wait_until(holds_a_message, 60), "no message was there to be searched"
     broker.close()
-    assert any("again." in text for text in seen), "no message was there to be searched"
     for text in seen:
         assert found_in(text, aftermath.secrets) == set()
     aftermath.standing.restart("worker")
