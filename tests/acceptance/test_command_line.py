@@ -1,9 +1,11 @@
 """The command line as a whole: every command is walked, whatever it is."""
 
+import ast
 import os
 import shlex
 import subprocess
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from worker.cli import command_line
 from worker.cli.examples import EXAMPLES, commands_of
 from worker.cli.sections import SECTIONS
 
+CLI = Path(__file__).resolve().parents[2] / "worker/cli"
 TOP = command_line()
 COMMANDS: dict[str, Any] = dict(commands_of(TOP))
 
@@ -50,6 +53,14 @@ def test_the_example_of_a_command_parses_and_stands_in_its_help(path: str) -> No
     assert parse(words) == path
     shown = COMMANDS[path].get_help(COMMANDS[path].context_class(COMMANDS[path], info_name=path))
     assert f"Example:\n    {EXAMPLES[path]}" in shown
+
+
+def test_commands_print_through_the_one_module_that_knows_json() -> None:
+    """Guard: with --json nothing but JSON is printed, whoever writes the command."""
+    for file in CLI.glob("*.py"):
+        calls = (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call))
+        printed = {ast.unparse(call.func) for call in calls} & {"print", "typer.echo", "typer.secho"}
+        assert not printed or file.name in {"output.py", "running.py"}, f"{file.name}: use say, answer or warn"
 
 
 def test_the_version_is_printed() -> None:

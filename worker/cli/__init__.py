@@ -1,15 +1,16 @@
 """The command line: `again --help` lists it."""
 
+import logging
 import os
 import sys
-from itertools import pairwise
-from typing import Annotated, cast
+from itertools import pairwise, takewhile
+from typing import Annotated, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from schedules.errors import ToldInWords
+from schedules.errors import BadRequest, ToldInWords
 from schedules.texts import FREE_TEXTS, cleaned
 from worker.cli import (
     accounts,
@@ -38,7 +39,8 @@ from worker.cli import (
     status,
 )
 from worker.cli.examples import add_to_help
-from worker.cli.output import escaping_output
+from worker.cli.jsonable import add_to_commands
+from worker.cli.output import AsJson, Notices, answer, escaping_output, print_error, use_json, wants_json
 from worker.cli.sections import Sectioned
 
 app = typer.Typer(
@@ -73,13 +75,14 @@ reports.add_to(app)
 forecast.add_to(app)
 simulating.add_to(app)
 running.add_to(app)
+add_to_commands(app)
 
 
 def _print_version(asked: bool) -> None:
     if asked:
         from worker.config import installed_version
 
-        print(f"again {installed_version()}")
+        answer({"version": installed_version()}, f"again {installed_version()}")
         raise typer.Exit
 
 
@@ -89,6 +92,7 @@ def top(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What holds for every command."""
 
@@ -101,21 +105,38 @@ def command_line() -> TyperGroup:
 
 
 def main() -> None:
-    """Run a command; what went wrong is told in words on standard error, with exit status 1."""
+    """Run a command; an error is printed on standard error, and the exit status is 1, or 2 for bad arguments."""
+    logging.lastResort = Notices(logging.WARNING)  # a process that runs on sets up a log of its own
     with escaping_output():
+        use_json(wanted=_asks_for_json(sys.argv[1:]))
         _run()
+
+
+def _asks_for_json(arguments: list[str]) -> bool:
+    """Whether --json is among the arguments: errors of the others are printed as JSON too."""
+    options = takewhile(lambda argument: argument != "--", arguments)
+    return "--json" in options
 
 
 def _run() -> None:
     try:
         arguments = [_argument(place, *pair) for place, pair in enumerate(pairwise(sys.argv), start=1)]
-        command_line().main(arguments, prog_name="again")
+        # With --json the parser prints no error itself.
+        status = command_line().main(arguments, prog_name="again", standalone_mode=not wants_json())
+    except typer.TyperException as error:
+        _fail("invalid", error.format_message(), error.exit_code)
+    except typer.Abort:
+        _fail("aborted", "it was not confirmed")
+    except BadRequest as error:
+        _fail("invalid", str(error), field=error.field)
     except ToldInWords as error:
-        _fail(error)
+        _fail("refused", str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     except _database_errors() as error:
-        _fail(error)
+        _fail("failed", str(error))
+    else:
+        sys.exit(status)
 
 
 def _argument(place: int, before: str, text: str) -> str:
@@ -127,9 +148,9 @@ def _argument(place: int, before: str, text: str) -> str:
     return cleaned(field if field in FREE_TEXTS else f"argument {place}", text)
 
 
-def _fail(error: Exception) -> None:
-    print(f"again: {error}", file=sys.stderr)
-    sys.exit(1)
+def _fail(code: str, message: str, status: int = 1, field: str | None = None) -> NoReturn:
+    print_error(code, message, field)
+    sys.exit(status)
 
 
 def _database_errors() -> tuple[type[Exception], ...]:

@@ -15,7 +15,7 @@ from worker.cli.asked import (
     print_stopped,
     when,
 )
-from worker.cli.output import Actor, Why, actor
+from worker.cli.output import Actor, Why, actor, say
 from worker.cli.parts import read_date, read_time
 from worker.cli.rehearsing import DryRun, desk, told
 
@@ -49,7 +49,7 @@ def pause(
     at = desk(dry_run=dry_run)
     done = carry_out(at, requests.pause, request_key, subscription=key, reason=why, actor=who)
     if not told(at, f"pause subscription {key}"):
-        print(f"subscription {key} is paused; `again resume` lets it go on")
+        say(f"subscription {key} is paused; `again resume` lets it go on")
     print_stopped(done, "is not charged unless it is resumed before")
     print_opened(done)
 
@@ -63,7 +63,7 @@ def resume(
     at = desk(dry_run=dry_run)
     done = carry_out(at, requests.resume, request_key, subscription=key, reason=why, actor=who)
     if not told(at, f"resume subscription {key}"):
-        print(f"subscription {key} goes on; {next_charge(done)}")
+        say(f"subscription {key} goes on; {next_charge(done)}")
     print_opened(done, "periods_not_charged")
 
 
@@ -92,7 +92,7 @@ def undo(
     else:
         undone = f"the skip of the periods below {done['skipped_below']}"
     if not told(at, f"undo {undone}"):
-        print(f"subscription {key}: undone is {undone}; {next_charge(done)}")
+        say(f"subscription {key}: undone is {undone}; {next_charge(done)}")
 
 
 def skip(
@@ -115,8 +115,8 @@ def skip(
         f"period {done['period_no']} of {done['period_date']}, {amount(done['not_charged'], done['currency'])}"
     )
     if not told(at, f"not charge {skipped}"):
-        print(f"{skipped}, of subscription {key} will not be charged; `again undo` takes that back")
-        print(next_charge(done))
+        say(f"{skipped}, of subscription {key} will not be charged; `again undo` takes that back")
+        say(next_charge(done))
     print_opened(done)
 
 
@@ -136,7 +136,7 @@ def move_anchor(
     done = carry_out(at, requests.move_anchor, request_key, **said)
     number, begins = done["period_no"], done["period_date"]
     if not told(at, f"begin period {number} on {begins}"):
-        print(f"period {number} of subscription {key} begins on {begins}, due {when(done['next_due_at'])}")
+        say(f"period {number} of subscription {key} begins on {begins}, due {when(done['next_due_at'])}")
     print_changed(done)
 
 
@@ -158,7 +158,7 @@ def move_time(
     done = carry_out(at, requests.move_time, request_key, **said)
     due = when(done["next_due_at"])
     if not told(at, f"charge it next at {due}"):
-        print(f"subscription {key} is charged next at {due}")
+        say(f"subscription {key} is charged next at {due}")
     print_changed(done)
 
 
@@ -188,7 +188,7 @@ def change_plan(
     before = amount_words(done["amount_before"], done["currency_before"])
     by = f"plan {plan} version {done['version']}, {before} -> {price}, from period {number} on, due {due}"
     if not told(at, f"charge by {by}"):
-        print(f"subscription {key} is charged by {by}")
+        say(f"subscription {key} is charged by {by}")
     print_changed(done)
 
 
@@ -208,10 +208,10 @@ def change_card(
     done = carry_out(at, requests.change_card, request_key, **said)
     tried = done["tried"]
     if not told(at, f"charge {customer_uid}, and try {tried} open debts with it at once"):
-        print(f"subscription {key} is charged to {customer_uid}; open debts tried with it now: {tried}")
+        say(f"subscription {key} is charged to {customer_uid}; open debts tried with it now: {tried}")
     for debt in done.get("debts", ()):
         price, due = amount(debt["amount"], debt["currency"]), when(debt["due_at"])
-        print(f"charge {debt['charge']}, {price}, due {due}: {BECAME[debt['became']]}")
+        say(f"charge {debt['charge']}, {price}, due {due}: {BECAME[debt['became']]}")
     if done.get("next_amount") is not None:
-        print(next_charge(done))
+        say(next_charge(done))
     print_opened(done)

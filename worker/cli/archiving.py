@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.output import Actor, AsJson, actor, print_facts, print_json
+from worker.cli.output import Actor, AsJson, actor, print_facts, print_json, warn
 from worker.cli.parts import read_month, until_interrupted
 
 if TYPE_CHECKING:
@@ -77,4 +77,4 @@ def _print(before: str, tally: "Tally", *, dry_run: bool) -> None:
     }  # fmt: skip
     print_facts(f"before {before}" + (": nothing is done; it would be" if dry_run else ""), facts)
     if not tally.is_whole:
-        typer.echo("again: stopped; the same command goes on with what is left", err=True)
+        warn("stopped; the same command goes on with what is left")

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.cli.output import print_json, say, wants_json, warn
+from worker.cli.rehearsing import facts_of
+
 if TYPE_CHECKING:
     from worker.requests import Answer, Desk
 
@@ -15,18 +18,28 @@ RequestKey = Annotated[
 
 
 def carry_out(at: "Desk", asked: "Callable[..., Answer]", request_key: str | None, **fields: Any) -> "Answer":
-    """Do it, or say on standard error that it was done before and answer as then."""
+    """Do it and, with --json, print the answer; one that was done before is answered as then."""
+    done, is_new = carry_out_silently(at, asked, request_key, **fields)
+    if wants_json():
+        print_json(done | {"is_new": is_new} | facts_of(at))
+    return done
+
+
+def carry_out_silently(
+    at: "Desk", asked: "Callable[..., Answer]", request_key: str | None, **fields: Any
+) -> "tuple[Answer, bool]":
+    """As `carry_out`, for a command that prints its answer itself; says whether it was done now."""
     from worker import answering
 
-    answer, is_new = answering.carry_out(at, asked, fields, request_key)
+    done, is_new = answering.carry_out(at, asked, fields, request_key)
     if not is_new:
         say_repeated(request_key)
-    return answer
+    return done, is_new
 
 
 def say_repeated(request_key: str | None) -> None:
     """Say on standard error that nothing was done now."""
-    typer.echo(f"again: request {request_key!r} was carried out before; this is its answer", err=True)
+    warn(f"request {request_key!r} was carried out before; this is its answer")
 
 
 def when(instant: str) -> str:
@@ -54,7 +67,7 @@ def print_changed(done: "Answer") -> None:
         return  # the kept answer of a request that was carried out before an upgrade
     after = f"{amount(done['amount'], done['currency'])}, due {when(done['next_due_at'])}"
     before = f"{amount(done['amount_before'], done['currency_before'])}, due {when(done['due_at_before'])}"
-    print(f"next charge: {before} -> {after}")
+    say(f"next charge: {before} -> {after}")
     print_opened(done)
 
 
@@ -63,7 +76,7 @@ def print_stopped(done: "Answer", how: str) -> None:
     stops = done.get("stops")
     if stops is not None:
         price, due = amount(stops["amount"], stops["currency"]), when(stops["due_at"])
-        print(f"period {stops['period_no']}, {price}, due {due}, {how}")
+        say(f"period {stops['period_no']}, {price}, due {due}, {how}")
 
 
 def print_opened(done: "Answer", field: str = "opened") -> None:
@@ -74,6 +87,6 @@ def print_opened(done: "Answer", field: str = "opened") -> None:
     for each in done.get(field, ()):
         due, price = when(each["due_at"]), amount(each["amount"], each["currency"])
         if each.get("closed_why") is None:
-            print(f"period {each['period_no']} was due {due} and is opened as charge {each['charge']}: {price}")
+            say(f"period {each['period_no']} was due {due} and is opened as charge {each['charge']}: {price}")
         else:
-            print(f"period {each['period_no']} was due {due} and is not charged, {price}: {each['closed_why']}")
+            say(f"period {each['period_no']} was due {due} and is not charged, {price}: {each['closed_why']}")

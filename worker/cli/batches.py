@@ -8,8 +8,20 @@ import typer
 from schedules.batches import BatchState
 from schedules.errors import ToldInWords
 from schedules.money import amount_words
-from worker.cli.output import Actor, AsJson, Why, actor, os_user, print_facts, print_json, print_table
-from worker.cli.tables import Bom, refuse_bom_of_lines, to_write, write
+from worker.cli.output import (
+    Actor,
+    AsJson,
+    Why,
+    actor,
+    answer,
+    make_console,
+    os_user,
+    print_facts,
+    print_json,
+    print_table,
+    wants_json,
+)
+from worker.cli.tables import Bom, refuse_bom_of_lines, refuse_json_beside_rows, to_write, write
 
 if TYPE_CHECKING:
     from worker.store.batches import Batch
@@ -56,7 +68,7 @@ def show_batch(key: Key, as_json: AsJson = False) -> None:
     """Show how far a batch has come, and what became of its lines."""
     from worker.wiring import services
 
-    facts = _progress(services(), key)
+    facts = progress_of(services(), key)
     if as_json:
         print_json(facts)
     else:
@@ -70,8 +82,9 @@ def approve(key: Key, why: Why, who: Actor = actor()) -> None:
     from worker.wiring import services
     from worker.workflows import batching
 
-    batching.approve(services(), key, who, why, os_user())
-    print(f"batch {key} is charged now; `again batch watch {key}` shows how it goes on")
+    made = services()
+    batching.approve(made, key, who, why, os_user())
+    _answer(made, key, f"batch {key} is charged now; `again batch watch {key}` shows how it goes on")
 
 
 @group.command("drop")
@@ -80,8 +93,9 @@ def drop(key: Key, why: Why, who: Actor = actor()) -> None:
     from worker.wiring import services
     from worker.workflows import batching
 
-    batching.drop(services(), key, who, why)
-    print(f"batch {key} is dropped; nothing of it was charged")
+    made = services()
+    batching.drop(made, key, who, why)
+    _answer(made, key, f"batch {key} is dropped; nothing of it was charged")
 
 
 @group.command("stop")
@@ -90,8 +104,9 @@ def stop(key: Key, why: Why, who: Actor = actor()) -> None:
     from worker.wiring import services
     from worker.workflows import batching
 
-    waiting = batching.stop(services(), key, who, why)
-    print(f"batch {key} is stopped; charges that wait: {waiting}")
+    made = services()
+    waiting = batching.stop(made, key, who, why)
+    _answer(made, key, f"batch {key} is stopped; charges that wait: {waiting}")
 
 
 @group.command("resume")
@@ -100,8 +115,9 @@ def resume(key: Key, why: Why, who: Actor = actor()) -> None:
     from worker.wiring import services
     from worker.workflows import batching
 
-    released = batching.resume(services(), key, who, why)
-    print(f"batch {key} goes on; charges that wait no longer: {released}")
+    made = services()
+    released = batching.resume(made, key, who, why)
+    _answer(made, key, f"batch {key} goes on; charges that wait no longer: {released}")
 
 
 @group.command("watch")
@@ -109,7 +125,12 @@ def watch(key: Key) -> None:
     """Show how a batch goes on until it is over; Ctrl-C ends the watching alone."""
     from worker.wiring import services
 
-    watch_batch(services(), key)
+    made = services()
+    try:
+        watch_batch(made, key)
+    finally:
+        if wants_json():
+            print_json(progress_of(made, key))
 
 
 @group.command("export")
@@ -121,13 +142,21 @@ def export(
 ) -> None:
     """Write every line of a batch with what became of it."""
     refuse_bom_of_lines(bom=bom, as_lines=as_lines)
+    refuse_json_beside_rows(out)
     from worker.store import batches
     from worker.wiring import services
     from worker.workflows import drafting
 
     with services().one_moment(for_long=True) as db, to_write(out, bom=bom) as stream:
         batch = drafting.known_batch(db, key, lock=False)
-        write(stream, RESULTS, batches.results(db, batch.id), as_lines=as_lines)
+        count = write(stream, RESULTS, batches.results(db, batch.id), as_lines=as_lines)
+    if wants_json():
+        print_json({"batch": key, "rows": count, "out": out})
+
+
+def _answer(made: "Services", key: str, words: str) -> None:
+    """Print what was done with a batch; with --json how far it has come."""
+    answer(progress_of(made, key), words)
 
 
 def _facts(batch: "Batch") -> dict[str, Any]:
@@ -147,7 +176,8 @@ def _facts(batch: "Batch") -> dict[str, Any]:
     return {name: getattr(batch, name) for name in names} | {"sums": dict(batch.sums)}
 
 
-def _progress(made: "Services", key: str) -> dict[str, Any]:
+def progress_of(made: "Services", key: str) -> dict[str, Any]:
+    """How far a batch has come, as JSON shows it."""
     from worker.store import batches
     from worker.workflows import drafting
 
@@ -165,10 +195,10 @@ def watch_batch(made: "Services", key: str) -> None:
     from worker.clock import wait
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
+    with Progress(*columns, console=make_console(stderr=True)) as bar:
         task = bar.add_task(key)
         while True:
-            seen = _progress(made, key)
+            seen = progress_of(made, key)
             over = seen["paid"] + seen["failed"] + seen["without_charge"]
             said = f"{key}: paid {seen['paid']:,}, failed {seen['failed'] + seen['without_charge']:,}"
             bar.update(task, total=seen["lines"], completed=over, description=said)

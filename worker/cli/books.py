@@ -1,6 +1,5 @@
 """`again reconcile`, `findings` and `unknown`: the gateway's records against our books."""
 
-import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +7,20 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from schedules.money import amount_words
-from worker.cli.output import Actor, AsJson, Why, actor, age, instant, make_console, print_json, print_table
+from worker.cli.output import (
+    Actor,
+    AsJson,
+    Why,
+    actor,
+    age,
+    answer,
+    instant,
+    make_console,
+    print_json,
+    print_table,
+    say,
+    warn,
+)
 from worker.cli.parts import read_instant, until_interrupted
 
 if TYPE_CHECKING:
@@ -59,7 +71,7 @@ def reconcile(
             if account:
                 raise
             left_out += 1  # the others are compared all the same
-            print(f"again: account {name} is left out: {error}", file=sys.stderr)
+            warn(f"account {name} is left out: {error}")
     with made.engine.begin() as db:
         _print_findings(db, as_json=as_json, runs=runs)
     if left_out or any(run.ended_at is None for run in runs):
@@ -133,7 +145,10 @@ def resolve(
     chosen = {(True, False): resolving.Verdict.ACCEPTED, (False, True): resolving.Verdict.UNPAID}
     verdict = chosen.get((accept, unpaid), resolving.Verdict.NOTED)
     finding = resolving.resolve(services(), number, verdict, who, why)
-    print(f"finding {number} ({finding.kind}) is resolved: {verdict}")
+    answer(
+        {"finding": number, "kind": finding.kind, "verdict": verdict},
+        f"finding {number} ({finding.kind}) is resolved: {verdict}",
+    )
 
 
 @findings_app.command("refund")
@@ -144,7 +159,10 @@ def refund(number: Number, why: Why, who: Actor = actor()) -> None:
 
     finding = resolving.refund(services(), number, who, why)
     left = amount_words(finding.balance, finding.currency)
-    print(f"{left} of {finding.imp_uid} will be given back, all that is left of it")
+    answer(
+        {"finding": number, "imp_uid": finding.imp_uid, "amount": finding.balance, "currency": finding.currency},
+        f"{left} of {finding.imp_uid} will be given back, all that is left of it",
+    )
 
 
 def _print_findings(db: Any, *, as_json: bool, everything: bool = False, runs: "list[Run] | None" = None) -> None:
@@ -158,7 +176,7 @@ def _print_findings(db: Any, *, as_json: bool, everything: bool = False, runs: "
         print_json({"runs": compared, "findings": told} if runs is not None else told)
         return
     for run in runs or ():
-        print(f"account {run.account}: {run.payments:,} payments compared, new findings: {run.findings}")
+        say(f"account {run.account}: {run.payments:,} payments compared, new findings: {run.findings}")
     names = ("no", "kind", "state", "merchant_uid", "imp_uid", "left", "what")
     title = "findings" if everything else "open findings"
     shown = (

@@ -10,10 +10,10 @@ from schedules.money import parse_money
 from schedules.policies import ONCE
 from schedules.requests import ChargeRequest
 from worker.cli.asked import RequestKey, carry_out, say_repeated
-from worker.cli.output import Actor, AsJson, Why, actor, os_user, print_facts, print_json, print_table
+from worker.cli.output import Actor, AsJson, Why, actor, answer, os_user, print_facts, print_json, print_table, say
 from worker.cli.parts import read_date
 from worker.cli.people import InAccount, Pg
-from worker.cli.rehearsing import DryRun, desk, told
+from worker.cli.rehearsing import DryRun, desk, facts_of, told
 from worker.cli.typed import read_card
 
 cards_app = typer.Typer(help="Cards: what stands behind a billing key.", no_args_is_help=True)
@@ -47,9 +47,9 @@ def issue(
     issued = issuing.issue(made, customer_uid, read_card(pg), who, why, holder, request_key=request_key)
     if not issued.is_new:
         say_repeated(request_key)
-    print(
-        f"the card of {customer_uid} is stored: {issued.card_name or 'card'} {issued.card_number or ''}".rstrip()
-    )
+    facts = {"customer_uid": customer_uid, "card_name": issued.card_name, "card_number": issued.card_number}
+    words = f"the card of {customer_uid} is stored: {issued.card_name or 'card'} {issued.card_number or ''}"
+    answer(facts | {"is_new": issued.is_new}, words.rstrip())
 
 
 @cards_app.command("pay")
@@ -83,7 +83,7 @@ def pay(
     if as_json:
         print_json({"charge": paid.key, "status": paid.status, "is_new": paid.is_new, "reason": paid.reason})
     else:
-        print(f"charge {paid.key}: {request.money} is {paid.status}")
+        say(f"charge {paid.key}: {request.money} is {paid.status}")
     if paid.status is not ChargeStatus.PAID:
         then = "; it is asked about, do not type the card in again before" if paid.status.is_owed else ""
         raise CardNotPaid(f"charge {paid.key} is not paid: {paid.reason}{then}")
@@ -124,7 +124,11 @@ def delete(
         at.services, customer_uid, who, why, end_subscriptions=end_subscriptions, request_key=request_key
     )
     ended = deleted.subscriptions_ended
-    if told(at, f"delete the card of {customer_uid}, and end {ended} subscriptions"):
+    facts = {
+        "customer_uid": customer_uid, "subscriptions_ended": ended, "deleted_at": deleted.deleted_at,
+        "at_gateway": deleted.at_gateway, "is_new": deleted.is_new,
+    }  # fmt: skip
+    if told(at, f"delete the card of {customer_uid}, and end {ended} subscriptions", facts):
         return
     if not deleted.is_new:
         say_repeated(request_key)
@@ -133,7 +137,9 @@ def delete(
             f"the card of {customer_uid!r} is not charged any more, but the gateway may still have it: "
             f"{deleted.at_gateway}; say it again"
         )
-    print(f"the card of {customer_uid} is deleted; subscriptions that ended with it: {ended}")
+    answer(
+        facts | facts_of(at), f"the card of {customer_uid} is deleted; subscriptions that ended with it: {ended}"
+    )
 
 
 @cards_app.command("changed")
@@ -149,7 +155,7 @@ def card_changed(
     at = desk(dry_run=False)
     done = carry_out(at, requests.card_changed, request_key, customer_uid=customer_uid, reason=why, actor=who)
     tried = done["tried"]
-    print(f"the card of {customer_uid} is taken as changed; open charges that are tried now: {tried}")
+    say(f"the card of {customer_uid} is taken as changed; open charges that are tried now: {tried}")
 
 
 @cards_app.command("expires")
@@ -164,4 +170,7 @@ def card_expires(
 
     day = read_date(f"{month}-01")
     last_day = cards.expires(services(), customer_uid, day.year, day.month, who)
-    print(f"the card of {customer_uid} is good until {last_day}")
+    answer(
+        {"customer_uid": customer_uid, "good_until": last_day},
+        f"the card of {customer_uid} is good until {last_day}",
+    )

@@ -10,8 +10,8 @@ from schedules.errors import ToldInWords
 from schedules.money import parse_money
 from schedules.policies import ONCE
 from schedules.requests import ChargeRequest
-from worker.cli.output import Actor, AsJson, Why, actor, print_json
-from worker.cli.rehearsing import DryRun, desk, told
+from worker.cli.output import Actor, AsJson, Why, actor, print_json, say
+from worker.cli.rehearsing import DryRun, desk, facts_of, told
 
 if TYPE_CHECKING:
     from worker.workflows.services import Services
@@ -56,25 +56,22 @@ def charge(
 
     at = desk(dry_run=dry_run)
     asked = requesting.charge(at.services, request, who, at.os_user)
-    if dry_run:
-        told(
-            at,
-            f"charge {request.money} to {customer_uid}" if asked.is_new else "do nothing: it was asked for before",
-        )
+    would = f"charge {request.money} to {customer_uid}" if asked.is_new else "do nothing: it was asked for before"
+    if told(at, would, {"charge": asked.key, "is_new": asked.is_new, "held_why": asked.held_why}):
         if asked.held_why is not None:
-            print(f"  it would wait: {asked.held_why}")
+            say(f"  it would wait: {asked.held_why}")
         return
     dispatching.send_now(at.services, asked.id, at.publish)
     if not as_json:
         before = "" if asked.is_new else ", as it was asked for before"
-        print(f"charge {asked.key}: {request.money} to {customer_uid} is {asked.status}{before}")
+        say(f"charge {asked.key}: {request.money} to {customer_uid} is {asked.status}{before}")
         if asked.held_why is not None:
-            print(f"it waits: {asked.held_why}; `again release {asked.key} --why …`")
+            say(f"it waits: {asked.held_why}; `again release {asked.key} --why …`")
     ended = _waited_for(at.services, asked.key, timeout, quiet=as_json) if wait else None
     if as_json:
         from worker.workflows import showing
 
-        print_json(showing.charge_status(at.services, asked.key, None) | {"is_new": asked.is_new})
+        print_json(showing.charge_status(at.services, asked.key, None) | {"is_new": asked.is_new} | facts_of(at))
     if ended is not None:
         raise NotPaid(ended)
 
@@ -89,7 +86,7 @@ def _waited_for(services: "Services", key: str, timeout: float, *, quiet: bool) 
         story = showing.show(services, key)
         if not quiet:
             for happening in story.happenings[seen:]:
-                print(f"  {happening.at:%H:%M:%S}Z {happening.what}: {happening.words}")
+                say(f"  {happening.at:%H:%M:%S}Z {happening.what}: {happening.words}")
         seen = len(story.happenings)
         if story.facts["status"] == ChargeStatus.PAID:
             return None

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.output import AsJson, print_json, print_table
+from worker.cli.output import AsJson, answer, print_json, print_table, say
 
 MOST_LISTED = 1000
 dead_letters_app = typer.Typer(help="Messages from the broker that were refused, without their contents.")
@@ -34,7 +34,7 @@ def dead_letters(
         return
     names = ("queue", "reason", "task", "message_id", "size", "digest", "first_at", "last_at", "count")
     print_table("dead letters", names, ([row[name] for name in names] for row in listed))
-    print(f"{total} messages were refused")
+    say(f"{total} messages were refused")
 
 
 @dead_letters_app.command("purge")
@@ -45,4 +45,4 @@ def purge() -> None:
 
     with services().engine.begin() as db:
         removed = dead_letters.purge(db)
-    print(f"removed; they counted {removed} refused messages")
+    answer({"removed": removed}, f"removed; they counted {removed} refused messages")

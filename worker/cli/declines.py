@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from schedules.declines import classify
-from worker.cli.output import AsJson, make_console, print_facts, print_json, print_table
+from worker.cli.output import AsJson, make_console, print_facts, print_json, print_table, say
 from worker.cli.parts import until_interrupted
 from worker.textfiles import read_text
 
@@ -47,7 +47,7 @@ def _print_list(answers: list[dict[str, Any]], *, as_json: bool) -> None:
         print_json(answers)
         return
     for told in answers:  # a line for each line: a table would cut the words
-        print(*(told[key] or "" for key in ("class", "rule", "version", "pg", "text")), sep="\t")
+        say("\t".join(str(told[key] or "") for key in ("class", "rule", "version", "pg", "text")))
 
 
 def _told(pg: str | None, text: str) -> dict[str, Any]:
@@ -108,6 +108,6 @@ def reclassify(as_json: AsJson = False) -> None:
     if as_json:
         print_json(told)
     else:
-        print(f"{progress.looked_at:,} declines read again; {progress.changed:,} have another class now")
+        say(f"{progress.looked_at:,} declines read again; {progress.changed:,} have another class now")
     if progress.left:
         raise typer.Exit(1)

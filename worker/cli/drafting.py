@@ -16,8 +16,8 @@ from schedules.batches import COLUMNS, BatchState, Line, Preview, Terms, checked
 from schedules.charges import SubscriptionStatus
 from schedules.money import amount_words
 from schedules.policies import ONCE
-from worker.cli.batches import watch_batch
-from worker.cli.output import Actor, Why, actor, os_user, print_table
+from worker.cli.batches import progress_of, watch_batch
+from worker.cli.output import Actor, Why, actor, answer, os_user, print_json, print_table, say, wants_json
 from worker.cli.tables import Encoding, read_csv
 from worker.textfiles import open_text
 
@@ -79,15 +79,20 @@ def charge_batch(
     with _lines(made, file, plan, status, amount, encoding) as lines:
         batch, preview = drafting.draft(made, terms, lines, who)
     _print_preview(batch, preview)
+    sums = {"lines": preview.count, "sums": dict(preview.sums)}
     if dry_run:
-        print("nothing is done; every line can be charged")
+        answer({"key": chosen, "dry_run": True} | sums, "nothing is done; every line can be charged")
         return
     if batch.state is BatchState.DRAFT:
         confirm(yes=yes)
         batch = batching.begin(made, chosen, who, os_user())
     _print_state(batch)
-    if wait:
-        watch_batch(made, chosen)
+    try:
+        if wait:
+            watch_batch(made, chosen)
+    finally:
+        if wants_json():
+            print_json(progress_of(made, chosen) | {"dry_run": False})
 
 
 def _key_of(file: Path, name: str, why: str) -> str:
@@ -138,13 +143,13 @@ def confirm(*, yes: bool) -> None:
 
 def _print_preview(batch: "Batch", preview: Preview) -> None:
     sums = ", ".join(amount_words(amount, currency) for currency, amount in preview.sums.items())
-    print(f"batch {batch.key}: {preview.count:,} charges, {sums}")
+    say(f"batch {batch.key}: {preview.count:,} charges, {sums}")
     rows = ((number, uid, str(money)) for number, uid, money in preview.largest)
     print_table("the largest", ("line", "customer_uid", "amount"), rows)
 
 
 def _print_state(batch: "Batch") -> None:
     if batch.state is BatchState.WAITING:
-        print(f"it waits: {batch.words}; another person says `again batch approve {batch.key} --why …`")
+        say(f"it waits: {batch.words}; another person says `again batch approve {batch.key} --why …`")
     else:
-        print(f"batch {batch.key} is {batch.state}; `again batch watch {batch.key}` shows how it goes on")
+        say(f"batch {batch.key} is {batch.state}; `again batch watch {batch.key}` shows how it goes on")

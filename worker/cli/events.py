@@ -6,7 +6,17 @@ import typer
 
 from schedules.event_kinds import KINDS
 from schedules.events import VERSION, Event, event_id
-from worker.cli.output import Actor, AsJson, Why, actor, print_facts, print_json, print_table, with_currency
+from worker.cli.output import (
+    Actor,
+    AsJson,
+    Why,
+    actor,
+    answer,
+    print_facts,
+    print_json,
+    print_table,
+    with_currency,
+)
 from worker.cli.parts import read_instant
 
 MOST_LISTED = 1000
@@ -91,7 +101,7 @@ def replay(
     if numbers:
         replaying.replay(services(), numbers, who, why)
     count = len(set(numbers)) if numbers else replaying.replay_dead(services(), who, why)
-    print(f"{_counted(count)} will be delivered from now on")
+    answer({"events": count}, f"{_counted(count)} will be delivered from now on")
 
 
 @events_app.command("skip")
@@ -105,7 +115,7 @@ def skip(
     from worker.workflows import replaying
 
     count = replaying.skip(services(), read_instant(before), who, why)
-    print(f"{_counted(count)} will not be delivered")
+    answer({"events": count}, f"{_counted(count)} will not be delivered")
 
 
 @events_app.command("schema")

@@ -13,7 +13,7 @@ import typer
 from schedules.money import amount_words
 from schedules.zones import local_date
 from schedules.zones import zone as read_zone
-from worker.cli.output import AsJson, instant, json_text, make_console, print_json, print_table
+from worker.cli.output import AsJson, instant, json_text, make_console, print_json, print_table, say
 from worker.cli.parts import read_date
 from worker.cli.tables import print_csv
 
@@ -162,12 +162,12 @@ def _print_table(totals: "Totals", asked: "Asked") -> None:
         print_table(f"{currency}{of_plan}, {asked.first} to {asked.last}", names, rows)
     charges = sum(day.periods + day.debts for day in totals.days)
     sums = ", ".join(amount_words(amount, currency) for currency, amount in _sums(totals).items())
-    print(f"{charges:,} charges, {sums or 'nothing'}, if every card pays")
+    say(f"{charges:,} charges, {sums or 'nothing'}, if every card pays")
     for left in totals.left_out:
         money = amount_words(left.amount, left.currency)
-        print(f"not in it: {left.charges:,} charges, {money}: {left.why}")
+        say(f"not in it: {left.charges:,} charges, {money}: {left.why}")
     if totals.broken:
-        print(f"not in it: {totals.broken:,} subscriptions that opening cannot work on, and will set aside")
+        say(f"not in it: {totals.broken:,} subscriptions that opening cannot work on, and will set aside")
 
 
 def _cells(days: "Sequence[DaySum]", asked: "Asked") -> Iterator[Sequence[object]]:

@@ -12,7 +12,7 @@ from schedules.periods import first_on_or_after, next_after, period_date
 from schedules.shifts import Shift, shifted
 from schedules.zones import wall_to_utc
 from schedules.zones import zone as read_zone
-from worker.cli.output import AsJson, instant, print_facts, print_json, print_table, with_currency
+from worker.cli.output import AsJson, instant, print_facts, print_json, print_table, say, warn, with_currency
 from worker.cli.parts import cadence_words, read_cadence, read_date, read_time, warn_of_times
 from worker.cli.plans import default_time
 
@@ -76,12 +76,12 @@ def due(
         others = ((f.at, f.customer_uid, f.money, f.charge, f.left_out) for f in told if f.left_out is not None)
         print_table("not charged", ("at", "customer", "amount", "charge", "why"), others)
     sums = ", ".join(amount_words(amount, currency) for currency, amount in foreseeing.sums(foreseen).items())
-    print(f"{len(foreseen)} charges, {sums or 'nothing'}")
+    say(f"{len(foreseen)} charges, {sums or 'nothing'}")
     for account, taken in foreseeing.paces(made, foreseen).items():
         rate = made.account(account).rate
         cap = f"at {rate:g} a second they take {_took(taken.busy)}" if rate else "there is no cap"
         waits = f"none waits longer than {_took(taken.longest_wait)}"
-        print(
+        say(
             f"account {account}: {taken.calls} calls; {cap}; {waits}; the last leaves at {taken.last_at:%H:%M:%S}Z"
         )
 
@@ -123,7 +123,7 @@ def dates(
     ]
     warning = short_month_warning(cadence) if isinstance(cadence, Cron) else None
     if warning:
-        typer.echo(f"again: {warning}", err=True)
+        warn(warning)
     warn_of_times(cadence)
     if as_json:
         print_json([{"n": n, "date": day.isoformat(), "at": instant(at)} for n, day, at in rows])

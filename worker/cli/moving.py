@@ -12,9 +12,28 @@ from schedules.imports import COLUMNS, NEEDED
 from schedules.money import amount_words
 from schedules.texts import cleaned
 from worker.cli.drafting import confirm
-from worker.cli.output import Actor, AsJson, Why, actor, print_json, print_table
+from worker.cli.output import (
+    Actor,
+    AsJson,
+    Why,
+    actor,
+    make_console,
+    print_json,
+    print_table,
+    say,
+    wants_json,
+    warn,
+)
 from worker.cli.people import InAccount
-from worker.cli.tables import Bom, Encoding, read_csv, refuse_bom_of_lines, to_write, write
+from worker.cli.tables import (
+    Bom,
+    Encoding,
+    read_csv,
+    refuse_bom_of_lines,
+    refuse_json_beside_rows,
+    to_write,
+    write,
+)
 from worker.textfiles import open_text, read_text
 
 if TYPE_CHECKING:
@@ -89,7 +108,7 @@ def import_subscriptions(
     if as_json:
         print_json(facts | {"written": written})
     else:
-        print("nothing is done" if dry_run else f"subscriptions written: {written:,}")
+        say("nothing is done" if dry_run else f"subscriptions written: {written:,}")
 
 
 @group.command("schedules")
@@ -160,12 +179,16 @@ def export(
 ) -> None:
     """Write everything of one kind, as it stood at one moment; cards are masked, and nothing is secret."""
     refuse_bom_of_lines(bom=bom, as_lines=as_lines)
+    refuse_json_beside_rows(out)
     from worker.store import exports
     from worker.wiring import services
 
     with services().one_moment(for_long=True) as db, to_write(out, bom=bom) as stream:
         count = write(stream, exports.columns(thing.value), exports.rows(db, thing.value), as_lines=as_lines)
-    typer.echo(f"again: {count:,} {thing.value}", err=True)
+    if wants_json():
+        print_json({"what": thing, "rows": count, "out": out})
+    else:
+        warn(f"{count:,} {thing.value}")
 
 
 def _checked_columns(names: list[str]) -> None:
@@ -182,8 +205,6 @@ def _checked_columns(names: list[str]) -> None:
 def _counted(what: str, work: Callable[[Callable[[int], None]], Any]) -> Any:
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from worker.cli.output import make_console
-
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} lines {task.description}"))
     with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
@@ -192,8 +213,8 @@ def _counted(what: str, work: Callable[[Callable[[int], None]], Any]) -> Any:
 
 def _print_preview(preview: "Preview") -> None:
     sums = ", ".join(amount_words(amount, currency) for currency, amount in preview.sums.items()) or "nothing"
-    print(f"new subscriptions: {preview.new:,}; their first charges here: {sums}")
+    say(f"new subscriptions: {preview.new:,}; their first charges here: {sums}")
     if preview.first is not None and preview.last is not None:
-        print(f"the first of all is due {preview.first:%Y-%m-%d %H:%M}Z, the last {preview.last:%Y-%m-%d %H:%M}Z")
+        say(f"the first of all is due {preview.first:%Y-%m-%d %H:%M}Z, the last {preview.last:%Y-%m-%d %H:%M}Z")
     if preview.known:
-        print(f"written by an import before: {preview.known:,}")
+        say(f"written by an import before: {preview.known:,}")

@@ -6,7 +6,7 @@ import typer
 
 from schedules.identity import SUBJECT_LENGTH
 from worker.cli.asked import RequestKey, amount, carry_out
-from worker.cli.output import Actor, Why, actor
+from worker.cli.output import Actor, Why, actor, answer, say, warn
 from worker.cli.parts import read_instant
 from worker.cli.rehearsing import DryRun, desk, told
 
@@ -36,7 +36,7 @@ def try_charge(
     at = desk(dry_run=dry_run)
     carry_out(at, requests.try_charge, request_key, charge=key, reason=why, actor=who)
     if not told(at, f"try charge {key} at once"):
-        print(f"charge {key} is tried now; `again show {key}` tells what comes of it")
+        say(f"charge {key} is tried now; `again show {key}` tells what comes of it")
 
 
 def paid_elsewhere(
@@ -48,7 +48,7 @@ def paid_elsewhere(
     at = desk(dry_run=dry_run)
     carry_out(at, requests.paid_elsewhere, request_key, charge=key, reason=why, actor=who)
     if not told(at, f"take charge {key} as paid"):
-        print(f"charge {key} is paid")
+        say(f"charge {key} is paid")
 
 
 def cancel_charge(
@@ -60,7 +60,7 @@ def cancel_charge(
     at = desk(dry_run=dry_run)
     carry_out(at, requests.cancel_charge, request_key, charge=key, reason=why, actor=who)
     if not told(at, f"cancel charge {key}"):
-        print(f"charge {key} is canceled")
+        say(f"charge {key} is canceled")
 
 
 def migrate(who: Actor = actor()) -> None:
@@ -82,15 +82,18 @@ def migrate(who: Actor = actor()) -> None:
     except OperationalError as error:
         raise wiring.BadDatabase(f"the migration did not finish; nothing was changed: {error.orig}") from None
     bound = operating.bind_if_new(made, who)
-    print(f"the database is at revision {made.revision}")
+    answer(
+        {"revision": made.revision, "environment": made.settings.environment, "bound_now": bound},
+        f"the database is at revision {made.revision}",
+    )
     for other in wiring.other_versions(made):
-        typer.echo(f"again: {other}", err=True)
+        warn(other)
     if bound:
-        print(f"charges may be sent from it by environment {made.settings.environment!r} only")
+        say(f"charges may be sent from it by environment {made.settings.environment!r} only")
     elif wrong := wiring.wrong_place(made):
-        typer.echo(f"again: {wrong}", err=True)
+        warn(wrong)
     for wrong in wiring.wrong_accounts(made):
-        typer.echo(f"again: {wrong}", err=True)
+        warn(wrong)
 
 
 def stop_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
@@ -99,7 +102,10 @@ def stop_charging(why: Why, account: Account = "*", who: Actor = actor()) -> Non
     from worker.workflows import operating
 
     operating.stop_charging(services(), who, why, account)
-    print(f"charging is stopped for {'all accounts' if account == '*' else account}")
+    answer(
+        {"account": account, "charging": "stopped"},
+        f"charging is stopped for {'all accounts' if account == '*' else account}",
+    )
 
 
 def resume_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
@@ -108,7 +114,10 @@ def resume_charging(why: Why, account: Account = "*", who: Actor = actor()) -> N
     from worker.workflows import operating
 
     operating.resume_charging(services(), who, why, account)
-    print(f"charging goes on for {'all accounts' if account == '*' else account}")
+    answer(
+        {"account": account, "charging": "goes_on"},
+        f"charging goes on for {'all accounts' if account == '*' else account}",
+    )
 
 
 def adopt(
@@ -143,7 +152,7 @@ def adopt(
         if since or complete:
             raise typer.BadParameter("--account binds credentials only; it takes neither --since nor --complete")
         operating.adopt_account(made, account, who, why, same_merchant=same_merchant)
-        print(f"account {account} is charged with its present credentials")
+        answer({"account": account, "adopted": True}, f"account {account} is charged with its present credentials")
         return
     if same_merchant:
         raise typer.BadParameter("--same-merchant goes with --account")
@@ -154,7 +163,10 @@ def adopt(
         restoring.begin_hold(made, who, why, begins)
     operating.adopt(made, who, why)
     then = "at once" if complete else "once all that it may have missed is known; see `again status`"
-    print(f"charges are sent from this database by environment {made.settings.environment!r} {then}")
+    answer(
+        {"environment": made.settings.environment, "adopted": True, "held": not complete},
+        f"charges are sent from this database by environment {made.settings.environment!r} {then}",
+    )
 
 
 def release(
@@ -180,14 +192,14 @@ def release(
         sums = ", ".join(amount(each["amount"], each["currency"]) for each in done["amounts"])
         what = f"{done['released']} {'charge' if done['released'] == 1 else 'charges'}" + (sums and f", {sums}")
         if not told(at, f"collect {what}"):
-            print(f"{what} will be collected")
+            say(f"{what} will be collected")
         return
     carry_out(at, requests.release, request_key, key=key, reason=why, actor=who)
     if len(key) == SUBJECT_LENGTH:
         if not told(at, f"look at subscription {key} again"):
-            print(f"subscription {key} is looked at again")
+            say(f"subscription {key} is looked at again")
     elif not told(at, f"collect charge {key}"):
-        print(f"charge {key} will be collected")
+        say(f"charge {key} will be collected")
 
 
 def waive(
@@ -199,4 +211,4 @@ def waive(
     at = desk(dry_run=dry_run)
     carry_out(at, requests.waive, request_key, charge=key, reason=why, actor=who)
     if not told(at, f"waive charge {key}"):
-        print(f"charge {key} is waived")
+        say(f"charge {key} is waived")

@@ -2,11 +2,13 @@
 
 import getpass
 import json
+import logging
 import os
 import pwd
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from typing import Annotated, Any, TextIO, cast
@@ -23,7 +25,8 @@ LONGEST_KEY = 80  # characters of a customer_uid
 AMOUNTS = frozenset({"price", "amount", "balance", "refunded"})  # facts in minor units of the fact `currency`
 UNBOUNDED = 10_000  # columns; a table is only as wide as what it holds
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; an error is JSON on standard error.")]
+_AS_JSON: ContextVar[bool] = ContextVar("again_as_json", default=False)
 
 
 def _reason(words: str) -> str:
@@ -86,10 +89,59 @@ def escaping_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def make_console(*, stderr: bool = False, **options: Any) -> Console:
-    """A console of rich, which writes commands to the terminal itself; texts go through `escaped` before."""
+def wants_json() -> bool:
+    """Whether this command was called with --json."""
+    return _AS_JSON.get()
+
+
+def use_json(*, wanted: bool) -> None:
+    """Let this command print JSON alone."""
+    _AS_JSON.set(wanted)
+
+
+def make_console(*, stderr: bool = False, quiet: bool = False, **options: Any) -> Console:
+    """A console of rich, which writes commands to the terminal itself; texts go through `escaped` before.
+
+    With --json nothing is written to one on standard error: progress is for people.
+    """
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=getattr(stream, "unescaped", stream), **options)
+    silent = quiet or (stderr and wants_json())
+    return Console(file=getattr(stream, "unescaped", stream), quiet=silent, **options)
+
+
+def say(text: str) -> None:
+    """Print a line for a person; with --json nothing."""
+    if not wants_json():
+        print(text)
+
+
+def answer(document: Mapping[str, Any], *lines: str) -> None:
+    """Print what a command did: lines for a person, or with --json the document."""
+    if wants_json():
+        print_json(document)
+    for line in lines:
+        say(line)
+
+
+def warn(text: str) -> None:
+    """Print a notice on standard error; with --json as an object."""
+    print(json_text({"notice": text}) if wants_json() else f"again: {text}", file=sys.stderr)
+
+
+class Notices(logging.Handler):
+    """What a command logs, as notices: it has no log of its own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message alone; an error of the program has its traceback elsewhere."""
+        warn(record.getMessage())
+
+
+def print_error(code: str, message: str, field: str | None = None) -> None:
+    """Print an error on standard error; with --json as an object, in one line."""
+    if wants_json():
+        print(json_text({"error": {"code": code, "field": field, "message": message}}), file=sys.stderr)
+    else:
+        print(f"again: {message}", file=sys.stderr)
 
 
 def json_text(document: object, indent: int | None = None) -> str:
@@ -103,7 +155,9 @@ def print_json(document: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under a title, with no word of them cut; a list that is empty says so."""
+    """Print rows under a title, with no word of them cut; a list that is empty says so. With --json nothing."""
+    if wants_json():
+        return
     cells = [[_words(cell) for cell in row] for row in rows]
     if not cells:
         make_console().print(f"{title}: none")
@@ -122,7 +176,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:
-    """Print names and values, one line each; what is not so is left out."""
+    """Print names and values, one line each; what is not so is left out. With --json nothing."""
+    if wants_json():
+        return
     shown = make_console(soft_wrap=True)
     shown.print(title, style="bold", markup=False)
     for name, value in facts.items():

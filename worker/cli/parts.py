@@ -11,6 +11,7 @@ import typer
 from schedules.cadence import Cadence, Cron, Every, Unit, many_times_warning
 from schedules.errors import BadPolicy
 from schedules.policies import DunningPolicy, FinalAction
+from worker.cli.output import warn
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -30,7 +31,7 @@ def warn_of_times(cadence: Cadence) -> None:
     """Say so on standard error when a cron text fires oftener than a day is billed."""
     warning = many_times_warning(cadence) if isinstance(cadence, Cron) else None
     if warning:
-        typer.echo(f"again: {warning}", err=True)
+        warn(warning)
 
 
 def read_time(text: str) -> time:

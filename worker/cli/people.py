@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from schedules.money import amount_words
-from worker.cli.asked import RequestKey, amount, carry_out, print_opened, print_stopped, when
-from worker.cli.output import Actor, AsJson, Why, actor, print_json
+from worker.cli.asked import RequestKey, amount, carry_out, carry_out_silently, print_opened, print_stopped, when
+from worker.cli.output import Actor, AsJson, Why, actor, print_json, say
 from worker.cli.parts import read_date
 from worker.cli.rehearsing import DryRun, desk, told
 from worker.cli.typed import read_card
@@ -41,14 +41,14 @@ def add(
     from worker import requests
 
     known = {"name": name, "email": email, "tel": tel, "of": of, "account": account}
-    facts = carry_out(
+    facts, is_new = carry_out_silently(
         desk(dry_run=False), requests.add_customer, request_key, customer_uid=customer_uid, actor=who, **known
     )
     if as_json:
-        print_json(facts)
+        print_json(facts | {"is_new": is_new})
     else:
         card = f"{facts['card_name'] or 'card'} {facts['card_number'] or ''}".rstrip()
-        print(f"customer {customer_uid} is known: {card}")
+        say(f"customer {customer_uid} is known: {card}")
 
 
 def subscribe(
@@ -86,7 +86,7 @@ def subscribe(
     at, begins = desk(dry_run=False), read_date(anchor) if anchor else None
     if enroll:
         enrolling.enroll_if_unknown(at.services, customer_uid, who, account)
-    begun = carry_out(
+    begun, is_new = carry_out_silently(
         at, requests.subscribe, request_key,
         customer_uid=customer_uid, plan=plan, actor=who, anchor=begins, another=another,
         trial_again=trial_again,
@@ -95,14 +95,13 @@ def subscribe(
     if as_json:
         facts = {"key": key, "customer_uid": customer_uid, "plan": plan, "version": version}
         first = {"first_period": number, "first_due_at": begun["next_due_at"]}
-        trial = {name: begun[name] for name in ("amount", "currency", "trial_days", "trial_used_by")}
-        print_json(facts | {"anchor": begun["anchor"]} | first | trial)
+        print_json(begun | facts | first | {"is_new": is_new})
     else:
-        print(f"subscription {key}: {customer_uid} on {plan} version {version}, anchor {begun['anchor']}")
+        say(f"subscription {key}: {customer_uid} on {plan} version {version}, anchor {begun['anchor']}")
         price, due = amount_words(begun["amount"], begun["currency"]), when(begun["next_due_at"])
-        print(f"its first charge is period {number}, {price}, due {due}")
+        say(f"its first charge is period {number}, {price}, due {due}")
         if begun["trial_used_by"]:
-            print(f"it has no trial: subscription {begun['trial_used_by']} had it; --trial-again gives one more")
+            say(f"it has no trial: subscription {begun['trial_used_by']} had it; --trial-again gives one more")
 
 
 def _sign_up(
@@ -123,8 +122,8 @@ def _sign_up(
         print_json(facts | {"anchor": begun.anchor, "next_due_at": begun.next_due_at})
         return
     paid = f"its first period is paid by charge {begun.charge}" if begun.charge else "its card is stored"
-    print(f"subscription {begun.subscription}: {customer_uid} on {plan}, anchor {begun.anchor}; {paid}")
-    print(f"it is charged next at {begun.next_due_at:%Y-%m-%d %H:%M}Z")
+    say(f"subscription {begun.subscription}: {customer_uid} on {plan}, anchor {begun.anchor}; {paid}")
+    say(f"it is charged next at {begun.next_due_at:%Y-%m-%d %H:%M}Z")
 
 
 def unsubscribe(
@@ -148,14 +147,14 @@ def unsubscribe(
     if not told(at, f"end subscription {key} {how}"):
         ended = f"is canceled, and {canceled} owed charges with it"
         later = f"ends with the running period, {ends}; nothing new is charged"
-        print(f"subscription {key} {ended if now else later}")
+        say(f"subscription {key} {ended if now else later}")
     print_opened(done)
     print_stopped(done, "does not come any more")
     for owed in done["canceled"]:
-        print(f"canceled: charge {owed['charge']}, {amount(owed['amount'], owed['currency'])}")
+        say(f"canceled: charge {owed['charge']}, {amount(owed['amount'], owed['currency'])}")
     for owed in done["unclear"]:
         price = amount(owed["amount"], owed["currency"])
-        print(
+        say(
             f"unclear: charge {owed['charge']}, {price}, may be paid yet; "
             "a payment is told as charge.paid_after_end"
         )

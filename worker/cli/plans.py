@@ -9,7 +9,17 @@ from schedules.money import parse_money
 from schedules.plans import CatchUp, Plan
 from schedules.policies import STANDARD, FinalAction
 from schedules.shifts import Shift
-from worker.cli.output import Actor, AsJson, actor, print_facts, print_json, print_table, with_currency
+from worker.cli.output import (
+    Actor,
+    AsJson,
+    actor,
+    answer,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+    with_currency,
+)
 from worker.cli.parts import cadence_words, read_cadence, read_policy, read_time, warn_of_times
 
 group = typer.Typer(help="Plans: what is sold, at what price, on which dates.", no_args_is_help=True)
@@ -86,7 +96,7 @@ def add(
     else:
         before = "" if is_new else "; it was added before, and nothing is changed"
         terms = f"{stored.plan.price}, {cadence_words(cadence)}"
-        print(f"plan {code} version {stored.plan.version} is on sale: {terms}{before}")
+        say(f"plan {code} version {stored.plan.version} is on sale: {terms}{before}")
 
 
 @group.command("list")
@@ -138,7 +148,10 @@ def archive(code: Code, who: Actor = actor()) -> None:
     from worker.workflows import enrolling
 
     count = enrolling.archive_plan(services(), code, who)
-    print(f"plan {code} is off sale ({count} versions)" if count else f"plan {code} was off sale already")
+    answer(
+        {"code": code, "versions": count},
+        f"plan {code} is off sale ({count} versions)" if count else f"plan {code} was off sale already",
+    )
 
 
 def default_time(cadence: Any) -> Any:

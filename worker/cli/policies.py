@@ -14,7 +14,7 @@ from schedules.policies import BUILT_IN, STANDARD, DunningPolicy, words
 from schedules.policy_files import read_policy_file, written
 from schedules.previews import preview
 from schedules.zones import zone as read_zone
-from worker.cli.output import Actor, AsJson, actor, print_json, print_table
+from worker.cli.output import Actor, AsJson, actor, print_json, print_table, say
 from worker.cli.parts import read_instant
 from worker.textfiles import read_text
 
@@ -51,9 +51,9 @@ def add(
     if as_json:
         print_json(_facts(stored))
     elif is_new:
-        print(f"policy {policy.code} version {stored.policy.version} is kept; new debts of its plans get it")
+        say(f"policy {policy.code} version {stored.policy.version} is kept; new debts of its plans get it")
     else:
-        print(f"policy {policy.code} version {stored.policy.version} says the same already; nothing was changed")
+        say(f"policy {policy.code} version {stored.policy.version} says the same already; nothing was changed")
 
 
 @group.command("list")
@@ -86,8 +86,8 @@ def show(
     if as_json:
         print_json({"code": policy.code, "version": policy.version, "policy": policy.to_json()})
     else:
-        print(f"# version {policy.version}" if versions else "# built in; kept when a plan names it")
-        print(written(policy), end="")
+        say(f"# version {policy.version}" if versions else "# built in; kept when a plan names it")
+        say(written(policy).rstrip("\n"))
 
 
 @group.command("preview")

@@ -7,8 +7,8 @@ import typer
 from schedules.errors import ToldInWords
 from schedules.money import amount_words, parse_money
 from schedules.refunds import Fate, RefundRequest, RefundState
-from worker.cli.output import Actor, AsJson, Why, actor, print_json, print_table
-from worker.cli.rehearsing import DryRun, desk, told
+from worker.cli.output import Actor, AsJson, Why, actor, print_json, print_table, say
+from worker.cli.rehearsing import DryRun, desk, facts_of, told
 
 
 class NotRefunded(ToldInWords):
@@ -53,15 +53,16 @@ def refund(
     at = desk(dry_run=dry_run)
     asked, is_new = returning.ask(at.services, request, who)
     words = amount_words(asked.amount, asked.currency)
-    if told(at, f"give back {words} of charge {charge}" if is_new else "do nothing: it was asked for before"):
+    would = f"give back {words} of charge {charge}" if is_new else "do nothing: it was asked for before"
+    if told(at, would, refund_words(asked) | {"is_new": is_new}):
         return
     if wait and asked.state is not RefundState.MADE:
         returning.make(at.services, asked)
         asked = returning.status(at.services, request_key)
     if as_json:
-        print_json(refund_words(asked) | {"is_new": is_new})
+        print_json(refund_words(asked) | {"is_new": is_new} | facts_of(at))
     else:
-        print(f"refund {request_key}: {words} of charge {charge}: {asked.state}")
+        say(f"refund {request_key}: {words} of charge {charge}: {asked.state}")
     if wait and asked.state is not RefundState.MADE:
         raise NotRefunded(f"refund {request_key} is {asked.state}: {asked.words or 'it is looked at again'}")
 

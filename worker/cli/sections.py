@@ -22,6 +22,8 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Events and messages": ("events", "dead-letters"),
     "Move data in, out and away": ("import", "export", "archive"),
 }  # fmt: skip
+# They run until they are told to stop, and log; AGAIN_LOG_FORMAT=json makes their lines JSON.
+PROCESSES = frozenset({"up", "worker", "beat", "listen", "simulator", "demo"})
 LONGEST = 1000  # characters of a help's first sentence: none is cut
 REST = "Other commands"
 

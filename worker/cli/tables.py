@@ -16,7 +16,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from schedules.batches import Line
-from worker.cli.output import json_text, plain
+from worker.cli.output import json_text, plain, wants_json
 
 Bom = Annotated[bool, typer.Option("--bom", help="Begin with a byte order mark, so that Excel reads UTF-8.")]
 Encoding = Annotated[
@@ -53,6 +53,14 @@ def refuse_bom_of_lines(*, bom: bool, as_lines: bool) -> None:
     """Raise unless a byte order mark was asked for CSV."""
     if bom and as_lines:
         raise typer.BadParameter("--bom is for CSV; JSON lines have no byte order mark")
+
+
+def refuse_json_beside_rows(out: Path | None) -> None:
+    """Raise when the rows would stand on standard output beside the answer as JSON."""
+    if out is None and wants_json():
+        raise typer.BadParameter(
+            "--json describes the file that is written, so give --out; --jsonl writes rows as JSON"
+        )
 
 
 @contextmanager
