@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
-from schedules.errors import BadMoney, BadRequest
+from schedules.errors import BadMoney, BadRequest, Code
 from schedules.money import MINOR_DIGITS, Money, parse_money
 from schedules.requests import LONGEST_REQUEST_KEY, LONGEST_UID, ChargeRequest, checked_words, digest
 from schedules.texts import cleaned
@@ -67,11 +67,15 @@ class Terms:
     def __post_init__(self) -> None:
         checked_words("key", self.key, LONGEST_UID)
         if self.canary < 0:
-            raise BadRequest("canary", f"{self.canary} is below 0")
+            raise BadRequest(Code.INVALID, "canary", f"{self.canary} is below 0")
         if not 0 <= self.canary_bound <= 100:
-            raise BadRequest("canary_bound", f"{self.canary_bound} is not a percentage between 0 and 100")
+            raise BadRequest(
+                Code.INVALID, "canary_bound", f"{self.canary_bound} is not a percentage between 0 and 100"
+            )
         if self.currency not in MINOR_DIGITS:
-            raise BadRequest("currency", f"{self.currency!r} is not known; take one of {', '.join(MINOR_DIGITS)}")
+            raise BadRequest(
+                Code.INVALID, "currency", f"{self.currency!r} is not known; take one of {', '.join(MINOR_DIGITS)}"
+            )
 
     def allows(self, failed: int) -> bool:
         """Whether so many failures are within the bound: at most that percentage of the canary, not rounded up."""
@@ -92,12 +96,14 @@ def checked_columns(names: list[str]) -> None:
     """Raise BadRequest unless a file's first line names the columns that a batch has."""
     for name in NEEDED:
         if name not in names:
-            raise BadRequest(name, f"the first line has no such column; there are {', '.join(COLUMNS)}")
+            raise BadRequest(
+                Code.INVALID, name, f"the first line has no such column; there are {', '.join(COLUMNS)}"
+            )
     for name in names:
         if name not in COLUMNS:
-            raise BadRequest(name, f"there is no such column; there are {', '.join(COLUMNS)}")
+            raise BadRequest(Code.INVALID, name, f"there is no such column; there are {', '.join(COLUMNS)}")
         if names.count(name) > 1:
-            raise BadRequest(name, "the first line has this column twice")
+            raise BadRequest(Code.INVALID, name, "the first line has this column twice")
 
 
 def read_line(line: Line, terms: Terms) -> ChargeRequest:
@@ -106,13 +112,13 @@ def read_line(line: Line, terms: Terms) -> ChargeRequest:
     Without a request key of its own it has one of the batch's key and the line's number.
     """
     if line.wrong is not None:
-        raise BadRequest("line", line.wrong)
+        raise BadRequest(Code.INVALID, "line", line.wrong)
     said = {name: cleaned(name, (line.columns.get(name) or "").strip()) for name in COLUMNS}
     checked_words("customer_uid", said["customer_uid"], LONGEST_UID)
     try:
         money = parse_money(said["amount"], said["currency"] or terms.currency)
     except BadMoney as error:
-        raise BadRequest("currency" if "currency" in str(error) else "amount", str(error)) from None
+        raise BadRequest(Code.INVALID, "currency" if "currency" in str(error) else "amount", str(error)) from None
     request_key = said["request_key"] or f"{terms.key}/{line.number}"
     checked_words("request_key", request_key, LONGEST_REQUEST_KEY)
     return ChargeRequest(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
 from schedules.cadence import Cadence
-from schedules.errors import BadRequest
+from schedules.errors import BadRequest, Code
 from schedules.money import Money
 from schedules.periods import first_on_or_after, kept_month_day, period_date
 from schedules.plans import Plan, at_own_time, due_at
@@ -62,31 +62,32 @@ def _truth(column: str, text: str) -> bool:
         return True
     if text.lower() in NO:
         return False
-    raise BadRequest(column, f"{text!r} is neither yes nor no")
+    raise BadRequest(Code.INVALID, column, f"{text!r} is neither yes nor no")
 
 
 def _date(column: str, text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise BadRequest(column, f"{text!r} is not a date; write it like 2026-01-31") from None
+        raise BadRequest(Code.INVALID, column, f"{text!r} is not a date; write it like 2026-01-31") from None
 
 
 def seam(plan: Plan, incoming: Incoming, now: datetime) -> Cursor:
     """The first period that is charged here; BadRequest when its date is none of the plan's, or has come."""
     if incoming.anchor > incoming.next_date:
-        raise BadRequest("anchor", f"{incoming.anchor} is after next_date {incoming.next_date}")
+        raise BadRequest(Code.INVALID, "anchor", f"{incoming.anchor} is after next_date {incoming.next_date}")
     number, day = first_on_or_after(incoming.anchor, plan.cadence, incoming.next_date)
     if day != incoming.next_date:
         before = period_date(incoming.anchor, plan.cadence, number - 1) if number else None
         nearest = f"{before} and {day}" if before else str(day)
-        raise BadRequest(
+        raise BadRequest(Code.INVALID,
             "next_date", f"{incoming.next_date} is no date of plan {plan.code!r} from anchor {incoming.anchor}; "
             f"the nearest are {nearest}",
         )  # fmt: skip
     due = due_at(plan, day)
     if due <= now + SEAM:
         raise BadRequest(
+            Code.INVALID,
             "next_date",
             f"it is due at {due:%Y-%m-%d %H:%M}Z and would be charged at once; give a later date of the plan",
         )
@@ -128,16 +129,22 @@ def mapped(plan: Plan, entries: Sequence[TimerEntry], now: datetime) -> Mapped:
     coming = sorted((entry for entry in entries if entry.status == "scheduled"), key=lambda entry: entry.at)
     ours = [entry for entry in coming if entry.at > now + SEAM]
     if not ours:
-        raise BadRequest("schedules", "nothing is scheduled later than an hour from now")
+        raise BadRequest(Code.INVALID, "schedules", "nothing is scheduled later than an hour from now")
     local = [entry.at.astimezone(zone(plan.zone)) for entry in ours]
     times = {at.time().replace(second=0, microsecond=0) for at in local}
     if len(times) > 1:
-        raise BadRequest("schedules", f"they are at different times of day: {', '.join(map(str, sorted(times)))}")
+        raise BadRequest(
+            Code.INVALID, "schedules", f"they are at different times of day: {', '.join(map(str, sorted(times)))}"
+        )
     for entry, at, expected in zip(ours, local, _series(plan, [at.date() for at in local]), strict=True):
         if entry.money != plan.price:
-            raise BadRequest("schedules", f"{entry.merchant_uid} is {entry.money}, the plan {plan.price}")
+            raise BadRequest(
+                Code.INVALID, "schedules", f"{entry.merchant_uid} is {entry.money}, the plan {plan.price}"
+            )
         if at.date() != expected:
-            raise BadRequest("schedules", f"{entry.merchant_uid} is on {at.date()}, the plan's next is {expected}")
+            raise BadRequest(
+                Code.INVALID, "schedules", f"{entry.merchant_uid} is on {at.date()}, the plan's next is {expected}"
+            )
     dates = tuple((entry.merchant_uid, at.date()) for entry, at in zip(ours, local, strict=True))
     return Mapped(times.pop(), dates)
 

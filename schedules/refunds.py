@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from schedules.errors import BadRequest
+from schedules.errors import BadRequest, Code
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment
 from schedules.requests import LONGEST_REQUEST_KEY, LONGEST_WORDS, checked_words, digest
@@ -60,10 +60,14 @@ class RefundRequest:
         if self.money is None:
             return left
         if self.money.currency != left.currency:
-            raise BadRequest("currency", f"the charge was paid in {left.currency}, not in {self.money.currency}")
+            raise BadRequest(
+                Code.INVALID, "currency", f"the charge was paid in {left.currency}, not in {self.money.currency}"
+            )
         if self.money.amount > left.amount:
             raise BadRequest(
-                "amount", f"{self.money} is more than the {left} that is left of charge {self.charge}"
+                Code.CONFLICT,
+                "amount",
+                f"{self.money} is more than the {left} that is left of charge {self.charge}",
             )
         return self.money
 

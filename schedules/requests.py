@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from schedules.errors import BadRequest
+from schedules.errors import BadRequest, Code
 from schedules.money import Money
 from schedules.plans import NAME_LENGTH
 from schedules.texts import cleaned
@@ -80,7 +80,7 @@ def checked_words(field: str, text: str, longest: int) -> str:
     """The text in NFC, if it says something and fits; else BadRequest names the field."""
     text = cleaned(field, text)
     if not text.strip() or not text.isprintable():
-        raise BadRequest(field, f"{text[:longest]!r} is empty or cannot be printed")
+        raise BadRequest(Code.INVALID, field, f"{text[:longest]!r} is empty or cannot be printed")
     if len(text) > longest:
-        raise BadRequest(field, f"it has {len(text)} characters; the most is {longest}")
+        raise BadRequest(Code.INVALID, field, f"it has {len(text)} characters; the most is {longest}")
     return text

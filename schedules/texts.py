@@ -8,7 +8,7 @@ import re
 import unicodedata
 
 from schedules.cards import holds_card_number, id_holds_card_number
-from schedules.errors import BadRequest
+from schedules.errors import BadRequest, Code
 
 # The fields that a person writes freely; each other field is an id, a code or a number.
 FREE_TEXTS = frozenset({"reason", "why", "actor", "name", "email", "tel", "text"})
@@ -61,10 +61,11 @@ def cleaned(field: str, text: str) -> str:
     for place, character in enumerate(text, start=1):
         if unicodedata.category(character) in _REFUSED:
             raise BadRequest(
+                Code.INVALID,
                 field,
                 f"character {place} of {len(text)} is U+{ord(character):04X}, a control character or line break; "
                 "remove it",
             )
     if (holds_card_number if field in FREE_TEXTS else id_holds_card_number)(text):
-        raise BadRequest(field, "it looks like a card number; those belong to the gateway alone")
+        raise BadRequest(Code.INVALID, field, "it looks like a card number; those belong to the gateway alone")
     return text

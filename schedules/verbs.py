@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from schedules.charges import SubscriptionStatus
+from schedules.errors import Code
 from schedules.subscriptions import MISSED_AFTER
 
 
@@ -86,6 +87,7 @@ class Ruling:
 
     verdict: Verdict
     why: str  # of a refusal, with {fields} of `Facts`
+    code: Code | None = None  # of a refusal
 
     def __str__(self) -> str:
         return self.verdict.value
@@ -99,46 +101,60 @@ _OF_ONE = tuple(verb for verb in Verb if verb not in _BEGINS)
 _OPENING = (Verb.PAUSE, *_CHANGES_SERIES, Verb.CHANGE_CARD, Verb.END_LATER, Verb.END_NOW, Verb.UNDO_SKIP)
 
 
-def _refused(why: str, *verbs: Verb) -> dict[Verb, Ruling]:
-    return {verb: Ruling(Verdict.REFUSED, why) for verb in verbs}
+def _refused(code: Code, why: str, *verbs: Verb) -> dict[Verb, Ruling]:
+    return {verb: Ruling(Verdict.REFUSED, why, code) for verb in verbs}
 
 
-_NO_END = _refused("it has no end; nothing to undo", Verb.UNDO_END)
-_NO_SKIP = _refused("it skips no period; nothing to undo", Verb.UNDO_SKIP)
-_RUNS = _refused("it is not paused; nothing to resume", Verb.RESUME)
+_NO_END = _refused(Code.ALREADY_DONE, "it has no end; nothing to undo", Verb.UNDO_END)
+_NO_SKIP = _refused(Code.ALREADY_DONE, "it skips no period; nothing to undo", Verb.UNDO_SKIP)
+_RUNS = _refused(Code.ALREADY_DONE, "it is not paused; nothing to resume", Verb.RESUME)
+_ENDED = "it ended at {ends_at}; subscribe anew"
 _RESTS = "it is paused; `again resume` it first"
-_LIVE = _refused("is on plan {plan!r} already, by subscription {key}", *_BEGINS)
+_LIVE = _refused(Code.CONFLICT, "is on plan {plan!r} already, by subscription {key}", *_BEGINS)
 
 # The first state, in the order of State, that refuses a verb gives the reason.
 RULES: Mapping[State, Mapping[Verb, Ruling]] = {
-    State.NONE: _refused("it is not known; a subscription's key has 20 characters", *_OF_ONE),
-    State.SIGNUP: _refused("its first payment is under way; it begins when that is paid, then try again", *_OF_ONE)
+    State.NONE: _refused(Code.NOT_FOUND, "it is not known; a subscription's key has 20 characters", *_OF_ONE),
+    State.SIGNUP: _refused(Code.BUSY, "its first payment is under way; it begins when that is paid", *_OF_ONE)
     | _refused(
+        Code.CONFLICT,
         "has a signup for plan {plan!r} under way; `again show {key}` tells what becomes of its payment, and the "
         "subscription begins if it is there",
         *_BEGINS,
     ),
     State.TAKEOVER: _refused(
-        "it is being taken over; the takeover is finished by itself, then try again", *_OF_ONE
+        Code.BUSY, "it is being taken over; the takeover is finished by itself", *_OF_ONE
     )
-    | _refused("has a takeover to plan {plan!r} under way, to become subscription {key}", Verb.SUBSCRIBE),
-    State.ENDED: _refused("it ended at {ends_at}; subscribe anew", *_OF_ONE),
+    | _refused(
+        Code.CONFLICT, "has a takeover to plan {plan!r} under way, to become subscription {key}", Verb.SUBSCRIBE
+    ),
+    State.ENDED: _refused(
+        Code.CONFLICT, _ENDED, *(v for v in _OF_ONE if v not in (Verb.END_LATER, Verb.END_NOW))
+    )
+    | _refused(Code.ALREADY_DONE, _ENDED, Verb.END_LATER, Verb.END_NOW),
     State.HELD: _refused(
+        Code.HELD,
         "it is set aside: {held_why}; `again release` it first", *(v for v in _OF_ONE if v is not Verb.END_NOW)
     ),
-    State.ENDING: _refused("it ends at {ends_at}; `again undo` that first", Verb.PAUSE, *_CHANGES_SERIES)
+    State.ENDING: _refused(
+        Code.CONFLICT, "it ends at {ends_at}; `again undo` that first", Verb.PAUSE, *_CHANGES_SERIES
+    )
     | _refused(
+        Code.CONFLICT,
         "is on plan {plan!r} until {ends_at}, by subscription {key}; `again undo {key}` lets that one go on, or "
         "give an anchor from {ends_on} on",
         *_BEGINS,
     ),
     State.RESTING: _refused(
+        Code.CONFLICT,
         "it rests until charge {rests_for} is paid; `again try`, `waive` or `paid-elsewhere` ends that, "
         "and the pause with it",
         Verb.PAUSE, Verb.RESUME, *_CHANGES_SERIES,
     )
     | _LIVE,
-    State.PAUSED: _refused("it is paused already", Verb.PAUSE) | _refused(_RESTS, *_CHANGES_SERIES) | _LIVE,
+    State.PAUSED: _refused(Code.ALREADY_DONE, "it is paused already", Verb.PAUSE)
+    | _refused(Code.CONFLICT, _RESTS, *_CHANGES_SERIES)
+    | _LIVE,
     State.BACKLOG: dict.fromkeys(_OPENING, _OPENS),
     State.DUE: dict.fromkeys(_OPENING, _OPENS),
     State.SKIPPING: {},
@@ -244,7 +260,7 @@ def _reasons() -> list[str]:
     for state in State:
         for verb in Verb:
             found = ruling(verb, BESIDE[state])
-            if found.verdict is Verdict.REFUSED:
+            if found.code is not None:
                 why = f"the customer {found.why}" if verb in _BEGINS else found.why
-                told.setdefault(why, []).append(f"{verb} / {state}")
+                told.setdefault(f"{why}{found.code.advice} (`{found.code}`)", []).append(f"{verb} / {state}")
     return [f"- refused because {why}: {', '.join(cells)}" for why, cells in told.items()]

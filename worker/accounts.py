@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 from worker.addresses import check_gateway
 from worker.textfiles import UnreadableText, read_text
 
@@ -17,7 +17,7 @@ NAME = re.compile(r"[a-z0-9-]{1,40}")
 PRIVATE = 0o077  # what the group and others may do with a file that holds secrets: nothing
 
 
-class BadAccounts(ToldInWords):
+class BadAccounts(FixedCode, code=Code.HELD):
     """The file of accounts does not say what is needed, or says it wrongly."""
 
 

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from sqlalchemy.exc import DBAPIError
 
-from schedules.errors import BadRequest, ToldInWords
+from schedules.errors import BadRequest, Code, ToldInWords
 from schedules.requests import VerbRequest
 from schedules.texts import cleaned, escaped
 from worker.logs import masked
@@ -38,11 +38,11 @@ def answer(
         return {"ok": True, **done}
     except ValidationError as error:
         errors = [{"field": _field(problem), "words": masked(problem["msg"])} for problem in _problems(error)]
-        return _no(asked, "bad_arguments", errors)
+        return _no(asked, Code.INVALID, "bad_arguments", errors)
     except BadRequest as error:
-        return _no(asked, "bad_arguments", [{"field": error.field, "words": masked(error.words)}])
+        return _no(asked, error.code, "bad_arguments", [{"field": error.field, "words": masked(error.words)}])
     except ToldInWords as error:
-        return _no(asked, "refused", [{"field": None, "words": masked(str(error))}])
+        return _no(asked, error.code, "refused", [{"field": None, "words": masked(str(error))}])
     except DBAPIError as error:
         if failures.is_transient(error):
             raise
@@ -50,7 +50,7 @@ def answer(
         summary = failures.summary(error)
         words = f"the database refused a statement: {summary}; the worker's log has a traceback"
         log.error("again.%s failed: %s", asked.__name__, summary, exc_info=error)
-        return _no(asked, "failed", [{"field": None, "words": words}])
+        return _no(asked, failures.code_of(error), "failed", [{"field": None, "words": words}])
 
 
 def _refuse_repeatable(
@@ -59,7 +59,9 @@ def _refuse_repeatable(
     """BadRequest for a request that would do another thing when its message is delivered a second time."""
     field = NULL_NEEDS_KEY.get(asked)
     if request_key is None and field is not None and fields[field] is None:
-        raise BadRequest(field, "null means another thing each time; name what is meant, or add a request_key")
+        raise BadRequest(
+            Code.INVALID, field, "null means another thing each time; name what is meant, or add a request_key"
+        )
 
 
 def carry_out(
@@ -86,15 +88,17 @@ def fields_of(asked: Callable[..., Answer]) -> list[Parameter]:
     return [*own, Parameter("request_key", Parameter.KEYWORD_ONLY, default=default)]
 
 
-def _no(asked: Callable[..., Answer], code: str, errors: list[dict[str, str | None]]) -> Answer:
+def _no(
+    asked: Callable[..., Answer], code: Code, error_kind: str, errors: list[dict[str, str | None]]
+) -> Answer:  # fmt: skip
     for error in errors:  # the sender of a message chooses its field names
         field = error["field"]
         error["field"] = masked(escaped(field[:LONGEST_FIELD], lines=False)) if field is not None else None
     told = "; ".join(
         f"{error['field']}: {error['words']}" if error["field"] else f"{error['words']}" for error in errors
     )
-    log.warning("again.%s is not done: %s", asked.__name__, told)
-    return {"ok": False, "error": code, "errors": errors}
+    log.warning("again.%s is not done, %s: %s", asked.__name__, code, told)
+    return {"ok": False, "code": code.value, "error": error_kind, "errors": errors}
 
 
 def _problems(error: ValidationError) -> list[Any]:
@@ -110,7 +114,7 @@ def read_fields(
 ) -> dict[str, Any]:
     """The fields as the function takes them: no other, none left out, none of another type."""
     if positional:
-        raise BadRequest("args", "give every argument by its name, in kwargs")
+        raise BadRequest(Code.INVALID, "args", "give every argument by its name, in kwargs")
     named = {name: cleaned(name, value) if isinstance(value, str) else value for name, value in named.items()}
     # Through JSON, so that a date may be written as one, and nothing but what JSON has comes in.
     read = _model(asked).model_validate_json(json.dumps(named, default=str))

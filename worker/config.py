@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schedules.amount_limits import AmountLimits, parse_limits
-from schedules.errors import BadMoney, RuleBroken, ToldInWords
+from schedules.errors import BadMoney, Code, FixedCode, RuleBroken
 from schedules.identity import checked_environment
 from worker import up_environment
 from worker.accounts import Account, BadAccounts, read_accounts, read_secret
@@ -34,7 +34,7 @@ NO_SETTINGS = frozenset({"ACTOR"})  # of the command line, not of an installatio
 LEAST_LIVE_READ_TIMEOUT = 60  # seconds; the gateway's own figure for calls that move money
 
 
-class BadSettings(ToldInWords):
+class BadSettings(FixedCode, code=Code.HELD):
     """The environment does not say what is needed, or says it wrongly."""
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import StringConstraints
 
-from schedules.errors import BadRequest, RuleBroken
+from schedules.errors import BadRequest, Code, RuleBroken
 from schedules.events import in_json
 from schedules.identity import SUBJECT_LENGTH
 from schedules.money import MINOR_DIGITS, Money
@@ -73,7 +73,7 @@ def charge_adhoc(
 def charge_status(desk: Desk, *, charge: Words | None = None, request_key: Words | None = None) -> Answer:
     """Tell what has become of a charge, by its key or its request key; nothing is changed."""
     if (charge is None) is (request_key is None):
-        raise BadRequest("charge", "give the charge's key, or the request_key, and not both")
+        raise BadRequest(Code.INVALID, "charge", "give the charge's key, or the request_key, and not both")
     return showing.charge_status(desk.services, charge, request_key)
 
 
@@ -104,6 +104,7 @@ def delete_card(
     return {
         "customer_uid": customer_uid, "subscriptions_ended": deleted.subscriptions_ended,
         "deleted_at": deleted.deleted_at, "at_gateway": deleted.at_gateway,
+        "code": None if deleted.is_over else deleted.code,
     }  # fmt: skip
 
 
@@ -278,7 +279,9 @@ def refund_charge(
 ) -> Answer:
     """Give a payment back: all that is left of it, or an amount in minor units with its currency."""
     if (amount is None) is not (currency is None):
-        raise BadRequest("currency", "give the amount with its currency, or neither for all that is left")
+        raise BadRequest(
+            Code.INVALID, "currency", "give the amount with its currency, or neither for all that is left"
+        )
     much = None if amount is None or currency is None else money(amount, currency)
     request = RefundRequest(
         charge=charge, money=much, request_key=request_key, reason=reason, fate=subscription, another=another
@@ -301,11 +304,13 @@ def refund_words(refund: Refund) -> Answer:
 def money(amount: int, currency: str) -> Money:
     """An amount in minor units; BadRequest names the field that is wrong."""
     if currency not in MINOR_DIGITS:
-        raise BadRequest("currency", f"{currency!r} is not known; take one of {', '.join(MINOR_DIGITS)}")
+        raise BadRequest(
+            Code.INVALID, "currency", f"{currency!r} is not known; take one of {', '.join(MINOR_DIGITS)}"
+        )
     try:
         return Money(amount, currency)
     except RuleBroken as error:
-        raise BadRequest("amount", str(error)) from None
+        raise BadRequest(Code.INVALID, "amount", str(error)) from None
 
 
 def _moved(subscription: str, moved: Moved) -> Answer:

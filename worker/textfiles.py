@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 from schedules.texts import escaped
 
 log = logging.getLogger("again.textfiles")
@@ -19,7 +19,7 @@ IN_MEMORY = 1 << 24  # bytes of standard input that stay in memory; the rest goe
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
-class UnreadableText(ToldInWords):
+class UnreadableText(FixedCode, code=Code.INVALID):
     """A file that cannot be opened, or whose bytes are not text in a known encoding."""
 
 

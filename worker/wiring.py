@@ -10,7 +10,7 @@ from functools import lru_cache
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 from worker.accounts import Account, BadAccounts
 from worker.addresses import host_of
 from worker.clock import Clock, MovedClock, SystemClock, elapsed, wait
@@ -34,11 +34,11 @@ READ_EVERY = 2.0  # seconds between two looks at the files of accounts and secre
 STANDS_STILL = 0.2  # seconds that a changed file must stay as it is, so that none is read half written
 
 
-class BadDatabase(ToldInWords):
+class BadDatabase(FixedCode, code=Code.HELD):
     """The database cannot be reached, or is not at the revision that this code needs."""
 
 
-class Unreachable(BadDatabase):
+class Unreachable(BadDatabase, code=Code.UNAVAILABLE):
     """The database does not answer."""
 
 

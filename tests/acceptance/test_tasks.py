@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from schedules.errors import Code
 from tests.acceptance.again import again, refused, told_json
 from tests.installation import QUICK, Installation, installed
 from worker.clock import wait_until
@@ -46,7 +47,9 @@ def sent(shop: Installation, *asked: tuple[str, dict[str, Any]]) -> list[dict[st
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    answers: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer for answer in answers if not answer["ok"] and answer["code"] not in set(Code)] == []
+    return answers
 
 
 def fields(request_key: str, **changes: Any) -> dict[str, Any]:
@@ -106,7 +109,7 @@ def test_wrong_arguments_come_back_naming_the_field_and_are_done_with(shop: Inst
     )
     assert [error["field"] for error in answers[0]["errors"]] == ["amount"]
     assert {"amount", "request_key", "reason"} <= {error["field"] for error in answers[1]["errors"]}
-    assert [answer["error"] for answer in answers[2:]] == ["refused", "refused"]
+    assert [(answer["error"], answer["code"]) for answer in answers[2:]] == [("refused", "not_found")] * 2
     broker = redis.Redis.from_url(shop.settings["AGAIN_BROKER_URL"])
     assert wait_until(lambda: broker.llen("requests") == 0 and broker.hlen("unacked") == 0, 30)
 
@@ -185,7 +188,7 @@ def test_every_verb_can_be_asked_for_by_another_program(shop: Installation) -> N
         ("again.release", {"key": charge, **who}),
         ("again.pause", of_it),
     )
-    assert [answer["error"] for answer in wrong] == ["refused"] * 5
+    assert [answer["code"] for answer in wrong] == ["conflict"] * 5
     verbs = [act["verb"] for act in shop.told_json("audit", key)]
     assert {"skip", "undo", "pause", "resume", "move-anchor", "move-time", "change-card", "change-plan"} <= set(
         verbs

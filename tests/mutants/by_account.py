@@ -19,7 +19,7 @@ BY_ACCOUNT: tuple[Mutant, ...] = (
         "accounts: another merchant is not asked what became of an attempt",
         BINDINGS + "test_another_merchant_is_not_asked_about_an_unknown_attempt",
         "worker/workflows/services.py",
-        "        if wrong is not None:\n            raise OtherCredentials(wrong)\n",
+        "        if wrong is not None:\n            raise OtherCredentials(Code.HELD, wrong)\n",
         "",
     ),
     Mutant(

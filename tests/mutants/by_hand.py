@@ -12,6 +12,7 @@ LIMITING = "workflows/test_limiting.py::"
 ADJUSTING = "workflows/test_adjusting.py::"
 TRANSIENT = "workflows/test_transient_errors.py::"
 MOVING = "workflows/test_moving_in.py::"
+CODES = "workflows/test_codes.py::"
 
 BY_HAND: tuple[Mutant, ...] = (
     Mutant(
@@ -361,6 +362,20 @@ BY_HAND: tuple[Mutant, ...] = (
         "schedules/imports.py",
         "    if due <= now + SEAM:\n",
         "    if False:\n",
+    ),
+    Mutant(
+        "by hand: what the gateway refused is not to be tried again",
+        CODES + "test_the_gateways_answer_decides_whether_trying_again_helps",
+        "worker/gateway/port.py",
+        "            return Code.DECLINED\n",
+        "            return Code.UNAVAILABLE\n",
+    ),
+    Mutant(
+        "by hand: a payment that may be made has the code of an unknown outcome",
+        CODES + "test_a_card_whose_call_was_not_answered_is_not_to_be_typed_in_again",
+        "worker/workflows/signing_up.py",
+        "        return Code.UNKNOWN, (\n",
+        "        return Code.UNAVAILABLE, (\n",
     ),
     Mutant(
         "an older list brings no finding back",

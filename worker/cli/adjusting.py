@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from schedules.errors import Code
 from schedules.money import amount_words
 from worker.cli.asked import (
     RequestKey,
@@ -83,7 +84,7 @@ def undo(
     from worker.workflows.admitting import CannotAdjust
 
     if what is not None and what not in set(Undoable):
-        raise CannotAdjust(f"--what {what!r} cannot be undone; give one of: {', '.join(Undoable)}")
+        raise CannotAdjust(Code.INVALID, f"--what {what!r} cannot be undone; give one of: {', '.join(Undoable)}")
     at = desk(dry_run=dry_run)
     said = {"subscription": key, "what": what and Undoable(what), "reason": why, "actor": who}
     done = carry_out(at, requests.undo, request_key, **said)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schedules.batches import BatchState
-from schedules.errors import ToldInWords
+from schedules.errors import Code, OwnCode
 from schedules.money import amount_words
 from worker.cli.output import (
     Actor,
@@ -36,7 +36,7 @@ group = typer.Typer(help="Batches: many charges that are asked for together.", n
 Key = Annotated[str, typer.Argument(help="The batch's key.")]
 
 
-class NotAllPaid(ToldInWords):
+class NotAllPaid(OwnCode):
     """What was waited for has come to rest, and not all of it is paid."""
 
 
@@ -204,12 +204,14 @@ def watch_batch(made: "Services", key: str) -> None:
             bar.update(task, total=seen["lines"], completed=over, description=said)
             if seen["state"] in (BatchState.STOPPED, BatchState.WAITING, BatchState.DROPPED):
                 raise NotAllPaid(
-                    f"batch {key} is {seen['state']}: {seen['words'] or 'another person must approve it'}"
+                    Code.HELD,
+                    f"batch {key} is {seen['state']}: {seen['words'] or 'another person must approve it'}",
                 )
             if over >= seen["lines"]:
                 break
             wait(LOOK_EVERY)
     if over > seen["paid"]:
         raise NotAllPaid(
-            f"{over - seen['paid']:,} of {over:,} charges failed; `again batch export {key}` lists them"
+            Code.DECLINED,
+            f"{over - seen['paid']:,} of {over:,} charges failed; `again batch export {key}` lists them",
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from schedules.errors import Code
 from schedules.money import amount_words
 from worker.cli.output import (
     Actor,
@@ -102,8 +103,8 @@ def _reconcile(made: "Services", account: str, since: datetime, until: datetime,
         with until_interrupted() as going_on:
             worked = reconciling.work(made, run.id, going_on, tell)
     if worked is None:
-        busy = f"another process is comparing account {account}; look again in some minutes"
-        raise reconciling.CannotReconcile(busy)
+        busy = f"another process is comparing account {account}"
+        raise reconciling.CannotReconcile(Code.BUSY, busy)
     if worked.ended_at is None:
         why = worked.words or "interrupted"
         again = f"again reconcile --from {instant(run.since)} --to {instant(run.until)}"

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from schedules.charges import ChargeStatus, KeyedIn
-from schedules.errors import ToldInWords
+from schedules.errors import Code, OwnCode
 from schedules.money import parse_money
 from schedules.policies import ONCE
 from schedules.requests import ChargeRequest
@@ -23,7 +23,7 @@ Email = Annotated[str | None, typer.Option(help="At most 64 characters.")]
 Tel = Annotated[str | None, typer.Option(help="At most 16 characters.")]
 
 
-class CardNotPaid(ToldInWords):
+class CardNotPaid(OwnCode):
     """A card that was typed in has not paid."""
 
 
@@ -86,7 +86,8 @@ def pay(
         say(f"charge {paid.key}: {request.money} is {paid.status}")
     if paid.status is not ChargeStatus.PAID:
         then = "; it is asked about, do not type the card in again before" if paid.status.is_owed else ""
-        raise CardNotPaid(f"charge {paid.key} is not paid: {paid.reason}{then}")
+        code = Code.UNKNOWN if paid.status.is_owed else Code.DECLINED
+        raise CardNotPaid(code, f"charge {paid.key} is not paid: {paid.reason}{then}")
 
 
 @cards_app.command("show")
@@ -134,8 +135,9 @@ def delete(
         say_repeated(request_key)
     if not deleted.is_over:
         raise issuing.CannotIssue(
+            Code(deleted.code),
             f"the card of {customer_uid!r} is not charged any more, but the gateway may still have it: "
-            f"{deleted.at_gateway}; say it again"
+            f"{deleted.at_gateway}",
         )
     answer(
         facts | facts_of(at), f"the card of {customer_uid} is deleted; subscriptions that ended with it: {ended}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schedules.charges import AttemptState, ChargeStatus
-from schedules.errors import ToldInWords
+from schedules.errors import Code, OwnCode
 from schedules.money import parse_money
 from schedules.policies import ONCE
 from schedules.requests import ChargeRequest
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LOOK_EVERY = 0.5  # seconds
 
 
-class NotPaid(ToldInWords):
+class NotPaid(OwnCode):
     """What was waited for has not been paid."""
 
 
@@ -73,10 +73,10 @@ def charge(
 
         print_json(showing.charge_status(at.services, asked.key, None) | {"is_new": asked.is_new} | facts_of(at))
     if ended is not None:
-        raise NotPaid(ended)
+        raise NotPaid(*ended)
 
 
-def _waited_for(services: "Services", key: str, timeout: float, *, quiet: bool) -> str | None:
+def _waited_for(services: "Services", key: str, timeout: float, *, quiet: bool) -> tuple[Code, str] | None:
     """Show what happens to a charge until it is paid, which is None, or comes to rest otherwise: why not."""
     from worker.clock import elapsed, wait
     from worker.workflows import showing
@@ -91,26 +91,27 @@ def _waited_for(services: "Services", key: str, timeout: float, *, quiet: bool) 
         if story.facts["status"] == ChargeStatus.PAID:
             return None
         if (rests := _rests(story, services.clock.now())) is not None:
-            return f"charge {key} is not paid: {rests}"
+            return rests[0], f"charge {key} is not paid: {rests[1]}"
         if elapsed() > until:
-            return (
+            return Code.UNKNOWN, (
                 f"charge {key} is not paid after {timeout:g} seconds; `again show {key}` tells what becomes of it"
             )
         wait(LOOK_EVERY)
 
 
-def _rests(story: "Story", now: datetime) -> str | None:
+def _rests(story: "Story", now: datetime) -> tuple[Code, str] | None:
     """Why nothing will happen to the charge soon; None while something may."""
     facts: dict[str, Any] = story.facts
     last = story.parts[-1] if story.parts else None
     if not ChargeStatus(facts["status"]).is_owed:
-        return f"it is {facts['status']}, {facts['closed_why']}"
+        code = Code.DECLINED if facts["status"] == ChargeStatus.UNCOLLECTIBLE else Code.CONFLICT
+        return code, f"it is {facts['status']}, {facts['closed_why']}"
     if facts.get("held_why"):
-        return f"it waits for an operator: {facts['held_why']}"
+        return Code.HELD, f"it waits for an operator: {facts['held_why']}"
     if last is None or AttemptState(last["state"]).is_unresolved:
         return None
     again = facts["next_attempt_at"]
     if again is not None and again <= now:
         return None
     then = f"the next try is at {again:%Y-%m-%d %H:%M}Z" if again else "it waits for another card"
-    return f"{last['state']}, {last['reason']}; {then}"
+    return Code.DECLINED, f"{last['state']}, {last['reason']}; {then}"

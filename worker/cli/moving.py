@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedules.errors import BadRequest, ToldInWords
+from schedules.errors import BadRequest, Code, OwnCode
 from schedules.imports import COLUMNS, NEEDED
 from schedules.money import amount_words
 from schedules.texts import cleaned
@@ -57,7 +57,7 @@ class Thing(StrEnum):
     AUDIT = "audit"
 
 
-class SomeLeft(ToldInWords):
+class SomeLeft(OwnCode):
     """Some customers were not taken over."""
 
 
@@ -153,13 +153,13 @@ def import_schedules(
             print_json([{"customer_uid": uid, "what": what} for uid, what in rows])
         return
     confirm(yes=yes)
-    done, left = [], 0
+    done, left = [], list[Code]()
     for uid in uids:
         try:
             cursor = taking_over.take_over(made, uid, plan, who, why, account, another=another)
             done.append({"customer_uid": uid, "first_due_at": cursor.due_at, "why_not": None})
         except (taking_over.CannotTakeOver, UnusableAccount) as error:
-            left += 1
+            left.append(error.code)
             done.append({"customer_uid": uid, "first_due_at": None, "why_not": str(error)})
     if as_json:
         print_json(done)
@@ -168,7 +168,9 @@ def import_schedules(
             "taken over", ("customer_uid", "first charge here", "why not"), ([*row.values()] for row in done)
         )
     if left:
-        raise SomeLeft(f"{left} of {len(uids)} customers stay where they are; said again, it goes on with them")
+        raise SomeLeft(
+            left[0], f"{len(left)} of {len(uids)} customers stay where they are, each for the reason above"
+        )
 
 
 def export(
@@ -194,11 +196,15 @@ def export(
 def _checked_columns(names: list[str]) -> None:
     for name in NEEDED:
         if name not in names:
-            raise BadRequest(name, f"the first line has no such column; there are {', '.join(COLUMNS)}")
+            raise BadRequest(
+                Code.INVALID, name, f"the first line has no such column; there are {', '.join(COLUMNS)}"
+            )
     for name in names:
         if name not in COLUMNS or names.count(name) > 1:
             raise BadRequest(
-                name, f"there is no such column, or it is there twice; there are {', '.join(COLUMNS)}"
+                Code.INVALID,
+                name,
+                f"there is no such column, or it is there twice; there are {', '.join(COLUMNS)}",
             )
 
 

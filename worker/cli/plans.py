@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from schedules.cadence import Unit
+from schedules.errors import Code as ErrorCode
 from schedules.money import parse_money
 from schedules.plans import CatchUp, Plan
 from schedules.policies import STANDARD, FinalAction
@@ -133,7 +134,7 @@ def show(code: Code, as_json: AsJson = False) -> None:
     with services().engine.begin() as db:
         versions = plans.by_code(db, code)
     if not versions:
-        raise CannotEnroll(f"plan {code!r} is not known; `again plan list` lists them")
+        raise CannotEnroll(ErrorCode.NOT_FOUND, f"plan {code!r} is not known; `again plan list` lists them")
     if as_json:
         print_json([facts(stored) for stored in versions])
         return

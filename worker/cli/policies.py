@@ -8,7 +8,8 @@ import typer
 
 from schedules.declines import DeclineClass, classify
 from schedules.dunning import Said
-from schedules.errors import ToldInWords
+from schedules.errors import Code as ErrorCode
+from schedules.errors import FixedCode
 from schedules.limits import limit_span
 from schedules.policies import BUILT_IN, STANDARD, DunningPolicy, words
 from schedules.policy_files import read_policy_file, written
@@ -27,7 +28,7 @@ Code = Annotated[str, typer.Argument(help="The policy's code.")]
 group = typer.Typer(help="Dunning policies: what is done about declines, and when.", no_args_is_help=True)
 
 
-class UnknownPolicy(ToldInWords, LookupError):
+class UnknownPolicy(FixedCode, LookupError, code=ErrorCode.NOT_FOUND):
     """There is no policy of this name."""
 
 

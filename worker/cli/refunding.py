@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, OwnCode
 from schedules.money import amount_words, parse_money
 from schedules.refunds import Fate, RefundRequest, RefundState
 from worker.cli.output import Actor, AsJson, Why, actor, print_json, print_table, say
 from worker.cli.rehearsing import DryRun, desk, facts_of, told
 
 
-class NotRefunded(ToldInWords):
+class NotRefunded(OwnCode):
     """What was waited for has not been given back."""
 
 
@@ -64,7 +64,10 @@ def refund(
     else:
         say(f"refund {request_key}: {words} of charge {charge}: {asked.state}")
     if wait and asked.state is not RefundState.MADE:
-        raise NotRefunded(f"refund {request_key} is {asked.state}: {asked.words or 'it is looked at again'}")
+        raise NotRefunded(
+            Code.DECLINED if asked.state is RefundState.REFUSED else Code.UNKNOWN,
+            f"refund {request_key} is {asked.state}: {asked.words or 'it is looked at again'}",
+        )
 
 
 def refunds(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 from worker import background, stopping
 from worker.background import Part
 from worker.clock import wait
@@ -28,11 +28,11 @@ STOP_MARGIN = 20.0  # seconds that a stop may take beyond one call: what came of
 BREATH = 1.0  # seconds before a worker that ended by itself begins anew
 
 
-class NoSimulator(ToldInWords):
+class NoSimulator(FixedCode, code=Code.HELD):
     """This installation has no simulator."""
 
 
-class CannotListen(ToldInWords):
+class CannotListen(FixedCode, code=Code.HELD):
     """What listening needs is not installed."""
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 from schedules.health import Cause, CauseCode, ProcessSeen
 from worker.cli.output import AsJson, print_facts, print_json, print_table
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from worker.workflows.services import Services
 
 
-class NotHealthy(ToldInWords):
+class NotHealthy(FixedCode, code=Code.FAILED):
     """Something does not work as it should; the sentences say what."""
 
 

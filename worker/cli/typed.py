@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 
 if TYPE_CHECKING:
     from worker.gateway.port import Card
@@ -21,7 +21,7 @@ PROMPTS = {
 }
 
 
-class BadCardData(ToldInWords):
+class BadCardData(FixedCode, code=Code.INVALID):
     """What was typed is no card data; none of it is repeated."""
 
 

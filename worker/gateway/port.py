@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, assert_never
 
+from schedules.errors import Code
 from schedules.imports import TimerEntry
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment, NotSent, Outcome, Refused, Unknown
@@ -148,6 +149,19 @@ NO_CONNECTION, CONNECTION_TIMEOUT, NO_TOKEN = "ConnectError", "ConnectTimeout", 
 NoAnswer = NotSent | Refused | Unknown
 KeyAnswer = BillingKey | KeyDeclined | KeyMissing | NotSent | Refused | Unknown
 CancelAnswer = Cancelled | NotSent | Refused | Unknown
+
+
+def code_of(answer: KeyDeclined | KeyMissing | NoAnswer) -> Code:
+    """The code of the error for an answer that is not the wanted one: one that asked changed nothing there."""
+    match answer:
+        case KeyMissing():
+            return Code.NOT_FOUND
+        case KeyDeclined() | Refused():
+            return Code.DECLINED
+        case NotSent() | Unknown():
+            return Code.UNAVAILABLE
+        case _:
+            assert_never(answer)
 
 
 def did_not_reach(not_sent: NotSent) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 
 PATIENCE = "10min"  # for a reader who stops reading, and for a statement over all that is there
 # The settings of every session, as `SHOW` prints them; `_set_session` is the one place that sets them.
@@ -39,7 +39,7 @@ POOLING = (
 LINE = {"tcp_user_timeout": 35_000, "keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
 
 
-class BadSession(ToldInWords):
+class BadSession(FixedCode, code=Code.HELD):
     """A database session does not have the settings that this code depends on."""
 
 

@@ -5,6 +5,7 @@ import logging
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from schedules.errors import Code
 from worker.outages import Outage
 
 outage = Outage(logging.getLogger("again.database"), "the database")  # of this process
@@ -41,6 +42,11 @@ def is_transient(error: BaseException) -> bool:
         # libpq reports a refused, lost or timed-out connection without a SQLSTATE.
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
     return state in TRANSIENT_STATES or state[:2] in TRANSIENT_CLASSES
+
+
+def code_of(error: BaseException) -> Code:
+    """The code of the answer for a database error."""
+    return Code.UNAVAILABLE if is_transient(error) else Code.FAILED
 
 
 def summary(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schedules.errors import RuleBroken
+from schedules.errors import Code, RuleBroken
 from worker.synthetic.outcomes import Result
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ BAR = 40  # characters of its longest bar
 NAMED = "A model result, no evidence from a shop"
 
 
-class NoPicture(RuleBroken):
+class NoPicture(RuleBroken, code=Code.HELD):
     """A picture that cannot be drawn here."""
 
 

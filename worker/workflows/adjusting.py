@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from schedules.errors import Code
 from schedules.periods import kept_month_day
 from schedules.plans import due_at
 from schedules.subscriptions import Cursor, first_cursor
@@ -81,7 +82,9 @@ def undo(services: Services, key: str, actor: str, why: str, what: Undoable | No
         before = _known(db, key)
         both = before["ends_at"] is not None and (before["skip_to"] or 0) > before["next_period_no"]
         if what is None and both:
-            raise CannotAdjust(f"subscription {key} ends, and skips a period; say which to undo: end or skip")
+            raise CannotAdjust(
+                Code.CONFLICT, f"subscription {key} ends, and skips a period; say which to undo: end or skip"
+            )
         what = what or (Undoable.SKIP if before["ends_at"] is None else Undoable.END)
         verb = Verb.UNDO_END if what is Undoable.END else Verb.UNDO_SKIP
         admitted, tried = admit(services, db, key, verb, now), 0
@@ -114,11 +117,14 @@ def skip(services: Services, key: str, actor: str, why: str, period_no: int | No
         following = max(row["skip_to"] or 0, row["next_period_no"])
         skipped = following if period_no is None else period_no
         if not row["next_period_no"] <= skipped <= following:
-            raise CannotAdjust(f"period {skipped} of subscription {key} is not the next one, {following}")
+            raise CannotAdjust(
+                Code.CONFLICT, f"period {skipped} of subscription {key} is not the next one, {following}"
+            )
         if skipped == following:
             if skipped - row["next_period_no"] >= MOST_SKIPPED:
                 raise CannotAdjust(
-                    f"{MOST_SKIPPED} periods of subscription {key} are skipped already; pause it instead"
+                    Code.LIMIT,
+                    f"{MOST_SKIPPED} periods of subscription {key} are skipped already; pause it instead",
                 )
             row["skip_to"] = skipped + 1
             write(db, row, plan, "skip", now)
@@ -140,8 +146,9 @@ def move_anchor(services: Services, key: str, day: date, actor: str, why: str) -
         cursor = first_cursor(own_plan(plan, row), day, None, row["anchor_no"])
         if not now < cursor.due_at < now + LATEST_ANCHOR:
             raise CannotAdjust(
+                Code.INVALID,
                 f"anchor {day} would charge subscription {key} at {cursor.due_at:%Y-%m-%d %H:%M}Z; "
-                "give a day that comes, within five years"
+                "give a day that comes, within five years",
             )
         write(db, row, plan, "anchor", now, cursor)
         notes.record(db, actor, "move-anchor", key, why, now, before=str(before), after=str(day))
@@ -179,11 +186,14 @@ def change_plan(
         row, next_before = admitted.row, next_of(db, admitted.row)
         plan, before = plan_on_sale(db, code), plans.by_id(db, row["plan_id"])
         if plan.id == before.id:
-            raise CannotAdjust(f"subscription {key} is on plan {code!r} version {plan.plan.version} already")
+            raise CannotAdjust(
+                Code.ALREADY_DONE, f"subscription {key} is on plan {code!r} version {plan.plan.version} already"
+            )
         if plan.plan.price.currency != before.plan.price.currency and not other_currency:
             raise CannotAdjust(
+                Code.CONFLICT,
                 f"plan {code!r} version {plan.plan.version} costs {plan.plan.price}, subscription {key} costs "
-                f"{before.plan.price}; say --other-currency to charge in another currency"
+                f"{before.plan.price}; say --other-currency to charge in another currency",
             )
         if another:
             row["another"] = True
@@ -205,7 +215,7 @@ def _refuse_second(db: Connection, row: Row, code: str, act: str) -> None:
     wanted = Wanted(customer_id=row["customer_id"], plan=code, starts_at=row["next_due_at"], but=row["id"])
     rival = why_not(db, wanted)
     if rival is not None:
-        raise CannotAdjust(f"subscription {row['key']} {act} only alone: its customer {rival}")
+        raise CannotAdjust(Code.CONFLICT, f"subscription {row['key']} {act} only alone: its customer {rival}")
 
 
 def change_card(services: Services, key: str, customer_uid: str, actor: str, why: str) -> CardChange:
@@ -250,14 +260,15 @@ def _other_card(db: Connection, row: Row, customer_uid: str) -> StoredKey:
     """The card with this customer_uid, which must be another one of the subscription's customer."""
     card = customers.key_by_uid(db, customer_uid)
     if card is None or card.deleted_at is not None:
-        raise CannotAdjust(f"customer_uid {customer_uid!r} is not known, or was deleted")
+        raise CannotAdjust(Code.NOT_FOUND, f"customer_uid {customer_uid!r} is not known, or was deleted")
     if card.customer_id != row["customer_id"]:
         raise CannotAdjust(
+            Code.CONFLICT,
             f"customer_uid {customer_uid!r} is another customer's; "
-            f"`again customer add {customer_uid} --of {row['customer_uid']}` makes it this one's"
+            f"`again customer add {customer_uid} --of {row['customer_uid']}` makes it this one's",
         )
     if card.id == row["billing_key_id"]:
-        raise CannotAdjust(f"subscription {row['key']} is charged to {customer_uid!r} already")
+        raise CannotAdjust(Code.ALREADY_DONE, f"subscription {row['key']} is charged to {customer_uid!r} already")
     return card
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schedules.charges import SubscriptionStatus
-from schedules.errors import ToldInWords
+from schedules.errors import Code, OwnCode
 from schedules.plans import at_own_time
 from schedules.subscriptions import Cursor, Series
 from schedules.verbs import RULES, Facts, State, Verb, Verdict, ruling, states
@@ -18,7 +18,7 @@ from worker.workflows.services import Services, clock_is_right
 Row = dict[str, Any]
 
 
-class CannotAdjust(ToldInWords):
+class CannotAdjust(OwnCode):
     """The change does not fit the state that the subscription is in; nothing has been done."""
 
 
@@ -34,15 +34,17 @@ def admit(services: Services, db: Connection, key: str, verb: Verb, now: datetim
     """Lock a subscription and open what is due before this verb; CannotAdjust with the reason of a refusal."""
     row = subscriptions.by_key(db, key, lock=True)
     if row is None:
-        raise CannotAdjust(f"subscription {key!r}: {RULES[_absent(db, key)][verb].why}")
+        absent = RULES[_absent(db, key)][verb]
+        raise CannotAdjust(absent.code or Code.NOT_FOUND, f"subscription {key!r}: {absent.why}")
     facts = _facts(services, db, row)
     found = ruling(verb, states(facts, now))
+    if found.code is not None:
+        raise CannotAdjust(found.code, f"subscription {key}: {found.why.format(**_words(facts))}")
     match found.verdict:
-        case Verdict.REFUSED:
-            raise CannotAdjust(f"subscription {key}: {found.why.format(**_words(facts))}")
         case Verdict.OPENS_FIRST if not clock_is_right(services, db):
             raise CannotAdjust(
-                f"subscription {key} has a period that is due, and this machine's clock is wrong; set it right"
+                Code.HELD,
+                f"subscription {key} has a period that is due, and this machine's clock is wrong; set it right",
             )
         case Verdict.OPENS_FIRST:
             return Admitted(row, open_first(db, row, now))

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, OwnCode
 from worker.points import Point, reach
 from worker.store import archives, notes
 from worker.store.archives import Ended, Moved
@@ -23,7 +23,7 @@ KEPT_MONTHS = 13  # a year of refunds and chargebacks, and the reconciler's nine
 GoingOn = Callable[[], bool]
 
 
-class CannotArchive(ToldInWords):
+class CannotArchive(OwnCode):
     """This month cannot be archived, or not now; nothing has been done."""
 
 
@@ -74,7 +74,9 @@ def archive(
     _refuse_young(before, services.clock.now())
     with services.engine.begin() as db:
         if not clock_is_right(services, db):
-            raise CannotArchive("this machine's clock is wrong, so what is old cannot be told; set it right")
+            raise CannotArchive(
+                Code.HELD, "this machine's clock is wrong, so what is old cannot be told; set it right"
+            )
     run = _Run(services, datetime(before.year, before.month, 1, tzinfo=UTC), dry_run, batch)
     try:
         for step in (run.charges, run.notices):
@@ -96,8 +98,9 @@ def _refuse_young(before: date, now: datetime) -> None:
     newest = date(years, month + 1, 1)
     if before > newest:
         raise CannotArchive(
+            Code.INVALID,
             f"{before:%Y-%m} is too young: refunds, chargebacks and the reconciler reach back, so {KEPT_MONTHS} "
-            f"months stay; the newest month that may be given now is {newest:%Y-%m}"
+            f"months stay; the newest month that may be given now is {newest:%Y-%m}",
         )
 
 

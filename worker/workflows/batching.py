@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from schedules.batches import BatchState, held_words
-from schedules.errors import BROKEN, BadRequest, RuleBroken
+from schedules.errors import BROKEN, BadRequest, Code, RuleBroken
 from schedules.events import BatchStopped
 from schedules.money import Money, amount_words
 from schedules.persons import Person
@@ -36,7 +36,7 @@ def begin(services: Services, key: str, actor: str, os_user: str | None = None) 
     with services.act() as db:
         batch = known_batch(db, key)
         if batch.state is not BatchState.DRAFT:
-            raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to begin")
+            raise CannotBatch(Code.CONFLICT, f"batch {key!r} is {batch.state}; nothing to begin")
         refuse_repeated(db, batch)
         above = _above_limit(services, db, batch, now)
         approved = {} if above else {"approved_by": actor, "approved_os_user": os_user, "approved_at": now}
@@ -57,7 +57,8 @@ def _begin(db: Connection, batch: Batch, values: Row) -> None:
         if "one_batch_for_each_content" not in str(error.orig):
             raise
         raise CannotBatch(
-            f"a batch with the lines of {batch.key!r} was begun at this moment; `again batch list` shows it"
+            Code.CONFLICT,
+            f"a batch with the lines of {batch.key!r} was begun at this moment; `again batch list` shows it",
         ) from None
 
 
@@ -88,10 +89,12 @@ def approve(services: Services, key: str, actor: str, why: str, os_user: str | N
     with services.act() as db:
         batch = known_batch(db, key)
         if batch.state is not BatchState.WAITING:
-            raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to approve")
+            raise CannotBatch(Code.CONFLICT, f"batch {key!r} is {batch.state}; nothing to approve")
         same = Person(batch.created_by, batch.created_os_user).matches(Person(actor, os_user))
         if same is not None:
-            raise CannotBatch(f"batch {key!r} was asked for by {same} as well; another person must approve it")
+            raise CannotBatch(
+                Code.NOT_ALLOWED, f"batch {key!r} was asked for by {same} as well; another person must approve it"
+            )
         batches.change(
             db, batch.id, state=BatchState.RUNNING.value, approved_by=actor, approved_os_user=os_user,
             approved_at=now, words=None,
@@ -105,7 +108,9 @@ def drop(services: Services, key: str, actor: str, why: str) -> None:
     with services.act() as db:
         batch = known_batch(db, key)
         if batch.state not in (BatchState.DRAFT, BatchState.WAITING):
-            raise CannotBatch(f"batch {key!r} is {batch.state}; only one that was not begun can be dropped")
+            raise CannotBatch(
+                Code.CONFLICT, f"batch {key!r} is {batch.state}; only one that was not begun can be dropped"
+            )
         batches.change(db, batch.id, state=BatchState.DROPPED.value, ended_at=now, words=why)
         notes.record(db, actor, "batch.drop", key, why, now)
 
@@ -116,7 +121,7 @@ def stop(services: Services, key: str, actor: str, why: str) -> int:
     with services.act() as db:
         batch = known_batch(db, key)
         if batch.state not in (BatchState.RUNNING, BatchState.DONE):
-            raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to stop")
+            raise CannotBatch(Code.CONFLICT, f"batch {key!r} is {batch.state}; nothing to stop")
         waiting = _stop(db, batch, why, now)
         notes.record(db, actor, "batch.stop", key, why, now, waiting=waiting)
     return waiting
@@ -128,7 +133,7 @@ def resume(services: Services, key: str, actor: str, why: str) -> int:
     with services.act() as db:
         batch = known_batch(db, key)
         if batch.state is not BatchState.STOPPED:
-            raise CannotBatch(f"batch {key!r} is {batch.state}; nothing to resume")
+            raise CannotBatch(Code.CONFLICT, f"batch {key!r} is {batch.state}; nothing to resume")
         released = batches.release_held(db, batch.id, held_words(batch.key))
         batches.change(db, batch.id, state=BatchState.RUNNING.value, words=None, canary_passed=True)
         notes.record(db, actor, "batch.resume", key, why, now, released=released)
@@ -230,7 +235,7 @@ def _request(batch: Batch, line: Row) -> ChargeRequest:
             request_key=line["request_key"], reason=batch.terms.reason, policy=batch.terms.policy,
         )  # fmt: skip
     except RuleBroken as broken:
-        raise BadRequest(f"line {line['number']}", str(broken)) from broken
+        raise BadRequest(Code.INVALID, f"line {line['number']}", str(broken)) from broken
 
 
 def _stop(db: Connection, batch: Batch, why: str, now: datetime) -> int:

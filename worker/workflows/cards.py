@@ -12,9 +12,9 @@ from schedules import events
 from schedules.cards import has_expired, last_day_of, last_day_of_expiry, tell_expiry_at
 from schedules.charges import TriedBy
 from schedules.dunning import LEAST_SPACING
-from schedules.errors import BadRequest, ToldInWords
+from schedules.errors import BadRequest, Code, OwnCode
 from schedules.texts import forms
-from worker.gateway.port import BillingKey, Gateway, KeyAnswer, KeyMissing
+from worker.gateway.port import BillingKey, Gateway, KeyAnswer, KeyMissing, code_of
 from worker.store import attempts, charges, customers, debts, notes, subscriptions
 from worker.store.charges import Charge
 from worker.store.customers import StoredKey
@@ -37,7 +37,7 @@ SHOWN = ("pg_provider", "pg_id", "card_name", "card_number")  # what the history
 log = logging.getLogger("again.cards")
 
 
-class CannotChange(ToldInWords):
+class CannotChange(OwnCode):
     """The card cannot be taken as changed; nothing has been done."""
 
 
@@ -74,10 +74,15 @@ def changed(
     found = services.gateway(key.account).read_key(customer_uid) if typed is None else typed.key
     if isinstance(found, KeyMissing):
         _end_unclear_if_quiet(services, key)
-        raise CannotChange(f"the gateway has no billing key for customer {customer_uid!r}; issue one first")
+        raise CannotChange(
+            Code.NOT_FOUND, f"the gateway has no billing key for customer {customer_uid!r}; issue one first"
+        )
     if not isinstance(found, BillingKey):
         if not believed:
-            raise NoAnswer(f"the gateway did not tell of customer {customer_uid!r}: {found.reason}; try again")
+            raise NoAnswer(
+                code_of(found),
+                f"the gateway did not tell of customer {customer_uid!r}: {found.reason}",
+            )
         facts: dict[str, Any] = {}
     else:
         facts = facts_of(found)
@@ -169,7 +174,8 @@ def expires(services: Services, customer_uid: str, year: int, month: int, actor:
         key = _known(db, customer_uid, lock=True)
         if has_expired(last_day, now):
             raise CannotChange(
-                f"{last_day:%Y-%m} is past; the card has expired: `again card changed` when it is new"
+                Code.INVALID,
+                f"{last_day:%Y-%m} is past; the card has expired: `again card changed` when it is new",
             )
         customers.change_key(db, key.id, **expiry_columns(last_day))
         notes.record(db, actor, "card.expires", customer_uid, None, now, last_day=last_day.isoformat())
@@ -188,7 +194,9 @@ def last_day_of_typed(expiry: str, now: datetime) -> date:
     """The last day of a card that is typed in; BadRequest when it is past, so that nothing is sent."""
     last_day = last_day_of_expiry(expiry)
     if has_expired(last_day, now):
-        raise BadRequest("card", f"it expired at the end of {expiry}; ask for a card that is still good")
+        raise BadRequest(
+            Code.INVALID, "card", f"it expired at the end of {expiry}; ask for a card that is still good"
+        )
     return last_day
 
 
@@ -211,7 +219,9 @@ def facts_of(key: BillingKey) -> dict[str, Any]:
 def _known(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKey:
     key = customers.key_by_uid(db, customer_uid, lock=lock)
     if key is None:
-        raise CannotChange(f"customer {customer_uid!r} is not known; `again customer add` makes it known")
+        raise CannotChange(
+            Code.NOT_FOUND, f"customer {customer_uid!r} is not known; `again customer add` makes it known"
+        )
     return key
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from schedules.charges import ChargeKind
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 from worker.points import Point, reach
 from worker.store import charges, requested, switches
 from worker.workflows.services import Services, right_time
@@ -40,7 +40,7 @@ class Envelope:
     account: str
 
 
-class BrokerUnreachable(ToldInWords):
+class BrokerUnreachable(FixedCode, code=Code.UNAVAILABLE):
     """The broker did not take the messages; the charges stay due and are queued again later."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schedules.batches import MOST_SHOWN, BadLine, BatchState, Line, Preview, Terms, line_digest, read_line
-from schedules.errors import BadRequest, ToldInWords
+from schedules.errors import BadRequest, Code, OwnCode
 from schedules.requests import ChargeRequest
 from worker.store import batches, customers, requested, subscriptions
 from worker.store.batches import Batch
@@ -22,7 +22,7 @@ CHUNK = 500  # lines checked or opened in one go
 Row = dict[str, Any]
 
 
-class CannotBatch(ToldInWords):
+class CannotBatch(OwnCode):
     """What was asked for does not fit the batch; nothing has been done."""
 
 
@@ -33,7 +33,7 @@ class BadLines(CannotBatch):
         lines = [f"line {line.number}, {line.column}: {line.words}" for line in bad]
         more = [f"and {count - len(bad)} more"] if count > len(bad) else []
         what = f"{count} {'line is' if count == 1 else 'lines are'} wrong, so nothing is done:"
-        super().__init__("\n  ".join((what, *lines, *more)))
+        super().__init__(Code.INVALID, "\n  ".join((what, *lines, *more)))
         self.bad = bad
 
 
@@ -78,10 +78,12 @@ def draft(services: Services, terms: Terms, lines: Iterable[Line], actor: str) -
             raise BadLines(sorted(read.bad, key=lambda line: line.number), read.bad_count)
         if known is not None and batch_id is None:
             if known.fingerprint != fingerprint:
-                raise CannotBatch(f"batch {terms.key!r} is there with other lines or terms; take another key")
+                raise CannotBatch(
+                    Code.CONFLICT, f"batch {terms.key!r} is there with other lines or terms; take another key"
+                )
             return known, read.preview
         if read.preview.count == 0:
-            raise CannotBatch("there is no line to charge")
+            raise CannotBatch(Code.INVALID, "there is no line to charge")
         batches.change(
             db, read.batch_id, fingerprint=fingerprint, lines=read.preview.count, sums=read.preview.sums,
             content=f"{read.content:064x}", repeats=terms.repeats,
@@ -109,7 +111,7 @@ def known_batch(db: Connection, key: str, *, lock: bool = True) -> Batch:
     """The batch with this key; CannotBatch when there is none."""
     batch = batches.by_key(db, key, lock=lock)
     if batch is None:
-        raise CannotBatch(f"batch {key!r} is not known; `again batch list` shows those that are")
+        raise CannotBatch(Code.NOT_FOUND, f"batch {key!r} is not known; `again batch list` shows those that are")
     return batch
 
 
@@ -118,13 +120,16 @@ def refuse_repeated(db: Connection, batch: Batch) -> None:
     earlier = batches.newest_with(db, batch.content, batch.id) if batch.content is not None else None
     if earlier is None:
         if batch.terms.repeats:
-            raise CannotBatch(f"batch {batch.key!r} repeats {batch.terms.repeats!r}, which has not the same lines")
+            raise CannotBatch(
+                Code.CONFLICT, f"batch {batch.key!r} repeats {batch.terms.repeats!r}, which has not the same lines"
+            )
         return
     if batch.terms.repeats != earlier.key:
         raise CannotBatch(
+            Code.CONFLICT,
             f"batch {earlier.key!r}, begun by {earlier.created_by} on {earlier.created_at:%Y-%m-%d} and now "
             f"{earlier.state}, has the same customers and amounts; to charge all of them once more, say "
-            f"--repeats {earlier.key}"
+            f"--repeats {earlier.key}",
         )
 
 

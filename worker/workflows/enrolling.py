@@ -8,16 +8,17 @@ from datetime import date, datetime, timedelta
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from schedules.errors import BadRequest, ToldInWords
+from schedules.errors import BadRequest, Code, OwnCode
 from schedules.identity import subject_of_entropy, subject_of_request
 from schedules.periods import trial_end
 from schedules.plans import Plan
 from schedules.policies import BUILT_IN, DunningPolicy
+from schedules.requests import LONGEST_UID, checked_words
 from schedules.subscriptions import Cursor, first_cursor
 from schedules.texts import cleaned
 from schedules.verbs import Verb
 from schedules.zones import local_date, zone
-from worker.gateway.port import BillingKey, KeyMissing
+from worker.gateway.port import BillingKey, KeyMissing, code_of
 from worker.store import customers, notes, plans, policies, rivals, subscriptions
 from worker.store.plans import StoredPlan
 from worker.store.policies import StoredPolicy
@@ -37,7 +38,7 @@ LONGEST_FACTS = {"name": 16, "email": 64, "tel": 16}  # characters of buyer_name
 LATEST_ANCHOR = timedelta(days=5 * 366)  # a subscription that begins later is a slip of the finger
 
 
-class CannotEnroll(ToldInWords):
+class CannotEnroll(OwnCode):
     """What was asked for does not fit what is there; nothing has been done."""
 
 
@@ -71,8 +72,9 @@ def put_plan(
     limits = services.settings.limits("charge_limit")
     if limits.exceeded_by(plan.price) and not above_limit:
         raise CannotEnroll(
+            Code.LIMIT,
             f"price {plan.price} is above AGAIN_CHARGE_LIMIT, {limits.text_of(plan.price.currency)}; "
-            "say --above-limit if it is meant"
+            "say --above-limit if it is meant",
         )
     try:
         with services.engine.begin() as db:
@@ -82,8 +84,9 @@ def put_plan(
                 return newest, False
             if newest is not None and not other_currency and plan.price.currency != newest.plan.price.currency:
                 raise CannotEnroll(
+                    Code.CONFLICT,
                     f"plan {plan.code!r} version {newest.plan.version} costs {newest.plan.price}, the new version "
-                    f"{plan.price}; take another code, or say --other-currency"
+                    f"{plan.price}; take another code, or say --other-currency",
                 )
             version = replace(plan, version=newest.plan.version + 1 if newest else 1)
             plan_id = plans.add(db, version, kept.policy.code, now)
@@ -91,7 +94,8 @@ def put_plan(
             return plans.by_id(db, plan_id), True
     except IntegrityError:
         raise CannotEnroll(
-            f"plan {plan.code!r} got a new version at this moment; look at it, then try again"
+            Code.CONFLICT,
+            f"plan {plan.code!r} got another version at this moment; `again plan show` shows it",
         ) from None
 
 
@@ -127,7 +131,8 @@ def _policy(db: Connection, policy: DunningPolicy | str, plan: str, now: datetim
     if kept is None:
         known = ", ".join(stored.policy.code for stored in policies.listed(db)) or "none yet"
         raise CannotEnroll(
-            f"policy {policy!r} is not known; there are: {known}, and built in: {', '.join(BUILT_IN)}"
+            Code.NOT_FOUND,
+            f"policy {policy!r} is not known; there are: {known}, and built in: {', '.join(BUILT_IN)}",
         )
     return kept
 
@@ -161,17 +166,20 @@ def add_customer(
     with services.engine.begin() as db:
         known = customers.key_by_uid(db, customer_uid)
         if known is not None and known.deleted_at is None:
-            raise CannotEnroll(f"customer {customer_uid!r} is known already")
+            raise CannotEnroll(Code.ALREADY_DONE, f"customer {customer_uid!r} is known already")
         first = customers.key_by_uid(db, of) if of is not None else None
         if of is not None and first is None:
-            raise CannotEnroll(f"customer {of!r} is not known; give the customer_uid of a card that is")
+            raise CannotEnroll(
+                Code.NOT_FOUND, f"customer {of!r} is not known; give the customer_uid of a card that is"
+            )
     key = read_new_key(services.gateway(account), known.customer_uid if known is not None else customer_uid)
     if isinstance(key, KeyMissing):
         raise CannotEnroll(
-            f"the gateway has no billing key for customer {customer_uid!r}; issue one in the payment window first"
+            Code.NOT_FOUND,
+            f"the gateway has no billing key for customer {customer_uid!r}; issue one in the payment window first",
         )
     if not isinstance(key, BillingKey):
-        raise CannotEnroll(f"the gateway did not tell of customer {customer_uid!r}: {key.reason}; try again")
+        raise CannotEnroll(code_of(key), f"the gateway did not tell of customer {customer_uid!r}: {key.reason}")
     customer_uid = known.customer_uid if known is not None else key.customer_uid
     now = services.clock.now()
     with services.act() as db:
@@ -197,12 +205,13 @@ def check_facts(customer_uid: str, **facts: str | None) -> None:
     for name, value in {"customer_uid": customer_uid, **facts}.items():
         if value is not None:
             cleaned(name, value)
-    if not customer_uid.strip():
-        raise BadRequest("customer_uid", "it is empty; give the one under which the gateway keeps the card")
+    checked_words("customer_uid", customer_uid, LONGEST_UID)
     for name, value in facts.items():
         if value is not None and len(value) > LONGEST_FACTS[name]:
             most = LONGEST_FACTS[name]
-            raise BadRequest(name, f"it has {len(value)} characters; the gateway takes at most {most}")
+            raise BadRequest(
+                Code.INVALID, name, f"it has {len(value)} characters; the gateway takes at most {most}"
+            )
 
 
 def subscribe(
@@ -227,9 +236,13 @@ def subscribe(
         plan = plan_on_sale(db, code)
         key = customers.key_by_uid(db, customer_uid, lock=True)
         if key is None:
-            raise CannotEnroll(f"customer {customer_uid!r} is not known; make it known with `again customer add`")
+            raise CannotEnroll(
+                Code.NOT_FOUND, f"customer {customer_uid!r} is not known; make it known with `again customer add`"
+            )
         if key.deleted_at is not None:
-            raise CannotEnroll(f"the billing key of customer {customer_uid!r} was deleted; add a new one")
+            raise CannotEnroll(
+                Code.NOT_FOUND, f"the billing key of customer {customer_uid!r} was deleted; add a new one"
+            )
         rivals.lock_customer(db, key.customer_id)
         trial_days = plan.plan.trial_days
         used_by = rivals.trial_used(db, key.customer_id, code) if trial_days and not trial_again else None
@@ -238,7 +251,9 @@ def subscribe(
         wanted = Wanted(customer_id=key.customer_id, plan=code, starts_at=first.due_at)
         rival = None if another else why_not(db, wanted)
         if rival is not None:
-            raise CannotEnroll(f"customer {customer_uid!r} {rival}; say --another for a second one beside it")
+            raise CannotEnroll(
+                Code.CONFLICT, f"customer {customer_uid!r} {rival}; say --another for a second one beside it"
+            )
         # A restore may undo this together with its request key. Sent again, the request must then lead to the same
         # charge keys, so that a payment made meanwhile is found before anything is sent.
         joined = services.joined
@@ -248,7 +263,9 @@ def subscribe(
             first=first, another=another, trial_of=code if trial_days else None,
         )  # fmt: skip
         if not begin(db, what, now):
-            raise CannotEnroll(f"customer {customer_uid!r} was put on plan {code!r} at this moment; look at it")
+            raise CannotEnroll(
+                Code.CONFLICT, f"customer {customer_uid!r} was put on plan {code!r} at this moment; look at it"
+            )
         notes.record(db, actor, "subscribe", subscription, None, now, plan=code, customer=customer_uid)
     return Subscribed(subscription, customer_uid, code, plan.plan, begins, first, trial_days, used_by)
 
@@ -256,7 +273,9 @@ def subscribe(
 def _first_charge(plan: Plan, trial_days: int, anchor: date | None, now: datetime) -> tuple[date, Cursor]:
     today = local_date(now, zone(plan.zone))
     if anchor is not None and anchor - today > LATEST_ANCHOR:
-        raise CannotEnroll(f"anchor {anchor} is more than five years away; it would charge nothing until then")
+        raise CannotEnroll(
+            Code.INVALID, f"anchor {anchor} is more than five years away; it would charge nothing until then"
+        )
     begins = trial_end(anchor or today, trial_days)
     return begins, first_cursor(plan, begins, now if begins < today else None)
 
@@ -309,7 +328,9 @@ def _known_plan(db: Connection, code: str) -> StoredPlan:
     plan = plans.newest(db, code)
     if plan is None:
         codes = sorted({stored.plan.code for stored in plans.listed(db)})
-        raise CannotEnroll(f"plan {code!r} is not known; there are: {', '.join(codes) or 'none yet'}")
+        raise CannotEnroll(
+            Code.NOT_FOUND, f"plan {code!r} is not known; there are: {', '.join(codes) or 'none yet'}"
+        )
     return plan
 
 
@@ -318,6 +339,7 @@ def plan_on_sale(db: Connection, code: str) -> StoredPlan:
     plan = _known_plan(db, code)
     if plan.archived_at is not None:
         raise CannotEnroll(
-            f"plan {code!r} was archived at {plan.archived_at:%Y-%m-%d}; it takes no new subscriptions"
+            Code.CONFLICT,
+            f"plan {code!r} was archived at {plan.archived_at:%Y-%m-%d}; it takes no new subscriptions",
         )
     return plan

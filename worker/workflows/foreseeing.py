@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schedules.charges import ChargeKind
-from schedules.errors import BROKEN, ToldInWords
+from schedules.errors import BROKEN, Code, OwnCode
 from schedules.forecasts import Coming, Stand, coming
 from schedules.identity import charge_key
 from schedules.money import Money
@@ -33,7 +33,7 @@ CARD_WORDS = {
 }
 
 
-class CannotForesee(ToldInWords):
+class CannotForesee(OwnCode):
     """What was asked about cannot be told."""
 
 
@@ -48,9 +48,13 @@ class Asked:
 
     def __post_init__(self) -> None:
         if self.last < self.first:
-            raise CannotForesee(f"the days from {self.first} to {self.last} are none; give the earlier day first")
+            raise CannotForesee(
+                Code.INVALID, f"the days from {self.first} to {self.last} are none; give the earlier day first"
+            )
         if (self.last - self.first).days >= LONGEST_SPAN:
-            raise CannotForesee(f"{self.first} to {self.last} is longer than five years; ask for less at once")
+            raise CannotForesee(
+                Code.INVALID, f"{self.first} to {self.last} is longer than five years; ask for less at once"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +231,9 @@ def _versions(db: Connection, code: str) -> list[int]:
     ids = plans.versions_of(db, code)
     if not ids:
         codes = sorted({stored.plan.code for stored in plans.all_readable(db)[0].values()})
-        raise CannotForesee(f"plan {code!r} is not known; there are: {', '.join(codes) or 'none yet'}")
+        raise CannotForesee(
+            Code.NOT_FOUND, f"plan {code!r} is not known; there are: {', '.join(codes) or 'none yet'}"
+        )
     return ids
 
 

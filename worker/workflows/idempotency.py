@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from schedules.errors import BadRequest, ToldInWords
+from schedules.errors import BadRequest, Code, ToldInWords
 from schedules.requests import VerbRequest
 from worker.store import request_keys
 from worker.store.request_keys import StoredRequest
@@ -71,6 +71,7 @@ def _claim(services: Services, db: Connection, request: VerbRequest) -> None:
 def _same(stored: StoredRequest, request: VerbRequest) -> Answer:
     if stored.fingerprint != request.fingerprint:
         raise BadRequest(
+            Code.CONFLICT,
             "request_key",
             f"{request.request_key!r} was used for `{stored.verb}`"
             f"{' with other arguments' if stored.verb == request.verb else ''}; "

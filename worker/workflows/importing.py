@@ -8,11 +8,11 @@ from itertools import islice
 from sqlalchemy import Connection
 
 from schedules.batches import MOST_SHOWN, BadLine, Line
-from schedules.errors import BadRequest, ToldInWords
+from schedules.errors import BadRequest, Code, OwnCode
 from schedules.identity import subject_of_request
 from schedules.imports import Incoming, read_incoming, seam
 from schedules.subscriptions import Cursor
-from worker.gateway.port import BillingKey, KeyMissing
+from worker.gateway.port import BillingKey, KeyMissing, code_of
 from worker.store import customers, notes, plans, rivals, subscriptions
 from worker.store.customers import StoredKey
 from worker.store.engine import allow_waiting
@@ -29,7 +29,7 @@ SECOND = "write yes into the column `another` for a second one beside it"
 CHUNK = 500  # lines checked or written in one transaction
 
 
-class CannotGoOn(ToldInWords):
+class CannotGoOn(OwnCode):
     """A line that was right when it was checked cannot be written any more."""
 
 
@@ -69,7 +69,7 @@ class _Reader:
             self.plans[code] = found if found is not None and found.archived_at is None else None
         plan = self.plans[code]
         if plan is None:
-            raise BadRequest("plan", f"plan {code!r} is not known, or is archived")
+            raise BadRequest(Code.NOT_FOUND, "plan", f"plan {code!r} is not known, or is archived")
         return plan
 
 
@@ -122,11 +122,11 @@ def write(
 
 def _check_line(db: Connection, reader: _Reader, preview: Preview, line: Line) -> None:
     if line.wrong is not None:
-        raise BadRequest("line", line.wrong)
+        raise BadRequest(Code.INVALID, "line", line.wrong)
     incoming = read_incoming(line.columns)
     digest = subject_of_request(incoming.external_ref).encode()[:16]
     if digest in reader.seen:
-        raise BadRequest("external_ref", f"{incoming.external_ref!r} is that of another line")
+        raise BadRequest(Code.CONFLICT, "external_ref", f"{incoming.external_ref!r} is that of another line")
     reader.seen.add(digest)
     plan = reader.plan(db, incoming.plan)
     if subscriptions.by_external_ref(db, incoming.external_ref):
@@ -143,13 +143,16 @@ def _check_customer(db: Connection, reader: _Reader, incoming: Incoming, cursor:
     digest = subject_of_request(f"{incoming.plan}/{whose}").encode()[:16]
     if digest in reader.begun and not incoming.another:
         raise BadRequest(
+            Code.CONFLICT,
             "customer_uid",
             f"{incoming.customer_uid!r} is on {incoming.plan!r} by another line of the file; {SECOND}",
         )
     reader.begun.add(digest)
     if key is not None:
         if key.deleted_at is not None:
-            raise BadRequest("customer_uid", f"the billing key of {incoming.customer_uid!r} was deleted")
+            raise BadRequest(
+                Code.NOT_FOUND, "customer_uid", f"the billing key of {incoming.customer_uid!r} was deleted"
+            )
         # The check reads keys from the gateway in this transaction: it must hold no lock.
         _refuse_second(seen, db, key, incoming, cursor)
         return
@@ -169,7 +172,7 @@ def _refuse_second(
     wanted = Wanted(customer_id=key.customer_id, plan=incoming.plan, starts_at=cursor.due_at)
     rival = None if incoming.another else find(db, wanted)
     if rival is not None:
-        raise BadRequest("customer_uid", f"{incoming.customer_uid!r} {rival}; {SECOND}")
+        raise BadRequest(Code.CONFLICT, "customer_uid", f"{incoming.customer_uid!r} {rival}; {SECOND}")
 
 
 def _key_of(services: Services, incoming: Incoming) -> tuple[str, BillingKey]:
@@ -177,19 +180,27 @@ def _key_of(services: Services, incoming: Incoming) -> tuple[str, BillingKey]:
     try:
         gateway = services.gateway(account)
     except UnusableAccount as error:
-        raise BadRequest("account", str(error)) from None
+        raise BadRequest(error.code, "account", error.without_advice) from None
     found = read_new_key(gateway, incoming.customer_uid)
     if isinstance(found, KeyMissing):
-        raise BadRequest("customer_uid", f"the gateway has no billing key for {incoming.customer_uid!r}")
+        raise BadRequest(
+            Code.NOT_FOUND, "customer_uid", f"the gateway has no billing key for {incoming.customer_uid!r}"
+        )
     if not isinstance(found, BillingKey):
-        raise BadRequest("customer_uid", f"the gateway did not tell of {incoming.customer_uid!r}: {found.reason}")
+        raise BadRequest(
+            code_of(found),
+            "customer_uid",
+            f"the gateway did not tell of {incoming.customer_uid!r}: {found.reason}",
+        )
     return account, found
 
 
 def _account(services: Services, incoming: Incoming) -> str:
     name = incoming.account or services.settings.account
     if name not in services.account_names:
-        raise BadRequest("account", f"{name!r} is not known; there are: {', '.join(services.account_names)}")
+        raise BadRequest(
+            Code.NOT_FOUND, "account", f"{name!r} is not known; there are: {', '.join(services.account_names)}"
+        )
     return name
 
 
@@ -232,8 +243,9 @@ def _write_line(db: Connection, reader: _Reader, one: _Coming) -> bool:
         return _written(db, reader, one.asked)
     except BadRequest as error:
         raise CannotGoOn(
-            f"line {one.line.number}, {error.field}: {error.words}; mend the line and run the file again: "
-            "lines that are written already are left alone"
+            error.code,
+            f"line {one.line.number}, {error.field}: {error.without_advice}; correct the line and run the file "
+            "again: lines that are written already are left alone",
         ) from None
 
 
@@ -245,7 +257,7 @@ def _written(db: Connection, reader: _Reader, incoming: Incoming) -> bool:
     cursor = seam(plan.plan, incoming, now)
     known = customers.key_by_uid(db, incoming.customer_uid)
     if known is None or known.deleted_at is not None:
-        raise BadRequest("customer_uid", f"{incoming.customer_uid!r} has no card any more")
+        raise BadRequest(Code.NOT_FOUND, "customer_uid", f"{incoming.customer_uid!r} has no card any more")
     _refuse_second(why_not, db, known, incoming, cursor)
     # Its key is made of the reference: who writes the same line at the same time writes the same key, once.
     what = Beginning(

@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from schedules.errors import BadRequest, ToldInWords
+from schedules.errors import BadRequest, Code, OwnCode
 from schedules.events import in_json
 from schedules.outcomes import Unknown
 from schedules.requests import VerbRequest
-from worker.gateway.port import BillingKey, Card, Gateway, KeyMissing
+from worker.gateway.port import BillingKey, Card, Gateway, KeyMissing, code_of
 from worker.store import customers, debts, notes, request_keys, subscriptions
 from worker.store.customers import StoredKey
 from worker.workflows import cards, idempotency
@@ -22,7 +22,7 @@ from worker.workflows.services import Services, UnusableAccount, are_ours_and_kn
 ASKED_AFTER = timedelta(minutes=1)  # the call and its reading back are over by then, or their process is dead
 
 
-class CannotIssue(ToldInWords):
+class CannotIssue(OwnCode):
     """The card is not stored, or not forgotten; the words say how things stand."""
 
 
@@ -45,6 +45,7 @@ class Deleted:
     subscriptions_ended: int
     deleted_at: str  # when it was forgotten here, as JSON has it
     at_gateway: str  # DELETED, or why the gateway may still have it
+    code: str = Code.UNAVAILABLE  # of the error for a card that the gateway may still have
     is_new: bool = True  # False when it was forgotten by the same request before
 
     @property
@@ -82,12 +83,15 @@ def issue(
         answer, is_new = idempotency.once(services, request, store)
         issued = Issued(**answer | {"is_new": is_new})
         if not is_new and issued.card_number is not None and not is_this(card, issued.card_number):
-            raise BadRequest("request_key", f"{request_key!r} was used for another card; take a new key for it")
+            raise BadRequest(
+                Code.CONFLICT, "request_key", f"{request_key!r} was used for another card; take a new key for it"
+            )
     if issued.asked_channel is not None:
         raise CannotIssue(
+            Code.CONFLICT,
             f"the card of {customer_uid!r} is stored, but on channel {issued.channel}, not on "
             f"{issued.asked_channel} as asked, and is charged there; set the channel up at the gateway and issue "
-            "the card again, or delete it with `again card delete`"
+            "the card again, or delete it with `again card delete`",
         )
     return issued
 
@@ -100,7 +104,7 @@ def _issue(services: Services, customer_uid: str, card: Card, actor: str, why: s
     account = _account(services, known, holder, customer_uid)
     gateway = services.gateway(account)
     if wrong := gateway.wrong_with_card(card):
-        raise BadRequest("card", wrong)
+        raise BadRequest(Code.INVALID, "card", wrong)
     last_day = cards.last_day_of_typed(card.expiry, services.clock.now())
     _refuse_foreign(services)
     key_id, unclear_before = _begin(services, customer_uid, account, holder)
@@ -133,7 +137,7 @@ def delete(
     with services.engine.begin() as db:
         known = customers.key_by_uid(db, customer_uid)
     if known is None:
-        raise BadRequest("customer_uid", f"customer {customer_uid!r} is not known")
+        raise BadRequest(Code.NOT_FOUND, "customer_uid", f"customer {customer_uid!r} is not known")
     services.gateway(known.account)  # before anything is forgotten: its credentials must be the right ones
     if services.rehearsal is None:
         _refuse_foreign(services)
@@ -150,7 +154,7 @@ def delete(
         deleted = Deleted(**answer | {"is_new": is_new})
     if services.rehearsal is not None or deleted.is_over:
         return deleted
-    deleted = replace(deleted, at_gateway=_delete_there(services, known.customer_uid, deleted))
+    deleted = _delete_there(services, known.customer_uid, deleted)
     if request_key is not None:
         with services.engine.begin() as db:
             request_keys.keep_answer(db, request_key, asdict(deleted))
@@ -171,17 +175,17 @@ def _forget(
     return Deleted(ended, str(in_json(deleted_at)), NOT_ASKED)
 
 
-def _delete_there(services: Services, customer_uid: str, deleted: Deleted) -> str:
-    """Have the gateway delete a card that is forgotten here; what became of it."""
+def _delete_there(services: Services, customer_uid: str, deleted: Deleted) -> Deleted:
+    """Have the gateway delete a card that is forgotten here, and write what became of it."""
     with services.engine.begin() as db:
         key = customers.key_by_uid(db, customer_uid)
     if key is None or in_json(key.deleted_at) != deleted.deleted_at:
-        return "not deleted: another card was stored since"
+        return replace(deleted, at_gateway="not deleted: another card was stored since", code=Code.CONFLICT)
     gateway = services.gateway(key.account)
     answer = gateway.delete_key(customer_uid)
     if isinstance(answer, BillingKey | KeyMissing) or isinstance(gateway.read_key(customer_uid), KeyMissing):
-        return DELETED
-    return answer.reason
+        return replace(deleted, at_gateway=DELETED)
+    return replace(deleted, at_gateway=answer.reason, code=code_of(answer))
 
 
 def _end_what_needs_it(
@@ -190,16 +194,18 @@ def _end_what_needs_it(
     live = subscriptions.live_by_card(db, key.id)
     if live and not end_subscriptions:
         raise CannotIssue(
+            Code.CONFLICT,
             f"customer {customer_uid!r} has {len(live)} subscriptions that are charged to this card, {live[0][1]} "
-            "first; `again change-card` moves one to another card, --end-subscriptions ends them"
+            "first; `again change-card` moves one to another card, --end-subscriptions ends them",
         )
     for subscription_id, _ in live:
         cancel_subscription(db, subscription_id, why, now)
     owed = debts.owed_by_card(db, key.id)
     if owed:
         raise CannotIssue(
+            Code.CONFLICT,
             f"customer {customer_uid!r} owes {len(owed)} charges that this card is to pay; "
-            "wait for their answers, or waive them"
+            "wait for their answers, or waive them",
         )
     return len(live)
 
@@ -238,8 +244,9 @@ def _settled(
         if isinstance(read, BillingKey) and is_this(card, read.card_number):
             return read
         raise CannotIssue(
+            Code.UNKNOWN,
             f"it is not clear whether the card is stored: {reason}; the gateway is asked until it is; "
-            "`again card show` says so then; do not type the card in again before"
+            "`again card show` says so then; do not type the card in again before",
         )
     with services.engine.begin() as db:
         stored = customers.key_by_uid(db, customer_uid, lock=True)
@@ -249,7 +256,7 @@ def _settled(
         if unclear_before is not None:  # this answer says nothing of an earlier card whose issue was not answered
             ask_at = services.clock.now() + ASKED_AFTER
         customers.change_key(db, key_id, unclear_since=unclear_before, ask_at=ask_at)
-    raise CannotIssue(f"the card is not stored: {reason}")
+    raise CannotIssue(code_of(answer), f"the card is not stored: {reason}")
 
 
 def is_this(card: Card, masked: str | None) -> bool:
@@ -262,13 +269,17 @@ def is_this(card: Card, masked: str | None) -> bool:
 def _account(services: Services, known: StoredKey | None, holder: Holder, customer_uid: str) -> str:
     account = services.account(holder.account or (known.account if known else services.settings.account)).name
     if known is not None and known.account != account:
-        raise BadRequest("account", f"customer {customer_uid!r} belongs to account {known.account!r}")
+        raise BadRequest(
+            Code.CONFLICT, "account", f"customer {customer_uid!r} belongs to account {known.account!r}"
+        )
     return account
 
 
 def _refuse_foreign(services: Services) -> None:
     if not are_ours_and_known(services):
-        raise CannotIssue("this database is a copy, or on hold; see `again status`: nothing is sent from here")
+        raise CannotIssue(
+            Code.HELD, "this database is a copy, or on hold; see `again status`: nothing is sent from here"
+        )
 
 
 def show(services: Services, customer_uid: str) -> dict[str, Any]:
@@ -276,7 +287,7 @@ def show(services: Services, customer_uid: str) -> dict[str, Any]:
     with services.engine.begin() as db:
         key = customers.key_by_uid(db, customer_uid)
         if key is None:
-            raise BadRequest("customer_uid", f"customer {customer_uid!r} is not known")
+            raise BadRequest(Code.NOT_FOUND, "customer_uid", f"customer {customer_uid!r} is not known")
         customer_uid = key.customer_uid
         facts = customers.card_facts(db, key.id)
         history = notes.acts_on(db, customer_uid, "card.")

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from sqlalchemy import Connection
 
 from schedules.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn
-from schedules.errors import BadRequest
+from schedules.errors import BadRequest, Code
 from schedules.identity import charge_key, subject_of_request
 from schedules.outcomes import Outcome, Paid
 from schedules.persons import Person
@@ -66,7 +66,7 @@ def pay(
     for the card is not kept, and it cannot wait for a second person.
     """
     if wrong := services.gateway(holder.account or services.settings.account).wrong_with_card(card):
-        raise BadRequest("card", wrong)
+        raise BadRequest(Code.INVALID, "card", wrong)
     fingerprint = digest("keyed", keep, request.fingerprint)
     now = services.clock.now()
     last_day = cards.last_day_of_typed(card.expiry, now)
@@ -81,7 +81,11 @@ def pay(
         if known is None:
             raise LookupError(f"charge of request {request.request_key!r} is neither written nor there")
         if known.fingerprint not in {digest("keyed", keep, each) for each in request.fingerprints()}:
-            raise BadRequest("request_key", f"{request.request_key!r} is charge {known.key}, with other arguments")
+            raise BadRequest(
+                Code.CONFLICT,
+                "request_key",
+                f"{request.request_key!r} is charge {known.key}, with other arguments",
+            )
     if claimed is not None and services.rehearsal is None:
         state = charging.carry_out(services, claimed, _with(card, keep))
         if keep is KeyedIn.KEEP and state is AttemptState.PAID:
@@ -120,14 +124,16 @@ def _refuse_used_key(services: Services, request: ChargeRequest, holder: Holder)
     found = prior_attempts.known_payments(services, account, key)
     if found is None:
         raise CannotRequest(
+            Code.UNAVAILABLE,
             f"request key {request.request_key!r} may have been used before the database was restored, and the "
-            "gateway does not answer; nothing was charged; ask again later"
+            "gateway does not answer; nothing was charged",
         )
     if found:
         seen = ", ".join(f"{payment.imp_uid} ({payment.status})" for payment in found)
         raise CannotRequest(
+            Code.CONFLICT,
             f"request key {request.request_key!r} was used before the database was restored: the gateway has "
-            f"{seen}; nothing was charged now; see `again findings`, and take a new key for another payment"
+            f"{seen}; nothing was charged now; see `again findings`, and take a new key for another payment",
         )
 
 
@@ -149,11 +155,13 @@ def _open(services: Services, db: Connection, opening: _Opening, now: datetime) 
     """Write the charge with its attempt, claimed; None when somebody else was faster with the same request."""
     request, keep = opening.request, opening.keep
     if not clock_is_right(services, db):
-        raise CannotRequest("this machine's clock is not the database's, so nothing is sent; set it right")
+        raise CannotRequest(
+            Code.HELD, "this machine's clock is not the database's, so nothing is sent; set it right"
+        )
     key = _key(services, db, request.customer_uid, keep, opening.holder, now)
     obstacle = switches.permission(db, key.account).obstacle(services.identity, services.clock)
     if obstacle is not None:
-        raise CannotRequest(f"nothing is sent: {obstacle}")
+        raise CannotRequest(Code.HELD, f"nothing is sent: {obstacle}")
     policy = known_policy(services, db, request.policy)
     row = row_of(request, key.id, key.account, policy, now)
     row |= {"keyed_in": keep.value, "request_fingerprint": opening.fingerprint, "next_attempt_at": None}
@@ -184,8 +192,9 @@ def _refuse_above_limit(
     above = above_limit(services, db, account, request.money, now)
     if above is not None:
         raise CannotRequest(
+            Code.LIMIT,
             f"nothing is sent: {above}; a typed-in card is not kept until a second person releases the charge, so "
-            "store the card with `again card issue` and use `again charge`, or raise the limit"
+            "store the card with `again card issue` and use `again charge`, or raise the limit",
         )
 
 
@@ -198,11 +207,14 @@ def _key(
     if key is not None:
         if keep is KeyedIn.KEEP and key.deleted_at is None:
             raise BadRequest(
+                Code.CONFLICT,
                 "customer_uid",
                 f"customer {customer_uid!r} has a stored card; `again card issue` replaces it",
             )
         if key.account != account and holder.account is not None:
-            raise BadRequest("account", f"customer {customer_uid!r} belongs to account {key.account!r}")
+            raise BadRequest(
+                Code.CONFLICT, "account", f"customer {customer_uid!r} belongs to account {key.account!r}"
+            )
         return key
     customer_id = customers.add(db, customer_uid, holder.name, holder.email, holder.tel, now)
     customers.add_key(db, customer_id, customer_uid, account, {"deleted_at": now}, now)

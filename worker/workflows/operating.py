@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from schedules import events
 from schedules.charges import ChargeStatus, TriedBy
-from schedules.errors import ToldInWords
+from schedules.errors import Code, OwnCode
 from schedules.money import Money
 from schedules.persons import Person
 from worker.store import allowances, attempts, charges, findings, notes, requested, subscriptions, switches, waits
@@ -20,7 +20,7 @@ from worker.workflows.services import Services
 PAGE = 1000  # charges read at once, so that memory stays flat
 
 
-class CannotOperate(ToldInWords):
+class CannotOperate(OwnCode):
     """The verb does not fit the state that the thing is in; nothing has been done."""
 
 
@@ -28,7 +28,9 @@ def stop_charging(services: Services, actor: str, why: str, account: str = switc
     """Let no charge leave any more; every worker looks before each call."""
     if account not in (switches.ALL_ACCOUNTS, *services.account_names):
         known = ", ".join(services.account_names)
-        raise CannotOperate(f"account {account!r} is not known, so nothing is stopped; there are: {known}, or '*'")
+        raise CannotOperate(
+            Code.NOT_FOUND, f"account {account!r} is not known, so nothing is stopped; there are: {known}, or '*'"
+        )
     now = services.clock.now()
     with services.engine.begin() as db:
         switches.stop(db, account, actor, why, now)
@@ -41,7 +43,9 @@ def resume_charging(services: Services, actor: str, why: str, account: str = swi
     with services.engine.begin() as db:
         if not switches.resume(db, account):
             stopped = ", ".join(row["account"] for row in switches.stopped(db))
-            raise CannotOperate(f"charging is not stopped for {account!r}; stopped are: {stopped or 'none'}")
+            raise CannotOperate(
+                Code.ALREADY_DONE, f"charging is not stopped for {account!r}; stopped are: {stopped or 'none'}"
+            )
         for resumed in services.account_names if account == switches.ALL_ACCOUNTS else (account,):
             switches.count_refusals_from(db, resumed, now)
             # Workers dropped the messages that arrived during the stop; the next dispatch sends new ones.
@@ -69,8 +73,9 @@ def adopt_account(services: Services, account: str, actor: str, why: str, *, sam
     if account not in services.account_fingerprints:
         known = ", ".join(services.account_fingerprints) or "none"
         raise CannotOperate(
+            Code.NOT_FOUND,
             f"account {account!r} is not in AGAIN_ACCOUNTS_FILE; there are: {known}. "
-            "The main account is bound by `again adopt` without --account"
+            "The main account is bound by `again adopt` without --account",
         )
     now = services.clock.now()
     fingerprint = services.account_fingerprints[account]
@@ -78,9 +83,10 @@ def adopt_account(services: Services, account: str, actor: str, why: str, *, sam
         in_doubt = attempts.in_doubt_count(db, account)
         if in_doubt and not same_merchant:
             raise CannotOperate(
+                Code.CONFLICT,
                 f"{in_doubt} attempts of account {account} have no known outcome (`again unknown`), and only the "
                 "merchant that they were sent to can tell it: restore the former credentials until they are "
-                "known, or add --same-merchant if the new key belongs to the same merchant"
+                "known, or add --same-merchant if the new key belongs to the same merchant",
             )
         before = switches.account_binding(db, account)
         switches.bind_account(db, account, fingerprint, actor, now)
@@ -119,9 +125,9 @@ def release_subscription(services: Services, key: str, actor: str, why: str) -> 
     with services.act(key) as db:
         row = subscriptions.by_key(db, key, lock=True)
         if row is None:
-            raise CannotOperate(f"subscription {key!r} is not known")
+            raise CannotOperate(Code.NOT_FOUND, f"subscription {key!r} is not known")
         if row["held_why"] is None:
-            raise CannotOperate(f"subscription {key} is not set aside; nothing to release")
+            raise CannotOperate(Code.ALREADY_DONE, f"subscription {key} is not set aside; nothing to release")
         subscriptions.change(db, row["id"], held_why=None, open_at=row["next_due_at"])
         notes.record(db, actor, "release", key, why, now, held_why=row["held_why"])
 
@@ -138,20 +144,26 @@ def release(services: Services, key: str, actor: str, why: str, os_user: str | N
         charge = _owed(db, key)
         if charge.held_why is None and not waits.is_refused(db, charge.id):
             raise CannotOperate(
-                f"charge {key} waits neither for an operator nor after a refusal; nothing to release"
+                Code.ALREADY_DONE,
+                f"charge {key} waits neither for an operator nor after a refusal; nothing to release",
             )
         if attempts.is_under_way(db, charge.id):
-            raise CannotOperate(f"charge {key} has an attempt whose outcome is unclear; it cannot be released")
+            raise CannotOperate(
+                Code.BUSY, f"charge {key} has an attempt whose outcome is unclear; it cannot be released"
+            )
         _refuse_keyed(charge)
         finding = findings.open_for(db, key)
         if finding is not None:
             raise CannotOperate(
-                f"charge {key} has finding {finding.id}, {finding.kind}; end that first: again findings"
+                Code.CONFLICT,
+                f"charge {key} has finding {finding.id}, {finding.kind}; end that first: again findings",
             )
         asked_by = allowances.unapproved_of(db, charge.id)
         same = asked_by.matches(Person(actor, os_user)) if asked_by is not None else None
         if same is not None:
-            raise CannotOperate(f"charge {key} was asked for by {same} as well; another person must release it")
+            raise CannotOperate(
+                Code.NOT_ALLOWED, f"charge {key} was asked for by {same} as well; another person must release it"
+            )
         next_attempt_at = now if charge.held_why is None else charge.next_attempt_at or now
         charges.change(db, charge.id, held_why=None, next_attempt_at=next_attempt_at, waits=None,
                        unanswered_tries=0, unapproved_actor=None, unapproved_os_user=None)  # fmt: skip
@@ -197,17 +209,20 @@ def try_now(services: Services, key: str, actor: str, why: str) -> None:
     with services.act(key) as db:
         charge = _owed(db, key)
         if charge.held_why is not None:
-            raise CannotOperate(f"charge {key} waits for an operator: {charge.held_why}; `again release` it first")
+            raise CannotOperate(
+                Code.HELD, f"charge {key} waits for an operator: {charge.held_why}; `again release` it first"
+            )
         _refuse_under_way(db, charge)
         _refuse_keyed(charge)
         if charge.due_at > now:
-            raise CannotOperate(f"charge {key} is not due before {charge.due_at:%Y-%m-%d %H:%M}Z")
+            raise CannotOperate(Code.CONFLICT, f"charge {key} is not due before {charge.due_at:%Y-%m-%d %H:%M}Z")
         free_at = dunning.card_free_at(db, charge, now)
         if free_at is not None and free_at > now:
             cap = charge.policy.cap
             raise CannotOperate(
+                Code.LIMIT,
                 f"the card of charge {key} was declined {cap.declines} times within {cap.within.days} days, as "
-                f"often as its policy allows; it is free at {free_at:%Y-%m-%d %H:%M}Z, or with another card"
+                f"often as its policy allows; it is free at {free_at:%Y-%m-%d %H:%M}Z, or with another card",
             )
         charges.change(
             db, charge.id, next_attempt_at=now, queued_until=None, waits=None,
@@ -223,7 +238,7 @@ def paid_elsewhere(services: Services, key: str, actor: str, why: str) -> None:
     now = services.clock.now()
     with services.act(key) as db:
         _lock_subscription(db, key)
-        charge = _owed(db, key)
+        charge = _owed(db, key)  # one that is paid here as well is paid twice: never done already
         _refuse_under_way(db, charge)
         collected(db, charge, None, now, f"paid by another way: {why}")
         notes.record(db, actor, "paid-elsewhere", key, why, now)
@@ -249,7 +264,7 @@ def cancel_charge(services: Services, key: str, actor: str, why: str) -> None:
 
 def _end_by_hand(db: Connection, key: str, status: ChargeStatus, why: str, now: datetime) -> Charge:
     _lock_subscription(db, key)
-    charge = _owed(db, key)
+    charge = _owed(db, key, status)
     _refuse_under_way(db, charge)
     close(db, charge.id, status, why, now)
     resume_if_nothing_rests(db, charge, f"what it owed was {status}", now)
@@ -263,25 +278,29 @@ def _lock_subscription(db: Connection, key: str) -> None:
         subscriptions.lock_of_charge(db, charge_id)
 
 
-def _owed(db: Connection, key: str) -> Charge:
+def _owed(db: Connection, key: str, becomes: ChargeStatus | None = None) -> Charge:
+    """The charge with this key, locked, if it is owed; one that is already what it `becomes` is named as such."""
     charge = charges.locked_by_key(db, key)
     if charge is None:
-        raise CannotOperate(f"charge {key!r} is not known; a charge's key has 26 characters")
+        raise CannotOperate(Code.NOT_FOUND, f"charge {key!r} is not known; a charge's key has 26 characters")
     if not charge.status.is_owed:
-        raise CannotOperate(f"charge {key} is {charge.status}; nothing is owed any more")
+        code = Code.ALREADY_DONE if charge.status is becomes else Code.CONFLICT
+        raise CannotOperate(code, f"charge {key} is {charge.status}; nothing is owed any more")
     return charge
 
 
 def _refuse_keyed(charge: Charge) -> None:
     if charge.keyed_in is not None:
         raise CannotOperate(
+            Code.CONFLICT,
             f"the card of charge {charge.key} was typed in, and none is kept to try it with; "
-            "`again cancel-charge`, `waive` or `paid-elsewhere` ends it"
+            "`again cancel-charge`, `waive` or `paid-elsewhere` ends it",
         )
 
 
 def _refuse_under_way(db: Connection, charge: Charge) -> None:
     if attempts.is_under_way(db, charge.id):
         raise CannotOperate(
-            f"charge {charge.key} has an attempt under way; money may have moved, so wait for its answer"
+            Code.BUSY,
+            f"charge {charge.key} has an attempt under way; money may have moved, so wait for its answer",
         )

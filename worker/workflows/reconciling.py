@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, OwnCode
 from worker.points import Point, reach
 from worker.store import reconciliations
 from worker.store.reconciliations import Run, RunKind
@@ -25,7 +25,7 @@ GoingOn = Callable[[], bool]
 Told = Callable[[Run], None]
 
 
-class CannotReconcile(ToldInWords):
+class CannotReconcile(OwnCode):
     """The span is not one that can be compared; nothing has been done."""
 
 
@@ -50,7 +50,9 @@ def begin_asked(services: Services, account: str, since: datetime, until: dateti
     """The run over a span that a person asks for: the unfinished one of the same span, or a new one."""
     now = services.clock.now()
     if not since < until:
-        raise CannotReconcile(f"the span from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} is empty")
+        raise CannotReconcile(
+            Code.INVALID, f"the span from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} is empty"
+        )
     services.gateway(account)  # refused now rather than begun and left waiting
     with services.engine.begin() as db:
         unfinished = reconciliations.newest(db, account, RunKind.ASKED)
@@ -60,7 +62,7 @@ def begin_asked(services: Services, account: str, since: datetime, until: dateti
             reconciliations.advance(db, unfinished, ended_at=now, words="left for another span")
         run = reconciliations.begin(db, account, RunKind.ASKED, since, until, now)
     if run is None:
-        raise CannotReconcile(f"another reconciliation of account {account} has just been begun; ask again")
+        raise CannotReconcile(Code.BUSY, f"another reconciliation of account {account} has just been begun")
     return run
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from schedules.errors import Code
 from schedules.findings import FindingKind, FindingState
 from schedules.money import Money
 from schedules.outcomes import GatewayPayment, NotSent, Refused, Unknown
@@ -28,9 +29,11 @@ def approve(services: Services, finding_id: int, actor: str, why: str) -> Findin
     with services.engine.begin() as db:
         finding = found(findings.locked(db, finding_id), finding_id)
         if finding.kind is not FindingKind.DOUBLE:
-            raise CannotOperate(f"finding {finding_id} is {finding.kind}; only a double payment can be refunded")
+            raise CannotOperate(
+                Code.CONFLICT, f"finding {finding_id} is {finding.kind}; only a double payment can be refunded"
+            )
         if finding.state is not FindingState.OPEN:
-            raise CannotOperate(f"finding {finding_id} is {finding.state}; nothing to approve")
+            raise CannotOperate(Code.ALREADY_DONE, f"finding {finding_id} is {finding.state}; nothing to approve")
         changed = findings.change(db, finding, FindingState.APPROVED)
         notes.record(db, actor, "approve-refund", finding.charge_key or finding.merchant_uid, why, now,
                      finding=finding_id, imp_uid=finding.imp_uid, balance=finding.balance)  # fmt: skip
@@ -40,7 +43,7 @@ def approve(services: Services, finding_id: int, actor: str, why: str) -> Findin
 def found(finding: Finding | None, finding_id: int) -> Finding:
     """The finding, or the error that there is none of this number."""
     if finding is None:
-        raise CannotOperate(f"there is no finding {finding_id}; `again findings --all` lists them")
+        raise CannotOperate(Code.NOT_FOUND, f"there is no finding {finding_id}; `again findings --all` lists them")
     return finding
 
 

@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 from worker.store import deliveries, notes
 from worker.workflows.services import Services
 
 ALL_EVENTS = "events"  # the subject that the audit names when no single one is meant
 
 
-class NoSuchEvent(ToldInWords):
+class NoSuchEvent(FixedCode, code=Code.NOT_FOUND):
     """There is no event of this number; nothing has been done."""
 
 
-class Archived(ToldInWords):
+class Archived(FixedCode, code=Code.CONFLICT):
     """The event was delivered long ago, and is archived; nothing has been done."""
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 from schedules.zones import wall_to_utc, zone
 from worker.store import reports
 from worker.store.reports import Cohort, Failures
@@ -14,7 +14,7 @@ from worker.workflows.services import Services
 LONGEST = timedelta(days=400)
 
 
-class CannotReport(ToldInWords):
+class CannotReport(FixedCode, code=Code.INVALID):
     """The span is none that is reported on."""
 
 

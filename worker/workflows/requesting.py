@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schedules.charges import ChargeKind, ChargeStatus
-from schedules.errors import BadRequest, ToldInWords
+from schedules.errors import BadRequest, Code, OwnCode
 from schedules.identity import charge_key, subject_of_request
 from schedules.persons import Person
 from schedules.policies import BUILT_IN
@@ -22,7 +22,7 @@ from worker.workflows.services import Services, clock_is_right
 NO_PERIOD = 0
 
 
-class CannotRequest(ToldInWords):
+class CannotRequest(OwnCode):
     """What was asked for cannot be done now; nothing has been done."""
 
 
@@ -54,6 +54,7 @@ def charge(services: Services, request: ChargeRequest, actor: str, os_user: str 
             is_new = False
         if known.fingerprint not in request.fingerprints():
             raise BadRequest(
+                Code.CONFLICT,
                 "request_key",
                 f"{request.request_key!r} is charge {known.key}, asked for with other arguments; "
                 "ask for the same, or take a new key for another debt",
@@ -64,7 +65,9 @@ def charge(services: Services, request: ChargeRequest, actor: str, os_user: str 
 def _open(services: Services, db: Connection, request: ChargeRequest, asked_by: Person) -> bool:
     now = services.clock.now()
     if not clock_is_right(services, db):
-        raise CannotRequest("this machine's clock is not the database's, so nothing is opened; set it right")
+        raise CannotRequest(
+            Code.HELD, "this machine's clock is not the database's, so nothing is opened; set it right"
+        )
     key = usable_key(db, request.customer_uid)
     row = row_of(request, key.id, key.account, known_policy(services, db, request.policy), now)
     is_new = requested.open_one(db, row)
@@ -107,10 +110,14 @@ def usable_key(db: Connection, customer_uid: str) -> StoredKey:
     key = customers.key_by_uid(db, customer_uid)
     if key is None:
         raise BadRequest(
-            "customer_uid", f"customer {customer_uid!r} is not known; `again customer add` makes it known"
+            Code.NOT_FOUND,
+            "customer_uid",
+            f"customer {customer_uid!r} is not known; `again customer add` makes it known",
         )
     if key.deleted_at is not None:
-        raise BadRequest("customer_uid", f"the billing key of customer {customer_uid!r} was deleted")
+        raise BadRequest(
+            Code.NOT_FOUND, "customer_uid", f"the billing key of customer {customer_uid!r} was deleted"
+        )
     return key
 
 
@@ -119,5 +126,5 @@ def known_policy(services: Services, db: Connection, code: str) -> StoredPolicy:
     policy = policies.known(db, code, services.clock.now())
     if policy is None:
         known = sorted({stored.policy.code for stored in policies.listed(db)} | set(BUILT_IN))
-        raise BadRequest("policy", f"policy {code!r} is not known; there are: {', '.join(known)}")
+        raise BadRequest(Code.NOT_FOUND, "policy", f"policy {code!r} is not known; there are: {', '.join(known)}")
     return policy

@@ -4,10 +4,11 @@ from enum import StrEnum
 from typing import Any
 
 from schedules.charges import AttemptState, ChargeStatus
+from schedules.errors import Code
 from schedules.findings import FindingKind, FindingState
 from schedules.outcomes import Paid, Voided
 from schedules.refunds import RefundRequest
-from worker.gateway.port import Found
+from worker.gateway.port import Found, code_of
 from worker.store import allowances, attempts, charges, findings, notes
 from worker.store.attempts import Attempt
 from worker.store.findings import Finding
@@ -29,14 +30,15 @@ def refund(services: Services, finding_id: int, actor: str, why: str) -> Finding
     if finding.kind is not FindingKind.PAID_AFTER_END:
         return approve(services, finding_id, actor, why)
     if finding.state is not FindingState.OPEN or finding.charge_key is None:
-        raise CannotOperate(f"finding {finding_id} is {finding.state}; nothing to refund")
+        raise CannotOperate(Code.ALREADY_DONE, f"finding {finding_id} is {finding.state}; nothing to refund")
     request_key = f"paid-after-end/{finding.merchant_uid}"
     request = RefundRequest(charge=finding.charge_key, money=None, request_key=request_key, reason=why)
     asked, is_new = returning.ask(services, request, actor)
     if not is_new:
         raise CannotOperate(
+            Code.ALREADY_DONE,
             f"finding {finding_id} has refund {request_key!r}, which is {asked.state}; if it was refused, "
-            f"`again refund {finding.charge_key}` with another request key asks again"
+            f"`again refund {finding.charge_key}` with another request key asks again",
         )
     return finding
 
@@ -54,9 +56,11 @@ def resolve(services: Services, finding_id: int, verdict: Verdict, actor: str, w
     with services.engine.begin() as db:
         finding = found(findings.locked(db, finding_id), finding_id)
     if finding.state is FindingState.REFUNDING:
-        raise CannotOperate(f"finding {finding_id} has a refund under way; wait for its answer")
+        raise CannotOperate(Code.BUSY, f"finding {finding_id} has a refund under way; wait for its answer")
     if finding.state.is_over:
-        raise CannotOperate(f"finding {finding_id} is {finding.state} since {finding.ended_at:%Y-%m-%d %H:%M}Z")
+        raise CannotOperate(
+            Code.ALREADY_DONE, f"finding {finding_id} is {finding.state} since {finding.ended_at:%Y-%m-%d %H:%M}Z"
+        )
     match verdict:
         case Verdict.NOTED:
             pass
@@ -69,7 +73,7 @@ def resolve(services: Services, finding_id: int, verdict: Verdict, actor: str, w
         ended: dict[str, Any] = {"ended_at": now, "ended_by": actor, "ended_why": why}
         changed = findings.change(db, finding, FindingState.RESOLVED, **ended)
         if changed is None:
-            raise CannotOperate(f"finding {finding_id} has changed just now; look again")
+            raise CannotOperate(Code.CONFLICT, f"finding {finding_id} has changed just now; see `again findings`")
         subject = finding.charge_key or finding.merchant_uid
         notes.record(db, actor, "resolve", subject, why, now, finding=finding_id, verdict=verdict.value)
     return changed
@@ -82,9 +86,13 @@ def _accept(services: Services, finding: Finding, actor: str) -> None:
         case FindingKind.AMOUNT | FindingKind.LOST | FindingKind.LATE_PAID:
             attempt, before = _taken(services, finding)
             if settle(services, attempt, before, Paid(finding.imp_uid)) is not AttemptState.PAID:
-                raise CannotOperate(f"charge {finding.charge_key} could not be called paid; see `again show`")
+                raise CannotOperate(
+                    Code.CONFLICT, f"charge {finding.charge_key} could not be called paid; see `again show`"
+                )
         case _:
-            raise CannotOperate(f"a finding of the kind {finding.kind} has nothing that the books could follow")
+            raise CannotOperate(
+                Code.CONFLICT, f"a finding of the kind {finding.kind} has nothing that the books could follow"
+            )
 
 
 def _accept_refund(services: Services, finding: Finding, actor: str) -> None:
@@ -92,7 +100,9 @@ def _accept_refund(services: Services, finding: Finding, actor: str) -> None:
     with services.engine.begin() as db:
         charge = charges.locked_by_key(db, finding.charge_key)
         if charge is None or charge.status not in (ChargeStatus.PAID, ChargeStatus.REFUNDED):
-            raise CannotOperate(f"charge {finding.charge_key} is not paid here, so nothing of it can be refunded")
+            raise CannotOperate(
+                Code.CONFLICT, f"charge {finding.charge_key} is not paid here, so nothing of it can be refunded"
+            )
         status = ChargeStatus.PAID if finding.balance else ChargeStatus.REFUNDED
         charges.change(db, charge.id, refunded=finding.amount - finding.balance, status=status.value)
         if status is ChargeStatus.REFUNDED:
@@ -103,10 +113,14 @@ def _accept_refund(services: Services, finding: Finding, actor: str) -> None:
 def _call_unpaid(services: Services, finding: Finding) -> None:
     answer = services.gateway(finding.account).find_all(finding.merchant_uid)
     if not isinstance(answer, Found):
-        raise CannotOperate(f"the gateway does not say what is left of {finding.merchant_uid}: {answer.reason}")
+        raise CannotOperate(
+            code_of(answer), f"the gateway does not say what is left of {finding.merchant_uid}: {answer.reason}"
+        )
     left = sum(payment.balance for payment in answer.payments if payment.status in ("paid", "cancelled"))
     if left or any(payment.status == "ready" for payment in answer.payments):
-        raise CannotOperate(f"{left} minor units of {finding.merchant_uid} are still paid; refund them first")
+        raise CannotOperate(
+            Code.CONFLICT, f"{left} minor units of {finding.merchant_uid} are still paid; refund them first"
+        )
     attempt, before = _taken(services, finding)
     settle(services, attempt, before, Voided(f"what was paid under {finding.merchant_uid} was given back"))
     _let_go(services, finding)
@@ -119,7 +133,8 @@ def _taken(services: Services, finding: Finding) -> tuple[Attempt, AttemptState]
         taken = attempts.take(db, *state, services.clock.now()) if state is not None else None
     if state is None or taken is None or state[1] is AttemptState.PAID:
         raise CannotOperate(
-            f"the attempt {finding.merchant_uid} is under way, paid, or not in these books; see `again show`"
+            Code.CONFLICT,
+            f"the attempt {finding.merchant_uid} is under way, paid, or not in these books; see `again show`",
         )
     return taken, state[1]
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schedules.charges import ChargeStatus
-from schedules.errors import BadRequest
+from schedules.errors import BadRequest, Code
 from schedules.events import ChargeRefunded, RefundRefused
 from schedules.money import Money, amount_words
 from schedules.outcomes import GatewayPayment, NotSent, Refused, Unknown
@@ -39,10 +39,14 @@ def ask(services: Services, request: RefundRequest, actor: str) -> tuple[Refund,
         written = None if known else _write(services, db, request, actor, now)
         known = written or known or refunds.by_request(db, request.request_key)
         if known is None:
-            raise CannotOperate(f"another refund of charge {request.charge} is under way; see `again refunds`")
+            raise CannotOperate(
+                Code.BUSY, f"another refund of charge {request.charge} is under way; see `again refunds`"
+            )
         if known.request_fingerprint != request.fingerprint:
             raise BadRequest(
-                "request_key", f"{request.request_key!r} is a refund that was asked for with other arguments"
+                Code.CONFLICT,
+                "request_key",
+                f"{request.request_key!r} is a refund that was asked for with other arguments",
             )
     return known, written is not None
 
@@ -68,7 +72,7 @@ def status(services: Services, request_key: str) -> Refund:
     with services.engine.begin() as db:
         known = refunds.by_request(db, request_key)
     if known is None:
-        raise BadRequest("request_key", f"no refund was asked for under {request_key!r}")
+        raise BadRequest(Code.NOT_FOUND, "request_key", f"no refund was asked for under {request_key!r}")
     return known
 
 
@@ -161,18 +165,22 @@ def _locked(db: Connection, key: str) -> Charge:
         archives.bring_back(db, charge_id)
     charge = charges.locked_by_key(db, key)
     if charge is None:
-        raise BadRequest("charge", f"charge {key!r} is not known; a charge's key has 26 characters")
+        raise BadRequest(
+            Code.NOT_FOUND, "charge", f"charge {key!r} is not known; a charge's key has 26 characters"
+        )
     return charge
 
 
 def _row(db: Connection, charge: Charge, request: RefundRequest, actor: str) -> dict[str, Any]:
     paid = refunds.paid_attempt(db, charge.id)
     if charge.status not in (ChargeStatus.PAID, ChargeStatus.REFUNDED) or paid is None or paid[1] is None:
-        raise BadRequest("charge", f"charge {charge.key} is {charge.status}, and not by a payment at the gateway")
+        raise BadRequest(
+            Code.CONFLICT, "charge", f"charge {charge.key} is {charge.status}, and not by a payment at the gateway"
+        )
     given_back = refunds.refunded(db, charge.id)
     left = charge.money.amount - given_back
     if left <= 0:
-        raise BadRequest("charge", f"charge {charge.key} is given back already")
+        raise BadRequest(Code.ALREADY_DONE, "charge", f"charge {charge.key} is given back already")
     _refuse_unexplained(db, charge, given_back, request)
     money = request.amount_of(Money(left, charge.money.currency))
     return {
@@ -187,8 +195,9 @@ def _refuse_unknown_account(services: Services, charge: Charge) -> None:
     """Refuse what no worker could give back; it would wait without a word."""
     if charge.account not in services.account_names:
         raise CannotOperate(
+            Code.HELD,
             f"charge {charge.key} was paid in gateway account {charge.account!r}, which is not configured; there "
-            f"are: {', '.join(services.account_names)}. Configure it, then ask again; or refund it in its console"
+            f"are: {', '.join(services.account_names)}. Configure it, or refund the charge in its console",
         )
 
 
@@ -203,10 +212,11 @@ def _refuse_unexplained(db: Connection, charge: Charge, given_back: int, request
         return
     amount = amount_words(unexplained, charge.money.currency)
     raise CannotOperate(
+        Code.CONFLICT,
         f"{amount} of charge {charge.key} were given back without a refund known here: in PortOne's console, or "
         "under a request key before the database was restored; see `again findings --all` and the console. "
         f"If the refund {request.request_key!r} was not made yet, ask for it with `again refund {charge.key} "
-        "--another`, or with another=true in the task"
+        "--another`, or with another=true in the task",
     )
 
 
@@ -214,7 +224,9 @@ def _decide_fate(services: Services, db: Connection, charge: Charge, request: Re
     if request.fate is Fate.KEEP:
         return
     if charge.subscription is None:
-        raise BadRequest("subscription", f"charge {charge.key} is of no subscription; there is none to end")
+        raise BadRequest(
+            Code.CONFLICT, "subscription", f"charge {charge.key} is of no subscription; there is none to end"
+        )
     at_period_end = request.fate is Fate.END_AT_PERIOD
     end_subscription(services, db, charge.subscription, actor, request.reason, at_period_end=at_period_end)
 

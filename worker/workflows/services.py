@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, OwnCode
 from worker.accounts import Account
 from worker.clock import Clock, elapsed
 from worker.config import Settings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("again.services")
 
 
-class UnusableAccount(ToldInWords):
+class UnusableAccount(OwnCode):
     """The gateway of an account may not be called from here; nothing has been sent."""
 
 
@@ -144,7 +144,9 @@ class Services:
             return self.accounts[name]
         if name == self.settings.account:
             return self.settings.main_account
-        raise UnknownAccount(f"gateway account {name!r} is not known; there are: {', '.join(self.account_names)}")
+        raise UnknownAccount(
+            Code.NOT_FOUND, f"gateway account {name!r} is not known; there are: {', '.join(self.account_names)}"
+        )
 
     def gateway(self, account: str) -> Gateway:
         """The gateway of an account; UnusableAccount unless its credentials are those that it is bound to.
@@ -155,7 +157,7 @@ class Services:
         with self.engine.begin() as db:
             wrong = switches.permission(db, account).other_credentials(self.identity)
         if wrong is not None:
-            raise OtherCredentials(wrong)
+            raise OtherCredentials(Code.HELD, wrong)
         return gateway
 
     def gateway_if_ours(self, account: str) -> Gateway | None:
@@ -173,7 +175,7 @@ class Services:
         except KeyError:
             known = ", ".join(self.account_names)
             raise UnknownAccount(
-                f"no credentials for gateway account {account!r}; this worker has: {known}"
+                Code.HELD, f"no credentials for gateway account {account!r}; this worker has: {known}"
             ) from None
 
 

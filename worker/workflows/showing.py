@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schedules.charges import SubscriptionStatus
-from schedules.errors import BadUid, ToldInWords
+from schedules.errors import BadUid, Code, OwnCode
 from schedules.events import in_json
 from schedules.identity import CHARGE_KEY_LENGTH, SUBJECT_LENGTH, UID_LENGTH, parse_merchant_uid
 from schedules.standings import Standing, standing
@@ -18,7 +18,7 @@ from worker.workflows import dunning
 from worker.workflows.services import Services, UnusableAccount
 
 
-class NothingToShow(ToldInWords, LookupError):
+class NothingToShow(OwnCode, LookupError):
     """There is nothing under this key."""
 
 
@@ -50,8 +50,9 @@ def show(services: Services, key: str, *, ask_gateway: bool = False) -> Story:
             return _charge(db, key)
         if len(key) != UID_LENGTH:
             raise NothingToShow(
+                Code.INVALID,
                 f"{key!r} has {len(key)} characters; a subscription's key has {SUBJECT_LENGTH}, "
-                f"a charge's {CHARGE_KEY_LENGTH}, a merchant_uid {UID_LENGTH}"
+                f"a charge's {CHARGE_KEY_LENGTH}, a merchant_uid {UID_LENGTH}",
             )
         story = _charge(db, _charge_of(key))
         account = story.facts["account"]
@@ -64,13 +65,13 @@ def _charge_of(uid: str) -> str:
     try:
         return parse_merchant_uid(uid).charge_key
     except BadUid as error:
-        raise NothingToShow(str(error)) from None
+        raise NothingToShow(Code.INVALID, str(error)) from None
 
 
 def _subscription(db: Connection, key: str, now: datetime) -> Story:
     row = subscriptions.by_key(db, key)
     if row is None:
-        raise NothingToShow(f"subscription {key} is not known")
+        raise NothingToShow(Code.NOT_FOUND, f"subscription {key} is not known")
     facts = {
         "key": key, "customer_uid": row["customer_uid"], "plan": f"{row['code']} version {row['version']}",
         "price": row["price"], "currency": row["currency"],
@@ -101,7 +102,7 @@ def subscription_standing(db: Connection, row: Mapping[str, Any], now: datetime)
 def _charge(db: Connection, key: str) -> Story:
     row = sights.charge_row(db, key)
     if row is None:
-        raise NothingToShow(f"charge {key} is not known")
+        raise NothingToShow(Code.NOT_FOUND, f"charge {key} is not known")
     facts = _brief(row) | {
         "subscription": row["subscription"], "customer_uid": row["customer_uid"], "account": row["account"],
         "name": row["name"], "policy": f"{row['policy']} version {row['policy_version']}",
@@ -161,7 +162,7 @@ def charge_status(services: Services, key: str | None, request_key: str | None) 
         key = asked.key if asked is not None else key
         row = sights.charge_row(db, key) if key is not None else None
         if row is None:
-            raise NothingToShow(f"there is no charge {key or request_key!r}")
+            raise NothingToShow(Code.NOT_FOUND, f"there is no charge {key or request_key!r}")
         tried = sights.attempts_of(db, row["id"])
     last = tried[-1] if tried else None
     names = (

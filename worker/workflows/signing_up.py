@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schedules.charges import ChargeStatus, KeyedIn
-from schedules.errors import BadRequest, ToldInWords
+from schedules.errors import BadRequest, Code, OwnCode
 from schedules.events import in_json
 from schedules.identity import subject_of_entropy
 from schedules.policies import ONCE
@@ -27,7 +27,7 @@ from worker.workflows.rivals import why_not
 from worker.workflows.services import Services
 
 
-class NotSignedUp(ToldInWords):
+class NotSignedUp(OwnCode):
     """There is no subscription; the words say why, and whether there may still be one."""
 
 
@@ -118,14 +118,16 @@ def _before(services: Services, request: VerbRequest) -> SignedUp | None:
     customer_uid, code = request.arguments["customer_uid"], request.arguments["plan"]
     if asked_as != (customer_uid, code):
         raise BadRequest(
-            "request_key", f"{request.request_key!r} is charge {charge.key}, asked for otherwise; take a new key"
+            Code.CONFLICT,
+            "request_key",
+            f"{request.request_key!r} is charge {charge.key}, asked for otherwise; take a new key",
         )
     return _outcome(services, keying.outcome(services, charge.id, is_new=False), asked_as[0])
 
 
 def _outcome(services: Services, keyed: Keyed, customer_uid: str) -> SignedUp:
     if keyed.status not in (ChargeStatus.PAID, ChargeStatus.REFUNDED):
-        raise NotSignedUp(_why_not(services, keyed, customer_uid))
+        raise NotSignedUp(*_why_not(services, keyed, customer_uid))
     with services.engine.begin() as db:
         begun_as = subscriptions.by_key(db, signups.subscription_of(db, keyed.key) or "")
     if begun_as is None:
@@ -144,7 +146,7 @@ def _number(db: Connection, key: StoredKey | None, plan: StoredPlan, customer_ui
 def _refuse_second(db: Connection, key: StoredKey, plan: StoredPlan, customer_uid: str, now: datetime) -> None:
     rival = why_not(db, Wanted(customer_id=key.customer_id, plan=plan.plan.code, starts_at=now))
     if rival is not None:
-        raise NotSignedUp(f"customer {customer_uid!r} {rival}")
+        raise NotSignedUp(Code.CONFLICT, f"customer {customer_uid!r} {rival}")
 
 
 def _beside(plan: StoredPlan, anchor: date) -> keying.Beside:
@@ -159,9 +161,9 @@ def _beside(plan: StoredPlan, anchor: date) -> keying.Beside:
     return write
 
 
-def _why_not(services: Services, keyed: Keyed, customer_uid: str) -> str:
+def _why_not(services: Services, keyed: Keyed, customer_uid: str) -> tuple[Code, str]:
     if keyed.status.is_owed:
-        return (
+        return Code.UNKNOWN, (
             f"it is not clear whether the first payment was made ({keyed.reason or 'it is under way'}); it is "
             f"asked about, and the subscription begins if it was: `again show {keyed.key}`. Do not type the card "
             "in again before"
@@ -175,4 +177,4 @@ def _why_not(services: Services, keyed: Keyed, customer_uid: str) -> str:
         if gateway is not None and isinstance(gateway.read_key(key.customer_uid), BillingKey):
             gateway.delete_key(key.customer_uid)
             left = "; the card that was stored with it is deleted"
-    return f"the first payment failed, so there is no subscription: {keyed.reason}{left}"
+    return Code.DECLINED, f"the first payment failed, so there is no subscription: {keyed.reason}{left}"

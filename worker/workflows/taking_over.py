@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from schedules.errors import BadRequest, ToldInWords
+from schedules.errors import BadRequest, Code, OwnCode
 from schedules.identity import subject_of_entropy
 from schedules.imports import Mapped, TimerEntry, first_here, mapped
 from schedules.plans import Plan
 from schedules.subscriptions import Cursor
-from worker.gateway.port import Timed
+from worker.gateway.port import Timed, code_of
 from worker.points import Point, reach
 from worker.store import customers, notes, plans, subscriptions, takeovers
 from worker.store.customers import StoredKey
@@ -28,7 +28,7 @@ AHEAD = timedelta(days=5 * 366)  # how far a timer's entries are looked for; one
 BATCH = 100
 
 
-class CannotTakeOver(ToldInWords):
+class CannotTakeOver(OwnCode):
     """The customer's schedules stay where they are; the words say why."""
 
 
@@ -54,7 +54,7 @@ def look(services: Services, customer_uid: str, code: str, account: str | None =
         return Seen(customer_uid, plan, mapped(plan, entries, now))
     except BadRequest as error:
         raise CannotTakeOver(
-            f"customer {customer_uid!r} cannot be mapped to plan {code!r}: {error.words}"
+            error.code, f"customer {customer_uid!r} cannot be mapped to plan {code!r}: {error.without_advice}"
         ) from None
 
 
@@ -70,16 +70,20 @@ def take_over(
     charged by both, and none by neither.
     """
     if not are_ours_and_known(services):
-        raise CannotTakeOver("this database is a copy, or on hold; see `again status`: nothing is sent from here")
+        raise CannotTakeOver(
+            Code.HELD, "this database is a copy, or on hold; see `again status`: nothing is sent from here"
+        )
     enroll_if_unknown(services, customer_uid, actor, account)
     with services.engine.begin() as db:
         key = customers.key_by_uid(db, customer_uid)
         plan = plan_on_sale(db, code)
         if key is None or key.deleted_at is not None:
-            raise CannotTakeOver(f"customer {customer_uid!r} has no card here")
+            raise CannotTakeOver(Code.NOT_FOUND, f"customer {customer_uid!r} has no card here")
         known = takeovers.of_card(db, key.id, code)
     if known is not None and known.taken_at is not None:
-        raise CannotTakeOver(f"customer {customer_uid!r} was taken over already, as {known.subscription_key}")
+        raise CannotTakeOver(
+            Code.ALREADY_DONE, f"customer {customer_uid!r} was taken over already, as {known.subscription_key}"
+        )
     if known is None:
         known = _intend(services, key, plan, look(services, customer_uid, code), actor, why, another=another)
     reach(Point.TAKING_OVER_MEANT, customer_uid)
@@ -103,7 +107,7 @@ def _intend(
         rival = None if another else why_not(db, wanted)
         if rival is not None:
             raise CannotTakeOver(
-                f"customer {key.customer_uid!r} {rival}; say --another for a second one beside it"
+                Code.CONFLICT, f"customer {key.customer_uid!r} {rival}; say --another for a second one beside it"
             )
         takeovers.add(db, row, seen.mapped)
         known = takeovers.of_card(db, key.id, code)
@@ -125,10 +129,10 @@ def finish(services: Services, takeover: Takeover) -> Cursor:
         state = _states(services, takeover)
     unsure = [uid for uid in uids if state.get(uid) not in ("revoked", "executed")]
     if unsure:
-        words = f"{len(unsure)} schedules are not surely revoked, {unsure[0]} first; it is tried again"
+        words = f"{len(unsure)} schedules are not surely revoked, {unsure[0]} first; Again goes on by itself"
         with services.engine.begin() as db:
             takeovers.change(db, takeover.id, words=words)
-        raise CannotTakeOver(f"customer {takeover.customer_uid!r}: {words}")
+        raise CannotTakeOver(Code.BUSY, f"customer {takeover.customer_uid!r}: {words}")
     return _begin(services, takeover, frozenset(uid for uid in uids if state[uid] == "revoked"))
 
 
@@ -195,4 +199,6 @@ def _entries(
     answer = services.gateway(account).timed(customer_uid, since, until)
     if isinstance(answer, Timed):
         return answer.entries
-    raise CannotTakeOver(f"the gateway did not tell what is scheduled for {customer_uid!r}: {answer.reason}")
+    raise CannotTakeOver(
+        code_of(answer), f"the gateway did not tell what is scheduled for {customer_uid!r}: {answer.reason}"
+    )
