@@ -9,7 +9,7 @@ from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
-from redis.exceptions import ResponseError
+from redis.exceptions import ResponseError, WatchError
 
 from worker import brokers, messages
 from worker.messages import Reason
@@ -46,7 +46,8 @@ def check(app: Celery, services: Services) -> bool:
             store = getattr(connection.default_channel, "client", None)
             return store is None or _compare(store, services)
         except lost as error:
-            brokers.outage.failed(f"the mark of the restore detector cannot be read or written: {error}")
+            words = str(error).rpartition("caused error: ")[2]  # without the command, which holds the mark
+            brokers.outage.failed(f"the mark of the restore detector cannot be read or written: {words}")
             return True
 
 
@@ -54,19 +55,27 @@ def _compare(store: Any, services: Services) -> bool:
     with services.engine.begin() as db:
         fingerprint = services.fingerprint(db)
     name = mark_name(fingerprint)
-    found = _read(store, name, services, fingerprint)
-    with services.engine.begin() as db:
-        reached = notes.newest_event(db)
-        # That very event, not only as many: a restored database may have gone on and counted past it.
-        known = found is None or notes.has_event(db, found.number, found.at)
-    if found is not None and not known:
-        why = f"event {found.number} of {found.at} is missing in these books: the database was put back in place"
-        log.error("%s", why)
-        restoring.begin_hold(services, KEEPER, why)
-    if reached is not None:
-        store.set(name, signed(services, fingerprint, *reached))
-    else:
-        store.delete(name)
+    with store.pipeline() as watched:
+        watched.watch(name)
+        found = _read(watched, name, services, fingerprint)
+        with services.engine.begin() as db:
+            reached = notes.newest_event(db)
+            # That very event, not only as many: a restored database may have gone on and counted past it.
+            known = found is None or notes.has_event(db, found.number, found.at)
+        if found is not None and not known:
+            event = f"event {found.number} of {found.at}"
+            why = f"{event} is missing in these books: the database was put back in place"
+            log.error("%s", why)
+            restoring.begin_hold(services, KEEPER, why)
+        watched.multi()
+        if reached is not None:
+            watched.set(name, signed(services, fingerprint, *reached))
+        else:
+            watched.delete(name)
+        try:
+            watched.execute()
+        except WatchError:
+            return known  # another process wrote a mark since it was read: the next check compares that one
     with services.engine.begin() as db:
         switches.note_signed_mark(db, services.clock.now())
     return known

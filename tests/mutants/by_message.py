@@ -56,6 +56,14 @@ BY_MESSAGE: tuple[Mutant, ...] = (
         'b""',
     ),
     Mutant(
+        "an older mark replaces no newer one",
+        "store/test_marks.py::"
+        "test_a_mark_that_another_process_wrote_meanwhile_is_not_replaced_before_it_is_compared",
+        "worker/marks.py",
+        "watched.multi()",
+        "watched.unwatch()",
+    ),
+    Mutant(
         "an X-Forwarded-For line of the sender's own is not believed",
         "gateway/test_listener_bounds.py::test_the_sender_is_the_last_address_that_is_no_proxy_of_ours",
         "worker/listener.py",

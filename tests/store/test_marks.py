@@ -9,7 +9,7 @@ import pytest
 import redis
 from celery import Celery
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from tests.doubles import ScriptedGateway
 from tests.factories import opened
@@ -126,6 +126,26 @@ def test_a_mark_that_was_replaced_is_signed_and_detects_the_next_restore(
     with services.engine.begin() as db:
         db.execute(text("SET LOCAL session_replication_role = replica"))
         db.execute(text("DELETE FROM attempt_events"))
+    assert not marks.check(app, services)
+    assert is_held(services)
+
+
+def test_a_mark_that_another_process_wrote_meanwhile_is_not_replaced_before_it_is_compared(
+    app: Celery, broker: redis.Redis, services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: an older mark replaces no newer one; a restore between the two would not be detected."""
+    charging.attempt(services, opened(services))
+    assert marks.check(app, services)
+    newer = signed(services, 10**9, services.clock.now())
+
+    @event.listens_for(services.engine, "before_cursor_execute")
+    def write_meanwhile(_c: object, _u: object, statement: str, *_: object) -> None:
+        if "FROM attempt_events" in statement:  # the mark was read, and is compared now
+            broker.set(name(services), newer)
+
+    assert marks.check(app, services)
+    event.remove(services.engine, "before_cursor_execute", write_meanwhile)
+    assert broker.get(name(services)) == newer.encode()
     assert not marks.check(app, services)
     assert is_held(services)
 
