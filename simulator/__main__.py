@@ -22,8 +22,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from simulator.answers import PathAsSent, failed, open_connections, refused
 from simulator.api import Api
+from simulator.clock import Clock
 from simulator.faults import Faults
 from simulator.faults_file import BadFaults, read_faults
+from simulator.keeping import Keeping
+from simulator.kept import BadFile, Records
 from simulator.shop import Shop
 from simulator.tokens import Tokens
 from simulator.webhooks import Webhooks
@@ -77,12 +80,15 @@ class SimulatorServer(uvicorn.Server):
         yield
 
 
-def application(key: str, secret: str, faults: Faults) -> Starlette:
-    """The whole simulator as an ASGI application."""
-    shop = Shop(faults)
+def application(arguments: argparse.Namespace, faults: Faults) -> Starlette:
+    """The whole simulator as an ASGI application; BadFile when its state cannot be kept."""
+    shop = Shop(faults, Clock(arguments.clock_file))
     webhooks = Webhooks(shop)
-    api = Api(shop, Tokens(shop, key, secret), webhooks)
+    api = Api(shop, Tokens(shop, arguments.key, arguments.secret), webhooks)
     witness = Witness(shop, api, faults.seed)
+    if arguments.state is not None:
+        keeping = Keeping(Records(arguments.state), shop, api.schedules, webhooks)
+        keeping.restore(with_faults=arguments.faults is None)
 
     async def tick() -> None:
         while True:
@@ -95,6 +101,7 @@ def application(key: str, secret: str, faults: Faults) -> Starlette:
         yield
         ticking.cancel()
         webhooks.stop()
+        shop.save()
 
     return Starlette(
         routes=[*api.routes(), *witness.routes()], lifespan=lifespan, middleware=[Middleware(PathAsSent)],
@@ -113,9 +120,12 @@ def main() -> None:
         listener = _listen(arguments.host, arguments.port)
     except (OSError, OverflowError) as error:
         sys.exit(f"simulator: cannot listen on {arguments.host}:{arguments.port}: {error}")
+    try:
+        served = application(arguments, faults)
+    except BadFile as error:
+        sys.exit(f"simulator: {error}")
     config = uvicorn.Config(
-        application(arguments.key, arguments.secret, faults),
-        http=CuttableProtocol, access_log=False, log_level="error", lifespan="on", proxy_headers=False,
+        served, http=CuttableProtocol, access_log=False, log_level="error", lifespan="on", proxy_headers=False,
         server_header=False, ws="none",
         # Clients keep connections for seconds; the server must not be the one who closes them first.
         timeout_keep_alive=75, timeout_graceful_shutdown=1,
@@ -159,6 +169,14 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--faults", type=Path, help="a JSON file of faults; docs/simulator.md")
     parser.add_argument("--seed", type=int, default=0, help="decides which calls a rate hits (0)")
+    parser.add_argument(
+        "--state", type=Path, help="a file that keeps cards, payments and the ledger; none unless given"
+    )
+    parser.add_argument(
+        "--clock-file",
+        type=Path,
+        help="a file that holds the seconds to move the clock by, and that a shop may share",
+    )
     parser.add_argument("--quiet", action="store_true", help="do not say where it listens")
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input closes")
     return parser.parse_args()

@@ -15,6 +15,7 @@ from simulator.answers import JsonAnswer, envelope, refusal, spoiled_after, spoi
 from simulator.calls import Answer, Call
 from simulator.charging import Charging
 from simulator.faults import CHARGES, Fault
+from simulator.kept import FAULTS, Kind
 from simulator.keys import Keys
 from simulator.lookups import Lookups
 from simulator.prepares import Prepares
@@ -90,6 +91,8 @@ class Api:
             if not self.shop.traffic.arrive(faults.rate_cap):
                 raise Refusal(-1, "Too Many Requests", 429)
         call.rule = faults.pick(call.name, unquote(call.request.url.path), call.merchant_uid, call.customer_uid)
+        if call.rule and call.rule.times is not None:
+            self.shop.note(Kind.SETTING, FAULTS)
         if call.rule and call.rule.fault is Fault.TOKEN_EXPIRED:
             self.tokens.expire()
 
@@ -108,6 +111,7 @@ class Api:
                 answer = refusal(told.code, told.message, told.status)
             if rule:
                 answer, truthful = spoiled_after(rule, answer)
+        self.shop.save()  # before the answer: a kill after it must not forget what the client knows
         if in_flight is not None or call.movement is not None:
             answer.background = BackgroundTask(self._ended, call, in_flight, answer, truthful)
         return answer
@@ -116,7 +120,9 @@ class Api:
         """The answer has left, or never will."""
         if call.movement is not None:
             call.movement.answered = truthful and isinstance(answer, JsonAnswer) and answer.had_a_reader
+            self.shop.note(Kind.MOVEMENT, call.movement.name)
         if call.payment is not None:
             call.payment.call_is_open = False
         if in_flight is not None:
             self.shop.traffic.end(in_flight)
+        self.shop.save()

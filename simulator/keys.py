@@ -52,7 +52,7 @@ class Keys:
     async def delete(self, call: Call) -> Response:
         """Delete a billing key."""
         key = self._shop.key_of(call.customer_uid)
-        del self._shop.keys[key.customer_uid]
+        self._shop.drop_key(key.customer_uid)
         return envelope(key.as_json())
 
     async def list_keys(self, call: Call) -> Response:

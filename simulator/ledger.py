@@ -22,10 +22,16 @@ class Movement:
     answered: bool = False  # whether the call that moved it got its whole and true answer
     late: bool = False  # a payment that had been reported failed
     buyer: dict[str, str] = field(default_factory=dict)  # who bought, masked
+    number: int = 0  # in the ledger, from 0 on
+
+    @property
+    def name(self) -> str:
+        """The number as a record's id: such texts have the order of the numbers."""
+        return f"{self.number:012d}"
 
     def as_json(self) -> dict[str, Any]:
         """The movement, as a witness tells it."""
-        return {name: getattr(self, name) for name in Movement.__slots__}
+        return {name: getattr(self, name) for name in Movement.__slots__ if name != "number"}
 
 
 def masked_buyer(buyer: Mapping[str, str | None]) -> dict[str, str]:
@@ -47,7 +53,6 @@ class Ledger:
 
     def charge(self, payment: Payment, now: float, *, late: bool) -> Movement:
         """Write down that a payment was paid."""
-        self.payments_of[payment.merchant_uid] += 1
         return self._write("charge", payment, payment.amount, now, late=late)
 
     def cancel(self, payment: Payment, amount: float, now: float) -> Movement:
@@ -57,10 +62,16 @@ class Ledger:
     def _write(self, kind: str, payment: Payment, amount: float, now: float, *, late: bool) -> Movement:
         movement = Movement(
             kind, payment.merchant_uid, payment.customer_uid, plain(amount), payment.currency, now,
-            payment.imp_uid, late=late, buyer=masked_buyer(payment.order.buyer),
+            payment.imp_uid, late=late, buyer=masked_buyer(payment.order.buyer), number=len(self.movements),
         )  # fmt: skip
-        self.movements.append(movement)
+        self.take_back(movement)
         return movement
+
+    def take_back(self, movement: Movement) -> None:
+        """Take the next movement, which is new or comes from the file."""
+        self.movements.append(movement)
+        if movement.kind == "charge":
+            self.payments_of[movement.uid] += 1
 
     def summary(self) -> dict[str, Any]:
         """Counts and sums, and the uids that were paid more than once."""

@@ -67,6 +67,7 @@ class Payment:
     cancels: list[dict[str, Any]] = field(default_factory=list)
     updated_at: int = 0
     shown_from: float = 0  # not shown by find and lists before this time
+    turns_paid_at: float = 0  # when a payment that was reported failed turns paid; 0 for never
     call_is_open: bool = False  # the call that made it has not been answered yet
 
     @property

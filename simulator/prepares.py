@@ -5,6 +5,7 @@ from starlette.responses import Response
 from simulator import requests
 from simulator.answers import envelope
 from simulator.calls import Call, Row
+from simulator.kept import Kind
 from simulator.payments import plain
 from simulator.shop import Refusal, Shop
 
@@ -47,7 +48,9 @@ class Prepares:
         return {"merchant_uid": uid, "amount": plain(requests.number(call.fields)), "currency": currency}
 
     def _keep(self, prepared: dict[str, object]) -> Response:
-        self._shop.prepared[str(prepared["merchant_uid"])] = prepared
+        uid = str(prepared["merchant_uid"])
+        self._shop.prepared[uid] = prepared
+        self._shop.note(Kind.PREPARED, uid)
         return envelope(prepared)
 
     def _known(self, uid: str) -> dict[str, object]:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from simulator import card_forms, requests
 from simulator.answers import envelope
 from simulator.calls import Call, Row
+from simulator.kept import Kind
 from simulator.lookups import paged
 from simulator.payments import Order, plain
 from simulator.shop import ISSUING, UNKNOWN_BUYER, Refusal, Shop
@@ -59,7 +60,7 @@ class Schedules:
 
     def forget(self) -> None:
         """Forget every entry."""
-        self._entries: dict[str, Entry] = {}
+        self.entries: dict[str, Entry] = {}
         self._by_customer: dict[str, list[Entry]] = {}
         self._due: list[tuple[int, str]] = []  # a heap of times and merchant_uids; some are moved or revoked since
 
@@ -83,11 +84,18 @@ class Schedules:
         now = self._shop.clock.now()
         while self._due and self._due[0][0] <= now:
             at, uid = heapq.heappop(self._due)
-            entry = self._entries[uid]
+            entry = self.entries[uid]
             if entry.status == "scheduled" and entry.schedule_at == at:
                 self._run(entry)
 
+    def take_back(self, entry: Entry) -> None:
+        """Take an entry, which is new or comes from the file."""
+        self.entries[entry.order.merchant_uid] = entry
+        self._by_customer.setdefault(entry.order.customer_uid or "", []).append(entry)
+        self._await(entry)
+
     def _run(self, entry: Entry) -> None:
+        self._note(entry)
         entry.executed_at = int(self._shop.clock.now())
         try:
             key = self._shop.key_of(entry.order.customer_uid or "")
@@ -119,16 +127,14 @@ class Schedules:
             card = self._shop.card_of(str(fields["card_number"]), requests.text(fields, "pg"))
             self._shop.issue(uid, card, {})
         for entry in entries:
-            self._entries[entry.order.merchant_uid] = entry
-            self._by_customer.setdefault(uid, []).append(entry)
-            self._await(entry)
+            self.take_back(entry)
         return envelope([entry.as_json() for entry in entries])
 
     def _entry(self, customer_uid: str, wish: dict[str, Any]) -> Entry:
         requests.required(wish, "merchant_uid", "schedule_at", "amount")
         order = requests.order_of({**wish, "customer_uid": customer_uid}, self._shop.faults)
         order.usage = "payment.scheduled"
-        if order.merchant_uid in self._entries:
+        if order.merchant_uid in self.entries:
             raise Refusal(1, f"이미 등록된 merchant_uid입니다. ({order.merchant_uid})")
         return Entry(order, self._future(wish))
 
@@ -140,7 +146,11 @@ class Schedules:
         return at
 
     def _await(self, entry: Entry) -> None:
+        self._note(entry)
         heapq.heappush(self._due, (entry.schedule_at, entry.order.merchant_uid))
+
+    def _note(self, entry: Entry) -> None:
+        self._shop.note(Kind.ENTRY, entry.order.merchant_uid)
 
     async def revoke(self, call: Call) -> Response:
         """Revoke what is not run yet: what is named, or everything of the customer when nothing is."""
@@ -149,7 +159,7 @@ class Schedules:
         uids = wanted if isinstance(wanted, list) else [wanted] if wanted not in (None, "") else []
         customer_uid = requests.text(call.fields, "customer_uid")
         if uids:
-            named = [self._entries[str(uid)] for uid in uids if str(uid) in self._entries]
+            named = [self.entries[str(uid)] for uid in uids if str(uid) in self.entries]
         else:
             named = self._by_customer.get(customer_uid or "", [])
         revoked = [
@@ -160,6 +170,7 @@ class Schedules:
             raise Refusal(1, "취소할 예약결제 기록이 존재하지 않습니다.")
         for entry in revoked:
             entry.revoked_at = int(self._shop.clock.now())
+            self._note(entry)
         return envelope([entry.as_json() for entry in revoked])
 
     async def read(self, call: Call) -> Response:
@@ -201,7 +212,7 @@ class Schedules:
         """The entries of a span of time."""
         query = call.request.query_params
         return envelope(
-            self._listed(call.request, list(self._entries.values()), "schedule_", query.get("schedule_status"))
+            self._listed(call.request, list(self.entries.values()), "schedule_", query.get("schedule_status"))
         )
 
     async def of_customer(self, call: Call) -> Response:
@@ -226,7 +237,7 @@ class Schedules:
 
     def _known(self, call: Call) -> Entry:
         self.run_due()
-        entry = self._entries.get(call.merchant_uid)
+        entry = self.entries.get(call.merchant_uid)
         if entry is None:
             raise Refusal(-1, "존재하지 않는 예약결제입니다.", 404)
         return entry

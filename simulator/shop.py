@@ -8,6 +8,7 @@ from typing import Any
 from simulator.cards import BadCard, SimulatedCard, card_from_number
 from simulator.clock import Clock
 from simulator.faults import Fault, Faults, Rule
+from simulator.kept import Kind
 from simulator.ledger import Ledger, Movement
 from simulator.payments import Key, Order, Payment
 from simulator.traffic import Traffic
@@ -33,10 +34,12 @@ class Refusal(Exception):
 class Shop:
     """One merchant's account at the simulated gateway."""
 
-    def __init__(self, faults: Faults) -> None:
-        self.clock = Clock()
+    def __init__(self, faults: Faults, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self.faults = faults
         self.announce: Callable[[Payment], None] = lambda _: None  # webhooks, once they are there
+        self.save: Callable[[], None] = lambda: None  # writes what has changed, once the shop is kept in a file
+        self.changed: set[tuple[Kind, str]] | None = None  # since the last save; None when nothing is kept
         self.forget()
 
     def forget(self) -> None:
@@ -52,6 +55,21 @@ class Shop:
         self._late: list[tuple[float, str]] = []  # a heap of payments that turn paid later
         self._hidden_until = 0.0  # by then, every payment is shown
         self._number = 0
+        self.is_forgotten = True
+
+    def note(self, kind: Kind, name: str) -> None:
+        """Note that a record has changed, for the next save."""
+        if self.changed is not None:
+            self.changed.add((kind, name))
+
+    def take_back(self, payment: Payment) -> None:
+        """Take a payment from the file; those that were made first come first."""
+        self._number = int(payment.imp_uid.rpartition("_")[2])
+        self._add(payment)
+        self._list(payment)
+        self._hidden_until = max(self._hidden_until, payment.shown_from)
+        if payment.turns_paid_at and not payment.paid_at:
+            heapq.heappush(self._late, (payment.turns_paid_at, payment.imp_uid))
 
     def card_of(self, number: str, pg: str | None) -> SimulatedCard:
         """The card behind a number; one that cannot be is refused in the gateway's words."""
@@ -67,7 +85,13 @@ class Shop:
         inserted = older.inserted if older else now
         key = Key(customer_uid, card, inserted, now, self.faults.sandbox, buyer or {})
         self.keys[customer_uid] = key
+        self.note(Kind.KEY, customer_uid)
         return key
+
+    def drop_key(self, customer_uid: str) -> None:
+        """Delete a billing key."""
+        del self.keys[customer_uid]
+        self.note(Kind.KEY, customer_uid)
 
     def issue(self, customer_uid: str, card: SimulatedCard, buyer: dict[str, str | None]) -> Key:
         """Issue a billing key, unless the card refuses that."""
@@ -108,13 +132,14 @@ class Shop:
         if rule:
             self._hide(payment, now + (rule.seconds if fault is Fault.LATE_SHOWN else rule.shown_after), now)
         refusal = card.refusal(now)
+        self.note(Kind.KEY, order.customer_uid or "")  # its card counts tries
         if refusal is None:
             if not rule or fault is not Fault.LATE_PAID:
                 return payment, self._pay(payment, now, late=False)
             refusal = LATE_WORDS
-            heapq.heappush(self._late, (now + rule.seconds, payment.imp_uid))
+            self._turn_paid_at(payment, now + rule.seconds)
         elif card.scenario is Scenario.LINE_FAULT_PAID:
-            heapq.heappush(self._late, (now + card.k, payment.imp_uid))
+            self._turn_paid_at(payment, now + card.k)
         payment.failed_at, payment.fail_reason = int(now), refusal
         self._become(payment, "failed", now)
         return payment, None
@@ -136,7 +161,7 @@ class Shop:
         payment.cancelled_at, payment.cancel_reason = int(now), reason
         payment.add_cancel(back, int(now), reason)
         self._become(payment, "cancelled", now)
-        return self.ledger.cancel(payment, back, now)
+        return self._noted(self.ledger.cancel(payment, back, now))
 
     def shown(self, payments: list[Payment]) -> list[Payment]:
         """Those of the payments that are shown by now."""
@@ -169,16 +194,27 @@ class Shop:
             imp_uid=f"imps_{self._number:012d}", order=order, amount=amount, status="ready", started_at=int(now),
             card=card, sandbox=self.faults.sandbox,
         )  # fmt: skip
-        self.payments[payment.imp_uid] = payment
-        self.by_uid.setdefault(order.merchant_uid, []).append(payment)
-        if order.customer_uid:
-            self.by_customer.setdefault(order.customer_uid, []).append(payment)
+        self._add(payment)
         return payment
+
+    def _add(self, payment: Payment) -> None:
+        self.payments[payment.imp_uid] = payment
+        self.by_uid.setdefault(payment.merchant_uid, []).append(payment)
+        if payment.customer_uid:
+            self.by_customer.setdefault(payment.customer_uid, []).append(payment)
+
+    def _turn_paid_at(self, payment: Payment, at: float) -> None:
+        payment.turns_paid_at = at
+        heapq.heappush(self._late, (at, payment.imp_uid))
 
     def _pay(self, payment: Payment, now: float, *, late: bool) -> Movement:
         payment.paid_at = int(now)
         self._become(payment, "paid", now)
-        return self.ledger.charge(payment, now, late=late)
+        return self._noted(self.ledger.charge(payment, now, late=late))
+
+    def _noted(self, movement: Movement) -> Movement:
+        self.note(Kind.MOVEMENT, movement.name)
+        return movement
 
     def _become(self, payment: Payment, status: str, now: float) -> None:
         """Change a payment's status, and its place in the lists by time."""
@@ -188,7 +224,11 @@ class Shop:
             if place < len(times) and times[place][1] == payment.imp_uid:
                 del times[place]
         payment.status, payment.updated_at = status, int(now)
-        for name in (status, ALL):
+        self._list(payment)
+        self.note(Kind.PAYMENT, payment.imp_uid)
+
+    def _list(self, payment: Payment) -> None:
+        for name in (payment.status, ALL):
             bisect.insort(self._by_time.setdefault(name, []), (payment.updated_at, payment.imp_uid))
 
     def _hide(self, payment: Payment, until: float, now: float) -> None:

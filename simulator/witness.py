@@ -14,6 +14,7 @@ from simulator.api import Api
 from simulator.cards import card_from_words
 from simulator.faults import Faults
 from simulator.faults_file import read_faults
+from simulator.kept import FAULTS, WEBHOOKS, Kind
 from simulator.requests import read_json
 from simulator.shop import Refusal, Shop
 from simulator.webhooks import FORM, JSON
@@ -54,6 +55,7 @@ class Witness:
         """Let happen what is due by the clock."""
         self._shop.turn_late_paid()
         self._api.schedules.run_due()
+        self._shop.save()
 
     async def ledger(self, request: Request) -> Response:
         """Movements of money from `after` on, at most `limit`."""
@@ -81,6 +83,8 @@ class Witness:
     async def set_faults(self, request: Request) -> Response:
         """Replace the faults and switches."""
         self._shop.faults = read_faults(await _document(request), self._seed)
+        self._shop.note(Kind.SETTING, FAULTS)
+        self._shop.save()
         return JsonAnswer(self._shop.faults.as_json())
 
     async def list_cards(self, request: Request) -> Response:
@@ -102,6 +106,7 @@ class Witness:
             cards.append((str(wish["customer_uid"]), card_from_words(wish)))
         for customer_uid, card in cards:
             self._shop.put_key(customer_uid, card)
+        self._shop.save()
         return JsonAnswer({"cards": len(cards)})
 
     async def show_clock(self, request: Request) -> Response:
@@ -134,6 +139,8 @@ class Witness:
             raise BadRequest(f"content_type: {kind!r} is neither json nor form")
         self._api.webhooks.url = str(wish["url"]) if wish.get("url") else None
         self._api.webhooks.content_type = kind
+        self._shop.note(Kind.SETTING, WEBHOOKS)
+        self._shop.save()
         return await self.show_webhooks(request)
 
     async def rate(self, request: Request) -> Response:
@@ -141,13 +148,14 @@ class Witness:
         return JsonAnswer(self._shop.traffic.as_json())
 
     async def reset(self, request: Request) -> Response:
-        """Forget everything: money, keys, schedules, faults, token, webhooks; the clock shows real time again."""
+        """Forget all money, keys, schedules, faults and webhooks; a clock without a file shows real time again."""
         self._shop.faults = Faults(self._seed)
         self._shop.clock.reset()
         self._shop.forget()
         self._api.schedules.forget()
         self._api.webhooks.forget()
         self._api.tokens.expire()
+        self._shop.save()
         return JsonAnswer({})
 
 

@@ -1,6 +1,7 @@
 """The one place that reads a clock; everything else is given the time."""
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,9 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """The time, aware, in UTC."""
 
+    def real(self) -> datetime:
+        """The time by this machine's own clock, however it was moved for us: for what other machines compare."""
+
     def ahead_of(self, other: datetime) -> timedelta:
         """How far this machine's own clock, however it was moved for us, is ahead of another machine's."""
 
@@ -23,6 +27,10 @@ class SystemClock:
     """The machine's own clock."""
 
     def now(self) -> datetime:
+        """The time, aware, in UTC."""
+        return datetime.now(UTC)
+
+    def real(self) -> datetime:
         """The time, aware, in UTC."""
         return datetime.now(UTC)
 
@@ -45,6 +53,10 @@ class MovedClock:
             text = ""
         return datetime.now(UTC) + timedelta(seconds=float(text or 0))
 
+    def real(self) -> datetime:
+        """The machine's time, aware, in UTC."""
+        return datetime.now(UTC)
+
     def ahead_of(self, other: datetime) -> timedelta:
         """How far the machine's own clock is ahead of another's; what it is moved by does not count."""
         return datetime.now(UTC) - other
@@ -53,7 +65,10 @@ class MovedClock:
         """Make it `at` now, for every process that reads the file."""
         offset = (at - datetime.now(UTC)).total_seconds()
         fresh = self.path.with_suffix(".new")
-        fresh.write_text(repr(offset))
+        with fresh.open("w", encoding="ascii") as file:
+            file.write(repr(offset))
+            file.flush()
+            os.fsync(file.fileno())  # an empty file after a crash of the machine would be a clock that went back
         fresh.replace(self.path)
 
 
@@ -65,6 +80,10 @@ class FixedClock:
         self.ahead = ahead
 
     def now(self) -> datetime:
+        """The time that was set."""
+        return self.at
+
+    def real(self) -> datetime:
         """The time that was set."""
         return self.at
 

@@ -260,6 +260,11 @@ class Settings(BaseSettings):
         """Every gateway account, the main one first; BadAccounts when the file of the others is wrong."""
         further = read_accounts(self.accounts_file, self.account) if self.accounts_file else ()
         for account in further:
+            if is_live(account.portone_url) and self.clock_file is not None:
+                raise BadSettings(
+                    "AGAIN_CLOCK_FILE moves the clock; it cannot be used while account "
+                    f"{account.name!r} is at the live gateway"
+                )
             if is_live(account.portone_url) and self.read_timeout < LEAST_LIVE_READ_TIMEOUT:
                 raise BadSettings(
                     f"AGAIN_READ_TIMEOUT {self.read_timeout} is below {LEAST_LIVE_READ_TIMEOUT} seconds, and "

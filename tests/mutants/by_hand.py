@@ -2,7 +2,7 @@
 
 from tests.mutants.by_state import BY_STATE
 from tests.mutants.old_months import OLD_MONTHS
-from tests.mutants.table import GUARDS, Mutant, drop_constraint, drop_index
+from tests.mutants.table import DELIVERING, GUARDS, Mutant, drop_constraint, drop_index
 
 REQUESTING = "workflows/test_requesting.py::"
 RETURNING = "workflows/test_returning.py::"
@@ -13,8 +13,37 @@ ADJUSTING = "workflows/test_adjusting.py::"
 TRANSIENT = "workflows/test_transient_errors.py::"
 MOVING = "workflows/test_moving_in.py::"
 CODES = "workflows/test_codes.py::"
+CLOCK = "acceptance/test_clock.py::"
 
 BY_HAND: tuple[Mutant, ...] = (
+    Mutant(
+        "clock: an event is signed with the real time where the clock is moved",
+        DELIVERING + "test_a_signature_has_the_real_time_where_the_clock_is_moved",
+        "worker/workflows/delivering.py",
+        "receiver.send(message_of(event), services.clock.real())",
+        "receiver.send(message_of(event), services.clock.now())",
+    ),
+    Mutant(
+        "clock: it is not moved where a further account is at the live gateway",
+        CLOCK + "test_a_further_account_at_the_live_gateway_keeps_the_clock_real",
+        "worker/config.py",
+        "if is_live(account.portone_url) and self.clock_file is not None:",
+        "if False:",
+    ),
+    Mutant(
+        "clock: it never goes back",
+        CLOCK + "test_a_time_that_the_clock_does_not_go_to_is_named",
+        "worker/cli/clock.py",
+        "if at < now:",
+        "if False:",
+    ),
+    Mutant(
+        "clock: it is moved only where the simulator has the same time",
+        CLOCK + "test_only_a_simulator_that_shares_the_clock_moves",
+        "worker/cli/clock.py",
+        "if abs(its.now() - theirs) > APART:",
+        "if False:",
+    ),
     Mutant(
         "by hand: another request under a key is refused",
         REQUESTING + "test_another_request_under_one_key_is_refused",

@@ -15,10 +15,16 @@ from worker.clock import wait_until
 class RunningSimulator:
     """A simulator process, with a token and a client."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, process: "subprocess.Popen[bytes]") -> None:
         self.url = url
+        self._process = process
         self.client = httpx.Client(base_url=url, timeout=5, trust_env=False)
         self._token: str | None = None
+
+    def kill(self) -> None:
+        """Kill it, as a crash does."""
+        self._process.kill()
+        self._process.wait()
 
     def forget_token(self) -> None:
         """Ask for a token again with the next call."""
@@ -70,7 +76,7 @@ def running_simulator(*arguments: str) -> Iterator[RunningSimulator]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "simulator", "--port", str(port), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    running = RunningSimulator(f"http://127.0.0.1:{port}")
+    running = RunningSimulator(f"http://127.0.0.1:{port}", process)
 
     def answers() -> bool:
         assert process.poll() is None, "the simulator ended"

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from schedules.deliveries import WAITS
 from schedules.events import AccountStopped, ChargeHeld, ChargePaid, Event
 from tests.factories import move, move_to
 from tests.receiver import HANGS, OTHER_SECRET, SECRET, SHORT, Shop, open_shop
-from worker.clock import SystemClock
+from worker.clock import MovedClock, SystemClock
 from worker.store import notes
 from worker.store.schema import outbox
 from worker.webhooks.port import Answer, Message, Receiver
@@ -302,3 +303,20 @@ def test_a_change_is_told_once(telling: Services, shop: Shop) -> None:
     owe(telling, stopped, "main/stopped/1")
     assert deliver_due(telling) == 1
     assert rows(telling)[0]["subject"] == "main"
+
+
+def test_a_signature_has_the_real_time_where_the_clock_is_moved(
+    services: Services, shop: Shop, tmp_path: Path
+) -> None:
+    """Guard: a receiver refuses a signature of another time, so a moved clock signs with the machine's own."""
+    clock = MovedClock(tmp_path / "clock")
+    clock.move_to(SystemClock().now() + timedelta(days=30))
+    receiver = shop.receiver()
+    moved = replace(services, clock=clock, receiver=receiver)
+    owe(moved)
+    assert deliver_due(moved) == 1
+    receiver.close()
+    (sent,) = shop.sent
+    assert datetime.fromisoformat(sent.event["timestamp"]) > SystemClock().now() + timedelta(days=29)
+    (row,) = rows(moved)
+    assert row["delivered_at"] > SystemClock().now() + timedelta(days=29)

@@ -21,6 +21,7 @@ from worker.cli import (
     books,
     cards,
     charging,
+    clock,
     dead_letters,
     declines,
     drafting,
@@ -73,6 +74,7 @@ events.add_to(app)
 dead_letters.add_to(app)
 reports.add_to(app)
 forecast.add_to(app)
+clock.add_to(app)
 simulating.add_to(app)
 running.add_to(app)
 add_to_commands(app)

@@ -3,7 +3,6 @@
 import tempfile
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,9 +15,10 @@ from schedules.policies import DunningPolicy
 from schedules.zones import wall_to_utc, zone
 from worker import wiring
 from worker.cli.output import make_console
+from worker.cli.passing import Passing
 from worker.cli.standing import Standing
 from worker.cli.witness import SimulatorWitness, compare
-from worker.clock import MovedClock, elapsed, wait
+from worker.clock import MovedClock, elapsed
 from worker.config import load_settings
 from worker.store import tallies
 from worker.workflows import enrolling
@@ -29,8 +29,6 @@ BEGIN = date(2026, 1, 31)  # a 31st, so that the short months that follow show t
 LADDER = DunningPolicy(ladder=tuple(timedelta(days=d) for d in (1, 3, 7)))
 WIND_DOWN = timedelta(days=9)  # after the last period: the ladder's longest way, and time to ask
 STEP = timedelta(hours=12)  # what happens within one is lived through at once, at its end
-QUIET_LOOKS = 2  # that many looks in a row that find nothing to do, before the clock moves
-STUCK_SECONDS = 60.0  # real time without any change while there is work: something is broken
 SETTINGS = {
     "AGAIN_ENVIRONMENT": "demo",
     "AGAIN_READ_TIMEOUT": "0.5",  # the simulator hangs on purpose; nobody should wait a minute to see it
@@ -82,10 +80,10 @@ class Shop:
         self, services: Services, clock: MovedClock, witness: SimulatorWitness, standing: Standing
     ) -> None:
         self.services, self.clock, self.witness, self.standing = services, clock, witness, standing
+        self.passing = Passing(services, clock, standing.check)
 
     def open(self, customers: int, seed: int) -> None:
         """Put plans on sale, and customers with all kinds of cards on them."""
-        self._move(self.clock.now())
         for code, price, cadence, name in PLANS:
             plan = Plan(code=code, version=1, price=Money(price, "KRW"), cadence=cadence, statement_name=name)
             enrolling.add_plan(self.services, plan, LADDER, "demo")
@@ -112,7 +110,7 @@ class Shop:
             )
             ended = False
             while True:
-                self._wait_until_quiet(lambda told: progress.update(bar, told=told))
+                self.passing.wait_until_quiet(lambda told: progress.update(bar, told=told))
                 now = self.clock.now()
                 if not ended and now >= last_period:
                     self._end_subscriptions()
@@ -121,7 +119,7 @@ class Shop:
                 following = self._next_moment(last_period, ended=ended)
                 if following is None:
                     break
-                self._move(following)
+                self.passing.move_to(following)
                 progress.update(
                     bar, completed=(following - begin).total_seconds(), description=f"{following:%Y-%m-%d}"
                 )
@@ -139,24 +137,6 @@ class Shop:
             now,
             datetime.fromtimestamp(-(-following.timestamp() // STEP.total_seconds()) * STEP.total_seconds(), UTC),
         )
-
-    def _move(self, to: datetime) -> None:
-        self.witness.post("clock", {"now": to.timestamp()})
-        self.clock.move_to(to)
-
-    def _wait_until_quiet(self, tell: Any) -> None:
-        quiet, before, changed_at = 0, None, elapsed()
-        while quiet < QUIET_LOOKS:
-            wait(0.03)
-            with self.services.engine.begin() as db:
-                work = tallies.work_left(db, self.clock.now())
-            quiet = quiet + 1 if not any(work.values()) else 0
-            if work != before:
-                before, changed_at = work, elapsed()
-                tell(" ".join(f"{name} {count}" for name, count in work.items() if count))
-            if elapsed() - changed_at > STUCK_SECONDS:
-                raise TimeoutError(f"nothing has moved for {STUCK_SECONDS:g} seconds though there is work: {work}")
-            self.standing.check()
 
     def _end_subscriptions(self) -> None:
         with self.services.engine.begin() as db:

@@ -20,6 +20,7 @@ from worker.embedded import EmbeddedError, EmbeddedServices, free_port
 STOP_SECONDS = 100.0  # above a worker's own limit, which is a call's deadline and 20 s
 # Without the working directory in the module search path: its owner could choose the code that runs.
 AGAIN = (sys.executable, "-P", "-m", "worker.cli")
+SIMULATOR_STATE, CLOCK = "simulator.sqlite", "clock"  # files in the data folder
 ROOT = Path(__file__).resolve().parents[2]  # where this code was imported from, and its children's is
 
 
@@ -195,9 +196,20 @@ class Standing:
             "SIMULATOR_KEY": credentials["AGAIN_PORTONE_KEY"],
             "SIMULATOR_SECRET": credentials["AGAIN_PORTONE_SECRET"],
         }
-        self.start("simulator", "simulator", "--host", "127.0.0.1", "--port", str(port))
+        kept = ("--state", str(self.data.absolute() / SIMULATOR_STATE)) if self._durable else ()
+        self.start("simulator", "simulator", "--host", "127.0.0.1", "--port", str(port), *kept, *self._clock())
         if not wait_until(lambda: self._answers(url), 20):
             raise EmbeddedError(f"the simulator does not answer at {url}; is port {port} free?")
+
+    def _clock(self) -> tuple[str, ...]:
+        """The file that moves the clock of shop and simulator, where the simulator is the only gateway."""
+        if "AGAIN_CLOCK_FILE" not in self.environment and "AGAIN_ACCOUNTS_FILE" not in self.environment:
+            file = self.data.absolute() / CLOCK
+            if not file.exists():
+                file.write_text("0")
+            self.environment["AGAIN_CLOCK_FILE"] = str(file)
+        file_name = self.environment.get("AGAIN_CLOCK_FILE")
+        return ("--clock-file", file_name) if file_name else ()
 
     def _answers(self, url: str) -> bool:
         self.check()

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -38,6 +39,11 @@ class SimulatorWitness:
         request = Request(f"{self._url}/_simulator/{path}", body, {"Content-Type": "application/json"})  # noqa: S310 # our own http:// address
         with urlopen(request, timeout=30) as answer:  # noqa: S310 # as above
             return json.load(answer)
+
+    def now(self) -> datetime:
+        """What the simulator's clock shows."""
+        with urlopen(f"{self._url}/_simulator/clock", timeout=10) as answer:  # noqa: S310 # as above
+            return datetime.fromtimestamp(json.load(answer)["now"], UTC)
 
     def summary(self) -> Any:
         """The ledger in a few numbers."""

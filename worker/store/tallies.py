@@ -1,11 +1,14 @@
 """Counts over the books: what is left to do at a moment, when the next moment is, and what came of all."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, exists, func, select, text
+from sqlalchemy import Column, Connection, Select, exists, func, select, text
 
 from schedules.charges import AttemptState, ChargeStatus
-from worker.store.schema import OWED, attempts, billing_keys, charges, subscriptions
+from worker.store.schema import OWED, attempts, billing_keys, charges, outbox, subscriptions
+
+ASKED_CARDS = "a card is asked about"
 
 
 def work_left(db: Connection, now: datetime) -> dict[str, int]:
@@ -28,24 +31,74 @@ def work_left(db: Connection, now: datetime) -> dict[str, int]:
 
 def next_moment(db: Connection) -> datetime | None:
     """When there is something to do next; None when never."""
-    s, c, a = subscriptions.c, charges.c, attempts.c
-    moments = (
-        select(func.min(s.open_at)).where(s.status == "active"),
-        select(func.min(c.next_attempt_at)).where(c.held_why.is_(None)),
-        select(func.min(c.look_at)),
-        select(func.min(a.next_ask_at))
-        .join_from(attempts, charges)
-        .where(a.state == AttemptState.UNKNOWN.value, c.held_why.is_(None)),
-    )
-    found = [moment for query in moments if (moment := db.execute(query).scalar()) is not None]
-    return min(found) if found else None
+    times = (db.execute(query).scalar() for query, _ in _work().values())
+    return min((at for at in times if at is not None), default=None)
 
 
 def next_telling(db: Connection) -> datetime | None:
     """When something is announced or a card is asked about next; None when never."""
-    s, k = subscriptions.c, billing_keys.c
-    times = (db.execute(select(func.min(column))).scalar() for column in (s.tell_at, k.ask_at, k.tell_expiry_at))
+    times = (db.execute(query).scalar() for query, _ in _tellings().values())
     return min((at for at in times if at is not None), default=None)
+
+
+def next_moments(db: Connection, now: datetime) -> dict[str, datetime]:
+    """What falls due after this moment, and when each of it does first.
+
+    Cards that are asked about are left out: some are each day for as long as a debt waits for another card.
+    """
+    found = (
+        (name, db.execute(query.where(column > now)).scalar())
+        for name, (query, column) in (_work() | _tellings()).items()
+        if name != ASKED_CARDS
+    )
+    return {name: at for name, at in found if at is not None}
+
+
+def tellings_left(db: Connection, now: datetime) -> dict[str, int]:
+    """What is still to be announced at this moment, and how many cards are to be asked about."""
+    counts = {
+        name: db.execute(select(func.count()).where(column <= now)).scalar_one()
+        for name, (_, column) in _tellings().items()
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def newest_event(db: Connection) -> int:
+    """The number of the newest event for the shop; 0 before the first."""
+    return int(db.execute(select(func.coalesce(func.max(outbox.c.id), 0))).scalar_one())
+
+
+def events_after(db: Connection, number: int) -> list[tuple[str, str, dict[str, Any]]]:
+    """Kind, subject and payload of each event after this one, in order."""
+    o = outbox.c
+    rows = db.execute(select(o.kind, o.subject, o.payload).where(o.id > number).order_by(o.id))
+    return [(row.kind, row.subject, row.payload) for row in rows]
+
+
+def _work() -> dict[str, tuple[Select[Any], Column[Any]]]:
+    """By its name, the first time of each kind of work, and the column that the time is of."""
+    s, c, a = subscriptions.c, charges.c, attempts.c
+    to_ask = select(func.min(a.next_ask_at)).join_from(attempts, charges)
+    return {
+        "a period opens": (select(func.min(s.open_at)).where(s.status == "active"), s.open_at),
+        "a charge is tried": (
+            select(func.min(c.next_attempt_at)).where(c.held_why.is_(None)), c.next_attempt_at,
+        ),
+        "a debt is looked at": (select(func.min(c.look_at)), c.look_at),
+        "an outcome is asked for": (
+            to_ask.where(a.state == AttemptState.UNKNOWN.value, c.held_why.is_(None)), a.next_ask_at,
+        ),
+    }  # fmt: skip
+
+
+def _tellings() -> dict[str, tuple[Select[Any], Column[Any]]]:
+    """By its name, the first time of each kind of announcement, and the column that the time is of."""
+    s, k = subscriptions.c, billing_keys.c
+    return {
+        "a charge or an end is announced": (select(func.min(s.tell_at)), s.tell_at),
+        ASKED_CARDS: (select(func.min(k.ask_at)), k.ask_at),
+        "a card's expiry is announced": (select(func.min(k.tell_expiry_at)), k.tell_expiry_at),
+    }
 
 
 def active_subscriptions(db: Connection) -> list[str]:

@@ -1,0 +1,77 @@
+"""Records in a file, by kind and id: what the simulator holds is there again after a restart or a kill."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1  # of the documents; another one is refused
+FAULTS, WEBHOOKS = "faults", "webhooks"  # the ids of the settings
+
+
+class Kind(StrEnum):
+    """What a record is."""
+
+    KEY = "key"  # by customer_uid
+    PAYMENT = "payment"  # by imp_uid
+    MOVEMENT = "movement"  # by its number in the ledger
+    ENTRY = "entry"  # of a schedule, by merchant_uid
+    PREPARED = "prepared"  # by merchant_uid
+    SETTING = "setting"  # faults, webhooks
+
+
+class BadFile(Exception):
+    """The file cannot be used; the words say why."""
+
+
+class Records:
+    """One SQLite file, for one process at a time.
+
+    What is written survives a kill of the process. After a crash of the machine the last records may be missing;
+    those before them are whole.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        try:
+            self._db = sqlite3.connect(file, timeout=0, isolation_level=None)
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS records (kind TEXT, id TEXT, document TEXT NOT NULL, "
+                "PRIMARY KEY (kind, id)) WITHOUT ROWID"
+            )
+            found = self._db.execute("PRAGMA user_version").fetchone()[0]
+            self._db.execute(f"PRAGMA user_version = {found or FORMAT}")  # takes the lock
+        except sqlite3.Error as error:
+            then = "is it in use by another simulator?" if "locked" in str(error) else "take another, or remove it"
+            raise BadFile(f"{file} cannot be used: {error}; {then}") from None
+        if found not in (0, FORMAT):
+            raise BadFile(
+                f"{file} has format {found}, and this simulator reads {FORMAT}; remove it, or take another"
+            )
+
+    def read(self, kind: Kind) -> Iterator[tuple[str, Any]]:
+        """The ids and documents of a kind, in the order of their ids."""
+        rows = self._db.execute("SELECT id, document FROM records WHERE kind = ? ORDER BY id", (kind,))
+        return ((name, json.loads(text)) for name, text in rows)
+
+    def write(self, changed: Iterable[tuple[Kind, str, Any]], *, afresh: bool) -> None:
+        """Write these documents, all or none; None removes a record, `afresh` all others."""
+        self._db.execute("BEGIN")
+        if afresh:
+            self._db.execute("DELETE FROM records")
+        for kind, name, document in changed:
+            if document is None:
+                self._db.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, name))
+            else:
+                text = json.dumps(document, ensure_ascii=False)
+                self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (kind, name, text))
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
