@@ -4,12 +4,14 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from textwrap import indent
 from typing import Any
 
 from schedules.cards import card_numbers
 from schedules.texts import escaped, escaped_in_json
+from worker.clock import elapsed
+from worker.outages import REMINDED_AFTER
 
 _SEPARATED = r"[\s.\-‐-―]{0,3}"  # blanks, dots and dashes of any kind, as people and banks write them
 # 13 digits or more: card numbers have 13 to 19, and one run together with an expiry date has more. No \b:
@@ -82,6 +84,30 @@ class JsonLines(logging.Formatter):
         return masked(escaped_in_json(json.dumps(line, ensure_ascii=False)))
 
 
+class LostBroker(logging.Filter):
+    """Of a broker that is away: the first failure to connect, and one each minute, until Celery connects.
+
+    It tries for ever, at first every two seconds, and logs each try. Attached to the loggers of both lines.
+    """
+
+    def __init__(self, now: Callable[[], float] = elapsed) -> None:
+        super().__init__()
+        self._now = now
+        self._logged_at: float | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is logged."""
+        words = str(record.msg)
+        if words.startswith("Connected to"):
+            self._logged_at = None
+        elif "Cannot connect to" in words:
+            if self._logged_at is not None and self._now() - self._logged_at < REMINDED_AFTER:
+                return False
+            self._logged_at = self._now()
+        # That calls under way outlive a lost connection is set on purpose: see worker.app.
+        return "worker_cancel_long_running_tasks_on_connection_loss" not in record.getMessage()
+
+
 def log_to_stderr(level: str, form: str) -> None:
     """Send every logger's lines to standard error; libraries that tell of each request are kept quiet."""
     stream = logging.StreamHandler(sys.stderr)
@@ -95,6 +121,9 @@ def log_to_stderr(level: str, form: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # At each start it warns that a queue cannot delay messages; none of ours is ever delayed.
     logging.getLogger("kombu.transport.native_delayed_delivery").setLevel(logging.ERROR)
+    lost_broker = LostBroker()
+    for name in ("celery.worker.consumer.consumer", "celery.worker.consumer.connection", "py.warnings"):
+        logging.getLogger(name).addFilter(lost_broker)
     # Celery tells of every message that comes and goes; our own lines say what came of it.
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))

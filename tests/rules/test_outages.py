@@ -3,8 +3,10 @@
 import logging
 
 import pytest
+from celery.worker.consumer.consumer import CONNECTION_ERROR
 
 from worker import outages
+from worker.logs import LostBroker
 from worker.outages import Outage
 
 
@@ -29,3 +31,20 @@ def test_an_outage_has_a_line_at_its_begin_each_minute_and_at_its_end(caplog: py
 def test_a_success_without_an_outage_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     Outage(logging.getLogger("test"), "the database").succeeded()
     assert caplog.records == []
+
+
+def test_celerys_lines_about_a_broker_that_is_away_come_once_a_minute_until_it_connects() -> None:
+    now = [0.0]
+    lines = LostBroker(lambda: now[0])
+
+    def is_logged(words: str) -> bool:
+        return lines.filter(logging.LogRecord("celery", logging.ERROR, "", 0, words, None, None))
+
+    assert is_logged("Connection to broker lost. Trying to re-establish the connection...")
+    seen = []
+    for second in range(0, 130, 2):
+        now[0] = float(second)
+        seen += [second] if is_logged(CONNECTION_ERROR) else []
+    assert seen == [0, 60, 120]
+    assert is_logged("Connected to %s")
+    assert is_logged(CONNECTION_ERROR), "the next outage"

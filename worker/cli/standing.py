@@ -14,9 +14,11 @@ from urllib.request import urlopen
 
 from worker import up_environment
 from worker.cli.output import make_console
-from worker.clock import wait, wait_until
+from worker.cli.supervising import WITHIN, Restarts, how
+from worker.clock import elapsed, wait, wait_until
 from worker.embedded import EmbeddedError, EmbeddedServices, free_port
 
+LOOK_EVERY = 0.5  # seconds between two looks at what runs
 STOP_SECONDS = 100.0  # above a worker's own limit, which is a call's deadline and 20 s
 # Without the working directory in the module search path: its owner could choose the code that runs.
 AGAIN = (sys.executable, "-P", "-m", "worker.cli")
@@ -50,6 +52,8 @@ class Standing:
         self.services: EmbeddedServices | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._commands: dict[str, tuple[str, ...]] = {}
+        self._restarts: dict[str, Restarts] = {}
+        self._starts_at: dict[str, float] = {}  # what has ended, by `elapsed`
         self._tie: tuple[int, int] | None = None
         self._written: up_environment.Written | None = None
         self.environment: dict[str, str] = {}
@@ -93,13 +97,51 @@ class Standing:
             self.console.print(f"in another terminal: set -a; . {where}; set +a; again status", markup=False)
 
     def watch(self) -> None:
-        """Wait until Ctrl-C or SIGTERM; a child that ends by itself is an error."""
+        """Wait until Ctrl-C or SIGTERM; what ends by itself is started again, and EmbeddedError when too often."""
         try:
             while True:
-                self.check()
-                wait(0.5)
+                self._start_what_ended()
+                wait(LOOK_EVERY)
         except KeyboardInterrupt:
             self.console.print("stopping; calls under way are let end")
+
+    def _start_what_ended(self) -> None:
+        for name, ending in self._ended().items():
+            if name not in self._starts_at:
+                restarts = self._restarts.setdefault(name, Restarts())
+                seconds = restarts.ended()
+                if seconds is None:
+                    raise EmbeddedError(
+                        f"{name} ended by itself {restarts.many} times within {WITHIN:g} seconds, the last time "
+                        f"with {ending}; everything is stopped, and the data are kept in {self.data}. Its last "
+                        "words stand above"
+                    )
+                self._tell(f"{name} ended by itself ({ending}); it is started again in {seconds:g} s")
+                self._starts_at[name] = elapsed() + seconds
+            if elapsed() >= self._starts_at[name]:
+                del self._starts_at[name]
+                self._start_again(name)
+
+    def _ended(self) -> dict[str, str]:
+        """What has ended by itself, the servers first, and how."""
+        servers = self.services.ended() if self.services is not None else ()
+        statuses = ((name, child.poll()) for name, child in self._children.items())
+        ended = {name: how(status) for name, status in statuses if status is not None}
+        return dict.fromkeys(servers, "its log is in the data folder") | ended
+
+    def _start_again(self, name: str) -> None:
+        if name in self._children:
+            self.start(name, *self._commands[name])
+        elif self.services is not None:
+            try:
+                self.services.start_again(name)
+            except EmbeddedError as error:
+                self._tell(f"{name} does not start: {error}")  # it has ended once more, which counts
+            else:
+                self._tell(f"{name} runs again")
+
+    def _tell(self, words: str) -> None:
+        self.console.print(words, markup=False, highlight=False)
 
     def check(self) -> None:
         """Raise if any child has ended by itself."""

@@ -59,6 +59,17 @@ class EmbeddedServices:
         self.postgres.restart()
         self.valkey.restart()
 
+    def ended(self) -> list[str]:
+        """The names of the servers that have ended by themselves."""
+        return [name for name, server in self._servers().items() if server.has_ended()]
+
+    def start_again(self, name: str) -> None:
+        """Start one that has ended at the same address; EmbeddedError when it does not start."""
+        self._servers()[name].restart()
+
+    def _servers(self) -> dict[str, PostgresServer | ValkeyServer]:
+        return {"postgres": self.postgres, "valkey": self.valkey}
+
     @property
     def database_url(self) -> str:
         """Where PostgreSQL listens, as SQLAlchemy wants it."""

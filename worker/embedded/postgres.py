@@ -51,6 +51,10 @@ class PostgresServer:
         """The postmaster's process, while it runs."""
         return self._server.pid if self._server is not None else None
 
+    def has_ended(self) -> bool:
+        """Whether it was started, and runs no more though nobody stopped it."""
+        return self._socket is not None and (self._server is None or self._server.has_ended())
+
     def describe(self) -> str:
         """What is used, in words."""
         words = f"PostgreSQL {self._programs.version} from {self._programs.source}"

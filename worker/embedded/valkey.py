@@ -40,6 +40,10 @@ class ValkeyServer:
         """The server's process, while it runs."""
         return self._server.pid if self._server is not None else None
 
+    def has_ended(self) -> bool:
+        """Whether it was started, and runs no more though nobody stopped it."""
+        return self._password != "" and (self._server is None or self._server.has_ended())
+
     def describe(self) -> str:
         """What is used, in words."""
         return self._program.words
