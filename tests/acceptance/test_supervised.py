@@ -42,7 +42,7 @@ WORKERS = {
     "charges": ("worker.cli worker", "charges.bulk"),
 }  # fmt: skip
 SERVERS = {
-    "postgres": ("bin/postgres", "/postgres/data"), "valkey": ("valkey.conf",),
+    "postgres": ("bin/postgres", "/postgres/data"), "valkey": ("valkey-server",),
     "keeper of postgres": ("keeper.py", "/postgres/data"), "keeper of valkey": ("keeper.py", "valkey.conf"),
 }  # fmt: skip
 
