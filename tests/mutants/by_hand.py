@@ -32,14 +32,14 @@ BY_HAND: tuple[Mutant, ...] = (
     ),
     Mutant(
         "clock: it never goes back",
-        CLOCK + "test_a_time_that_the_clock_does_not_go_to_is_named",
+        CLOCK + "test_a_clock_goes_on_and_never_back",
         "worker/cli/clock.py",
         "if at < now:",
         "if False:",
     ),
     Mutant(
         "clock: it is moved only where the simulator has the same time",
-        CLOCK + "test_only_a_simulator_that_shares_the_clock_moves",
+        CLOCK + "test_the_clock_of_a_simulator_with_another_time_stays",
         "worker/cli/clock.py",
         "if abs(its.now() - theirs) > APART:",
         "if False:",

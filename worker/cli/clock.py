@@ -69,8 +69,8 @@ def clock(
     if to is None and not to_next:
         _show(services(), as_json=as_json)
         return
-    moved = _movable(settings())
-    until = _target(to, moved.now()) if to is not None else None
+    moved = movable(settings())
+    until = target_of(to, moved.now()) if to is not None else None
     made = services()
     with _alone(moved):
         passing = _passing(made, moved)
@@ -86,7 +86,7 @@ def clock(
         _show(made, as_json=False)
 
 
-def _movable(settings: "Settings") -> "MovedClock":
+def movable(settings: "Settings") -> "MovedClock":
     """The clock that can be moved; ClockStays unless the gateway is a simulator that reads it too."""
     from worker.addresses import is_live
     from worker.cli.witness import SimulatorWitness
@@ -137,7 +137,8 @@ def _passing(made: "Services", moved: "MovedClock") -> "Passing":
     return passing
 
 
-def _target(text: str, now: datetime) -> datetime:
+def target_of(text: str, now: datetime) -> datetime:
+    """The time that a person means, now or later; ClockStays when the clock does not go there."""
     number, unit = text[1:-1], text[-1:]
     if text.startswith("+"):
         if not (number.isascii() and number.isdecimal() and unit in UNITS):
