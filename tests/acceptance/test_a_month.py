@@ -37,7 +37,7 @@ def test_a_month_is_lived_through_as_the_page_says(tmp_path: Path) -> None:
                 up.start()
             here = commands.replace("localhost:8765", f"localhost:{up.port}")
             # One shell for each block, whose output is looked at; what a person's shell keeps goes on to the next.
-            script = f"set -e; . {variables}\n{here}\nset +e; declare -p ANN BOB CID > {variables} 2>/dev/null; true"
+            script = f"set -e; . {variables}\n{here}\ndeclare -p ANN BOB CID > {variables} 2>/dev/null || true"
             done = subprocess.run(
                 ["bash", "-c", script], cwd=up.folder, env=plain_environment({"PATH": path}), check=False,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240,
