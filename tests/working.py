@@ -14,13 +14,11 @@ from sqlalchemy import text
 from tests.acceptance.again import plain_environment, told, told_json
 from tests.installation import QUICK
 from tests.services import drop_database, fresh_database
+from tests.starting import wait_until_up
 from worker import wiring
-from worker.clock import wait_until
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices
 from worker.workflows import operating
-
-START_TIME = 60.0  # seconds that a worker may take on a busy machine
 
 
 class Worker:
@@ -48,7 +46,7 @@ class Worker:
                 stdout=output,
                 stderr=output,
             )
-        assert wait_until(lambda: " ready." in self.log(), START_TIME), self.log()
+        wait_until_up(self._process, lambda: " ready." in self.log(), self.log)
 
     def start_again(self) -> None:
         """Start it with a fresh log, and wait until it answers."""

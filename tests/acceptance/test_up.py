@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.again import AGAIN, again, plain_environment
+from tests.starting import wait_until_up
 from worker.clock import wait_until
 from worker.embedded import free_port
 
@@ -26,16 +27,19 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def up(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """`again up` in a folder, killed at the end if it is still there."""
-    with (folder / "output").open("wb") as output:
+    output = folder / "output"
+    with output.open("wb") as file:
         process = subprocess.Popen(
             [AGAIN, "up", "--port", str(free_port())], cwd=folder, env=plain_environment(),
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file,
         )  # fmt: skip
-    assert wait_until(lambda: b"stop with Ctrl-C" in (folder / "output").read_bytes(), 60), output
-    yield process
-    if process.poll() is None:
-        process.kill()
-        process.wait()
+    try:
+        wait_until_up(process, lambda: b"stop with Ctrl-C" in output.read_bytes(), output.read_bytes)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -56,7 +60,11 @@ def processes_of(folder: Path) -> list[str]:
 def test_it_runs_everything_and_commands_in_the_folder_find_it(
     up: "subprocess.Popen[bytes]", folder: Path
 ) -> None:
-    assert wait_until(lambda: again("status", "--healthy", cwd=folder).returncode == 0, 60, every=0.5)
+    wait_until_up(
+        up,
+        lambda: again("status", "--healthy", cwd=folder).returncode == 0,
+        (folder / "output").read_bytes,
+    )
     assert (folder / ".again/env").stat().st_mode & 0o077 == 0
     up.send_signal(signal.SIGINT)
     assert up.wait(90) == 0
