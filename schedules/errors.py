@@ -73,7 +73,9 @@ REMEDIES: Mapping[Code, Remedy] = {
         "ask for less, or have a person decide",
         Repeat.NEVER,
     ),
-    Code.NOT_ALLOWED: Remedy("this actor may not do it", "have another person do it", Repeat.NEVER),
+    Code.NOT_ALLOWED: Remedy(
+        "this actor may not do it, or a person did not confirm it", "have another person do it", Repeat.NEVER
+    ),
     Code.HELD: Remedy(
         "a stop, a hold or the set-up of Again is in the way: charging is stopped, the database is a copy or on "
         "hold, a clock is wrong, an account has no credentials, a person must release it first",

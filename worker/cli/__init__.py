@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from schedules.errors import BadRequest, ToldInWords
+from schedules.errors import BadRequest, Code, ToldInWords
 from schedules.texts import FREE_TEXTS, cleaned
 from worker.cli import (
     accounts,
@@ -126,17 +126,17 @@ def _run() -> None:
         # With --json the parser prints no error itself.
         status = command_line().main(arguments, prog_name="again", standalone_mode=not wants_json())
     except typer.TyperException as error:
-        _fail("invalid", error.format_message(), error.exit_code)
+        _fail(Code.INVALID, error.format_message(), error.exit_code)
     except typer.Abort:
-        _fail("aborted", "it was not confirmed")
+        _fail(Code.NOT_ALLOWED, "it was not confirmed")
     except BadRequest as error:
-        _fail("invalid", str(error), field=error.field)
+        _fail(error.code, str(error), field=error.field)
     except ToldInWords as error:
-        _fail("refused", str(error))
+        _fail(error.code, str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     except _database_errors() as error:
-        _fail("failed", str(error))
+        _fail(_database_code(error), str(error))
     else:
         sys.exit(status)
 
@@ -150,7 +150,7 @@ def _argument(place: int, before: str, text: str) -> str:
     return cleaned(field if field in FREE_TEXTS else f"argument {place}", text)
 
 
-def _fail(code: str, message: str, status: int = 1, field: str | None = None) -> NoReturn:
+def _fail(code: Code, message: str, status: int = 1, field: str | None = None) -> NoReturn:
     print_error(code, message, field)
     sys.exit(status)
 
@@ -163,3 +163,9 @@ def _database_errors() -> tuple[type[Exception], ...]:
     from worker.store.failures import DATABASE_ERRORS
 
     return DATABASE_ERRORS
+
+
+def _database_code(error: BaseException) -> Code:
+    from worker.store.failures import code_of
+
+    return code_of(error)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from schedules.errors import Code
 from schedules.money import amount_words
 from schedules.texts import cleaned, escaped, escaped_in_json
 
@@ -136,7 +137,7 @@ class Notices(logging.Handler):
         warn(record.getMessage())
 
 
-def print_error(code: str, message: str, field: str | None = None) -> None:
+def print_error(code: Code, message: str, field: str | None = None) -> None:
     """Print an error on standard error; with --json as an object, in one line."""
     if wants_json():
         print(json_text({"error": {"code": code, "field": field, "message": message}}), file=sys.stderr)
