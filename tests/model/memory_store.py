@@ -346,10 +346,10 @@ class Charges(StandsFor):
         charge_id = db.tables.charge_keys.get(key) if key else None
         return self.locked(db, charge_id) if charge_id is not None else None
 
-    def hold(self, db: Transaction, key: str, why: str) -> bool:
+    def hold(self, db: Transaction, key: str, why: str, instead_of: str | None = None) -> bool:
         charge_id = db.tables.charge_keys.get(key)
         row = db.tables.charges.get(charge_id) if charge_id is not None else None
-        if row is None or row["status"] not in OWED or row["held_why"] is not None:
+        if row is None or row["status"] not in OWED or row["held_why"] != instead_of:
             return False
         db.write(row, {"held_why": why, "queued_until": None})
         db.charges.add(row["id"])
@@ -881,4 +881,6 @@ def _read(row: Row) -> Attempt:
         last_sent_at=row["last_sent_at"],
         unknown_since=row["unknown_since"],
         quiet_answers=row["quiet_answers"],
+        imp_uid=row["imp_uid"],
+        sends=row["sends"],
     )

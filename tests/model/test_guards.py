@@ -24,10 +24,8 @@ NOTICED = {
     "unresolved_first": 0,
     "until": 0,
     "lease": 4,
-    "has_paid": 80,
     "restore_hold": 1,
     "fence+settled_once": 0,
-    "one_paid+has_paid": 80,
     "unresolved_first+one_unresolved": 0,
     "claim_states+no_attempt_in_doubt": 0,
     "cursor+one_period": 0,
@@ -87,14 +85,46 @@ def test_the_fence_keeps_a_stale_worker_from_giving_anothers_attempt_back() -> N
         stale_worker_wakes_during_anothers_call(Guards(fence=False))
 
 
+def a_declined_uid_is_paid_after_all_while_the_next_one_is_unknown(guards: Guards) -> World:
+    """The reconciler calls the debt paid by the first uid, and then the gateway tells that the second is paid too."""
+    world = shop_in_memory(guards)
+    with points_stop_at(world.stage):
+        world.arrange(["ann"], [ANCHOR])
+        fates = iter([Weather(Fate.LATE_PAID, timedelta(days=1, minutes=1)), Weather(Fate.LOST_REPLY)])
+        world.gateway.weather = lambda: next(fates)
+        world.move(timedelta(days=2))
+        world.open_due()
+        for _ in range(2):
+            world.top_up()
+            world.deliver(world.broker.pop())
+            world.move(timedelta(days=1))
+        world.reconcile()
+        world.ask_due()
+        world.deliver(world.broker.pop())
+        world.look()
+    return world
+
+
+def test_a_second_payment_of_a_debt_is_not_written_as_its_payment() -> None:
+    """Guard: settling looks for a paid attempt, and the schema has one for each charge; each holds alone."""
+    world = a_declined_uid_is_paid_after_all_while_the_next_one_is_unknown(ALL)
+    (attempts,) = world.books.attempts().values()
+    assert [attempt["state"] for attempt in attempts] == [AttemptState.PAID.value, AttemptState.UNKNOWN.value]
+    with pytest.raises(Refusal, match="one_paid"):
+        a_declined_uid_is_paid_after_all_while_the_next_one_is_unknown(Guards(has_paid=False))
+    with pytest.raises(Broken, match="2 paid attempts"):
+        a_declined_uid_is_paid_after_all_while_the_next_one_is_unknown(Guards(has_paid=False, one_paid=False))
+
+
+@pytest.mark.parametrize("later", [Weather(), Weather(Fate.REFUSED), Weather(Fate.NOT_SENT)])
 @pytest.mark.parametrize("fate", [Fate.UNCLEAR, Fate.UNCLEAR_PAID])
-def test_what_failed_in_unclear_words_is_sent_again_under_the_same_uid(fate: Fate) -> None:
+def test_what_failed_in_unclear_words_is_sent_again_under_the_same_uid(fate: Fate, later: Weather) -> None:
     """Guard: the same uid, which the gateway refuses when it is paid. A new one would be a second payment."""
     world = shop_in_memory(ALL)
     with points_stop_at(world.stage):
         world.arrange(["ann"], [ANCHOR])
         world.move(timedelta(days=2))
-        fates = iter([Weather(fate, timedelta(days=2))])
+        fates = iter([Weather(fate, timedelta(days=2)), later])
         world.gateway.weather = lambda: next(fates, Weather())
         world.open_due()
         world.settle_down()

@@ -200,6 +200,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "again = False",
     ),
     Mutant(
+        "a refusal of a later sending keeps the uid",
+        INDEFINITE + "test_a_refusal_of_the_second_sending_says_nothing_of_the_first_and_keeps_the_uid",
+        "worker/workflows/settling.py",
+        "        case Refused(reason) if before is AttemptState.SENDING and attempt.sends > 1:\n",
+        "        case Refused(reason) if False:\n",
+    ),
+    Mutant(
         "what an older release called declined is asked about before a new uid",
         INDEFINITE + "test_what_an_older_release_called_declined_is_asked_about_before_anything_is_sent",
         "worker/workflows/charging.py",
@@ -805,7 +812,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a debt that waits past its end is looked at",
         STORIES + "test_a_debt_released_after_its_end_is_over_comes_to_its_end",
         "worker/workflows/dunning.py",
-        "next_look(seen, now) or (None if charge.given_up or charge.held_why else now)",
+        "next_look(seen, now) or (now if is_overdue else None)",
         "next_look(seen, now)",
     ),
     Mutant(

@@ -5,10 +5,11 @@ from sqlalchemy import text
 
 from schedules.charges import AttemptState
 from schedules.dunning import MOST_UNANSWERED
-from schedules.outcomes import Declined, NotSent
+from schedules.outcomes import Declined, NotSent, Refused, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, held_events, move, opened
 from worker.gateway.port import ChargeOrder
+from worker.store import waits
 from worker.workflows import asking, charging, operating
 from worker.workflows.services import Services
 
@@ -95,6 +96,29 @@ def test_a_definite_answer_to_the_second_sending_ends_the_uid(
     assert try_when_due(services) is AttemptState.DECLINED
     try_when_due(services)
     assert [row["state"] for row in attempt_rows(services)] == ["declined", "paid"]
+
+
+@pytest.mark.parametrize("first", [HIDDEN, None])
+def test_a_refusal_of_the_second_sending_says_nothing_of_the_first_and_keeps_the_uid(
+    services: Services, gateway: ScriptedGateway, first: str | None
+) -> None:
+    """Guard: a payment of the first sending may still show, so that a new uid could be a second charge."""
+    charge = opened(services)
+    if first is None:
+        gateway.answers.append(Unknown("ReadTimeout"))
+    else:
+        failing(services, gateway, first)
+    charging.attempt(services, charge)
+    assert ask_until_known(services) is AttemptState.NOT_SENT
+    gateway.answers.append(Refused("인증에 실패하였습니다."))
+    assert try_when_due(services) is AttemptState.NOT_SENT
+    row = charge_rows(services)[0]
+    with services.engine.begin() as db:
+        assert waits.waiting(db, services.clock.now())["refused"] == 1
+    operating.release(services, row["key"], "kim", "the credentials are right now")
+    assert charging.attempt(services, charge) is AttemptState.PAID
+    assert len({order.merchant_uid for order in gateway.sent}) == len(attempt_rows(services)) == 1
+    assert attempt_rows(services)[0]["decline_class"] is None
 
 
 def test_an_outcome_that_stays_open_uses_the_ladder_and_ends_under_one_uid(

@@ -41,6 +41,8 @@ class Attempt:
     last_sent_at: datetime
     unknown_since: datetime | None
     quiet_answers: int
+    imp_uid: str | None = None  # the gateway's record that its last answer was read from
+    sends: int = 1  # calls under its merchant_uid, with this one
 
 
 def asked_about(attempt: Attempt, customer_uids: frozenset[str]) -> AskedAbout:
@@ -356,6 +358,8 @@ def _read(row: dict[str, Any]) -> Attempt:
         last_sent_at=row["last_sent_at"],
         unknown_since=row["unknown_since"],
         quiet_answers=row["quiet_answers"],
+        imp_uid=row["imp_uid"],
+        sends=row["sends"],
     )
 
 

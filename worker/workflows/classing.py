@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from schedules.charges import AttemptState
-from schedules.declines import Placed, classify
+from schedules.declines import DeclineClass, Placed, classify
 from schedules.outcomes import Declined, GatewayPayment, Outcome, Unknown
 from worker.rules import rulebook
 from worker.store import declines
 from worker.workflows.services import Services
 
+# The columns of an attempt that was sent before, and whose last call was refused: its uid is sent again.
+REFUSED_AGAIN = {"decline_class": DeclineClass.SETUP_FAULT.value, "decline_rule": "refused"}
 BATCH = 1000  # rows that are read and written in one transaction, some 100 ms
 
 

@@ -55,7 +55,7 @@ def settle(
             outcome = Unknown(f"{outcome.imp_uid} is a second payment for one debt", mismatch=True)
         outcome = classing.asked_first(outcome, before, charge.pg_provider)
         placed = classing.placed(outcome, charge.pg_provider)
-        values = _attempt_values(attempt, outcome, placed, now) | {"quiet_answers": quiet_answers}
+        values = _attempt_values(attempt, before, outcome, placed, now) | {"quiet_answers": quiet_answers}
         if not attempts.settle(db, attempt, before, outcome, now, values):
             log.warning("%s: a stale answer (%s) is left out", attempt.merchant_uid, type(outcome).__name__)
             return None
@@ -73,7 +73,9 @@ def settle(
     return AttemptState(values["state"])
 
 
-def _attempt_values(attempt: Attempt, outcome: Outcome, placed: Placed | None, now: datetime) -> dict[str, Any]:
+def _attempt_values(
+    attempt: Attempt, before: AttemptState, outcome: Outcome, placed: Placed | None, now: datetime
+) -> dict[str, Any]:
     match outcome:
         case Paid(imp_uid, _, pg_provider):
             seen: dict[str, Any] = {"imp_uid": imp_uid, "pg_provider": pg_provider, "reason": None}
@@ -86,6 +88,9 @@ def _attempt_values(attempt: Attempt, outcome: Outcome, placed: Placed | None, n
             return _ended(state, now) | seen | classing.columns(placed)
         case Voided(reason):
             return _ended(AttemptState.DECLINED, now) | {"reason": reason}
+        case Refused(reason) if before is AttemptState.SENDING and attempt.sends > 1:
+            # Nothing ended the sendings before this one, so a payment of theirs may still show: the uid is kept.
+            return _ended(AttemptState.NOT_SENT, now) | {"reason": reason} | classing.REFUSED_AGAIN
         case Refused(reason):
             return _ended(AttemptState.REFUSED, now) | {"reason": reason}
         case NotSent(reason):
