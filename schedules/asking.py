@@ -74,6 +74,12 @@ def read_found(
     return _read_quiet(found, asked, now, quiet_time)
 
 
+def is_settled_by(found: Sequence[GatewayPayment], imp_uid: str | None) -> bool:
+    """Whether all that the gateway has under a uid are failures, and this record, settled before, is the last."""
+    failed = bool(found) and all(payment.status == "failed" for payment in found)
+    return failed and max(found, key=_failed_at).imp_uid == imp_uid
+
+
 def _read_paid(payment: GatewayPayment, asked: AskedAbout) -> Verdict:
     if (payment.amount, payment.currency) != (asked.money.amount, asked.money.currency):
         seen = f"{payment.amount} {payment.currency} (minor units)"

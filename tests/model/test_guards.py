@@ -86,7 +86,7 @@ def test_the_fence_keeps_a_stale_worker_from_giving_anothers_attempt_back() -> N
 
 
 def a_declined_uid_is_paid_after_all_while_the_next_one_is_unknown(guards: Guards) -> World:
-    """The reconciler calls the debt paid by the first uid, and then the gateway tells that the second is paid too."""
+    """The debt is called paid by the first uid, and then the gateway tells that the second is paid too."""
     world = shop_in_memory(guards)
     with points_stop_at(world.stage):
         world.arrange(["ann"], [ANCHOR])

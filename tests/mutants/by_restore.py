@@ -86,6 +86,28 @@ BY_RESTORE: tuple[Mutant, ...] = (
         "        if charges.owed_after(db, hold.cursor, 1):\n",
     ),
     Mutant(
+        "restore: a decline that was counted before the backup is not counted again",
+        "workflows/test_restoring.py::test_a_decline_that_was_counted_before_the_backup_is_not_counted_again",
+        "worker/workflows/prior_attempts.py",
+        "    if not is_settled_by(found, taken.imp_uid):",
+        "    if True:",
+    ),
+    Mutant(
+        "restore: a debt that waits past its end is written with a time to look at it",
+        "workflows/test_restoring.py::test_a_decline_found_after_the_patience_of_a_debt_that_waits_is_written",
+        "worker/workflows/dunning.py",
+        "look = _look_at(charge, seen, now)",
+        "look = next_look(seen, now)",
+    ),
+    Mutant(
+        "a hold passes from an ended finding to a person in one statement",
+        "workflows/test_ended_findings.py::"
+        "test_a_hold_passes_from_an_ended_finding_to_a_person_after_the_patience_of_a_debt_that_waits",
+        "worker/workflows/comparing.py",
+        "    set_aside(db, debt.charge_key, why, now, instead_of=held_why)\n",
+        "    charges.change(db, debt.charge_id, held_why=None)\n    set_aside(db, debt.charge_key, why, now)\n",
+    ),
+    Mutant(
         "the fence of an answer, alone",
         "workflows/test_charging.py::test_an_answer_of_an_earlier_sending_is_not_written_into_a_later_one",
         "worker/store/attempts.py",

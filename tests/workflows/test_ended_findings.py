@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from schedules.findings import Discrepancy, FindingKind, FindingState
-from schedules.outcomes import GatewayPayment
+from schedules.outcomes import Declined, GatewayPayment, NotSent
 from tests.doubles import ScriptedGateway
-from tests.factories import opened
+from tests.factories import charge_rows, held_events, move, opened
 from worker.store import findings
 from worker.store.findings import Finding
-from worker.workflows import charging, comparing, reconciling
+from worker.workflows import charging, chasing, comparing, operating, reconciling
 from worker.workflows.services import Services
 
 
@@ -76,3 +76,27 @@ def test_a_lost_finding_whose_charge_is_open_stays_open(services: Services, paid
     found_lost(services, other)
     comparing.end_paid(services, "main")
     assert [finding.state for finding in listed(services)] == [FindingState.OPEN]
+
+
+def test_a_hold_passes_from_an_ended_finding_to_a_person_after_the_patience_of_a_debt_that_waits(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: such a debt is looked at no more while it is held, so that no moment may be without a hold."""
+    gateway.answers.append(Declined("도난 카드", None, None, "kcp"))
+    charging.attempt(services, opened(services))
+    gateway.approve(gateway.sent[0])
+    payment = gateway.find(gateway.sent[0].merchant_uid)
+    assert isinstance(payment, GatewayPayment)
+    gateway.ask_answer = NotSent("ConnectError")
+    comparing.compare(services, "main", [payment])
+    gateway.ask_answer = None
+    move(services, days=20)
+    chasing.look_due(services)
+    (row,) = charge_rows(services)
+    assert (row["waits"], row["look_at"], row["held_why"] is None) == ("card", None, False)
+    comparing.compare(services, "main", [replace(payment, status="cancelled", cancelled_amount=payment.amount)])
+    assert [finding.state for finding in listed(services)] == [FindingState.REPAIRED]
+    assert "finding 1 has ended" in charge_rows(services)[0]["held_why"]
+    assert held_events(services) == [row["key"], row["key"]]
+    operating.release(services, row["key"], "kim", "the customer shall pay it")
+    assert charge_rows(services)[0]["next_attempt_at"] is not None

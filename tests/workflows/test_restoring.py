@@ -8,12 +8,12 @@ import pytest
 from schedules.charges import AttemptState
 from schedules.identity import merchant_uid
 from schedules.money import Money
-from schedules.outcomes import NotSent, Refused
+from schedules.outcomes import Declined, NotSent, Refused
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, collect_due, move, on_sale, opened, subscribed
+from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, on_sale, opened, subscribed
 from worker.gateway.port import ChargeOrder
 from worker.store import notes, switches
-from worker.workflows import charging, opening, operating, restoring
+from worker.workflows import asking, charging, chasing, opening, operating, prior_attempts, restoring
 from worker.workflows.services import Services
 
 
@@ -279,3 +279,71 @@ def test_a_period_that_comes_due_while_the_hold_goes_on_is_asked_for_before_it_e
     assert held(services)
     assert restoring.lift_when_known(services) is None
     assert charge_rows(services)[0]["status"] == "paid"
+
+
+HIDDEN = "취소확인요망"  # leaves open whether money moved: the uid is kept, and sent again
+STOLEN = "도난 카드"  # no try with this card can help
+
+
+def declined_without_definite_answer(services: Services, gateway: ScriptedGateway) -> None:
+    """A charge whose only attempt was declined in a text that keeps its uid, asked about and counted."""
+
+    def fail(sent: ChargeOrder) -> Declined:
+        gateway.remember(sent, "failed", "imps_1", at=services.clock.now(), reason=HIDDEN)
+        return Declined(HIDDEN, None, "imps_1", "kcp")
+
+    gateway.answers.append(fail)
+    charging.attempt(services, opened(services))
+    while (attempt := attempt_rows(services)[0])["state"] == AttemptState.UNKNOWN.value:
+        move_to(services, attempt["next_ask_at"])
+        asking.ask(services, attempt["id"])
+    assert charge_rows(services)[0]["declines"] == 1
+
+
+def test_a_decline_that_was_counted_before_the_backup_is_not_counted_again(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: each pass of a hold asks again; what the gateway shows of one call uses one rung of the ladder."""
+    declined_without_definite_answer(services, gateway)
+    before = charge_rows(services)[0]
+    restoring.begin_hold(services, "kim", "x")
+    move(services, seconds=services.settings.quiet_time)
+    for _ in range(3):
+        with services.engine.begin() as db:
+            switches.move_hold(db, 0)
+        assert prior_attempts.ask(services, before["id"])
+    assert restoring.lift_when_known(services) is None
+    after = charge_rows(services)[0]
+    kept = ("status", "declines", "next_attempt_at", "look_at")
+    assert [after[name] for name in kept] == [before[name] for name in kept]
+    assert attempt_rows(services)[0]["state"] == "not_sent"
+
+
+def test_a_second_failure_under_a_uid_that_was_sent_again_after_the_backup_is_counted(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    declined_without_definite_answer(services, gateway)
+    restoring.begin_hold(services, "kim", "x")
+    move(services, seconds=services.settings.quiet_time)
+    gateway.remember(order(services), "failed", "imps_2", at=services.clock.now())
+    assert restoring.lift_when_known(services) is None
+    assert charge_rows(services)[0]["declines"] == 2
+    assert [(row["state"], row["imp_uid"]) for row in attempt_rows(services)] == [("declined", "imps_2")]
+
+
+@pytest.mark.parametrize(("reason", "then"), [(STOLEN, "uncollectible"), ("[CC10]통장 잔액부족", "past_due")])
+def test_a_decline_found_after_the_patience_of_a_debt_that_waits_is_written(
+    services: Services, gateway: ScriptedGateway, reason: str, then: str
+) -> None:
+    """Guard: nothing ends a debt while the hold lasts, so its end can be past when the answer is written."""
+    gateway.answers.append(Declined(STOLEN, None, "imps_1", "kcp"))
+    charging.attempt(services, opened(services))
+    assert charge_rows(services)[0]["waits"] == "card"
+    restoring.begin_hold(services, "kim", "x")
+    move(services, days=20)
+    at = services.clock.now() - timedelta(days=19)
+    gateway.remember(order(services, 2), "failed", "imps_2", at=at, reason=reason)
+    assert restoring.lift_when_known(services) is None
+    assert [row["state"] for row in attempt_rows(services)] == ["declined", "declined"]
+    chasing.look_due(services)
+    assert charge_rows(services)[0]["status"] == then

@@ -159,13 +159,13 @@ def _history(row: Mapping[str, Any]) -> History:
     return History(**{field.name: row[field.name] for field in fields(History)})
 
 
-def hold(db: Connection, key: str, why: str) -> bool:
-    """Let a charge wait for an operator; False when nothing is owed, or it waits already.
+def hold(db: Connection, key: str, why: str, instead_of: str | None = None) -> bool:
+    """Let a charge wait for an operator; False when nothing is owed, or it waits for a reason but `instead_of`.
 
     It reads nothing of the row, so that a row that breaks a rule can be set aside too.
     """
     c = charges.c
-    statement = update(charges).where(c.key == key, text(OWED), c.held_why.is_(None))
+    statement = update(charges).where(c.key == key, text(OWED), c.held_why.is_not_distinct_from(instead_of))
     return db.execute(statement.values(held_why=why, queued_until=None)).rowcount > 0
 
 

@@ -108,9 +108,14 @@ def resume_if_nothing_rests(db: Connection, charge: Charge, why: str, now: datet
         resume_subscription(db, charge.subscription_id, why, now, paused_why=RESTED_WHY)
 
 
-def set_aside(db: Connection, charge_key: str | None, why: str, now: datetime) -> None:
-    """Let a debt that is still owed wait for a person, who is told; the others go on."""
-    if charge_key is None or not charges.hold(db, charge_key, why):
+def set_aside(
+    db: Connection, charge_key: str | None, why: str, now: datetime, instead_of: str | None = None
+) -> None:
+    """Let a debt that is still owed wait for a person, who is told; the others go on.
+
+    A debt that is held already stays as it is, unless it is held for the reason `instead_of`.
+    """
+    if charge_key is None or not charges.hold(db, charge_key, why, instead_of):
         return
     log.error("charge %s is set aside, a person must look: %s", charge_key, why)
     tell_held(db, charge_key, why, now)

@@ -100,9 +100,8 @@ def _leave_to_person(db: Connection, finding: Finding, debt: Debt, now: datetime
     held_why = charges.held_why(db, debt.charge_key) or ""
     if not held_why.startswith(_held_by(finding)) or findings.open_for(db, debt.charge_key, but=finding.id):
         return
-    charges.change(db, debt.charge_id, held_why=None)
     why = f"finding {finding.id} has ended, and {finding.merchant_uid} pays nothing; see `again release`"
-    set_aside(db, debt.charge_key, why, now)
+    set_aside(db, debt.charge_key, why, now, instead_of=held_why)
 
 
 def _held_by(finding: Finding) -> str:

@@ -116,8 +116,14 @@ def begun(charge: Charge, now: datetime) -> dict[str, Any]:
     history = charge.history
     first, ladder = history.first_declined_at or now, history.ladder_began_at or now
     seen = replace(overdue(charge), first_declined_at=first, ladder_began_at=ladder)
-    look = next_look(seen, now) if charge.status.is_owed else None
+    look = _look_at(charge, seen, now) if charge.status.is_owed else None
     return {"first_declined_at": first, "ladder_began_at": ladder, "look_at": look}
+
+
+def _look_at(charge: Charge, seen: Overdue, now: datetime) -> datetime | None:
+    """When to look at a debt next; now if it waits and its end, which nobody has taken, is past already."""
+    is_overdue = seen.waits and charge.given_up is None and charge.held_why is None
+    return next_look(seen, now) or (now if is_overdue else None)
 
 
 def overdue(charge: Charge) -> Overdue:
@@ -133,8 +139,6 @@ def wait_for_card(db: Connection, charge: Charge, now: datetime) -> None:
     """Try no more with this card; the final action comes with time, unless it was taken already."""
     first, ladder = charge.history.first_declined_at or now, charge.history.ladder_began_at or now
     seen = replace(overdue(charge), first_declined_at=first, ladder_began_at=ladder, waits=True)
-    # The end may be past already: then it is taken with the next look.
-    look_at = next_look(seen, now) or (None if charge.given_up or charge.held_why else now)
     charges.change(
         db,
         charge.id,
@@ -146,7 +150,7 @@ def wait_for_card(db: Connection, charge: Charge, now: datetime) -> None:
         queued_until=None,
         tried_by=None,
         planned_at=None,
-        look_at=look_at,
+        look_at=_look_at(charge, seen, now),
     )
     customers.change_key(db, charge.billing_key_id, ask_at=now + CARD_ASKED_AFTER)
 

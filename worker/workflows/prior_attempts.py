@@ -3,7 +3,7 @@
 import logging
 from datetime import timedelta
 
-from schedules.asking import read_found
+from schedules.asking import is_settled_by, read_found
 from schedules.identity import merchant_uid
 from schedules.outcomes import Declined, GatewayPayment
 from worker.gateway.port import Found
@@ -110,9 +110,10 @@ def _settle_as_found(services: Services, account: str, attempt: Attempt, found: 
         if state is None or taken is None:
             return
         asked = attempts.asked_about(taken, attempts.customer_uids_of(db, taken.charge_id))
-    quiet = timedelta(seconds=services.settings.quiet_time)
-    verdict = read_found(found, asked, now, quiet)
-    settle(services, taken, state[1], verdict.outcome, verdict.quiet_answers)
+    if not is_settled_by(found, taken.imp_uid):  # each time that it is asked for, the ladder would count it again
+        quiet = timedelta(seconds=services.settings.quiet_time)
+        verdict = read_found(found, asked, now, quiet)
+        settle(services, taken, state[1], verdict.outcome, verdict.quiet_answers)
     compare(services, account, found)  # a finding under this uid ends, or becomes what it is now
 
 
