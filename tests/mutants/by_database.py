@@ -35,6 +35,20 @@ BY_DATABASE: tuple[Mutant, ...] = (
         "    if False:\n",
     ),
     Mutant(
+        "rate: slots come no closer when the estimate of the database's clock improves",
+        "workflows/test_leaving.py::test_slots_come_no_closer_when_the_estimate_of_the_databases_clock_improves",
+        "worker/workflows/leaving.py",
+        "                here = max(here, last_here + apart * (1 - SLEW))\n",
+        "                here = max(here, last_here - apart)\n",
+    ),
+    Mutant(
+        "rate: slots are not put off by the hours that a database's clock was set forward",
+        "workflows/test_leaving.py::test_a_database_whose_clock_was_set_gives_slots_from_now_on",
+        "worker/workflows/leaving.py",
+        "apart = min(there - last_there, SECOND)",
+        "apart = there - last_there",
+    ),
+    Mutant(
         "a lost finding ends by its own payment alone",
         "workflows/test_ended_findings.py::test_a_lost_finding_about_another_payment_stays_open",
         "worker/store/findings.py",

@@ -21,7 +21,8 @@ _GRANT = text(
         + make_interval(secs => :overrun + :many / :rate)
     WHERE bucket.next_free_at < clock_timestamp() + make_interval(secs => :patience)
         OR bucket.next_free_at > clock_timestamp() + make_interval(secs => :most)
-    RETURNING extract(epoch FROM next_free_at - clock_timestamp())::float8 - :many / :rate,
+    -- Absolute times: the clock goes on between two readings of it.
+    RETURNING extract(epoch FROM next_free_at)::float8 - :many / :rate,
         extract(epoch FROM clock_timestamp())::float8
     """
 )
@@ -72,7 +73,10 @@ def take(
         "many": float(min(many, MOST_AT_ONCE)), "overrun": float(overrun), "ahead": float(ahead),
     }  # fmt: skip
     row = db.execute(_GRANT, values).first()
-    return Moment(float(row[0]), float(row[1])) if row is not None else None
+    if row is None:
+        return None
+    begins_at, now = float(row[0]), float(row[1])
+    return Moment(begins_at - now, now)
 
 
 def put_off(db: Connection, account: str, seconds: float) -> None:

@@ -1,6 +1,7 @@
 """Leaving: a last look at what was claimed, and the slot of its account's cap in which its call may leave."""
 
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -15,7 +16,6 @@ from worker.workflows.grouping import Claimed
 from worker.workflows.services import Services
 
 PATIENCE = 5.0  # seconds; longer waits go back to the queue, so that the lease is for the call
-_CLOCK = OtherClock()  # the database's, by which slots are given; one for each process
 UNCAPPED = (0.0, math.inf, True)
 # A call that leaves late falls into a second that belongs to others. So each slot is longer than its share of a
 # second, and what a call is later than that allows is put between the slots that follow: then no second sees more
@@ -25,6 +25,41 @@ BUSY_RATE = 1000.0
 SPREAD, BUSY_SPREAD = 1.016, 1.09
 LATE, BUSY_LATE = 0.005, 0.08  # seconds; below what the spread leaves, the rest being the way to the gateway
 LATEST = 0.05  # seconds after which a slot is given up
+SECOND = 1.01  # seconds; no call belongs to the second of one that far before
+SLEW = 0.0005  # share by which slots may come closer together while the estimate of the database's clock improves
+
+
+class SlotClock:
+    """When slots that were given by the database's clock begin by `elapsed`; one for each process.
+
+    The estimate of that clock improves with each quicker answer. A slot that was converted by a worse estimate can
+    be late; the next one, converted by a better one, would follow too closely, and a second would see more calls
+    than the cap. So of each account no slot follows the one before sooner than the database's clock says.
+    """
+
+    def __init__(self, database: OtherClock) -> None:
+        self._database = database
+        self._last: dict[str, tuple[float, float]] = {}  # the newest slot of an account: begins there, and here
+        self._lock = threading.Lock()
+
+    def begins(
+        self, account: str, asked_at: float, answered_at: float, moment: rates.Moment, span: float
+    ) -> float:
+        """When the first of an account's slots begins here; the last begins `span` seconds later."""
+        there = moment.database_time + moment.seconds
+        here = self._database.here(asked_at, answered_at, moment.database_time) + moment.seconds
+        with self._lock:
+            last_there, last_here = self._last.get(account, (there, here))
+            if there >= last_there:
+                apart = min(there - last_there, SECOND)  # more when the database's clock was set forward
+                here = max(here, last_here + apart * (1 - SLEW))
+            # Another thread was given one before the newest first, unless the database's clock was set back.
+            if there >= last_there or last_there - there > rates.LONGEST_PATIENCE:
+                self._last[account] = there + span, here + span
+        return here
+
+
+_CLOCK = SlotClock(OtherClock())
 
 
 def interval(rate: float) -> float:
@@ -122,7 +157,7 @@ def _slots(
     refused = repeat((asked_at, math.inf, False))
     if moment is None:
         return refused
-    first = _CLOCK.here(asked_at, elapsed(), moment.database_time) + moment.seconds
+    first = _CLOCK.begins(account, asked_at, elapsed(), moment, (many - 1) * every)
     width = LATEST if rate <= BUSY_RATE else BUSY_LATE
     granted = [(first + place * every, first + place * every + width, True) for place in range(many)]
     return chain(granted, refused)
