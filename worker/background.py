@@ -36,6 +36,7 @@ class Part(StrEnum):
     HEARTBEATS = "heartbeats"  # reports what the process does
     READINESS = "readiness"  # looks whether this worker may and can send charges
     STOP_LIMIT = "stop-limit"  # ends a stop that takes too long
+    ALIVE = "alive"  # records that the process works, for `again alive`
     STDIN = "stdin"  # waits until standard input closes
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from schedules.health import ProcessKind
 from schedules.zones import local_date, wall_to_utc, zone
-from worker import brokers, tasks
+from worker import alive, brokers, tasks
 from worker.app import EVENTS, OPS, RECONCILE
 from worker.clock import elapsed
 from worker.store import beats, bells, failures, processes, switches
@@ -96,6 +96,7 @@ class PlanScheduler(Scheduler):
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Look once; answers the seconds until the next look. A database or broker that is away is waited for."""
+        alive.round_begins()
         interval = float(self.max_interval or 1)
         try:
             made = services()

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from worker import alive
 from worker.background import Part, Pool
 from worker.clock import elapsed
 
@@ -169,9 +170,18 @@ class TimedProtocol(H11Protocol):
             self._deadline = None
 
 
-def server(door: Door, host: str, port: int) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """uvicorn's server, whose main loop notes each of its rounds."""
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what uvicorn does in each round, several times a second."""
+        alive.round_begins()
+        return await super().on_tick(counter)
+
+
+def server(door: Door, host: str, port: int) -> Server:
     """The HTTP server, with its bounds."""
-    return uvicorn.Server(uvicorn.Config(
+    return Server(uvicorn.Config(
         application(door), host=host, port=port, log_config=None, access_log=False, http=TimedProtocol, ws="none",
         # Its own reading of X-Forwarded-For would let any peer name itself.
         proxy_headers=False,

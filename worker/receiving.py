@@ -16,7 +16,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from worker import background, messages, stopping, tasks
+from worker import alive, background, messages, stopping, tasks
 from worker.app import BULK, CHARGES, QUEUES
 from worker.background import Part
 from worker.clock import Clock, SystemClock
@@ -103,6 +103,11 @@ class Consumer(consumer.Consumer):
         self._looks: Any = None
         self._readiness = tasks.flow().readiness
 
+    def connect(self) -> Any:
+        """Connect to the broker, however long it is away."""
+        with alive.waiting_for("the broker"):
+            return super().connect()
+
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """What is called with each message."""
         carry_out = super().create_task_handler(*args, **kwargs)
@@ -129,6 +134,7 @@ class Consumer(consumer.Consumer):
 
     def _take_charges_or_not(self) -> None:
         """Read the queues of charges only while this process may and can send them."""
+        alive.round_begins()
         if stopping.is_told() or self.task_consumer is None:
             return
         self._queue_of_tag |= {tag: name for name, tag in self.task_consumer._active_tags.items()}

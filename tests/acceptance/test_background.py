@@ -72,6 +72,7 @@ class Victim:
         self._charge_ids = iter(self._charges())
         self._numbers = count()
         options = {WORKER: ["--concurrency", "2"], BEAT: [], LISTENER: ["--port", str(self._port)]}[command]
+        options += ["--alive-file", str(folder / "alive")]
         environment = plain_environment(settings) | {
             "PYTHONPATH": str(ROOT), dying.PART: part, dying.HOW: how, dying.ORDER: str(self._order),
         }  # fmt: skip

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedules.errors import Code, FixedCode
-from worker import background, stopping
+from worker import alive, background, stopping
 from worker.background import Part
 from worker.clock import wait
 from worker.logs import log_to_stderr
@@ -39,6 +39,10 @@ class CannotListen(FixedCode, code=Code.HELD):
 UntilStdinCloses = Annotated[
     bool, typer.Option("--until-stdin-closes", help="Stop, as on SIGTERM, when standard input closes.")
 ]
+AliveFile = Annotated[
+    Path | None,
+    typer.Option("--alive-file", help="Where this process records that it works, for `again alive`."),
+]
 Data = Annotated[Path, typer.Option("--data", help="The folder that keeps the embedded services' data.")]
 
 
@@ -60,6 +64,7 @@ def worker(
         int | None, typer.Option(min=1, max=256, help="Threads; AGAIN_CONCURRENCY unless given.")
     ] = None,
     name: Annotated[str, typer.Option(help="Celery's node name.")] = "again@%h",
+    alive_file: AliveFile = None,
     until_stdin_closes: UntilStdinCloses = False,
 ) -> None:
     """Run a worker until SIGTERM; then it lets the calls under way end, and takes nothing new."""
@@ -84,6 +89,7 @@ def worker(
     flow = tasks.flow()
     flow.start()
     stopping.call_when_told(flow.stop)
+    alive.begin(alive_file, "worker", lambda: flow.readiness.obstacle)
     background.start(Part.STOP_LIMIT, partial(_limit_stop, made.settings.call_deadline + STOP_MARGIN))
     if {CHARGES, BULK} & set(chosen):
         flow.readiness.look()  # before it takes the first message
@@ -171,7 +177,7 @@ def _run_again_unless_told_to_stop(run: Callable[[], object], heartbeats: "Heart
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 # the program that it was
 
 
-def beat(until_stdin_closes: UntilStdinCloses = False) -> None:
+def beat(alive_file: AliveFile = None, until_stdin_closes: UntilStdinCloses = False) -> None:
     """Run a beat until SIGTERM; several may run, one of them leads."""
     from worker import wiring
 
@@ -185,6 +191,7 @@ def beat(until_stdin_closes: UntilStdinCloses = False) -> None:
     runner = celery.Beat(
         scheduler="worker.beat:PlanScheduler", loglevel=made.settings.log_level, quiet=True, redirect_stdouts=False
     )
+    alive.begin(alive_file, "beat")
     runner.run()
 
 
@@ -198,6 +205,7 @@ def listen(
             help="Addresses or networks of the proxies in front, with commas: their X-Forwarded-For is believed.",
         ),
     ] = "",
+    alive_file: AliveFile = None,
     until_stdin_closes: UntilStdinCloses = False,
 ) -> None:
     """Hear PortOne's webhooks at /portone until SIGTERM; each is only a reason to ask the gateway itself."""
@@ -231,6 +239,7 @@ def listen(
     # It ends in good order, then raises the signal that it was sent once more: that is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     heartbeats = Heartbeats(made, ProcessKind.LISTENER)
+    alive.begin(alive_file, "listener")
     heartbeats.start()
     try:
         server(door, host, port).run()

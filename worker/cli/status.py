@@ -1,6 +1,7 @@
 """`again status`: what runs, what waits, and every cause for which something does not work as it should."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ class NotHealthy(FixedCode, code=Code.FAILED):
 def add_to(app: typer.Typer) -> None:
     """Hang the command on the command line."""
     app.command("status")(status)
+    app.command("alive")(alive)
 
 
 def status(
@@ -47,6 +49,15 @@ def status(
         _print(facts, found)
     if healthy and not found.is_healthy:
         raise NotHealthy("; ".join(f"{cause.code}: {cause.sentence}" for cause in _failures(found.causes)))
+
+
+def alive(
+    file: Annotated[Path, typer.Argument(help="What the process was started with as --alive-file.")],
+) -> None:
+    """Say whether one process works: exit status 0, or 1 with why not. It asks no database and no broker."""
+    from worker.alive import check
+
+    print(check(file))
 
 
 def _look(made: "Services") -> tuple[dict[str, Any], "Health"]:

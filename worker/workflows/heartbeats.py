@@ -11,7 +11,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from schedules.health import ProcessKind
-from worker import background
+from worker import alive, background
 from worker.background import Part
 from worker.clock import elapsed
 from worker.config import installed_version
@@ -52,6 +52,7 @@ class Heartbeats:
         """Count the time until now as no time without progress, if there was nothing to do."""
         if elapsed() - self._progress_at >= IDLE_AFTER and not self._has_work():
             self.progressed()
+        alive.note_idle(self._idle())
 
     def write(self, db: Connection, *, leads: bool = False, plans: int = 0) -> None:
         """Write one heartbeat."""
@@ -70,7 +71,7 @@ class Heartbeats:
             pid=self._pid,
             version=installed_version(),
             queues=self._queues,
-            idle=elapsed() - max(self._progress_at, services.check_times.last_at),
+            idle=self._idle(),
             clock_ahead=services.clock_check.ahead.total_seconds(),
             check_seconds=services.check_times.takes,
             obstacle=foreign or takes_nothing,
@@ -95,6 +96,9 @@ class Heartbeats:
                     processes.end(db, self._id)
             except failures.DATABASE_ERRORS as error:
                 log.warning("the end of this process is not recorded: %s", failures.summary(error))
+
+    def _idle(self) -> float:
+        return elapsed() - max(self._progress_at, self._services.check_times.last_at)
 
     def _run(self) -> None:
         while not self._ending.wait(INTERVAL):
