@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Set up and run": ("up", "migrate", "worker", "beat", "listen", "simulator", "demo"),
     "Look": (
-        "status", "show", "due", "forecast", "held", "unknown", "dates", "report", "audit", "accounts",
+        "status", "alive", "show", "due", "forecast", "held", "unknown", "dates", "report", "audit", "accounts",
     ),
     "Sell": ("plan", "policy", "customer", "card", "subscribe", "unsubscribe"),
     "Change a subscription": (
