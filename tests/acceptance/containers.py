@@ -21,7 +21,7 @@ from worker.embedded.programs import find_valkey
 
 # As `cap_drop` and `no-new-privileges` have it. The user stays: another one may not read the interpreter here.
 DROPPED = ("setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all")
-START_TIME = 90.0  # seconds that the processes may take on a busy machine
+START_TIME = 120.0  # seconds that the processes may take on a busy machine
 # The wheel of the server has no client: what `valkey-cli ping` does, with its exit status.
 VALKEY_CLI = """
 import os, redis
