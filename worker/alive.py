@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from schedules.alive import LONGEST_OBSTACLE, AliveRecord, fault, state
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 from worker import background
 from worker.background import Part
 from worker.clock import elapsed, wait, wait_until
@@ -27,11 +27,11 @@ READS = 5  # of a record that is being written
 _outage = Outage(logging.getLogger("again.alive"), "the file of --alive-file")
 
 
-class NotAlive(ToldInWords):
+class NotAlive(FixedCode, code=Code.FAILED):
     """The process does not work, or there is none; says which."""
 
 
-class BadAliveFile(ToldInWords):
+class BadAliveFile(FixedCode, code=Code.HELD):
     """The record cannot be kept there."""
 
 
