@@ -7,17 +7,19 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from worker import up_environment
-from worker.cli.output import make_console
+from worker.cli.output import age, make_console
 from worker.cli.supervising import WITHIN, Restarts, how
-from worker.clock import elapsed, wait, wait_until
+from worker.clock import MovedClock, SystemClock, elapsed, wait, wait_until
 from worker.embedded import EmbeddedError, EmbeddedServices, free_port
 
+SECOND = timedelta(seconds=1)
 LOOK_EVERY = 0.5  # seconds between two looks at what runs
 STOP_SECONDS = 100.0  # above a worker's own limit, which is a call's deadline and 20 s
 # Without the working directory in the module search path: its owner could choose the code that runs.
@@ -89,6 +91,10 @@ class Standing:
         """Say what runs, and how to reach it from another terminal."""
         self.console.print(f"services: {self.describe()}, data in {self.data}", markup=False)
         self.console.print(f"gateway: {self.environment['AGAIN_PORTONE_URL']}", markup=False)
+        if (file := self.environment.get("AGAIN_CLOCK_FILE")) is not None:
+            now, real = MovedClock(Path(file)).now(), SystemClock().now()
+            moved = f"{age(now - real)} ahead of real time" if now - real > SECOND else "real time"
+            self._tell(f"clock: {now:%Y-%m-%d %H:%M:%S}Z, {moved}; `again clock` moves it on")
         self.console.print(f"running: {', '.join(self._children)}; stop with Ctrl-C", markup=False)
         where = self.data / up_environment.NAME
         if self.data == up_environment.FOLDER:
@@ -251,6 +257,8 @@ class Standing:
                 file.write_text("0")
             self.environment["AGAIN_CLOCK_FILE"] = str(file)
         file_name = self.environment.get("AGAIN_CLOCK_FILE")
+        if file_name and not Path(file_name).is_file():
+            raise EmbeddedError(f"AGAIN_CLOCK_FILE {file_name!r} is no file; write 0 into it to begin")
         return ("--clock-file", file_name) if file_name else ()
 
     def _answers(self, url: str) -> bool:
