@@ -98,7 +98,7 @@ def worker(
     heartbeats = _report_messages(made, chosen)
     threads = made.settings.concurrency
     arguments = [
-        "worker", "--pool=threads", f"--concurrency={threads}", f"--queues={','.join(chosen)}",
+        "--quiet", "worker", "--pool=threads", f"--concurrency={threads}", f"--queues={','.join(chosen)}",
         f"--hostname={name}", "--without-gossip", "--without-mingle", f"--loglevel={made.settings.log_level}",
     ]  # fmt: skip
 

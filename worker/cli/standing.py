@@ -89,18 +89,20 @@ class Standing:
 
     def tell(self) -> None:
         """Say what runs, and how to reach it from another terminal."""
-        self.console.print(f"services: {self.describe()}, data in {self.data}", markup=False)
-        self.console.print(f"gateway: {self.environment['AGAIN_PORTONE_URL']}", markup=False)
+        self.console.print(f"services: {self.describe()}, data in {self.data}", markup=False, soft_wrap=True)
+        self.console.print(f"gateway: {self.environment['AGAIN_PORTONE_URL']}", markup=False, soft_wrap=True)
         if (file := self.environment.get("AGAIN_CLOCK_FILE")) is not None:
             now, real = MovedClock(Path(file)).now(), SystemClock().now()
             moved = f"{age(now - real)} ahead of real time" if now - real > SECOND else "real time"
             self._tell(f"clock: {now:%Y-%m-%d %H:%M:%S}Z, {moved}; `again clock` moves it on")
-        self.console.print(f"running: {', '.join(self._children)}; stop with Ctrl-C", markup=False)
+        self.console.print(f"running: {', '.join(self._children)}; stop with Ctrl-C", markup=False, soft_wrap=True)
         where = self.data / up_environment.NAME
         if self.data == up_environment.FOLDER:
-            self.console.print("in another terminal, in this folder: again status", markup=False)
+            self.console.print("in another terminal, in this folder: again status", markup=False, soft_wrap=True)
         else:
-            self.console.print(f"in another terminal: set -a; . {where}; set +a; again status", markup=False)
+            self.console.print(
+                f"in another terminal: set -a; . {where}; set +a; again status", markup=False, soft_wrap=True
+            )
 
     def watch(self) -> None:
         """Wait until Ctrl-C or SIGTERM; what ends by itself is started again, and EmbeddedError when too often."""
@@ -130,10 +132,10 @@ class Standing:
 
     def _ended(self) -> dict[str, str]:
         """What has ended by itself, the servers first, and how."""
-        servers = self.services.ended() if self.services is not None else ()
+        servers = self.services.ended() if self.services is not None else {}
         statuses = ((name, child.poll()) for name, child in self._children.items())
         ended = {name: how(status) for name, status in statuses if status is not None}
-        return dict.fromkeys(servers, "its log is in the data folder") | ended
+        return {name: f"see {log}" for name, log in servers.items()} | ended
 
     def _start_again(self, name: str) -> None:
         if name in self._children:
@@ -147,7 +149,7 @@ class Standing:
                 self._tell(f"{name} runs again")
 
     def _tell(self, words: str) -> None:
-        self.console.print(words, markup=False, highlight=False)
+        self.console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     def check(self) -> None:
         """Raise if any child has ended by itself."""

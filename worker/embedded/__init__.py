@@ -59,9 +59,10 @@ class EmbeddedServices:
         self.postgres.restart()
         self.valkey.restart()
 
-    def ended(self) -> list[str]:
-        """The names of the servers that have ended by themselves."""
-        return [name for name, server in self._servers().items() if server.has_ended()]
+    def ended(self) -> dict[str, Path]:
+        """The servers that have ended by themselves, by name, and where each has its log."""
+        ended = (name for name, server in self._servers().items() if server.has_ended())
+        return {name: self.folder / name / f"{name}.log" for name in ended}
 
     def start_again(self, name: str) -> None:
         """Start one that has ended at the same address; EmbeddedError when it does not start."""
