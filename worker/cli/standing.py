@@ -89,16 +89,16 @@ class Standing:
 
     def tell(self) -> None:
         """Say what runs, and how to reach it from another terminal."""
-        self.console.print(f"services: {self.describe()}, data in {self.data}", markup=False, soft_wrap=True)
-        self.console.print(f"gateway: {self.environment['AGAIN_PORTONE_URL']}", markup=False, soft_wrap=True)
+        self._tell(f"services: {self.describe()}, data in {self.data}")
+        self._tell(f"gateway: {self.environment['AGAIN_PORTONE_URL']}")
         if (file := self.environment.get("AGAIN_CLOCK_FILE")) is not None:
             now, real = MovedClock(Path(file)).now(), SystemClock().now()
             moved = f"{age(now - real)} ahead of real time" if now - real > SECOND else "real time"
             self._tell(f"clock: {now:%Y-%m-%d %H:%M:%S}Z, {moved}; `again clock` moves it on")
-        self.console.print(f"running: {', '.join(self._children)}; stop with Ctrl-C", markup=False, soft_wrap=True)
+        self._tell(f"running: {', '.join(self._children)}; stop with Ctrl-C")
         where = self.data / up_environment.NAME
         if self.data == up_environment.FOLDER:
-            self.console.print("in another terminal, in this folder: again status", markup=False, soft_wrap=True)
+            self._tell("in another terminal, in this folder: again status")
         else:
             self.console.print(
                 f"in another terminal: set -a; . {where}; set +a; again status", markup=False, soft_wrap=True
@@ -111,7 +111,7 @@ class Standing:
                 self._start_what_ended()
                 wait(LOOK_EVERY)
         except KeyboardInterrupt:
-            self.console.print("stopping; calls under way are let end")
+            self._tell("stopping; calls under way are let end")
 
     def _start_what_ended(self) -> None:
         for name, ending in self._ended().items():
