@@ -11,6 +11,7 @@ from worker.workflows.services import Services
 QUIET_LOOKS = 2  # that many looks in a row that find nothing to do
 LOOK_EVERY = 0.03  # seconds
 STUCK_SECONDS = 60.0  # real time without any change while there is work: something is broken
+BEYOND_A_CALL = 30.0  # seconds: a call that hangs changes nothing until its deadline
 
 
 class Stuck(ToldInWords):
@@ -35,7 +36,8 @@ class Passing:
         self._clock.move_to(at)
 
     def wait_until_quiet(self, tell: Callable[[str], object] = lambda _: None) -> None:
-        """Wait until all that is due by now is done; Stuck when nothing changes for a minute."""
+        """Wait until all that is due by now is done; Stuck when nothing changes for so long."""
+        patience = max(STUCK_SECONDS, self._services.settings.call_deadline + BEYOND_A_CALL)
         quiet, before, changed_at = 0, None, elapsed()
         while quiet < QUIET_LOOKS:
             wait(LOOK_EVERY)
@@ -44,9 +46,9 @@ class Passing:
             if work != before:
                 before, changed_at = work, elapsed()
                 tell(_words(work))
-            if elapsed() - changed_at > STUCK_SECONDS:
+            if elapsed() - changed_at > patience:
                 raise Stuck(
-                    f"nothing has changed for {STUCK_SECONDS:g} seconds though there is work ({_words(work)}); "
+                    f"nothing has changed for {patience:g} seconds though there is work ({_words(work)}); "
                     "`again status` says what is wrong"
                 )
             self._check()

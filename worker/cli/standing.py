@@ -100,9 +100,7 @@ class Standing:
         if self.data == up_environment.FOLDER:
             self._tell("in another terminal, in this folder: again status")
         else:
-            self.console.print(
-                f"in another terminal: set -a; . {where}; set +a; again status", markup=False, soft_wrap=True
-            )
+            self._tell(f"in another terminal: set -a; . {where}; set +a; again status")
 
     def watch(self) -> None:
         """Wait until Ctrl-C or SIGTERM; what ends by itself is started again, and EmbeddedError when too often."""
