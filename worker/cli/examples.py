@@ -13,6 +13,7 @@ EXAMPLES: Mapping[str, str] = {
     "beat": "again beat",
     "listen": "again listen --host 0.0.0.0 --trust-proxy 10.0.0.0/8",
     "simulator": "again simulator --port 8765",
+    "clock": "again clock --next",
     "demo": "again demo --customers 100 --days 30",
     "status": "again status --healthy",
     "alive": "again alive /tmp/alive",

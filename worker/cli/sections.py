@@ -6,7 +6,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Set up and run": ("up", "migrate", "worker", "beat", "listen", "simulator", "demo"),
+    "Set up and run": ("up", "clock", "migrate", "worker", "beat", "listen", "simulator", "demo"),
     "Look": (
         "status", "alive", "show", "due", "forecast", "held", "unknown", "dates", "report", "audit", "accounts",
     ),
