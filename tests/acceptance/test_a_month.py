@@ -4,6 +4,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.again import AGAIN, plain_environment
 from tests.acceptance.up import running_up
 
@@ -22,6 +24,7 @@ def lessons() -> list[tuple[str, list[str]]]:
     return found
 
 
+@pytest.mark.timeout(900)  # some forty commands, each a process of its own
 def test_a_month_is_lived_through_as_the_page_says(tmp_path: Path) -> None:
     blocks = lessons()
     assert len(blocks) == 11, "the last one is after a restart"
@@ -40,7 +43,7 @@ def test_a_month_is_lived_through_as_the_page_says(tmp_path: Path) -> None:
             script = f"set -e; . {variables}\n{here}\ndeclare -p ANN BOB CID > {variables} 2>/dev/null || true"
             done = subprocess.run(
                 ["bash", "-c", script], cwd=up.folder, env=plain_environment({"PATH": path}), check=False,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400,
             )  # fmt: skip
             assert done.returncode == 0, (commands, done.stdout)
             at = 0

@@ -43,6 +43,7 @@ def kinds(facts: Any) -> list[str]:
     return [event["type"] for step in facts["steps"] for event in step["events"]]
 
 
+@pytest.mark.timeout(600)  # some twenty commands, each a process of its own
 def test_cards_ledger_and_a_moved_clock_outlive_a_kill_and_receivers_accept_what_is_sent(
     up: Up, shop: Shop
 ) -> None:

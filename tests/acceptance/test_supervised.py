@@ -56,6 +56,7 @@ def pid_of(up: Up, name: str) -> int | None:
     return None
 
 
+@pytest.mark.timeout(900)  # eight processes are killed and start again, one after the other
 def test_each_process_that_is_killed_is_started_again_and_nothing_is_lost(up: Up) -> None:
     """Guard: a process that dies is replaced, with the same data, and takes up its work."""
     up.simulator("cards", [{"customer_uid": name} for name in ("ann", "bob")])
