@@ -8,7 +8,7 @@ import typer
 
 from schedules.errors import Code, FixedCode
 from schedules.health import Cause, CauseCode, ProcessSeen
-from worker.cli.output import AsJson, print_facts, print_json, print_table
+from worker.cli.output import AsJson, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
     from worker.workflows.health import Health
@@ -57,7 +57,7 @@ def alive(
     """Say whether one process works: exit status 0, or 1 with why not. It asks no database and no broker."""
     from worker.alive import check
 
-    print(check(file))
+    say(check(file))
 
 
 def _look(made: "Services") -> tuple[dict[str, Any], "Health"]:
