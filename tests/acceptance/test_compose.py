@@ -57,6 +57,14 @@ def running(embedded: EmbeddedServices) -> Iterator[Containers]:
     drop_database(embedded, database)
 
 
+def test_the_main_loop_of_each_process_notes_its_rounds(running: Containers) -> None:
+    """Guard: a main loop that stands still is seen, though the thread that records goes on."""
+    before = records(running, "looped_at")
+    assert wait_until(
+        lambda: all(now > before[name] for name, now in records(running, "looped_at").items()), START_TIME
+    )
+
+
 def test_a_process_that_hangs_is_unhealthy_alone(running: Containers) -> None:
     """Guard: the check looks at the process in its own container, and at no other."""
     hang = ("beat", "worker", "listener")
@@ -92,9 +100,9 @@ def test_no_process_is_unhealthy_for_a_broker_or_a_database_that_is_away(
     running.wait_healthy(*LASTING)
 
 
-def records(running: Containers) -> dict[str, float]:
-    """When each process has recorded last that it works."""
-    return {name: json.loads((running.tmp(name) / "alive").read_bytes())["written_at"] for name in LASTING}
+def records(running: Containers, moment: str = "written_at") -> dict[str, float]:
+    """When each process has recorded last that it works, or another moment of its record."""
+    return {name: json.loads((running.tmp(name) / "alive").read_bytes())[moment] for name in LASTING}
 
 
 @contextmanager
