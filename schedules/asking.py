@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from schedules.money import Money
+from schedules.money import Money, amount_words
 from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
 
 FIRST_ASKS = tuple(timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200))
@@ -82,7 +82,7 @@ def is_settled_by(found: Sequence[GatewayPayment], imp_uid: str | None) -> bool:
 
 def _read_paid(payment: GatewayPayment, asked: AskedAbout) -> Verdict:
     if (payment.amount, payment.currency) != (asked.money.amount, asked.money.currency):
-        seen = f"{payment.amount} {payment.currency} (minor units)"
+        seen = amount_words(payment.amount, payment.currency)
         return _aside(f"paid with another amount: {seen} instead of {asked.money}", asked)
     if payment.is_of_other_than(asked.customer_uids):
         return _aside(f"another customer's card was charged: customer_uid {payment.customer_uid!r}", asked)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from schedules.charges import AttemptState, ChargeStatus
 from schedules.errors import BadUid
 from schedules.identity import parse_merchant_uid
-from schedules.money import Money
+from schedules.money import Money, amount_words
 from schedules.outcomes import GatewayPayment
 
 
@@ -98,7 +98,8 @@ def judge(payment: GatewayPayment, ours: OurSide | None, environment: str) -> Di
     if (other := _other_than_asked(payment, ours)) is not None:
         return Discrepancy(FindingKind.AMOUNT, other)
     if payment.cancelled_amount:
-        words = f"{payment.cancelled_amount} minor units were given back there, and here it is not even paid"
+        given_back = amount_words(payment.cancelled_amount, payment.currency)
+        words = f"{given_back} were given back there, and here it is not even paid"
         return Discrepancy(FindingKind.REFUND_DRIFT, words)
     if ours.attempt_state in (AttemptState.DECLINED, AttemptState.REFUSED):
         return Discrepancy(FindingKind.LATE_PAID, f"the attempt was {ours.attempt_state} here, and was paid later")
@@ -117,7 +118,8 @@ def _judge_ours(payment: GatewayPayment, ours: OurSide) -> Discrepancy | None:
     if (other := _other_than_asked(payment, ours)) is not None:
         return Discrepancy(FindingKind.AMOUNT, other)
     if payment.cancelled_amount != ours.refunded and not ours.refund_under_way:
-        words = f"{payment.cancelled_amount} minor units were given back there, {ours.refunded} here"
+        there, here = (amount_words(each, payment.currency) for each in (payment.cancelled_amount, ours.refunded))
+        words = f"{there} were given back there, {here} here"
         return Discrepancy(FindingKind.REFUND_DRIFT, words)
     return None
 
@@ -138,7 +140,7 @@ def _judge_foreign(payment: GatewayPayment, environment: str) -> Discrepancy | N
 
 def _other_than_asked(payment: GatewayPayment, ours: OurSide) -> str | None:
     if (payment.amount, payment.currency) != (ours.money.amount, ours.money.currency):
-        return f"{payment.amount} {payment.currency} (minor units) were paid instead of {ours.money}"
+        return f"{amount_words(payment.amount, payment.currency)} were paid instead of {ours.money}"
     if payment.is_of_other_than(ours.customer_uids):
         return f"another customer's card was charged: customer_uid {payment.customer_uid!r}"
     return None

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schedules.amount_limits import AmountLimits, parse_limits
 from schedules.errors import BadMoney, Code, FixedCode, RuleBroken
 from schedules.identity import checked_environment
+from schedules.zones import zone as read_zone
 from worker import up_environment
 from worker.accounts import Account, BadAccounts, read_accounts, read_secret
 from worker.addresses import (
@@ -106,11 +107,22 @@ class Settings(BaseSettings):
     queue_patience: float = Field(60, gt=0, description="seconds until a queued charge is queued once more")
     concurrency: int = Field(16, ge=1, le=256, description="threads of a process, and its calls of an account")
     beat_interval: float = Field(1, gt=0, le=5, description="seconds between two looks of beat at the plans")
+    zone: str = Field(
+        "Asia/Seoul", description="the shop's IANA time zone: commands show its local time beside UTC"
+    )
     clock_file: Path | None = Field(None, description="a file that moves the clock; for demos and tests only")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="least level that is logged"
     )
     log_format: Literal["text", "json"] = Field("text", description="how a log line looks")
+
+    @field_validator("zone")
+    @classmethod
+    def _zone(cls, name: str) -> str:
+        try:
+            return read_zone(name).key
+        except RuleBroken as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("environment")
     @classmethod

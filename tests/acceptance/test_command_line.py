@@ -1,16 +1,18 @@
 """The command line as a whole: every command is walked, whatever it is."""
 
 import ast
+import json
 import os
 import shlex
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.acceptance.again import AGAIN, plain_environment, told
+from tests.acceptance.again import AGAIN, ROOT, plain_environment, told
 from worker.cli import command_line
 from worker.cli.examples import EXAMPLES, commands_of
 from worker.cli.sections import SECTIONS
@@ -61,6 +63,31 @@ def test_commands_print_through_the_one_module_that_knows_json() -> None:
         calls = (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call))
         printed = {ast.unparse(call.func) for call in calls} & {"print", "typer.echo", "typer.secho"}
         assert not printed or file.name in {"output.py", "running.py"}, f"{file.name}: use say, answer or warn"
+
+
+def test_the_help_of_every_command_is_ascii_where_the_terminal_is() -> None:
+    asked = {"commands": [([*path.split(), "--help"], "") for path in COMMANDS], "encoding": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "tests.acceptance.walking"], input=json.dumps(asked), capture_output=True,
+        env=plain_environment() | {"COLUMNS": "40", "PYTHONPATH": str(ROOT)}, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    for path, shown in zip(COMMANDS, json.loads(done.stdout), strict=True):
+        assert (shown["status"], shown["err"]) == (0, ""), path
+        assert "Example:\n    again" in shown["out"]
+
+
+def in_ascii(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command whose output is ASCII."""
+    environment = plain_environment() | {"PYTHONIOENCODING": "ascii", "LANG": "C"}
+    return subprocess.run(
+        [AGAIN, *words], env=environment, capture_output=True, text=True, encoding="ascii", timeout=60
+    )
+
+
+def test_a_terminal_of_ascii_shows_other_characters_by_their_codes() -> None:
+    words = ["declines", "classify", "--pg", "kcp", "--text", "한도초과"]
+    assert in_ascii(*words).stdout.splitlines()[0] == r"\ud55c\ub3c4\ucd08\uacfc"
+    assert json.loads(in_ascii(*words, "--json").stdout)["text"] == "한도초과"
 
 
 def test_the_version_is_printed() -> None:

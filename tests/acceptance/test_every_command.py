@@ -89,7 +89,7 @@ REAL: Mapping[str, str] = {
 }
 # They are refused here, so that their errors are what is looked at: nothing in this shop is of their kind.
 REFUSED = frozenset({
-    "findings resolve", "batch approve", "batch drop", "batch watch"
+    "clock", "alive", "findings resolve", "batch approve", "batch drop", "batch watch"
 })  # fmt: skip
 
 
@@ -120,7 +120,7 @@ class Shop:
         return dict(zip(paths, json.loads(done.stdout), strict=True))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def simulator() -> Iterator[RunningSimulator]:
     """A gateway whose cards pay, and some that decline."""
     with running_simulator() as running:
@@ -213,8 +213,26 @@ def test_every_command_answers_in_json_with_the_fields_that_are_documented(shop:
     walked = shop.walk("--json")
     wrong = [str(done) for path, done in walked.items() if not is_answered_in_json(path, done)]
     assert "\n\n".join(wrong) == ""
+    error = json.loads(walked["findings resolve"]["err"])["error"]
+    assert (error["code"], error["field"]) == ("not_found", None)
     found = {path: fields(documents(done["out"])[0]) for path, done in walked.items() if path not in REFUSED}
     told = documented()
     assert list(told) == [path for path in EXAMPLES if path not in PROCESSES]
     same = {path: told[path] if names != "list" else "list" for path, names in found.items()}
     assert same == {path: names.removesuffix(", changes") for path, names in found.items()}
+
+
+def test_every_command_can_be_read_in_a_narrow_terminal_that_knows_ascii_alone(shop: Shop) -> None:
+    """40 columns, and an encoding without Korean, arrows and boxes: nothing is lost, and no status changes."""
+    walked = shop.walk(columns=40, encoding="ascii")
+    refused = {path for path, done in walked.items() if done["status"] != 0}
+    assert refused == REFUSED, [walked[path] for path in refused ^ REFUSED]
+    assert not [path for path, done in walked.items() if "Traceback" in done["err"]]
+    story = walked["show"]["out"]
+    assert shop.names["try.charge"] in story
+    assert "\\uc6d4\\uac04" in story  # the plan's Korean name
+    assert "9,900 KRW" in story
+    found = walked["findings"]["out"].splitlines()
+    assert any(line.endswith("kind: double") for line in found)
+    assert [line for line in found if "merchant_uid: ag1test" in line]
+    assert "->" in walked["waive"]["out"]

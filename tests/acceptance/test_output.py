@@ -1,6 +1,8 @@
 """What a person reads: words are shown as they are."""
 
+import os
 from datetime import UTC, date, datetime, time
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -9,7 +11,9 @@ from schedules.outcomes import Declined
 from tests import factories
 from tests.acceptance.again import told
 from tests.doubles import ScriptedGateway
-from worker.cli.output import print_table
+from worker.cli.output import moment, print_facts, print_table, say
+from worker.cli.rehearsing import UNTOLD, WORDS
+from worker.store.schema import charges, subscriptions
 from worker.workflows.services import Services
 
 KEY = "r" + "0123456789" * 2 + "ABCDE"
@@ -25,16 +29,22 @@ def test_a_list_that_no_terminal_shows_has_a_line_for_each_row(capsys: pytest.Ca
     assert f"│ {KEY} │ {KEY} │ {'word ' * 49}word" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        ("80", f"│ {KEY} │ {KEY} │ word"),
+        ("40", f"- key: {KEY}\n  other: {KEY}\n  why: word"),
+    ],
+)
 def test_a_key_is_whole_in_a_narrow_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str, shown: str
 ) -> None:
+    """In columns as far as they fit, else each row as lines."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("COLUMNS", columns)
     print_table("charges", ("key", "other", "why"), [(KEY, KEY, "word " * 50)])
-    lines = capsys.readouterr().out.splitlines()
-    assert f"│ {KEY} │ {KEY} │ word" in "\n".join(lines)
-    assert len(lines) > 20
+    assert shown in capsys.readouterr().out
 
 
 def test_what_a_day_brings_is_in_the_order_of_time_with_its_sum_as_prices_are_written(
@@ -57,3 +67,26 @@ def test_what_a_day_brings_is_in_the_order_of_time_with_its_sum_as_prices_are_wr
     assert lines[-1].startswith(
         "account main: 3 calls; at 50 a second they take 0.1 s; none waits longer than 0.0 s;"
     )
+
+
+def test_a_moment_is_shown_in_utc_with_the_shop_s_time_beside_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AGAIN_")]:
+        monkeypatch.delenv(name)
+    at = datetime(2026, 11, 30, 15, 30, 59, tzinfo=UTC)
+    print_facts("charge", {"due_at": at, "closed_at": "2026-11-30T01:00:00Z", "why": "due 2026-11-30 09:00Z"})
+    say(f"it is due {moment(at, ZoneInfo('Europe/Berlin'))}, not on 2026-99-30 09:00Z")
+    assert capsys.readouterr().out.splitlines() == [
+        "charge",
+        "  due at: 2026-11-30 15:30:59Z (12-01 00:30 KST)",
+        "  closed at: 2026-11-30 01:00:00Z (10:00 KST)",
+        "  why: due 2026-11-30 09:00Z (18:00 KST)",
+        "it is due 2026-11-30 15:30:59Z (16:30 CET), not on 2026-99-30 09:00Z",
+    ]
+
+
+def test_a_dry_run_has_words_for_every_column_that_it_may_show() -> None:
+    columns = {column.name for table in (charges, subscriptions) for column in table.columns}
+    assert columns == UNTOLD | set(WORDS)
+    assert not any("_" in words for words in WORDS.values())

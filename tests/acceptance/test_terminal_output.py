@@ -179,3 +179,10 @@ def test_an_export_is_for_its_user_alone(tmp_path: Path) -> None:
         with to_write(tmp_path / name) as stream:
             stream.write("x")
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+def test_csv_that_standard_output_cannot_take_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guard: a file that a program reads holds no other characters than ours."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with escaping_output(), pytest.raises(UnicodeEncodeError):
+        print_csv([{"name": "월간"}])

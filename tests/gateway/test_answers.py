@@ -86,16 +86,16 @@ def test_dollars_are_compared_in_cents() -> None:
         body = envelope(PAID | {"amount": amount, "currency": "USD"})
         assert isinstance(read_charge(200, body, asked), Paid), amount
     wrong = read_charge(200, envelope(PAID | {"amount": 1234, "currency": "USD"}), asked)
-    assert wrong == Unknown("amount in minor units: asked 1234 USD, answered 123400 USD", mismatch=True)
+    assert wrong == Unknown("amount: asked 12.34 USD, answered 1,234.00 USD", mismatch=True)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"amount": 8901}, "amount in minor units: asked 8900 KRW, answered 8901 KRW"),
-        ({"amount": "100"}, "amount in minor units: asked 8900 KRW, answered 100 KRW"),
-        ({"amount": 0}, "amount in minor units: asked 8900 KRW, answered 0 KRW"),
-        ({"currency": "JPY"}, "amount in minor units: asked 8900 KRW, answered 8900 JPY"),
+        ({"amount": 8901}, "amount: asked 8,900 KRW, answered 8,901 KRW"),
+        ({"amount": "100"}, "amount: asked 8,900 KRW, answered 100 KRW"),
+        ({"amount": 0}, "amount: asked 8,900 KRW, answered 0 KRW"),
+        ({"currency": "JPY"}, "amount: asked 8,900 KRW, answered 8,900 JPY"),
         ({"merchant_uid": "other"}, f"merchant_uid: asked {UID}, answered other"),
         ({"merchant_uid": UID.upper()}, f"merchant_uid: asked {UID}, answered {UID.upper()}"),
         ({"merchant_uid": "other", "status": "failed"}, f"merchant_uid: asked {UID}, answered other"),

@@ -242,5 +242,5 @@ def test_a_refund_always_says_how_much_and_what_is_left(server: ScriptedServer, 
 
 def test_more_than_is_left_is_not_refunded(server: ScriptedServer, portone: PortOneV1) -> None:
     refused = portone.cancel(Cancellation("imps_1", Money(3901, "KRW"), 3900, "x"))
-    assert refused == Refused("3901 minor units are more than the 3900 left")
+    assert refused == Refused("3,901 KRW are more than the 3,900 KRW left")
     assert server.received == []

@@ -123,7 +123,7 @@ def test_a_balance_that_has_changed_since_is_for_a_person_again(
     gateway.records[gateway.sent[0].merchant_uid] = [part]
     refunding.refund_due(services)
     assert only(services).state is FindingState.OPEN
-    assert "9000 minor units are left, not 9900" in only(services).words
+    assert "9,000 KRW are left, not 9,900 KRW" in only(services).words
     assert gateway.cancellations == []
 
 

@@ -206,7 +206,7 @@ def test_what_somebody_gave_back_elsewhere_is_not_taken_for_ours(
     returning.make_due(services)
     assert not gateway.cancellations
     assert state(services) is RefundState.REFUSED
-    assert "9000 minor units are left at the gateway, not 9900" in str(returning.status(services, "back-1").words)
+    assert "9,000 KRW are left at the gateway, not 9,900 KRW" in str(returning.status(services, "back-1").words)
 
 
 def test_two_processes_make_one_refund(services: Services, gateway: ScriptedGateway, charge: str) -> None:

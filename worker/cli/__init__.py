@@ -135,6 +135,12 @@ def _run() -> None:
         _fail(error.code, str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except UnicodeEncodeError as error:
+        _fail(
+            Code.INVALID,
+            f"standard output is {error.encoding} and cannot take {error.object[error.start]!r}; "
+            "give --out FILE, or set PYTHONIOENCODING=utf-8",
+        )
     except _database_errors() as error:
         _fail(_database_code(error), str(error))
     else:

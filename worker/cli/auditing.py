@@ -1,6 +1,5 @@
 """`again audit`: who did what to which, when and why."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -35,10 +34,5 @@ def audit(
     if as_json:
         print_json([{name: act[name] for name in names} for act in acts])
         return
-    rows = ((*(act[name] for name in names[:-1]), _words(act["details"])) for act in acts)
+    rows = ((*(act[name] for name in names[:-1]), act["details"]) for act in acts)
     print_table("audit", names, rows)
-
-
-def _words(details: dict[str, object]) -> str:
-    said = {name: value for name, value in details.items() if value is not None}
-    return ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in said.items())

@@ -20,6 +20,7 @@ from worker.cli.output import (
     print_json,
     print_table,
     wants_json,
+    warn,
 )
 from worker.cli.tables import Bom, refuse_bom_of_lines, refuse_json_beside_rows, to_write, write
 
@@ -152,6 +153,8 @@ def export(
         count = write(stream, RESULTS, batches.results(db, batch.id), as_lines=as_lines)
     if wants_json():
         print_json({"batch": key, "rows": count, "out": out})
+    else:
+        warn(f"{count:,} lines of batch {key}")
 
 
 def _answer(made: "Services", key: str, words: str) -> None:

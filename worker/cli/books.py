@@ -17,6 +17,7 @@ from worker.cli.output import (
     answer,
     instant,
     make_console,
+    moment,
     print_json,
     print_table,
     say,
@@ -85,7 +86,7 @@ def _reconcile(made: "Services", account: str, since: datetime, until: datetime,
     run = reconciling.begin_asked(made, account, since, until)
     console = make_console(stderr=True, quiet=quiet)
     if run.done_until > run.since:
-        console.print(f"going on from {run.done_until:%Y-%m-%d %H:%M}Z", markup=False)
+        console.print(f"going on from {moment(run.done_until)}", markup=False)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -108,7 +109,7 @@ def _reconcile(made: "Services", account: str, since: datetime, until: datetime,
     if worked.ended_at is None:
         why = worked.words or "interrupted"
         again = f"again reconcile --from {instant(run.since)} --to {instant(run.until)}"
-        console.print(f"stopped at {worked.done_until:%Y-%m-%d %H:%M}Z: {why}; to go on: {again}", markup=False)
+        console.print(f"stopped at {moment(worked.done_until)}: {why}; to go on: {again}", markup=False)
     return worked
 
 

@@ -86,7 +86,7 @@ def _waited_for(services: "Services", key: str, timeout: float, *, quiet: bool) 
         story = showing.show(services, key)
         if not quiet:
             for happening in story.happenings[seen:]:
-                say(f"  {happening.at:%H:%M:%S}Z {happening.what}: {happening.words}")
+                say(f"  {happening.at:%Y-%m-%d %H:%M:%S}Z {happening.what}: {happening.words}")
         seen = len(story.happenings)
         if story.facts["status"] == ChargeStatus.PAID:
             return None

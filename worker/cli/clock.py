@@ -11,7 +11,7 @@ from urllib.error import URLError
 
 import typer
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 from schedules.money import amount_words
 from worker.cli.output import AsJson, age, instant, print_facts, print_json, print_table
 from worker.cli.parts import UNITS, read_instant
@@ -28,7 +28,7 @@ APART = timedelta(
 )  # that the simulator's clock may be from the shop's: it is one clock, asked over HTTP
 
 
-class ClockStays(ToldInWords):
+class ClockStays(FixedCode, code=Code.HELD):
     """The clock cannot be moved, or not so; nothing has been moved."""
 
 

@@ -37,7 +37,9 @@ def forecast(
         str | None, typer.Option("--to", help="Last local day, included; a month of 30 days unless given.")
     ] = None,
     plan: Annotated[str | None, typer.Option(help="Only this plan, by its code, in all its versions.")] = None,
-    zone: Annotated[str, typer.Option(help="Whose days they are, for tries at older debts.")] = "Asia/Seoul",
+    zone: Annotated[
+        str, typer.Option(envvar="AGAIN_ZONE", help="Whose days they are, for tries at older debts.")
+    ] = "Asia/Seoul",
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with money in minor units.")] = False,
     by_day: Annotated[

@@ -12,7 +12,17 @@ from schedules.periods import first_on_or_after, next_after, period_date
 from schedules.shifts import Shift, shifted
 from schedules.zones import wall_to_utc
 from schedules.zones import zone as read_zone
-from worker.cli.output import AsJson, instant, print_facts, print_json, print_table, say, warn, with_currency
+from worker.cli.output import (
+    AsJson,
+    instant,
+    moment,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+    warn,
+    with_currency,
+)
 from worker.cli.parts import cadence_words, read_cadence, read_date, read_time, warn_of_times
 from worker.cli.plans import default_time
 
@@ -53,7 +63,9 @@ def show(
 
 def due(
     on: Annotated[str, typer.Option("--on", help="The local day, YYYY-MM-DD.")],
-    zone: Annotated[str, typer.Option(help="Whose day it is, for tries at older debts.")] = "Asia/Seoul",
+    zone: Annotated[
+        str, typer.Option(envvar="AGAIN_ZONE", help="Whose day it is, for tries at older debts.")
+    ] = "Asia/Seoul",
     as_json: AsJson = False,
 ) -> None:
     """List who will be charged on a day, how much, and why, in the order of time."""
@@ -81,9 +93,7 @@ def due(
         rate = made.account(account).rate
         cap = f"at {rate:g} a second they take {_took(taken.busy)}" if rate else "there is no cap"
         waits = f"none waits longer than {_took(taken.longest_wait)}"
-        say(
-            f"account {account}: {taken.calls} calls; {cap}; {waits}; the last leaves at {taken.last_at:%H:%M:%S}Z"
-        )
+        say(f"account {account}: {taken.calls} calls; {cap}; {waits}; the last leaves at {moment(taken.last_at)}")
 
 
 def _took(time: timedelta) -> str:
@@ -128,7 +138,8 @@ def dates(
     if as_json:
         print_json([{"n": n, "date": day.isoformat(), "at": instant(at)} for n, day, at in rows])
     else:
-        print_table(f"{cadence_words(cadence)} from {begins}", ("n", "date", "at"), rows)
+        shown = ((n, day, moment(at, tz)) for n, day, at in rows)
+        print_table(f"{cadence_words(cadence)} from {begins}", ("n", "date", "at"), shown)
 
 
 def _series(anchor: date, cadence: Any, start: tuple[int, date], count: int) -> list[tuple[int, date]]:

@@ -5,15 +5,19 @@ import json
 import logging
 import os
 import pwd
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum
+from functools import cache
 from typing import Annotated, Any, TextIO, cast
+from zoneinfo import ZoneInfo
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,8 +25,12 @@ from rich.text import Text
 from schedules.errors import Code
 from schedules.money import amount_words
 from schedules.texts import cleaned, escaped, escaped_in_json
+from schedules.zones import zone
+from worker.cli.terminals import replacing, takes_all
 
 LONGEST_KEY = 80  # characters of a customer_uid
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")  # as JSON has it
+_IN_UTC = re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z(?! \()")
 AMOUNTS = frozenset({"price", "amount", "balance", "refunded"})  # facts in minor units of the fact `currency`
 UNBOUNDED = 10_000  # columns; a table is only as wide as what it holds
 
@@ -68,6 +76,8 @@ def os_user() -> str:
 class Escaping:
     """A stream whose reader may be a terminal: what that would take for a command is written out."""
 
+    encoding = "utf-8"  # it takes every character; the parser would write past a stream that says ASCII
+
     def __init__(self, stream: TextIO) -> None:
         self.unescaped = stream
 
@@ -81,13 +91,14 @@ class Escaping:
 
 @contextmanager
 def escaping_output() -> Iterator[None]:
-    """Escape control characters in everything that a command prints."""
+    """Escape control characters in all that a command prints, and replace what the stream does not take."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast("TextIO", Escaping(stream)) for stream in before)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
+    with replacing(*before):
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
 
 
 def wants_json() -> bool:
@@ -111,9 +122,9 @@ def make_console(*, stderr: bool = False, quiet: bool = False, **options: Any) -
 
 
 def say(text: str) -> None:
-    """Print a line for a person; with --json nothing."""
+    """Print a line for a person, with local times; with --json nothing."""
     if not wants_json():
-        print(text)
+        print(with_local_times(text))
 
 
 def answer(document: Mapping[str, Any], *lines: str) -> None:
@@ -126,15 +137,15 @@ def answer(document: Mapping[str, Any], *lines: str) -> None:
 
 def warn(text: str) -> None:
     """Print a notice on standard error; with --json as an object."""
-    print(json_text({"notice": text}) if wants_json() else f"again: {text}", file=sys.stderr)
+    print(json_text({"notice": text}) if wants_json() else f"again: {with_local_times(text)}", file=sys.stderr)
 
 
 class Notices(logging.Handler):
     """What a command logs, as notices: it has no log of its own."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the message alone; an error of the program has its traceback elsewhere."""
-        warn(record.getMessage())
+        """Print the message, and the traceback of an error that the program did not expect."""
+        warn(self.format(record))
 
 
 def print_error(code: Code, message: str, field: str | None = None) -> None:
@@ -142,12 +153,13 @@ def print_error(code: Code, message: str, field: str | None = None) -> None:
     if wants_json():
         print(json_text({"error": {"code": code, "field": field, "message": message}}), file=sys.stderr)
     else:
-        print(f"again: {message}", file=sys.stderr)
+        print(f"again: {with_local_times(message)}", file=sys.stderr)
 
 
 def json_text(document: object, indent: int | None = None) -> str:
     """A document as JSON; instants in UTC with a Z, and no character that a terminal takes for a command."""
-    return escaped_in_json(json.dumps(document, default=plain, ensure_ascii=False, indent=indent))
+    ascii_only = not takes_all(sys.stdout)  # JSON has escapes of its own
+    return escaped_in_json(json.dumps(document, default=plain, ensure_ascii=ascii_only, indent=indent))
 
 
 def print_json(document: object) -> None:
@@ -159,21 +171,37 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     """Print rows under a title, with no word of them cut; a list that is empty says so. With --json nothing."""
     if wants_json():
         return
-    cells = [[_words(cell) for cell in row] for row in rows]
+    title = with_local_times(title)
+    cells = [[as_words(cell) for cell in row] for row in rows]
     if not cells:
         make_console().print(f"{title}: none")
         return
+    # A key that is cut, or goes on in the next line, is of no use to whoever wants to copy it.
+    longest = [
+        min(LONGEST_KEY, max(cell_len(word) for row in cells for word in ("", *row[at].split())))
+        for at in range(len(columns))
+    ]
+    shown = make_console()
+    if shown.is_terminal and sum(longest) + 3 * len(columns) + 1 > shown.width:
+        _print_records(shown, title, columns, cells)
+        return
     table = Table(title=title, title_justify="left", header_style="bold")
     for at, column in enumerate(columns):
-        # A key that is cut, or goes on in the next line, is of no use to whoever wants to copy it.
-        longest = max(len(word) for row in cells for word in ("", *row[at].split()))
-        table.add_column(column, min_width=min(longest, LONGEST_KEY))
+        table.add_column(column, min_width=longest[at])
     for row in cells:
         table.add_row(*map(Text, row))
-    shown = make_console()
     if not shown.is_terminal:
         shown.width = UNBOUNDED  # not a terminal: a program that reads it needs whole lines
     shown.print(table, crop=False)
+
+
+def _print_records(shown: Console, title: str, columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+    """Print each row of a table as lines of names and values, in a terminal that is too narrow for the table."""
+    shown.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+    for row in cells:
+        lines = [f"{name}: {cell}" if name else cell for name, cell in zip(columns, row, strict=True) if cell]
+        for at, line in enumerate(lines):
+            shown.print(("- " if at == 0 else "  ") + line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:
@@ -181,10 +209,10 @@ def print_facts(title: str, facts: Mapping[str, Any]) -> None:
     if wants_json():
         return
     shown = make_console(soft_wrap=True)
-    shown.print(title, style="bold", markup=False)
+    shown.print(with_local_times(title), style="bold", markup=False)
     for name, value in facts.items():
         if value is not None:
-            shown.print(f"  {name.replace('_', ' ')}: {_words(value)}", markup=False, highlight=False)
+            shown.print(f"  {name.replace('_', ' ')}: {as_words(value)}", markup=False, highlight=False)
 
 
 def with_currency(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,6 +225,40 @@ def with_currency(facts: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in facts.items()
         if name != "currency"
     }
+
+
+@cache
+def shop_zone() -> ZoneInfo:
+    """The zone of AGAIN_ZONE, whose local times stand beside those in UTC."""
+    from worker.config import BadSettings, Settings, load_settings
+
+    try:
+        name = load_settings().zone
+    except BadSettings:  # commands that need no settings show times too
+        name = Settings.model_fields["zone"].default
+    return zone(name)
+
+
+def moment(at: datetime, local: ZoneInfo | None = None) -> str:
+    """An instant for a person, in UTC with the local time: 2026-11-30 15:00:00Z (12-01 00:00 KST)."""
+    return with_local_times(f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z", local)
+
+
+def with_local_times(text: str, local: ZoneInfo | None = None) -> str:
+    """A text for a person: behind each instant in UTC stands the shop's local time, or that of another zone."""
+    return _IN_UTC.sub(lambda found: _beside(found, local or shop_zone()), text)
+
+
+def _beside(found: re.Match[str], local: ZoneInfo) -> str:
+    try:
+        at = datetime.fromisoformat(found[0][:-1]).replace(tzinfo=UTC)
+    except ValueError:
+        return found[0]
+    here = at.astimezone(local)
+    if not here.utcoffset():
+        return found[0]
+    day = "" if here.date() == at.date() else f"{here:%m-%d} "
+    return f"{found[0]} ({day}{here:%H:%M %Z})"
 
 
 def instant(at: datetime) -> str:
@@ -226,11 +288,21 @@ def plain(value: object) -> object:
             return str(value)
 
 
-def _words(value: object) -> str:
+def as_words(value: object) -> str:
+    """A value for a person, in one line."""
     match value:
         case None:
             return ""
+        case bool():
+            return "yes" if value else "no"
         case datetime():
-            return f"{value:%Y-%m-%d %H:%M:%S}Z"
+            return moment(value)
+        case str() if _INSTANT.fullmatch(value):
+            return moment(datetime.fromisoformat(value))
+        case Mapping():
+            said = {name: as_words(each) for name, each in with_currency(value).items() if each is not None}
+            return ", ".join(f"{name.replace('_', ' ')} {each}" for name, each in said.items())
+        case list() | tuple():
+            return ", ".join(map(as_words, value))
         case _:
-            return escaped(str(value), lines=False)
+            return with_local_times(escaped(str(value), lines=False))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from schedules.errors import ToldInWords
+from schedules.errors import Code, FixedCode
 from worker.clock import MovedClock, elapsed, wait
 from worker.store import tallies
 from worker.workflows.services import Services
@@ -14,7 +14,7 @@ STUCK_SECONDS = 60.0  # real time without any change while there is work: someth
 BEYOND_A_CALL = 30.0  # seconds: a call that hangs changes nothing until its deadline
 
 
-class Stuck(ToldInWords):
+class Stuck(FixedCode, code=Code.FAILED):
     """There is work that nobody does."""
 
 

@@ -98,7 +98,9 @@ def preview_policy(
     pg: Annotated[str | None, typer.Option(help="The PG as PortOne names it, such as kcp.")] = None,
     decline_class: Annotated[DeclineClass | None, typer.Option("--class", help="The class, instead.")] = None,
     at: Annotated[str | None, typer.Option(help="When it fails first, ISO 8601; now unless given.")] = None,
-    zone: Annotated[str, typer.Option(help="The subscriber's IANA time zone.")] = "Asia/Seoul",
+    zone: Annotated[
+        str, typer.Option(envvar="AGAIN_ZONE", help="The subscriber's IANA time zone.")
+    ] = "Asia/Seoul",
     as_json: AsJson = False,
 ) -> None:
     """Show the dates that a failure would get, in the subscriber's zone; needs no database for a file."""
@@ -114,7 +116,10 @@ def preview_policy(
         ]
         print_json({"policy": chosen.code, "version": chosen.version, "class": said.decline_class, "coming": told})
         return
-    rows = ((f"{thing.at.astimezone(tz):%a %Y-%m-%d %H:%M}", thing.at, thing.what) for thing in coming)
+    rows = (
+        (f"{thing.at.astimezone(tz):%a %Y-%m-%d %H:%M}", f"{thing.at:%Y-%m-%d %H:%M:%S}", thing.what)
+        for thing in coming
+    )
     print_table(f"{said.decline_class} under {chosen.code}", (zone, "UTC", "what"), rows)
 
 

@@ -6,13 +6,39 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.output import os_user, print_json, say, wants_json
+from worker.cli.output import as_words, os_user, print_json, say, wants_json
 
 if TYPE_CHECKING:
     from worker.requests import Desk
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is.")]
-UNTOLD = frozenset({"id", "created_at"})
+# Numbers that mean nothing outside the database, and what stands in the sentence before.
+UNTOLD = frozenset({
+    "id", "created_at", "subscription_id", "customer_id", "billing_key_id", "plan_id", "policy_id",
+    "request_fingerprint",
+})  # fmt: skip
+# What a person reads in place of a column of a subscription or a charge.
+WORDS: Mapping[str, str] = {
+    "key": "key", "status": "status", "held_why": "held because", "account": "gateway account",
+    "anchor": "anchor", "anchor_no": "number of the period at the anchor",
+    "anchor_day": "day of the month asked for",
+    "next_period_no": "next period", "next_period_date": "next period begins", "next_due_at": "next charge is due",
+    "open_at": "next period is opened", "ends_at": "ends", "tell_at": "next charge is announced",
+    "told_as": "announced as", "external_ref": "reference of the system before", "plan_code": "plan",
+    "another": "beside another subscription to the plan", "trial_of": "trial of plan",
+    "billing_time": "billing time",
+    "skip_to": "periods below this number are skipped",
+    "kind": "kind", "period_no": "period", "request_key": "request key", "keyed_in": "card is typed in",
+    "amount": "amount", "currency": "currency", "name": "name on the statement", "due_at": "due",
+    "next_attempt_at": "next try", "queued_until": "message in the broker until", "attempts": "tries",
+    "declines": "declines", "technical_tries": "technical failures", "refusals": "refusals of the gateway",
+    "unanswered_tries": "tries without an answer", "manual_tries": "tries by hand",
+    "first_declined_at": "first declined", "ladder_began_at": "retries are counted from", "waits": "waits for",
+    "tried_by": "next try is asked for by", "planned_at": "retries go on", "look_at": "next change by time alone",
+    "card_since": "on its present card since", "given_up": "final action", "refunded": "refunded in minor units",
+    "closed_at": "closed", "closed_why": "closed because", "archived_at": "archived", "asked_at": "asked for",
+    "unapproved_actor": "asked for, not approved yet, by", "unapproved_os_user": "system user of who asked for it",
+}  # fmt: skip
 
 
 def desk(*, dry_run: bool) -> "Desk":
@@ -50,7 +76,7 @@ def told(at: "Desk", what: str, document: Mapping[str, Any] | None = None) -> bo
     say(f"nothing is done; it would {what}")
     for name, (was, becomes) in rehearsal.changes.items():
         if name not in UNTOLD and was is not None:
-            say(f"  {name.replace('_', ' ')}: {was} -> {'none' if becomes is None else becomes}")
+            say(f"  {WORDS[name]}: {as_words(was)} -> {'none' if becomes is None else as_words(becomes)}")
         elif name not in UNTOLD:
-            say(f"  {name.replace('_', ' ')}: {becomes}")
+            say(f"  {WORDS[name]}: {as_words(becomes)}")
     return True

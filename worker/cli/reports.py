@@ -24,7 +24,7 @@ BAR = 20  # characters of a rate of 100%
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV, with money in minor units.")]
 From = Annotated[str | None, typer.Option("--from", help="First local day; thirty days ago unless given.")]
 To = Annotated[str | None, typer.Option("--to", help="Last local day, included; today unless given.")]
-Zone = Annotated[str, typer.Option(help="Whose days these are.")]
+Zone = Annotated[str, typer.Option(envvar="AGAIN_ZONE", help="Whose days these are.")]
 group = typer.Typer(help="Reports: what came of money that failed, and why it fails.", no_args_is_help=True)
 
 

@@ -8,7 +8,7 @@ import typer
 
 from schedules.errors import Code, FixedCode
 from schedules.health import Cause, CauseCode, ProcessSeen
-from worker.cli.output import AsJson, print_facts, print_json, print_table, say
+from worker.cli.output import AsJson, answer, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
     from worker.workflows.health import Health
@@ -57,7 +57,8 @@ def alive(
     """Say whether one process works: exit status 0, or 1 with why not. It asks no database and no broker."""
     from worker.alive import check
 
-    say(check(file))
+    words = check(file)
+    answer({"file": file, "words": words}, words)
 
 
 def _look(made: "Services") -> tuple[dict[str, Any], "Health"]:

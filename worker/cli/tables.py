@@ -17,6 +17,7 @@ import typer
 
 from schedules.batches import Line
 from worker.cli.output import json_text, plain, wants_json
+from worker.cli.terminals import takes_all
 
 Bom = Annotated[bool, typer.Option("--bom", help="Begin with a byte order mark, so that Excel reads UTF-8.")]
 Encoding = Annotated[
@@ -100,8 +101,14 @@ def write(stream: IO[str], names: Sequence[str], rows: Iterable[Mapping[str, Any
 
 
 def csv_output() -> IO[str]:
-    """Standard output for CSV: as it is for a program, and without commands for a terminal."""
-    return sys.stdout if sys.stdout.isatty() else getattr(sys.stdout, "unescaped", sys.stdout)
+    """Standard output for CSV: as it is for a program, and without commands for a terminal.
+
+    What it cannot take is an error: a file with other characters than ours would be taken for the truth.
+    """
+    stream: Any = getattr(sys.stdout, "unescaped", sys.stdout)
+    if not takes_all(stream):
+        stream.reconfigure(errors="strict")
+    return sys.stdout if sys.stdout.isatty() else stream
 
 
 def print_csv(rows: Iterable[Mapping[str, Any]]) -> None:

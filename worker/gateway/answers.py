@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from schedules.asking import TEST_CHANNEL
+from schedules.money import amount_words
 from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
 from worker.gateway.envelopes import (
     Envelope,
@@ -86,8 +87,7 @@ def _read_charged(fields: Mapping[str, object], order: ChargeOrder, *, sandbox: 
         return Unknown(f"code 0 with status {payment.status}")
     asked = (order.money.amount, order.money.currency)
     if (payment.amount, payment.currency) != asked:
-        seen = f"{payment.amount} {payment.currency}"
-        return _mismatch("amount in minor units", f"{order.money.amount} {order.money.currency}", seen)
+        return _mismatch("amount", str(order.money), amount_words(payment.amount, payment.currency))
     if payment.customer_uid not in (None, order.customer_uid):
         return _mismatch("customer_uid", order.customer_uid, str(payment.customer_uid))
     if payment.sandbox and not sandbox:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from schedules.money import MINOR_DIGITS
+from schedules.money import MINOR_DIGITS, amount_words
 from worker.gateway.masking import shortened
 from worker.gateway.port import Cancellation, Card, ChargeOrder
 
@@ -60,7 +60,8 @@ def wrong_with_card(card: Card) -> str | None:
 def wrong_with_cancellation(cancellation: Cancellation) -> str | None:
     """What is wrong with this refund, or None."""
     if cancellation.money.amount > cancellation.balance:
-        return f"{cancellation.money.amount} minor units are more than the {cancellation.balance} left"
+        left = amount_words(cancellation.balance, cancellation.money.currency)
+        return f"{cancellation.money} are more than the {left} left"
     return wrong_with_path_id("imp_uid", cancellation.imp_uid)
 
 

@@ -43,7 +43,7 @@ def count_refusal(db: Connection, account: str, enough: int, now: datetime) -> N
     if switches.declined_customers(db, account, first, enough + 1) > enough:
         return
     why = (
-        f"calls for {enough} customers were refused since {first:%H:%M:%S}Z, and none was paid since then; "
-        "fix the set-up (`again status` counts the refused charges), then run `again resume-charging`"
+        f"calls for {enough} customers were refused since {first:%Y-%m-%d %H:%M:%S}Z, and none was paid since "
+        "then; fix the set-up (`again status` counts the refused charges), then run `again resume-charging`"
     )
     break_account(db, account, why, now)

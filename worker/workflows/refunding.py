@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from schedules.errors import Code
 from schedules.findings import FindingKind, FindingState
-from schedules.money import Money
+from schedules.money import Money, amount_words
 from schedules.outcomes import GatewayPayment, NotSent, Refused, Unknown
 from schedules.payment_events import PaymentRefunded
 from worker.gateway.port import Cancellation, Cancelled, Found, Gateway
@@ -89,7 +89,8 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
     if payment.balance == 0:
         return _ended(services, claimed, "the gateway shows it as given back")
     if payment.balance != claimed.balance:
-        return _reopened(services, claimed, f"{payment.balance} minor units are left, not {claimed.balance}")
+        there, here = (amount_words(each, claimed.currency) for each in (payment.balance, claimed.balance))
+        return _reopened(services, claimed, f"{there} are left, not {here}")
     otherwise = _is_paid_otherwise(services, gateway, claimed)
     if otherwise is None:
         return claimed.state

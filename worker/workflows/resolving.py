@@ -6,6 +6,7 @@ from typing import Any
 from schedules.charges import AttemptState, ChargeStatus
 from schedules.errors import Code
 from schedules.findings import FindingKind, FindingState
+from schedules.money import amount_words
 from schedules.outcomes import Paid, Voided
 from schedules.refunds import RefundRequest
 from worker.gateway.port import Found, code_of
@@ -118,8 +119,9 @@ def _call_unpaid(services: Services, finding: Finding) -> None:
         )
     left = sum(payment.balance for payment in answer.payments if payment.status in ("paid", "cancelled"))
     if left or any(payment.status == "ready" for payment in answer.payments):
+        still_paid = amount_words(left, finding.currency)
         raise CannotOperate(
-            Code.CONFLICT, f"{left} minor units of {finding.merchant_uid} are still paid; refund them first"
+            Code.CONFLICT, f"{still_paid} of {finding.merchant_uid} are still paid; refund them first"
         )
     attempt, before = _taken(services, finding)
     settle(services, attempt, before, Voided(f"what was paid under {finding.merchant_uid} was given back"))

@@ -33,7 +33,7 @@ def begin_hold(services: Services, actor: str, why: str, since: datetime | None 
         hold_from = since or (known or now) - MARGIN
         switches.begin_hold(db, now, min(hold_from, now - MARGIN))
         notes.record(db, actor, "hold", services.settings.environment, why, now, hold_from=hold_from.isoformat())
-    log.warning("on hold: nothing is sent until all since %s is known", hold_from)
+    log.warning("on hold: nothing is sent until all since %s is known", f"{hold_from:%Y-%m-%d %H:%M:%S}Z")
     return Hold(now, hold_from, 0)
 
 
@@ -60,7 +60,7 @@ def lift_when_known(services: Services, going_on: GoingOn = lambda: True) -> str
 def _go_on(services: Services, hold: Hold, going_on: GoingOn) -> str | None:
     quiet_until = hold.since + timedelta(seconds=services.settings.quiet_time)
     if services.clock.now() < quiet_until:
-        return f"payments may show late; waiting until {quiet_until:%H:%M:%S}Z"
+        return f"payments may show late; waiting until {quiet_until:%Y-%m-%d %H:%M:%S}Z"
     # First the debts that are due, so that each payment finds its charge.
     opening.open_due(services)
     for account in services.account_names:

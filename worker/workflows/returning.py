@@ -115,7 +115,8 @@ def make(services: Services, refund: Refund) -> RefundState | None:
         case Seen.MADE:
             return _made(services, claimed)
         case Seen.OTHERWISE:
-            words = f"{payment.balance} minor units are left at the gateway, not {claimed.balance}"
+            there, here = (amount_words(each, claimed.currency) for each in (payment.balance, claimed.balance))
+            words = f"{there} are left at the gateway, not {here}"
             return _refused(services, claimed, words)
         case Seen.NOT_YET:
             return _send(services, gateway, claimed)
