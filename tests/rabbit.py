@@ -10,8 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from worker.clock import wait_until
 
+REQUIRED = "TESTS_REQUIRE_RABBITMQ"  # set where a test must fail, not be skipped, when there is no server
 START_TIME = 90.0  # seconds that a node may take to start on a busy machine
 # Debian's own wrappers change the user; the programs behind them run as whoever starts them.
 PLACES = ("/usr/lib/rabbitmq/bin", *os.get_exec_path())
@@ -20,6 +23,12 @@ PLACES = ("/usr/lib/rabbitmq/bin", *os.get_exec_path())
 def program(name: str) -> str | None:
     """Where one of RabbitMQ's programs is; None when it is not on this machine."""
     return shutil.which(name, path=os.pathsep.join(PLACES))
+
+
+NEEDS_RABBITMQ = pytest.mark.skipif(
+    program("rabbitmq-server") is None and not os.environ.get(REQUIRED),
+    reason="no rabbitmq-server on this machine: apt-get install rabbitmq-server",
+)
 
 
 def free_ports(many: int) -> list[int]:
@@ -47,15 +56,19 @@ class Rabbit:
             "RABBITMQ_LOG_BASE": str(folder / "logs"), "RABBITMQ_PID_FILE": str(folder / "pid"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
             "RABBITMQ_LOGS": str(folder / "logs/node.log"),
+            # The node and its commands would each start a daemon of names that nobody stops.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-start_epmd false",
+            "RABBITMQ_CTL_ERL_ARGS": "-start_epmd false",
         }  # fmt: skip
         self._folder = folder
         self._node: subprocess.Popen[bytes] | None = None
-        # A node would start this daemon by itself, and leave it behind.
+        self._names_port = epmd
         self._names = subprocess.Popen([str(program("epmd"))], env=self._environment, stdin=subprocess.DEVNULL,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
+        assert wait_until(lambda: _listens(self._names_port), START_TIME), "epmd does not answer"
         with (self._folder / "output").open("ab") as output:
             self._node = subprocess.Popen(
                 [str(program("rabbitmq-server"))], env=self._environment, stdin=subprocess.DEVNULL, stdout=output,
@@ -83,14 +96,23 @@ class Rabbit:
         told = self._control("list_queues", "name", "type", "--quiet", "--no-table-headers")
         return dict(line.split("\t") for line in told.splitlines() if line)
 
+    def connections(self) -> int:
+        """How many connections it has, those that the other side has closed and it has not seen end too."""
+        return len(self._control("list_connections", "pid", "--quiet", "--no-table-headers").splitlines())
+
     def forget(self, queues: Sequence[str]) -> None:
         """Lose whatever waits in these queues."""
         for queue in queues:
             self._control("purge_queue", queue)
 
-    def raise_memory_alarm(self) -> None:
-        """Have it think that its memory is used up: it takes nothing from publishers any more."""
+    @contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """Have it think that its memory is used up: meanwhile it takes nothing from publishers."""
         self._control("set_vm_memory_high_watermark", "absolute", "1")
+        try:
+            yield
+        finally:
+            self._control("set_vm_memory_high_watermark", "0.9")
 
     def add_caller(self, name: str, password: str, definitions: Path) -> None:
         """Add a user that sends requests, as docs/broker-access.md says."""
@@ -105,16 +127,23 @@ class Rabbit:
     def _answers(self) -> bool:
         assert self._node is not None
         assert self._node.poll() is None, (self._folder / "output").read_text()[-2000:]
-        try:  # it listens when it is ready
-            socket.create_connection(("127.0.0.1", self._port), 2).close()
-        except OSError:
-            return False
-        return True
+        return _listens(self._port)  # it listens when it is ready
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 2).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
 def rabbit() -> Iterator[Rabbit]:
     """A node, gone afterwards."""
+    assert program("rabbitmq-server"), (
+        f"no rabbitmq-server, and {REQUIRED} is set: apt-get install rabbitmq-server"
+    )
     with tempfile.TemporaryDirectory(prefix="again-rabbit-", ignore_cleanup_errors=True) as folder:
         node = Rabbit(Path(folder))
         try:

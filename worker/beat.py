@@ -111,7 +111,8 @@ class PlanScheduler(Scheduler):
             failures.outage.failed(str(getattr(error, "orig", None) or error).partition("\n")[0])
         except self._broker_errors() as error:
             brokers.outage.failed(str(error))
-            self._connect_anew()
+            if not isinstance(error, brokers.Blocked):
+                self._connect_anew()
         return interval
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ResponseError
 
 from schedules.health import Cause, CauseCode
+from worker import brokers
 
 KEY = "again.probe"
 LASTS = 60  # seconds
@@ -15,7 +16,8 @@ PATIENCE = 5  # seconds
 
 def find_cause(app: Celery) -> Cause | None:
     """Why the broker takes no messages; None when it does."""
-    with app.connection_for_write() as connection:
+    # With heartbeats a RabbitMQ node sees that this connection has ended, also while it blocks it.
+    with app.connection_for_write(heartbeat=2 * PATIENCE) as connection:
         lost: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
         try:
             connection.ensure_connection(max_retries=1, timeout=PATIENCE, interval_start=0)
@@ -36,12 +38,16 @@ def _ask_redis(store: Any) -> Cause | None:
 
 
 def _ask_rabbitmq(connection: Any) -> Cause | None:
-    """A node with a memory or disk alarm blocks publishers: the confirmation of a message does not come."""
+    """Publish twice: a node with a memory or disk alarm blocks a connection after its first message."""
     with connection.Producer() as producer:
         try:
-            # To a queue that is not there: RabbitMQ confirms such a message, and drops it.
-            producer.publish("", routing_key=KEY, retry=False, timeout=PATIENCE, confirm_timeout=PATIENCE)
+            for _ in range(2):
+                # To a queue that is not there: RabbitMQ confirms such a message, and drops it.
+                producer.publish("", routing_key=KEY, retry=False, timeout=PATIENCE, confirm_timeout=PATIENCE)
+        except brokers.Blocked as error:
+            return Cause(CauseCode.BROKER_REFUSES_WRITES, f"the broker answers, and refuses to store: {error}")
         except TimeoutError:
-            words = f"it confirmed no message within {PATIENCE} s, as with a memory or disk alarm"
+            connection.collect()  # closing it in order would wait for the node
+            words = f"it confirmed no message within {PATIENCE} s"
             return Cause(CauseCode.BROKER_REFUSES_WRITES, f"the broker answers, and {words}")
     return None

@@ -12,7 +12,7 @@ from contextlib import suppress
 from queue import Empty
 from typing import Any
 
-from amqp.exceptions import FrameSyntaxError
+from amqp.exceptions import FrameSyntaxError, IrrecoverableConnectionError, RecoverableConnectionError
 from amqp.method_framing import frame_handler
 from kombu.transport import TRANSPORT_ALIASES, pyamqp, redis, virtual
 from redis.exceptions import RedisError, ResponseError
@@ -23,6 +23,7 @@ from worker.outages import Outage
 log = logging.getLogger("again.brokers")
 outage = Outage(log, "the broker")  # of this process
 REFUSED = "again-refused"  # the key of an envelope that says why its message is refused; no sender's key is kept
+BLOCKED = "the RabbitMQ node takes no messages: it has a memory or disk alarm, which its log names"
 HEADER_FRAME = 2
 PROPERTIES_AT = 12  # bytes of an AMQP header frame before the properties: class, weight and body size
 
@@ -183,19 +184,68 @@ def read_frames(connection: Any, callback: Callable[..., Any]) -> Callable[[tupl
     return on_frame
 
 
+class Blocked(IrrecoverableConnectionError):
+    """A RabbitMQ node with a memory or disk alarm takes no message; a new connection is no better."""
+
+
 class RabbitChannel(pyamqp.Channel):
     """A channel to RabbitMQ."""
 
     Message = RabbitMessage
 
+    def basic_publish_confirm(self, *args: Any, **kwargs: Any) -> Any:
+        """Publish and wait for the confirmation; raise Blocked at once while the node takes no message."""
+        self.connection.check_blocked()
+        return super().basic_publish_confirm(*args, **kwargs)
+
+    def close(self, *args: Any, **kwargs: Any) -> Any:
+        """Close it, and wait for the node's answer where one will come."""
+        if self.connection is not None and self.connection.is_blocked:
+            self.collect()
+            return None
+        return super().close(*args, **kwargs)
+
 
 class RabbitConnection(pyamqp.Connection):
-    """A connection to RabbitMQ."""
+    """A connection to RabbitMQ that does not wait for a node that blocks it.
+
+    During a memory or disk alarm a node reads nothing more from a connection on which a message came: no
+    confirmation comes, and no answer to a request to close. The node does not even see that it was closed: it
+    keeps each such connection until the alarm ends. So it stays open, and is not used until then.
+    """
 
     Channel = RabbitChannel
+    is_blocked = False
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs, frame_handler=read_frames)
+        super().__init__(
+            **kwargs, frame_handler=read_frames, on_blocked=self._begin_block, on_unblocked=self._end_block
+        )
+
+    def check_blocked(self) -> None:
+        """Raise Blocked while the node takes no message."""
+        if self.is_blocked:
+            with suppress(TimeoutError):
+                self.drain_events(timeout=0)  # the end of the alarm, if it came
+            raise Blocked(BLOCKED)
+
+    def close(self, *args: Any, **kwargs: Any) -> Any:
+        """Close it. A node that blocks it would not answer, so then only the socket is closed."""
+        if self.is_blocked:
+            self.collect()
+            return None
+        return super().close(*args, **kwargs)
+
+    def _begin_block(self, _reason: str) -> None:
+        self.is_blocked = True
+        raise Blocked(BLOCKED)
+
+    def _end_block(self) -> None:
+        """Go on with a new connection: on this one, a late confirmation would pass for the next message's."""
+        self.collect()
+        raise RecoverableConnectionError(
+            "the RabbitMQ node takes messages again; the next goes over a new connection"
+        )
 
 
 class RabbitTransport(pyamqp.Transport):

@@ -12,7 +12,7 @@ import pytest
 import redis
 from celery import Celery
 
-from tests.rabbit import program, rabbit
+from tests.rabbit import NEEDS_RABBITMQ, rabbit
 from tests.working import working
 from worker.app import CHARGES, OPS, REQUESTS
 from worker.embedded import EmbeddedServices
@@ -83,7 +83,7 @@ def test_a_valkey_caller_may_do_nothing_else(valkey: str, forbidden: Callable[[r
             forbidden(broker)
 
 
-@pytest.mark.skipif(program("rabbitmq-server") is None, reason="no rabbitmq-server on this machine")
+@NEEDS_RABBITMQ
 def test_a_rabbitmq_caller_asks_and_reads_its_own_answers_and_nothing_else(
     embedded: EmbeddedServices, migrated_template: str, tmp_path: Path
 ) -> None:

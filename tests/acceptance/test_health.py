@@ -24,7 +24,7 @@ from tests.acceptance.again import again
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, on_sale, subscribed
 from tests.installation import QUICK
-from tests.rabbit import program, rabbit
+from tests.rabbit import NEEDS_RABBITMQ, rabbit
 from tests.services import drop_database, fresh_database
 from worker import wiring
 from worker.app import QUEUES
@@ -321,16 +321,17 @@ def test_a_process_that_stopped_in_good_order_is_no_crash(shop: Shop) -> None:
     assert shop.causes() == []
 
 
-@pytest.mark.skipif(program("rabbitmq-server") is None, reason="no rabbitmq-server on this machine")
-@pytest.mark.xfail(strict=True, reason="the probe does not end while the node blocks its connection")
+@NEEDS_RABBITMQ
 def test_a_rabbitmq_node_with_a_memory_alarm_refuses_writes(shop: Shop) -> None:
     with rabbit() as node:
         shop.settings["AGAIN_BROKER_URL"] = node.url
         assert shop.causes() == []
-        node.raise_memory_alarm()
-        status, told = shop.status()
-    assert status == 1
-    assert [each["code"] for each in told["causes"]] == [CauseCode.BROKER_REFUSES_WRITES]
+        with node.memory_alarm():
+            status, told = shop.status()
+        assert status == 1
+        assert [each["code"] for each in told["causes"]] == [CauseCode.BROKER_REFUSES_WRITES]
+        assert "alarm" in told["causes"][0]["sentence"]
+        assert shop.causes() == []
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 import redis
 from kombu import Connection
 
-from tests.rabbit import program, rabbit
+from tests.rabbit import NEEDS_RABBITMQ, rabbit
 from tests.working import Worker, working
 from worker.app import BULK, CHARGES, QUEUES, REQUESTS
 from worker.clock import SystemClock, wait_until
@@ -229,7 +229,7 @@ def test_a_key_that_is_no_list_and_an_unreadable_unacknowledged_message_stop_not
     assert_unharmed(valkey_worker)
 
 
-@pytest.mark.skipif(program("rabbitmq-server") is None, reason="no rabbitmq-server on this machine")
+@NEEDS_RABBITMQ
 def test_rabbitmq_messages_that_cannot_be_ours_are_refused_too(
     embedded: EmbeddedServices, migrated_template: str, tmp_path: Path
 ) -> None:

@@ -1,7 +1,8 @@
 """RabbitMQ as the broker: the same promises, with quorum queues; where a server is at hand."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import amqp
@@ -9,17 +10,20 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
+from schedules.health import CauseCode
 from tests.installation import QUICK, Installation, installed
-from tests.rabbit import Rabbit, program, rabbit
+from tests.rabbit import NEEDS_RABBITMQ, Rabbit, rabbit
 from tests.services import drop_database, fresh_database
+from worker import brokers
 from worker.app import QUEUES
 from worker.clock import wait_until
 from worker.embedded import EmbeddedServices
 
 pytestmark = [
-    pytest.mark.skipif(program("rabbitmq-server") is None, reason="no rabbitmq-server on this machine"),
+    NEEDS_RABBITMQ,
     pytest.mark.timeout(600),
 ]
+IDENTITY = "5b0c0f63-2e4f-4a8e-9f7f-0d6a1c2b3e4f"
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +71,12 @@ def test_a_backend_that_asks_is_answered(shop: Installation) -> None:
 
 def test_a_message_in_any_language_is_read(shop: Installation) -> None:
     """As docs/tasks.md says."""
-    identity = "5b0c0f63-2e4f-4a8e-9f7f-0d6a1c2b3e4f"
     with Connection(shop.settings["AGAIN_BROKER_URL"]) as connection:
         channel: Any = connection.channel()
         channel.basic_publish(
             amqp.Message(
                 json.dumps([[], fields("r2"), {}]), content_type="application/json", content_encoding="utf-8",
-                application_headers={"task": "again.charge_adhoc", "id": identity}, correlation_id=identity,
+                application_headers={"task": "again.charge_adhoc", "id": IDENTITY}, correlation_id=IDENTITY,
             ),
             exchange="", routing_key="requests",
         )  # fmt: skip
@@ -106,6 +109,81 @@ def test_a_worker_that_dies_during_a_call_neither_loses_nor_doubles_the_charge(s
         shop.standing.restart(name)
     shop.wait_for(key, "paid", 120)
     assert len(shop.movements("row7")) == 1
+
+
+def test_a_memory_alarm_holds_up_neither_beat_nor_a_stop(shop: Installation, node: Rabbit) -> None:
+    """The node answers nothing on a connection that it blocks, not even when that is closed."""
+    shop.wait_for(shop.customer("before", "now"), "paid")
+    with node.memory_alarm():
+        key = shop.customer("alarm", "now")
+        assert wait_until(lambda: "memory or disk alarm" in beat_logs(shop), 60), beat_logs(shop)[-3000:]
+        had = node.connections()
+        for _ in range(3):
+            assert_beats_are_seen(shop)
+        assert node.connections() <= had + 5  # it keeps each that is closed while it is blocked
+        codes = {cause["code"] for cause in shop.told_json("status")["causes"]}
+        # The subscription's opening is late: it was due at midnight.
+        assert codes <= {CauseCode.BROKER_REFUSES_WRITES, CauseCode.LATE_OPENING}
+        assert CauseCode.BROKER_REFUSES_WRITES in codes
+        stopped = shop.standing.children("beat") + shop.standing.children("worker")
+        for process in stopped:
+            process.terminate()
+        assert [process.wait(60) for process in stopped] == [0] * len(stopped)
+    for prefix in ("beat", "worker"):
+        shop.standing.restart(prefix)
+    shop.wait_for(key, "paid", 120)
+    assert len(shop.movements("alarm")) == 1
+
+
+def beat_logs(shop: Installation) -> str:
+    """What the beats have logged."""
+    return "".join(file.read_text() for file in (shop.standing.data / "logs").glob("beat-*.log"))
+
+
+def assert_beats_are_seen(shop: Installation) -> None:
+    """Each beat reports once more."""
+    shown = {beat["name"]: beat["seen_at"] for beat in shop.told_json("status")["beats"]}
+    assert len(shown) == 2
+
+    def each_is_seen() -> bool:
+        beats = shop.told_json("status")["beats"]
+        return all(beat["seen_at"] > shown[beat["name"]] for beat in beats)
+
+    assert wait_until(each_is_seen, 20), shown
+
+
+def test_a_connection_that_a_node_blocks_takes_no_message_until_the_alarm_ends(node: Rabbit) -> None:
+    with publisher(node) as (connection, publish):
+        with node.memory_alarm():
+            with suppress(brokers.Blocked):
+                publish()  # the node may accept the first
+            for _ in range(3):
+                with pytest.raises(brokers.Blocked):
+                    publish()
+            assert connection.connected
+        with suppress(*connection.connection_errors):  # it reads that the alarm is over
+            publish()
+        publish()
+
+
+def test_a_connection_that_a_node_blocks_is_closed_without_an_answer(node: Rabbit) -> None:
+    """The node sees its end by the lack of heartbeats, if it has any."""
+    had = node.connections()
+    with node.memory_alarm():
+        for _ in range(3):
+            with publisher(node, heartbeat=2) as (_, publish), suppress(brokers.Blocked):
+                publish()
+                publish()
+        assert wait_until(lambda: node.connections() <= had, 60)
+
+
+@contextmanager
+def publisher(node: Rabbit, heartbeat: int | None = None) -> Iterator[tuple[Any, Callable[[], object]]]:
+    """A connection as ours are, and what publishes a message over it."""
+    app = Celery(broker=node.url)
+    app.conf.broker_transport_options = {"confirm_publish": True, "read_timeout": 30}
+    with app.connection_for_write(heartbeat=heartbeat) as connection:
+        yield connection, lambda: connection.Producer().publish("words", routing_key="nowhere", retry=False)
 
 
 def test_a_broker_that_goes_away_and_comes_back_is_found_again(shop: Installation, node: Rabbit) -> None:

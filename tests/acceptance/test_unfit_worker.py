@@ -15,7 +15,7 @@ from tests import skewed
 from tests.acceptance.again import ROOT
 from tests.factories import charge_rows, on_sale, subscribed
 from tests.installation import QUICK
-from tests.rabbit import program, rabbit
+from tests.rabbit import NEEDS_RABBITMQ, rabbit
 from tests.services import drop_database, fresh_database
 from tests.simulator.running import RunningSimulator, running_simulator
 from tests.skewed import set_ahead
@@ -43,8 +43,7 @@ def simulator() -> Iterator[RunningSimulator]:
         yield running
 
 
-@pytest.fixture(params=["valkey", pytest.param("rabbitmq", marks=pytest.mark.skipif(
-    program("rabbitmq-server") is None, reason="no rabbitmq-server on this machine"))])  # fmt: skip
+@pytest.fixture(params=["valkey", pytest.param("rabbitmq", marks=NEEDS_RABBITMQ)])
 def broker(request: pytest.FixtureRequest, embedded: EmbeddedServices) -> Iterator[str]:
     """A broker of each kind."""
     if request.param == "rabbitmq":
