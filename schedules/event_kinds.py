@@ -13,7 +13,7 @@ _ALL: tuple[type[events.Event], ...] = (
     events.SubscriptionRecovered, events.SubscriptionPaused, events.SubscriptionResumed,
     events.SubscriptionChanged, events.SubscriptionCanceled, events.SubscriptionHeld, events.CardNeedsUpdate,
     events.CardChanged, events.CardExpiring, events.AttemptUnknown, events.AccountStopped,
-    events.BatchStopped,
+    events.ChannelRefused, events.BatchStopped,
     payments.PaymentRefunded, *payments.FOUND.values(),
 )  # fmt: skip
 KINDS: Mapping[str, type[events.Event]] = {event.kind: event for event in _ALL}

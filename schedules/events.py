@@ -359,10 +359,9 @@ class CardExpiring(OfCustomer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccountStopped(Event):
-    """The breaker has stopped all charging of a gateway account; a person must resume it."""
+class OfAccount(Event):
+    """About a gateway account, and why it is so."""
 
-    kind: ClassVar[str] = "account.stopped"
     account: str
     why: str
 
@@ -370,6 +369,21 @@ class AccountStopped(Event):
     def subject(self) -> str:
         """The account's name."""
         return self.account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountStopped(OfAccount):
+    """The breaker has stopped all charging of a gateway account; a person must resume it."""
+
+    kind: ClassVar[str] = "account.stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelRefused(OfAccount):
+    """One channel of a gateway account refuses all calls; the account goes on. Sent once a day."""
+
+    kind: ClassVar[str] = "channel.refused"
+    channel: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

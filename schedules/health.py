@@ -77,6 +77,7 @@ class CauseCode(StrEnum):
     OBSTACLE = "obstacle"
     HOLD = "hold"
     STOPPED_BY_BREAKER = "stopped_by_breaker"
+    CHANNEL_REFUSED = "channel_refused"
     STOPPED_BY_PERSON = "stopped_by_person"
     NO_BEAT = "no_beat"
     CRASH_LOOP = "crash_loop"
@@ -155,6 +156,7 @@ class Observed:
     accounts: Sequence[AccountDue]
     oldest_unopened: datetime | None  # when the oldest period was due that is not opened
     oldest_unknown: datetime | None = None  # when the oldest attempt began whose outcome is unknown
+    refused_channels: Sequence[tuple[str, str, datetime]] = ()  # account, channel, since when all its calls fail
 
 
 def causes(observed: Observed) -> list[Cause]:
@@ -257,6 +259,12 @@ def _late(observed: Observed) -> Iterator[Cause]:
     for its in observed.accounts:
         if not all_stopped and its.account not in stopped:
             yield from _late_of(its, observed.now)
+    for account, channel, since in observed.refused_channels:
+        if account not in stopped:
+            yield Cause(
+                CauseCode.CHANNEL_REFUSED,
+                f"channel {channel} of account {account} refuses all calls since {_instant(since)}",
+            )
     unknown = observed.oldest_unknown
     if unknown is not None and observed.now - unknown > UNKNOWN_AFTER:
         yield Cause(

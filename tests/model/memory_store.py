@@ -566,7 +566,12 @@ class Switches(StandsFor):
     def count_refusals_from(self, db: Transaction, account: str, now: datetime) -> None:
         db.tables.counted_from[account] = now
 
-    def refused_customers(self, db: Transaction, account: str, since: datetime, most: int) -> list[datetime]:
+    def channel_of(self, db: Transaction, billing_key_id: int) -> None:
+        """Every card of the model is on one channel, which the gateway has not told."""
+
+    def refused_customers(
+        self, db: Transaction, account: str, since: datetime, most: int, channel: None = None
+    ) -> list[datetime]:
         least = max(since, db.tables.counted_from.get(account, since))
         newest: dict[int, datetime] = {}
         for row, customer in _settled(db, account, REFUSED):
@@ -574,10 +579,12 @@ class Switches(StandsFor):
                 newest[customer] = max(newest.get(customer, row["last_sent_at"]), row["last_sent_at"])
         return sorted(newest.values(), reverse=True)[:most]
 
-    def was_paid_since(self, db: Transaction, account: str, since: datetime) -> bool:
+    def was_paid_since(self, db: Transaction, account: str, since: datetime, channel: None = None) -> bool:
         return any(row["last_sent_at"] >= since for row, _ in _settled(db, account, AttemptState.PAID.value))
 
-    def declined_customers(self, db: Transaction, account: str, since: datetime, most: int) -> int:
+    def declined_customers(
+        self, db: Transaction, account: str, since: datetime, most: int, channel: None = None
+    ) -> int:
         declined = {
             customer
             for row, customer in _settled(db, account, AttemptState.DECLINED.value)

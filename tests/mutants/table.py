@@ -940,7 +940,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "breaker: it never stops an account while others pay",
         "workflows/test_breaking.py::test_refusals_do_not_stop_the_account_while_others_pay",
         "worker/workflows/breaking.py",
-        "    if switches.was_paid_since(db, account, first - ANSWER_TIME):\n",
+        "    if switches.was_paid_since(db, account, first - ANSWER_TIME, channel):\n",
         "    if False:\n",
     ),
     Mutant(
@@ -954,8 +954,15 @@ MUTANTS: tuple[Mutant, ...] = (
         "breaker: refusals are a share of the answers",
         "workflows/test_breaking.py::test_refusals_that_are_fewer_than_declines_do_not_stop_the_account",
         "worker/workflows/breaking.py",
-        "    if switches.declined_customers(db, account, first, enough + 1) > enough:\n",
+        "    if switches.declined_customers(db, account, first, enough + 1, channel) > enough:\n",
         "    if False:\n",
+    ),
+    Mutant(
+        "breaker: a channel that refuses everything is told of",
+        "workflows/test_breaking.py::test_a_channel_that_refuses_everything_is_told_of_while_others_are_paid",
+        "worker/workflows/breaking.py",
+        "        _tell_of_channel(db, charge, enough, now)\n",
+        "        pass\n",
     ),
     Mutant(
         "breaker: what a person has looked at is not counted again",

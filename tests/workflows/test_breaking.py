@@ -3,13 +3,15 @@
 import logging
 
 import pytest
+from sqlalchemy import text
 
+from schedules.health import CauseCode
 from schedules.outcomes import Declined, Outcome, Paid, Refused
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, move, on_sale, subscribed, write
 from worker.store import charges as rows
 from worker.store import switches
-from worker.workflows import charging, opening, operating
+from worker.workflows import charging, health, opening, operating
 from worker.workflows.services import Services
 
 # Makes the card of a charge one of the first customer's.
@@ -168,3 +170,79 @@ def test_cards_that_are_restricted_to_some_trades_do_not_stop_the_account(
     """Guard: a fault of the card is no fault of our set-up."""
     answer(services, gateway, many(services, 8), Declined("[CC40]승인거래 제한 업종", pg_provider="kcp"))
     assert not is_stopped(services)
+
+
+def on_channel(services: Services, charges: list[int], pg_provider: str, pg_id: str) -> None:
+    """Put the cards of these charges on a channel."""
+    with services.engine.begin() as db:
+        for charge in charges:
+            db.execute(
+                text(
+                    "UPDATE billing_keys SET pg_provider = :provider, pg_id = :pg_id "
+                    "WHERE id = (SELECT billing_key_id FROM charges WHERE id = :charge)"
+                ),
+                {"provider": pg_provider, "pg_id": pg_id, "charge": charge},
+            )
+
+
+def told_of_channels(services: Services) -> list[str]:
+    """The channels of all events that say that a channel refuses everything."""
+    with services.engine.begin() as db:
+        query = "SELECT payload ->> 'channel' FROM outbox WHERE kind = 'channel.refused' ORDER BY id"
+        return [str(row[0]) for row in db.exec_driver_sql(query)]
+
+
+def refusing_channels(services: Services) -> list[str]:
+    """The channels that the status names."""
+    found = health.examine(services, {})
+    named = [cause for cause in found.causes if cause.code is CauseCode.CHANNEL_REFUSED]
+    assert all(cause.code.is_failure for cause in named)
+    return [cause.sentence.split()[1] for cause in named]
+
+
+def two_channels(services: Services) -> tuple[list[int], list[int]]:
+    """Charges on a channel that will refuse, and on one that pays."""
+    charges = many(services, 24)
+    on_channel(services, charges[:12], "kcp", "OFF")
+    on_channel(services, charges[12:], "kcp", "ON")
+    return charges[:12], charges[12:]
+
+
+def test_a_channel_that_refuses_everything_is_told_of_while_others_are_paid(
+    services: Services, gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Guard: an event, an ERROR line and the status name it, once; nothing is stopped."""
+    off, on = two_channels(services)
+    for number in range(4):
+        refuse(services, gateway, off[number : number + 1])
+        answer(services, gateway, on[number : number + 1], Paid("imp_1"))
+    assert told_of_channels(services) == refusing_channels(services) == []
+    refuse(services, gateway, off[4:8])
+    assert told_of_channels(services) == refusing_channels(services) == ["kcp.OFF"]
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len([line for line in lines if "channel kcp.OFF of account main refuses all calls" in line]) == 1
+    assert not is_stopped(services)
+
+
+def test_a_channel_that_is_paid_now_and_then_is_not_told_of(services: Services, gateway: ScriptedGateway) -> None:
+    off, on = two_channels(services)
+    for number in range(0, 12, 3):
+        refuse(services, gateway, off[number : number + 2])
+        answer(services, gateway, [off[number + 2], on[number]], Paid("imp_1"))
+    assert told_of_channels(services) == refusing_channels(services) == []
+
+
+def test_a_channel_is_named_until_it_is_paid_and_told_of_once_a_day(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    off, on = two_channels(services)
+    answer(services, gateway, on[:1], Paid("imp_1"))
+    refuse(services, gateway, off[:6])
+    assert refusing_channels(services) == ["kcp.OFF"]
+    answer(services, gateway, off[11:], Paid("imp_2"))
+    assert refusing_channels(services) == []
+    move(services, days=1)
+    answer(services, gateway, on[1:2], Paid("imp_3"))
+    refuse(services, gateway, off[6:11])
+    assert refusing_channels(services) == ["kcp.OFF"]
+    assert told_of_channels(services) == ["kcp.OFF"] * 2

@@ -32,6 +32,11 @@ def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
     db.execute(_OWE, row)
 
 
+def is_owed(db: Connection, dedupe: str) -> bool:
+    """Whether an event was owed under this dedupe key, and is not archived."""
+    return db.execute(select(outbox.c.id).where(outbox.c.dedupe_key == dedupe)).first() is not None
+
+
 def count(db: Connection, kind: str, subjects: Sequence[str]) -> dict[str, int]:
     """How many notices of a kind were written about each of these subjects, archived or not."""
     if not subjects:

@@ -8,13 +8,16 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
     Text,
+    and_,
     bindparam,
     delete,
     func,
     literal_column,
     select,
     text,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -285,20 +288,49 @@ def count_refusals_from(db: Connection, account: str, now: datetime) -> None:
     db.execute(statement.on_conflict_do_update(index_elements=["account"], set_=row))
 
 
-def refused_customers(db: Connection, account: str, since: datetime, most: int) -> Sequence[datetime]:
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A contract with a PG, under which cards are stored and charged."""
+
+    pg_provider: str
+    pg_id: str | None
+
+    def __str__(self) -> str:
+        return f"{self.pg_provider}.{self.pg_id}" if self.pg_id else self.pg_provider
+
+
+def channel_of(db: Connection, billing_key_id: int) -> Channel | None:
+    """Return the channel on which a billing key is stored, where the gateway has told it."""
+    k = billing_keys.c
+    row = db.execute(select(k.pg_provider, k.pg_id).where(k.id == billing_key_id)).first()
+    return Channel(row.pg_provider, row.pg_id) if row is not None and row.pg_provider else None
+
+
+def refused_channels(db: Connection, account: str, since: datetime, enough: int) -> list[Channel]:
+    """Return the channels on which calls for so many customers were refused, settled after `since`."""
+    k = billing_keys.c
+    query = (
+        _refused(account, since, k.pg_provider, k.pg_id)
+        .where(k.pg_provider.is_not(None))
+        .group_by(k.pg_provider, k.pg_id)
+        .having(func.count(k.customer_id.distinct()) >= enough)
+        .order_by(k.pg_provider, k.pg_id)
+    )
+    return [Channel(*row) for row in db.execute(query)]
+
+
+def refused_customers(
+    db: Connection, account: str, since: datetime, most: int, channel: Channel | None = None
+) -> Sequence[datetime]:
     """Return when the newest refused call of each refused customer was sent, the newest first, at most so many.
 
     Refusals that were settled before `since`, or that a person has looked at, are left out.
     """
-    a, c, k = attempts.c, charges.c, billing_keys.c
-    counted_from = select(breakers.c.counted_from).where(breakers.c.account == account).scalar_subquery()
-    sent_at = func.max(a.last_sent_at)
+    k = billing_keys.c
+    sent_at = func.max(attempts.c.last_sent_at)
     query = (
-        select(sent_at)
-        .join_from(attempts, charges, a.charge_id == c.id)
-        .join(billing_keys, k.id == c.billing_key_id)
-        .where(text(REFUSED), a.settled_at > since, c.account == account)
-        .where(a.settled_at > func.coalesce(counted_from, since))
+        _refused(account, since, sent_at)
+        .where(_on(channel))
         .group_by(k.customer_id)
         .order_by(sent_at.desc())
         .limit(most)
@@ -306,18 +338,41 @@ def refused_customers(db: Connection, account: str, since: datetime, most: int) 
     return db.execute(query).scalars().all()
 
 
-def was_paid_since(db: Connection, account: str, since: datetime) -> bool:
-    """Whether any call of the account that was sent since then was paid."""
-    a, c = attempts.c, charges.c
+def _refused(account: str, since: datetime, *columns: ColumnElement[Any]) -> Select[Any]:
+    a, c, k = attempts.c, charges.c, billing_keys.c
+    counted_from = select(breakers.c.counted_from).where(breakers.c.account == account).scalar_subquery()
+    return (
+        select(*columns)
+        .join_from(attempts, charges, a.charge_id == c.id)
+        .join(billing_keys, k.id == c.billing_key_id)
+        .where(text(REFUSED), a.settled_at > since, c.account == account)
+        .where(a.settled_at > func.coalesce(counted_from, since))
+    )
+
+
+def _on(channel: Channel | None) -> ColumnElement[bool]:
+    k = billing_keys.c
+    if channel is None:
+        return true()
+    return and_(k.pg_provider == channel.pg_provider, k.pg_id.is_not_distinct_from(channel.pg_id))
+
+
+def was_paid_since(db: Connection, account: str, since: datetime, channel: Channel | None = None) -> bool:
+    """Whether any call of the account, or of one channel of it, that was sent since then was paid."""
+    a, c, k = attempts.c, charges.c, billing_keys.c
     paid = (
         select(a.id)
         .join_from(attempts, charges, a.charge_id == c.id)
         .where(text("state = 'paid'"), a.last_sent_at >= since, c.account == account)
     )
+    if channel is not None:
+        paid = paid.join(billing_keys, k.id == c.billing_key_id).where(_on(channel))
     return bool(db.execute(select(paid.exists())).scalar_one())
 
 
-def declined_customers(db: Connection, account: str, since: datetime, most: int) -> int:
+def declined_customers(
+    db: Connection, account: str, since: datetime, most: int, channel: Channel | None = None
+) -> int:
     """Count the customers whose card declined a call that was sent since then, no further than to `most`."""
     a, c, k = attempts.c, charges.c, billing_keys.c
     declined = (
@@ -325,7 +380,7 @@ def declined_customers(db: Connection, account: str, since: datetime, most: int)
         .join_from(attempts, charges, a.charge_id == c.id)
         .join(billing_keys, k.id == c.billing_key_id)
         .where(text(f"state = 'declined' AND NOT {REFUSED}"), a.settled_at >= since, a.last_sent_at >= since)
-        .where(c.account == account, a.decline_class.is_not(None))
+        .where(c.account == account, a.decline_class.is_not(None), _on(channel))
         .distinct()
         .limit(most)
         .subquery()

@@ -13,6 +13,7 @@ from schedules.health import AccountDue, Cause, CauseCode, Observed, ProcessSeen
 from worker.store import attempts, dead_letters, failures, findings, processes, switches, waits
 from worker.store import health as rows
 from worker.store.engine import allow_briefly
+from worker.workflows import breaking
 from worker.workflows.services import Services, clock_is_right
 
 LOCKED = "55P03"
@@ -47,6 +48,7 @@ class _Waiting:
     accounts: Sequence[AccountDue] = ()
     oldest_unopened: datetime | None = None
     oldest_unknown: datetime | None = None
+    refused_channels: Sequence[tuple[str, str, datetime]] = ()
 
 
 def examine(services: Services, messages: Mapping[str, int]) -> Health:
@@ -67,6 +69,7 @@ def examine(services: Services, messages: Mapping[str, int]) -> Health:
             accounts=waiting.accounts,
             oldest_unopened=waiting.oldest_unopened,
             oldest_unknown=waiting.oldest_unknown,
+            refused_channels=waiting.refused_channels,
         )
     )
     found.causes += _probe_writes(services)
@@ -95,7 +98,17 @@ def _read_waiting(services: Services, db: Connection, now: datetime) -> _Waiting
         accounts=[_account_due(services, its, unsent.get(its.account), released) for its in due],
         oldest_unopened=rows.oldest_unopened(db, now),
         oldest_unknown=rows.oldest_unknown(db),
+        refused_channels=_refused_channels(services, db, now),
     )
+
+
+def _refused_channels(services: Services, db: Connection, now: datetime) -> list[tuple[str, str, datetime]]:
+    enough = services.settings.breaker_refusals
+    return [
+        (account, str(channel), first)
+        for account in services.account_names
+        for channel, first in breaking.channels_that_refuse(db, account, enough, now)
+    ]
 
 
 def _account_due(

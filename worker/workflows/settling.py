@@ -66,7 +66,7 @@ def settle(
         decision = decide(outcome, answer.debt, now, answer.said)
         _move_charge(db, answer, decision, now)
         if answer.tells_of_set_up:
-            count_refusal(db, charge.account, services.settings.breaker_refusals, now)
+            count_refusal(db, charge, services.settings.breaker_refusals, now)
         reach(Point.SETTLING_WRITTEN, attempt.merchant_uid)
     reach(Point.SETTLING_COMMITTED, attempt.merchant_uid)
     log.info("%s: %s %s", attempt.merchant_uid, values["state"], values.get("reason") or "")
