@@ -1,13 +1,14 @@
 # Again: what can be done here. `make` alone lists it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo clients test test-oldest model check format chaos mutants bench sweep bench-forecast clean
+.PHONY: help setup demo clients test test-oldest model check format chaos mutants resilience bench sweep bench-forecast clean
 PAYMENTS ?= 1000000
 SUBSCRIPTIONS ?= 1000000
 CHARGES ?= 20000
 MODEL_CHARGES ?= 1000000
 SEED ?= 1
 CHAOS ?=
+ROWS ?=
 OLDEST ?= /usr/lib/postgresql/15/bin
 BENCH ?=
 VENV := .venv
@@ -62,6 +63,9 @@ chaos: $(STAMP) ## beat a shop of CHARGES=20000 while it works, SEED=1, and hold
 
 mutants: $(STAMP) ## take every guard away, one at a time, and show what noticed
 	@$(VENV)/bin/python -m tests.mutants
+
+resilience: $(STAMP) ## run the tests of each row of docs/resilience.md, or of the ROWS with one of these words, and record how they ended
+	@$(VENV)/bin/python -m tests.resilience $(ROWS)
 
 bench: $(STAMP) ## every benchmark beside its baselines; BENCH="--small", or names of parts
 	@$(VENV)/bin/python -m benchmarks $(BENCH)
