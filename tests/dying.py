@@ -1,7 +1,8 @@
 """`again`, one of whose background threads fails, or cannot be started, as where memory is short.
 
 `python -m tests.dying worker …` is `again worker …`. DYING_PART names the thread. With DYING_HOW `unstartable`
-the operating system refuses to start it. With `fails` it fails, when it runs on, once the file DYING_FILE exists.
+the operating system refuses to start it. With `fails` it fails, when it runs on, once the file DYING_FILE exists;
+with `fails once` it does so a single time.
 """
 
 import ctypes
@@ -12,7 +13,7 @@ from pathlib import Path
 from worker.clock import wait, wait_until
 
 PART, HOW, ORDER = "DYING_PART", "DYING_HOW", "DYING_FILE"
-FAILS, UNSTARTABLE = "fails", "unstartable"
+FAILS, FAILS_ONCE, UNSTARTABLE = "fails", "fails once", "unstartable"
 MAIN = "MainThread"
 
 
@@ -35,6 +36,8 @@ def fail_on_order(part: str, order: Path) -> None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(thread.ident or 0), ctypes.py_object(MemoryError)
             )
+        if os.environ[HOW] == FAILS_ONCE:
+            return
         wait(0.5)
 
 

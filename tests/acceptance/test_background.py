@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from tests import dying
 from tests.acceptance.again import ROOT, plain_environment
-from tests.dying import FAILS, MAIN, UNSTARTABLE
+from tests.dying import FAILS, FAILS_ONCE, MAIN, UNSTARTABLE
 from tests.factories import many_opened
 from tests.installation import QUICK
 from tests.simulator.running import RunningSimulator, running_simulator
@@ -198,6 +198,20 @@ def test_a_process_ends_when_one_of_its_threads_cannot_be_started(part: Part, st
     """Guard: as above, where memory or the number of threads is short."""
     victim = start(PROCESSES[part], part, UNSTARTABLE)
     assert_ended_by(victim, part, "could not be started")
+
+
+def test_a_worker_whose_main_thread_fails_works_on_or_ends(start: Start) -> None:
+    """Guard: a worker whose consumer is gone must not live on; Celery may begin its consumer anew."""
+    victim = start(WORKER, MAIN, FAILS_ONCE)
+    assert wait_until(victim.is_up, START_TIME), victim.log()[-3000:]
+    victim.fail()
+    before = victim.log().count("paid: ")
+
+    def goes_on() -> bool:
+        return victim.log().count("paid: ") > before + 4  # calls under way may end after it
+
+    assert wait_until(lambda: victim.has_ended() or goes_on(), START_TIME), victim.log()[-3000:]
+    assert victim.process.poll() != 0, victim.log()[-3000:]
 
 
 @pytest.mark.parametrize("command", [BEAT, LISTENER])  # a worker's catches what happens to it, and goes on
