@@ -27,6 +27,7 @@ from worker.store import next_actions as real_next_actions
 from worker.store import notes as real_notes
 from worker.store import plans as real_plans
 from worker.store import policies as real_policies
+from worker.store import rates as real_rates
 from worker.store import requested as real_requested
 from worker.store import rivals as real_rivals
 from worker.store import subscriptions as real_subscriptions
@@ -796,6 +797,18 @@ class _Blind:
         return None
 
 
+class Rates(StandsFor):
+    """worker.store.rates, without a cap: it goes by the database's own clock."""
+
+    real = real_rates
+
+    def grant(self, *asked: object) -> float:
+        return 0.0
+
+    def take(self, *asked: object) -> None:
+        return None
+
+
 def memory_store(guards: Guards) -> dict[str, object]:
     """What stands for each module of worker.store; what is missing here is not used by the workflows run."""
     return {
@@ -823,8 +836,8 @@ def memory_store(guards: Guards) -> dict[str, object]:
         ),
         # No month grows old in a model: nothing is archived.
         "archives": SimpleNamespace(bring_back=lambda *asked: False),
-        # Without a cap, and with one process at a time at a hold: both go by the database's own clock.
-        "rates": SimpleNamespace(grant=lambda *asked: 0.0, take=lambda *asked: None),
+        "rates": Rates(),
+        # With one process at a time at a hold: it goes by the database's own clock.
         "beats": SimpleNamespace(lead=lambda *asked: True, resign=lambda *asked: None),
     }
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from worker.clock import OtherClock, elapsed
 from worker.store import charges, rates
 from worker.store.charges import Obstacle, Sight
+from worker.store.rates import LONGEST_PATIENCE, Moment
 from worker.workflows.grouping import Claimed
 from worker.workflows.services import Services
 
@@ -42,9 +43,7 @@ class SlotClock:
         self._last: dict[str, tuple[float, float]] = {}  # the newest slot of an account: begins there, and here
         self._lock = threading.Lock()
 
-    def begins(
-        self, account: str, asked_at: float, answered_at: float, moment: rates.Moment, span: float
-    ) -> float:
+    def begins(self, account: str, asked_at: float, answered_at: float, moment: Moment, span: float) -> float:
         """When the first of an account's slots begins here; the last begins `span` seconds later."""
         there = moment.database_time + moment.seconds
         here = self._database.here(asked_at, answered_at, moment.database_time) + moment.seconds
@@ -54,7 +53,7 @@ class SlotClock:
                 apart = min(there - last_there, SECOND)  # more when the database's clock was set forward
                 here = max(here, last_here + apart * (1 - SLEW))
             # Another thread was given one before the newest first, unless the database's clock was set back.
-            if there >= last_there or last_there - there > rates.LONGEST_PATIENCE:
+            if there >= last_there or last_there - there > LONGEST_PATIENCE:
                 self._last[account] = there + span, here + span
         return here
 
