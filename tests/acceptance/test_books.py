@@ -1,6 +1,6 @@
 """The operator's side of the promise, with real processes: the kill switch, findings, unknown answers, refunds."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from redis import Redis
 
@@ -14,7 +14,7 @@ from worker.cli.output import instant
 from worker.clock import wait, wait_until
 from worker.gateway.port import ChargeOrder
 from worker.store import attempts, notes
-from worker.workflows import operating
+from worker.workflows import operating, reconciling
 
 
 def test_the_kill_switch_is_seen_by_every_worker_before_its_next_call(installation: Installation) -> None:
@@ -50,6 +50,7 @@ def test_a_second_payment_is_found_shown_and_given_back(installation: Installati
     assert isinstance(installation.services.gateway("main").charge(order), Paid)
     told = installation.told("reconcile", "--to", instant(installation.services.clock.now()))
     assert "new findings: 1" in told
+    assert "newer records are left out: they are after --to" in told
     (finding,) = [f for f in installation.told_json("findings") if f["charge_key"] == charge]
     assert (finding["kind"], finding["state"], finding["balance"]) == ("double", "open", 9900)
     assert installation.told_json("status")["stops"][0]["actor"] == "again"
@@ -63,6 +64,18 @@ def test_a_second_payment_is_found_shown_and_given_back(installation: Installati
 
     assert wait_until(lambda: state() == "refunded", 30)
     installation.told("resume-charging", "--account", "main", "--why", "looked at")
+
+
+def test_a_reconciliation_names_its_span_and_why_it_leaves_newer_records_out(installation: Installation) -> None:
+    before = installation.services.clock.now()
+    (run,) = installation.told_json("reconcile")["runs"]
+    since, until = (datetime.fromisoformat(run[name]) for name in ("since", "done_until"))
+    assert until - since == timedelta(days=2) - reconciling.SETTLING_TIME
+    assert until >= before - reconciling.SETTLING_TIME
+    assert run["newer_left_out"].startswith("calls of the last 2 min may be under way")
+    told = installation.told("reconcile", "--from", "2026-01-30", "--to", "2026-01-31T12:00:00+09:00")
+    assert "from 2026-01-30 00:00:00Z" in told
+    assert "to 2026-01-31 03:00:00Z (12:00 KST)" in told
 
 
 def test_an_unknown_outcome_is_listed_with_its_age_and_next_look(installation: Installation) -> None:

@@ -1,5 +1,6 @@
 """`again reconcile`, `findings` and `unknown`: the gateway's records against our books."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,6 +56,7 @@ def reconcile(
 
     It can be stopped with Ctrl-C; the same command with the same --from and --to goes on where it was.
     """
+    from worker.store import findings as rows
     from worker.wiring import services
     from worker.workflows import reconciling
     from worker.workflows.services import UnusableAccount
@@ -63,6 +65,8 @@ def reconcile(
     now = made.clock.now()
     since = read_instant(from_) if from_ else now - USUAL_SPAN
     until = read_instant(to) if to else now - reconciling.SETTLING_TIME
+    under_way = f"calls of the last {age(reconciling.SETTLING_TIME)} may be under way"
+    newer = "they are after --to" if to else f"{under_way}; the next hourly run compares them"
     if until > now:
         raise typer.BadParameter(f"--to {to} is not in the past")
     runs, left_out = [], 0
@@ -75,7 +79,12 @@ def reconcile(
             left_out += 1  # the others are compared all the same
             warn(f"account {name} is left out: {error}")
     with made.engine.begin() as db:
-        _print_findings(db, as_json=as_json, runs=runs)
+        found = rows.listed(db, limit=MOST_LISTED)
+    if as_json:
+        print_json({"runs": [_run(run, newer) for run in runs], "findings": [_told(finding) for finding in found]})
+    for run in runs:
+        _print_run(run, newer)
+    _print_findings(found)
     if left_out or any(run.ended_at is None for run in runs):
         raise typer.Exit(1)
 
@@ -122,10 +131,14 @@ def findings(
     """List where the gateway's records and our books do not agree."""
     if context.invoked_subcommand is not None:
         return
+    from worker.store import findings as rows
     from worker.wiring import services
 
     with services().engine.begin() as db:
-        _print_findings(db, as_json=as_json, everything=everything)
+        found = rows.listed(db, ended=everything, limit=MOST_LISTED)
+    if as_json:
+        print_json([_told(finding) for finding in found])
+    _print_findings(found, everything=everything)
 
 
 @findings_app.command("resolve")
@@ -167,18 +180,26 @@ def refund(number: Number, why: Why, who: Actor = actor()) -> None:
     )
 
 
-def _print_findings(db: Any, *, as_json: bool, everything: bool = False, runs: "list[Run] | None" = None) -> None:
-    from worker.store import findings as rows
+def _print_run(run: "Run", newer: str) -> None:
+    """Say what a run has compared, and why it left newer records out."""
+    say(f"account {run.account}: {run.payments:,} payments compared, new findings: {run.findings}")
+    say(f"  from {run.since:%Y-%m-%d %H:%M:%S}Z to {run.done_until:%Y-%m-%d %H:%M:%S}Z")
+    say(f"  newer records are left out: {_why_newer_are_left_out(run, newer)}")
 
-    listed = rows.listed(db, ended=everything, limit=MOST_LISTED)
-    if as_json:
-        told = [_told(finding) for finding in listed]
-        compared = [{"account": run.account, "since": run.since, "until": run.until, "done_until": run.done_until,
-                     "payments": run.payments, "new_findings": run.findings} for run in runs or ()]  # fmt: skip
-        print_json({"runs": compared, "findings": told} if runs is not None else told)
-        return
-    for run in runs or ():
-        say(f"account {run.account}: {run.payments:,} payments compared, new findings: {run.findings}")
+
+def _run(run: "Run", newer: str) -> dict[str, Any]:
+    return {
+        "account": run.account, "since": run.since, "until": run.until, "done_until": run.done_until,
+        "newer_left_out": _why_newer_are_left_out(run, newer), "payments": run.payments,
+        "new_findings": run.findings,
+    }  # fmt: skip
+
+
+def _why_newer_are_left_out(run: "Run", newer: str) -> str:
+    return newer if run.ended_at is not None else "the run stopped before them"
+
+
+def _print_findings(listed: "Sequence[Finding]", *, everything: bool = False) -> None:
     names = ("no", "kind", "state", "merchant_uid", "imp_uid", "left", "what")
     title = "findings" if everything else "open findings"
     shown = (
