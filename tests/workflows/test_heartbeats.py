@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from schedules.health import ProcessKind, ProcessSeen
 from tests.factories import START
+from worker import alive
 from worker.clock import FixedClock
 from worker.store import processes
 from worker.workflows import heartbeats
@@ -69,3 +70,18 @@ def test_a_worker_that_had_nothing_to_do_is_not_without_progress(
     """Its queue may fill the moment after, as it does at midnight."""
     assert idle_of(services, monkeypatch, has_work=False) < heartbeats.IDLE_AFTER
     assert idle_of(services, monkeypatch, has_work=True) >= heartbeats.IDLE_AFTER
+
+
+@pytest.mark.parametrize(("queues", "expected"), [((), 0.0), (("charges",), 400.0)])
+def test_a_listener_takes_no_messages_and_is_never_idle_beside_work(
+    services: Services, monkeypatch: pytest.MonkeyPatch, queues: tuple[str, ...], expected: float
+) -> None:
+    """Guard: a listener that runs for minutes is not unhealthy for messages that it never takes."""
+    now = 1000.0
+    noted: list[float] = []
+    monkeypatch.setattr(heartbeats, "elapsed", lambda: now)
+    monkeypatch.setattr(alive, "note_idle", noted.append)
+    its = Heartbeats(services, ProcessKind.WORKER if queues else ProcessKind.LISTENER, queues)
+    now += 400
+    its.look_for_work()
+    assert noted == [expected]

@@ -52,7 +52,7 @@ class Heartbeats:
         """Count the time until now as no time without progress, if there was nothing to do."""
         if elapsed() - self._progress_at >= IDLE_AFTER and not self._has_work():
             self.progressed()
-        alive.note_idle(self._idle())
+        alive.note_idle(self._idle() if self._queues else 0.0)  # without queues, no message waits for it
 
     def write(self, db: Connection, *, leads: bool = False, plans: int = 0) -> None:
         """Write one heartbeat."""
