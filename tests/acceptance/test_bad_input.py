@@ -82,7 +82,7 @@ ADD = ["plan", "add", "tea", "--name", "Tea", "--unit", "month"]
         (["plan", "show", "tea"], "plan 'tea' is not known"),
         (["plan", "archive", "tea"], "plan 'tea' is not known; there are: coffee"),
         (["customer", "add", "nobody"], "no billing key for customer 'nobody'"),
-        (["customer", "add", " "], "customer_uid: it is empty"),
+        (["customer", "add", " "], "customer_uid: ' ' is empty or cannot be printed"),
         (["customer", "add", "4111-1111-1111-1111"], "argument 3: it looks like a card number"),
         (["customer", "add", "ann", "--name", "x" * 17], "name: it has 17 characters"),
         (["customer", "add", "ann", "--email", "x" * 65], "email: it has 65 characters"),
