@@ -1,4 +1,4 @@
-"""A broker or database that is away: each process logs it when it begins and when it is over, not once a second."""
+"""A broker or database that is away: each process logs it when it begins and when it is over, not each second."""
 
 import tempfile
 from collections.abc import Iterator
