@@ -161,7 +161,7 @@ class Standing:
         """Stop everything: beat first, then the workers, then what they need; a second Ctrl-C changes nothing."""
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
-        order = ("beat", "worker", "simulator")
+        order = ("beat", "listener", "worker", "simulator")
         for prefix in order:
             ending = [child for name, child in self._children.items() if name.startswith(prefix)]
             for child in ending:
