@@ -41,8 +41,8 @@ class Attempt:
     last_sent_at: datetime
     unknown_since: datetime | None
     quiet_answers: int
-    imp_uid: str | None = None  # the gateway's record that its last answer was read from
-    sends: int = 1  # calls under its merchant_uid, with this one
+    imp_uid: str | None  # the gateway's record that its last answer was read from
+    sends: int  # times that it was claimed, with this one; a claim need not end in a call
 
 
 def asked_about(attempt: Attempt, customer_uids: frozenset[str]) -> AskedAbout:

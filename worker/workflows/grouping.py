@@ -96,7 +96,7 @@ class Groups:
             money = Money(fresh.amount, fresh.currency)
         except BROKEN:
             return None
-        intent = Attempt(0, fresh.id, 1, uid, money, 1, now, None, 0)
+        intent = Attempt(0, fresh.id, 1, uid, money, 1, now, None, 0, None, 1)
         kind = ChargeKind(fresh.kind)
         return Claimed(
             fresh.id, fresh.key, fresh.account, fresh.customer_uid, fresh.name, kind, None, intent, fresh.buyer
