@@ -121,5 +121,4 @@ def allow_time(db: Connection) -> None:
 
 def allow_briefly(db: Connection) -> None:
     """Let this transaction wait for a lock and for each statement no longer than a person does."""
-    db.execute(text("SET LOCAL lock_timeout = '2s'"))
-    db.execute(text("SET LOCAL statement_timeout = '5s'"))
+    db.execute(text("SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '5s', true)"))

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, text
+from sqlalchemy import ColumnElement, Connection, TextClause, and_, func, select, text
 
 from worker.store.schema import IN_FLIGHT, OWED, REFUSED, attempts, billing_keys, charges
 
@@ -52,16 +52,16 @@ def _refused() -> ColumnElement[bool]:
 def waiting(db: Connection, now: datetime) -> dict[str, int]:
     """How many charges are due, in flight, held and refused the last time; counted over partial indexes."""
     c = charges.c
-    due = select(func.count()).where(
-        c.next_attempt_at <= now, c.next_attempt_at.is_not(None), c.held_why.is_(None)
-    )
-    in_flight = select(func.count()).where(text(IN_FLIGHT))
-    waits = select(func.count()).where(c.waits.is_not(None))
-    held_ones = select(func.count()).where(c.held_why.is_not(None))
-    return {
-        "due": db.execute(due.select_from(charges)).scalar_one(),
-        "in_flight": db.execute(in_flight.select_from(charges)).scalar_one(),
-        "waits_for_card": db.execute(waits.select_from(charges)).scalar_one(),
-        "held": db.execute(held_ones.select_from(charges)).scalar_one(),
-        "refused": db.execute(select(func.count()).where(_refused()).select_from(charges)).scalar_one(),
+    due = and_(c.next_attempt_at <= now, c.next_attempt_at.is_not(None), c.held_why.is_(None))
+    counted: dict[str, ColumnElement[bool] | TextClause] = {
+        "due": due,
+        "in_flight": text(IN_FLIGHT),
+        "waits_for_card": c.waits.is_not(None),
+        "held": c.held_why.is_not(None),
+        "refused": _refused(),
     }
+    counts = (
+        select(func.count()).select_from(charges).where(condition).scalar_subquery().label(name)
+        for name, condition in counted.items()
+    )
+    return dict(db.execute(select(*counts)).mappings().one())
