@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -116,10 +117,12 @@ def test_an_id_on_the_command_line_may_have_groups_of_digits(monkeypatch: pytest
     """Guard: every verb takes the ids and request keys that it took before an upgrade."""
     asked = list(texts(lambda field: () if field in FREE_TEXTS else (KEY,)))
     taken: list[list[str]] = []
-    monkeypatch.setattr(cli, "app", lambda args: taken.append(args))
+    parser = SimpleNamespace(main=lambda args, **_: taken.append(args))
+    monkeypatch.setattr(cli, "command_line", lambda: parser)
     for arguments in asked:
         monkeypatch.setattr(sys, "argv", ["again", *arguments])
-        cli.main()
+        with pytest.raises(SystemExit):
+            cli.main()
     assert taken == [list(arguments) for arguments in asked]
 
 
