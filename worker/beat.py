@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from celery import platforms
 from celery.beat import Scheduler
+from celery.signals import beat_init
 from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
 from schedules.health import ProcessKind
 from schedules.zones import local_date, wall_to_utc, zone
-from worker import alive, brokers, tasks
+from worker import alive, brokers, stopping, tasks
 from worker.app import EVENTS, OPS, RECONCILE
 from worker.clock import elapsed
 from worker.store import beats, bells, failures, processes, switches
@@ -75,6 +77,20 @@ def next_billing_time(plan: StoredPlan, now: datetime) -> datetime:
         day += timedelta(days=1)
 
 
+@beat_init.connect
+def _only_note_stop_signals(**_: object) -> None:
+    """Let SIGTERM and SIGINT end this beat at its next tick.
+
+    Celery's handler closes the scheduler in the middle of the tick that it interrupts. There it would wait
+    for the row of the lead, which the tick's transaction has locked. A SystemExit raised there may be lost.
+    """
+
+    def stop(*_: object) -> None:
+        stopping.begin()
+
+    platforms.signals.update(SIGTERM=stop, SIGINT=stop)
+
+
 class PlanScheduler(Scheduler):
     """Rings for plans read from SQL; several may run, and two that lead at once do no harm."""
 
@@ -96,6 +112,8 @@ class PlanScheduler(Scheduler):
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Look once; answers the seconds until the next look. A database or broker that is away is waited for."""
+        if stopping.is_told():
+            raise SystemExit
         alive.round_begins()
         interval = float(self.max_interval or 1)
         try:

@@ -1,5 +1,7 @@
 """SIGTERM: nothing new leaves; what has not left is given back; what is under way ends at its time-out."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +12,17 @@ from celery import Celery
 from sqlalchemy import text
 
 from schedules.charges import AttemptState
+from tests.acceptance.again import plain_environment
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, many_opened
 from tests.gateway.scripted import ScriptedServer, hang, scripted
+from tests.installation import QUICK
+from tests.services import drop_database, fresh_database
 from tests.working import Worker, working
+from worker import wiring
 from worker.app import BULK
 from worker.clock import wait_until
+from worker.config import load_settings
 from worker.embedded import EmbeddedServices
 from worker.workflows import operating
 
@@ -69,3 +76,24 @@ def test_a_worker_that_is_told_to_stop_sends_nothing_more_and_gives_back_what_it
     due = [row["next_attempt_at"] for row in charge_rows(worker.services) if row["next_attempt_at"] is not None]
     assert len(due) == CHARGES - CALLS
     assert max(due) <= now
+
+
+def test_a_beat_that_is_told_to_stop_in_a_transaction_ends_it_and_gives_the_lead_back(
+    embedded: EmbeddedServices, migrated_template: str
+) -> None:
+    """The handler of the signal uses no database: it would wait for a lock of the thread that it interrupts."""
+    database = fresh_database(embedded, template=migrated_template)
+    settings = QUICK | {
+        "AGAIN_DATABASE_URL": database, "AGAIN_BROKER_URL": embedded.broker_url,
+        "AGAIN_PORTONE_URL": "http://127.0.0.1:1", "AGAIN_PORTONE_KEY": "key", "AGAIN_PORTONE_SECRET": "secret",
+    }  # fmt: skip
+    services = wiring.connect(load_settings(settings))
+    operating.bind_if_new(services, "test")
+    services.engine.dispose()
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.crashes.told_beat", "beat"],
+        env=plain_environment(settings), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (told.returncode, "could not be given back" in told.stderr) == (0, False), told.stderr
+    assert "Traceback" not in told.stderr
+    drop_database(embedded, database)
