@@ -4,6 +4,7 @@ The rows are read from the page. What is recorded has no times and nothing of th
 leave the same page.
 """
 
+import argparse
 import re
 import subprocess
 import sys
@@ -24,7 +25,8 @@ HEAD = """# How the faults ended
 
 What `make resilience` recorded: each row of [what was tried against it](resilience.md), and how its tests ended.
 `make resilience ROWS="failover pooler"` runs the rows whose fault or tests have one of these words, and records
-those alone. It does not run `make bench`, `make chaos` and `make test-oldest`, which some rows name.
+those alone. `python -m tests.resilience --report FILE` runs nothing, and reads what `pytest --junitxml=FILE` wrote
+of all tests. Neither runs `make bench`, `make chaos` and `make test-oldest`, which some rows name.
 
 | part | fault | how it ended |
 |---|---|---|
@@ -121,13 +123,21 @@ def record(every: Sequence[Row], verdicts: Mapping[tuple[str, str], str]) -> str
     return HEAD + "".join(f"| {row.part} | {row.fault} | {ended} |\n" for row, ended in lines) + f"\n{closing}\n"
 
 
-def main(words: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the rows with these words, or all; 0 when each of them passed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*", help="rows whose fault or tests have one of these words; else all")
+    parser.add_argument(
+        "--report", type=Path, help="a JUnit XML report of the tests: read it instead of running them"
+    )
+    asked = parser.parse_args(arguments)
+    words: list[str] = asked.words
     every = rows()
     chosen = wanted(every, words)
     if not chosen:
         sys.exit(f"no row of {PAGE.relative_to(ROOT)} has one of: {' '.join(words)}")
-    ended = run(sorted({test for row in chosen for test in row.tests}))
+    tests = sorted({test for row in chosen for test in row.tests})
+    ended = run(tests) if asked.report is None else _read(asked.report)
     verdicts = {(row.part, row.fault): verdict(row, ended) for row in chosen}
     RECORD.write_text(record(every, recorded() | verdicts))
     for row in chosen:
