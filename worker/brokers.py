@@ -195,7 +195,8 @@ class RabbitChannel(pyamqp.Channel):
 
     def basic_publish_confirm(self, *args: Any, **kwargs: Any) -> Any:
         """Publish and wait for the confirmation; raise Blocked at once while the node takes no message."""
-        self.connection.check_blocked()
+        if self.connection is not None:  # py-amqp has an error for a connection that was lost
+            self.connection.check_blocked()
         return super().basic_publish_confirm(*args, **kwargs)
 
     def close(self, *args: Any, **kwargs: Any) -> Any:
@@ -228,6 +229,11 @@ class RabbitConnection(pyamqp.Connection):
             with suppress(TimeoutError):
                 self.drain_events(timeout=0)  # the end of the alarm, if it came
             raise Blocked(BLOCKED)
+
+    def collect(self) -> None:
+        """Close the socket; a node blocks nothing that is closed."""
+        self.is_blocked = False
+        super().collect()
 
     def close(self, *args: Any, **kwargs: Any) -> Any:
         """Close it. A node that blocks it would not answer, so then only the socket is closed."""

@@ -176,6 +176,19 @@ def test_a_connection_that_a_node_blocks_is_closed_without_an_answer(node: Rabbi
         assert wait_until(lambda: node.connections() <= had, 60)
 
 
+def test_a_publisher_whose_connection_was_lost_goes_on_over_a_new_one(node: Rabbit) -> None:
+    app = Celery(broker=node.url)
+    app.conf.broker_transport_options = {"confirm_publish": True, "read_timeout": 30}
+    with app.connection_for_write() as connection, connection.Producer() as producer:
+        producer.publish("words", routing_key="nowhere", retry=False)
+        lost: Any = producer.channel
+        connection.collect()
+        with pytest.raises(connection.connection_errors):
+            lost.basic_publish_confirm(amqp.Message("words"), routing_key="nowhere")
+        producer.publish("words", routing_key="nowhere", retry=True, retry_policy={"max_retries": 1})
+        assert producer.channel is not lost
+
+
 @contextmanager
 def publisher(node: Rabbit, heartbeat: int | None = None) -> Iterator[tuple[Any, Callable[[], object]]]:
     """A connection as ours are, and what publishes a message over it."""

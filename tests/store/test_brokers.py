@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import amqp
 import pytest
+from amqp.exceptions import RecoverableConnectionError
 from kombu import Connection, Queue
 from kombu.asynchronous import Hub
 
+from worker import brokers
 from worker.app import QUEUES, celery_settings
 from worker.config import Settings
 from worker.embedded import EmbeddedServices
@@ -87,3 +90,17 @@ def test_what_was_done_in_one_turn_of_the_loop_is_acknowledged_together(
         assert again.payload == 3
         again.ack()
         assert Queue("work")(channel).get() is None
+
+
+@pytest.mark.parametrize("was_blocked", [False, True])
+def test_a_channel_whose_rabbitmq_connection_was_lost_raises_an_error_of_the_broker(was_blocked: bool) -> None:
+    """kombu and beat connect anew after such an error alone; any other would end a beat."""
+    connection: Any = brokers.RabbitConnection(host="127.0.0.1:1")
+    channel = connection.Channel(connection, 1)
+    connection.is_blocked = was_blocked
+    connection.collect()
+    with pytest.raises(RecoverableConnectionError):
+        channel.basic_publish_confirm(amqp.Message("words"), routing_key="nowhere")
+    channel.close()
+    connection.check_blocked()  # it does not connect by itself, as py-amqp does where it reads after the end
+    assert not connection.connected
