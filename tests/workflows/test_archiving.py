@@ -143,6 +143,14 @@ def test_a_machine_whose_clock_is_wrong_archives_nothing(services: Services, pai
     assert rows(services, schema.archived_attempts) == []
 
 
+def test_a_process_of_another_environment_archives_nothing(services: Services, paid: int) -> None:
+    """Guard: a moved clock, which agrees with the database's by what it is moved by, archives no foreign months."""
+    foreign = replace(services, clock=FixedClock(LATER), fingerprint_in=lambda _: "another")
+    with pytest.raises(CannotArchive, match="belongs to another environment"):
+        archiving.archive(foreign, FEBRUARY, "kim")
+    assert rows(services, schema.archived_attempts) == []
+
+
 def test_a_run_is_written_down_once_with_what_it_moved(services: Services, paid: int) -> None:
     archived(services)
     (act,) = [row for row in rows(services, schema.audit) if row["verb"] == "archive"]

@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from schedules.charges import AttemptState
-from schedules.outcomes import Unknown
+from schedules.outcomes import Outcome, Paid, Unknown
+from schedules.plans import CatchUp
 from tests.doubles import ScriptedGateway
-from tests.factories import START, attempt_rows, move, opened, subscribed
+from tests.factories import START, attempt_rows, charge_rows, move, on_sale, opened, subscribed
 from tests.services import drop_database, fresh_database
-from worker.clock import FixedClock
+from worker.clock import FixedClock, MovedClock, SystemClock
 from worker.embedded import EmbeddedServices
 from worker.store.engine import make_engine
 from worker.workflows import asking, charging, dispatching, opening, operating, reconciling
@@ -69,6 +71,63 @@ def test_a_machine_whose_clock_is_wrong_asks_nothing(
     assert isinstance(clock, FixedClock)
     clock.at += timedelta(hours=1)
     assert asking.ask(ahead, attempt_rows(services)[0]["id"]) is None
+    assert gateway.asked == []
+
+
+@pytest.fixture
+def ours(services: Services) -> Services:
+    """The same services by this machine's real clock."""
+    return replace(services, clock=SystemClock())
+
+
+@pytest.fixture
+def foreign(services: Services, tmp_path: Path) -> Services:
+    """A process of another environment, whose clock a file moves 95 days ahead."""
+    file = tmp_path / "clock"
+    file.write_text(str(timedelta(days=95).total_seconds()))
+    return replace(services, clock=MovedClock(file), fingerprint_in=lambda _: "of another environment")
+
+
+def test_a_process_of_another_environment_with_a_moved_clock_opens_nothing(
+    ours: Services, foreign: Services
+) -> None:
+    """Guard: the binding. Of the periods that it opened ahead of their time, it would waive all but the last."""
+    on_sale(ours, catch_up=CatchUp.LATEST)
+    subscribed(ours)
+    opening.open_due(ours)
+    before = charge_rows(ours)
+    assert opening.open_due(foreign) == 0
+    assert charge_rows(ours) == before
+
+
+def test_a_process_of_another_environment_with_a_moved_clock_takes_no_lease_away(
+    ours: Services, foreign: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: the binding. The answer of the call under way would be left out, and asked for in 95 days."""
+    charge = opened(ours)
+    swept: list[int] = []
+
+    def answer(_: object) -> Outcome:
+        swept.append(asking.sweep(foreign))
+        return Paid("imp_1", ours.clock.now(), "kcp", None, None)
+
+    gateway.answers.append(answer)
+    assert charging.attempt(ours, charge) is AttemptState.PAID
+    assert swept == [0]
+    assert [row["status"] for row in charge_rows(ours)] == ["paid"]
+
+
+def test_a_process_of_another_environment_with_a_moved_clock_asks_nothing(
+    ours: Services, foreign: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: the binding. The next ask would be due in 95 days."""
+    charge = opened(ours)
+    gateway.answers.append(Unknown("ReadTimeout"))
+    charging.attempt(ours, charge)
+    (before,) = attempt_rows(ours)
+    assert asking.due_asks(foreign) == []
+    assert asking.ask(foreign, before["id"]) is None
+    assert attempt_rows(ours) == [before]
     assert gateway.asked == []
 
 

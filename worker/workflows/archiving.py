@@ -13,7 +13,7 @@ from schedules.errors import Code, OwnCode
 from worker.points import Point, reach
 from worker.store import archives, notes
 from worker.store.archives import Ended, Moved
-from worker.workflows.services import Services, clock_is_right
+from worker.workflows.services import Services, may_decide
 
 log = logging.getLogger("again.archiving")
 BATCH = 200  # charges, with all that is theirs, in one transaction of some 50 ms
@@ -73,9 +73,11 @@ def archive(
     """
     _refuse_young(before, services.clock.now())
     with services.engine.begin() as db:
-        if not clock_is_right(services, db):
+        if not may_decide(services, db):
             raise CannotArchive(
-                Code.HELD, "this machine's clock is wrong, so what is old cannot be told; set it right"
+                Code.HELD,
+                "this machine's clock is wrong, or the database belongs to another environment or version; see "
+                "`again status`",
             )
     run = _Run(services, datetime(before.year, before.month, 1, tzinfo=UTC), dry_run, batch)
     try:

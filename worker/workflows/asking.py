@@ -17,7 +17,7 @@ from worker.store.attempts import Attempt
 from worker.workflows import classing
 from worker.workflows.closing import quarantine, set_aside, tell_held
 from worker.workflows.comparing import compare
-from worker.workflows.services import Services, clock_is_right
+from worker.workflows.services import Services, may_decide
 from worker.workflows.settling import settle
 
 log = logging.getLogger("again.asking")
@@ -32,7 +32,7 @@ def sweep(services: Services) -> int:
     now = services.clock.now()
     first_ask = rules.next_ask_at(now, now)
     with services.engine.begin() as db:
-        if not clock_is_right(services, db):
+        if not may_decide(services, db):
             return 0
         lapsed = attempts.take_lapsed(db, now, first_ask, BATCH)
         for _, key in next_actions.stranded(db, BATCH):
@@ -48,7 +48,7 @@ def sweep(services: Services) -> int:
 def due_asks(services: Services, limit: int = BATCH) -> Sequence[int]:
     """The unknown attempts that are to be asked about now."""
     with services.engine.begin() as db:
-        if not clock_is_right(services, db):
+        if not may_decide(services, db):
             return []
         return attempts.to_ask(db, services.clock.now(), limit)
 
@@ -58,7 +58,7 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
     now = services.clock.now()
     with services.engine.begin() as db:
         since = attempts.unknown_since(db, attempt_id)
-        if since is None or not clock_is_right(services, db):
+        if since is None or not may_decide(services, db):
             return None
         claimed = attempts.claim_ask(db, attempt_id, now, rules.next_ask_at(since, now))
         if claimed is None:

@@ -19,7 +19,7 @@ from worker.store import charges, notes, subscriptions
 from worker.store import plans as plan_rows
 from worker.store.plans import StoredPlan
 from worker.store.subscriptions import DueSubscription
-from worker.workflows.services import Services, clock_is_right
+from worker.workflows.services import Services, may_decide
 
 log = logging.getLogger("again.opening")
 BATCH = 500  # subscriptions in one transaction: some 50,000 a second, and locks held for milliseconds
@@ -45,7 +45,7 @@ def open_due(services: Services, plan_id: int | None = None, going_on: Callable[
 def _open_batch(services: Services, plan_id: int | None) -> tuple[int, int]:
     now = services.clock.now()
     with services.engine.begin() as db:
-        if not clock_is_right(services, db):
+        if not may_decide(services, db):
             return 0, 0
         due = subscriptions.take_due(db, plan_id, now, BATCH)
         plans, unreadable = subscriptions.plans_of(db, {subscription.plan_id for subscription in due})

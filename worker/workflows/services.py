@@ -189,6 +189,20 @@ def are_ours_and_known(services: Services) -> bool:
     return foreign is None
 
 
+def may_decide(services: Services, db: Connection) -> bool:
+    """Whether this process may act on what is due: its clock is right and the database is its own, on hold or not.
+
+    Opening and asking go on in a hold, which they end. A process of another environment may have a clock that was
+    moved on purpose, which no comparison with the database's clock shows.
+    """
+    if not clock_is_right(services, db):
+        return False
+    unfit = switches.permission(db, switches.ALL_ACCOUNTS).unfit(services.identity, services.clock)
+    if unfit is not None:
+        log.warning("nothing is opened, swept, asked about or archived by this process: %s", unfit)
+    return unfit is None
+
+
 def right_time(services: Services, db: Connection) -> datetime:
     """The time by the database's clock: what another process is to see in time is not written by a wrong clock."""
     return services.clock.now() - services.clock.ahead_of(switches.database_clock(db))
