@@ -1,6 +1,7 @@
 """`again clock`: shop and simulator have one clock, which only goes on, and only where nothing is live."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ import pytest
 
 from tests.acceptance.again import again, refused
 from tests.acceptance.up import Up, running_up
+from tests.factories import START, opened
 from tests.receiver import SECRET, Shop, open_shop
 from tests.simulator.running import running_simulator
-from worker.cli.clock import ClockStays, movable, target_of
-from worker.clock import SystemClock, wait_until
+from worker.cli import passing
+from worker.cli.clock import ClockStays, _show, movable, target_of
+from worker.clock import MovedClock, SystemClock, wait_until
 from worker.config import BadSettings, load_settings
 from worker.embedded import free_port
+from worker.workflows.services import Services
 
 DAY = timedelta(days=1)
 
@@ -161,3 +165,25 @@ def test_a_time_that_the_clock_does_not_go_to_is_named(
         settings = LIVE | {"AGAIN_PORTONE_URL": simulator.url, "AGAIN_CLOCK_FILE": str(file)}
         assert words in refused("clock", *arguments, settings=settings)
     assert file.read_text() == "0"
+
+
+def test_work_that_stays_after_a_move_is_told_with_the_time_that_the_clock_shows(
+    services: Services, tmp_path: Path
+) -> None:
+    """A person who sees only that nothing changes could move the clock a second time."""
+    clock = MovedClock(tmp_path / "clock")
+    clock.move_to(START)
+    opened(replace(services, clock=clock))
+    made = passing.Passing(services, clock, patience=0)
+    with pytest.raises(passing.Stuck, match=r"the clock was not moved and shows 2026-01-31T"):
+        made.wait_until_quiet()
+    made.move_to(START + DAY)
+    with pytest.raises(passing.Stuck, match=r"the clock was moved and shows 2026-02-01T.*with a date"):
+        made.wait_until_quiet()
+
+
+def test_a_live_installations_clock_is_named_the_shops_alone(
+    services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _show(services, as_json=False)
+    assert "clock of the shop\n" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from urllib.error import URLError
 
 import typer
 
-from schedules.errors import Code, FixedCode
+from schedules.errors import Code, FixedCode, ToldInWords
 from schedules.money import amount_words
 from worker.cli.output import AsJson, age, instant, print_facts, print_json, print_table
 from worker.cli.parts import UNITS, read_instant
@@ -75,15 +75,24 @@ def clock(
     with _alone(moved):
         passing = _passing(made, moved)
         target = _next(made, passing) if until is None else until
-        steps = []
-        for step in _live_until(made, passing, target):
-            steps.append(step)
-            if not as_json:
-                _print(step)
+        steps: list[Step] = []
+        try:
+            for step in _live_until(made, passing, target):
+                steps.append(step)
+                if not as_json:
+                    _print(step)
+        except ToldInWords:
+            if as_json:
+                _print_steps(made, steps)  # the error follows on standard error
+            raise
     if as_json:
-        print_json({**_facts(made), "steps": [_document(step) for step in steps]})
+        _print_steps(made, steps)
     else:
         _show(made, as_json=False)
+
+
+def _print_steps(made: "Services", steps: list[Step]) -> None:
+    print_json({**_facts(made), "steps": [_document(step) for step in steps]})
 
 
 def movable(settings: "Settings") -> "MovedClock":
@@ -188,13 +197,13 @@ def _move(made: "Services", passing: "Passing", at: datetime) -> Step:
     with made.engine.begin() as db:
         before = tallies.newest_event(db)
     passing.move_to(at)
-    _ring()
+    _ring(at)
     passing.wait_until_quiet()
     with made.engine.begin() as db:
         return Step(at, tallies.events_after(db, before))
 
 
-def _ring() -> None:
+def _ring(at: datetime) -> None:
     """Have the chores done at once that beat would ring for within the next minute."""
     from kombu.exceptions import OperationalError
 
@@ -207,7 +216,7 @@ def _ring() -> None:
             chore.apply_async(expires=tasks.CHORE_EXPIRES)
     except OperationalError as error:
         raise ClockStays(
-            f"the clock is moved, and the broker does not answer: {error}; see `again status`"
+            f"the clock was moved to {instant(at)}, and the broker does not answer: {error}; see `again status`"
         ) from None
 
 
@@ -259,7 +268,10 @@ def _show(made: "Services", *, as_json: bool) -> None:
         print_json(facts)
         return
     ahead, next_at = facts["now"] - facts["real_time"], facts["next_at"]
-    print_facts("clock of shop and simulator", {
+    from worker.clock import MovedClock
+
+    whose = "clock of shop and simulator" if isinstance(made.clock, MovedClock) else "clock of the shop"
+    print_facts(whose, {
         "now": facts["now"],
         "ahead_of_real_time": age(ahead) if ahead > APART else "not at all",
         "next": f"{next_at:%Y-%m-%d %H:%M:%S}Z, {', '.join(facts['next'])}" if next_at else "nothing",

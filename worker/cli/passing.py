@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from schedules.errors import Code, FixedCode
+from worker.cli.output import instant
 from worker.clock import MovedClock, elapsed, wait
 from worker.store import tallies
 from worker.workflows.services import Services
@@ -23,9 +24,13 @@ class Passing:
 
     def __init__(
         self, services: Services, clock: MovedClock, check: Callable[[], None] = lambda: None, *,
-        with_tellings: bool = False,
+        with_tellings: bool = False, patience: float | None = None,
     ) -> None:  # fmt: skip
         self._services, self._clock, self._check, self._with_tellings = services, clock, check, with_tellings
+        self._patience = (
+            max(STUCK_SECONDS, services.settings.call_deadline + BEYOND_A_CALL) if patience is None else patience
+        )
+        self._moved = "was not moved and shows"
 
     def now(self) -> datetime:
         """The time of shop and simulator."""
@@ -34,10 +39,10 @@ class Passing:
     def move_to(self, at: datetime) -> None:
         """Make it this time now, for every process of the shop and for the simulator."""
         self._clock.move_to(at)
+        self._moved = "was moved and shows"
 
     def wait_until_quiet(self, tell: Callable[[str], object] = lambda _: None) -> None:
-        """Wait until all that is due by now is done; Stuck when nothing changes for so long."""
-        patience = max(STUCK_SECONDS, self._services.settings.call_deadline + BEYOND_A_CALL)
+        """Wait until all that is due by now is done; Stuck when nothing changes for `patience` seconds."""
         quiet, before, changed_at = 0, None, elapsed()
         while quiet < QUIET_LOOKS:
             wait(LOOK_EVERY)
@@ -46,10 +51,11 @@ class Passing:
             if work != before:
                 before, changed_at = work, elapsed()
                 tell(_words(work))
-            if elapsed() - changed_at > patience:
+            if elapsed() - changed_at > self._patience:
                 raise Stuck(
-                    f"nothing has changed for {patience:g} seconds though there is work ({_words(work)}); "
-                    "`again status` says what is wrong"
+                    f"nothing has changed for {self._patience:g} seconds though there is work ({_words(work)}); "
+                    f"the clock {self._moved} {instant(self.now())}. `again status` shows what is wrong; fix it, then "
+                    "run the same command with a date"
                 )
             self._check()
 
