@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from schedules.errors import Code, FixedCode
+
 
 class Clock(Protocol):
     """Tells the time that decisions are made by."""
@@ -39,6 +41,10 @@ class SystemClock:
         return datetime.now(UTC) - other
 
 
+class BadClockFile(FixedCode, code=Code.FAILED):
+    """The file that moves the clock is not there, or holds no number: what time it is cannot be told."""
+
+
 class MovedClock:
     """The machine's clock moved by the seconds that a file holds, so that many processes move together."""
 
@@ -46,12 +52,18 @@ class MovedClock:
         self.path = path
 
     def now(self) -> datetime:
-        """The time, aware, in UTC; a file that is not there moves nothing."""
+        """The time, aware, in UTC; BadClockFile without the file: real time would be a step back."""
+        return datetime.now(UTC) + self.moved_by()
+
+    def moved_by(self) -> timedelta:
+        """How far ahead of real time the file moves it; BadClockFile when it is not there or holds no number."""
         try:
-            text = self.path.read_text()
-        except FileNotFoundError:
-            text = ""
-        return datetime.now(UTC) + timedelta(seconds=float(text or 0))
+            return timedelta(seconds=float(self.path.read_text() or 0))
+        except (OSError, ValueError, OverflowError) as error:
+            raise BadClockFile(
+                f"the file {self.path} moves this clock and cannot be read ({error}); write into it by how many "
+                "seconds the clock was moved"
+            ) from None
 
     def real(self) -> datetime:
         """The machine's time, aware, in UTC."""

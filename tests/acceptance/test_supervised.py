@@ -1,8 +1,9 @@
-"""`again up` starts again what ends by itself, keeps the data, and ends with one sentence when it cannot."""
+"""`again up` starts again each process that ends, keeps the data, and ends with one sentence when it cannot."""
 
 import os
 import signal
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -82,13 +83,14 @@ def test_each_process_that_is_killed_is_started_again_and_nothing_is_lost(up: Up
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
-def test_one_that_dies_again_and_again_ends_all_with_one_sentence(up: Up) -> None:
+@pytest.mark.parametrize(("name", "how"), [("beat", "killed by SIGKILL"), ("postgres", "see *postgres.log")])
+def test_one_that_dies_again_and_again_ends_all_with_one_sentence(up: Up, name: str, how: str) -> None:
     """Guard: a process that cannot run is not started for ever, and nothing runs on without it."""
     children = set(lines_of(up))
 
     def killed() -> bool:
         children.update(lines_of(up))
-        pid = pid_of(up, "beat")
+        pid = pid_of(up, name)
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
         return up.process.poll() is not None
@@ -96,5 +98,8 @@ def test_one_that_dies_again_and_again_ends_all_with_one_sentence(up: Up) -> Non
     assert wait_until(killed, 120, every=0.2), up.output()
     assert up.process.wait() == 1
     last = up.output().strip().splitlines()[-1]
-    assert last.startswith("again: beat ended by itself 6 times within 120 seconds, the last time with killed by")
+    said = (
+        f"again: {name} ended 6 times within 120 seconds ({how}). All processes are stopped; data are in *.again"
+    )
+    assert fnmatchcase(last, said), last
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)

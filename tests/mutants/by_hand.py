@@ -14,6 +14,7 @@ TRANSIENT = "workflows/test_transient_errors.py::"
 MOVING = "workflows/test_moving_in.py::"
 CODES = "workflows/test_codes.py::"
 CLOCK = "acceptance/test_clock.py::"
+FILES = "rules/test_clock_files.py::"
 
 BY_HAND: tuple[Mutant, ...] = (
     Mutant(
@@ -29,6 +30,42 @@ BY_HAND: tuple[Mutant, ...] = (
         "worker/config.py",
         "if is_live(account.portone_url) and self.clock_file is not None:",
         "if False:",
+    ),
+    Mutant(
+        "clock: that of a database that is named is not moved",
+        FILES + "test_a_database_that_is_named_has_no_moved_clock",
+        "worker/cli/clock_files.py",
+        "    if not is_embedded:\n",
+        "    if not is_embedded and named:\n",
+    ),
+    Mutant(
+        "clock: a clock file beside a database that is named is refused",
+        FILES + "test_a_clock_file_beside_a_database_that_is_named_is_refused",
+        "worker/cli/clock_files.py",
+        "        if named:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "clock: it does not go back for a setting",
+        FILES + "test_a_clock_that_was_moved_does_not_go_back_for_a_setting",
+        "worker/cli/clock_files.py",
+        "    _refuse_to_go_back(kept, used, instead)\n",
+        "",
+    ),
+    Mutant(
+        "clock: a clock file that was removed is not begun anew",
+        FILES + "test_a_clock_file_that_was_removed_is_not_begun_anew",
+        "worker/cli/clock_files.py",
+        "elif (kept.parent / SIMULATOR_STATE).exists():",
+        "elif False:",
+    ),
+    Mutant(
+        "clock: without its file it tells no time",
+        FILES + "test_a_clock_without_its_file_tells_no_time",
+        "worker/clock.py",
+        "        except (OSError, ValueError, OverflowError) as error:\n",
+        "        except FileNotFoundError:\n            return timedelta(0)\n"
+        "        except (OSError, ValueError, OverflowError) as error:\n",
     ),
     Mutant(
         "clock: it never goes back",

@@ -1,4 +1,4 @@
-"""What ends by itself is started again a few times, each time later, and anew after it has run for a while."""
+"""A process that ends is started again a few times, each time later; a long run resets the count."""
 
 import signal
 

@@ -144,7 +144,7 @@ def test_a_machine_whose_clock_is_wrong_archives_nothing(services: Services, pai
 
 
 def test_a_process_of_another_environment_archives_nothing(services: Services, paid: int) -> None:
-    """Guard: a moved clock, which agrees with the database's by what it is moved by, archives no foreign months."""
+    """Guard: the binding. A clock that was moved on purpose would archive months that are young."""
     foreign = replace(services, clock=FixedClock(LATER), fingerprint_in=lambda _: "another")
     with pytest.raises(CannotArchive, match="belongs to another environment"):
         archiving.archive(foreign, FEBRUARY, "kim")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("again.running")
 STOP_MARGIN = 20.0  # seconds that a stop may take beyond one call: what came of the calls is written in them
-BREATH = 1.0  # seconds before a worker that ended by itself begins anew
+BREATH = 1.0  # seconds before a worker that ended is started again
 
 
 class NoSimulator(FixedCode, code=Code.HELD):
@@ -67,7 +67,7 @@ def worker(
     alive_file: AliveFile = None,
     until_stdin_closes: UntilStdinCloses = False,
 ) -> None:
-    """Run a worker until SIGTERM; then it lets the calls under way end, and takes nothing new."""
+    """Run a worker until SIGTERM; then it finishes the calls that are under way, and takes no new ones."""
     from worker import wiring
     from worker.app import BULK, CHARGES, QUEUES
 

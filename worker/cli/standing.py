@@ -7,24 +7,22 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from worker import up_environment
+from worker.cli.clock_files import SECOND, SIMULATOR_STATE, clock_file
 from worker.cli.output import age, make_console
 from worker.cli.supervising import WITHIN, Restarts, how
-from worker.clock import MovedClock, SystemClock, elapsed, wait, wait_until
+from worker.clock import MovedClock, elapsed, wait, wait_until
 from worker.embedded import EmbeddedError, EmbeddedServices, free_port
 
-SECOND = timedelta(seconds=1)
 LOOK_EVERY = 0.5  # seconds between two looks at what runs
 STOP_SECONDS = 100.0  # above a worker's own limit, which is a call's deadline and 20 s
 # Without the working directory in the module search path: its owner could choose the code that runs.
 AGAIN = (sys.executable, "-P", "-m", "worker.cli")
-SIMULATOR_STATE, CLOCK = "simulator.sqlite", "clock"  # files in the data folder
 ROOT = Path(__file__).resolve().parents[2]  # where this code was imported from, and its children's is
 
 
@@ -56,6 +54,7 @@ class Standing:
         self._commands: dict[str, tuple[str, ...]] = {}
         self._restarts: dict[str, Restarts] = {}
         self._starts_at: dict[str, float] = {}  # what has ended, by `elapsed`
+        self._clock: MovedClock | None = None  # where a file moves it
         self._tie: tuple[int, int] | None = None
         self._written: up_environment.Written | None = None
         self.environment: dict[str, str] = {}
@@ -91,8 +90,8 @@ class Standing:
         """Say what runs, and how to reach it from another terminal."""
         self._tell(f"services: {self.describe()}, data in {self.data}")
         self._tell(f"gateway: {self.environment['AGAIN_PORTONE_URL']}")
-        if (file := self.environment.get("AGAIN_CLOCK_FILE")) is not None:
-            now, real = MovedClock(Path(file)).now(), SystemClock().now()
+        if self._clock is not None:
+            now, real = self._clock.now(), self._clock.real()
             moved = f"{age(now - real)} ahead of real time" if now - real > SECOND else "real time"
             self._tell(f"clock: {now:%Y-%m-%d %H:%M:%S}Z, {moved}; `again clock` moves it on")
         self._tell(f"running: {', '.join(self._children)}; stop with Ctrl-C")
@@ -103,13 +102,15 @@ class Standing:
             self._tell(f"in another terminal: set -a; . {where}; set +a; again status")
 
     def watch(self) -> None:
-        """Wait until Ctrl-C or SIGTERM; what ends by itself is started again, and EmbeddedError when too often."""
+        """Wait until Ctrl-C or SIGTERM and start again each process that ends; EmbeddedError when too often."""
         try:
             while True:
                 self._start_what_ended()
+                if self._clock is not None:
+                    self._clock.now()  # no process goes on without the file
                 wait(LOOK_EVERY)
         except KeyboardInterrupt:
-            self._tell("stopping; calls under way are let end")
+            self._tell("stopping, after the calls that are under way")
 
     def _start_what_ended(self) -> None:
         for name, ending in self._ended().items():
@@ -118,18 +119,17 @@ class Standing:
                 seconds = restarts.ended()
                 if seconds is None:
                     raise EmbeddedError(
-                        f"{name} ended by itself {restarts.many} times within {WITHIN:g} seconds, the last time "
-                        f"with {ending}; everything is stopped, and the data are kept in {self.data}. Its last "
-                        "words stand above"
+                        f"{name} ended {restarts.many} times within {WITHIN:g} seconds ({ending}). All processes "
+                        f"are stopped; data are in {self.data}"
                     )
-                self._tell(f"{name} ended by itself ({ending}); it is started again in {seconds:g} s")
+                self._tell(f"{name} ended ({ending}); it is started again in {seconds:g} s")
                 self._starts_at[name] = elapsed() + seconds
             if elapsed() >= self._starts_at[name]:
                 del self._starts_at[name]
                 self._start_again(name)
 
     def _ended(self) -> dict[str, str]:
-        """What has ended by itself, the servers first, and how."""
+        """Which processes have ended, the servers first, and how."""
         servers = self.services.ended() if self.services is not None else {}
         statuses = ((name, child.poll()) for name, child in self._children.items())
         ended = {name: how(status) for name, status in statuses if status is not None}
@@ -232,6 +232,7 @@ class Standing:
         return self.services.describe() if self.services is not None else "the services that AGAIN_… names"
 
     def _start_simulator(self) -> None:
+        self._find_clock()
         if "AGAIN_PORTONE_URL" in self.environment:
             return
         port = self._simulator_port or free_port()
@@ -245,21 +246,19 @@ class Standing:
             "SIMULATOR_SECRET": credentials["AGAIN_PORTONE_SECRET"],
         }
         kept = ("--state", str(self.data.absolute() / SIMULATOR_STATE)) if self._durable else ()
-        self.start("simulator", "simulator", "--host", "127.0.0.1", "--port", str(port), *kept, *self._clock())
+        clock = ("--clock-file", str(self._clock.path)) if self._clock is not None else ()
+        self.start("simulator", "simulator", "--host", "127.0.0.1", "--port", str(port), *kept, *clock)
         if not wait_until(lambda: self._answers(url), 20):
             raise EmbeddedError(f"the simulator does not answer at {url}; is port {port} free?")
 
-    def _clock(self) -> tuple[str, ...]:
-        """The file that moves the clock of shop and simulator, where the simulator is the only gateway."""
-        if "AGAIN_CLOCK_FILE" not in self.environment and "AGAIN_ACCOUNTS_FILE" not in self.environment:
-            file = self.data.absolute() / CLOCK
-            if not file.exists():
-                file.write_text("0")
+    def _find_clock(self) -> None:
+        """Name the file that moves the clock of shop and simulator, where there is one."""
+        # What runs only to be tested may have any clock beside any database.
+        is_embedded = self.services is not None or not self._use_named
+        file = clock_file(self.data, self.environment, is_embedded=is_embedded)
+        if file is not None:
+            self._clock = MovedClock(file)
             self.environment["AGAIN_CLOCK_FILE"] = str(file)
-        file_name = self.environment.get("AGAIN_CLOCK_FILE")
-        if file_name and not Path(file_name).is_file():
-            raise EmbeddedError(f"AGAIN_CLOCK_FILE {file_name!r} is no file; write 0 into it to begin")
-        return ("--clock-file", file_name) if file_name else ()
 
     def _answers(self, url: str) -> bool:
         self.check()

@@ -1,4 +1,4 @@
-"""How often a process that ended by itself is started again, and when that is enough."""
+"""How often a process that ended is started again, and when that is enough."""
 
 import signal
 from collections import deque
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from worker.clock import elapsed
 
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before the first, second, … start within WITHIN
-WITHIN = 120.0  # seconds; who runs longer than that begins anew
+WITHIN = 120.0  # seconds; after a longer run the count starts again from zero
 
 
 class Restarts:

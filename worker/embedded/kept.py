@@ -82,7 +82,7 @@ class KeptServer:
         return self._keeper.pid
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
-        """Look until the server is ready; its last words are told when it never is."""
+        """Look until the server is ready; ServerEnded with the end of its log when it ends before."""
         deadline = time.monotonic() + START_SECONDS
         while not ready():
             if self.has_ended():
