@@ -54,8 +54,8 @@ class Passing:
             if elapsed() - changed_at > self._patience:
                 raise Stuck(
                     f"nothing has changed for {self._patience:g} seconds though there is work ({_words(work)}); "
-                    f"the clock {self._moved} {instant(self.now())}. `again status` shows what is wrong; fix it, then "
-                    "run the same command with a date"
+                    f"the clock {self._moved} {instant(self.now())}. `again status` shows what is wrong; fix it, "
+                    "then run the same command with a date"
                 )
             self._check()
 
