@@ -1,6 +1,7 @@
 """Records in a file, by kind and id: what the simulator holds is there again after a restart or a kill."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
@@ -36,6 +37,7 @@ class Records:
     def __init__(self, file: Path) -> None:
         self._file = file
         try:
+            _make_private(file)
             self._db = sqlite3.connect(file, timeout=0, isolation_level=None)
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -46,7 +48,7 @@ class Records:
             )
             found = self._db.execute("PRAGMA user_version").fetchone()[0]
             self._db.execute(f"PRAGMA user_version = {found or FORMAT}")  # takes the lock
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             then = "is it in use by another simulator?" if "locked" in str(error) else "take another, or remove it"
             raise BadFile(f"{file} cannot be used: {error}; {then}") from None
         if found not in (0, FORMAT):
@@ -61,17 +63,26 @@ class Records:
 
     def write(self, changed: Iterable[tuple[Kind, str, Any]], *, afresh: bool) -> None:
         """Write these documents, all or none; None removes a record, `afresh` all others."""
-        self._db.execute("BEGIN")
-        if afresh:
-            self._db.execute("DELETE FROM records")
-        for kind, name, document in changed:
-            if document is None:
-                self._db.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, name))
-            else:
-                text = json.dumps(document, ensure_ascii=False)
-                self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (kind, name, text))
-        self._db.execute("COMMIT")
+        with self._db:  # commits, or rolls back
+            self._db.execute("BEGIN")
+            if afresh:
+                self._db.execute("DELETE FROM records")
+            for kind, name, document in changed:
+                if document is None:
+                    self._db.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, name))
+                else:
+                    text = json.dumps(document, ensure_ascii=False)
+                    self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (kind, name, text))
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _make_private(file: Path) -> None:
+    """Let its owner alone read the file: it holds buyers' names, e-mails, telephones and addresses."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)  # one that was there already may be open to others
+    finally:
+        os.close(descriptor)

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from simulator.kept import Kind, Records
 from tests.simulator.running import RunningSimulator, running_simulator
 
 DAY = 86_400
@@ -169,3 +170,20 @@ def test_a_clock_of_a_file_follows_the_file_alone(tmp_path: Path) -> None:
         assert f"moved by the file {file}" in answer.json()["error"]
         simulator.tell("reset", {})
         assert abs(simulator.see("clock")["now"] - time.time() - 30 * DAY) < 5
+
+
+def test_its_owner_alone_reads_the_file(state: Path) -> None:
+    """It holds buyers' names, e-mails, telephones and addresses."""
+    state.touch(0o644)
+    with closing(Records(state)) as records:
+        records.write([(Kind.SETTING, "a", 1)], afresh=False)
+        assert {file.stat().st_mode & 0o777 for file in state.parent.glob(f"{state.name}*")} == {0o600}
+
+
+def test_a_write_that_fails_is_undone_and_the_next_one_is_kept(state: Path) -> None:
+    with closing(Records(state)) as records:
+        records.write([(Kind.SETTING, "a", 1)], afresh=False)
+        with pytest.raises(TypeError):
+            records.write([(Kind.SETTING, "a", 2), (Kind.SETTING, "b", object())], afresh=True)
+        records.write([(Kind.SETTING, "c", 3)], afresh=False)
+        assert list(records.read(Kind.SETTING)) == [("a", 1), ("c", 3)]

@@ -62,7 +62,8 @@ class Standing:
     def __enter__(self) -> "Standing":
         self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         signal.signal(signal.SIGTERM, _as_interrupt)
-        self.data.mkdir(parents=True, exist_ok=True)
+        # PostgreSQL's own user, whom it has when we are root, must get to its folder.
+        self.data.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
         with ExitStack() as undo:
             undo.callback(self.stop)
             self._start_services()
