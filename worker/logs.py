@@ -87,7 +87,7 @@ class JsonLines(logging.Formatter):
 class LostBroker(logging.Filter):
     """Of a broker that is away: the first failure to connect, and one each minute, until Celery connects.
 
-    It tries for ever, at first every two seconds, and logs each try. Attached to the loggers of both lines.
+    It tries for ever, at first every two seconds, and logs each try.
     """
 
     def __init__(self, now: Callable[[], float] = elapsed) -> None:
@@ -95,17 +95,21 @@ class LostBroker(logging.Filter):
         self._now = now
         self._logged_at: float | None = None
 
+    def connected(self) -> None:
+        """Note that Celery has connected: its line about that is not logged at each level."""
+        self._logged_at = None
+
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is logged."""
-        words = str(record.msg)
-        if words.startswith("Connected to"):
-            self._logged_at = None
-        elif "Cannot connect to" in words:
+        if "Cannot connect to" in str(record.msg):
             if self._logged_at is not None and self._now() - self._logged_at < REMINDED_AFTER:
                 return False
             self._logged_at = self._now()
         # That calls under way outlive a lost connection is set on purpose: see worker.app.
         return "worker_cancel_long_running_tasks_on_connection_loss" not in record.getMessage()
+
+
+lost_broker = LostBroker()
 
 
 def log_to_stderr(level: str, form: str) -> None:
@@ -121,8 +125,7 @@ def log_to_stderr(level: str, form: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # At each start it warns that a queue cannot delay messages; none of ours is ever delayed.
     logging.getLogger("kombu.transport.native_delayed_delivery").setLevel(logging.ERROR)
-    lost_broker = LostBroker()
-    for name in ("celery.worker.consumer.consumer", "celery.worker.consumer.connection", "py.warnings"):
+    for name in ("celery.worker.consumer.consumer", "py.warnings"):
         logging.getLogger(name).addFilter(lost_broker)
     # Celery tells of every message that comes and goes; our own lines say what came of it.
     for name in ("celery.worker.strategy", "celery.app.trace"):

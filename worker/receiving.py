@@ -20,6 +20,7 @@ from worker import alive, background, messages, stopping, tasks
 from worker.app import BULK, CHARGES, QUEUES
 from worker.background import Part
 from worker.clock import Clock, SystemClock
+from worker.logs import lost_broker
 from worker.messages import DeadLetter, MessageRefused, Reason, Received
 from worker.store import dead_letters
 from worker.wiring import services
@@ -106,7 +107,9 @@ class Consumer(consumer.Consumer):
     def connect(self) -> Any:
         """Connect to the broker, however long it is away."""
         with alive.waiting_for("the broker"):
-            return super().connect()
+            connection = super().connect()
+        lost_broker.connected()
+        return connection
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """What is called with each message."""
