@@ -8,7 +8,8 @@ from sqlalchemy import Column, Connection, Select, exists, func, select, text
 from schedules.charges import AttemptState, ChargeStatus
 from worker.store.schema import OWED, attempts, billing_keys, charges, outbox, subscriptions
 
-ASKED_CARDS = "a card is asked about"
+ASKED_CARDS, ASKED_OUTCOMES = "a card is asked about", "an outcome is asked for"
+_TO_ASK = attempts.c.state == AttemptState.UNKNOWN.value  # of charges that are held too
 
 
 def work_left(db: Connection, now: datetime) -> dict[str, int]:
@@ -21,17 +22,20 @@ def work_left(db: Connection, now: datetime) -> dict[str, int]:
         .select_from(charges),
         "in flight": select(func.count()).where(a.state == AttemptState.SENDING.value).select_from(attempts),
         "to look": select(func.count()).where(c.look_at <= now, c.look_at.is_not(None)).select_from(charges),
-        "to ask": select(func.count())
-        .where(a.state == AttemptState.UNKNOWN.value, a.next_ask_at <= now)
-        .select_from(attempts),
+        "to ask": select(func.count()).where(_TO_ASK, a.next_ask_at <= now).select_from(attempts),
     }
     columns = [query.scalar_subquery().label(name) for name, query in counts.items()]
     return {name: int(count) for name, count in db.execute(select(*columns)).mappings().one().items()}
 
 
 def next_moment(db: Connection) -> datetime | None:
-    """When there is something to do next; None when never."""
-    times = (db.execute(query).scalar() for query, _ in _work().values())
+    """When there is something to do next; None when never.
+
+    Asks about held charges are left out: they may go on until a person acts.
+    """
+    work = {name: query for name, (query, _) in _work().items()}
+    work[ASKED_OUTCOMES] = work[ASKED_OUTCOMES].join_from(attempts, charges).where(charges.c.held_why.is_(None))
+    times = (db.execute(query).scalar() for query in work.values())
     return min((at for at in times if at is not None), default=None)
 
 
@@ -78,16 +82,13 @@ def events_after(db: Connection, number: int) -> list[tuple[str, str, dict[str, 
 def _work() -> dict[str, tuple[Select[Any], Column[Any]]]:
     """By its name, the first time of each kind of work, and the column that the time is of."""
     s, c, a = subscriptions.c, charges.c, attempts.c
-    to_ask = select(func.min(a.next_ask_at)).join_from(attempts, charges)
     return {
         "a period opens": (select(func.min(s.open_at)).where(s.status == "active"), s.open_at),
         "a charge is tried": (
             select(func.min(c.next_attempt_at)).where(c.held_why.is_(None)), c.next_attempt_at,
         ),
         "a debt is looked at": (select(func.min(c.look_at)), c.look_at),
-        "an outcome is asked for": (
-            to_ask.where(a.state == AttemptState.UNKNOWN.value, c.held_why.is_(None)), a.next_ask_at,
-        ),
+        ASKED_OUTCOMES: (select(func.min(a.next_ask_at)).where(_TO_ASK), a.next_ask_at),
     }  # fmt: skip
 
 
