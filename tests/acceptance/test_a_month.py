@@ -49,4 +49,4 @@ def test_a_month_is_lived_through_as_the_page_says(tmp_path: Path) -> None:
             at = 0
             for line in words:
                 assert line in done.stdout[at:], (commands, line, done.stdout)
-                at = done.stdout.index(line, at)
+                at = done.stdout.index(line, at) + len(line)

@@ -1,6 +1,5 @@
 """`again up` and `again demo`: everything in one command, and nothing left behind, however it ends."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.again import AGAIN, again, plain_environment
+from tests.acceptance.up import processes_of
 from tests.starting import wait_until_up
 from worker.clock import wait_until
 from worker.embedded import free_port
@@ -40,21 +40,6 @@ def up(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-def processes_of(folder: Path) -> list[str]:
-    """The command lines of the processes that work in a folder, or on data in it."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            here = os.readlink(place / "cwd")
-            line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            ended = (place / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-        except OSError:
-            continue
-        if not ended and (here.startswith(str(folder)) or str(folder) in line):
-            found.append(line)
-    return found
 
 
 def test_it_runs_everything_and_commands_in_the_folder_find_it(
