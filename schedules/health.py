@@ -17,6 +17,7 @@ CRASH_LOOP = 3  # starts that ended by themselves
 MOST_SKEW = timedelta(seconds=10)
 SLOW_CHECK = 0.1  # seconds of a pre-send check that mean fewer calls
 BROKEN_CHECK = 1.0  # seconds that no distance between worker and database explains
+FIX_CHANNEL = "fix the channel at PortOne or the PG, then run `again release --refused`"
 SILENT_AFTER = 30.0  # seconds without a heartbeat by which a process that runs has sent one
 GONE_AFTER = 60.0  # seconds without a heartbeat; a process sends one every ten, a slow beat every 25
 
@@ -263,7 +264,8 @@ def _late(observed: Observed) -> Iterator[Cause]:
         if account not in stopped:
             yield Cause(
                 CauseCode.CHANNEL_REFUSED,
-                f"channel {channel} of account {account} refuses all calls since {_instant(since)}",
+                f"channel {channel} of account {account} has refused all calls since {_instant(since)}; "
+                f"{FIX_CHANNEL}",
             )
     unknown = observed.oldest_unknown
     if unknown is not None and observed.now - unknown > UNKNOWN_AFTER:

@@ -54,7 +54,7 @@ BY_STATE: tuple[Mutant, ...] = (
         "by state: a card's cap counts that card's own declines",
         CHANGES + "test_the_declines_of_the_old_card_do_not_count_for_the_cap_of_the_new_one",
         "worker/store/attempts.py",
-        "        .where(c.card_since.is_(None) | (a.last_sent_at >= c.card_since))\n",
+        "        c.card_since.is_(None) | (a.last_sent_at >= c.card_since),\n",
         "",
     ),
     Mutant(

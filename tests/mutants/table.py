@@ -965,6 +965,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "        pass\n",
     ),
     Mutant(
+        "breaker: a refused call counts for the channel that it was sent on",
+        "workflows/test_breaking.py::test_a_channel_is_not_told_of_for_what_was_refused_on_the_cards_before",
+        "worker/store/switches.py",
+        "    return and_(is_its, to_present_card())\n",
+        "    return is_its\n",
+    ),
+    Mutant(
         "breaker: what a person has looked at is not counted again",
         "workflows/test_breaking.py::test_what_a_person_has_looked_at_is_not_counted_again",
         "worker/store/switches.py",

@@ -1,6 +1,7 @@
 """The breaker stops an account by itself; only a person lets it go on."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
@@ -11,7 +12,7 @@ from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, move, on_sale, subscribed, write
 from worker.store import charges as rows
 from worker.store import switches
-from worker.workflows import charging, health, opening, operating
+from worker.workflows import adjusting, cards, charging, enrolling, health, opening, operating
 from worker.workflows.services import Services
 
 # Makes the card of a charge one of the first customer's.
@@ -220,7 +221,12 @@ def test_a_channel_that_refuses_everything_is_told_of_while_others_are_paid(
     refuse(services, gateway, off[4:8])
     assert told_of_channels(services) == refusing_channels(services) == ["kcp.OFF"]
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert len([line for line in lines if "channel kcp.OFF of account main refuses all calls" in line]) == 1
+    (line,) = [line for line in lines if "channel kcp.OFF of account main refuses all calls" in line]
+    with services.engine.begin() as db:
+        query = "SELECT payload ->> 'why' FROM outbox WHERE kind = 'channel.refused'"
+        (why,) = db.exec_driver_sql(query).scalars()
+    (cause,) = [each for each in health.examine(services, {}).causes if each.code is CauseCode.CHANNEL_REFUSED]
+    assert all("`again release --refused`" in words for words in (line, why, cause.sentence))
     assert not is_stopped(services)
 
 
@@ -246,3 +252,39 @@ def test_a_channel_is_named_until_it_is_paid_and_told_of_once_a_day(
     refuse(services, gateway, off[6:11])
     assert refusing_channels(services) == ["kcp.OFF"]
     assert told_of_channels(services) == ["kcp.OFF"] * 2
+
+
+def by_another_key(services: Services, customer: str) -> None:
+    """Move a customer's debt to another billing key."""
+    enrolling.add_customer(services, f"{customer}-2", None, None, None, "test", of=customer)
+    with services.engine.begin() as db:
+        query = text(
+            "SELECT s.key FROM subscriptions s JOIN billing_keys k ON k.id = s.billing_key_id "
+            "WHERE k.customer_uid = :customer"
+        )
+        key = db.execute(query, {"customer": customer}).scalar_one()
+    adjusting.change_card(services, key, f"{customer}-2", "kim", "the channel is off")
+
+
+def behind_the_same_key(services: Services, customer: str) -> None:
+    """Put another card behind a customer's billing key."""
+    cards.changed(services, customer, "kim", "the channel is off")
+
+
+@pytest.mark.parametrize("change", [by_another_key, behind_the_same_key])
+def test_a_channel_is_not_told_of_for_what_was_refused_on_the_cards_before(
+    services: Services, gateway: ScriptedGateway, change: Callable[[Services, str], None]
+) -> None:
+    """Guard: a refused call counts for the channel that it was sent on, not for that of the charge's card now."""
+    off, on = two_channels(services)
+    answer(services, gateway, on[:1], Paid("imp_1"))
+    refuse(services, gateway, off[:5])
+    assert told_of_channels(services) == refusing_channels(services) == ["kcp.OFF"]
+    move(services, seconds=1)
+    for number in range(5):
+        change(services, f"customer-{number}")
+    on_channel(services, off[:5], "kcp", "NEW")
+    assert refusing_channels(services) == []
+    refuse(services, gateway, off[:1])
+    assert told_of_channels(services) == ["kcp.OFF"]
+    assert refusing_channels(services) == []

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, union_all, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, select, union_all, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
 from schedules.asking import AskedAbout
@@ -370,6 +370,15 @@ def is_under_way(db: Connection, charge_id: int) -> bool:
     return db.execute(query).first() is not None
 
 
+def to_present_card() -> ColumnElement[bool]:
+    """Whether an attempt was sent last to the card that its charge has now; joined with the charge and its key."""
+    a, c, k = attempts.c, charges.c, billing_keys.c
+    return and_(
+        k.changed_at.is_(None) | (a.last_sent_at >= k.changed_at),
+        c.card_since.is_(None) | (a.last_sent_at >= c.card_since),
+    )
+
+
 def declined_times(db: Connection, billing_key_id: int, since: datetime, limit: int) -> list[datetime]:
     """When one card was last declined, since then or since the card changed, newest first.
 
@@ -383,8 +392,7 @@ def declined_times(db: Connection, billing_key_id: int, since: datetime, limit: 
         .join(billing_keys, k.id == c.billing_key_id)
         .where(c.billing_key_id == billing_key_id, c.closed_at.is_(None) | (c.closed_at > since))
         .where(a.state == AttemptState.DECLINED.value, a.settled_at > since)
-        .where(k.changed_at.is_(None) | (a.last_sent_at >= k.changed_at))
-        .where(c.card_since.is_(None) | (a.last_sent_at >= c.card_since))
+        .where(to_present_card())
         .where(a.decline_class.not_in([kind.value for kind in NOT_THE_CARD]), c.keyed_in.is_(None))
         .order_by(a.settled_at.desc())
         .limit(limit)

@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from schedules.health import MOST_SKEW
 from worker.clock import Clock
+from worker.store.attempts import to_present_card
 from worker.store.schema import (
     REFUSED,
     account_bindings,
@@ -307,7 +308,7 @@ def channel_of(db: Connection, billing_key_id: int) -> Channel | None:
 
 
 def refused_channels(db: Connection, account: str, since: datetime, enough: int) -> list[Channel]:
-    """Return the channels on which calls for so many customers were refused, settled after `since`."""
+    """Return the channels of the cards of so many customers whose calls were refused, settled after `since`."""
     k = billing_keys.c
     query = (
         _refused(account, since, k.pg_provider, k.pg_id)
@@ -351,10 +352,12 @@ def _refused(account: str, since: datetime, *columns: ColumnElement[Any]) -> Sel
 
 
 def _on(channel: Channel | None) -> ColumnElement[bool]:
+    """Whether a call was sent on the channel: what was sent to another card than the present one is left out."""
     k = billing_keys.c
     if channel is None:
         return true()
-    return and_(k.pg_provider == channel.pg_provider, k.pg_id.is_not_distinct_from(channel.pg_id))
+    is_its = and_(k.pg_provider == channel.pg_provider, k.pg_id.is_not_distinct_from(channel.pg_id))
+    return and_(is_its, to_present_card())
 
 
 def was_paid_since(db: Connection, account: str, since: datetime, channel: Channel | None = None) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from schedules.events import AccountStopped, ChannelRefused
+from schedules.health import FIX_CHANNEL
 from worker.store import notes, switches
 from worker.store.charges import Charge
 from worker.store.switches import Channel
@@ -75,7 +76,10 @@ def _tell_of_channel(db: Connection, charge: Charge, enough: int, now: datetime)
     first = _refused_since(db, charge.account, enough, now - CHANNEL_BURST, channel)
     if first is None:
         return
-    why = f"calls for {enough} customers were refused since {first:%H:%M:%S}Z, and none on it was paid since then"
+    why = (
+        f"calls for {enough} customers were refused since {first:%Y-%m-%d %H:%M:%S}Z, and none on it was paid "
+        f"since then; {FIX_CHANNEL}"
+    )
     notes.owe(db, ChannelRefused(account=charge.account, channel=str(channel), why=why), dedupe, now)
     log.error("channel %s of account %s refuses all calls: %s", channel, charge.account, why)
 
