@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import ResponseError, WatchError
@@ -38,9 +39,10 @@ def check(app: Celery, services: Services) -> bool:
     Without a Redis broker, or with one that was emptied as well, there is no mark, and nothing is seen.
     """
     with app.connection_for_write() as connection:
-        # A broker that refuses writes, out of memory or a replica, is a channel error.
+        # A broker that refuses writes, out of memory or a replica, is a channel error; a connection that is lost
+        # while a key is watched is a WatchError.
         lost: tuple[type[BaseException], ...] = (
-            OperationalError, *connection.connection_errors, *connection.channel_errors
+            OperationalError, WatchError, *connection.connection_errors, *connection.channel_errors
         )  # fmt: skip
         try:
             store = getattr(connection.default_channel, "client", None)
@@ -74,7 +76,9 @@ def _compare(store: Any, services: Services) -> bool:
             watched.delete(name)
         try:
             watched.execute()
-        except WatchError:
+        except WatchError as error:
+            if isinstance(error.__context__, (redis.ConnectionError, redis.TimeoutError)):
+                raise  # nothing is known of the mark: the connection was lost
             return known  # another process wrote a mark since it was read: the next check compares that one
     with services.engine.begin() as db:
         switches.note_signed_mark(db, services.clock.now())

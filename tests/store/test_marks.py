@@ -1,6 +1,6 @@
 """The restore mark in the broker: what others write there changes nothing, and is reported."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,13 +9,15 @@ import pytest
 import redis
 from celery import Celery
 from pydantic import SecretStr
+from redis.client import Pipeline
 from sqlalchemy import event, text
 
 from tests.doubles import ScriptedGateway
 from tests.factories import opened
-from worker import marks
+from worker import brokers, marks
 from worker.embedded import EmbeddedServices
 from worker.messages import Reason
+from worker.outages import Outage
 from worker.store import dead_letters, notes, switches
 from worker.workflows import charging
 from worker.workflows.services import Services
@@ -148,6 +150,57 @@ def test_a_mark_that_another_process_wrote_meanwhile_is_not_replaced_before_it_i
     assert broker.get(name(services)) == newer.encode()
     assert not marks.check(app, services)
     assert is_held(services)
+
+
+def end_clients(broker: redis.Redis) -> None:
+    """End all connections to the broker's database but this one."""
+    for client in broker.client_list():
+        if client["db"] == "12" and int(client["id"]) != broker.client_id():
+            broker.client_kill_filter(_id=client["id"])
+
+
+def logged_outages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What the log says of the broker from now on, whatever failed in this process before."""
+    monkeypatch.setattr(brokers, "outage", Outage(brokers.log, "the broker"))
+    return lambda: [line for line in caplog.messages if line.startswith("the broker fails: the mark of")]
+
+
+def test_a_connection_that_is_lost_before_the_mark_is_read_is_an_outage(
+    app: Celery, broker: redis.Redis, services: Services, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """redis-py raises WatchError for it, which would end a worker that starts."""
+    outages, get = logged_outages(monkeypatch, caplog), Pipeline.get
+
+    def lose_and_get(watched: Pipeline, key: str) -> object:
+        end_clients(broker)
+        return get(watched, key)
+
+    monkeypatch.setattr(Pipeline, "get", lose_and_get)
+    assert marks.check(app, services)
+    assert len(outages()) == 1
+
+
+def test_a_connection_that_is_lost_before_the_mark_is_written_is_an_outage(
+    app: Celery, broker: redis.Redis, services: Services, monkeypatch: pytest.MonkeyPatch,
+    gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """And not another process that wrote the mark meanwhile."""
+    charging.attempt(services, opened(services))
+    outages = logged_outages(monkeypatch, caplog)
+
+    @event.listens_for(services.engine, "before_cursor_execute")
+    def lose_meanwhile(_c: object, _u: object, statement: str, *_: object) -> None:
+        if "FROM attempt_events" in statement:  # the mark was read, and is compared now
+            end_clients(broker)
+
+    assert marks.check(app, services)
+    event.remove(services.engine, "before_cursor_execute", lose_meanwhile)
+    assert len(outages()) == 1
+    assert broker.get(name(services)) is None
+    assert marks.check(app, services)
+    assert broker.get(name(services)) is not None
+    assert len(outages()) == 1
 
 
 def put_back(services: Services) -> None:
