@@ -15,9 +15,10 @@ from tests.receiver import SECRET, Shop, open_shop
 from tests.simulator.running import running_simulator
 from worker.cli import passing
 from worker.cli.clock import ClockStays, _show, movable, target_of
+from worker.cli.standing import Standing
 from worker.clock import MovedClock, SystemClock, wait_until
 from worker.config import BadSettings, load_settings
-from worker.embedded import free_port
+from worker.embedded import EmbeddedError, free_port
 from worker.workflows.services import Services
 
 DAY = timedelta(days=1)
@@ -187,3 +188,13 @@ def test_a_live_installations_clock_is_named_the_shops_alone(
 ) -> None:
     _show(services, as_json=False)
     assert "clock of the shop\n" in capsys.readouterr().out
+
+
+def test_up_moves_no_clock_beside_a_database_that_is_named(tmp_path: Path) -> None:
+    """Guard: the clock of a production database is never moved; nothing is started."""
+    (tmp_path / "clock").write_text(str(95 * 86_400.0))
+    names = ("AGAIN_ENVIRONMENT", "AGAIN_DATABASE_URL", "AGAIN_BROKER_URL")
+    settings = {name: LIVE[name] for name in names} | {"AGAIN_CLOCK_FILE": str(tmp_path / "clock")}
+    words = "`again up` moves the clock of its own database alone; unset AGAIN_CLOCK_FILE"
+    with pytest.raises(EmbeddedError, match=words), Standing(tmp_path / "data", settings=settings):
+        pass

@@ -151,4 +151,4 @@ def assert_all_run_as_before(shop: Installation, running: dict[str, int]) -> Non
     shop.standing.check()
     assert pids(shop) == running
     for name in running:
-        assert "begins anew" not in (shop.standing.data / "logs" / f"{name}.log").read_text()
+        assert "it is started again" not in (shop.standing.data / "logs" / f"{name}.log").read_text()

@@ -122,7 +122,7 @@ def assert_unharmed(worker: Worker) -> None:
     answer = worker.answer(STATUS, request_key="nothing")
     assert (answer["ok"], answer["error"]) == (False, "refused")
     assert worker.starts() == 1, worker.log()[-3000:]
-    assert "ended by itself" not in worker.log()
+    assert "it is started again" not in worker.log()
 
 
 @pytest.fixture

@@ -46,6 +46,13 @@ BY_HAND: tuple[Mutant, ...] = (
         "        if False:\n",
     ),
     Mutant(
+        "clock: again up knows whether its database is its own",
+        CLOCK + "test_up_moves_no_clock_beside_a_database_that_is_named",
+        "worker/cli/standing.py",
+        "is_embedded=is_embedded)",
+        "is_embedded=True)",
+    ),
+    Mutant(
         "clock: it does not go back for a setting",
         FILES + "test_a_clock_that_was_moved_does_not_go_back_for_a_setting",
         "worker/cli/clock_files.py",

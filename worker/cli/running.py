@@ -172,7 +172,7 @@ def _run_again_unless_told_to_stop(run: Callable[[], object], heartbeats: "Heart
     if told:
         return
     # Celery calls it a success, whatever broke.
-    log.error("the worker has ended by itself; it begins anew")
+    log.error("the worker ended without a signal to stop; it is started again")
     wait(BREATH)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 # the program that it was
 
