@@ -329,6 +329,17 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     raise BadSettings("settings are wrong:\n  " + "\n  ".join(problems)) from None
 
 
+def shop_zone_name() -> str:
+    """AGAIN_ZONE as it stands in the environment or in the file of `again up`: commands without settings use it too."""
+    name = f"{PREFIX}ZONE"
+    found = {key.upper(): value for key, value in os.environ.items() if value}
+    return (
+        found.get(name)
+        or up_environment.read(os.environ).values.get(name)
+        or Settings.model_fields["zone"].default
+    )
+
+
 def _settings_with(values: Mapping[str, str]) -> Settings:
     """Read the environment; what it does not have is taken from these values."""
     own = {name.upper() for name in os.environ}

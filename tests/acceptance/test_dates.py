@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.again import again, refused, told_json
+from worker.up_environment import FOLDER, Written
 
 
 def test_a_month_from_the_31st_is_clamped_and_numbered_from_the_anchor() -> None:
@@ -22,6 +23,28 @@ def test_from_begins_with_the_first_date_on_or_after_it() -> None:
         "--count", "2",        "--zone", "UTC", "--time", "00:00",
     )  # fmt: skip
     assert [(row["n"], row["date"]) for row in rows] == [(3, "2023-01-30"), (4, "2023-04-30")]
+
+
+def test_without_a_zone_it_is_that_of_again_zone() -> None:
+    asked = ("dates", "--anchor", "2026-01-31", "--unit", "month", "--count", "1")
+    rows = told_json(*asked, settings={"AGAIN_ZONE": "America/New_York"})
+    assert rows[0]["at"] == "2026-01-31T14:00:00Z"
+
+
+def test_without_a_zone_it_is_that_of_the_running_again_up_of_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    file = Written(folder, {"AGAIN_ZONE": "America/New_York"})
+    try:
+        done = again("dates", "--anchor", "2026-01-31", "--unit", "month", "--count", "1", cwd=tmp_path)
+    finally:
+        file.remove()
+    assert "2026-01-31 14:00:00Z (09:00 EST)" in done.stdout, done.stderr
+
+
+def test_an_unknown_zone_of_the_environment_is_refused() -> None:
+    asked = ("dates", "--anchor", "2026-01-31", "--unit", "month")
+    assert "did you mean 'Asia/Seoul'" in refused(*asked, settings={"AGAIN_ZONE": "Asia/Soul"})
 
 
 def test_an_overlap_gives_one_date_at_its_first_instant() -> None:

@@ -13,7 +13,7 @@ import typer
 from schedules.money import amount_words
 from schedules.zones import local_date
 from schedules.zones import zone as read_zone
-from worker.cli.output import AsJson, instant, json_text, make_console, print_json, print_table, say
+from worker.cli.output import AsJson, OfZone, instant, json_text, make_console, print_json, print_table, say
 from worker.cli.parts import read_date
 from worker.cli.tables import print_csv
 
@@ -32,14 +32,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def forecast(
+    zone: OfZone,
     from_: Annotated[str | None, typer.Option("--from", help="First local day; today unless given.")] = None,
     to: Annotated[
         str | None, typer.Option("--to", help="Last local day, included; a month of 30 days unless given.")
     ] = None,
     plan: Annotated[str | None, typer.Option(help="Only this plan, by its code, in all its versions.")] = None,
-    zone: Annotated[
-        str, typer.Option(envvar="AGAIN_ZONE", help="Whose days they are, for tries at older debts.")
-    ] = "Asia/Seoul",
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with money in minor units.")] = False,
     by_day: Annotated[

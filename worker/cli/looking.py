@@ -14,6 +14,7 @@ from schedules.zones import wall_to_utc
 from schedules.zones import zone as read_zone
 from worker.cli.output import (
     AsJson,
+    OfZone,
     instant,
     moment,
     print_facts,
@@ -63,9 +64,7 @@ def show(
 
 def due(
     on: Annotated[str, typer.Option("--on", help="The local day, YYYY-MM-DD.")],
-    zone: Annotated[
-        str, typer.Option(envvar="AGAIN_ZONE", help="Whose day it is, for tries at older debts.")
-    ] = "Asia/Seoul",
+    zone: OfZone,
     as_json: AsJson = False,
 ) -> None:
     """List who will be charged on a day, how much, and why, in the order of time."""
@@ -75,7 +74,7 @@ def due(
     from worker.workflows.foreseeing import Asked
 
     day = read_date(on)
-    read_zone(zone)
+    tz = read_zone(zone)
     made = services()
     told = sorted(foreseeing.foresee(made, Asked(day, day, zone)), key=lambda f: (f.at, f.charge))
     foreseen = [charge for charge in told if charge.left_out is None]
@@ -83,17 +82,19 @@ def due(
         print_json([forecast_facts(charge) for charge in foreseen])
         return
     rows = ((f.at, f.customer_uid, f.money, f.charge, f.why) for f in foreseen)
-    print_table(f"due on {day}", ("at", "customer", "amount", "charge", "why"), rows)
+    print_table(f"due on {day}", ("at", "customer", "amount", "charge", "why"), rows, tz)
     if len(told) > len(foreseen):
         others = ((f.at, f.customer_uid, f.money, f.charge, f.left_out) for f in told if f.left_out is not None)
-        print_table("not charged", ("at", "customer", "amount", "charge", "why"), others)
+        print_table("not charged", ("at", "customer", "amount", "charge", "why"), others, tz)
     sums = ", ".join(amount_words(amount, currency) for currency, amount in foreseeing.sums(foreseen).items())
     say(f"{len(foreseen)} charges, {sums or 'nothing'}")
     for account, taken in foreseeing.paces(made, foreseen).items():
         rate = made.account(account).rate
         cap = f"at {rate:g} a second they take {_took(taken.busy)}" if rate else "there is no cap"
         waits = f"none waits longer than {_took(taken.longest_wait)}"
-        say(f"account {account}: {taken.calls} calls; {cap}; {waits}; the last leaves at {moment(taken.last_at)}")
+        say(
+            f"account {account}: {taken.calls} calls; {cap}; {waits}; the last leaves at {moment(taken.last_at, tz)}"
+        )
 
 
 def _took(time: timedelta) -> str:
@@ -104,10 +105,10 @@ def _took(time: timedelta) -> str:
 
 def dates(
     anchor: Annotated[str, typer.Option(help="First date, YYYY-MM-DD.")],
+    zone: OfZone,
     every: Annotated[int | None, typer.Option(help="Every so many units.")] = None,
     unit: Annotated[Unit | None, typer.Option(help="The unit.")] = None,
     cron: Annotated[str | None, typer.Option(help="A cron text of five fields instead.")] = None,
-    zone: Annotated[str, typer.Option(help="IANA time zone.")] = "Asia/Seoul",
     time: Annotated[str | None, typer.Option(help="Billing time, HH:MM; a cron's own, else 09:00.")] = None,
     from_: Annotated[
         str | None, typer.Option("--from", help="Begin with the first date on or after this.")

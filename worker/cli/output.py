@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from schedules.errors import Code
+from schedules.errors import BadZone, Code
 from schedules.money import amount_words
 from schedules.texts import cleaned, escaped, escaped_in_json
 from schedules.zones import zone
@@ -167,12 +167,17 @@ def print_json(document: object) -> None:
     print(json_text(document, indent=2))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under a title, with no word of them cut; a list that is empty says so. With --json nothing."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], local: ZoneInfo | None = None
+) -> None:
+    """Print rows under a title, with no word of them cut; a list that is empty says so. With --json nothing.
+
+    Local times are the shop's, or those of another zone.
+    """
     if wants_json():
         return
-    title = with_local_times(title)
-    cells = [[as_words(cell) for cell in row] for row in rows]
+    title = with_local_times(title, local)
+    cells = [[as_words(cell, local) for cell in row] for row in rows]
     if not cells:
         make_console().print(f"{title}: none")
         return
@@ -227,16 +232,30 @@ def with_currency(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _name_of_shop_zone() -> str:
+    from worker.config import shop_zone_name
+
+    return shop_zone_name()
+
+
+OfZone = Annotated[
+    str,
+    typer.Option(
+        "--zone", default_factory=_name_of_shop_zone, show_default="AGAIN_ZONE",
+        help="IANA time zone of days and local times.",
+    ),
+]  # fmt: skip
+
+
 @cache
 def shop_zone() -> ZoneInfo:
-    """The zone of AGAIN_ZONE, whose local times stand beside those in UTC."""
-    from worker.config import BadSettings, Settings, load_settings
+    """The zone of AGAIN_ZONE, whose local times stand beside those in UTC; the usual one where that is wrong."""
+    from worker.config import Settings
 
     try:
-        name = load_settings().zone
-    except BadSettings:  # commands that need no settings show times too
-        name = Settings.model_fields["zone"].default
-    return zone(name)
+        return zone(_name_of_shop_zone())
+    except BadZone:  # an error about it has times too
+        return zone(Settings.model_fields["zone"].default)
 
 
 def moment(at: datetime, local: ZoneInfo | None = None) -> str:
@@ -288,21 +307,21 @@ def plain(value: object) -> object:
             return str(value)
 
 
-def as_words(value: object) -> str:
-    """A value for a person, in one line."""
+def as_words(value: object, local: ZoneInfo | None = None) -> str:
+    """A value for a person, in one line; local times are the shop's, or those of another zone."""
     match value:
         case None:
             return ""
         case bool():
             return "yes" if value else "no"
         case datetime():
-            return moment(value)
+            return moment(value, local)
         case str() if _INSTANT.fullmatch(value):
-            return moment(datetime.fromisoformat(value))
+            return moment(datetime.fromisoformat(value), local)
         case Mapping():
-            said = {name: as_words(each) for name, each in with_currency(value).items() if each is not None}
+            said = {name: as_words(each, local) for name, each in with_currency(value).items() if each is not None}
             return ", ".join(f"{name.replace('_', ' ')} {each}" for name, each in said.items())
         case list() | tuple():
-            return ", ".join(map(as_words, value))
+            return ", ".join(as_words(each, local) for each in value)
         case _:
-            return with_local_times(escaped(str(value), lines=False))
+            return with_local_times(escaped(str(value), lines=False), local)

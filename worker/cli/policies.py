@@ -15,7 +15,7 @@ from schedules.policies import BUILT_IN, STANDARD, DunningPolicy, words
 from schedules.policy_files import read_policy_file, written
 from schedules.previews import preview
 from schedules.zones import zone as read_zone
-from worker.cli.output import Actor, AsJson, actor, print_json, print_table, say
+from worker.cli.output import Actor, AsJson, OfZone, actor, print_json, print_table, say
 from worker.cli.parts import read_instant
 from worker.textfiles import read_text
 
@@ -93,14 +93,12 @@ def show(
 
 @group.command("preview")
 def preview_policy(
+    zone: OfZone,
     policy: Annotated[str, typer.Argument(help="A policy's code, or a file in TOML.")] = STANDARD.code,
     text: Annotated[str | None, typer.Option(help="The gateway's words, as PortOne gives them.")] = None,
     pg: Annotated[str | None, typer.Option(help="The PG as PortOne names it, such as kcp.")] = None,
     decline_class: Annotated[DeclineClass | None, typer.Option("--class", help="The class, instead.")] = None,
     at: Annotated[str | None, typer.Option(help="When it fails first, ISO 8601; now unless given.")] = None,
-    zone: Annotated[
-        str, typer.Option(envvar="AGAIN_ZONE", help="The subscriber's IANA time zone.")
-    ] = "Asia/Seoul",
     as_json: AsJson = False,
 ) -> None:
     """Show the dates that a failure would get, in the subscriber's zone; needs no database for a file."""

@@ -10,7 +10,7 @@ import typer
 from schedules.money import amount_words
 from schedules.zones import local_date
 from schedules.zones import zone as read_zone
-from worker.cli.output import AsJson, print_json, print_table
+from worker.cli.output import AsJson, OfZone, print_json, print_table
 from worker.cli.parts import read_date
 from worker.cli.tables import print_csv
 from worker.workflows.reporting import By, Span
@@ -24,7 +24,6 @@ BAR = 20  # characters of a rate of 100%
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV, with money in minor units.")]
 From = Annotated[str | None, typer.Option("--from", help="First local day; thirty days ago unless given.")]
 To = Annotated[str | None, typer.Option("--to", help="Last local day, included; today unless given.")]
-Zone = Annotated[str, typer.Option(envvar="AGAIN_ZONE", help="Whose days these are.")]
 group = typer.Typer(help="Reports: what came of money that failed, and why it fails.", no_args_is_help=True)
 
 
@@ -35,9 +34,9 @@ def add_to(app: typer.Typer) -> None:
 
 @group.command("recovery")
 def recovery(
+    zone: OfZone,
     from_: From = None,
     to: To = None,
-    zone: Zone = "Asia/Seoul",
     by: Annotated[By, typer.Option(help="How long a cohort is.")] = By.DAY,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -64,9 +63,9 @@ def recovery(
 
 @group.command("failures")
 def failures(
+    zone: OfZone,
     from_: From = None,
     to: To = None,
-    zone: Zone = "Asia/Seoul",
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
