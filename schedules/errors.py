@@ -48,6 +48,7 @@ class Remedy:
 
 
 ADVICE = "; try again later"
+WHEN_KNOWN = "; try again when its outcome is known"  # in place of ADVICE
 REMEDIES: Mapping[Code, Remedy] = {
     Code.INVALID: Remedy(
         "a field is missing, unknown, of another type, or has a value that cannot be",
@@ -66,7 +67,7 @@ REMEDIES: Mapping[Code, Remedy] = {
         Repeat.NEVER,
     ),
     Code.ALREADY_DONE: Remedy(
-        "what the request asks for is so already", "nothing; read the state if in doubt", Repeat.NEVER
+        "what the request asks for is already the case", "nothing; read the state if in doubt", Repeat.NEVER
     ),
     Code.LIMIT: Remedy(
         "the request is above a limit of the settings, of a policy or of Again",
@@ -129,7 +130,8 @@ class OwnCode(ToldInWords):
     """An error that gets its code where it is raised; the code's advice follows its words."""
 
     def __init__(self, code: Code, words: str) -> None:
-        super().__init__(words + code.advice)
+        # Words that say themselves when the same request helps need no second advice.
+        super().__init__(words if words.endswith(WHEN_KNOWN) else words + code.advice)
         self.code = code
         self.without_advice = words
 

@@ -330,14 +330,11 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def shop_zone_name() -> str:
-    """AGAIN_ZONE as it stands in the environment or in the file of `again up`: commands without settings use it too."""
+    """AGAIN_ZONE, not checked, of the environment or of `again up`; the other settings may be missing."""
     name = f"{PREFIX}ZONE"
-    found = {key.upper(): value for key, value in os.environ.items() if value}
-    return (
-        found.get(name)
-        or up_environment.read(os.environ).values.get(name)
-        or Settings.model_fields["zone"].default
-    )
+    own = {key.upper(): value for key, value in os.environ.items()}.get(name)
+    usual: str = Settings.model_fields["zone"].default
+    return own or up_environment.read(os.environ).values.get(name) or usual
 
 
 def _settings_with(values: Mapping[str, str]) -> Settings:

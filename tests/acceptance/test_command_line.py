@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.again import AGAIN, ROOT, plain_environment, told
+from tests.acceptance.again import AGAIN, ROOT, plain_environment, refused, told
 from worker.cli import command_line
-from worker.cli.examples import EXAMPLES, commands_of
+from worker.cli.examples import EXAMPLES, commands_of, groups_of
 from worker.cli.sections import SECTIONS
 
 CLI = Path(__file__).resolve().parents[2] / "worker/cli"
@@ -46,6 +46,22 @@ def test_each_command_stands_in_one_section_of_the_help() -> None:
 
 def test_an_example_is_there_for_each_command_and_no_other() -> None:
     assert set(EXAMPLES) == set(COMMANDS), "add an example to EXAMPLES in worker/cli/examples.py"
+
+
+@pytest.mark.parametrize(("path", "group"), groups_of(TOP))
+def test_a_group_shows_the_whole_of_what_its_commands_do_and_an_example(path: str, group: Any) -> None:
+    shown = group.get_help(group.context_class(group, info_name=path))
+    assert "..." not in shown
+    assert f"Example:\n    again {path}" in shown
+
+
+def test_examples_are_ascii_so_that_any_terminal_shows_what_can_be_copied() -> None:
+    assert all(example.isascii() for example in EXAMPLES.values())
+
+
+@pytest.mark.parametrize("words", [["worker", "--json"], ["--json", "worker"]])
+def test_json_is_refused_for_what_runs_until_it_is_stopped(words: list[str]) -> None:
+    assert "AGAIN_LOG_FORMAT=json" in json.loads(refused(*words))["error"]["message"]
 
 
 @pytest.mark.parametrize("path", COMMANDS)

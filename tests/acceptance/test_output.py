@@ -1,6 +1,7 @@
 """What a person reads: words are shown as they are."""
 
 import os
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from zoneinfo import ZoneInfo
 
@@ -11,10 +12,12 @@ from schedules.outcomes import Declined
 from tests import factories
 from tests.acceptance.again import told
 from tests.doubles import ScriptedGateway
+from worker.cli import rehearsing
 from worker.cli.output import moment, print_facts, print_table, say
 from worker.cli.rehearsing import UNTOLD, WORDS
+from worker.requests import Desk
 from worker.store.schema import charges, subscriptions
-from worker.workflows.services import Services
+from worker.workflows.services import Rehearsal, Services
 
 KEY = "r" + "0123456789" * 2 + "ABCDE"
 
@@ -88,6 +91,15 @@ def test_a_moment_is_shown_in_utc_with_the_shop_s_time_beside_it(
         "  why: due 2026-11-30 09:00Z (18:00 KST)",
         "it is due 2026-11-30 15:30:59Z (16:30 CET), not on 2026-99-30 09:00Z",
     ]
+
+
+def test_a_dry_run_names_amounts_in_the_currency_that_stays(
+    services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rehearsal = Rehearsal()
+    rehearsal.note({"refunded": 0, "currency": "USD"}, {"refunded": 3000, "currency": "USD"})
+    assert rehearsing.told(Desk(replace(services, rehearsal=rehearsal), lambda _: None), "give it back")
+    assert capsys.readouterr().out.splitlines()[-1] == "  refunded: 0.00 USD -> 30.00 USD"
 
 
 def test_a_dry_run_has_words_for_every_column_that_it_may_show() -> None:

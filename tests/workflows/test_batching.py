@@ -412,6 +412,16 @@ def test_a_dropped_batch_is_not_charged_and_may_be_read_anew(shop: Services, gat
         batching.stop(shop, "fees", "kim", "x")
 
 
+def test_a_batch_that_is_already_what_was_asked_for_says_so(shop: Services) -> None:
+    drafted(shop)
+    with pytest.raises(CannotBatch) as draft:
+        batching.approve(shop, "fees", "ben", "x")
+    batching.begin(shop, "fees", "kim")
+    with pytest.raises(CannotBatch) as running:
+        batching.approve(shop, "fees", "ben", "x")
+    assert (draft.value.code, running.value.code) == (Code.CONFLICT, Code.ALREADY_DONE)
+
+
 def test_nothing_is_opened_by_a_copy_of_the_database(shop: Services) -> None:
     begun(shop)
     assert batching.go_on(replace(shop, fingerprint_in=lambda _: "of a copy")) == 0

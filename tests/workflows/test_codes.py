@@ -18,6 +18,7 @@ import worker
 from schedules.errors import (
     ADVICE,
     REMEDIES,
+    WHEN_KNOWN,
     BadRequest,
     Code,
     FixedCode,
@@ -297,6 +298,7 @@ def test_the_code_says_whether_the_sentence_advises_to_try_again() -> None:
         helps = remedy.repeat is Repeat.LATER
         assert (str(OwnCodeOfATest(code, "no")) == f"no{ADVICE}") is helps
         assert (BadRequest(code, "amount", "no").words == f"no{ADVICE}") is helps
+    assert str(OwnCodeOfATest(Code.BUSY, f"no{WHEN_KNOWN}")) == f"no{WHEN_KNOWN}", "one advice, not two"
 
 
 class OwnCodeOfATest(OwnCode):

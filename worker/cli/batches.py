@@ -22,6 +22,7 @@ from worker.cli.output import (
     wants_json,
     warn,
 )
+from worker.cli.sections import Listed
 from worker.cli.tables import Bom, refuse_bom_of_lines, refuse_json_beside_rows, to_write, write
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ RESULTS = (
     "number", "customer_uid", "amount", "currency", "name", "request_key", "charge", "status", "merchant_uid",
     "imp_uid", "decline_class", "reason", "words",
 )  # fmt: skip
-group = typer.Typer(help="Batches: many charges that are asked for together.", no_args_is_help=True)
+group = typer.Typer(cls=Listed, help="Batches: many charges that are asked for together.", no_args_is_help=True)
 Key = Annotated[str, typer.Argument(help="The batch's key.")]
 
 
@@ -207,7 +208,7 @@ def watch_batch(made: "Services", key: str) -> None:
             bar.update(task, total=seen["lines"], completed=over, description=said)
             if seen["state"] in (BatchState.STOPPED, BatchState.WAITING, BatchState.DROPPED):
                 raise NotAllPaid(
-                    Code.HELD,
+                    Code.CONFLICT if seen["state"] is BatchState.DROPPED else Code.HELD,
                     f"batch {key} is {seen['state']}: {seen['words'] or 'another person must approve it'}",
                 )
             if over >= seen["lines"]:

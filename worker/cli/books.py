@@ -25,6 +25,7 @@ from worker.cli.output import (
     warn,
 )
 from worker.cli.parts import read_instant, until_interrupted
+from worker.cli.sections import Listed
 
 if TYPE_CHECKING:
     from worker.store.findings import Finding
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 1000
 USUAL_SPAN = timedelta(days=2)
 Number = Annotated[int, typer.Argument(help="The finding's number.")]
-findings_app = typer.Typer(help="Where the gateway's records and our books do not agree.")
+findings_app = typer.Typer(cls=Listed, help="Where the gateway's records and our books do not agree.")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -117,8 +118,8 @@ def _reconcile(made: "Services", account: str, since: datetime, until: datetime,
         raise reconciling.CannotReconcile(Code.BUSY, busy)
     if worked.ended_at is None:
         why = worked.words or "interrupted"
-        again = f"again reconcile --from {instant(run.since)} --to {instant(run.until)}"
-        console.print(f"stopped at {moment(worked.done_until)}: {why}; to go on: {again}", markup=False)
+        stopped = f"stopped at {moment(worked.done_until)}: {why}; to go on: {_to_go_on(worked)}"
+        console.print(stopped, markup=False)
     return worked
 
 
@@ -191,8 +192,13 @@ def _run(run: "Run", newer: str) -> dict[str, Any]:
     return {
         "account": run.account, "since": run.since, "until": run.until, "done_until": run.done_until,
         "newer_left_out": _why_newer_are_left_out(run, newer), "payments": run.payments,
-        "new_findings": run.findings,
+        "new_findings": run.findings, "to_go_on": _to_go_on(run) if run.ended_at is None else None,
     }  # fmt: skip
+
+
+def _to_go_on(run: "Run") -> str:
+    """The command that goes on where an interrupted run stopped."""
+    return f"again reconcile --from {instant(run.since)} --to {instant(run.until)} --account {run.account}"
 
 
 def _why_newer_are_left_out(run: "Run", newer: str) -> str:

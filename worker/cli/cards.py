@@ -14,9 +14,10 @@ from worker.cli.output import Actor, AsJson, Why, actor, answer, os_user, print_
 from worker.cli.parts import read_date
 from worker.cli.people import InAccount, Pg
 from worker.cli.rehearsing import DryRun, desk, facts_of, told
+from worker.cli.sections import Listed
 from worker.cli.typed import read_card
 
-cards_app = typer.Typer(help="Cards: what stands behind a billing key.", no_args_is_help=True)
+cards_app = typer.Typer(cls=Listed, help="Cards: what stands behind a billing key.", no_args_is_help=True)
 Uid = Annotated[str, typer.Argument(help="The billing key.")]
 Name = Annotated[str | None, typer.Option(help="The customer's name, at most 16 characters.")]
 Email = Annotated[str | None, typer.Option(help="At most 64 characters.")]

@@ -5,9 +5,12 @@ from typing import Annotated
 import typer
 
 from worker.cli.output import AsJson, answer, print_json, print_table, say
+from worker.cli.sections import Listed
 
 MOST_LISTED = 1000
-dead_letters_app = typer.Typer(help="Messages from the broker that were refused, without their contents.")
+dead_letters_app = typer.Typer(
+    cls=Listed, help="Messages from the broker that were refused, without their contents."
+)
 
 
 def add_to(app: typer.Typer) -> None:

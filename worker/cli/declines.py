@@ -9,10 +9,11 @@ import typer
 from schedules.declines import classify
 from worker.cli.output import AsJson, make_console, print_facts, print_json, print_table, say
 from worker.cli.parts import until_interrupted
+from worker.cli.sections import Listed
 from worker.textfiles import read_text
 
 MOST_LISTED = 1000
-declines_app = typer.Typer(help="What the words of a decline mean.", no_args_is_help=True)
+declines_app = typer.Typer(cls=Listed, help="What the words of a decline mean.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:

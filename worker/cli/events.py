@@ -18,10 +18,11 @@ from worker.cli.output import (
     with_currency,
 )
 from worker.cli.parts import read_instant
+from worker.cli.sections import Listed
 
 MOST_LISTED = 1000
 LAST_NUMBER = 2**63 - 1  # what a row's number can be
-events_app = typer.Typer(help="What the shop is told: delivered, waiting and dead.")
+events_app = typer.Typer(cls=Listed, help="What the shop is told: delivered, waiting and dead.")
 
 
 def add_to(app: typer.Typer) -> None:

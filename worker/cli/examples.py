@@ -27,17 +27,17 @@ EXAMPLES: Mapping[str, str] = {
     "report failures": "again report failures --from 2026-11-01",
     "audit": "again audit --by kim --since 2026-12-01",
     "accounts": "again accounts",
-    "plan add": "again plan add coffee --price 9900 --name '월간 커피' --unit month --time 10:00",
+    "plan add": "again plan add coffee --price 9900 --name 'Coffee club' --unit month --time 10:00",
     "plan list": "again plan list --archived",
     "plan show": "again plan show coffee",
     "plan archive": "again plan archive coffee",
     "policy add": "again policy add gentle.toml",
     "policy list": "again policy list --all",
     "policy show": "again policy show standard",
-    "policy preview": "again policy preview standard --pg kcp --text '잔액부족'",
-    "customer add": "again customer add ann-card-1 --name '김안나' --email ann@example.com",
+    "policy preview": "again policy preview standard --pg kcp --text 'no balance'",
+    "customer add": "again customer add ann-card-1 --name 'Ann Kim' --email ann@example.com",
     "card issue": "again card issue ann-card-1 --pg kcp --why 'asked by telephone'",
-    "card pay": "again card pay bob-card-1 9900 --name '방문 결제' --request-key order-17 --why 'at the counter'",
+    "card pay": "again card pay bob-card-1 9900 --name 'At a till' --request-key order-17 --why 'at the counter'",
     "card show": "again card show ann-card-1",
     "card delete": "again card delete ann-card-1 --end-subscriptions --why 'the account is closed' --dry-run",
     "card changed": "again card changed ann-card-1 --why 'the bank has lifted its block'",
@@ -52,8 +52,8 @@ EXAMPLES: Mapping[str, str] = {
     "move-time": f"again move-time {SUBSCRIPTION} 21:30 --why 'the salary comes in the evening'",
     "change-plan": f"again change-plan {SUBSCRIPTION} coffee-large --why 'wants more' --dry-run",
     "change-card": f"again change-card {SUBSCRIPTION} ann-card-2 --why 'a new card'",
-    "charge": "again charge ann-card-1 9900 --name '한 번 결제' --request-key order-18 --why 'extra box' --wait",
-    "charge-batch": "again charge-batch extra.csv --name '추가 상자' --why 'December boxes' --dry-run",
+    "charge": "again charge ann-card-1 9900 --name 'Extra box' --request-key order-18 --why 'extra box' --wait",
+    "charge-batch": "again charge-batch extra.csv --name 'Extra box' --why 'December boxes' --dry-run",
     "batch list": "again batch list --limit 10",
     "batch show": "again batch show december-boxes",
     "batch approve": "again batch approve december-boxes --why 'checked against the orders'",
@@ -76,7 +76,7 @@ EXAMPLES: Mapping[str, str] = {
     "findings": "again findings --all",
     "findings resolve": "again findings resolve 12 --accept --why 'confirmed in the PG console'",
     "findings refund": "again findings refund 12 --why 'paid twice'",
-    "declines classify": "again declines classify --pg kcp --text '한도초과'",
+    "declines classify": "again declines classify --pg kcp --text 'over the limit'",
     "declines unplaced": "again declines unplaced --limit 20",
     "declines reclassify": "again declines reclassify",
     "simulate-dunning": "again simulate-dunning --policy standard --customers 5000",
@@ -98,8 +98,20 @@ def add_to_help(top: Any) -> None:
     """Put each command's example at the end of its help."""
     for path, command in commands_of(top):
         if path in EXAMPLES:
-            # \b keeps the parser's formatter from filling the lines: an example is copied as it stands.
-            command.epilog = f"\b\nExample:\n  {EXAMPLES[path]}"
+            _add(command, EXAMPLES[path])
+    for path, group in groups_of(top):
+        if path not in EXAMPLES:  # it does nothing itself: the example is that of its first command
+            _add(group, next(text for name, text in EXAMPLES.items() if name.startswith(f"{path} ")))
+
+
+def _add(command: Any, example: str) -> None:
+    # \b keeps the parser's formatter from filling the lines: an example is copied as it stands.
+    command.epilog = f"\b\nExample:\n  {example}"
+
+
+def groups_of(top: Any) -> Iterator[tuple[str, Any]]:
+    """Every command that has commands below it, with its name."""
+    return ((name, each) for name, each in top.commands.items() if getattr(each, "commands", {}))
 
 
 def commands_of(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -92,9 +92,8 @@ def due(
         rate = made.account(account).rate
         cap = f"at {rate:g} a second they take {_took(taken.busy)}" if rate else "there is no cap"
         waits = f"none waits longer than {_took(taken.longest_wait)}"
-        say(
-            f"account {account}: {taken.calls} calls; {cap}; {waits}; the last leaves at {moment(taken.last_at, tz)}"
-        )
+        last = moment(taken.last_at, tz)
+        say(f"account {account}: {taken.calls} calls; {cap}; {waits}; the last leaves at {last}")
 
 
 def _took(time: timedelta) -> str:

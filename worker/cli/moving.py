@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedules.errors import BadRequest, Code, OwnCode
+from schedules.errors import REMEDIES, BadRequest, Code, OwnCode, Repeat
 from schedules.imports import COLUMNS, NEEDED
 from schedules.money import amount_words
 from schedules.texts import cleaned
@@ -25,6 +25,7 @@ from worker.cli.output import (
     warn,
 )
 from worker.cli.people import InAccount
+from worker.cli.sections import Listed
 from worker.cli.tables import (
     Bom,
     Encoding,
@@ -39,7 +40,9 @@ from worker.textfiles import open_text, read_text
 if TYPE_CHECKING:
     from worker.workflows.importing import Preview
 
-group = typer.Typer(help="Move in: subscriptions that another system charged until now.", no_args_is_help=True)
+group = typer.Typer(
+    cls=Listed, help="Move in: subscriptions that another system charged until now.", no_args_is_help=True
+)
 
 
 class Thing(StrEnum):
@@ -168,8 +171,11 @@ def import_schedules(
             "taken over", ("customer_uid", "first charge here", "why not"), ([*row.values()] for row in done)
         )
     if left:
+        # "Try again later" is advice for all of them only if it helps each.
+        others = [code for code in left if REMEDIES[code].repeat is not Repeat.LATER]
         raise SomeLeft(
-            left[0], f"{len(left)} of {len(uids)} customers stay where they are, each for the reason above"
+            (others or left)[0],
+            f"{len(left)} of {len(uids)} customers stay where they are, each for the reason above",
         )
 
 

@@ -128,7 +128,7 @@ def adopt(
     ] = None,
     complete: Annotated[
         bool,
-        typer.Option("--complete", help="Nothing was sent by anybody since: no hold. For a moved database only."),
+        typer.Option("--complete", help="Skip the hold; only for a database that was stopped and moved."),
     ] = False,
     account: Annotated[
         str | None, typer.Option(help="Bind this further account to its present credentials, and nothing else.")

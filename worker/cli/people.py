@@ -9,13 +9,16 @@ from worker.cli.asked import RequestKey, amount, carry_out, carry_out_silently, 
 from worker.cli.output import Actor, AsJson, Why, actor, print_json, say
 from worker.cli.parts import read_date
 from worker.cli.rehearsing import DryRun, desk, told
+from worker.cli.sections import Listed
 from worker.cli.typed import read_card
 
 Pg = Annotated[str | None, typer.Option(help="The channel, as PortOne names it: kcp, or kcp.MID.")]
 InAccount = Annotated[
     str | None, typer.Option("--account", help="The gateway account; the main one unless given.")
 ]
-group = typer.Typer(help="Customers: who pays, by the billing key that the gateway has.", no_args_is_help=True)
+group = typer.Typer(
+    cls=Listed, help="Customers: who pays, by the billing key that the gateway has.", no_args_is_help=True
+)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -23,8 +23,9 @@ from worker.cli.output import (
     with_currency,
 )
 from worker.cli.parts import cadence_words, read_cadence, read_policy, read_time, warn_of_times
+from worker.cli.sections import Listed
 
-group = typer.Typer(help="Plans: what is sold, at what price, on which dates.", no_args_is_help=True)
+group = typer.Typer(cls=Listed, help="Plans: what is sold, at what price, on which dates.", no_args_is_help=True)
 Code = Annotated[str, typer.Argument(help="The plan's code.")]
 
 
@@ -60,9 +61,7 @@ def add(
     above_limit: Annotated[
         bool, typer.Option("--above-limit", help="Take a price that is above AGAIN_CHARGE_LIMIT.")
     ] = False,
-    other_currency: Annotated[
-        bool, typer.Option("--other-currency", help="Though the version before is in another currency.")
-    ] = False,
+    other_currency: Annotated[bool, typer.Option("--other-currency", help="Allow a change of currency.")] = False,
     as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:

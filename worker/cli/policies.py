@@ -17,6 +17,7 @@ from schedules.previews import preview
 from schedules.zones import zone as read_zone
 from worker.cli.output import Actor, AsJson, OfZone, actor, print_json, print_table, say
 from worker.cli.parts import read_instant
+from worker.cli.sections import Listed
 from worker.textfiles import read_text
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from worker.store.policies import StoredPolicy
 
 Code = Annotated[str, typer.Argument(help="The policy's code.")]
-group = typer.Typer(help="Dunning policies: what is done about declines, and when.", no_args_is_help=True)
+group = typer.Typer(
+    cls=Listed, help="Dunning policies: what is done about declines, and when.", no_args_is_help=True
+)
 
 
 class UnknownPolicy(FixedCode, LookupError, code=ErrorCode.NOT_FOUND):

@@ -35,7 +35,7 @@ def refund(
         Fate, typer.Option(help="What becomes of the charge's subscription.", case_sensitive=False)
     ] = Fate.KEEP,
     another: Annotated[
-        bool, typer.Option("--another", help="It is none of what was given back without a refund known here.")
+        bool, typer.Option("--another", help="This refund is separate from refunds made outside Again.")
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Give it back now, and say what came of it.")] = False,
     dry_run: DryRun = False,

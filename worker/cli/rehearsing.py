@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.output import as_words, os_user, print_json, say, wants_json
+from worker.cli.output import as_words, os_user, print_json, say, wants_json, with_currency
 
 if TYPE_CHECKING:
     from worker.requests import Desk
+    from worker.workflows.services import Rehearsal
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is.")]
 # Numbers that mean nothing outside the database, and what stands in the sentence before.
@@ -35,7 +36,7 @@ WORDS: Mapping[str, str] = {
     "unanswered_tries": "tries without an answer", "manual_tries": "tries by hand",
     "first_declined_at": "first declined", "ladder_began_at": "retries are counted from", "waits": "waits for",
     "tried_by": "next try is asked for by", "planned_at": "retries go on", "look_at": "next change by time alone",
-    "card_since": "on its present card since", "given_up": "final action", "refunded": "refunded in minor units",
+    "card_since": "on its present card since", "given_up": "final action", "refunded": "refunded",
     "closed_at": "closed", "closed_why": "closed because", "archived_at": "archived", "asked_at": "asked for",
     "unapproved_actor": "asked for, not approved yet, by", "unapproved_os_user": "system user of who asked for it",
 }  # fmt: skip
@@ -74,9 +75,17 @@ def told(at: "Desk", what: str, document: Mapping[str, Any] | None = None) -> bo
     if document is not None and wants_json():
         print_json(dict(document) | facts_of(at))
     say(f"nothing is done; it would {what}")
+    before, after = (_in_words(rehearsal, side) for side in (0, 1))
     for name, (was, becomes) in rehearsal.changes.items():
         if name not in UNTOLD and was is not None:
-            say(f"  {WORDS[name]}: {as_words(was)} -> {'none' if becomes is None else as_words(becomes)}")
+            say(f"  {WORDS[name]}: {before[name]} -> {'none' if becomes is None else after[name]}")
         elif name not in UNTOLD:
-            say(f"  {WORDS[name]}: {as_words(becomes)}")
+            say(f"  {WORDS[name]}: {after[name]}")
     return True
+
+
+def _in_words(rehearsal: "Rehearsal", side: int) -> dict[str, str]:
+    """What changes, before (0) or after (1) the act, with amounts in the currency of the subject."""
+    facts = {name: change[side] for name, change in rehearsal.changes.items()}
+    shown = facts | with_currency(facts | {"currency": rehearsal.currency})
+    return {name: as_words(value) for name, value in shown.items()}

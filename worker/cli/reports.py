@@ -12,6 +12,7 @@ from schedules.zones import local_date
 from schedules.zones import zone as read_zone
 from worker.cli.output import AsJson, OfZone, print_json, print_table
 from worker.cli.parts import read_date
+from worker.cli.sections import Listed
 from worker.cli.tables import print_csv
 from worker.workflows.reporting import By, Span
 
@@ -24,7 +25,9 @@ BAR = 20  # characters of a rate of 100%
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV, with money in minor units.")]
 From = Annotated[str | None, typer.Option("--from", help="First local day; thirty days ago unless given.")]
 To = Annotated[str | None, typer.Option("--to", help="Last local day, included; today unless given.")]
-group = typer.Typer(help="Reports: what came of money that failed, and why it fails.", no_args_is_help=True)
+group = typer.Typer(
+    cls=Listed, help="Reports: what came of money that failed, and why it fails.", no_args_is_help=True
+)
 
 
 def add_to(app: typer.Typer) -> None:

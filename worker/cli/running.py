@@ -208,7 +208,7 @@ def listen(
     alive_file: AliveFile = None,
     until_stdin_closes: UntilStdinCloses = False,
 ) -> None:
-    """Hear PortOne's webhooks at /portone until SIGTERM; each is only a reason to ask the gateway itself."""
+    """Receive PortOne's webhooks at /portone until SIGTERM; each is only a reason to ask the gateway itself."""
     try:
         from schedules.health import ProcessKind
         from worker.listener import Door, networks, server

@@ -1,9 +1,12 @@
 """The sections of `again --help`: which commands stand together, under which title."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import typer
 from typer.core import TyperGroup
+
+from worker.cli.output import wants_json
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Set up and run": ("up", "clock", "migrate", "worker", "beat", "listen", "simulator", "demo"),
@@ -28,23 +31,41 @@ LONGEST = 1000  # characters of a help's first sentence: none is cut
 REST = "Other commands"
 
 
-class Sectioned(TyperGroup):
-    """The top of the command line, whose help lists commands in sections."""
+class Listed(TyperGroup):
+    """A command with commands below it, whose help lists them with the whole of what each does."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 # the parser names its arguments
-        """Write the sections, each with its commands in the table's order; what is in none comes last."""
-        placed = {name for names in SECTIONS.values() for name in names}
+        """Write the sections, each with its commands in the table's order."""
         longest = max(map(len, self.commands))
-        rest = tuple(name for name in self.commands if name not in placed)
-        for title, names in (*SECTIONS.items(), (REST, rest)):
-            rows = [
-                (name.ljust(longest), _first_clause(self.commands[name]))
-                for name in names
-                if name in self.commands
-            ]
+        for title, names in self.sections():
+            rows = [(name.ljust(longest), _first_clause(self.commands[name])) for name in names]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
+
+    def sections(self) -> Iterator[tuple[str, Sequence[str]]]:
+        """Each section's title and its commands."""
+        yield "Commands", tuple(self.commands)
+
+
+class Sectioned(Listed):
+    """The top of the command line, whose help lists commands in sections."""
+
+    def sections(self) -> Iterator[tuple[str, Sequence[str]]]:
+        """The sections of the table; what is in none comes last."""
+        for title, names in SECTIONS.items():
+            yield title, tuple(name for name in names if name in self.commands)
+        placed = {name for names in SECTIONS.values() for name in names}
+        yield REST, tuple(name for name in self.commands if name not in placed)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; --json is refused for one that runs until it is stopped, wherever it stands."""
+        found = super().resolve_command(ctx, args)
+        if found[0] in PROCESSES and wants_json():
+            raise typer.BadParameter(
+                f"{found[0]} has no --json; set AGAIN_LOG_FORMAT=json, which makes its log lines JSON", ctx
+            )
+        return found
 
 
 def _first_clause(command: Any) -> str:

@@ -89,7 +89,7 @@ def approve(services: Services, key: str, actor: str, why: str, os_user: str | N
     with services.act() as db:
         batch = known_batch(db, key)
         if batch.state is not BatchState.WAITING:
-            raise CannotBatch(Code.CONFLICT, f"batch {key!r} is {batch.state}; nothing to approve")
+            raise _refusal(batch, "nothing to approve", BatchState.RUNNING, BatchState.DONE)
         same = Person(batch.created_by, batch.created_os_user).matches(Person(actor, os_user))
         if same is not None:
             raise CannotBatch(
@@ -108,9 +108,7 @@ def drop(services: Services, key: str, actor: str, why: str) -> None:
     with services.act() as db:
         batch = known_batch(db, key)
         if batch.state not in (BatchState.DRAFT, BatchState.WAITING):
-            raise CannotBatch(
-                Code.CONFLICT, f"batch {key!r} is {batch.state}; only one that was not begun can be dropped"
-            )
+            raise _refusal(batch, "only one that was not begun can be dropped", BatchState.DROPPED)
         batches.change(db, batch.id, state=BatchState.DROPPED.value, ended_at=now, words=why)
         notes.record(db, actor, "batch.drop", key, why, now)
 
@@ -121,7 +119,7 @@ def stop(services: Services, key: str, actor: str, why: str) -> int:
     with services.act() as db:
         batch = known_batch(db, key)
         if batch.state not in (BatchState.RUNNING, BatchState.DONE):
-            raise CannotBatch(Code.CONFLICT, f"batch {key!r} is {batch.state}; nothing to stop")
+            raise _refusal(batch, "nothing to stop", BatchState.STOPPED)
         waiting = _stop(db, batch, why, now)
         notes.record(db, actor, "batch.stop", key, why, now, waiting=waiting)
     return waiting
@@ -133,11 +131,17 @@ def resume(services: Services, key: str, actor: str, why: str) -> int:
     with services.act() as db:
         batch = known_batch(db, key)
         if batch.state is not BatchState.STOPPED:
-            raise CannotBatch(Code.CONFLICT, f"batch {key!r} is {batch.state}; nothing to resume")
+            raise _refusal(batch, "nothing to resume", BatchState.RUNNING, BatchState.DONE)
         released = batches.release_held(db, batch.id, held_words(batch.key))
         batches.change(db, batch.id, state=BatchState.RUNNING.value, words=None, canary_passed=True)
         notes.record(db, actor, "batch.resume", key, why, now, released=released)
     return released
+
+
+def _refusal(batch: Batch, why: str, *asked_for: BatchState) -> CannotBatch:
+    """Why a batch is not changed: it is already what was asked for, or its state does not allow it."""
+    code = Code.ALREADY_DONE if batch.state in asked_for else Code.CONFLICT
+    return CannotBatch(code, f"batch {batch.key!r} is {batch.state}; {why}")
 
 
 def go_on(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:

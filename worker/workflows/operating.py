@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from schedules import events
 from schedules.charges import ChargeStatus, TriedBy
-from schedules.errors import Code, OwnCode
+from schedules.errors import WHEN_KNOWN, Code, OwnCode
 from schedules.money import Money
 from schedules.persons import Person
 from worker.store import allowances, attempts, charges, findings, notes, requested, subscriptions, switches, waits
@@ -148,9 +148,7 @@ def release(services: Services, key: str, actor: str, why: str, os_user: str | N
                 f"charge {key} waits neither for an operator nor after a refusal; nothing to release",
             )
         if attempts.is_under_way(db, charge.id):
-            raise CannotOperate(
-                Code.BUSY, f"charge {key} has an attempt whose outcome is unclear; it cannot be released"
-            )
+            raise CannotOperate(Code.BUSY, f"charge {key} has an attempt whose outcome is unclear{WHEN_KNOWN}")
         _refuse_keyed(charge)
         finding = findings.open_for(db, key)
         if finding is not None:

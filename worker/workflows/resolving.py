@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Any
 
 from schedules.charges import AttemptState, ChargeStatus
-from schedules.errors import Code
+from schedules.errors import WHEN_KNOWN, Code
 from schedules.findings import FindingKind, FindingState
 from schedules.money import amount_words
 from schedules.outcomes import Paid, Voided
@@ -57,7 +57,7 @@ def resolve(services: Services, finding_id: int, verdict: Verdict, actor: str, w
     with services.engine.begin() as db:
         finding = found(findings.locked(db, finding_id), finding_id)
     if finding.state is FindingState.REFUNDING:
-        raise CannotOperate(Code.BUSY, f"finding {finding_id} has a refund under way; wait for its answer")
+        raise CannotOperate(Code.BUSY, f"finding {finding_id} has a refund under way{WHEN_KNOWN}")
     if finding.state.is_over:
         raise CannotOperate(
             Code.ALREADY_DONE, f"finding {finding_id} is {finding.state} since {finding.ended_at:%Y-%m-%d %H:%M}Z"

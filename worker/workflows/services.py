@@ -44,10 +44,13 @@ class Rehearsal:
     """What an act would change: the columns of its subject, before and after."""
 
     changes: dict[str, tuple[object, object]] = field(default_factory=dict)
+    currency: str | None = None  # of the subject's amounts, which may change while it does not
 
     def note(self, before: Mapping[str, object] | None, after: Mapping[str, object] | None) -> None:
         """Keep what differs between two looks at the subject's row."""
         names = {**(before or {}), **(after or {})}
+        if isinstance(currency := names.get("currency"), str):
+            self.currency = currency
         seen = ((name, (before or {}).get(name), (after or {}).get(name)) for name in names)
         self.changes |= {name: (was, becomes) for name, was, becomes in seen if was != becomes}
 
