@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from schedules.batches import BatchState, Line, Terms
 from schedules.charges import ChargeKind
-from schedules.errors import BadRequest
+from schedules.errors import BadRequest, Code
 from schedules.outcomes import Declined, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, many_opened, on_sale, subscribed, with_settings
