@@ -86,6 +86,14 @@ BY_RESTORE: tuple[Mutant, ...] = (
         "        if charges.owed_after(db, hold.cursor, 1):\n",
     ),
     Mutant(
+        "restore: an attempt that only the gateway knows is unknown until it is settled",
+        "workflows/test_restoring.py::"
+        "test_an_attempt_found_after_the_backup_is_asked_about_though_its_writer_is_killed",
+        "worker/workflows/prior_attempts.py",
+        '    row |= {"state": AttemptState.UNKNOWN.value, "unknown_since": sent_at, "next_ask_at": now,',
+        '    row | {"state": AttemptState.UNKNOWN.value, "unknown_since": sent_at, "next_ask_at": now,',
+    ),
+    Mutant(
         "restore: a decline that was counted before the backup is not counted again",
         "workflows/test_restoring.py::test_a_decline_that_was_counted_before_the_backup_is_not_counted_again",
         "worker/workflows/prior_attempts.py",

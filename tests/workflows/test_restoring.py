@@ -95,6 +95,33 @@ def test_a_second_attempt_that_paid_is_found_though_the_first_is_not_in_the_book
     assert gateway.sent == []
 
 
+class Killed(BaseException):
+    """The end of the process, between two transactions."""
+
+
+def test_an_attempt_found_after_the_backup_is_asked_about_though_its_writer_is_killed(
+    services: Services, gateway: ScriptedGateway, restored: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: it is written as unknown, which holds the next uid back, and then settled as the gateway has it."""
+    gateway.remember(order(services), "paid", "imps_1", at=services.clock.now() - timedelta(days=30))
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(prior_attempts, "_settle_as_found", killed)
+        with pytest.raises(Killed):
+            restoring.lift_when_known(services)
+    assert restoring.lift_when_known(services) is None
+    collect_due(services)
+    move(services, days=3)
+    collect_due(services)
+    assert gateway.sent == []
+    (attempt,) = attempt_rows(services)
+    asking.ask(services, attempt["id"])
+    assert charge_rows(services)[0]["status"] == "paid"
+
+
 def test_a_payment_that_no_list_shows_is_found_by_asking_for_the_next_uids(
     services: Services, gateway: ScriptedGateway, restored: int
 ) -> None:

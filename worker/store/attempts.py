@@ -93,7 +93,7 @@ def from_gateway(
 ) -> dict[str, Any]:
     """A row for an attempt that only the gateway knows: made after the backup that these books were put back to.
 
-    It is written as declined, which no other attempt of the charge stands in the way of, and settled at once.
+    It is written as declined, which no other attempt of the charge stands in the way of.
     """
     return {
         "charge_id": charge_id, "number": number, "merchant_uid": uid, "state": AttemptState.DECLINED.value,

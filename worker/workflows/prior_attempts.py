@@ -4,6 +4,7 @@ import logging
 from datetime import timedelta
 
 from schedules.asking import is_settled_by, read_found
+from schedules.charges import AttemptState
 from schedules.identity import merchant_uid
 from schedules.outcomes import Declined, GatewayPayment
 from worker.gateway.port import Found
@@ -136,6 +137,8 @@ def _write_as_found(
     now = services.clock.now()
     sent_at = max((payment.started_at for payment in found if payment.started_at), default=now)
     row = attempts.from_gateway(charge.id, number, uid, charge.money, sent_at, now)
+    # Until the answer is written, it holds the next uid back: this process may be killed meanwhile.
+    row |= {"state": AttemptState.UNKNOWN.value, "unknown_since": sent_at, "next_ask_at": now, "settled_at": None}
     with services.engine.begin() as db:
         written = attempts.begin(db, row, "read from the gateway")
         if written is not None:
