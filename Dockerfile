@@ -19,7 +19,7 @@ COPY simulator simulator
 RUN uv sync --frozen --no-default-groups --extra listener --extra simulator --no-editable --reinstall-package again --python /usr/local/bin/python
 
 FROM python AS run
-RUN useradd --system --uid 10001 --no-create-home again
+RUN groupadd --system --gid 10001 again && useradd --system --uid 10001 --gid 10001 --no-create-home again
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /app
 USER again

@@ -70,9 +70,14 @@ class Composition:
         self.services: dict[str, dict[str, Any]] = self.model["services"]
 
     @property
+    def image(self) -> str:
+        """The name of Again's production image."""
+        return self.env.get("COMPOSE_AGAIN_IMAGE") or "again"
+
+    @property
     def ours(self) -> list[str]:
         """The services that run Again's production image."""
-        return sorted(name for name, service in self.services.items() if service["image"] == "again")
+        return sorted(name for name, service in self.services.items() if service["image"] == self.image)
 
     @property
     def lasting(self) -> list[str]:

@@ -9,9 +9,12 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
+import yaml
 from psycopg import sql
 from redis.exceptions import AuthenticationError, NoPermissionError
 from sqlalchemy import make_url
@@ -36,8 +39,13 @@ REQUIRED = {
 }
 SECRETS = REQUIRED.keys() - {"AGAIN_ENVIRONMENT"} | {"AGAIN_WEBHOOK_SECRET"}
 SETTINGS = {f"{PREFIX}{name.upper()}": field for name, field in Settings.model_fields.items()}
-OF_COMPOSE = {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "LISTENER_PORT", "FRONT_NETWORK", "STOP_GRACE_PERIOD"}
+OF_COMPOSE = {
+    "POSTGRES_PASSWORD", "VALKEY_PASSWORD", "LISTENER_PORT", "FRONT_NETWORK", "STOP_GRACE_PERIOD",
+    "COMPOSE_AGAIN_ENV", "COMPOSE_AGAIN_IMAGE", "COMPOSE_AGAIN_SECRETS",
+}  # fmt: skip
+OF_THE_SHELL = {"AGAIN_ACTOR", "SUDO_USER", "USER"}
 LASTING = ["beat", "listener", "worker", "worker-ops"]
+PAGE = (ROOT / "docs/compose.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PRODUCTION = Composition(filled(REQUIRED))
 # The live gateway is never called from here: what runs is the trial, which has the same services and commands.
@@ -50,11 +58,17 @@ def running(embedded: EmbeddedServices) -> Iterator[Containers]:
     database = fresh_database(embedded)
     # Over TCP: without capabilities, not even root may use the folder of the socket.
     with DelayProxy(database, 0) as proxy, containers(SIMULATED, proxy.url, actor="a-person") as made:
-        rule = (ROOT / "deploy/broker/valkey-caller.acl").read_text().replace("PASSWORD", "shop-password")
-        made.write_secret("shop.conf", rule)
+        made.write_secret("shop.conf", caller_rule("shop-password"))
         made.start_all()
         yield made
     drop_database(embedded, database)
+
+
+def caller_rule(password: str) -> str:
+    """The line of a caller as docs/compose.md says to write it: with the password's hash."""
+    rule = (ROOT / "deploy/broker/valkey-caller.acl").read_text()
+    assert rule.count(">PASSWORD") == 1
+    return rule.replace(">PASSWORD", f"#{sha256(password.encode()).hexdigest()}")
 
 
 def test_the_main_loop_of_each_process_notes_its_rounds(running: Containers) -> None:
@@ -282,18 +296,18 @@ def test_nothing_outside_reaches_the_database_the_broker_or_the_listener() -> No
 def test_compose_reads_the_files_as_these_tests_do(is_trial: bool, tmp_path: Path) -> None:
     expected = SIMULATED if is_trial else PRODUCTION
     env = tmp_path / "env"
-    env.write_text(f"ENV_FILE={env}\n{filled(REQUIRED)}")
+    env.write_text(f"COMPOSE_AGAIN_ENV={env}\n{filled(REQUIRED)}")
     words = ["docker", "compose", "--env-file", "simulator.env" if is_trial else str(env), "--profile", "*"]
     done = subprocess.run(
         [*words, "config", "--format", "json"], cwd=ROOT, capture_output=True,
-        env=plain_environment() | {"USER": "", "AGAIN_ACTOR": ""}, text=True, check=False,
+        env=plain_environment() | dict.fromkeys(OF_THE_SHELL, ""), text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     services = json.loads(done.stdout)["services"]
     assert services.keys() == expected.services.keys()
     for name, service in services.items():
-        environment = {key: value for key, value in service["environment"].items() if key != "ENV_FILE"}
-        mine = {key: value for key, value in expected.environment(name).items() if key != "ENV_FILE"}
+        environment = {key: value for key, value in service["environment"].items() if key != "COMPOSE_AGAIN_ENV"}
+        mine = {key: value for key, value in expected.environment(name).items() if key != "COMPOSE_AGAIN_ENV"}
         assert environment == mine, name
         assert [word.replace("$$", "$") for word in service["command"] or ()] == [
             str(word) for word in expected.services[name].get("command", ())
@@ -303,9 +317,76 @@ def test_compose_reads_the_files_as_these_tests_do(is_trial: bool, tmp_path: Pat
 def test_the_image_runs_as_nobody_special() -> None:
     lines = DOCKERFILE.splitlines()
     assert "USER again" in lines
-    assert any(line.startswith("RUN useradd") for line in lines)
-    (uid,) = re.findall(r"useradd .*--uid (\d+)", DOCKERFILE)
-    assert {PRODUCTION.services[name]["user"] for name in PRODUCTION.ours} == {uid}
+    ((uid, gid),) = re.findall(r"useradd .*--uid (\d+) --gid (\d+)", DOCKERFILE)
+    assert re.findall(r"groupadd .*--gid (\d+) again", DOCKERFILE) == [gid]
+    assert {PRODUCTION.services[name]["user"] for name in PRODUCTION.ours} == {f"{uid}:{gid}"}
+    # By this group an approver, who runs `again` as another user, reads the secrets in files.
+    assert f"install -D -m 440 -g {gid} /dev/stdin secrets/again/portone_secret" in PAGE
+    assert f'--user "$(id -u):{gid}" again batch approve' in PAGE
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"USER": "ann"}, "ann"),
+        ({"USER": "root", "SUDO_USER": "ann"}, "ann"),
+        ({"USER": "root", "SUDO_USER": "ann", "AGAIN_ACTOR": "bob"}, "bob"),
+        ({}, ""),
+    ],
+)
+def test_the_audit_names_who_called_the_command_also_under_sudo(given: dict[str, str], named: str) -> None:
+    """Guard: `sudo docker compose` must not write every act down as root's."""
+    lines = "".join(f"{name}={value}\n" for name, value in given.items())
+    composition = Composition(filled(REQUIRED) + lines)
+    assert composition.environment("again")["AGAIN_ACTOR"] == named
+
+
+def test_the_trial_uses_neither_the_secrets_nor_the_image_nor_the_settings_of_production() -> None:
+    """Guard: a trial on the host of production neither reads its secrets nor replaces its image."""
+    for name in PRODUCTION.ours:
+        ours, trial = PRODUCTION.services[name], SIMULATED.services[name]
+        assert (ours["image"], trial["image"]) == ("again", "again-trial")
+        assert (ours["env_file"], trial["env_file"]) == ([".env"], ["simulator.env"])
+    assert SIMULATED.services["simulator"]["image"] not in ("again", "again-trial")
+    for name in (*PRODUCTION.ours, "valkey"):
+        own = {source for source, _, _ in mounted(PRODUCTION, name)}
+        trial = {source for source, _, _ in mounted(SIMULATED, name)}
+        assert len(own) == len(trial) == 1
+        assert own.isdisjoint(trial)
+        assert all((ROOT / folder / ".gitignore").is_file() for folder in own | trial)
+
+
+def mounted(composition: Composition, name: str) -> list[list[str]]:
+    """The folders of the host in a container: where they are, where they are mounted, and how."""
+    return [words for volume in composition.services[name]["volumes"] if len(words := volume.split(":")) == 3]
+
+
+def test_a_composition_reads_no_variable_that_is_not_listed() -> None:
+    """Guard: a shell may export a common name such as ENV_FILE, which takes precedence over the file."""
+    code = "\n".join((ROOT / file).read_text() for file in TRIAL)
+    read = set(re.findall(r"(?<!\$)\$\{(\w+)", code))
+    assert read - SETTINGS.keys() - OF_COMPOSE == OF_THE_SHELL
+
+
+def test_another_env_file_is_read_by_the_containers_too() -> None:
+    composition = Composition(filled(REQUIRED) + "COMPOSE_AGAIN_ENV=prod.env\n")
+    assert {tuple(composition.services[name]["env_file"]) for name in composition.ours} == {("prod.env",)}
+
+
+def test_the_host_has_the_memory_that_the_containers_may_take() -> None:
+    units = {"m": 1 / 1024, "g": 1}
+    sizes = [PRODUCTION.services[name]["mem_limit"] for name in ("postgres", "valkey", *LASTING)]
+    total = sum(float(size[:-1]) * units[size[-1]] for size in sizes)
+    (host,) = re.findall(r"a host with (\d+) GB", PAGE)
+    assert f"add up to {total:g} GB" in PAGE
+    assert int(host) >= total + 0.5
+
+
+def test_what_the_page_puts_into_an_override_file_names_services_that_there_are() -> None:
+    blocks = re.findall(r"^( *)```yaml\n(.*?)^\1```$", PAGE, re.MULTILINE | re.DOTALL)
+    overrides = [yaml.safe_load(dedent(text)) for _, text in blocks]
+    named = {name for override in overrides for name in override["services"]}
+    assert {"worker", "beat", "listener"} <= named <= PRODUCTION.services.keys()
 
 
 def stages() -> dict[str, list[str]]:
@@ -358,7 +439,6 @@ def test_the_simulator_s_image_has_the_simulator() -> None:
 def test_production_is_what_is_built_unless_another_target_is_named() -> None:
     assert list(stages())[-1] == "production"
     assert {PRODUCTION.services[name]["build"]["target"] for name in PRODUCTION.ours} == {"production"}
-    assert SIMULATED.services["simulator"]["image"] != "again"
 
 
 def copied(stage: str) -> set[str]:
