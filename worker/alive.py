@@ -31,6 +31,14 @@ class NotAlive(FixedCode, code=Code.FAILED):
     """The process does not work, or there is none; says which."""
 
 
+class NoRecord(FixedCode, code=Code.NOT_FOUND):
+    """There is no file at the path."""
+
+
+class BadRecord(FixedCode, code=Code.INVALID):
+    """The path is not that of a record, or its file cannot be read."""
+
+
 class BadAliveFile(FixedCode, code=Code.HELD):
     """The record cannot be kept there."""
 
@@ -97,18 +105,26 @@ def begin(file: Path | None, kind: str, obstacle: Callable[[], str | None] = lam
 
 
 def check(file: Path) -> str:
-    """What the process does that records in this file, in a sentence; NotAlive when it does not work."""
+    """Say in a sentence what the process does that records in this file; NotAlive when it does not work.
+
+    NoRecord or BadRecord when the file says nothing of a process.
+    """
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe has no writer
+    except FileNotFoundError:
+        raise NoRecord(
+            f"{file} does not exist: the process that was started with --alive-file {file} has not begun its work "
+            "yet, or there is none; look at its log, start one, or give the path that a process was started with"
+        ) from None
     except OSError as error:
-        raise NotAlive(
-            f"{file} cannot be read ({error.strerror}): no process was started with --alive-file {file}, or it is "
-            "not ready yet"
+        raise BadRecord(
+            f"{file} cannot be read ({error.strerror}); give the path that the process was started with as "
+            "--alive-file, and run the command as the same user"
         ) from None
     try:
         record = _read(file, descriptor)
         if _lock(descriptor, fcntl.LOCK_SH):
-            raise NotAlive(f"{record.name}, which recorded in {file}, has ended")
+            raise NotAlive(f"{record.name}, which recorded in {file}, has ended; start it again")
     finally:
         os.close(descriptor)
     now = elapsed()
@@ -154,6 +170,8 @@ def _read(file: Path, descriptor: int) -> AliveRecord:
     for _ in range(READS):
         try:
             return AliveRecord(**json.loads(os.pread(descriptor, LENGTH, 0)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OSError):  # a folder and a pipe cannot be read
             wait(0.05)
-    raise NotAlive(f"{file} is no record of a process; give the path that it was started with as --alive-file")
+    raise BadRecord(
+        f"{file} is no record of a process; give the path that the process was started with as --alive-file"
+    )

@@ -64,15 +64,30 @@ def test_a_process_that_runs_is_alive_and_one_that_was_killed_is_not(
     assert (status, f"worker (process {running.pid}) runs" in text) == (0, True)
     running.kill()
     running.wait()
-    assert said(file) == (1, f"again: worker (process {running.pid}), which recorded in {file}, has ended\n")
+    assert said(file) == (
+        1,
+        f"again: worker (process {running.pid}), which recorded in {file}, has ended; start it again\n",
+    )
 
 
-def test_a_path_without_a_process_is_not_alive(file: Path) -> None:
+@pytest.mark.parametrize("made", ["nothing", "text", "folder", "link", "pipe"])
+def test_a_path_without_a_record_is_refused_as_the_caller_s_mistake(made: str, file: Path) -> None:
+    """Guard: a wrong path is no fault of Again, and the sentence says what to do."""
+    match made:
+        case "text":
+            file.write_text("something else")
+        case "folder":
+            file.mkdir()
+        case "link":
+            file.symlink_to(file.with_name("elsewhere"))
+        case "pipe":
+            os.mkfifo(file)
+        case _:
+            pass
     status, text = said(file)
-    assert (status, "no process was started with --alive-file" in text) == (1, True)
-    file.write_text("something else")
-    status, text = said(file)
-    assert (status, "is no record of a process" in text) == (1, True)
+    assert (status, str(file) in text, "give the path that" in text) == (1, True, True)
+    code = json.loads(again("alive", str(file), "--json").stderr)["error"]["code"]
+    assert code == ("not_found" if made == "nothing" else "invalid")
 
 
 def test_a_second_process_does_not_take_the_file(file: Path, running: "subprocess.Popen[str]") -> None:
