@@ -344,16 +344,16 @@ def test_the_audit_names_who_called_the_command_also_under_sudo(given: dict[str,
 def test_the_trial_uses_neither_the_secrets_nor_the_image_nor_the_settings_of_production() -> None:
     """Guard: a trial on the host of production neither reads its secrets nor replaces its image."""
     for name in PRODUCTION.ours:
-        ours, trial = PRODUCTION.services[name], SIMULATED.services[name]
-        assert (ours["image"], trial["image"]) == ("again", "again-trial")
-        assert (ours["env_file"], trial["env_file"]) == ([".env"], ["simulator.env"])
+        own, trial = PRODUCTION.services[name], SIMULATED.services[name]
+        assert (own["image"], trial["image"]) == ("again", "again-trial")
+        assert (own["env_file"], trial["env_file"]) == ([".env"], ["simulator.env"])
     assert SIMULATED.services["simulator"]["image"] not in ("again", "again-trial")
     for name in (*PRODUCTION.ours, "valkey"):
-        own = {source for source, _, _ in mounted(PRODUCTION, name)}
-        trial = {source for source, _, _ in mounted(SIMULATED, name)}
-        assert len(own) == len(trial) == 1
-        assert own.isdisjoint(trial)
-        assert all((ROOT / folder / ".gitignore").is_file() for folder in own | trial)
+        folders = {source for source, _, _ in mounted(PRODUCTION, name)}
+        folders_of_trial = {source for source, _, _ in mounted(SIMULATED, name)}
+        assert len(folders) == len(folders_of_trial) == 1
+        assert folders.isdisjoint(folders_of_trial)
+        assert all((ROOT / folder / ".gitignore").is_file() for folder in folders | folders_of_trial)
 
 
 def mounted(composition: Composition, name: str) -> list[list[str]]:
