@@ -83,6 +83,14 @@ def test_a_second_one_in_the_folder_is_refused(up: "subprocess.Popen[bytes]", fo
     up.wait(90)
 
 
+def test_a_folder_that_cannot_be_made_is_refused_in_a_sentence(folder: Path) -> None:
+    (folder / "file").write_text("")
+    done = again("up", "--data", str(folder / "file" / "data"), "--port", str(free_port()), cwd=folder)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert f"{folder}/file/data cannot be written" in done.stderr
+    assert "--data" in done.stderr
+
+
 def test_a_port_that_is_taken_is_named(folder: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -62,8 +62,7 @@ class Standing:
     def __enter__(self) -> "Standing":
         self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         signal.signal(signal.SIGTERM, _as_interrupt)
-        # PostgreSQL's own user, whom it has when we are root, must get to its folder.
-        self.data.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+        _make_data_folder(self.data)
         with ExitStack() as undo:
             undo.callback(self.stop)
             self._start_services()
@@ -293,6 +292,21 @@ def _wait_or_kill(child: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+
+
+def _make_data_folder(data: Path) -> None:
+    try:
+        # PostgreSQL's own user, whom it has when we are root, must get to its folder.
+        data.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+    except OSError as error:
+        why = error.strerror
+    else:
+        why = None if os.access(data, os.W_OK | os.X_OK) else "permission denied"
+    if why is not None:
+        raise EmbeddedError(
+            f"the folder {data.absolute()} cannot be written ({why}); name another with --data, or run "
+            "`again up` in a folder that you may write"
+        )
 
 
 def _refuse_taken(port: int) -> None:
