@@ -114,10 +114,10 @@ def use_json(*, wanted: bool) -> None:
 def make_console(*, stderr: bool = False, quiet: bool = False, **options: Any) -> Console:
     """A console of rich, which writes commands to the terminal itself; texts go through `escaped` before.
 
-    With --json nothing is written to one on standard error: progress is for people.
+    With --json nothing is written to one on standard error unless that is a terminal: progress is for people.
     """
     stream = sys.stderr if stderr else sys.stdout
-    silent = quiet or (stderr and wants_json())
+    silent = quiet or (stderr and wants_json() and not stream.isatty())
     return Console(file=getattr(stream, "unescaped", stream), quiet=silent, **options)
 
 
