@@ -206,7 +206,7 @@ FAULTS: list[tuple[str, Outcome | type[Paid], int]] = [
     ("http_429", NotSent("429"), 0),
     ("garbage", Unknown("cannot be read"), 1),
     ("truncated", Unknown(""), 1),
-    ("wrong_amount", Unknown("asked 8900 KRW, answered 9000 KRW", mismatch=True), 1),
+    ("wrong_amount", Unknown("asked 8,900 KRW, answered 9,000 KRW", mismatch=True), 1),
     ("late_paid", Declined("점검중"), 0),
     ("token_expired", Paid, 1),
 ]
