@@ -17,7 +17,10 @@ CRASH_LOOP = 3  # starts that ended by themselves
 MOST_SKEW = timedelta(seconds=10)
 SLOW_CHECK = 0.1  # seconds of a pre-send check that mean fewer calls
 BROKEN_CHECK = 1.0  # seconds that no distance between worker and database explains
-FIX_CHANNEL = "fix the channel at PortOne or the PG, then run `again release --refused`"
+FIX_CHANNEL = (
+    "fix the channel at PortOne or the PG, then for each charge `again release KEY`, or `again release --refused` "
+    "for all accounts"
+)
 SILENT_AFTER = 30.0  # seconds without a heartbeat by which a process that runs has sent one
 GONE_AFTER = 60.0  # seconds without a heartbeat; a process sends one every ten, a slow beat every 25
 

@@ -21,7 +21,7 @@ class Clock:
 
     def now(self) -> float:
         """The simulated time."""
-        return time.time() + (self._offset if self._file is None else float(self._file.read_text() or 0))
+        return time.time() + (self._offset if self._file is None else float(self._file.read_text()))
 
     def set(self, at: float) -> None:
         """Make it this time now; BadClock when a file moves it."""

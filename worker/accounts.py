@@ -93,7 +93,7 @@ def _account(file: Path, name: str, section: object, main: str) -> Account:
         raise BadAccounts(f"{where}: {told}") from None
     if (read.key or read.secret) and _others_may_read(file):
         raise BadAccounts(
-            f"{where}: the file holds a key and others may read it; `chmod 600 {file}`, or use key_file"
+            f"{where}: the file holds a key and others may read it; use key_file, or `chmod 600 {file}`"
         )
     return Account(
         name=name, portone_url=read.portone_url, key=read.key or read_secret(f"{where}: key_file", read.key_file),

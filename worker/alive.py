@@ -122,8 +122,16 @@ def check(file: Path) -> str:
             "--alive-file, and run the command as the same user"
         ) from None
     try:
-        record = _read(file, descriptor)
-        if _lock(descriptor, fcntl.LOCK_SH):
+        has_ended = _lock(descriptor, fcntl.LOCK_SH)
+        record = _read(descriptor)
+        if record is None and has_ended:
+            raise BadRecord(
+                f"{file} is no record of a process; give the path that the process was started with as "
+                "--alive-file"
+            )
+        if record is None:
+            raise NotAlive(f"a process has locked {file}, and its record cannot be written; free space at {file}")
+        if has_ended:
             raise NotAlive(f"{record.name}, which recorded in {file}, has ended; start it again")
     finally:
         os.close(descriptor)
@@ -166,12 +174,10 @@ def _lock(descriptor: int, how: int) -> bool:
     return True
 
 
-def _read(file: Path, descriptor: int) -> AliveRecord:
+def _read(descriptor: int) -> AliveRecord | None:
     for _ in range(READS):
         try:
             return AliveRecord(**json.loads(os.pread(descriptor, LENGTH, 0)))
         except (ValueError, TypeError, OSError):  # a folder and a pipe cannot be read
             wait(0.05)
-    raise BadRecord(
-        f"{file} is no record of a process; give the path that the process was started with as --alive-file"
-    )
+    return None

@@ -212,7 +212,8 @@ class RabbitConnection(pyamqp.Connection):
 
     During a memory or disk alarm a node reads nothing more from a connection on which a message came: no
     confirmation comes, and no answer to a request to close. The node does not even see that it was closed: it
-    keeps each such connection until the alarm ends. So it stays open, and is not used until then.
+    keeps each such connection until the alarm ends. Such a connection is not used until then; to close it, only
+    the socket is closed.
     """
 
     Channel = RabbitChannel

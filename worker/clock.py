@@ -58,11 +58,11 @@ class MovedClock:
     def moved_by(self) -> timedelta:
         """How far ahead of real time the file moves it; BadClockFile when it is not there or holds no number."""
         try:
-            return timedelta(seconds=float(self.path.read_text() or 0))
+            return timedelta(seconds=float(self.path.read_text()))
         except (OSError, ValueError, OverflowError) as error:
             raise BadClockFile(
-                f"the file {self.path} moves this clock and cannot be read ({error}); write into it by how many "
-                "seconds the clock was moved"
+                f"the file {self.path} moves this clock and cannot be read ({error}); write by how many seconds "
+                "the clock was moved into a new file beside it, and rename that"
             ) from None
 
     def real(self) -> datetime:
@@ -75,7 +75,10 @@ class MovedClock:
 
     def move_to(self, at: datetime) -> None:
         """Make it `at` now, for every process that reads the file."""
-        offset = (at - datetime.now(UTC)).total_seconds()
+        self.move_by((at - datetime.now(UTC)).total_seconds())
+
+    def move_by(self, offset: float) -> None:
+        """Make it so many seconds ahead of real time; no reader ever sees a file without a number."""
         fresh = self.path.with_suffix(".new")
         with fresh.open("w", encoding="ascii") as file:
             file.write(repr(offset))

@@ -1,5 +1,6 @@
 """The file of `--alive-file`, and what `again alive` says of it without a database and a broker."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -88,6 +89,14 @@ def test_a_path_without_a_record_is_refused_as_the_caller_s_mistake(made: str, f
     assert (status, str(file) in text, "give the path that" in text) == (1, True, True)
     code = json.loads(again("alive", str(file), "--json").stderr)["error"]["code"]
     assert code == ("not_found" if made == "nothing" else "invalid")
+
+
+def test_a_process_that_cannot_write_its_first_record_is_not_alive(file: Path) -> None:
+    """Guard: on a full disk from the start, the sentence names space, and no wrong path."""
+    with file.open("w") as empty:
+        fcntl.flock(empty, fcntl.LOCK_EX)
+        status, text = said(file)
+    assert (status, f"its record cannot be written; free space at {file}" in text) == (1, True)
 
 
 def test_a_second_process_does_not_take_the_file(file: Path, running: "subprocess.Popen[str]") -> None:

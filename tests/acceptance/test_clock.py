@@ -179,7 +179,7 @@ def test_work_that_stays_after_a_move_is_told_with_the_time_that_the_clock_shows
     with pytest.raises(passing.Stuck, match=r"the clock was not moved and shows 2026-01-31T"):
         made.wait_until_quiet()
     made.move_to(START + DAY)
-    with pytest.raises(passing.Stuck, match=r"the clock was moved and shows 2026-02-01T.*with a date"):
+    with pytest.raises(passing.Stuck, match=r"the clock was moved and shows 2026-02-01T.*`again clock DATE`"):
         made.wait_until_quiet()
 
 
@@ -195,6 +195,6 @@ def test_up_moves_no_clock_beside_a_database_that_is_named(tmp_path: Path) -> No
     (tmp_path / "clock").write_text(str(95 * 86_400.0))
     names = ("AGAIN_ENVIRONMENT", "AGAIN_DATABASE_URL", "AGAIN_BROKER_URL")
     settings = {name: LIVE[name] for name in names} | {"AGAIN_CLOCK_FILE": str(tmp_path / "clock")}
-    words = "`again up` moves the clock of its own database alone; unset AGAIN_CLOCK_FILE"
+    words = "`again up` moves the clock of its own database alone; open a new terminal, or unset all AGAIN_"
     with pytest.raises(EmbeddedError, match=words), Standing(tmp_path / "data", settings=settings):
         pass

@@ -74,6 +74,7 @@ def test_what_a_day_brings_is_in_the_order_of_time_with_its_sum_as_prices_are_wr
         shown = told("due", "--on", "2090-01-01", "--zone", "Asia/Kathmandu", settings=settings | asked)
         assert shown.count("+0545)") == 4
         assert "KST" not in shown
+    assert "KST" not in told("due", "--on", "2090-01-01", "--zone", "UTC", settings=settings)
 
 
 def test_a_moment_is_shown_in_utc_with_the_shop_s_time_beside_it(

@@ -99,7 +99,8 @@ def test_a_new_version_in_another_currency_moves_nobody_unasked(services: Servic
 def test_the_same_plan_again_is_the_same_version(services: Services, settings: dict[str, str]) -> None:
     add = ("plan", "add", "tea", "--price", "5000", "--name", "Tea", "--every", "1", "--unit", "month")
     told(*add, settings=settings)
-    assert "plan tea version 1 is on sale" in told(*add, settings=settings)
+    assert "plan tea version 1 is on sale" in (terms := told(*add, settings=settings))
+    assert "at 09:00 Asia/Seoul" in terms
     assert (again := told_json(*add, settings=settings))["version"] == 1
     assert again["is_new"] is False
     assert told_json(*add, "--catch-up", "latest", settings=settings)["version"] == 2

@@ -60,6 +60,20 @@ BY_HAND: tuple[Mutant, ...] = (
         "",
     ),
     Mutant(
+        "clock: a start without another clock file goes on where that ended",
+        FILES + "test_a_clock_that_another_file_moved_does_not_go_back_without_it",
+        "worker/cli/clock_files.py",
+        "        keep(data, MovedClock(used))\n",
+        "        pass\n",
+    ),
+    Mutant(
+        "clock: an empty clock file tells no time",
+        FILES + "test_a_clock_without_its_file_tells_no_time",
+        "worker/clock.py",
+        "float(self.path.read_text())",
+        "float(self.path.read_text() or 0)",
+    ),
+    Mutant(
         "clock: a clock file that was removed is not begun anew",
         FILES + "test_a_clock_file_that_was_removed_is_not_begun_anew",
         "worker/cli/clock_files.py",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.cli.clock_files import clock_file
+from worker.cli.clock_files import clock_file, keep
 from worker.clock import BadClockFile, MovedClock
 from worker.embedded import EmbeddedError
 
@@ -45,6 +45,29 @@ def test_a_clock_that_was_moved_does_not_go_back_for_a_setting(tmp_path: Path, n
         clock_file(tmp_path, {name: str(other)}, is_embedded=True)
 
 
+def test_a_clock_that_another_file_moved_does_not_go_back_without_it(tmp_path: Path) -> None:
+    """Guard: a start without AGAIN_CLOCK_FILE goes on where the file that it named ended."""
+    clock_file(tmp_path, {}, is_embedded=True)
+    other = MovedClock(tmp_path / "other")
+    other.move_by(30 * 86_400.0)
+    assert clock_file(tmp_path, {"AGAIN_CLOCK_FILE": str(other.path)}, is_embedded=True) == other.path
+    assert MovedClock(tmp_path / "clock").moved_by() == other.moved_by()
+    other.move_by(31 * 86_400.0)
+    keep(tmp_path, other)
+    file = clock_file(tmp_path, {}, is_embedded=True)
+    assert file is not None
+    assert MovedClock(file).moved_by() == other.moved_by()
+
+
+def test_a_new_folder_begins_where_the_file_that_is_named_is(tmp_path: Path) -> None:
+    other = MovedClock(tmp_path / "other")
+    other.move_by(-86_400.0)
+    assert clock_file(tmp_path, {"AGAIN_CLOCK_FILE": str(other.path)}, is_embedded=True) == other.path
+    file = clock_file(tmp_path, {}, is_embedded=True)
+    assert file is not None
+    assert MovedClock(file).moved_by() == other.moved_by()
+
+
 def test_a_clock_file_that_was_removed_is_not_begun_anew(tmp_path: Path) -> None:
     """Guard: the rows of a used folder may be ahead."""
     (tmp_path / "simulator.sqlite").touch()
@@ -53,10 +76,10 @@ def test_a_clock_file_that_was_removed_is_not_begun_anew(tmp_path: Path) -> None
     assert not (tmp_path / "clock").exists()
 
 
-@pytest.mark.parametrize("text", [None, "noon"])
+@pytest.mark.parametrize("text", [None, "noon", ""])
 def test_a_clock_without_its_file_tells_no_time(tmp_path: Path, text: str | None) -> None:
     """Guard: a file that is removed while processes run does not set them back to real time."""
     if text is not None:
         (tmp_path / "clock").write_text(text)
-    with pytest.raises(BadClockFile, match="write into it by how many seconds"):
+    with pytest.raises(BadClockFile, match=r"write by how many seconds .* and rename that"):
         MovedClock(tmp_path / "clock").now()

@@ -25,7 +25,7 @@ def clock_file(data: Path, environment: Mapping[str, str], *, is_embedded: bool)
         if named:
             raise EmbeddedError(
                 f"{VARIABLE} {named!r} is set, and AGAIN_DATABASE_URL names the database: `again up` moves the "
-                f"clock of its own database alone; unset {VARIABLE}"
+                "clock of its own database alone; open a new terminal, or unset all AGAIN_ variables"
             )
         return None
     kept, instead = data.absolute() / CLOCK, next((name for name in INSTEAD if environment.get(name)), None)
@@ -35,11 +35,29 @@ def clock_file(data: Path, environment: Mapping[str, str], *, is_embedded: bool)
     used = Path(named).absolute() if named else None
     if used is not None and not used.is_file():
         raise EmbeddedError(f"{VARIABLE} {named!r} is no file; write 0 into it to begin")
+    if used is not None:
+        _begin(kept, MovedClock(used).moved_by().total_seconds())
     _refuse_to_go_back(kept, used, instead)
+    if used is not None:
+        keep(data, MovedClock(used))
     return used
 
 
-def _begin(kept: Path) -> None:
+def keep(data: Path, clock: MovedClock) -> None:
+    """Note in the folder's own file how far another file moved the clock: it stays so without that file."""
+    kept = MovedClock(data.absolute() / CLOCK)
+    if clock.path == kept.path or (moved := clock.moved_by()) <= kept.moved_by():
+        return
+    try:
+        kept.move_by(moved.total_seconds())
+    except OSError as error:
+        raise EmbeddedError(
+            f"{kept.path} cannot be written ({error.strerror}): it notes that the clock was moved by "
+            f"{moved.total_seconds()} seconds, so that it never goes back; free space there, or make it writable"
+        ) from None
+
+
+def _begin(kept: Path, seconds: float = 0) -> None:
     if kept.exists():
         MovedClock(kept).now()  # refuses what is no number
     elif (kept.parent / SIMULATOR_STATE).exists():
@@ -48,7 +66,7 @@ def _begin(kept: Path) -> None:
             f"goes back. Write into it by how many seconds it was moved, 0 if never, or remove {kept.parent}"
         )
     else:
-        kept.write_text("0")
+        MovedClock(kept).move_by(seconds)
 
 
 def _refuse_to_go_back(kept: Path, used: Path | None, instead: str) -> None:

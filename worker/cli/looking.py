@@ -93,7 +93,7 @@ def due(
         cap = f"at {rate:g} a second they take {_took(taken.busy)}" if rate else "there is no cap"
         waits = f"none waits longer than {_took(taken.longest_wait)}"
         last = moment(taken.last_at, tz)
-        say(f"account {account}: {taken.calls} calls; {cap}; {waits}; the last leaves at {last}")
+        say(f"account {account}: {taken.calls} calls; {cap}; {waits}; the last leaves at {last}", tz)
 
 
 def _took(time: timedelta) -> str:

@@ -121,10 +121,10 @@ def make_console(*, stderr: bool = False, quiet: bool = False, **options: Any) -
     return Console(file=getattr(stream, "unescaped", stream), quiet=silent, **options)
 
 
-def say(text: str) -> None:
-    """Print a line for a person, with local times; with --json nothing."""
+def say(text: str, local: ZoneInfo | None = None) -> None:
+    """Print a line for a person, with local times of the shop or of another zone; with --json nothing."""
     if not wants_json():
-        print(with_local_times(text))
+        print(with_local_times(text, local))
 
 
 def answer(document: Mapping[str, Any], *lines: str) -> None:

@@ -55,7 +55,7 @@ class Passing:
                 raise Stuck(
                     f"nothing has changed for {self._patience:g} seconds though there is work ({_words(work)}); "
                     f"the clock {self._moved} {instant(self.now())}. `again status` shows what is wrong; fix it, "
-                    "then run the same command with a date"
+                    "then `again clock DATE`"
                 )
             self._check()
 

@@ -96,8 +96,9 @@ def add(
         print_json(facts(stored) | {"is_new": is_new})
     else:
         before = "" if is_new else "; it was added before, and nothing is changed"
-        terms = f"{stored.plan.price}, {cadence_words(cadence)}"
-        say(f"plan {code} version {stored.plan.version} is on sale: {terms}{before}")
+        its = stored.plan
+        terms = f"{its.price}, {cadence_words(cadence)} at {its.billing_time:%H:%M} {its.zone}"
+        say(f"plan {code} version {its.version} is on sale: {terms}{before}")
 
 
 @group.command("list")

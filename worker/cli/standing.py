@@ -13,10 +13,10 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from worker import up_environment
-from worker.cli.clock_files import SECOND, SIMULATOR_STATE, clock_file
+from worker.cli.clock_files import SECOND, SIMULATOR_STATE, clock_file, keep
 from worker.cli.output import age, make_console
 from worker.cli.supervising import WITHIN, Restarts, how
-from worker.clock import MovedClock, elapsed, wait, wait_until
+from worker.clock import BadClockFile, MovedClock, elapsed, wait, wait_until
 from worker.embedded import EmbeddedError, EmbeddedServices, free_port
 
 LOOK_EVERY = 0.5  # seconds between two looks at what runs
@@ -107,6 +107,7 @@ class Standing:
             while True:
                 self._start_what_ended()
                 if self._clock is not None:
+                    keep(self.data, self._clock)
                     self._clock.now()  # no process goes on without the file
                 wait(LOOK_EVERY)
         except KeyboardInterrupt:
@@ -170,6 +171,7 @@ class Standing:
             for child in ending:
                 _wait_or_kill(child)
         self._children.clear()
+        self._keep_clock()
         if self._tie is not None:
             os.close(self._tie[0])
             os.close(self._tie[1])
@@ -182,6 +184,13 @@ class Standing:
             self.services = None
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+
+    def _keep_clock(self) -> None:
+        if self._clock is not None:
+            try:
+                keep(self.data, self._clock)
+            except (BadClockFile, EmbeddedError) as error:
+                self._tell(str(error))
 
     def children(self, prefix: str) -> list["subprocess.Popen[bytes]"]:
         """The running children whose names begin so."""

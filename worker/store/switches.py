@@ -352,7 +352,7 @@ def _refused(account: str, since: datetime, *columns: ColumnElement[Any]) -> Sel
 
 
 def _on(channel: Channel | None) -> ColumnElement[bool]:
-    """Whether a call was sent on the channel: what was sent to another card than the present one is left out."""
+    """Whether a call counts for the channel, which is that of the charge's present card; others do not count."""
     k = billing_keys.c
     if channel is None:
         return true()
