@@ -265,7 +265,7 @@ def wrong_place(made: Services) -> str | None:
     if bound == ours_here:
         return None
     if bound is None:
-        return "nothing will be sent: no environment is bound to this database; see `again adopt`"
+        return f"nothing will be sent: {switches.UNBOUND}"
     ours = made.settings.environment
     other = " with another gateway, account or database" if environment == ours else f", not to {ours!r}"
     return f"nothing will be sent: this database is bound to environment {environment!r}{other}; see `again adopt`"

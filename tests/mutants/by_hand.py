@@ -113,7 +113,7 @@ BY_HAND: tuple[Mutant, ...] = (
         "by hand: a machine whose clock is wrong opens no request",
         REQUESTING + "test_a_machine_whose_clock_is_wrong_opens_nothing",
         "worker/workflows/requesting.py",
-        "if not clock_is_right(services, db):",
+        "if not may_decide(services, db):",
         "if False:",
     ),
     Mutant(

@@ -90,8 +90,8 @@ BY_RESTORE: tuple[Mutant, ...] = (
         "workflows/test_restoring.py::"
         "test_an_attempt_found_after_the_backup_is_asked_about_though_its_writer_is_killed",
         "worker/workflows/prior_attempts.py",
-        '    row |= {"state": AttemptState.UNKNOWN.value, "unknown_since": sent_at, "next_ask_at": now,',
-        '    row | {"state": AttemptState.UNKNOWN.value, "unknown_since": sent_at, "next_ask_at": now,',
+        '    row |= {"state": AttemptState.UNKNOWN.value, "unknown_since": now, "next_ask_at": now,',
+        '    row | {"state": AttemptState.UNKNOWN.value, "unknown_since": now, "next_ask_at": now,',
     ),
     Mutant(
         "restore: a decline that was counted before the backup is not counted again",

@@ -1052,8 +1052,15 @@ MUTANTS: tuple[Mutant, ...] = (
         "a process of another environment decides nothing, whatever its clock shows",
         CLOCKS + "test_a_process_of_another_environment_with_a_moved_clock_opens_nothing",
         "worker/workflows/services.py",
-        "    return unfit is None\n",
-        "    return True\n",
+        "    return foreign is None\n\n\ndef right_time",
+        "    return True\n\n\ndef right_time",
+    ),
+    Mutant(
+        "a process of another environment opens nothing for a verb",
+        CLOCKS + "test_a_verb_in_a_process_of_another_environment_opens_nothing",
+        "worker/workflows/admitting.py",
+        "case Verdict.OPENS_FIRST if not may_decide(services, db):",
+        "case Verdict.OPENS_FIRST if False:",
     ),
     Mutant(
         "a process of another environment opens nothing",

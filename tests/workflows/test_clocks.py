@@ -9,15 +9,28 @@ import pytest
 from sqlalchemy import text
 
 from schedules.charges import AttemptState
+from schedules.money import Money
 from schedules.outcomes import Outcome, Paid, Unknown
 from schedules.plans import CatchUp
+from schedules.requests import ChargeRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import START, attempt_rows, charge_rows, move, on_sale, opened, subscribed
 from tests.services import drop_database, fresh_database
 from worker.clock import FixedClock, MovedClock, SystemClock
 from worker.embedded import EmbeddedServices
 from worker.store.engine import make_engine
-from worker.workflows import asking, charging, dispatching, opening, operating, reconciling
+from worker.workflows import (
+    adjusting,
+    asking,
+    charging,
+    dispatching,
+    opening,
+    operating,
+    reconciling,
+    requesting,
+)
+from worker.workflows.admitting import CannotAdjust
+from worker.workflows.requesting import CannotRequest
 from worker.workflows.services import Services
 
 
@@ -97,6 +110,27 @@ def test_a_process_of_another_environment_with_a_moved_clock_opens_nothing(
     opening.open_due(ours)
     before = charge_rows(ours)
     assert opening.open_due(foreign) == 0
+    assert charge_rows(ours) == before
+
+
+def test_a_verb_in_a_process_of_another_environment_opens_nothing(ours: Services, foreign: Services) -> None:
+    """Guard: the binding. A verb opens what is due first, by its own clock."""
+    on_sale(ours, catch_up=CatchUp.LATEST)
+    key = subscribed(ours)
+    opening.open_due(ours)
+    before = charge_rows(ours)
+    with pytest.raises(CannotAdjust, match="another environment"):
+        adjusting.pause(foreign, key, "kim", "x")
+    fee = ChargeRequest(
+        customer_uid="ann",
+        money=Money(500, "KRW"),
+        name="Fee",
+        request_key="fee-1",
+        reason="a fee",
+        policy="once",
+    )
+    with pytest.raises(CannotRequest, match="another environment"):
+        requesting.charge(foreign, fee, "kim")
     assert charge_rows(ours) == before
 
 

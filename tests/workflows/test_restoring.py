@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,23 @@ def test_an_attempt_found_after_the_backup_is_asked_about_though_its_writer_is_k
     assert gateway.sent == []
     (attempt,) = attempt_rows(services)
     asking.ask(services, attempt["id"])
+    assert charge_rows(services)[0]["status"] == "paid"
+
+
+def test_an_attempt_found_after_the_backup_whose_answer_another_process_wrote_is_left_as_it_is(
+    services: Services, gateway: ScriptedGateway, restored: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The payment that is written already is not taken for a second one."""
+    gateway.remember(order(services), "paid", "imps_1")
+    settle_as_found = prior_attempts._settle_as_found
+
+    def late(*arguments: Any) -> None:
+        asking.ask(services, attempt_rows(services)[0]["id"])
+        settle_as_found(*arguments)
+
+    monkeypatch.setattr(prior_attempts, "_settle_as_found", late)
+    assert restoring.lift_when_known(services) is None
+    assert [row["state"] for row in attempt_rows(services)] == ["paid"]
     assert charge_rows(services)[0]["status"] == "paid"
 
 

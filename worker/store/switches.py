@@ -37,6 +37,7 @@ from worker.store.schema import (
 )
 
 ALL_ACCOUNTS = "*"
+UNBOUND = "no environment is bound to this database; see `again adopt`"
 BREAKER = "again"  # the actor of a stop that the breaker made
 # Asked of the database in the same statement as the rest, for the name may lead to another one by now.
 _IDENTITY: ColumnElement[str] = literal_column(
@@ -123,23 +124,29 @@ class Permission:
         Those of the main account are part of the environment's fingerprint.
         """
         # Computed each time: the connection may lead to another database by now, and that one may be adopted.
+        if self.fingerprint is None:
+            return UNBOUND
         if self.fingerprint != identity.fingerprint_in(self.database):
             return "this database belongs to another environment; see `again adopt`"
         return identity.wrong_account(self.account, self.account_fingerprint)
 
     def unfit(self, identity: Identity, clock: Clock) -> str | None:
         """Why this very process may not send, though another one may; None when it may."""
+        if foreign := self.not_ours(identity):
+            return foreign
+        skew = clock.ahead_of(self.database_clock)
+        if abs(skew) > MOST_SKEW:
+            return f"this machine's clock is {skew.total_seconds():+.0f} s from the database's; set it right"
+        return None
+
+    def not_ours(self, identity: Identity) -> str | None:
+        """Why the database is not one for this process, whatever its clock shows; None when it is."""
         if self.has_other_schema(identity):
             return (
                 f"the database is at revision {self.revision} and this process's code is for {identity.revision}: "
                 "stop it, and start the version of Again that `again migrate` was run with"
             )
-        if wrong := self.other_credentials(identity):
-            return wrong
-        skew = clock.ahead_of(self.database_clock)
-        if abs(skew) > MOST_SKEW:
-            return f"this machine's clock is {skew.total_seconds():+.0f} s from the database's; set it right"
-        return None
+        return self.other_credentials(identity)
 
     def foreign(self, identity: Identity, clock: Clock) -> str | None:
         """Why this process may not act on these books at all; None when they are its own, and known."""

@@ -13,7 +13,7 @@ from schedules.subscriptions import Cursor, Series
 from schedules.verbs import RULES, Facts, State, Verb, Verdict, ruling, states
 from worker.store import debts, plans, signups, subscriptions, switches, takeovers
 from worker.workflows.opening import Opened, open_first
-from worker.workflows.services import Services, clock_is_right
+from worker.workflows.services import CANNOT_DECIDE, Services, may_decide
 
 Row = dict[str, Any]
 
@@ -41,10 +41,10 @@ def admit(services: Services, db: Connection, key: str, verb: Verb, now: datetim
     if found.code is not None:
         raise CannotAdjust(found.code, f"subscription {key}: {found.why.format(**_words(facts))}")
     match found.verdict:
-        case Verdict.OPENS_FIRST if not clock_is_right(services, db):
+        case Verdict.OPENS_FIRST if not may_decide(services, db):
             raise CannotAdjust(
                 Code.HELD,
-                f"subscription {key} has a period that is due, and this machine's clock is wrong; set it right",
+                f"subscription {key} has a period that is due and cannot be opened: {CANNOT_DECIDE}",
             )
         case Verdict.OPENS_FIRST:
             return Admitted(row, open_first(db, row, now))

@@ -13,7 +13,7 @@ from schedules.errors import Code, OwnCode
 from worker.points import Point, reach
 from worker.store import archives, notes
 from worker.store.archives import Ended, Moved
-from worker.workflows.services import Services, may_decide
+from worker.workflows.services import CANNOT_DECIDE, Services, may_decide
 
 log = logging.getLogger("again.archiving")
 BATCH = 200  # charges, with all that is theirs, in one transaction of some 50 ms
@@ -76,8 +76,7 @@ def archive(
         if not may_decide(services, db):
             raise CannotArchive(
                 Code.HELD,
-                "this machine's clock is wrong, or the database belongs to another environment or version; see "
-                "`again status`",
+                CANNOT_DECIDE,
             )
     run = _Run(services, datetime(before.year, before.month, 1, tzinfo=UTC), dry_run, batch)
     try:

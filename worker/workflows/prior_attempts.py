@@ -133,12 +133,12 @@ def _end_before(services: Services, attempt: Attempt, next_uid: str) -> bool:
 def _write_as_found(
     services: Services, charge: Charge, number: int, uid: str, found: list[GatewayPayment]
 ) -> Attempt | None:
-    """Write an attempt that was made after the backup, settled as the gateway knows it; None if it is there."""
+    """Write an attempt made after the backup, then settle it as the gateway knows it; None if it is there."""
     now = services.clock.now()
     sent_at = max((payment.started_at for payment in found if payment.started_at), default=now)
     row = attempts.from_gateway(charge.id, number, uid, charge.money, sent_at, now)
     # Until the answer is written, it holds the next uid back: this process may be killed meanwhile.
-    row |= {"state": AttemptState.UNKNOWN.value, "unknown_since": sent_at, "next_ask_at": now, "settled_at": None}
+    row |= {"state": AttemptState.UNKNOWN.value, "unknown_since": now, "next_ask_at": now, "settled_at": None}
     with services.engine.begin() as db:
         written = attempts.begin(db, row, "read from the gateway")
         if written is not None:

@@ -17,7 +17,7 @@ from worker.store.customers import StoredKey
 from worker.store.policies import StoredPolicy
 from worker.workflows.closing import set_aside
 from worker.workflows.limiting import above_limit
-from worker.workflows.services import Services, clock_is_right
+from worker.workflows.services import CANNOT_DECIDE, Services, may_decide
 
 NO_PERIOD = 0
 
@@ -64,10 +64,8 @@ def charge(services: Services, request: ChargeRequest, actor: str, os_user: str 
 
 def _open(services: Services, db: Connection, request: ChargeRequest, asked_by: Person) -> bool:
     now = services.clock.now()
-    if not clock_is_right(services, db):
-        raise CannotRequest(
-            Code.HELD, "this machine's clock is not the database's, so nothing is opened; set it right"
-        )
+    if not may_decide(services, db):
+        raise CannotRequest(Code.HELD, f"nothing is opened: {CANNOT_DECIDE}")
     key = usable_key(db, request.customer_uid)
     row = row_of(request, key.id, key.account, known_policy(services, db, request.policy), now)
     is_new = requested.open_one(db, row)

@@ -192,6 +192,11 @@ def are_ours_and_known(services: Services) -> bool:
     return foreign is None
 
 
+CANNOT_DECIDE = (
+    "this machine's clock is wrong, or the database belongs to another environment or version; see `again status`"
+)
+
+
 def may_decide(services: Services, db: Connection) -> bool:
     """Whether this process may act on what is due: its clock is right and the database is its own, on hold or not.
 
@@ -200,10 +205,15 @@ def may_decide(services: Services, db: Connection) -> bool:
     """
     if not clock_is_right(services, db):
         return False
-    unfit = switches.permission(db, switches.ALL_ACCOUNTS).unfit(services.identity, services.clock)
-    if unfit is not None:
-        log.warning("nothing is opened, swept, asked about or archived by this process: %s", unfit)
-    return unfit is None
+    permission = switches.permission(db, switches.ALL_ACCOUNTS)
+    foreign = permission.not_ours(services.identity)
+    if foreign is not None:
+        log.log(
+            level_of(services, permission),
+            "nothing is opened, swept, asked about or archived by this process: %s",
+            foreign,
+        )
+    return foreign is None
 
 
 def right_time(services: Services, db: Connection) -> datetime:
