@@ -80,7 +80,8 @@ def test_each_process_that_is_killed_is_started_again_and_nothing_is_lost(up: Up
     up.process.send_signal(signal.SIGINT)
     children = lines_of(up)
     assert up.process.wait(90) == 0
-    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    # The keepers of the servers end by themselves, when the process that they watch has ended.
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 60)
 
 
 @pytest.mark.parametrize(("name", "how"), [("beat", "killed by SIGKILL"), ("postgres", "see *postgres.log")])
@@ -102,4 +103,5 @@ def test_one_that_dies_again_and_again_ends_all_with_one_sentence(up: Up, name: 
         f"again: {name} ended 6 times within 120 seconds ({how}). All processes are stopped; data are in *.again"
     )
     assert fnmatchcase(last, said), last
-    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    # The keepers of the servers end by themselves, when the process that they watch has ended.
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 60)
