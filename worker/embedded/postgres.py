@@ -171,9 +171,13 @@ class PostgresServer:
         return True
 
     def _make_database(self) -> None:
-        with self.connect() as admin:
-            if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
-                admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        try:
+            with self.connect() as admin:
+                if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
+                    admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        except psycopg.OperationalError as error:
+            log = self.folder / "postgres.log"
+            raise EmbeddedError(f"PostgreSQL ended just after its start; see {log}") from error
 
 
 def _sync(folder: Path) -> None:
