@@ -77,7 +77,7 @@ def main() -> int:
         data = Path(folder)
         data.chmod(0o711)
         clock = MovedClock(data / "clock")
-        clock.move_to(clock.now())
+        clock.move_by(0.0)
         settings = SETTINGS | {"AGAIN_CLOCK_FILE": str(clock.path)}
         with Standing(
             data / "services", settings=settings, beats=2, charge_workers=2, durable=False,
