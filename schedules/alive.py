@@ -9,7 +9,7 @@ LONGEST_OBSTACLE = 300  # characters of one that are recorded
 
 @dataclass(frozen=True, slots=True)
 class AliveRecord:
-    """What a process records of itself every few seconds. Moments are seconds of a clock that nobody moves."""
+    """What a process records of itself every few seconds. Moments are seconds of the machine's monotonic clock."""
 
     kind: str
     pid: int

@@ -30,7 +30,7 @@ class Keeping:
             shop.keys[name] = Key(**document | {"card": _card(document["card"])})
         for _, document in read(Kind.PAYMENT):
             parts = {"card": _card(document["card"]), "order": Order(**document["order"])}
-            # Whoever made the call has had no answer, and never will.
+            # The connection of that call is gone: its caller got no answer.
             shop.take_back(Payment(**document | parts | {"call_is_open": False}))
         for _, document in read(Kind.MOVEMENT):
             shop.ledger.take_back(Movement(**document))

@@ -91,8 +91,8 @@ class Pool:
             while self._started < self._most:
                 self._start_one()
 
-    def do(self, work: Work) -> None:
-        """Have something done, soon; raises Closed after `close`. What the work raises ends the process."""
+    def execute(self, work: Work) -> None:
+        """Let a thread carry out the work; raises Closed after `close`. What the work raises ends the process."""
         with self._lock:
             if self._is_closed:
                 raise Closed(f"the threads of {self._part} have ended")
@@ -101,7 +101,7 @@ class Pool:
             self._work.put(work)
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
-        """Have something done, soon; its result, or what it raised, is in the future."""
+        """Let a thread carry out the work; its result, or what it raised, is in the future."""
         future: Future[T] = Future()
 
         def done() -> None:
@@ -114,7 +114,7 @@ class Pool:
             else:
                 future.set_result(result)
 
-        self.do(done)
+        self.execute(done)
         return future
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The command line as a whole: every command is walked, whatever it is."""
+"""Rules that hold for every command."""
 
 import ast
 import json
@@ -23,7 +23,7 @@ COMMANDS: dict[str, Any] = dict(commands_of(TOP))
 
 
 def parse(words: list[str]) -> str:
-    """Parse the words of a command without carrying it out; answers the command's path."""
+    """Parse a command line without running the command; returns the path of the command."""
     command: Any = TOP
     context, path = None, list[str]()
     while True:

@@ -958,7 +958,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if False:\n",
     ),
     Mutant(
-        "breaker: a channel that refuses everything is told of",
+        "breaker: a channel that refuses all calls is reported",
         "workflows/test_breaking.py::test_a_channel_that_refuses_everything_is_told_of_while_others_are_paid",
         "worker/workflows/breaking.py",
         "        _tell_of_channel(db, charge, enough, now)\n",
@@ -1049,7 +1049,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "if since is None:",
     ),
     Mutant(
-        "a process of another environment decides nothing, whatever its clock shows",
+        "a process of another environment decides nothing",
         CLOCKS + "test_a_process_of_another_environment_with_a_moved_clock_opens_nothing",
         "worker/workflows/services.py",
         "    return foreign is None\n\n\ndef right_time",

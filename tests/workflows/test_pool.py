@@ -53,7 +53,7 @@ def test_a_closed_pool_takes_no_work() -> None:
     pool = Pool(Part.NOTICES, 1)
     pool.close()
     with pytest.raises(Closed):
-        pool.do(lambda: None)
+        pool.execute(lambda: None)
 
 
 def test_the_threads_of_a_pool_that_nobody_has_any_more_end() -> None:

@@ -123,7 +123,7 @@ class Calls:
             then(came)
 
         try:
-            self._aside.do(told)
+            self._aside.execute(told)
         except Closed:  # nothing was sent, or it was refused
             then(NotSent("the process ends"))
 

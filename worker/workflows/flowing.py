@@ -303,7 +303,7 @@ class Flow:
                 _say_unwritten(carried, error)
                 self._over(carried, None, error)
 
-        pool.do(done)
+        pool.execute(done)
 
 
 def _say_unwritten(carried: _Carried, error: BaseException | None) -> None:
