@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import select, text
@@ -11,6 +11,7 @@ from schedules.cadence import Every, Unit
 from schedules.money import Money
 from schedules.plans import Plan
 from schedules.policies import DunningPolicy
+from schedules.zones import zone
 from worker.clock import FixedClock, wait_until
 from worker.store.schema import attempts, charges
 from worker.workflows import charging, enrolling, opening
@@ -47,9 +48,14 @@ def opened(services: Services, customer_uid: str = "ann", **changes: Any) -> int
     return charge_rows(services)[0]["id"]  # type: ignore[no-any-return]  # a row's values are untyped
 
 
+def billed_now(services: Services) -> time:
+    """A billing time at which what begins today is due already, at whatever hour of the day a test runs."""
+    return services.clock.now().astimezone(zone(MONTHLY.zone)).time().replace(second=0, microsecond=0)
+
+
 def many_opened(services: Services, many: int) -> list[int]:
     """So many customers, each with a charge that is due; the charges' row ids."""
-    on_sale(services)
+    on_sale(services, billing_time=billed_now(services))
     for number in range(many):
         subscribed(services, f"customer-{number}")
     opening.open_due(services)
