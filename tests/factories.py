@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select, text
@@ -28,7 +28,10 @@ MONTHLY = Plan(
 
 
 def on_sale(services: Services, plan: Plan = MONTHLY, policy: DunningPolicy = LADDER, **changes: Any) -> Plan:
-    """A plan that is on sale."""
+    """A plan on sale. Under a real clock `MONTHLY` bills at the present minute, so that what begins is due."""
+    if plan is MONTHLY and not isinstance(services.clock, FixedClock):
+        local = services.clock.now().astimezone(zone(MONTHLY.zone))
+        changes.setdefault("billing_time", local.time().replace(second=0, microsecond=0))
     return enrolling.add_plan(services, replace(plan, **changes), policy, "test").plan
 
 
@@ -48,14 +51,9 @@ def opened(services: Services, customer_uid: str = "ann", **changes: Any) -> int
     return charge_rows(services)[0]["id"]  # type: ignore[no-any-return]  # a row's values are untyped
 
 
-def billed_now(services: Services) -> time:
-    """A billing time at which what begins today is due already, at whatever hour of the day a test runs."""
-    return services.clock.now().astimezone(zone(MONTHLY.zone)).time().replace(second=0, microsecond=0)
-
-
 def many_opened(services: Services, many: int) -> list[int]:
     """So many customers, each with a charge that is due; the charges' row ids."""
-    on_sale(services, billing_time=billed_now(services))
+    on_sale(services)
     for number in range(many):
         subscribed(services, f"customer-{number}")
     opening.open_due(services)

@@ -63,6 +63,10 @@ class Installation:
         """The money that a customer's card has moved."""
         return [m for m in self.simulator("ledger")["movements"] if m["customer_uid"] == customer_uid]
 
+    def calls(self, name: str) -> int:
+        """How many calls of this name have reached the simulator."""
+        return int(self.simulator("ledger")["calls"].get(name, 0))
+
     def charge(self, subscription: str) -> Story | None:
         """The story of the subscription's first charge, if it has been opened."""
         charges = showing.show(self.services, subscription).parts

@@ -22,7 +22,7 @@ from schedules.health import CauseCode, ProcessKind
 from schedules.outcomes import NotSent, Unknown
 from tests.acceptance.again import again
 from tests.doubles import ScriptedGateway
-from tests.factories import billed_now, charge_rows, on_sale, subscribed
+from tests.factories import charge_rows, on_sale, subscribed
 from tests.installation import QUICK
 from tests.rabbit import NEEDS_RABBITMQ, rabbit
 from tests.services import drop_database, fresh_database
@@ -72,7 +72,7 @@ class Shop:
 
     def open_charge(self) -> None:
         """A charge that is due now."""
-        on_sale(self.services, billing_time=billed_now(self.services))
+        on_sale(self.services)
         subscribed(self.services)
         assert opening.open_due(self.services) == 1
 
@@ -206,7 +206,7 @@ def age_attempt(shop: Shop, by: str) -> None:
 
 
 def nothing_opens(shop: Shop) -> None:
-    on_sale(shop.services, billing_time=billed_now(shop.services))
+    on_sale(shop.services)
     subscribed(shop.services)
     shop.run("UPDATE subscriptions SET open_at = open_at - interval '11 minutes'")
 

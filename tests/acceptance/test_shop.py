@@ -56,18 +56,21 @@ def test_a_declined_card_is_tried_again_by_the_ladder(installation: Installation
 def test_sigterm_lets_the_call_under_way_end_and_loses_nothing(installation: Installation) -> None:
     """The workers are told to stop in the middle of a call; its answer is written before they go."""
     installation.simulator("faults", {"rules": [{"fault": "slow", "customer_uid": "slow", "seconds": 3}]})
+    before = installation.calls("again")
     key = installation.customer("slow", "now")
-    assert wait_until(lambda: installation.attempt_states(key) == ["sending"], 30)
+    assert wait_until(lambda: installation.calls("again") > before, 30)
     children = installation.standing.children("worker-charges")
-    for child in children:
-        child.send_signal(signal.SIGTERM)
-    for child in children:
-        assert child.wait(60) == 0
-    story = installation.charge(key)
+    try:
+        for child in children:
+            child.send_signal(signal.SIGTERM)
+        for child in children:
+            assert child.wait(60) == 0
+        story = installation.charge(key)
+    finally:
+        installation.standing.restart("worker-charges")
     assert story is not None
-    assert story.facts["status"] == "paid"
+    assert story.facts["status"] == "paid", story
     assert [happening.what for happening in story.happenings][:3] == ["opened", "sending", "paid"]
-    installation.standing.restart("worker-charges")
 
 
 def test_a_database_that_crashes_loses_no_charge(installation: Installation) -> None:

@@ -13,7 +13,7 @@ from celery import Celery
 from schedules.charges import ChargeKind, ChargeStatus
 from tests import skewed
 from tests.acceptance.again import ROOT
-from tests.factories import billed_now, charge_rows, on_sale, subscribed
+from tests.factories import charge_rows, on_sale, subscribed
 from tests.installation import QUICK
 from tests.rabbit import NEEDS_RABBITMQ, rabbit
 from tests.services import drop_database, fresh_database
@@ -62,7 +62,7 @@ class Two:
         self.good, self.bad = good, bad
         self.services = good.services
         self._customers = count()
-        on_sale(self.services, billing_time=billed_now(self.services))
+        on_sale(self.services)
 
     def open(self, many: int) -> None:
         """Have so many more charges due."""
