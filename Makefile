@@ -64,7 +64,7 @@ chaos: $(STAMP) ## beat a shop of CHARGES=20000 while it works, SEED=1, and hold
 mutants: $(STAMP) ## take every guard away, one at a time, and show what noticed
 	@$(VENV)/bin/python -m tests.mutants
 
-resilience: $(STAMP) ## run the tests of each row of docs/resilience.md, or of the ROWS with one of these words, and record how they ended
+resilience: $(STAMP) ## run the tests of each row of docs/reference/resilience.md, or of the ROWS with one of these words, and record how they ended
 	@$(VENV)/bin/python -m tests.resilience $(ROWS)
 
 bench: $(STAMP) ## every benchmark beside its baselines; BENCH="--small", or names of parts

@@ -18,7 +18,7 @@ MOST_SHOWN = 1000  # bad lines that are kept; the others are counted
 
 
 class BatchState(StrEnum):
-    """Where a batch stands. docs/states.md has a paragraph for each."""
+    """Where a batch stands. docs/reference/states.md has a paragraph for each."""
 
     DRAFT = "draft"
     WAITING = "waiting"

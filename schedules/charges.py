@@ -20,7 +20,7 @@ class ChargeKind(StrEnum):
 
 
 class ChargeStatus(StrEnum):
-    """Where a debt stands. docs/states.md has a paragraph for each."""
+    """Where a debt stands. docs/reference/states.md has a paragraph for each."""
 
     OPEN = "open"
     PAST_DUE = "past_due"
@@ -37,7 +37,7 @@ class ChargeStatus(StrEnum):
 
 
 class AttemptState(StrEnum):
-    """Where one call stands. docs/states.md has a paragraph for each."""
+    """Where one call stands. docs/reference/states.md has a paragraph for each."""
 
     READY = "ready"
     SENDING = "sending"

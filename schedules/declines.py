@@ -28,7 +28,7 @@ _RULE_KEYS = {"id", "class", "source", "note", "codes", "words", "patterns"}
 
 
 class DeclineClass(StrEnum):
-    """What is done about a decline; what each class means stands in docs/declines.md."""
+    """What is done about a decline; what each class means stands in docs/reference/declines.md."""
 
     NEVER_AGAIN = "never_again"
     CUSTOMER_MUST_ACT = "customer_must_act"

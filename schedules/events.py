@@ -1,4 +1,4 @@
-"""Events: what the shop is told, each kind with its fields; docs/events.md says when each is written."""
+"""Events: what the shop is told, each kind with its fields; docs/how-to/events.md says when each is written."""
 
 import hashlib
 from abc import ABC, abstractmethod

@@ -16,7 +16,7 @@ A_MONTH = timedelta(days=35)  # a whole round of paydays, wherever days off put 
 MOST_RUNGS = 20
 LONGEST = timedelta(days=180)  # a debt that is older is not collected by trying a card
 
-# What is done about the other classes is no policy's choice; docs/dunning.md says it.
+# What is done about the other classes is no policy's choice; docs/explanation/dunning.md says it.
 CHOSEN_CLASSES = (
     DeclineClass.MONEY_SHORT,
     DeclineClass.LIMIT,
@@ -251,7 +251,7 @@ def _days(*days: int) -> tuple[timedelta, ...]:
 
 
 # What a Korean shop would keep: paydays instead of guesses, nothing at night, and a month is enough. Tuned on the
-# model of docs/dunning-model.md.
+# model of docs/explanation/dunning-model.md.
 STANDARD = DunningPolicy(
     code="standard",
     ladder=_days(1, 3, 7, 14),

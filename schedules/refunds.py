@@ -10,7 +10,7 @@ from schedules.requests import LONGEST_REQUEST_KEY, LONGEST_WORDS, checked_words
 
 
 class RefundState(StrEnum):
-    """Where a refund stands. docs/states.md has a paragraph for each."""
+    """Where a refund stands. docs/reference/states.md has a paragraph for each."""
 
     ASKED = "asked"
     SENDING = "sending"

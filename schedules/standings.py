@@ -14,7 +14,7 @@ USUAL_DELAY = timedelta(hours=1)
 
 
 class Standing(StrEnum):
-    """Where a subscription stands. docs/states.md has a paragraph for each."""
+    """Where a subscription stands. docs/reference/states.md has a paragraph for each."""
 
     ACTIVE = "active"
     PAST_DUE = "past_due"

@@ -1,4 +1,4 @@
-"""What each verb does in each state of a subscription: one table, read by the verbs and shown by docs/verbs.md."""
+"""What each verb does in each state of a subscription: one table for the verbs and for docs/reference/verbs.md."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -243,7 +243,7 @@ BESIDE: Mapping[State, frozenset[State]] = {
 
 
 def as_markdown() -> str:
-    """The table as docs/verbs.md shows it, with the reason of each refusal below."""
+    """The table as docs/reference/verbs.md shows it, with the reason of each refusal below."""
     head = ["| | " + " | ".join(f"`{verb}`" for verb in Verb) + " |", "|---|" + "---|" * len(Verb)]
     rows = [f"| **{state}** | " + " | ".join(_cell(verb, state) for verb in Verb) + " |" for state in State]
     meanings = [f"- **{state}**: {MEANINGS[state]}." for state in State]

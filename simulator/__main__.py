@@ -167,7 +167,7 @@ def _arguments() -> argparse.Namespace:
         default=os.environ.get("SIMULATOR_SECRET", "sim_secret"),
         help="imp_secret that is accepted (SIMULATOR_SECRET, else sim_secret)",
     )
-    parser.add_argument("--faults", type=Path, help="a JSON file of faults; docs/simulator.md")
+    parser.add_argument("--faults", type=Path, help="a JSON file of faults; docs/reference/simulator.md")
     parser.add_argument("--seed", type=int, default=0, help="decides which calls a rate hits (0)")
     parser.add_argument(
         "--state", type=Path, help="a file that keeps cards, payments and the ledger; none unless given"

@@ -115,7 +115,7 @@ class Rabbit:
             self._control("set_vm_memory_high_watermark", "0.9")
 
     def add_caller(self, name: str, password: str, definitions: Path) -> None:
-        """Add a user that sends requests, as docs/broker-access.md says."""
+        """Add a user that sends requests, as docs/how-to/broker-access.md says."""
         self._control("add_user", name, password)
         self._control("import_definitions", str(definitions))
 

@@ -1,4 +1,4 @@
-"""`python -m tests.resilience`: run the tests that docs/resilience.md names, and record how each row ended.
+"""`python -m tests.resilience`: run the tests that docs/reference/resilience.md names, and record the outcomes.
 
 The rows are read from the page. What is recorded has no times and nothing of the machine: two runs that end alike
 leave the same page.
@@ -16,8 +16,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs/resilience.md"
-RECORD = ROOT / "docs/resilience-run.md"
+PAGE = ROOT / "docs/reference/resilience.md"
+RECORD = ROOT / "docs/reference/resilience-run.md"
 CRASHES = "tests/crashes"
 NOT_RUN = "not run"
 NO_TEST = "no test of its own"  # a row that a command alone shows
@@ -61,7 +61,7 @@ def rows() -> list[Row]:
 
 
 def _crash_tests(row: str) -> list[Test]:
-    """The tests of a row of docs/crash-table.md: their names begin with its number."""
+    """The tests of a row of docs/reference/crash-table.md: their names begin with its number."""
     return [
         (f"{CRASHES}/{file.name}", name)
         for file in sorted((ROOT / CRASHES).glob("test_*.py"))

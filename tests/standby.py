@@ -35,7 +35,7 @@ class Pair:
 
     @property
     def url(self) -> str:
-        """Where whichever of them takes writes is, as docs/databases.md says."""
+        """Where whichever of them takes writes is, as docs/how-to/databases.md says."""
         hosts = "&".join(f"host={quote(_socket(server))}" for server in (self.primary, self.standby))
         return f"postgresql+psycopg://{USER}@/{DATABASE}?{hosts}&target_session_attrs=read-write"
 

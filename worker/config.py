@@ -40,7 +40,7 @@ class BadSettings(FixedCode, code=Code.HELD):
 
 
 class Settings(BaseSettings):
-    """Everything that differs between installations; docs/configuration.md explains each."""
+    """Everything that differs between installations; docs/how-to/configuration.md explains each."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
@@ -219,7 +219,7 @@ class Settings(BaseSettings):
             if not is_webhook_secret(secret):
                 raise ValueError(
                     f"secret {place} is not {SECRET_PREFIX} and {SECRET_BYTES[0]} to {SECRET_BYTES[-1]} bytes in "
-                    "base 64; docs/events.md says how to make one"
+                    "base 64; docs/how-to/events.md says how to make one"
                 )
         return secrets
 
@@ -358,7 +358,11 @@ def _unknown_names(names: Iterable[str]) -> list[str]:
     problems = []
     for name in sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known):
         nearest = get_close_matches(name.upper().removeprefix(PREFIX), shorts, n=1)
-        meant = f"did you mean {PREFIX}{nearest[0]}?" if nearest else "docs/configuration.md lists those that are"
+        meant = (
+            f"did you mean {PREFIX}{nearest[0]}?"
+            if nearest
+            else "docs/how-to/configuration.md lists those that are"
+        )
         problems.append(f"{name}: is not known; {meant}")
     return problems
 
@@ -373,5 +377,5 @@ def _told(error: ValidationError, why_not: str | None) -> list[str]:
     if missing and why_not is not None:
         lines.append(why_not)
     if missing:
-        lines.append("run `again up` in this folder first, or set them; see docs/configuration.md")
+        lines.append("run `again up` in this folder first, or set them; see docs/how-to/configuration.md")
     return lines

@@ -143,7 +143,7 @@ def _former(raw: bytes) -> Mark | None:
 def _report(services: Services, raw: bytes) -> None:
     log.error(
         "the mark in the broker (%d bytes) was not written by this installation, and is replaced: somebody else "
-        "writes to the broker; see docs/dead-letters.md",
+        "writes to the broker; see docs/how-to/dead-letters.md",
         len(raw),
     )
     letter = messages.dead_letter("again.mark", raw, {}, Reason.FORGED_MARK)

@@ -26,7 +26,7 @@ BODY_ENCODINGS = (None, "base64", "utf-8")
 
 
 class Reason(StrEnum):
-    """Why a message is refused; docs/dead-letters.md describes each."""
+    """Why a message is refused; docs/how-to/dead-letters.md describes each."""
 
     TOO_LARGE = "too_large"
     BAD_ENVELOPE = "bad_envelope"

@@ -1,4 +1,4 @@
-"""docs/a-month.md: its commands, run as they stand in an empty folder, tell what it says they do."""
+"""docs/tutorial/a-month.md: its commands, run as they stand in an empty folder, tell what it says they do."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.again import AGAIN, plain_environment
 from tests.acceptance.up import running_up
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/a-month.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/tutorial/a-month.md"
 BLOCK = re.compile(r"```(sh|text)\n(.*?)```", re.DOTALL)
 
 

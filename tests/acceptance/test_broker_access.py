@@ -1,4 +1,4 @@
-"""The broker users of docs/broker-access.md: a caller can ask and read its own answers, and nothing else."""
+"""The broker users of docs/how-to/broker-access.md: a caller sends requests and reads its own answers, only."""
 
 import json
 import uuid

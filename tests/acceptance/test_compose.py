@@ -45,7 +45,7 @@ OF_COMPOSE = {
 }  # fmt: skip
 OF_THE_SHELL = {"AGAIN_ACTOR", "SUDO_USER", "USER"}
 LASTING = ["beat", "listener", "worker", "worker-ops"]
-PAGE = (ROOT / "docs/compose.md").read_text()
+PAGE = (ROOT / "docs/how-to/compose.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PRODUCTION = Composition(filled(REQUIRED))
 # The live gateway is never called from here: what runs is the trial, which has the same services and commands.
@@ -65,7 +65,7 @@ def running(embedded: EmbeddedServices) -> Iterator[Containers]:
 
 
 def caller_rule(password: str) -> str:
-    """The line of a caller as docs/compose.md says to write it: with the password's hash."""
+    """The line of a caller as docs/how-to/compose.md says to write it: with the password's hash."""
     rule = (ROOT / "deploy/broker/valkey-caller.acl").read_text()
     assert rule.count(">PASSWORD") == 1
     return rule.replace(">PASSWORD", f"#{sha256(password.encode()).hexdigest()}")

@@ -204,7 +204,7 @@ def fields(document: Any) -> str:
 
 def documented() -> dict[str, str]:
     """The fields of each command's answer, as the page of the command line names them."""
-    page = (ROOT / "docs/command-line.md").read_text()
+    page = (ROOT / "docs/how-to/command-line.md").read_text()
     return dict(re.findall(r"^\| `again ([^`]+)` \| ([^|]+) \|$", page, flags=re.MULTILINE))
 
 

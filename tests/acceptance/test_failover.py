@@ -1,4 +1,4 @@
-"""docs/runbook.md, "A standby was promoted", with a real standby and processes that are never started again."""
+"""docs/how-to/runbook.md, "A standby was promoted", with a real standby and without a restart of any process."""
 
 import tempfile
 from collections.abc import Iterator

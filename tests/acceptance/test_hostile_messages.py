@@ -93,7 +93,7 @@ HEADERS: tuple[tuple[dict[str, Any], Reason], ...] = (
 
 
 def document(task: str, body: bytes = EMPTY, **headers: Any) -> bytes:
-    """A message as docs/tasks.md writes it."""
+    """A message as docs/how-to/tasks.md writes it."""
     return json.dumps({
         "body": base64.b64encode(body).decode(), "content-type": "application/json", "content-encoding": "utf-8",
         "headers": {"task": task, "id": ID} | headers,

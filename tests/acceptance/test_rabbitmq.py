@@ -58,7 +58,7 @@ def test_a_subscription_is_paid_over_quorum_queues(shop: Installation, node: Rab
 
 
 def test_a_backend_that_asks_is_answered(shop: Installation) -> None:
-    """As docs/tasks.md says."""
+    """As docs/how-to/tasks.md says."""
     shop.wait_for(shop.customer("asked", "now"), "paid")
     with Celery(broker=shop.settings["AGAIN_BROKER_URL"], backend="rpc://") as backend:
         backend.conf.task_create_missing_queue_type = "quorum"
@@ -70,7 +70,7 @@ def test_a_backend_that_asks_is_answered(shop: Installation) -> None:
 
 
 def test_a_message_in_any_language_is_read(shop: Installation) -> None:
-    """As docs/tasks.md says."""
+    """As docs/how-to/tasks.md says."""
     with Connection(shop.settings["AGAIN_BROKER_URL"]) as connection:
         channel: Any = connection.channel()
         channel.basic_publish(

@@ -59,7 +59,7 @@ def fields(request_key: str, **changes: Any) -> dict[str, Any]:
 
 
 def put(shop: Installation, task: str, request: dict[str, Any]) -> redis.Redis:
-    """Put a request for a charge into the broker as docs/tasks.md writes it, without Celery."""
+    """Put a request for a charge into the broker as docs/how-to/tasks.md writes it, without Celery."""
     message = {
         "body": base64.b64encode(json.dumps([[], request, {}]).encode()).decode(),
         "content-type": "application/json",
@@ -128,7 +128,7 @@ def test_a_request_that_meets_no_database_is_kept_until_there_is_one(shop: Insta
 
 
 def test_a_raw_message_of_any_language_is_enough(shop: Installation) -> None:
-    """The message of docs/tasks.md, put together without Celery."""
+    """The message of docs/how-to/tasks.md, put together without Celery."""
     task = "5b0c0f63-2e4f-4a8e-9f7f-0d6a1c2b3e4f"
     broker = put(shop, task, fields("raw-1"))
     assert wait_until(lambda: broker.exists(f"celery-task-meta-{task}") == 1, 30)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from worker.messages import LARGEST, Reason
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/dead-letters.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/dead-letters.md"
 
 
 def test_the_page_of_refused_messages_has_each_reason() -> None:

@@ -1,4 +1,4 @@
-"""docs/resilience.md names a test for what it says, and each of them is there."""
+"""docs/reference/resilience.md names a test for what it says, and each of them is there."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_each_test_that_the_table_of_faults_names_is_there() -> None:
-    page = (ROOT / "docs/resilience.md").read_text()
+    page = (ROOT / "docs/reference/resilience.md").read_text()
     named = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", page)
     missing = [name for file, name in named if f"def {name}(" not in (ROOT / file).read_text()]
     assert missing == []

@@ -30,6 +30,7 @@ from worker.config import PREFIX, Settings
 from worker.requests import ASKED, charge_adhoc
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 SOURCES = [path for room in ("schedules", "worker", "simulator") for path in (ROOT / room).rglob("*.py")]
 
 
@@ -57,32 +58,32 @@ def sections(page: str) -> dict[str, dict[str, str]]:
     ],
 )
 def test_the_page_of_states_has_a_paragraph_for_each(title: str, states: type[StrEnum]) -> None:
-    told = sections((ROOT / "docs/states.md").read_text())[title]
+    told = sections((DOCS / "reference/states.md").read_text())[title]
     assert list(told) == [state.value for state in states]
     assert all(len(words) > 20 for words in told.values())
 
 
 def test_the_page_of_dunning_tells_of_each_class_final_action_and_counter() -> None:
-    page = (ROOT / "docs/dunning.md").read_text()
+    page = (DOCS / "explanation/dunning.md").read_text()
     counters = [counter.value for counter in Counter if counter is not Counter.NOTHING]
     classes = [named.value for named in DeclineClass if named is not DeclineClass.UNKNOWN_OUTCOME]
     assert [word for word in (*classes, *FinalAction, *counters) if f"`{word}`" not in page] == []
 
 
 def test_the_runbook_has_a_page_for_each_kind_of_finding() -> None:
-    told = sections((ROOT / "docs/runbook.md").read_text())["Findings"]
+    told = sections((DOCS / "how-to/runbook.md").read_text())["Findings"]
     assert list(told) == [kind.value for kind in FindingKind]
     assert all(len(words) > 80 for words in told.values())
 
 
 def test_the_runbook_has_a_section_for_each_cause_of_ill_health() -> None:
-    told = sections((ROOT / "docs/runbook.md").read_text())["`again status --healthy` fails"]
+    told = sections((DOCS / "how-to/runbook.md").read_text())["`again status --healthy` fails"]
     assert sorted(told) == sorted(code.value for code in CauseCode)
     assert all(len(words) > 80 for words in told.values())
 
 
 def test_the_page_of_settings_has_a_row_for_each() -> None:
-    page = (ROOT / "docs/configuration.md").read_text()
+    page = (DOCS / "how-to/configuration.md").read_text()
     told = re.findall(r"^\| `(AGAIN_[A-Z_]+)` \|", page, flags=re.MULTILINE)
     assert sorted(told) == sorted(PREFIX + name.upper() for name in Settings.model_fields)
 
@@ -96,7 +97,7 @@ def told_fields(event: type[Event]) -> str:
 
 
 def test_the_page_of_events_has_each_kind_with_its_fields_and_says_what_they_are() -> None:
-    kinds, meanings = (ROOT / "docs/events.md").read_text().split("## The fields")
+    kinds, meanings = (DOCS / "how-to/events.md").read_text().split("## The fields")
     told = dict(re.findall(r"^\| `([a-z_.]+)` \| [^|]{10,} \| ([^|]+) \|$", kinds, flags=re.MULTILINE))
     assert told == {kind: told_fields(event) for kind, event in KINDS.items()}
     explained = {name for row in re.findall(r"^\| (`.*?) \|", meanings, flags=re.MULTILINE)
@@ -105,7 +106,7 @@ def test_the_page_of_events_has_each_kind_with_its_fields_and_says_what_they_are
 
 
 def test_the_request_on_the_page_of_events_is_one_of_ours() -> None:
-    page = (ROOT / "docs/events.md").read_text()
+    page = (DOCS / "how-to/events.md").read_text()
     (body,) = re.findall(r"^```http\n.*?\n\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     event = json.loads(body)
     assert list(event) == ["type", "timestamp", "version", "data"]
@@ -113,7 +114,9 @@ def test_the_request_on_the_page_of_events_is_one_of_ours() -> None:
 
 
 def test_the_example_on_the_page_of_events_verifies_a_signature() -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/events.md").read_text(), re.MULTILINE | re.DOTALL)
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```", (DOCS / "how-to/events.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     names: dict[str, Any] = {}
     exec(code, names)
     read_event: Callable[..., Any] = names["read_event"]
@@ -126,7 +129,9 @@ def test_the_example_on_the_page_of_events_verifies_a_signature() -> None:
 
 
 def test_the_page_of_tasks_has_each_with_its_fields() -> None:
-    rows = re.findall(r"^\| `again\.(\w+)` \| ([^|]*) \|", (ROOT / "docs" / "tasks.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `again\.(\w+)` \| ([^|]*) \|", (DOCS / "how-to" / "tasks.md").read_text(), re.MULTILINE
+    )
     asked = {function.__name__: fields_of(function) for function in ASKED}
     told = {
         name: ", ".join(p.name + ("" if p.default is Parameter.empty else "?") for p in fields)
@@ -144,7 +149,7 @@ def test_no_request_has_the_name_of_a_chore() -> None:
 
 def test_the_message_on_the_page_of_tasks_is_one_that_can_be_read() -> None:
     (document,) = re.findall(
-        r"```json\n(\{\n  \"body\".*?)```", (ROOT / "docs" / "tasks.md").read_text(), re.DOTALL
+        r"```json\n(\{\n  \"body\".*?)```", (DOCS / "how-to" / "tasks.md").read_text(), re.DOTALL
     )
     _, fields, _ = json.loads(base64.b64decode(json.loads(document)["body"]))
     assert set(fields) <= set(signature(charge_adhoc).parameters)
@@ -152,7 +157,7 @@ def test_the_message_on_the_page_of_tasks_is_one_that_can_be_read() -> None:
 
 def test_the_page_of_tasks_has_an_example_of_each_that_is_taken_as_it_stands() -> None:
     """The code is run with a Celery that only remembers; each field is then read as a worker reads it."""
-    page = (ROOT / "docs" / "tasks.md").read_text()
+    page = (DOCS / "how-to" / "tasks.md").read_text()
     code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def asked" in block)
     sent: list[tuple[str, dict[str, Any]]] = []
 
@@ -197,7 +202,19 @@ def test_no_room_has_grown_too_large() -> None:
     assert grown == []
 
 
-def test_the_readme_links_to_pages_that_are_there() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def broken_links(page: Path) -> list[str]:
+    """The links of a page to files that are absent; `make docs` checks links to headings as well."""
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+    return [link for link in links if ":" not in link and not (page.parent / link).exists()]
+
+
+def test_every_document_links_to_files_that_exist() -> None:
+    pages = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+    assert {page.name: links for page in pages if (links := broken_links(page))} == {}
+
+
+def test_the_index_of_the_documents_links_to_each() -> None:
+    """Decision records have an index of their own."""
+    linked = set(re.findall(r"\]\(([^)#]+)\)", (DOCS / "README.md").read_text()))
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.glob("*/*.md") if page.parent.name != "decisions"}
+    assert pages - linked == set()

@@ -1,4 +1,4 @@
-"""Declines labelled by hand, and how the rules place them; run it to print the tables of docs/declines.md."""
+"""Declines labelled by hand, and how the rules classify them; prints the tables of docs/reference/declines.md."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

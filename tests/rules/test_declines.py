@@ -337,7 +337,7 @@ def test_both_passes_of_the_first_draw_are_kept_and_one_of_them_is_the_label() -
 
 
 def test_the_document_shows_the_tables_as_they_are() -> None:
-    document = (ROOT / "docs/declines.md").read_text("utf-8")
+    document = (ROOT / "docs/reference/declines.md").read_text("utf-8")
     for table in (by_draw(sample()), confusion(sample()), sources()):
         assert table in document, "print them with: python -m tests.rules.declines_sample"
 

@@ -28,7 +28,7 @@ from worker.workflows.services import Services
 
 WHO = ("kim", "he asked for it")
 NO_MONEY = Declined("[CC10]통장 잔액부족")
-SHOWN = Path(__file__).parents[2] / "docs" / "verbs.md"
+SHOWN = Path(__file__).parents[2] / "docs" / "reference" / "verbs.md"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def test_a_connection_without_a_pooler_is_taken(database: str) -> None:
 
 
 def test_session_mode_keeps_our_settings_and_gives_none_of_them_to_others(database: str) -> None:
-    """The way that docs/databases.md documents, with a pool as small as what is connected."""
+    """The way that docs/how-to/databases.md documents, with a pool as small as what is connected."""
     with pooler(database, "session", default_pool_size=2) as pooled:
         with engine_on(pooled.url) as engine:
             check_sessions(engine)

@@ -16,7 +16,7 @@ from worker.synthetic.incomes import SEOUL
 from worker.synthetic.population import DEAD, Customer, Reason, answer, drawn
 from worker.synthetic.wordings import PROVIDERS, WORDINGS, Saying
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/dunning-model.md").read_text()
+PAGE = (Path(__file__).resolve().parents[2] / "docs/explanation/dunning-model.md").read_text()
 MEANT = {
     Saying.NO_MONEY: DeclineClass.MONEY_SHORT,
     Saying.LIMIT_DAY: DeclineClass.LIMIT,

@@ -43,7 +43,7 @@ from worker.workflows.services import Services
 from worker.workflows.signing_up import NotSignedUp
 
 ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs" / "tasks.md"
+DOCS = ROOT / "docs" / "how-to" / "tasks.md"
 WHO = {"actor": "shop", "reason": "ticket 4711"}
 LONG = "u" * 100  # more characters than a customer_uid has at PortOne
 ADVISES = re.compile(r"\b(try|ask|look|send|say) (it )?again\b|\bagain later\b|\bsaid again\b|\bthen ask again\b")

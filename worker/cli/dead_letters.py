@@ -24,7 +24,7 @@ def dead_letters(
     limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="How many at most.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List refused messages, newest first; docs/dead-letters.md describes each reason."""
+    """List refused messages, newest first; docs/how-to/dead-letters.md describes each reason."""
     if context.invoked_subcommand is not None:
         return
     from worker.store import dead_letters

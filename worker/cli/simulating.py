@@ -18,8 +18,8 @@ from worker.synthetic.population import drawn
 from worker.textfiles import read_text
 
 CAUTION = (
-    "A model result: a made-up population under the assumptions of docs/dunning-model.md. It compares policies,"
-    " and says nothing about what a shop will recover."
+    "A model result: a made-up population under the assumptions of docs/explanation/dunning-model.md. It compares"
+    " policies, and says nothing about what a shop will recover."
 )
 COLUMNS = (
     "policy",

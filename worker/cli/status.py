@@ -29,7 +29,9 @@ def status(
     as_json: AsJson = False,
     healthy: Annotated[
         bool,
-        typer.Option("--healthy", help="Exit non-zero when something does not work; docs/runbook.md lists what."),
+        typer.Option(
+            "--healthy", help="Exit non-zero when something does not work; docs/how-to/runbook.md lists what."
+        ),
     ] = False,
 ) -> None:
     """Show what runs, whether charging is stopped, how much waits, and what is wrong."""

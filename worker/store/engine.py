@@ -33,7 +33,7 @@ _ASKED = (0, 0, 1, 0, 1, 1, 0, 1)
 POOLING = (
     "the connection pooler between this process and PostgreSQL is in transaction or statement mode, which mixes "
     "up the prepared statements of its clients; set `pool_mode = session` for this database (PgBouncer), or "
-    "connect to PostgreSQL directly; see docs/databases.md"
+    "connect to PostgreSQL directly; see docs/how-to/databases.md"
 )
 # One thread asks for many, so a line that is dead without a word must be noticed well within a lease.
 LINE = {"tcp_user_timeout": 35_000, "keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
@@ -82,7 +82,7 @@ def _set_session(connection: Any, _: object) -> None:
         raise BadSession(
             f"a new database session has {prepared} prepared statements of an earlier client: the connection "
             "pooler has no `server_reset_query`, or is in transaction mode; set `pool_mode = session` and "
-            "`server_reset_query = DISCARD ALL` (PgBouncer); see docs/databases.md"
+            "`server_reset_query = DISCARD ALL` (PgBouncer); see docs/how-to/databases.md"
         )
 
 

@@ -1,4 +1,4 @@
-"""Every number of the model, with its reason in docs/dunning-model.md, and the changes by which it is doubted."""
+"""Every number of the model, explained in docs/explanation/dunning-model.md, and its variations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace

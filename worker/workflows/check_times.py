@@ -39,7 +39,7 @@ class CheckTimes:
             self._is_slow = True
             words = (
                 "slow database: a pre-send check takes %.2f s; calls leave on checks that are up to %.2f s old, "
-                "and fewer may leave; see docs/scaling.md"
+                "and fewer may leave; see docs/how-to/scaling.md"
             )
             log.warning(words, takes, self.lasts)
         elif self._is_slow and takes < SLOW_CHECK / 2:
