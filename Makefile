@@ -1,7 +1,7 @@
 # Again: what can be done here. `make` alone lists it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo clients test test-oldest model check format chaos mutants resilience bench sweep bench-forecast clean
+.PHONY: help setup demo clients test test-oldest model check docs format chaos mutants resilience bench sweep bench-forecast clean
 PAYMENTS ?= 1000000
 SUBSCRIPTIONS ?= 1000000
 CHARGES ?= 20000
@@ -54,6 +54,11 @@ check: $(STAMP) ## lint, format, types, import contracts, lock file
 	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/uv lock --check --quiet
 
+docs: $(STAMP) ## build the site of docs/ in .site; a broken link fails
+	@UV_PROJECT_ENVIRONMENT=.venv-docs $(VENV)/bin/uv sync --quiet --frozen --only-group docs --python $(VENV)/bin/python
+	@.venv-docs/bin/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs .site
+	@echo "written: .site/index.html"
+
 format: $(STAMP) ## put the code into its standard form
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
@@ -77,4 +82,4 @@ bench-forecast: $(STAMP) ## foresee a month of SUBSCRIPTIONS=1000000, beside a b
 	@$(VENV)/bin/python -m benchmarks.forecast --subscriptions $(SUBSCRIPTIONS)
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-docs .site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
