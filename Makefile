@@ -1,7 +1,7 @@
 # Again: what can be done here. `make` alone lists it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo clients test test-oldest model check docs format chaos mutants resilience bench sweep bench-forecast clean
+.PHONY: help setup demo clients test test-oldest model check reference docs format chaos mutants resilience bench sweep bench-forecast clean
 PAYMENTS ?= 1000000
 SUBSCRIPTIONS ?= 1000000
 CHARGES ?= 20000
@@ -53,6 +53,9 @@ check: $(STAMP) ## lint, format, types, import contracts, lock file
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/uv lock --check --quiet
+
+reference: $(STAMP) ## write the reference pages of settings, events, tasks and commands from the code
+	@$(VENV)/bin/python -m tools.reference
 
 docs: $(STAMP) ## build the site of docs/ in .site; a broken link fails
 	@UV_PROJECT_ENVIRONMENT=.venv-docs $(VENV)/bin/uv sync --quiet --frozen --only-group docs --python $(VENV)/bin/python

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Code(StrEnum):
-    """What kind of refusal it is; `REMEDIES` and docs/how-to/tasks.md say what its caller does."""
+    """What kind of refusal it is; `REMEDIES` and docs/reference/tasks.md say what its caller does."""
 
     INVALID = "invalid"
     NOT_FOUND = "not_found"
@@ -184,7 +184,7 @@ BROKEN = (RuleBroken, ValueError, LookupError, ArithmeticError)
 
 
 def as_markdown() -> str:
-    """The table of codes as docs/how-to/tasks.md shows it."""
+    """The table of codes for docs/reference/tasks.md."""
     asked = {Repeat.NEVER: "no", Repeat.PERSON: "after a person has acted", Repeat.LATER: "yes, later"}
     rows = [
         f"| `{code}` | {remedy.means} | {remedy.then} | {asked[remedy.repeat]} |"

@@ -1,4 +1,4 @@
-"""Events: what the shop is told, each kind with its fields; docs/how-to/events.md says when each is written."""
+"""Events that the shop receives: a class for each kind, whose docstring says when it is written."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -82,7 +82,7 @@ class OfCustomer(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeUpcoming(OfCharge):
-    """A card will be charged soon; the newest one of a charge holds, when amount, date or card changed since."""
+    """A renewal is due soon; written again at once when its amount, date or card changes."""
 
     kind: ClassVar[str] = "charge.upcoming"
     subscription: str
@@ -102,7 +102,7 @@ class ChargeUpcoming(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargePaid(OfCharge):
-    """A debt is paid; `recovered` when it had been declined before. No uid when it was paid by other means."""
+    """A charge is paid."""
 
     kind: ClassVar[str] = "charge.paid"
     subscription: str | None
@@ -116,7 +116,7 @@ class ChargePaid(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeFailed(OfCharge):
-    """A card was declined; `next_attempt_at` is empty when nothing more is tried as things stand."""
+    """An attempt was declined."""
 
     kind: ClassVar[str] = "charge.failed"
     subscription: str | None
@@ -133,7 +133,7 @@ class ChargeFailed(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeUncollectible(OfCharge):
-    """The ladder has ended without money."""
+    """The ladder ended without a payment, and the charge is given up."""
 
     kind: ClassVar[str] = "charge.uncollectible"
     subscription: str | None
@@ -145,7 +145,7 @@ class ChargeUncollectible(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeWaived(OfCharge):
-    """A debt was waived by a person or the plan's catch-up, or its period was skipped or came due in a pause."""
+    """A person or the plan's catch-up waived a charge, or its period was skipped or came due during a pause."""
 
     kind: ClassVar[str] = "charge.waived"
     why: str
@@ -153,7 +153,7 @@ class ChargeWaived(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeCanceled(OfCharge):
-    """A debt was ended by a person: it should not have been there."""
+    """A person canceled a charge that should not exist."""
 
     kind: ClassVar[str] = "charge.canceled"
     why: str
@@ -161,7 +161,7 @@ class ChargeCanceled(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeHeld(OfCharge):
-    """A debt waits for an operator."""
+    """A charge waits for an operator."""
 
     kind: ClassVar[str] = "charge.held"
     why: str
@@ -169,7 +169,7 @@ class ChargeHeld(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargePaidAfterEnd(OfCharge):
-    """Money came for a debt that had ended; `was` is the status that it had."""
+    """A charge was paid that had ended, or whose subscription was canceled while its outcome was open."""
 
     kind: ClassVar[str] = "charge.paid_after_end"
     was: str
@@ -178,7 +178,7 @@ class ChargePaidAfterEnd(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeRefunded(OfCharge):
-    """A payment was given back, whole or in part; `refunded` is how much of it in all."""
+    """A payment was refunded, in full or in part; `request_key` is the refund's."""
 
     kind: ClassVar[str] = "charge.refunded"
     subscription: str | None
@@ -193,7 +193,7 @@ class ChargeRefunded(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundRefused(OfCharge):
-    """A refund that was asked for was not made, and is not tried again."""
+    """A requested refund was refused, and is not tried again."""
 
     kind: ClassVar[str] = "charge.refund_refused"
     request_key: str
@@ -204,7 +204,7 @@ class RefundRefused(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastWarning(OfCharge):
-    """One try is left; `final` is what happens to the subscription when it fails too."""
+    """One try is left."""
 
     kind: ClassVar[str] = "dunning.last_warning"
     subscription: str | None
@@ -217,7 +217,7 @@ class LastWarning(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DunningEnded(OfCharge):
-    """Nothing more is tried by itself, and the debt stays: it waits for another card, or for a person."""
+    """The ladder ended, and the charge stays owed by the policy's final action."""
 
     kind: ClassVar[str] = "dunning.ended"
     subscription: str | None
@@ -230,7 +230,7 @@ class DunningEnded(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptUnknown(OfCharge):
-    """Nobody could say for a long time whether an attempt moved money; it is asked about on and on."""
+    """The outcome of an attempt has been unknown for a long time."""
 
     kind: ClassVar[str] = "attempt.unknown"
     merchant_uid: str
@@ -239,7 +239,7 @@ class AttemptUnknown(OfCharge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionBegan(OfSubscription):
-    """A subscription has begun with its first payment, which is this charge."""
+    """A subscription began with its first payment, which is `charge`."""
 
     kind: ClassVar[str] = "subscription.began"
     customer_uid: str
@@ -250,7 +250,7 @@ class SubscriptionBegan(OfSubscription):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionPastDue(OfSubscription):
-    """A renewal was declined; the subscription stays usable until then."""
+    """A renewal was declined for the first time."""
 
     kind: ClassVar[str] = "subscription.past_due"
     customer_uid: str
@@ -260,7 +260,7 @@ class SubscriptionPastDue(OfSubscription):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionSuspended(OfSubscription):
-    """The subscription is not usable any more, until it is paid for."""
+    """A subscription is not usable until it is paid."""
 
     kind: ClassVar[str] = "subscription.suspended"
     customer_uid: str
@@ -270,7 +270,7 @@ class SubscriptionSuspended(OfSubscription):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionRecovered(OfSubscription):
-    """What the subscription owed is paid; it is usable again, or goes on being so."""
+    """What a subscription owed is paid."""
 
     kind: ClassVar[str] = "subscription.recovered"
     customer_uid: str
@@ -279,7 +279,7 @@ class SubscriptionRecovered(OfSubscription):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionPaused(OfSubscription):
-    """The subscription is set aside; nothing new is charged."""
+    """A subscription is paused; no new period is charged."""
 
     kind: ClassVar[str] = "subscription.paused"
     customer_uid: str
@@ -288,7 +288,7 @@ class SubscriptionPaused(OfSubscription):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionResumed(OfSubscription):
-    """The subscription goes on after a pause."""
+    """A subscription continues after a pause."""
 
     kind: ClassVar[str] = "subscription.resumed"
     customer_uid: str
@@ -297,10 +297,7 @@ class SubscriptionResumed(OfSubscription):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionChanged(OfSubscription):
-    """A person has changed it from its next period on; `what` is anchor, time, plan, card, skip or undo.
-
-    The amount and date of the next charge, and those before the change; empty where there is, or was, no next one.
-    """
+    """A person changed a subscription from its next period on."""
 
     kind: ClassVar[str] = "subscription.changed"
     customer_uid: str
@@ -316,7 +313,7 @@ class SubscriptionChanged(OfSubscription):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionCanceled(OfSubscription):
-    """The subscription has ended."""
+    """A subscription ended."""
 
     kind: ClassVar[str] = "subscription.canceled"
     customer_uid: str
@@ -325,7 +322,7 @@ class SubscriptionCanceled(OfSubscription):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionHeld(OfSubscription):
-    """Opening cannot work on the subscription; an operator must look."""
+    """The periods of a subscription cannot be opened; an operator must look at it."""
 
     kind: ClassVar[str] = "subscription.held"
     why: str
@@ -333,7 +330,7 @@ class SubscriptionHeld(OfSubscription):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardNeedsUpdate(OfCustomer):
-    """The card will not pay this debt, however often it is tried: the customer must act, or give another."""
+    """A decline shows that the card will not pay: the customer must act, or give another card."""
 
     kind: ClassVar[str] = "card.needs_update"
     charge: str
@@ -343,7 +340,7 @@ class CardNeedsUpdate(OfCustomer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardChanged(OfCustomer):
-    """Another card stands behind the billing key; its number is masked."""
+    """A billing key has another card."""
 
     kind: ClassVar[str] = "card.changed"
     card_name: str | None
@@ -352,7 +349,7 @@ class CardChanged(OfCustomer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardExpiring(OfCustomer):
-    """The card will expire soon, on this last day."""
+    """A card expires soon."""
 
     kind: ClassVar[str] = "card.expiring"
     expires_on: date
@@ -373,14 +370,14 @@ class OfAccount(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountStopped(OfAccount):
-    """The breaker has stopped all charging of a gateway account; a person must resume it."""
+    """The circuit breaker stopped all charging of a gateway account; a person must resume it."""
 
     kind: ClassVar[str] = "account.stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelRefused(OfAccount):
-    """One channel of a gateway account refuses all calls; the account goes on. Sent once a day."""
+    """One channel of a gateway account refuses all calls, while the account continues; once a day."""
 
     kind: ClassVar[str] = "channel.refused"
     channel: str
@@ -388,7 +385,7 @@ class ChannelRefused(OfAccount):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStopped(Event):
-    """A person stopped a batch, or too many of its first lines failed; a person must resume it, or leave it."""
+    """A person stopped a batch, or too many of its first lines failed; a person must resume it or leave it."""
 
     kind: ClassVar[str] = "batch.stopped"
     batch: str

@@ -27,7 +27,7 @@ class OfPayment(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentRefunded(OfPayment):
-    """A second payment for one debt was given back."""
+    """A second payment for one charge was refunded."""
 
     kind: ClassVar[str] = "payment.refunded"
 
@@ -41,56 +41,56 @@ class Found(OfPayment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundDouble(Found):
-    """There are two payments for one debt."""
+    """Two payments exist for one charge."""
 
     kind: ClassVar[str] = "finding.double"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundLost(Found):
-    """A debt is paid at the gateway and open in our books, and could not be mended at once."""
+    """A charge is paid at the gateway and open in the database, and could not be repaired at once."""
 
     kind: ClassVar[str] = "finding.lost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundGhost(Found):
-    """A debt is paid in our books, and the gateway has no such payment."""
+    """A charge is paid in the database, and the gateway has no such payment."""
 
     kind: ClassVar[str] = "finding.ghost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundAmount(Found):
-    """A debt was paid with another amount."""
+    """A charge was paid with another amount, or with another customer's card."""
 
     kind: ClassVar[str] = "finding.amount"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundLatePaid(Found):
-    """A debt is paid at the gateway and failed in our books, and could not be mended at once."""
+    """A charge is paid at the gateway and failed in the database, and could not be repaired at once."""
 
     kind: ClassVar[str] = "finding.late_paid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundOrphan(Found):
-    """A billing key was charged for no debt of ours."""
+    """A billing key was charged, and no charge of Again fits."""
 
     kind: ClassVar[str] = "finding.orphan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundRefundDrift(Found):
-    """A payment was given back that our books call paid, or by another amount."""
+    """A payment that is paid in the database was refunded, or by another amount."""
 
     kind: ClassVar[str] = "finding.refund_drift"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundPaidAfterEnd(Found):
-    """A debt that had ended, or whose subscription was canceled, was paid: refund the payment, or keep it."""
+    """A charge was paid that had ended, or whose subscription was canceled; a person refunds it or keeps it."""
 
     kind: ClassVar[str] = "finding.paid_after_end"
 

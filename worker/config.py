@@ -40,81 +40,101 @@ class BadSettings(FixedCode, code=Code.HELD):
 
 
 class Settings(BaseSettings):
-    """Everything that differs between installations; docs/how-to/configuration.md explains each."""
+    """Everything that differs between installations; docs/how-to/configuration.md explains them."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    environment: str = Field(description="four characters that are part of every merchant_uid, such as prod")
-    database_url: SecretStr = Field(description="PostgreSQL 15 or newer, as postgresql+psycopg://user@host/name")
-    broker_url: SecretStr = Field(description="Redis or Valkey, as redis://host:6379/0, or RabbitMQ")
-    account: str = Field("main", pattern=r"^[a-z0-9-]{1,40}$", description="name of the gateway account")
-    portone_url: str = Field("https://api.iamport.kr", description="the gateway, or a simulator of it")
-    portone_key: SecretStr = Field(description="imp_key of the account")
-    portone_secret: SecretStr = Field(description="imp_secret of the account; or the file that holds it")
-    portone_secret_file: Path | None = Field(
-        None, description="a file that holds imp_secret; a new one is used without a restart"
+    environment: str = Field(
+        description="A letter and three lower-case letters or digits; part of every merchant_uid.",
+        examples=["prod"],
     )
-    portone_tier: str | None = Field(None, description="code of a sub-merchant")
-    sandbox: bool = Field(False, description="whether the account's channels are test channels")
-    accounts_file: Path | None = Field(None, description="a file in TOML with further gateway accounts")
+    database_url: SecretStr = Field(
+        description="Address of PostgreSQL 15 or newer.", examples=["postgresql+psycopg://user@host/name"]
+    )
+    broker_url: SecretStr = Field(
+        description="Address of Valkey, Redis or RabbitMQ.", examples=["rediss://:password@host:6379/0"]
+    )
+    account: str = Field("main", pattern=r"^[a-z0-9-]{1,40}$", description="Name of the main gateway account.")
+    portone_url: str = Field("https://api.iamport.kr", description="Address of the gateway or of the simulator.")
+    portone_key: SecretStr = Field(description="imp_key of the account.")
+    portone_secret: SecretStr = Field(
+        description="imp_secret of the account. Required unless AGAIN_PORTONE_SECRET_FILE is set."
+    )
+    portone_secret_file: Path | None = Field(
+        None, description="File that holds imp_secret, in place of AGAIN_PORTONE_SECRET. Changes need no restart."
+    )
+    portone_tier: str | None = Field(None, description="Code of a sub-merchant: letters and digits.")
+    sandbox: bool = Field(False, description="Whether the account's channels are test channels.")
+    accounts_file: Path | None = Field(None, description="TOML file with further gateway accounts.")
     webhook_url: SecretStr | None = Field(
-        None, description="where events are sent, as https://host/path; without it they wait"
+        None,
+        description="Address that events are sent to; http:// only on private networks. Without it events wait.",
+        examples=["https://shop.example/hooks/again"],
     )
     webhook_secret: SecretStr | None = Field(
-        None, description="whsec_ and 24 to 64 bytes in base 64; several, with blanks, while one is rotated"
+        None,
+        description="Signs events: whsec_ and 24 to 64 bytes in base 64. Several, separated by blanks, while one "
+        "is rotated. Required with AGAIN_WEBHOOK_URL.",
     )
     listener_allow: str = Field(
         "52.78.100.19,52.78.48.223,52.78.5.241",
-        description="whose webhooks `again listen` hears: addresses or networks, with commas between them",
+        description="Addresses or networks, separated by commas, whose webhooks `again listen` accepts. The "
+        "default is PortOne's.",
     )
 
-    connect_timeout: float = Field(5, gt=0, description="seconds; a host that is up answers in well under one")
-    read_timeout: float = Field(60, gt=0, description="seconds; the gateway waits this long for the bank")
-    write_timeout: float = Field(10, gt=0, description="seconds; a request is under 2 kB")
-    call_deadline: float = Field(75, gt=0, description="seconds in all for one call; above the read time-out")
-    lease: float = Field(300, gt=0, description="seconds a worker owns an attempt; above two calls and a token")
-    visibility_timeout: float = Field(900, gt=0, description="seconds until the broker hands a message out again")
-    quiet_time: float = Field(900, gt=0, description="seconds after a sending before 'not found' counts")
+    connect_timeout: float = Field(5, gt=0, description="Seconds to open a connection to the gateway.")
+    read_timeout: float = Field(60, gt=0, description="Seconds to wait for the gateway, which waits for the bank.")
+    write_timeout: float = Field(10, gt=0, description="Seconds to send a request, which is under 2 kB.")
+    call_deadline: float = Field(75, gt=0, description="Seconds for a whole call; above AGAIN_READ_TIMEOUT.")
+    lease: float = Field(300, gt=0, description="Seconds that a worker owns an attempt; above two call deadlines.")
+    visibility_timeout: float = Field(900, gt=0, description="Seconds until the broker redelivers a message.")
+    quiet_time: float = Field(
+        900, gt=0, description="Seconds after a call before 'not found' at the gateway counts."
+    )
 
     rate: float = Field(
-        50, ge=0, le=10_000, description="calls a second for the account, all workers; 0 is no cap"
+        50, ge=0, le=10_000, description="Calls per second for the account, all workers; 0: no cap."
     )
     reconcile_rate: float = Field(
-        5, gt=0, le=1000, description="calls a second for the account when its list is compared with our books"
+        5, gt=0, le=1000, description="Calls per second for the account while its payments are reconciled."
     )
     refund_doubles: Literal["ask", "at_once"] = Field(
-        "ask", description="whether a second payment for one debt is given back at once, or when a person says so"
+        "ask", description="Refund a second payment for one charge when a person asks for it, or at once."
     )
     breaker_refusals: int = Field(
         5,
         ge=1,
         le=10_000,
-        description="customers refused within ten minutes, while nobody pays, that stop an account's charging",
+        description="Customers refused within ten minutes without a paid call: the breaker stops the account.",
     )
     charge_limit: str = Field(
         "KRW=1000000 JPY=100000 USD=1000 EUR=1000",
-        description="major units above which a charge that no plan asks for waits for a second person",
+        description="Amounts, in major units, above which an ad-hoc charge waits for a second person.",
     )
     charge_day_limit: str = Field(
         "KRW=100000000 JPY=10000000 USD=100000 EUR=100000",
-        description="major units of an account's day that need no second person, batches included",
+        description="Sums of an account's day in Seoul, in major units, up to which ad-hoc charges and batches "
+        "need no second person.",
     )
     batch_limit: str = Field(
         "KRW=10000000 JPY=1000000 USD=10000 EUR=10000",
-        description="major units above which a second person approves a batch",
+        description="Sums, in major units, above which a second person must approve a batch.",
     )
-    queue_bound: int = Field(2000, ge=1, le=100_000, description="charges that may wait in the broker at once")
-    queue_patience: float = Field(60, gt=0, description="seconds until a queued charge is queued once more")
-    concurrency: int = Field(16, ge=1, le=256, description="threads of a process, and its calls of an account")
-    beat_interval: float = Field(1, gt=0, le=5, description="seconds between two looks of beat at the plans")
-    zone: str = Field(
-        "Asia/Seoul", description="the shop's IANA time zone: commands show its local time beside UTC"
+    queue_bound: int = Field(
+        2000,
+        ge=1,
+        le=100_000,
+        description="Charges of an account in the broker at once, or four seconds of its rate if that is fewer.",
     )
-    clock_file: Path | None = Field(None, description="a file that moves the clock; for demos and tests only")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="least level that is logged"
+    queue_patience: float = Field(60, gt=0, description="Seconds until a queued charge is queued again.")
+    concurrency: int = Field(16, ge=1, le=256, description="Threads of a process, and its calls per account.")
+    beat_interval: float = Field(1, gt=0, le=5, description="Seconds between two reads of the plans by beat.")
+    zone: str = Field("Asia/Seoul", description="The shop's IANA time zone, for output, days and new plans.")
+    clock_file: Path | None = Field(
+        None, description="File with seconds to move the clock by; demos and tests only."
     )
-    log_format: Literal["text", "json"] = Field("text", description="how a log line looks")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level to log.")
+    log_format: Literal["text", "json"] = Field("text", description="Format of log lines.")
 
     @field_validator("zone")
     @classmethod
@@ -359,9 +379,7 @@ def _unknown_names(names: Iterable[str]) -> list[str]:
     for name in sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known):
         nearest = get_close_matches(name.upper().removeprefix(PREFIX), shorts, n=1)
         meant = (
-            f"did you mean {PREFIX}{nearest[0]}?"
-            if nearest
-            else "docs/how-to/configuration.md lists those that are"
+            f"did you mean {PREFIX}{nearest[0]}?" if nearest else "docs/reference/settings.md lists those that are"
         )
         problems.append(f"{name}: is not known; {meant}")
     return problems
@@ -377,5 +395,5 @@ def _told(error: ValidationError, why_not: str | None) -> list[str]:
     if missing and why_not is not None:
         lines.append(why_not)
     if missing:
-        lines.append("run `again up` in this folder first, or set them; see docs/how-to/configuration.md")
+        lines.append("run `again up` in this folder first, or set them; see docs/reference/settings.md")
     return lines

@@ -58,7 +58,7 @@ def charge_adhoc(
     actor: Words,
     policy: Words = ONCE.code,
 ) -> Answer:
-    """Charge a customer once for something that no plan asks for; above a limit it waits for a second person."""
+    """Charge a customer once outside of any plan; above a limit the charge waits for a second person."""
     request = ChargeRequest(
         customer_uid=customer_uid, money=money(amount, currency), name=name, request_key=request_key,
         reason=reason, policy=policy,
@@ -71,7 +71,7 @@ def charge_adhoc(
 
 
 def charge_status(desk: Desk, *, charge: Words | None = None, request_key: Words | None = None) -> Answer:
-    """Tell what has become of a charge, by its key or its request key; nothing is changed."""
+    """Return the state of a charge, by its key or its request key; nothing is changed."""
     if (charge is None) is (request_key is None):
         raise BadRequest(Code.INVALID, "charge", "give the charge's key, or the request_key, and not both")
     return showing.charge_status(desk.services, charge, request_key)
@@ -84,7 +84,7 @@ def try_charge(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Ans
 
 
 def card_changed(desk: Desk, *, customer_uid: Words, reason: Words, actor: Words) -> Answer:
-    """Take a card as replaced or mended: what is open is tried at once."""
+    """Record that a card was replaced or works again: open charges are tried at once."""
     return {"tried": cards.changed(desk.services, customer_uid, actor, reason)}
 
 
@@ -97,7 +97,11 @@ def delete_card(
     end_subscriptions: bool = False,
     request_key: Words | None = None,
 ) -> Answer:
-    """Forget a stored card, here and at the gateway, for good."""
+    """Delete a stored card, here and at the gateway.
+
+    `at_gateway` is `deleted`, or why the gateway may still have the card; `code` then says whether to send the
+    same request again.
+    """
     deleted = issuing.delete(
         desk.services, customer_uid, actor, reason, end_subscriptions=end_subscriptions, request_key=request_key
     )
@@ -109,7 +113,7 @@ def delete_card(
 
 
 def release(desk: Desk, *, key: Words, reason: Words, actor: Words) -> Answer:
-    """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
+    """Let a charge or a subscription continue now that waits for an operator, or after a refusal."""
     if len(key) == SUBJECT_LENGTH:
         operating.release_subscription(desk.services, key, actor, reason)
     else:
@@ -118,7 +122,7 @@ def release(desk: Desk, *, key: Words, reason: Words, actor: Words) -> Answer:
 
 
 def release_refused(desk: Desk, *, reason: Words, actor: Words) -> Answer:
-    """Let every charge whose last attempt was refused be collected now."""
+    """Collect now every charge whose last attempt was refused; with a request key in one transaction."""
     released = operating.release_refused(desk.services, actor, reason)
     return {
         "released": released.charges,
@@ -127,19 +131,19 @@ def release_refused(desk: Desk, *, reason: Words, actor: Words) -> Answer:
 
 
 def waive(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
-    """Let a debt go."""
+    """Waive a charge."""
     operating.waive(desk.services, charge, actor, reason)
     return {"charge": charge}
 
 
 def cancel_charge(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
-    """End a debt that should not be there."""
+    """Cancel a charge that should not exist."""
     operating.cancel_charge(desk.services, charge, actor, reason)
     return {"charge": charge}
 
 
 def paid_elsewhere(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
-    """Take a debt as paid by another way."""
+    """Record a charge as paid by another way."""
     operating.paid_elsewhere(desk.services, charge, actor, reason)
     return {"charge": charge}
 
@@ -155,7 +159,7 @@ def add_customer(
     of: Words | None = None,
     account: Words | None = None,
 ) -> Answer:
-    """Make a customer known whose billing key the gateway has, or one more card of a customer who is."""
+    """Add a customer whose billing key the gateway has, or a further card of a known customer."""
     key = enrolling.add_customer(desk.services, customer_uid, name, email, tel, actor, of, account)
     facts = {"customer_uid": customer_uid, "card_name": key.card_name, "card_number": key.card_number}
     return facts | {"pg_provider": key.pg_provider}
@@ -171,7 +175,7 @@ def subscribe(
     another: bool = False,
     trial_again: bool = False,
 ) -> Answer:
-    """Begin a subscription; the same request key answers with the same one, also after it has ended."""
+    """Begin a subscription; the same request key returns the same one, also after it has ended."""
     begun = enrolling.subscribe(
         desk.services, customer_uid, plan, actor, anchor, another=another, trial_again=trial_again
     )
@@ -184,7 +188,10 @@ def subscribe(
 
 
 def unsubscribe(desk: Desk, *, subscription: Words, reason: Words, actor: Words, now: bool = False) -> Answer:
-    """End a subscription when its running period ends, or at once with what it owes."""
+    """End a subscription when its running period ends, or at once with what it owes.
+
+    `unclear` lists charges that may still be paid. `stops` is the next charge, which is not made any more.
+    """
     ended = enrolling.unsubscribe(desk.services, subscription, actor, reason, at_period_end=not now)
     return {
         "subscription": subscription, "ends_at": in_json(ended.ends_at),
@@ -195,7 +202,10 @@ def unsubscribe(desk: Desk, *, subscription: Words, reason: Words, actor: Words,
 
 
 def pause(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
-    """Open no period until it is resumed; those that are due are opened before."""
+    """Open no period until the subscription is resumed; periods that are due are opened first.
+
+    `stops` is the next charge, which is not made during the pause.
+    """
     paused = adjusting.pause(desk.services, subscription, actor, reason)
     return {
         "subscription": subscription, "opened": _opened(paused.opened), "stops": _charge(paused.not_charged),
@@ -203,14 +213,20 @@ def pause(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> An
 
 
 def resume(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
-    """Go on with the next period that comes."""
+    """Continue a paused subscription with its next period.
+
+    `periods_not_charged` lists the periods that came due during the pause.
+    """
     resumed = adjusting.resume(desk.services, subscription, actor, reason)
     facts = {"subscription": subscription, "periods_not_charged": _opened(resumed.not_charged)}
     return facts | _following(resumed.following)
 
 
 def undo(desk: Desk, *, subscription: Words, what: Undoable | None, reason: Words, actor: Words) -> Answer:
-    """Take back an end, or the periods to be skipped; null for the one that is there, under a request key only."""
+    """Undo an end or a skip, as `what` says.
+
+    Null undoes the one that exists and needs a request key; it is refused when both exist.
+    """
     undone = adjusting.undo(desk.services, subscription, actor, reason, what)
     facts = {"undone": undone.what.value, "ended_at": in_json(undone.ended_at)}
     facts |= {"skipped_below": undone.skipped_below, "debts_tried": undone.debts_tried}
@@ -219,7 +235,10 @@ def undo(desk: Desk, *, subscription: Words, what: Undoable | None, reason: Word
 
 
 def skip(desk: Desk, *, subscription: Words, period_no: int | None, reason: Words, actor: Words) -> Answer:
-    """Let one period pass without a charge, by its number; null for the next one, under a request key only."""
+    """Skip one period without a charge, by its number, so that a repeated request skips one period only.
+
+    Null skips the next period and needs a request key.
+    """
     skipped = adjusting.skip(desk.services, subscription, actor, reason, period_no)
     facts = {"period_no": skipped.period_no, "period_date": in_json(skipped.period_date)}
     facts |= {"due_at": in_json(skipped.due_at)}
@@ -228,12 +247,12 @@ def skip(desk: Desk, *, subscription: Words, period_no: int | None, reason: Word
 
 
 def move_anchor(desk: Desk, *, subscription: Words, anchor: date, reason: Words, actor: Words) -> Answer:
-    """Begin the next period on another day, and count those after it from there."""
+    """Begin the next period on another day, and count later periods from there."""
     return _moved(subscription, adjusting.move_anchor(desk.services, subscription, anchor, actor, reason))
 
 
 def move_time(desk: Desk, *, subscription: Words, time: clock_time | None, reason: Words, actor: Words) -> Answer:
-    """Bill it at another time of day, or with null at its plan's again."""
+    """Bill a subscription at another time of day; null restores its plan's time."""
     return _moved(subscription, adjusting.move_time(desk.services, subscription, time, actor, reason))
 
 
@@ -257,7 +276,10 @@ def change_plan(
 
 
 def change_card(desk: Desk, *, subscription: Words, customer_uid: Words, reason: Words, actor: Words) -> Answer:
-    """Charge another card of the same customer from now on."""
+    """Charge another card of the same customer from now on; what the subscription owes moves to that card.
+
+    `debts` lists each open charge with what it `became`; the numbers count them.
+    """
     change = adjusting.change_card(desk.services, subscription, customer_uid, actor, reason)
     debts = [asdict(debt) | {"due_at": in_json(debt.due_at), "became": debt.became.value} for debt in change.debts]
     counts = {became.value: count for became, count in change.counts.items()}
@@ -277,7 +299,7 @@ def refund_charge(
     subscription: Fate = Fate.KEEP,
     another: bool = False,
 ) -> Answer:
-    """Give a payment back: all that is left of it, or an amount in minor units with its currency."""
+    """Refund a payment: all that is left of it, or an amount with its currency."""
     if (amount is None) is not (currency is None):
         raise BadRequest(
             Code.INVALID, "currency", "give the amount with its currency, or neither for all that is left"
@@ -291,7 +313,7 @@ def refund_charge(
 
 
 def refund_status(desk: Desk, *, request_key: Words) -> Answer:
-    """Tell what has become of a refund; nothing is changed."""
+    """Return the state of a refund; nothing is changed."""
     return refund_words(returning.status(desk.services, request_key))
 
 

@@ -200,7 +200,7 @@ def refused_status(settings: Settings) -> str:
             {"AGAIN_PORTONE_SECRET": "", "AGAIN_PORTONE_SECRET_FILE": "nowhere"},
             "AGAIN_PORTONE_SECRET_FILE 'nowhere'",
         ),
-        ({"AGAIN_TEAPOT": "4"}, "AGAIN_TEAPOT: is not known; docs/how-to/configuration.md lists"),
+        ({"AGAIN_TEAPOT": "4"}, "AGAIN_TEAPOT: is not known; docs/reference/settings.md lists"),
     ],
 )
 def test_a_bad_setting_is_named(settings: Settings, changes: Settings, words: str) -> None:
@@ -267,4 +267,4 @@ def test_a_missing_setting_is_named_with_what_to_do(settings: Settings) -> None:
     del settings["AGAIN_PORTONE_SECRET"]
     words = refused("status", settings=settings)
     assert "AGAIN_PORTONE_SECRET: is not set" in words
-    assert words.endswith("run `again up` in this folder first, or set them; see docs/how-to/configuration.md\n")
+    assert words.endswith("run `again up` in this folder first, or set them; see docs/reference/settings.md\n")

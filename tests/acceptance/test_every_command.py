@@ -1,7 +1,6 @@
 """Every command is carried out on a shop: with --json, in a narrow terminal, and in one that knows ASCII alone."""
 
 import json
-import re
 import shlex
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from tests.services import drop_database, fresh_database
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import wiring
 from worker.cli.examples import EXAMPLES
+from worker.cli.json_fields import JSON_FIELDS
 from worker.cli.output import instant
 from worker.cli.sections import PROCESSES
 from worker.config import load_settings
@@ -196,16 +196,10 @@ def is_answered_in_json(path: str, done: Mapping[str, Any]) -> bool:
 
 
 def fields(document: Any) -> str:
-    """The names in a document, or in the first of a list of them; as the page of the command line names them."""
+    """The names in a document, or in the first of a list of them; as JSON_FIELDS names them."""
     if not isinstance(document, list):
         return ", ".join(document)
     return f"list of {', '.join(document[0])}" if document else "list"
-
-
-def documented() -> dict[str, str]:
-    """The fields of each command's answer, as the page of the command line names them."""
-    page = (ROOT / "docs/how-to/command-line.md").read_text()
-    return dict(re.findall(r"^\| `again ([^`]+)` \| ([^|]+) \|$", page, flags=re.MULTILINE))
 
 
 def test_every_command_answers_in_json_with_the_fields_that_are_documented(shop: Shop) -> None:
@@ -216,7 +210,7 @@ def test_every_command_answers_in_json_with_the_fields_that_are_documented(shop:
     error = json.loads(walked["findings resolve"]["err"])["error"]
     assert (error["code"], error["field"]) == ("not_found", None)
     found = {path: fields(documents(done["out"])[0]) for path, done in walked.items() if path not in REFUSED}
-    told = documented()
+    told = JSON_FIELDS
     assert list(told) == [path for path in EXAMPLES if path not in PROCESSES]
     same = {path: told[path] if names != "list" else "list" for path, names in found.items()}
     assert same == {path: names.removesuffix(", changes") for path, names in found.items()}

@@ -15,6 +15,7 @@ from schedules.errors import Code
 from tests.acceptance.again import again, refused, told_json
 from tests.installation import QUICK, Installation, installed
 from worker.clock import wait_until
+from worker.request_fields import ANSWERS
 
 # What a shop's own backend would run: Celery and the broker's address, and nothing of ours.
 SENDER = """
@@ -49,6 +50,9 @@ def sent(shop: Installation, *asked: tuple[str, dict[str, Any]]) -> list[dict[st
     assert done.returncode == 0, done.stderr
     answers: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer for answer in answers if not answer["ok"] and answer["code"] not in set(Code)] == []
+    for (name, _), answer in zip(asked, answers, strict=True):
+        documented = set(ANSWERS[name.removeprefix("again.")].split(", "))
+        assert not answer["ok"] or answer.keys() - {"ok"} == documented, name
     return answers
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from enum import StrEnum
-from inspect import Parameter, signature
+from inspect import signature
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -18,15 +18,14 @@ from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
 from schedules.declines import DeclineClass
 from schedules.dunning import Counter
 from schedules.event_kinds import KINDS
-from schedules.events import Event
 from schedules.findings import FindingKind, FindingState
 from schedules.health import CauseCode
 from schedules.policies import FinalAction
 from schedules.refunds import RefundState
 from schedules.standings import Standing
+from tools import reference
 from worker.answering import fields_of, read_fields
 from worker.clock import SystemClock
-from worker.config import PREFIX, Settings
 from worker.requests import ASKED, charge_adhoc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,29 +81,6 @@ def test_the_runbook_has_a_section_for_each_cause_of_ill_health() -> None:
     assert all(len(words) > 80 for words in told.values())
 
 
-def test_the_page_of_settings_has_a_row_for_each() -> None:
-    page = (DOCS / "how-to/configuration.md").read_text()
-    told = re.findall(r"^\| `(AGAIN_[A-Z_]+)` \|", page, flags=re.MULTILINE)
-    assert sorted(told) == sorted(PREFIX + name.upper() for name in Settings.model_fields)
-
-
-def told_fields(event: type[Event]) -> str:
-    """A kind's fields as the page of events has them."""
-    hints = get_type_hints(event)
-    return ", ".join(
-        field.name + ("?" if type(None) in get_args(hints[field.name]) else "") for field in fields(event)
-    )
-
-
-def test_the_page_of_events_has_each_kind_with_its_fields_and_says_what_they_are() -> None:
-    kinds, meanings = (DOCS / "how-to/events.md").read_text().split("## The fields")
-    told = dict(re.findall(r"^\| `([a-z_.]+)` \| [^|]{10,} \| ([^|]+) \|$", kinds, flags=re.MULTILINE))
-    assert told == {kind: told_fields(event) for kind, event in KINDS.items()}
-    explained = {name for row in re.findall(r"^\| (`.*?) \|", meanings, flags=re.MULTILINE)
-                 for name in re.findall(r"`(\w+)`", row)}  # fmt: skip
-    assert explained == {field.name for event in KINDS.values() for field in fields(event)}
-
-
 def test_the_request_on_the_page_of_events_is_one_of_ours() -> None:
     page = (DOCS / "how-to/events.md").read_text()
     (body,) = re.findall(r"^```http\n.*?\n\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
@@ -128,16 +104,10 @@ def test_the_example_on_the_page_of_events_verifies_a_signature() -> None:
         read_event(b"{}", headers, secret)
 
 
-def test_the_page_of_tasks_has_each_with_its_fields() -> None:
-    rows = re.findall(
-        r"^\| `again\.(\w+)` \| ([^|]*) \|", (DOCS / "how-to" / "tasks.md").read_text(), re.MULTILINE
-    )
-    asked = {function.__name__: fields_of(function) for function in ASKED}
-    told = {
-        name: ", ".join(p.name + ("" if p.default is Parameter.empty else "?") for p in fields)
-        for name, fields in asked.items()
-    }
-    assert dict(rows) == told
+def test_the_reference_pages_are_those_that_the_code_gives() -> None:
+    """`make reference` writes them."""
+    committed = {name: (DOCS / "reference" / name).read_text("utf-8") for name in reference.pages()}
+    assert committed == reference.pages()
 
 
 def test_no_request_has_the_name_of_a_chore() -> None:

@@ -25,7 +25,6 @@ from schedules.errors import (
     OwnCode,
     Repeat,
     ToldInWords,
-    as_markdown,
 )
 from schedules.money import Money
 from schedules.outcomes import Declined, NotSent, Refused, Unknown
@@ -43,7 +42,6 @@ from worker.workflows.services import Services
 from worker.workflows.signing_up import NotSignedUp
 
 ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs" / "how-to" / "tasks.md"
 WHO = {"actor": "shop", "reason": "ticket 4711"}
 LONG = "u" * 100  # more characters than a customer_uid has at PortOne
 ADVISES = re.compile(r"\b(try|ask|look|send|say) (it )?again\b|\bagain later\b|\bsaid again\b|\bthen ask again\b")
@@ -326,7 +324,3 @@ def test_no_error_advises_to_try_again_but_by_its_code() -> None:
         if ADVISES.search(words)
     ]
     assert found == []
-
-
-def test_the_documentation_shows_the_codes() -> None:
-    assert as_markdown() in DOCS.read_text()

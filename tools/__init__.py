@@ -1,0 +1,1 @@
+"""Programs for the developers of Again; nothing that is installed imports them."""

@@ -1,0 +1,128 @@
+"""The fields of each command's answer with --json; a test compares them with what the commands print."""
+
+from collections.abc import Mapping
+
+_PLAN = (
+    "code, version, price, currency, cadence, zone, billing_time, trial_days, statement_name, catch_up, "
+    "catch_up_cap, shift, holidays, policy, policy_version, created_at, archived_at"
+)
+_BATCH = (
+    "key, state, lines, opened, created_by, created_os_user, created_at, approved_by, approved_os_user, words, "
+    "canary_passed, sums"
+)
+_BATCH_RESULT = f"{_BATCH}, paid, failed, undecided, without_charge"
+_EVENT = (
+    "id, webhook_id, kind, subject, payload, version, created_at, standing, tries, next_try_at, last_answer, "
+    "delivered_at, dead_at"
+)
+_NEXT = "next_period_no, next_due_at, next_amount, currency"
+_DUE = "charge, customer_uid, subscription, amount, currency, day, due_at, at, why"
+_MOVED = (
+    "subscription, period_no, period_date, next_due_at, amount, currency, due_at_before, amount_before, "
+    "currency_before, opened"
+)
+JSON_FIELDS: Mapping[str, str] = {
+    "migrate": "revision, environment, bound_now",
+    "clock": "now, real_time, next_at, next, steps",
+    "status": (
+        "environment, may_send, why_not, wrong_accounts, beats, processes, queues, stops, due, "
+        "in_flight, waits_for_card, held, refused, unknown, findings, dead_letters, hold, healthy, "
+        "causes"
+    ),
+    "alive": "file, words",
+    "show": (
+        "kind, key, period_no, amount, currency, status, due_at, next_attempt_at, held_why, closed_at, "
+        "closed_why, subscription, customer_uid, account, name, policy, declines, technical_tries, "
+        "refusals, manual_tries, first_declined_at, waits, given_up, look_at, request_key, refunded, "
+        "keyed_in, archived_at, attempts, history"
+    ),
+    "due": f"list of {_DUE}",
+    "forecast": _DUE,
+    "held": "charges, subscriptions, waiting_for_card",
+    "unknown": (
+        "list of merchant_uid, amount, currency, unknown_since, next_ask_at, asks, reason, account, "
+        "held_why, age_seconds"
+    ),
+    "dates": "list of n, date, at",
+    "report recovery": "cohorts, all",
+    "report failures": "list of decline_class, pg_provider, currency, declines, charges, money, share",
+    "audit": "list of at, actor, verb, subject, why, details",
+    "accounts": "list of name, portone_url, tier, sandbox, rate, reconcile_rate",
+    "plan add": f"{_PLAN}, is_new",
+    "plan list": f"list of {_PLAN}",
+    "plan show": f"list of {_PLAN}",
+    "plan archive": "code, versions",
+    "policy add": "code, version, created_at, policy",
+    "policy list": "list of code, version, created_at, policy",
+    "policy show": "code, version, policy",
+    "policy preview": "policy, version, class, coming",
+    "customer add": "customer_uid, card_name, card_number, pg_provider, is_new",
+    "card issue": "customer_uid, card_name, card_number, is_new",
+    "card pay": "charge, status, is_new, reason",
+    "card show": "here, at_gateway, history",
+    "card delete": "customer_uid, subscriptions_ended, deleted_at, at_gateway, is_new, dry_run",
+    "card changed": "tried, is_new, dry_run",
+    "card expires": "customer_uid, good_until",
+    "subscribe": (
+        "subscription, version, anchor, period_no, next_due_at, amount, currency, trial_days, "
+        "trial_used_by, key, customer_uid, plan, first_period, first_due_at, is_new"
+    ),
+    "unsubscribe": "subscription, ends_at, charges_canceled, canceled, unclear, opened, stops, is_new, dry_run",
+    "pause": "subscription, opened, stops, is_new, dry_run",
+    "resume": f"subscription, periods_not_charged, {_NEXT}, is_new, dry_run",
+    "skip": (
+        "subscription, period_no, period_date, due_at, not_charged, opened, following_period_no, "
+        "next_due_at, next_amount, currency, is_new, dry_run"
+    ),
+    "undo": f"subscription, undone, ended_at, skipped_below, debts_tried, opened, {_NEXT}, is_new, dry_run",
+    "move-anchor": f"{_MOVED}, is_new, dry_run",
+    "move-time": f"{_MOVED}, is_new, dry_run",
+    "change-plan": f"{_MOVED}, version, version_before, is_new, dry_run",
+    "change-card": f"subscription, tried, moved, under_way, left, debts, opened, {_NEXT}, is_new, dry_run",
+    "charge": (
+        "charge, customer_uid, subscription, amount, currency, status, held_why, closed_why, "
+        "request_key, due_at, next_attempt_at, closed_at, attempts, merchant_uid, attempt_state, reason, "
+        "decline_class, is_new, dry_run"
+    ),
+    "charge-batch": f"{_BATCH_RESULT}, dry_run",
+    "batch list": f"list of {_BATCH}",
+    "batch show": _BATCH_RESULT,
+    "batch approve": _BATCH_RESULT,
+    "batch drop": _BATCH_RESULT,
+    "batch stop": _BATCH_RESULT,
+    "batch resume": _BATCH_RESULT,
+    "batch watch": _BATCH_RESULT,
+    "batch export": "batch, rows, out",
+    "refund": "request_key, merchant_uid, amount, currency, state, words, ended_at, is_new, dry_run",
+    "refunds": "list of request_key, charge, amount, currency, state, actor, reason, created_at, words",
+    "try": "charge, is_new, dry_run",
+    "release": "released, amounts, is_new, dry_run",
+    "waive": "charge, is_new, dry_run",
+    "cancel-charge": "charge, is_new, dry_run",
+    "paid-elsewhere": "charge, is_new, dry_run",
+    "stop-charging": "account, charging",
+    "resume-charging": "account, charging",
+    "adopt": "environment, adopted, held",
+    "reconcile": "runs, findings",
+    "findings": (
+        "list of id, kind, account, merchant_uid, imp_uid, charge_key, amount, balance, currency, words, "
+        "state, found_at, ended_at, ended_by, ended_why"
+    ),
+    "findings resolve": "finding, kind, verdict",
+    "findings refund": "finding, imp_uid, amount, currency",
+    "declines classify": "pg, text, class, rule, version",
+    "declines unplaced": "list of pg, text, count, last_at",
+    "declines reclassify": "read, changed, left",
+    "simulate-dunning": "caution, customers, seed, days, assume, policies",
+    "events": f"list of {_EVENT}",
+    "events show": _EVENT,
+    "events replay": "events",
+    "events skip": "events",
+    "events schema": "description, properties, required, title, type, version",
+    "dead-letters": "total, dead_letters",
+    "dead-letters purge": "removed",
+    "import subscriptions": "new, known, sums, first_charge_at, last_first_charge_at, written",
+    "import schedules": "list of customer_uid, what",
+    "export": "what, rows, out",
+    "archive": "before, dry_run, looked_at, charges, attempts, events, notices, is_whole, months",
+}
