@@ -12,8 +12,8 @@ import time
 
 import httpx
 
-from schedules.charges import ChargeKind
-from schedules.identity import charge_key, merchant_uid, subject_of_entropy
+from schedules.charging.charges import ChargeKind
+from schedules.charging.identity import charge_key, merchant_uid, subject_of_entropy
 
 
 def main() -> None:

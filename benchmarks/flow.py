@@ -13,8 +13,8 @@ from celery import Celery
 from benchmarks import shop
 from benchmarks.charging import ready
 from benchmarks.place import LightGateway, Place, Seen, placed
-from schedules.charges import ChargeKind
-from schedules.identity import charge_key, merchant_uid, subject_of_request
+from schedules.charging.charges import ChargeKind
+from schedules.charging.identity import charge_key, merchant_uid, subject_of_request
 from worker.clock import wait, wait_until
 
 CAPS = {"main": 120.0, "second": 40.0}

@@ -16,23 +16,25 @@ from pathlib import Path
 
 import psycopg
 
-from schedules.cadence import Cron, Every, Unit
-from schedules.money import Money
-from schedules.plans import Plan
-from schedules.policies import DunningPolicy
-from schedules.shifts import Shift
-from schedules.subscriptions import first_cursor
+from schedules.calendar.cadence import Cron, Every, Unit
+from schedules.calendar.shifts import Shift
+from schedules.dunning.policies import DunningPolicy
+from schedules.money.amounts import Money
+from schedules.subscriptions.cursor import first_cursor
+from schedules.subscriptions.plans import Plan
 from tests.doubles import ScriptedGateway
 from worker.cli.forecast import forecast_facts
 from worker.clock import FixedClock, elapsed
 from worker.config import Settings
+from worker.customers import enrollment
 from worker.embedded import EmbeddedServices
-from worker.store import revisions
+from worker.operations import operate
+from worker.reporting import billing_forecast
+from worker.reporting.billing_forecast import Asked
+from worker.services import Services
 from worker.store.engine import make_engine
+from worker.store.operations import revisions
 from worker.wiring import fingerprint_in
-from worker.workflows import enrolling, foreseeing, operating
-from worker.workflows.foreseeing import Asked
-from worker.workflows.services import Services
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ASKED = Asked(date(2026, 3, 1), date(2026, 3, 31), "Asia/Seoul")
@@ -89,7 +91,7 @@ def fill(services: Services, subscriptions: int) -> None:
 
 
 def _stands(services: Services, plan: Plan, share: int) -> Iterator[tuple[int, date, int, date, datetime]]:
-    stored = enrolling.add_plan(services, plan, DunningPolicy(ladder=(timedelta(days=3),)), "benchmark")
+    stored = enrollment.add_plan(services, plan, DunningPolicy(ladder=(timedelta(days=3),)), "benchmark")
     for anchor in ANCHORS[: len(ANCHORS) * share // 60]:
         cursor = first_cursor(plan, anchor, NOW)
         yield stored.id, anchor, cursor.period_no, cursor.period_date, cursor.due_at
@@ -107,12 +109,14 @@ def lines(services: Services) -> int:
     """Every charge as a line of JSON, as `again forecast --json` writes it, into nothing."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
     with Path("/dev/null").open("w") as nothing:
-        return sum(1 for f in foreseeing.foresee(services, ASKED) if nothing.write(encode(forecast_facts(f))))
+        return sum(
+            1 for f in billing_forecast.foresee(services, ASKED) if nothing.write(encode(forecast_facts(f)))
+        )
 
 
 def added_up(services: Services) -> int:
     """The sums by day."""
-    return sum(day.periods + day.debts for day in foreseeing.add_up(services, ASKED).days)
+    return sum(day.periods + day.debts for day in billing_forecast.add_up(services, ASKED).days)
 
 
 def timed(what: str, work: Callable[[], int], beside: float | None = None) -> float:
@@ -140,7 +144,7 @@ def connected(url: str) -> Services:
     engine = make_engine(settings.sqlalchemy_url, 4, "again-benchmark")
     revisions.migrate(engine)
     services = Services(settings, FixedClock(NOW), engine, {"main": ScriptedGateway()}, fingerprint_in(settings))
-    operating.bind_if_new(services, "benchmark")
+    operate.bind_if_new(services, "benchmark")
     return services
 
 

@@ -10,10 +10,10 @@ import psycopg
 
 from benchmarks import shop
 from benchmarks.place import Place, placed
-from schedules.outcomes import Paid
-from worker.workflows import dispatching, opening
-from worker.workflows.grouping import MOST, Claimed, Groups
-from worker.workflows.leaving import Leaving, ask_leave
+from schedules.charging.outcomes import Paid
+from worker.charging.batch_claim import MOST, Claimed, Groups
+from worker.charging.rate_limiter import Leaving, ask_leave
+from worker.renewals import enqueue, open_charges
 
 ROUNDS = 9  # of each step on either side, by turns; their medians are compared
 MEMORY = "4GB"  # of shared buffers, for either side; what is not used is not taken
@@ -133,8 +133,8 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
         for begin in range(0, batch, MOST):
             groups.settle_many([(c.intent, Paid(f"imps_{c.intent.id}")) for c in claimed[begin : begin + MOST]])
 
-    step("opening", lambda: opening.open_due(services))
-    step("dispatching", lambda: dispatching.top_up(services, lambda them: queued.extend(i for i, _ in them)))
+    step("opening", lambda: open_charges.open_due(services))
+    step("dispatching", lambda: enqueue.top_up(services, lambda them: queued.extend(i for i, _ in them)))
     step("claiming", claim)
     step("last look", leave)
     step("settling", settle)

@@ -10,7 +10,7 @@ import psycopg
 
 from benchmarks import shop
 from benchmarks.place import PYTHON, Place, connected, memory_of, placed
-from worker.workflows import opening
+from worker.renewals import open_charges
 
 # The least that PostgreSQL could do for so many: write the debts and move the cursors, in two statements.
 BARE = (
@@ -33,7 +33,7 @@ def run(subscriptions: int, due: int) -> dict[str, Any]:
         shop.on_sale(place)
         shop.subscribed(place, subscriptions, due)
         before = time.monotonic()
-        opened = opening.open_due(place.services)
+        opened = open_charges.open_due(place.services)
         few = time.monotonic() - before
         if opened != due:
             raise SystemExit(f"{due} were due, and {opened} were opened")
@@ -77,9 +77,9 @@ def _by_two(place: Place, due: int) -> tuple[float, list[list[float]]]:
 def open_all() -> None:
     """One opener, in a process of its own."""
     services = connected(os.environ)
-    opened = opening.open_due(services, going_on=iter([True, False]).__next__)
+    opened = open_charges.open_due(services, going_on=iter([True, False]).__next__)
     first = memory_of(os.getpid())
-    while more := opening.open_due(services):
+    while more := open_charges.open_due(services):
         opened += more
     print(json.dumps({"opened": opened, "memory": [first, memory_of(os.getpid())]}))
 

@@ -19,9 +19,9 @@ from worker import wiring
 from worker.clock import wait_until
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices
-from worker.store import revisions
-from worker.workflows import operating
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.services import Services
+from worker.store.operations import revisions
 
 PYTHON = sys.executable
 TICK = os.sysconf("SC_CLK_TCK")
@@ -202,5 +202,5 @@ def connected(environment: Mapping[str, str]) -> Services:
     settings = load_settings(environment)
     services = wiring.connect(settings)
     revisions.migrate(services.engine)
-    operating.bind_if_new(services, "benchmark")
+    operate.bind_if_new(services, "benchmark")
     return services

@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 from benchmarks.place import Place
-from schedules.cadence import Every, Unit
-from schedules.money import Money
-from schedules.plans import Plan
-from schedules.policies import DunningPolicy
-from worker.workflows import enrolling
+from schedules.calendar.cadence import Every, Unit
+from schedules.dunning.policies import DunningPolicy
+from schedules.money.amounts import Money
+from schedules.subscriptions.plans import Plan
+from worker.customers import enrollment
 
 LADDER = DunningPolicy(ladder=(timedelta(days=3),))
 MONTHLY = Plan("monthly", 1, Money(9900, "KRW"), Every(1, Unit.MONTH), "Monthly")
@@ -40,7 +40,7 @@ CHARGES = f"""
 
 def on_sale(place: Place) -> None:
     """The one plan."""
-    enrolling.add_plan(place.services, MONTHLY, LADDER, "benchmark")
+    enrollment.add_plan(place.services, MONTHLY, LADDER, "benchmark")
 
 
 def charges_due(place: Place, many: int, account: str = "main", first: int = 1) -> None:

@@ -18,21 +18,23 @@ import psycopg
 from rich.console import Console
 from rich.progress import Progress
 
-from schedules.charges import ChargeKind
-from schedules.findings import FindingKind
-from schedules.identity import charge_key, merchant_uid, subject_of_entropy
-from schedules.outcomes import GatewayPayment
+from schedules.charging.charges import ChargeKind
+from schedules.charging.identity import charge_key, merchant_uid, subject_of_entropy
+from schedules.charging.outcomes import GatewayPayment
+from schedules.operations.findings import FindingKind
 from tests.doubles import ScriptedGateway
 from worker.clock import FixedClock, elapsed
 from worker.config import Settings
 from worker.embedded import EmbeddedServices
 from worker.gateway.port import Found, NoAnswer, PaymentPage
-from worker.store import findings, revisions
+from worker.operations import operate
+from worker.reconciliation import reconciler
+from worker.services import Services
 from worker.store.engine import make_engine
-from worker.store.reconciliations import Run
+from worker.store.operations import revisions
+from worker.store.reconciliation import findings
+from worker.store.reconciliation.reconciliations import Run
 from worker.wiring import fingerprint_in
-from worker.workflows import operating, reconciling
-from worker.workflows.services import Services
 
 UNTIL = datetime(2026, 4, 1, tzinfo=UTC)
 SPAN = timedelta(days=90)
@@ -148,7 +150,7 @@ def fill(url: str, shop: Shop, progress: Progress) -> None:
 
 def sweep(services: Services, progress: Progress) -> tuple[Run, int]:
     """The run, stopped once in the middle; answers it, and how many times it was begun on."""
-    run = reconciling.begin_asked(services, "main", UNTIL - SPAN, UNTIL)
+    run = reconciler.begin_asked(services, "main", UNTIL - SPAN, UNTIL)
     bar = progress.add_task("comparing", total=SPAN.total_seconds())
     half = run.since + SPAN / 2
     done = run
@@ -158,10 +160,10 @@ def sweep(services: Services, progress: Progress) -> tuple[Run, int]:
         done = run
         progress.update(bar, completed=(run.done_until - run.since).total_seconds())
 
-    stopped = reconciling.work(services, run.id, lambda: done.done_until < half, tell)
+    stopped = reconciler.work(services, run.id, lambda: done.done_until < half, tell)
     if stopped is None or stopped.ended_at is not None:
         raise SystemExit("the run did not stop half-way")
-    ended = reconciling.work(services, run.id, told=tell)
+    ended = reconciler.work(services, run.id, told=tell)
     if ended is None or ended.ended_at is None:
         raise SystemExit("the run did not go on to its end")
     return ended, ended.fence
@@ -182,7 +184,7 @@ def connected(url: str, gateway: ListingGateway) -> Iterator[Services]:
     engine = make_engine(settings.sqlalchemy_url, 4, "again-benchmark")
     revisions.migrate(engine)
     services = Services(settings, FixedClock(UNTIL), engine, {"main": gateway}, fingerprint_in(settings))
-    operating.bind_if_new(services, "benchmark")
+    operate.bind_if_new(services, "benchmark")
     yield services
     engine.dispose()
 

@@ -1,9 +1,9 @@
-"""Runs the migrations over the connection that worker.store.revisions gives."""
+"""Runs the migrations over the connection that worker.store.operations.revisions gives."""
 
 from alembic import context
 from sqlalchemy import text
 
-from worker.store.schema import metadata
+from worker.store.tables import metadata
 
 connection = context.config.attributes["connection"]
 # Two that migrate at once wait for each other: the number is ours alone, and freed with the transaction.

@@ -7,7 +7,7 @@ refused, not redacted: whoever sent it learns that it was not stored, and sends 
 import re
 import unicodedata
 
-from schedules.cards import holds_card_number, id_holds_card_number
+from schedules.charging.cards import holds_card_number, id_holds_card_number
 from schedules.errors import BadRequest, Code
 
 # The fields that a person writes freely; each other field is an id, a code or a number.

@@ -11,11 +11,11 @@ from tests.services import drop_database, fresh_database, session_services
 from worker.clock import FixedClock
 from worker.config import Settings
 from worker.embedded import EmbeddedServices
-from worker.store import revisions
+from worker.operations import operate
+from worker.services import Services
 from worker.store.engine import make_engine
+from worker.store.operations import revisions
 from worker.wiring import fingerprint_in
-from worker.workflows import operating
-from worker.workflows.services import Services
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +66,6 @@ def services(database: str, gateway: ScriptedGateway) -> Iterator[Services]:
     )  # fmt: skip
     engine = make_engine(settings.sqlalchemy_url, 20, "again-test")
     made = Services(settings, FixedClock(START), engine, {"main": gateway}, fingerprint_in(settings))
-    operating.bind_if_new(made, "test")
+    operate.bind_if_new(made, "test")
     yield made
     engine.dispose()

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from schedules.imports import TimerEntry
-from schedules.money import Money
-from schedules.outcomes import GatewayPayment, Outcome, Paid, Refused, Unknown
+from schedules.charging.outcomes import GatewayPayment, Outcome, Paid, Refused, Unknown
+from schedules.money.amounts import Money
+from schedules.requests.imports import TimerEntry
 from worker.clock import elapsed, wait
 from worker.gateway.port import (
     BillingKey,

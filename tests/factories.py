@@ -7,16 +7,18 @@ from typing import Any
 
 from sqlalchemy import select, text
 
-from schedules.cadence import Every, Unit
-from schedules.money import Money
-from schedules.plans import Plan
-from schedules.policies import DunningPolicy
-from schedules.zones import zone
+from schedules.calendar.cadence import Every, Unit
+from schedules.calendar.zones import zone
+from schedules.dunning.policies import DunningPolicy
+from schedules.money.amounts import Money
+from schedules.subscriptions.plans import Plan
+from worker.charging import attempt_charge
+from worker.charging.executor import Flow
 from worker.clock import FixedClock, wait_until
-from worker.store.schema import attempts, charges
-from worker.workflows import charging, enrolling, opening
-from worker.workflows.flowing import Flow
-from worker.workflows.services import Services
+from worker.customers import enrollment
+from worker.renewals import open_charges
+from worker.services import Services
+from worker.store.tables import attempts, charges
 
 START = datetime(2026, 1, 31, 0, 0, tzinfo=UTC)  # 09:00 in Seoul, the billing time
 # Gives all debts the card of one of them.
@@ -32,22 +34,22 @@ def on_sale(services: Services, plan: Plan = MONTHLY, policy: DunningPolicy = LA
     if plan is MONTHLY and not isinstance(services.clock, FixedClock):
         local = services.clock.now().astimezone(zone(MONTHLY.zone))
         changes.setdefault("billing_time", local.time().replace(second=0, microsecond=0))
-    return enrolling.add_plan(services, replace(plan, **changes), policy, "test").plan
+    return enrollment.add_plan(services, replace(plan, **changes), policy, "test").plan
 
 
 def subscribed(
     services: Services, customer_uid: str = "ann", code: str = "monthly", anchor: date | None = None
 ) -> str:
     """A customer on a plan; answers the subscription's key."""
-    enrolling.add_customer(services, customer_uid, None, None, None, "test")
-    return enrolling.subscribe(services, customer_uid, code, "test", anchor).key
+    enrollment.add_customer(services, customer_uid, None, None, None, "test")
+    return enrollment.subscribe(services, customer_uid, code, "test", anchor).key
 
 
 def opened(services: Services, customer_uid: str = "ann", **changes: Any) -> int:
     """A customer's first charge, due now; answers its row id."""
     on_sale(services, **changes)
     subscribed(services, customer_uid)
-    opening.open_due(services)
+    open_charges.open_due(services)
     return charge_rows(services)[0]["id"]  # type: ignore[no-any-return]  # a row's values are untyped
 
 
@@ -56,7 +58,7 @@ def many_opened(services: Services, many: int) -> list[int]:
     on_sale(services)
     for number in range(many):
         subscribed(services, f"customer-{number}")
-    opening.open_due(services)
+    open_charges.open_due(services)
     return [row["id"] for row in charge_rows(services)]
 
 
@@ -85,11 +87,11 @@ def blocked_or_over(services: Services, is_over: Callable[[], bool]) -> bool:
 
 def collect_due(services: Services) -> None:
     """Open what is due, and try every charge that is due once, as the workers would."""
-    opening.open_due(services)
+    open_charges.open_due(services)
     now = services.clock.now()
     for row in charge_rows(services):
         if row["next_attempt_at"] is not None and row["next_attempt_at"] <= now:
-            charging.attempt(services, row["id"])
+            attempt_charge.attempt(services, row["id"])
 
 
 def move(services: Services, **by: float) -> datetime:

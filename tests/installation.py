@@ -11,11 +11,12 @@ from urllib.request import Request, urlopen
 
 from tests.acceptance.again import told, told_json
 from worker import wiring
-from worker.cli.standing import AGAIN, Standing
+from worker.cli.local.stack import AGAIN, Standing
 from worker.clock import wait_until
 from worker.config import load_settings
-from worker.workflows import enrolling, showing
-from worker.workflows.showing import Story
+from worker.customers import enrollment
+from worker.reporting import history
+from worker.reporting.history import Story
 
 QUICK = {
     "AGAIN_ENVIRONMENT": "test",
@@ -56,8 +57,8 @@ class Installation:
     def customer(self, customer_uid: str, plan: str, *, anchor: date | None = None, **card: object) -> str:
         """A customer with a card, on a plan whose first charge is due now; answers the subscription's key."""
         self.simulator("cards", {"customer_uid": customer_uid, **card})
-        enrolling.add_customer(self.services, customer_uid, None, None, None, "tester")
-        return enrolling.subscribe(self.services, customer_uid, plan, "tester", anchor).key
+        enrollment.add_customer(self.services, customer_uid, None, None, None, "tester")
+        return enrollment.subscribe(self.services, customer_uid, plan, "tester", anchor).key
 
     def movements(self, customer_uid: str) -> list[dict[str, Any]]:
         """The money that a customer's card has moved."""
@@ -69,8 +70,8 @@ class Installation:
 
     def charge(self, subscription: str) -> Story | None:
         """The story of the subscription's first charge, if it has been opened."""
-        charges = showing.show(self.services, subscription).parts
-        return showing.show(self.services, charges[0]["key"]) if charges else None
+        charges = history.show(self.services, subscription).parts
+        return history.show(self.services, charges[0]["key"]) if charges else None
 
     def attempt_states(self, subscription: str) -> list[str]:
         """The states of the attempts at the subscription's first charge."""

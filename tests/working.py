@@ -18,7 +18,7 @@ from tests.starting import wait_until_up
 from worker import wiring
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices
-from worker.workflows import operating
+from worker.operations import operate
 
 
 class Worker:
@@ -131,7 +131,7 @@ def working(
         "AGAIN_PORTONE_KEY": "key", "AGAIN_PORTONE_SECRET": "secret", "AGAIN_LOG_LEVEL": "INFO",
     }  # fmt: skip
     worker = Worker(QUICK | places | changes, folder / "worker.log")
-    operating.bind_if_new(worker.services, "test")  # in another environment's database it would take no charges
+    operate.bind_if_new(worker.services, "test")  # in another environment's database it would take no charges
     try:
         worker.start()
         yield worker

@@ -17,16 +17,16 @@ from pydantic.fields import FieldInfo
 
 from schedules.errors import as_markdown
 from schedules.event_fields import EVENT_FIELDS
-from schedules.event_kinds import KINDS
-from schedules.events import Event
-from worker.answering import fields_of
+from schedules.outbox.event_kinds import KINDS
+from schedules.outbox.events import Event
 from worker.cli import command_line
-from worker.cli.examples import EXAMPLES, commands_of
 from worker.cli.json_fields import JSON_FIELDS
-from worker.cli.sections import SECTIONS
+from worker.cli.terminal.examples import EXAMPLES, commands_of
+from worker.cli.terminal.sections import SECTIONS
 from worker.config import PREFIX, Settings
 from worker.request_fields import ANSWERS, REQUEST_FIELDS
-from worker.requests import ASKED
+from worker.task_api.answers import fields_of
+from worker.task_api.verbs import ASKED
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 NOTE = "<!-- `make reference` writes this page from the code; do not edit it. -->"
@@ -172,7 +172,7 @@ def commands() -> str:
     found = dict(commands_of(command_line()))
     placed = {name for names in SECTIONS.values() for name in names}
     if missing := {path for path in found if path.partition(" ")[0] not in placed}:
-        raise LookupError(f"commands in no section of worker.cli.sections: {', '.join(sorted(missing))}")
+        raise LookupError(f"commands in no section of worker.cli.terminal.sections: {', '.join(sorted(missing))}")
     for title, names in SECTIONS.items():
         parts.append(f"## {title}")
         for path in (path for name in names for path in found if path.partition(" ")[0] == name):

@@ -62,7 +62,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # if it died.
         "worker_prefetch_multiplier": 1,
         # Checks each message before Celery reads it.
-        "worker_consumer": "worker.receiving:Consumer",
+        "worker_consumer": "worker.broker.consumer:Consumer",
         # SIGTERM lets the calls under way end; a cold shutdown waits this long for them to be handed back.
         "worker_soft_shutdown_timeout": 20.0,
         "worker_enable_soft_shutdown_on_idle": True,

@@ -16,17 +16,20 @@ from celery.signals import beat_init
 from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
-from schedules.health import ProcessKind
-from schedules.zones import local_date, wall_to_utc, zone
-from worker import alive, brokers, stopping, tasks
+from schedules.calendar.zones import local_date, wall_to_utc, zone
+from schedules.operations.health import ProcessKind
+from worker import brokers, tasks
 from worker.app import EVENTS, OPS, RECONCILE
 from worker.clock import elapsed
-from worker.store import beats, bells, failures, processes, switches
-from worker.store import plans as plan_rows
-from worker.store.plans import StoredPlan
+from worker.operations.heartbeats import Heartbeats
+from worker.runtime import alive, stop_signal
+from worker.services import Services, clock_is_right
+from worker.store import failures
+from worker.store.charging import kill_switch
+from worker.store.customers import plans as plan_rows
+from worker.store.customers.plans import StoredPlan
+from worker.store.operations import due_work, leads, processes
 from worker.wiring import services
-from worker.workflows.heartbeats import Heartbeats
-from worker.workflows.services import Services, clock_is_right
 
 log = logging.getLogger("again.beat")
 # Events by themselves: where no worker takes their queue, the bells for everything else go on.
@@ -86,7 +89,7 @@ def _only_note_stop_signals(**_: object) -> None:
     """
 
     def stop(*_: object) -> None:
-        stopping.begin()
+        stop_signal.begin()
 
     platforms.signals.update(SIGTERM=stop, SIGINT=stop)
 
@@ -112,7 +115,7 @@ class PlanScheduler(Scheduler):
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Look once; answers the seconds until the next look. A database or broker that is away is waited for."""
-        if stopping.is_told():
+        if stop_signal.is_told():
             raise SystemExit
         alive.round_begins()
         interval = float(self.max_interval or 1)
@@ -137,7 +140,7 @@ class PlanScheduler(Scheduler):
         """Give the lead back, so that another beat takes over at once."""
         try:
             with services().engine.begin() as db:
-                beats.resign(db, self.name)
+                leads.resign(db, self.name)
         except failures.DATABASE_ERRORS:
             log.warning("the lead could not be given back; it runs out in %g s", LEAD_SECONDS)
         if self._heartbeats is not None:
@@ -163,7 +166,7 @@ class PlanScheduler(Scheduler):
         self._heartbeats = self._heartbeats or Heartbeats(made, ProcessKind.BEAT)
         with made.engine.begin() as db:
             led = self._leads
-            self._leads = self._may_lead(made, db) and beats.lead(
+            self._leads = self._may_lead(made, db) and leads.lead(
                 db, self.name, max(LEAD_SECONDS, 3 * HEARTBEAT_TICKS * interval)
             )
             self._heartbeats.progressed()
@@ -182,14 +185,14 @@ class PlanScheduler(Scheduler):
         """
         if not clock_is_right(made, db):
             self._clock_was_wrong = True
-            beats.resign(db, self.name)
+            leads.resign(db, self.name)
             return False
-        unfit = switches.permission(db, switches.ALL_ACCOUNTS).unfit(made.identity, made.clock)
+        unfit = kill_switch.permission(db, kill_switch.ALL_ACCOUNTS).unfit(made.identity, made.clock)
         if unfit is not None:
             if unfit != self._unfit:
                 log.error("beat %s does not lead: %s", self.name, unfit)
             self._unfit = unfit
-            beats.resign(db, self.name)
+            leads.resign(db, self.name)
             return False
         self._unfit = None
         if self._clock_was_wrong:
@@ -247,11 +250,13 @@ class PlanScheduler(Scheduler):
         Every so often each is rung for whatever the rows say: what is overlooked here waits no longer than that.
         """
         names = {place: CHORES[place][0].name.removeprefix("again.") for place in come}
-        always = [place for place in come if names[place] not in bells.ASKED or self._is_long_ago(place, interval)]
+        always = [
+            place for place in come if names[place] not in due_work.ASKED or self._is_long_ago(place, interval)
+        ]
         if len(always) == len(come):
             return always
         with made.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
-            wanted = bells.wanted(db, made.account_names, made.clock.now())
+            wanted = due_work.wanted(db, made.account_names, made.clock.now())
         return [place for place in come if place in always or names[place] in wanted]
 
     def _is_long_ago(self, place: int, interval: float) -> bool:

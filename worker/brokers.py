@@ -17,8 +17,8 @@ from amqp.method_framing import frame_handler
 from kombu.transport import TRANSPORT_ALIASES, pyamqp, redis, virtual
 from redis.exceptions import RedisError, ResponseError
 
-from worker import messages
-from worker.outages import Outage
+from worker.broker import messages
+from worker.runtime.outages import Outage
 
 log = logging.getLogger("again.brokers")
 outage = Outage(log, "the broker")  # of this process

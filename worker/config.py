@@ -12,11 +12,10 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from schedules.amount_limits import AmountLimits, parse_limits
+from schedules.calendar.zones import zone as read_zone
+from schedules.charging.identity import checked_environment
 from schedules.errors import BadMoney, Code, FixedCode, RuleBroken
-from schedules.identity import checked_environment
-from schedules.zones import zone as read_zone
-from worker import up_environment
+from schedules.money.amount_limits import AmountLimits, parse_limits
 from worker.accounts import Account, BadAccounts, read_accounts, read_secret
 from worker.addresses import (
     SECRET_BYTES,
@@ -29,6 +28,7 @@ from worker.addresses import (
     is_live,
     is_webhook_secret,
 )
+from worker.runtime import up_environment
 
 PREFIX = "AGAIN_"
 NO_SETTINGS = frozenset({"ACTOR"})  # of the command line, not of an installation
@@ -335,7 +335,7 @@ def installed_version() -> str:
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the environment, or what is given instead; each bad variable is named, none shown with its value.
 
-    What the environment leaves out may stand in the file of a running `again up`: see worker.up_environment.
+    What the environment leaves out is read from the file of a running `again up`: worker.runtime.up_environment.
     """
     problems = _unknown_names(os.environ if environment is None else environment)
     found = up_environment.read(os.environ) if environment is None else up_environment.Found()

@@ -18,9 +18,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from worker import alive
-from worker.background import Part, Pool
 from worker.clock import elapsed
+from worker.runtime import alive
+from worker.runtime.background import Part, Pool
 
 log = logging.getLogger("again.listener")
 LONGEST_BODY = 64 * 1024  # bytes; PortOne's are under a kilobyte

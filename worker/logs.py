@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from textwrap import indent
 from typing import Any
 
-from schedules.cards import card_numbers
+from schedules.charging.cards import card_numbers
 from schedules.texts import escaped, escaped_in_json
 from worker.clock import elapsed
-from worker.outages import REMINDED_AFTER
+from worker.runtime.outages import REMINDED_AFTER
 
 _SEPARATED = r"[\s.\-‐-―]{0,3}"  # blanks, dots and dashes of any kind, as people and banks write them
 # 13 digits or more: card numbers have 13 to 19, and one run together with an expiry date has more. No \b:

@@ -9,32 +9,24 @@ from typing import Any
 from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
-from schedules.charges import ChargeKind
-from worker import answering, brokers, marks, requests, stopping
+from schedules.charging.charges import ChargeKind
+from worker import brokers, restore_detector
 from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # whoever starts it from here has the tasks registered
+from worker.batches import run_batch
+from worker.broker.transient_failures import returned_if_transient, rung_again
+from worker.charging import attempt_charge, overdue, resolve_unknown, unsendable
+from worker.charging.executor import Flow
 from worker.clock import elapsed, wait
-from worker.failing_work import returned_if_transient, rung_again
+from worker.customers import cards
+from worker.onboarding import takeover
+from worker.outbox import announcements, delivery
+from worker.reconciliation import payment_webhooks, reconciler, restore
+from worker.refunds import duplicates, refund_payment
+from worker.renewals import enqueue, open_charges
+from worker.runtime import stop_signal
+from worker.task_api import answers, verbs
 from worker.wiring import services
-from worker.workflows import (
-    announcing,
-    asking,
-    batching,
-    cards,
-    charging,
-    chasing,
-    delivering,
-    dispatching,
-    hearing,
-    opening,
-    reconciling,
-    refunding,
-    restoring,
-    returning,
-    taking_over,
-    unsendable,
-)
-from worker.workflows.flowing import Flow
 
 log = logging.getLogger("again.tasks")
 OURS = "again."  # how the name of each task of ours begins
@@ -60,7 +52,7 @@ DISPATCH_PAUSE = 0.15  # seconds between two looks while there is more to queue
 @rung_again
 def open_due(plan_id: int) -> None:
     """Open what is due of one plan, and have it dispatched."""
-    if opening.open_due(services(), plan_id):
+    if open_charges.open_due(services(), plan_id):
         dispatch.apply_async(expires=CHORE_EXPIRES)
 
 
@@ -68,7 +60,7 @@ def open_due(plan_id: int) -> None:
 @rung_again
 def open_missed() -> None:
     """Open what is due of any plan, whoever forgot to ring for it."""
-    if opening.open_due(services()):
+    if open_charges.open_due(services()):
         dispatch.apply_async(expires=CHORE_EXPIRES)
 
 
@@ -80,10 +72,10 @@ def dispatch() -> None:
         return
     try:
         until = elapsed() + DISPATCH_SLICE
-        queued = dispatching.top_up(services(), publish_charges, _charges_waiting, publish_envelopes)
-        while queued and elapsed() < until and dispatching.is_more_due(services()):
+        queued = enqueue.top_up(services(), publish_charges, _charges_waiting, publish_envelopes)
+        while queued and elapsed() < until and enqueue.is_more_due(services()):
             wait(DISPATCH_PAUSE)
-            dispatching.top_up(services(), publish_charges, publish_many=publish_envelopes)
+            enqueue.top_up(services(), publish_charges, publish_many=publish_envelopes)
     finally:
         _dispatches.release()
 
@@ -104,35 +96,35 @@ def charge_many(charge_ids: list[int], account: str = "") -> None:
 
 def carry_out(charge_id: int) -> None:
     """Try it, unless this process may or can send nothing, or received a stop signal; then queue it again."""
-    if stopping.is_told() or flow().readiness.obstacle is not None or _rests(charge_id):
-        dispatching.give_back(services(), [charge_id])
+    if stop_signal.is_told() or flow().readiness.obstacle is not None or _rests(charge_id):
+        enqueue.give_back(services(), [charge_id])
     else:
-        charging.attempt(services(), charge_id)
+        attempt_charge.attempt(services(), charge_id)
 
 
 def _rests(charge_id: int) -> bool:
     """Whether its account's charges are given back for a while; a charge's message does not name the account."""
     resting = flow().readiness.resting()
-    return bool(resting) and dispatching.is_of(services(), charge_id, resting)
+    return bool(resting) and enqueue.is_of(services(), charge_id, resting)
 
 
 def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
     """Try each, when the account's share of this process's threads has one free; else have them queued again."""
     readiness = flow().readiness
     if readiness.obstacle is not None or readiness.rests(account):
-        dispatching.give_back(services(), charge_ids)
+        enqueue.give_back(services(), charge_ids)
         return
     place = _place_of(account)
     if not place.take(_share()):
         # The other queues need threads too, and so do the other accounts' envelopes.
-        dispatching.give_back(services(), charge_ids)
+        enqueue.give_back(services(), charge_ids)
         return
     try:
         with place.opens:
             under_way = flow().begin_many(charge_ids, account)
         try:
             if under_way.not_begun:
-                dispatching.give_back(services(), under_way.not_begun)
+                enqueue.give_back(services(), under_way.not_begun)
         finally:
             under_way.wait()
     finally:
@@ -141,7 +133,7 @@ def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
 
 @worker_shutting_down.connect
 def _stop_soon(**_: object) -> None:
-    stopping.begin()
+    stop_signal.begin()
 
 
 def flow() -> Flow:
@@ -191,7 +183,7 @@ def _place_of(account: str) -> _Place:
 @rung_again
 def sweep() -> None:
     """Take attempts from workers whose lease has run out."""
-    asking.sweep(services())
+    resolve_unknown.sweep(services())
 
 
 @app.task(name="again.set_aside_unsendable", queue=OPS)
@@ -207,7 +199,7 @@ def ask_due() -> None:
     """Have every unknown attempt whose time has come asked about."""
     if messages_in(RECONCILE) >= MOST_ASKS:
         return  # nobody takes them; more copies help nobody
-    for attempt_id in asking.due_asks(services()):
+    for attempt_id in resolve_unknown.due_asks(services()):
         ask.apply_async((attempt_id,), expires=CHORE_EXPIRES)
 
 
@@ -215,7 +207,7 @@ def ask_due() -> None:
 @rung_again
 def ask(attempt_id: int) -> None:
     """Ask the gateway what became of one attempt."""
-    asking.ask(services(), attempt_id)
+    resolve_unknown.ask(services(), attempt_id)
 
 
 @app.task(name="again.reconcile", queue=RECONCILE)
@@ -224,23 +216,23 @@ def reconcile() -> None:
     """Begin the reconciler's runs whose time has come, and go on with those that are not over."""
     goes_on, made = _slice(), services()
     for account in made.account_names:
-        reconciling.begin_due(made, account)
-        reconciling.go_on(made, account, goes_on)
+        reconciler.begin_due(made, account)
+        reconciler.go_on(made, account, goes_on)
 
 
 @app.task(name="again.refund", queue=RECONCILE)
 @rung_again
 def refund() -> None:
     """Give back the second payments that may be given back, and what was asked for."""
-    refunding.refund_due(services(), stopping.is_not_told)
-    returning.make_due(services(), stopping.is_not_told)
+    duplicates.refund_due(services(), stop_signal.is_not_told)
+    refund_payment.make_due(services(), stop_signal.is_not_told)
 
 
 @app.task(name="again.run_batches", queue=OPS)
 @rung_again
 def run_batches() -> None:
     """Open the next lines of the batches that run."""
-    if batching.go_on(services(), _slice()):
+    if run_batch.go_on(services(), _slice()):
         dispatch.apply_async(expires=CHORE_EXPIRES)
 
 
@@ -248,41 +240,41 @@ def run_batches() -> None:
 @rung_again
 def take_over() -> None:
     """Finish the takeovers from the gateway's own timer that were begun."""
-    taking_over.go_on(services(), _slice())
+    takeover.go_on(services(), _slice())
 
 
 @app.task(name="again.lift_hold", queue=RECONCILE)
 @rung_again
 def lift_hold() -> None:
     """Go on with what a restored database waits for."""
-    restoring.lift_when_known(services(), _slice())
+    restore.lift_when_known(services(), _slice())
 
 
 @app.task(name="again.chase", queue=OPS)
 @rung_again
 def chase() -> None:
     """Do what the passing of time brings to debts that were declined."""
-    chasing.look_due(services(), _slice())
+    overdue.look_due(services(), _slice())
 
 
 @app.task(name="again.announce", queue=OPS)
 @rung_again
 def announce() -> None:
     """Tell of the charges and the ends that come soon."""
-    announcing.announce_due(services(), _slice())
+    announcements.announce_due(services(), _slice())
 
 
 @app.task(name="again.notified", queue=RECONCILE)
 def notified(merchant_uid: str) -> None:
     """Look at what a webhook was about; what it said itself counts for nothing."""
     with returned_if_transient("again.notified"):
-        hearing.hear(services(), merchant_uid)
+        payment_webhooks.hear(services(), merchant_uid)
 
 
 def hand_on(merchant_uid: str) -> None:
     """Have a webhook's payment looked at; BrokerUnreachable when the broker takes no message."""
     if messages_in(RECONCILE) >= MOST_NOTICES:
-        raise dispatching.BrokerUnreachable(f"{MOST_NOTICES} messages wait for a worker that takes {RECONCILE!r}")
+        raise enqueue.BrokerUnreachable(f"{MOST_NOTICES} messages wait for a worker that takes {RECONCILE!r}")
     with app.producer_or_acquire() as producer:
         lost = (OperationalError, *producer.connection.connection_errors, *producer.connection.channel_errors)
         try:
@@ -290,7 +282,7 @@ def hand_on(merchant_uid: str) -> None:
             lasts: dict[str, Any] = {} if services().clock_check.is_wrong else {"expires": CHORE_EXPIRES}
             notified.apply_async((merchant_uid,), producer=producer, **lasts)
         except lost as error:
-            raise dispatching.BrokerUnreachable(f"the broker took no message: {error}") from error
+            raise enqueue.BrokerUnreachable(f"the broker took no message: {error}") from error
 
 
 @app.task(name="again.look_at_cards", queue=RECONCILE)
@@ -307,7 +299,7 @@ def deliver() -> None:
     if not _delivers.acquire(blocking=False):
         return
     try:
-        delivering.deliver_due(services(), _slice())
+        delivery.deliver_due(services(), _slice())
     finally:
         _delivers.release()
 
@@ -316,30 +308,30 @@ def deliver() -> None:
 @rung_again
 def mark() -> None:
     """See whether the database was put back in place, and remember how far the books have come."""
-    marks.check(app, services())
+    restore_detector.check(app, services())
 
 
-def _offer(asked: Callable[..., requests.Answer]) -> None:
+def _offer(asked: Callable[..., verbs.Answer]) -> None:
     """Make a task of what may be asked for; who asks is answered, whatever is wrong."""
 
     @app.task(name=f"again.{asked.__name__}", queue=REQUESTS, ignore_result=False)
-    def task(*positional: object, **named: Any) -> requests.Answer:
+    def task(*positional: object, **named: Any) -> verbs.Answer:
         with returned_if_transient(f"again.{asked.__name__}"):
-            return answering.answer(desk(), asked, positional, named)
+            return answers.answer(desk(), asked, positional, named)
 
 
 def _slice() -> Callable[[], bool]:
     """Whether a long work may go on: for SLICE, and until the process receives a stop signal."""
     until = elapsed() + SLICE
-    return lambda: elapsed() < until and stopping.is_not_told()
+    return lambda: elapsed() < until and stop_signal.is_not_told()
 
 
-def desk() -> requests.Desk:
+def desk() -> verbs.Desk:
     """Where this process carries out what is asked for."""
-    return requests.Desk(services(), publish_charges)
+    return verbs.Desk(services(), publish_charges)
 
 
-for _asked in requests.ASKED:
+for _asked in verbs.ASKED:
     _offer(_asked)
 
 
@@ -356,7 +348,7 @@ def publish_charges(queued: Sequence[tuple[int, ChargeKind]]) -> None:
     _publish([(charge, (charge_id,), QUEUE_OF[kind]) for charge_id, kind in queued])
 
 
-def publish_envelopes(envelopes: Sequence[dispatching.Envelope]) -> None:
+def publish_envelopes(envelopes: Sequence[enqueue.Envelope]) -> None:
     """One message for each envelope; otherwise as publish_charges."""
     _publish([(charge_many, (list(each.charge_ids), each.account), QUEUE_OF[each.kind]) for each in envelopes])
 
@@ -370,7 +362,7 @@ def _publish(messages: Sequence[tuple[Any, tuple[Any, ...], str]]) -> None:
                     task.apply_async(arguments, producer=producer, queue=queue)
             brokers.outage.succeeded()
         except lost as error:
-            raise dispatching.BrokerUnreachable(f"the broker took no messages: {error}") from error
+            raise enqueue.BrokerUnreachable(f"the broker took no messages: {error}") from error
 
 
 def _charges_waiting() -> int:

@@ -13,20 +13,20 @@ from sqlalchemy.exc import OperationalError
 from schedules.errors import Code, FixedCode
 from worker.accounts import Account, BadAccounts
 from worker.addresses import host_of
+from worker.charging.executor import Flow
 from worker.clock import Clock, MovedClock, SystemClock, elapsed, wait
 from worker.config import BadSettings, Settings, load_settings
 from worker.gateway.port import Gateway
 from worker.gateway.portone_v1 import PortOneSettings, PortOneV1, Timeouts
-from worker.store import switches
+from worker.operations import operate
+from worker.services import Services
+from worker.store.charging import kill_switch
 from worker.store.engine import check_sessions, make_engine
 from worker.store.failures import DATABASE_ERRORS
-from worker.store.revisions import current_revision, newest_revision, others_connected, process_name
+from worker.store.operations.revisions import current_revision, newest_revision, others_connected, process_name
 from worker.store.tokens import SealedTokens
 from worker.webhooks.port import Receiver
 from worker.webhooks.standard import StandardWebhook
-from worker.workflows import operating
-from worker.workflows.flowing import Flow
-from worker.workflows.services import Services
 
 log = logging.getLogger("again.wiring")
 MOST_CONNECTIONS = 32  # of one process: charges share theirs, and what else there is waits for milliseconds
@@ -153,7 +153,7 @@ def _difference(before: Mapping[str, Account], after: Mapping[str, Account]) -> 
 
 def bind_and_warn(made: Services, actor: str) -> None:
     """Bind the further accounts that are new; log an ERROR for each with other credentials than the bound ones."""
-    operating.bind_new_accounts(made, actor)
+    operate.bind_new_accounts(made, actor)
     for wrong in wrong_accounts(made):
         log.error("nothing is sent for one account: %s", wrong)
 
@@ -252,7 +252,7 @@ def account_fingerprints(settings: Settings, accounts: Iterable[Account]) -> dic
 def wrong_accounts(made: Services) -> tuple[str, ...]:
     """Return why further accounts may not be charged from here, one message for each."""
     with made.engine.begin() as db:
-        bindings = switches.account_bindings_of(db)
+        bindings = kill_switch.account_bindings_of(db)
     found = (made.identity.wrong_account(name, bindings.get(name)) for name in made.account_fingerprints)
     return tuple(wrong for wrong in found if wrong is not None)
 
@@ -260,12 +260,12 @@ def wrong_accounts(made: Services) -> tuple[str, ...]:
 def wrong_place(made: Services) -> str | None:
     """Why this environment may not send from this database; None when it may."""
     with made.engine.begin() as db:
-        bound, environment = switches.bound(db), switches.bound_environment(db)
+        bound, environment = kill_switch.bound(db), kill_switch.bound_environment(db)
         ours_here = made.fingerprint(db)
     if bound == ours_here:
         return None
     if bound is None:
-        return f"nothing will be sent: {switches.UNBOUND}"
+        return f"nothing will be sent: {kill_switch.UNBOUND}"
     ours = made.settings.environment
     other = " with another gateway, account or database" if environment == ours else f", not to {ours!r}"
     return f"nothing will be sent: this database is bound to environment {environment!r}{other}; see `again adopt`"

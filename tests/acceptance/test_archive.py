@@ -9,7 +9,7 @@ from sqlalchemy import text
 from tests.acceptance.again import AGAIN, again, plain_environment, refused, told, told_json
 from tests.factories import charge_rows, collect_due, move_to, on_sale, subscribed
 from worker.clock import SystemClock
-from worker.workflows.services import Services
+from worker.services import Services
 
 NOW = SystemClock().now()
 PAID_AT = NOW.replace(day=15, hour=0, minute=0, second=0, microsecond=0) - timedelta(days=480)  # 09:00 in Seoul

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.installation import QUICK
-from worker.cli.standing import Standing
+from worker.cli.local.stack import Standing
 from worker.clock import wait, wait_until
 from worker.embedded import EmbeddedServices, free_port
 

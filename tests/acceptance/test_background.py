@@ -23,11 +23,11 @@ from tests.installation import QUICK
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import wiring
 from worker.app import BULK, REQUESTS
-from worker.background import FAILED, Part
 from worker.clock import wait, wait_until
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices, free_port
-from worker.workflows import operating
+from worker.operations import operate
+from worker.runtime.background import FAILED, Part
 
 pytestmark = pytest.mark.timeout(300)
 START_TIME = 120.0  # seconds that a process may take on a busy machine
@@ -68,7 +68,7 @@ class Victim:
         self._port = free_port()
         self._is_worker = command == WORKER
         self.services = wiring.connect(load_settings(settings))
-        operating.bind_if_new(self.services, "test")
+        operate.bind_if_new(self.services, "test")
         self._charge_ids = iter(self._charges())
         self._numbers = count()
         options = {WORKER: ["--concurrency", "2"], BEAT: [], LISTENER: ["--port", str(self._port)]}[command]

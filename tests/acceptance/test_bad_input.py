@@ -11,9 +11,9 @@ from tests.acceptance.again import again, refused, told, told_json
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import wiring
 from worker.config import BadSettings, load_settings
-from worker.store import revisions
-from worker.store.schema import billing_keys, plans, subscriptions
-from worker.workflows import operating
+from worker.operations import operate
+from worker.store.operations import revisions
+from worker.store.tables import billing_keys, plans, subscriptions
 
 Settings = dict[str, str]
 
@@ -49,7 +49,7 @@ def shop(database: str, simulator: RunningSimulator) -> Settings:
     """Settings of an installation with a plan on sale."""
     made = settings_of(database, simulator)
     services = wiring.connect(load_settings(made))
-    operating.bind_if_new(services, "test")
+    operate.bind_if_new(services, "test")
     factories.on_sale(services, code="coffee")
     services.engine.dispose()
     return made

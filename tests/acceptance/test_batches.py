@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.again import again, refused
 from tests.installation import QUICK, Installation, installed
-from worker.workflows import batching
+from worker.batches import run_batch
 
 BATCH = ("--name", "Fee", "--why", "January's fees")
 
@@ -88,6 +88,6 @@ def test_above_the_limit_another_person_approves(shop: Installation, tmp_path: P
     assert "another person must approve" in refused(*arguments, "--actor", "kim", settings=shop.settings)
     # The same user of the operating system under another actor's name is the same person.
     assert "operating system user" in refused(*arguments, "--actor", "lee", settings=shop.settings)
-    batching.approve(shop.services, "big", "lee", "checked", "lee-unix")
+    run_batch.approve(shop.services, "big", "lee", "checked", "lee-unix")
     shop.told("batch", "watch", "big")
     assert [m["amount"] for m in shop.movements("cho")] == [10001]

@@ -4,34 +4,36 @@ from datetime import UTC, datetime, timedelta
 
 from redis import Redis
 
-from schedules.identity import merchant_uid
-from schedules.money import Money
-from schedules.outcomes import Paid
+from schedules.charging.identity import merchant_uid
+from schedules.charging.outcomes import Paid
+from schedules.money.amounts import Money
 from tests.acceptance.again import again, refused
 from tests.installation import Installation
-from worker import marks
-from worker.cli.output import instant
+from worker import restore_detector
+from worker.cli.terminal.output import instant
 from worker.clock import wait, wait_until
 from worker.gateway.port import ChargeOrder
-from worker.store import attempts, notes
-from worker.workflows import operating, reconciling
+from worker.operations import operate
+from worker.reconciliation import reconciler
+from worker.store.charging import attempts
+from worker.store.outbox import event_log
 
 
 def test_the_kill_switch_is_seen_by_every_worker_before_its_next_call(installation: Installation) -> None:
     """In the middle of a few hundred charges; nothing is sent a second after the stop, and nothing is lost."""
     many = [f"many-{number}" for number in range(300)]
-    operating.stop_charging(installation.services, "tester", "until all are there")
+    operate.stop_charging(installation.services, "tester", "until all are there")
     for customer in many:
         installation.customer(customer, "now")
     installation.simulator("faults", {"latency_ms": 200})
-    operating.resume_charging(installation.services, "tester", "all are there")
+    operate.resume_charging(installation.services, "tester", "all are there")
     before = len(installation.simulator("ledger")["movements"])
 
     def moved() -> int:
         return len(installation.simulator("ledger")["movements"]) - before
 
     assert wait_until(lambda: moved() > 30, 30)
-    operating.stop_charging(installation.services, "tester", "a fire drill")
+    operate.stop_charging(installation.services, "tester", "a fire drill")
     wait(1.0)  # the promise; a call that was under way has been answered by then too
     then = moved()
     assert then < len(many)
@@ -70,8 +72,8 @@ def test_a_reconciliation_names_its_span_and_why_it_leaves_newer_records_out(ins
     before = installation.services.clock.now()
     (run,) = installation.told_json("reconcile")["runs"]
     since, until = (datetime.fromisoformat(run[name]) for name in ("since", "done_until"))
-    assert until - since == timedelta(days=2) - reconciling.SETTLING_TIME
-    assert until >= before - reconciling.SETTLING_TIME
+    assert until - since == timedelta(days=2) - reconciler.SETTLING_TIME
+    assert until >= before - reconciler.SETTLING_TIME
     assert run["newer_left_out"].startswith("calls of the last 2 min may be under way")
     told = installation.told("reconcile", "--from", "2026-01-30", "--to", "2026-01-31T12:00:00+09:00")
     assert "from 2026-01-30 00:00:00Z" in told
@@ -102,13 +104,13 @@ def test_a_database_that_was_put_back_in_place_is_held_until_all_is_known(instal
     services = installation.services
     with services.engine.begin() as db:
         fingerprint = services.fingerprint(db)
-    name = marks.mark_name(fingerprint)
+    name = restore_detector.mark_name(fingerprint)
     installation.wait_for(installation.customer("before", "now"), "paid")  # without any attempt there is no mark
     # While the list fails, not all is known: the hold lasts until the test has looked at it.
     installation.simulator("faults", {"rules": [{"call": "list", "fault": "http_500_before"}]})
     with Redis.from_url(installation.settings["AGAIN_BROKER_URL"]) as redis:
         assert wait_until(lambda: bool(redis.get(name)), 30)
-        redis.set(name, marks.signed(services, fingerprint, 10**9, datetime(2026, 1, 31, tzinfo=UTC)))
+        redis.set(name, restore_detector.signed(services, fingerprint, 10**9, datetime(2026, 1, 31, tzinfo=UTC)))
     assert wait_until(lambda: installation.told_json("status")["hold"] is not None, 30)
     key = installation.customer("after", "now")
     assert wait_until(lambda: installation.charge(key) is not None, 30)
@@ -118,7 +120,7 @@ def test_a_database_that_was_put_back_in_place_is_held_until_all_is_known(instal
     assert installation.told_json("status")["hold"] is None
     assert len(installation.movements("after")) == 1
     with services.engine.begin() as db:
-        lifted = notes.acts_on(db, "test", "lift-hold")[-1]["at"]
+        lifted = event_log.acts_on(db, "test", "lift-hold")[-1]["at"]
     assert [each.at > lifted for each in story.happenings if each.what == "sending"] == [True]
 
 

@@ -13,13 +13,13 @@ from tests.acceptance.up import Up, running_up
 from tests.factories import START, opened
 from tests.receiver import SECRET, Shop, open_shop
 from tests.simulator.running import running_simulator
-from worker.cli import passing
-from worker.cli.clock import ClockStays, _show, movable, target_of
-from worker.cli.standing import Standing
+from worker.cli.local import pass_time
+from worker.cli.local.clock import ClockStays, _show, movable, target_of
+from worker.cli.local.stack import Standing
 from worker.clock import MovedClock, SystemClock, wait_until
 from worker.config import BadSettings, load_settings
 from worker.embedded import EmbeddedError, free_port
-from worker.workflows.services import Services
+from worker.services import Services
 
 DAY = timedelta(days=1)
 
@@ -175,11 +175,11 @@ def test_work_that_stays_after_a_move_is_told_with_the_time_that_the_clock_shows
     clock = MovedClock(tmp_path / "clock")
     clock.move_to(START)
     opened(replace(services, clock=clock))
-    made = passing.Passing(services, clock, patience=0)
-    with pytest.raises(passing.Stuck, match=r"the clock was not moved and shows 2026-01-31T"):
+    made = pass_time.Passing(services, clock, patience=0)
+    with pytest.raises(pass_time.Stuck, match=r"the clock was not moved and shows 2026-01-31T"):
         made.wait_until_quiet()
     made.move_to(START + DAY)
-    with pytest.raises(passing.Stuck, match=r"the clock was moved and shows 2026-02-01T.*`again clock DATE`"):
+    with pytest.raises(pass_time.Stuck, match=r"the clock was moved and shows 2026-02-01T.*`again clock DATE`"):
         made.wait_until_quiet()
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from tests.acceptance.again import AGAIN, ROOT, plain_environment, refused, told
 from worker.cli import command_line
-from worker.cli.examples import EXAMPLES, commands_of, groups_of
-from worker.cli.sections import SECTIONS
+from worker.cli.terminal.examples import EXAMPLES, commands_of, groups_of
+from worker.cli.terminal.sections import SECTIONS
 
 CLI = Path(__file__).resolve().parents[2] / "worker/cli"
 TOP = command_line()
@@ -38,14 +38,14 @@ def parse(words: list[str]) -> str:
 
 def test_each_command_stands_in_one_section_of_the_help() -> None:
     placed = Counter(name for names in SECTIONS.values() for name in names)
-    assert placed == Counter(list(TOP.commands)), "add the command to SECTIONS in worker/cli/sections.py"
+    assert placed == Counter(list(TOP.commands)), "add the command to SECTIONS in worker/cli/terminal/sections.py"
     shown = told("--help")
     assert all(f"\n{title}:\n" in shown for title in SECTIONS)
     assert "..." not in shown.partition("Set up and run")[2]
 
 
 def test_an_example_is_there_for_each_command_and_no_other() -> None:
-    assert set(EXAMPLES) == set(COMMANDS), "add an example to EXAMPLES in worker/cli/examples.py"
+    assert set(EXAMPLES) == set(COMMANDS), "add an example to EXAMPLES in worker/cli/terminal/examples.py"
 
 
 @pytest.mark.parametrize(("path", "group"), list(groups_of(TOP)))
@@ -75,7 +75,7 @@ def test_the_example_of_a_command_parses_and_stands_in_its_help(path: str) -> No
 
 def test_commands_print_through_the_one_module_that_knows_json() -> None:
     """Guard: with --json nothing but JSON is printed, whoever writes the command."""
-    for file in CLI.glob("*.py"):
+    for file in CLI.rglob("*.py"):
         calls = (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call))
         printed = {ast.unparse(call.func) for call in calls} & {"print", "typer.echo", "typer.secho"}
         assert not printed or file.name in {"output.py", "running.py"}, f"{file.name}: use say, answer or warn"

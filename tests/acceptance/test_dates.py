@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.again import again, refused, told_json
-from worker.up_environment import FOLDER, Written
+from worker.runtime.up_environment import FOLDER, Written
 
 
 def test_a_month_from_the_31st_is_clamped_and_numbered_from_the_anchor() -> None:

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from schedules.outcomes import Declined
+from schedules.charging.outcomes import Declined
 from tests.acceptance.again import refused, told, told_json
 from tests.doubles import ScriptedGateway
 from tests.factories import collect_due, on_sale, subscribed
 from worker.rules import rulebook
-from worker.workflows.services import Services
+from worker.services import Services
 
 NOWHERE = {"AGAIN_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
 

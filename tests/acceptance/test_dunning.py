@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from schedules.outcomes import Declined
-from schedules.policies import STANDARD
-from schedules.policy_files import written
-from schedules.zones import local_date, zone
+from schedules.calendar.zones import local_date, zone
+from schedules.charging.outcomes import Declined
+from schedules.dunning.policies import STANDARD
+from schedules.dunning.policy_files import written
 from tests.acceptance.again import refused, told, told_json
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move_to, on_sale, subscribed
 from worker.clock import SystemClock
-from worker.workflows.services import Services
+from worker.services import Services
 
 NOWHERE = {"AGAIN_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
 

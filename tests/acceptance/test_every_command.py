@@ -12,25 +12,27 @@ from typing import Any
 
 import pytest
 
+from schedules.charging.identity import merchant_uid
+from schedules.charging.outcomes import Paid
+from schedules.dunning.policies import STANDARD
+from schedules.dunning.policy_files import written
 from schedules.errors import Code
-from schedules.identity import merchant_uid
-from schedules.money import Money
-from schedules.outcomes import Paid
-from schedules.policies import STANDARD
-from schedules.policy_files import written
+from schedules.money.amounts import Money
 from tests import factories
 from tests.acceptance.again import ROOT, plain_environment
 from tests.services import drop_database, fresh_database
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import wiring
-from worker.cli.examples import EXAMPLES
 from worker.cli.json_fields import JSON_FIELDS
-from worker.cli.output import instant
-from worker.cli.sections import PROCESSES
+from worker.cli.terminal.examples import EXAMPLES
+from worker.cli.terminal.output import instant
+from worker.cli.terminal.sections import PROCESSES
 from worker.config import load_settings
+from worker.customers import enrollment
 from worker.embedded import EmbeddedServices
 from worker.gateway.port import ChargeOrder
-from worker.workflows import enrolling, operating, showing
+from worker.operations import operate
+from worker.reporting import history
 
 CARD = json.dumps(
     {"number": "4092023012341234", "expiry": "2030-01", "birth": "900101", "password_2_digits": "12"}
@@ -150,19 +152,19 @@ def shop(
 def arranged(settings: Mapping[str, str], files: Path) -> dict[str, str]:
     """Fill the shop; answers the keys of subscriptions and charges by their names."""
     made = wiring.connect(load_settings(settings))
-    operating.bind_if_new(made, "test")
+    operate.bind_if_new(made, "test")
     factories.on_sale(made, code="coffee")
     factories.on_sale(made, code="large")
     names = {name: factories.subscribed(made, f"card-{name}", "coffee") for name in (*PAID, *OWED)}
     factories.collect_due(made)
     for name, key in list(names.items()):
-        for charge in showing.show(made, key).parts:
+        for charge in history.show(made, key).parts:
             names[f"{name}.charge"] = charge["key"]
     twice = ChargeOrder(
         "card-double", merchant_uid("test", names["double.charge"], 2), Money(9900, "KRW"), "Twice"
     )
     assert isinstance(made.gateway("main").charge(twice), Paid)
-    enrolling.add_customer(made, "other-card", None, None, None, "test", of="card-card")
+    enrollment.add_customer(made, "other-card", None, None, None, "test", of="card-card")
     names["soon"] = (made.clock.now() + timedelta(days=20)).date().isoformat()
     names["now"] = instant(made.clock.now())
     made.engine.dispose()

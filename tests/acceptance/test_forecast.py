@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from schedules.cadence import Every, Unit
-from schedules.money import Money
-from schedules.outcomes import Declined
+from schedules.calendar.cadence import Every, Unit
+from schedules.charging.outcomes import Declined
+from schedules.money.amounts import Money
 from tests.acceptance.again import AGAIN, plain_environment, refused, told
 from tests.doubles import ScriptedGateway
 from tests.factories import START, collect_due, move, on_sale, subscribed
 from worker.clock import MovedClock
-from worker.workflows.services import Services
+from worker.services import Services
 
 FEBRUARY = ("forecast", "--from", "2026-02-01", "--to", "2026-02-28")
 

@@ -17,25 +17,26 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from schedules.batches import COLUMNS, Line, Terms, read_line
 from schedules.errors import BadRequest
-from schedules.imports import COLUMNS as IMPORTED
-from schedules.imports import read_incoming
-from schedules.refunds import RefundRequest
-from schedules.requests import VerbRequest
+from schedules.requests.adhoc import VerbRequest
+from schedules.requests.batches import COLUMNS, Line, Terms, read_line
+from schedules.requests.imports import COLUMNS as IMPORTED
+from schedules.requests.imports import read_incoming
+from schedules.requests.refunds import RefundRequest
 from schedules.texts import FREE_TEXTS
 from tests.factories import LADDER, MONTHLY, on_sale
-from worker import answering, cli
-from worker.requests import ASKED, Answer, Desk
-from worker.workflows import enrolling
-from worker.workflows.services import Services
+from worker import cli
+from worker.customers import enrollment
+from worker.services import Services
+from worker.task_api import answers
+from worker.task_api.verbs import ASKED, Answer, Desk
 
 NUMBER = "4111/1111/1111/1111"
 TEXT = f"the card is {NUMBER}, he says"
 ENDS = ("1111/1111", "1111-1111", "11111111")
 PRINTED = ("4111111111111111", "4111-1111-1111-1111")
 KEY = "order-664816-69778857"  # its digits, taken together, have a card's first digits and check digit
-CASES = [(asked, field.name) for asked in ASKED for field in answering.fields_of(asked)]
+CASES = [(asked, field.name) for asked in ASKED for field in answers.fields_of(asked)]
 
 
 def bad_texts(field: str) -> tuple[str, ...]:
@@ -82,7 +83,7 @@ def test_no_field_of_a_task_takes_a_card_number(
     desk = cast("Desk", None)  # a message that is refused reaches no desk
     for text in bad_texts(field):
         with caplog.at_level(logging.DEBUG):
-            answer = answering.answer(desk, asked, (), {field: text})
+            answer = answers.answer(desk, asked, (), {field: text})
         assert answer["ok"] is False
         assert answer["errors"] == [
             {"field": field, "words": "it looks like a card number; those belong to the gateway alone"}
@@ -96,7 +97,7 @@ def test_an_id_of_a_task_may_have_groups_of_digits(asked: Callable[..., Answer],
     if field in FREE_TEXTS:
         return
     with contextlib.suppress(ValidationError):  # other fields are left out
-        assert answering.read_fields(asked, (), {field: KEY})[field] == KEY
+        assert answers.read_fields(asked, (), {field: KEY})[field] == KEY
 
 
 def test_no_argument_of_a_command_takes_a_card_number(
@@ -176,7 +177,7 @@ def test_ids_in_files_and_refunds_may_have_groups_of_digits() -> None:
     assert (incoming.customer_uid, incoming.plan, incoming.external_ref) == (KEY, KEY, KEY)
     assert RefundRequest(charge=KEY, money=None, request_key=KEY, reason="r").request_key == KEY
     assert VerbRequest(request_key=KEY, verb="waive", arguments={}).request_key == KEY
-    enrolling.check_facts(KEY)
+    enrollment.check_facts(KEY)
 
 
 def test_no_plan_and_no_policy_is_named_by_a_card_number(services: Services) -> None:
@@ -185,5 +186,5 @@ def test_no_plan_and_no_policy_is_named_by_a_card_number(services: Services) -> 
     with pytest.raises(BadRequest, match="code: it looks like a card number"):
         on_sale(services, code=NUMBER.replace("/", "-"))
     with pytest.raises(BadRequest, match="policy: it looks like a card number"):
-        enrolling.add_policy(services, replace(LADDER, code=NUMBER.replace("/", "-")), "test")
+        enrollment.add_policy(services, replace(LADDER, code=NUMBER.replace("/", "-")), "test")
     assert on_sale(services).code == MONTHLY.code

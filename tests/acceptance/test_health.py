@@ -17,9 +17,9 @@ from psycopg import sql
 from redis import Redis
 from sqlalchemy import text
 
-from schedules.charges import AttemptState
-from schedules.health import CauseCode, ProcessKind
-from schedules.outcomes import NotSent, Unknown
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import NotSent, Unknown
+from schedules.operations.health import CauseCode, ProcessKind
 from tests.acceptance.again import again
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, on_sale, subscribed
@@ -28,14 +28,17 @@ from tests.rabbit import NEEDS_RABBITMQ, rabbit
 from tests.services import drop_database, fresh_database
 from worker import wiring
 from worker.app import QUEUES
+from worker.charging import attempt_charge, circuit_breaker
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices
 from worker.embedded.valkey import ValkeyServer
 from worker.gateway.port import NO_CONNECTION
-from worker.store import processes
-from worker.store.processes import Report
-from worker.workflows import breaking, charging, opening, operating, restoring
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.reconciliation import restore
+from worker.renewals import open_charges
+from worker.services import Services
+from worker.store.operations import processes
+from worker.store.operations.processes import Report
 
 WORKER = Report(
     id="", kind=ProcessKind.WORKER, host="here", pid=1, version="1", queues=QUEUES, idle=0.0, clock_ahead=0.0,
@@ -74,7 +77,7 @@ class Shop:
         """A charge that is due now."""
         on_sale(self.services)
         subscribed(self.services)
-        assert opening.open_due(self.services) == 1
+        assert open_charges.open_due(self.services) == 1
 
     def status(self) -> tuple[int, dict[str, Any]]:
         """What `again status --healthy --json` exits with, and prints."""
@@ -96,7 +99,7 @@ def shop(embedded: EmbeddedServices, migrated_template: str) -> Iterator[Shop]:
         "AGAIN_PORTONE_URL": "http://127.0.0.1:1", "AGAIN_PORTONE_SECRET": "secret", "AGAIN_RATE": "50",
     }  # fmt: skip
     services = replace(wiring.connect(load_settings(settings)), gateways={"main": ScriptedGateway()})
-    operating.bind_if_new(services, "test")
+    operate.bind_if_new(services, "test")
     with ExitStack() as undo:
         undo.callback(drop_database, embedded, database)
         undo.callback(services.engine.dispose)
@@ -185,7 +188,7 @@ def no_call_leaves(shop: Shop) -> None:
     gateway.answers.append(NotSent(NO_CONNECTION))
     services = replace(shop.services, gateways={"main": gateway})
     (charge_id,) = (row["id"] for row in charge_rows(services))
-    assert charging.attempt(services, charge_id) is AttemptState.NOT_SENT
+    assert attempt_charge.attempt(services, charge_id) is AttemptState.NOT_SENT
     age_attempt(shop, "11 minutes")
 
 
@@ -196,7 +199,7 @@ def calls_time_out(shop: Shop) -> None:
     gateway.answers.append(Unknown("ReadTimeout"))
     services = replace(shop.services, gateways={"main": gateway})
     (charge_id,) = (row["id"] for row in charge_rows(services))
-    assert charging.attempt(services, charge_id) is AttemptState.UNKNOWN
+    assert attempt_charge.attempt(services, charge_id) is AttemptState.UNKNOWN
     age_attempt(shop, "61 minutes")
 
 
@@ -213,11 +216,11 @@ def nothing_opens(shop: Shop) -> None:
 
 def stopped_by_breaker(shop: Shop) -> None:
     with shop.services.engine.begin() as db:
-        breaking.break_account(db, "main", "5 charges were refused", shop.services.clock.now())
+        circuit_breaker.break_account(db, "main", "5 charges were refused", shop.services.clock.now())
 
 
 def held(shop: Shop) -> None:
-    restoring.begin_hold(shop.services, "test", "a backup was restored")
+    restore.begin_hold(shop.services, "test", "a backup was restored")
 
 
 def no_beat(shop: Shop) -> None:
@@ -293,7 +296,7 @@ def test_each_cause_fails_and_is_named(shop: Shop, break_it: Callable[[Shop], No
 
 def test_a_stop_by_a_person_is_told_and_is_no_failure(shop: Shop) -> None:
     nothing_leaves(shop)
-    operating.stop_charging(shop.services, "tester", "a fire")
+    operate.stop_charging(shop.services, "tester", "a fire")
     status, told = shop.status()
     assert status == 0
     assert [(each["code"], each["failure"]) for each in told["causes"]] == [("stopped_by_person", False)]
@@ -301,8 +304,8 @@ def test_a_stop_by_a_person_is_told_and_is_no_failure(shop: Shop) -> None:
 
 def test_charges_that_a_stop_kept_are_not_late_at_once_when_it_ends(shop: Shop) -> None:
     nothing_leaves(shop)
-    operating.stop_charging(shop.services, "tester", "a fire")
-    operating.resume_charging(shop.services, "tester", "it is out")
+    operate.stop_charging(shop.services, "tester", "a fire")
+    operate.resume_charging(shop.services, "tester", "it is out")
     assert shop.causes() == []
 
 
@@ -413,7 +416,7 @@ def test_the_rows_of_old_processes_are_deleted(shop: Shop) -> None:
 
 def test_two_at_once_probe_without_waiting_for_each_other(shop: Shop) -> None:
     """The second sees that one is under way; each would otherwise wait for the other's lock on the table."""
-    from worker.store import health
+    from worker.store.operations import health
 
     with shop.services.engine.begin() as first:
         health.write_blocks(first)

@@ -17,9 +17,9 @@ from kombu import Connection
 from tests.rabbit import NEEDS_RABBITMQ, rabbit
 from tests.working import Worker, working
 from worker.app import BULK, CHARGES, QUEUES, REQUESTS
+from worker.broker.messages import LARGEST, Reason
 from worker.clock import SystemClock, wait_until
 from worker.embedded import EmbeddedServices
-from worker.messages import LARGEST, Reason
 
 pytestmark = pytest.mark.timeout(600)
 ID = "6b0c0f63-2e4f-4a8e-9f7f-0d6a1c2b3e4f"

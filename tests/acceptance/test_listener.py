@@ -12,15 +12,15 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from schedules.cadence import Every, Unit
-from schedules.money import Money
-from schedules.plans import Plan
-from schedules.policies import DunningPolicy
+from schedules.calendar.cadence import Every, Unit
+from schedules.dunning.policies import DunningPolicy
+from schedules.money.amounts import Money
+from schedules.subscriptions.plans import Plan
 from tests.installation import Installation
-from worker.cli.standing import AGAIN
+from worker.cli.local.stack import AGAIN
 from worker.clock import wait_until
+from worker.customers import enrollment
 from worker.embedded import free_port
-from worker.workflows import enrolling
 
 MONTHLY = Plan(
     code="heard",
@@ -90,7 +90,7 @@ class Listening:
 def test_a_card_that_was_changed_is_tried_when_the_webhook_comes(
     installation: Installation, listener: str
 ) -> None:
-    enrolling.add_plan(installation.services, MONTHLY, DunningPolicy(), "tester")
+    enrollment.add_plan(installation.services, MONTHLY, DunningPolicy(), "tester")
     key = installation.customer("lena", "heard", card="lost")
     assert wait_until(lambda: waits(installation, key), 45)
     uid = installation.charge(key).parts[0]["merchant_uid"]  # type: ignore[union-attr]  # it waits, so it is there

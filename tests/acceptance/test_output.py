@@ -7,17 +7,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from schedules.money import Money
-from schedules.outcomes import Declined
+from schedules.charging.outcomes import Declined
+from schedules.money.amounts import Money
 from tests import factories
 from tests.acceptance.again import told
 from tests.doubles import ScriptedGateway
-from worker.cli import rehearsing
-from worker.cli.output import moment, print_facts, print_table, say
-from worker.cli.rehearsing import UNTOLD, WORDS
-from worker.requests import Desk
-from worker.store.schema import charges, subscriptions
-from worker.workflows.services import Rehearsal, Services
+from worker.cli.terminal import dry_run
+from worker.cli.terminal.dry_run import UNTOLD, WORDS
+from worker.cli.terminal.output import moment, print_facts, print_table, say
+from worker.services import Rehearsal, Services
+from worker.store.tables import charges, subscriptions
+from worker.task_api.verbs import Desk
 
 KEY = "r" + "0123456789" * 2 + "ABCDE"
 
@@ -99,7 +99,7 @@ def test_a_dry_run_names_amounts_in_the_currency_that_stays(
 ) -> None:
     rehearsal = Rehearsal()
     rehearsal.note({"refunded": 0, "currency": "USD"}, {"refunded": 3000, "currency": "USD"})
-    assert rehearsing.told(Desk(replace(services, rehearsal=rehearsal), lambda _: None), "give it back")
+    assert dry_run.told(Desk(replace(services, rehearsal=rehearsal), lambda _: None), "give it back")
     assert capsys.readouterr().out.splitlines()[-1] == "  refunded: 0.00 USD -> 30.00 USD"
 
 

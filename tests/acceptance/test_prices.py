@@ -5,16 +5,16 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from schedules.money import Money
-from schedules.outcomes import Declined
+from schedules.charging.outcomes import Declined
+from schedules.money.amounts import Money
 from tests.acceptance.again import refused, told, told_json
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move_to, on_sale, subscribed
-from worker.cli.output import with_currency
-from worker.workflows import adjusting, enrolling
-from worker.workflows.admitting import CannotAdjust
-from worker.workflows.enrolling import CannotEnroll
-from worker.workflows.services import Services
+from worker.cli.terminal.output import with_currency
+from worker.customers import adjust, enrollment
+from worker.customers.admit import CannotAdjust
+from worker.customers.enrollment import CannotEnroll
+from worker.services import Services
 
 CENTS = Money(990, "USD")
 
@@ -90,10 +90,10 @@ def test_a_new_version_in_another_currency_moves_nobody_unasked(services: Servic
     with pytest.raises(CannotEnroll, match=r"version 1 costs 9,900 KRW, the new version 9\.90 USD"):
         on_sale(services, price=CENTS)
     abroad = replace(plan, price=CENTS)
-    stored, is_new = enrolling.put_plan(services, abroad, "standard", "kim", other_currency=True)
+    stored, is_new = enrollment.put_plan(services, abroad, "standard", "kim", other_currency=True)
     assert (stored.plan.version, is_new) == (2, True)
     with pytest.raises(CannotAdjust, match="say --other-currency"):
-        adjusting.change_plan(services, key, "monthly", "kim", "newest")
+        adjust.change_plan(services, key, "monthly", "kim", "newest")
 
 
 def test_the_same_plan_again_is_the_same_version(services: Services, settings: dict[str, str]) -> None:

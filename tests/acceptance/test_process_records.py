@@ -4,11 +4,12 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from schedules.health import CauseCode, ProcessSeen
+from schedules.operations.health import CauseCode, ProcessSeen
 from tests.working import Worker, working
 from worker.app import QUEUES
 from worker.embedded import EmbeddedServices
-from worker.store import processes, switches
+from worker.store.charging import kill_switch
+from worker.store.operations import processes
 
 
 def starts(worker: Worker) -> list[ProcessSeen]:
@@ -42,7 +43,7 @@ def test_a_worker_in_another_environments_database_is_recorded_with_what_keeps_i
     with working(embedded, migrated_template, embedded.broker_url, tmp_path) as worker:
         assert worker.stop() == 0
         with worker.services.engine.begin() as db:
-            switches.bind(db, "0" * 32, "prod", "tester", worker.services.clock.now())
+            kill_switch.bind(db, "0" * 32, "prod", "tester", worker.services.clock.now())
         worker.start_again()
         (_, second) = starts(worker)
         assert second.is_alive

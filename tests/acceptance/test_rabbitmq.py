@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from schedules.health import CauseCode
+from schedules.operations.health import CauseCode
 from tests.installation import QUICK, Installation, installed
 from tests.rabbit import NEEDS_RABBITMQ, Rabbit, rabbit
 from tests.services import drop_database, fresh_database

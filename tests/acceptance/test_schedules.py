@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import httpx
 
-from schedules.zones import wall_to_utc, zone
+from schedules.calendar.zones import wall_to_utc, zone
 from tests.installation import Installation
 
 SEOUL = zone("Asia/Seoul")

@@ -17,18 +17,18 @@ from psycopg import sql
 from redis import Redis
 from rich.console import Console
 
-from schedules.money import Money
+from schedules.money.amounts import Money
 from tests.acceptance.again import again
 from tests.factories import START
 from worker import wiring
-from worker.cli.demo import BEGIN, SETTINGS, Shop
-from worker.cli.standing import Standing
-from worker.cli.witness import SimulatorWitness
+from worker.cli.local.demo import BEGIN, SETTINGS, Shop
+from worker.cli.local.stack import Standing
+from worker.cli.local.witness import SimulatorWitness
 from worker.clock import MovedClock, wait_until
 from worker.config import load_settings
 from worker.gateway.port import Card, ChargeOrder
+from worker.services import Services
 from worker.store.tokens import SealedTokens
-from worker.workflows.services import Services
 
 CARDS = (
     Card("4000-0000-0000-7301", "2031-07", birth="7301926458", password_2_digits="83", pg="kcp"),

@@ -4,12 +4,13 @@ import json
 import signal
 from datetime import datetime
 
-from schedules.zones import local_date, zone
+from schedules.calendar.zones import local_date, zone
 from tests.acceptance.again import again, refused
 from tests.installation import Installation
 from worker.clock import wait_until
-from worker.store import plans, processes
-from worker.store.switches import BREAKER
+from worker.store.charging.kill_switch import BREAKER
+from worker.store.customers import plans
+from worker.store.operations import processes
 
 
 def test_the_commands_of_the_readme_get_a_charge_paid(installation: Installation) -> None:

@@ -11,7 +11,7 @@ import redis
 from celery import Celery
 from sqlalchemy import text
 
-from schedules.charges import AttemptState
+from schedules.charging.charges import AttemptState
 from tests.acceptance.again import plain_environment
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, many_opened
@@ -24,7 +24,7 @@ from worker.app import BULK
 from worker.clock import wait_until
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices
-from worker.workflows import operating
+from worker.operations import operate
 
 pytestmark = pytest.mark.timeout(300)
 CALLS, CHARGES = 4, 60  # calls under way at a time, and charges of the one envelope: more than are claimed at once
@@ -47,7 +47,7 @@ def worker(
     redis.Redis.from_url(broker).flushdb()
     settings = {"AGAIN_PORTONE_URL": silent.url, "AGAIN_CONCURRENCY": str(CALLS)}
     with working(embedded, migrated_template, broker, tmp_path, **settings) as running:
-        operating.bind_if_new(running.services, "test")
+        operate.bind_if_new(running.services, "test")
         yield running
 
 
@@ -88,7 +88,7 @@ def test_a_beat_that_is_told_to_stop_in_a_transaction_ends_it_and_gives_the_lead
         "AGAIN_PORTONE_URL": "http://127.0.0.1:1", "AGAIN_PORTONE_KEY": "key", "AGAIN_PORTONE_SECRET": "secret",
     }  # fmt: skip
     services = wiring.connect(load_settings(settings))
-    operating.bind_if_new(services, "test")
+    operate.bind_if_new(services, "test")
     services.engine.dispose()
     told = subprocess.run(
         [sys.executable, "-m", "tests.crashes.told_beat", "beat"],

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from schedules.texts import escaped, escaped_in_json
 from tests.acceptance.again import told
-from worker import answering, logs, requests
-from worker.cli.output import escaping_output, print_facts, print_json, print_table
-from worker.cli.tables import cell, print_csv, read_csv, text_of, to_write, write
-from worker.requests import Desk
-from worker.store import notes
+from worker import logs
+from worker.cli.terminal.output import escaping_output, print_facts, print_json, print_table
+from worker.cli.terminal.tables import cell, print_csv, read_csv, text_of, to_write, write
+from worker.services import Services
+from worker.store.outbox import event_log
+from worker.task_api import answers, verbs
+from worker.task_api.verbs import Desk
 from worker.textfiles import UnreadableText, read_text
-from worker.workflows.services import Services
 
 CLI = Path(__file__).resolve().parents[2] / "worker/cli"
 HOSTILE = "kim\x1b[2J\x1b]0;owned\x07\x9b31m\u202eevil\rroot"
@@ -58,7 +59,7 @@ def test_a_fact_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_an_earlier_version_has_stored_is_shown_escaped(services: Services, database: str) -> None:
     with services.engine.begin() as db:
-        notes.record(db, HOSTILE, "release", "x", HOSTILE, datetime(2026, 1, 1, tzinfo=UTC))
+        event_log.record(db, HOSTILE, "release", "x", HOSTILE, datetime(2026, 1, 1, tzinfo=UTC))
     settings = {
         "AGAIN_ENVIRONMENT": "test", "AGAIN_DATABASE_URL": database, "AGAIN_BROKER_URL": "redis://127.0.0.1:1/0",
         "AGAIN_PORTONE_URL": "http://127.0.0.1:1", "AGAIN_PORTONE_KEY": "key", "AGAIN_PORTONE_SECRET": "secret",
@@ -69,7 +70,7 @@ def test_what_an_earlier_version_has_stored_is_shown_escaped(services: Services,
 
 def test_every_console_is_made_in_one_place() -> None:
     """Guard: a command that writes to the terminal beside the one place would not be escaped."""
-    for file in CLI.glob("*.py"):
+    for file in CLI.rglob("*.py"):
         text = file.read_text()
         assert file.name == "output.py" or " Console(" not in text, file
         assert "sys.__std" not in text, file
@@ -104,7 +105,7 @@ def test_nobody_forges_a_log_line(lines: io.StringIO) -> None:
     """Guard: a newline in a field's name, a value or an error begins no line of the log."""
     forged = "x\n2026-01-01 00:00:00,000 ERROR   again.settling: forged"
     desk = cast("Desk", None)  # a message that is refused reaches no desk
-    answer = answering.answer(desk, requests.waive, (), {forged: "y", "charge": "c", "actor": "a", "reason": "r"})
+    answer = answers.answer(desk, verbs.waive, (), {forged: "y", "charge": "c", "actor": "a", "reason": "r"})
     assert answer["errors"][0]["field"].startswith("x\\n2026-01-01")
     logging.getLogger("again.x").warning("%s", HOSTILE)
     try:
@@ -136,7 +137,7 @@ def test_at_debug_no_library_logs_a_message_or_a_request(lines: io.StringIO, nam
 
 @pytest.mark.parametrize("name", ["a\0b", "\0"])
 def test_a_nul_in_a_field_s_name_is_answered(name: str) -> None:
-    answer = answering.answer(cast("Desk", None), requests.waive, (), {name: "x"})
+    answer = answers.answer(cast("Desk", None), verbs.waive, (), {name: "x"})
     assert answer["ok"] is False
     assert "\0" not in str(answer)
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 from celery import Celery
 
-from schedules.charges import ChargeKind, ChargeStatus
+from schedules.charging.charges import ChargeKind, ChargeStatus
 from tests import skewed
 from tests.acceptance.again import ROOT
 from tests.factories import charge_rows, on_sale, subscribed
@@ -21,10 +21,11 @@ from tests.simulator.running import RunningSimulator, running_simulator
 from tests.skewed import set_ahead
 from tests.working import Worker
 from worker.app import BULK
-from worker.cli.standing import AGAIN
+from worker.cli.local.stack import AGAIN
 from worker.clock import wait, wait_until
 from worker.embedded import EmbeddedServices
-from worker.workflows import dispatching, opening, operating
+from worker.operations import operate
+from worker.renewals import enqueue, open_charges
 
 pytestmark = pytest.mark.timeout(600)
 CHARGES, MORE = 100, 20
@@ -68,7 +69,7 @@ class Two:
         """Have so many more charges due."""
         for number in islice(self._customers, many):
             subscribed(self.services, f"customer-{number}")
-        opening.open_due(self.services)
+        open_charges.open_due(self.services)
 
     def dispatch(self) -> None:
         """Queue what is due, as the dispatcher does, a message for each charge."""
@@ -79,7 +80,7 @@ class Two:
                 for charge_id, _ in queued:
                     publisher.send_task("again.charge", (charge_id,), queue=BULK)
 
-            dispatching.top_up(self.services, publish)
+            enqueue.top_up(self.services, publish)
 
     def paid(self) -> int:
         """How many charges are paid."""
@@ -110,7 +111,7 @@ def two(
     }  # fmt: skip
     good = Worker(settings, folder / "good.log", (*AGAIN, "worker", *QUEUES))
     bad = Worker(settings | changes, folder / "bad.log", (*command, "worker", *QUEUES))
-    operating.bind_if_new(good.services, "test")
+    operate.bind_if_new(good.services, "test")
     try:
         bad.start()
         good.start()

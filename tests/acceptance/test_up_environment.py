@@ -11,9 +11,9 @@ import pytest
 
 from tests.acceptance.again import AGAIN as PROGRAM
 from tests.acceptance.again import again, plain_environment, refused
-from worker import up_environment
-from worker.cli.standing import AGAIN
-from worker.up_environment import Found, Written
+from worker.cli.local.stack import AGAIN
+from worker.runtime import up_environment
+from worker.runtime.up_environment import Found, Written
 
 VALUES = {"AGAIN_ENVIRONMENT": "demo", "AGAIN_PORTONE_SECRET": 'it\'s $HOME "quoted" and `more`'}
 

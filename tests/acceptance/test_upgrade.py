@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.again import ROOT, plain_environment
 from tests.installation import Installation, installed
 from worker.clock import wait_until
-from worker.store.revisions import newest_revision
+from worker.store.operations.revisions import newest_revision
 
 pytestmark = pytest.mark.timeout(300)
 PATIENCE = 45.0  # seconds that anything may take on a busy machine

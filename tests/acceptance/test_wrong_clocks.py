@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from schedules.health import CauseCode
+from schedules.operations.health import CauseCode
 from tests.acceptance.again import again
 from tests.installation import Installation, installed
 from tests.skewed import set_ahead
-from worker.cli.standing import AGAIN
+from worker.cli.local.stack import AGAIN
 from worker.clock import wait_until
-from worker.store import processes
+from worker.store.operations import processes
 
 pytestmark = pytest.mark.timeout(300)
 TWO_HOURS = 7200.0

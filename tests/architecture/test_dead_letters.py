@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from worker.messages import LARGEST, Reason
+from worker.broker.messages import LARGEST, Reason
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/dead-letters.md"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from worker.background import Part
+from worker.runtime.background import Part
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACE = ROOT / "worker/background.py"
+PLACE = ROOT / "worker/runtime/background.py"
 # A program of its own, which uses nothing of ours: it stops an embedded server after its parent.
 ALONE = ROOT / "worker/embedded/keeper.py"
 SOURCES = sorted(set((ROOT / "worker").rglob("*.py")) - {PLACE, ALONE})

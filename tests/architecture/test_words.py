@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from schedules.batches import BatchState
-from schedules.charges import AttemptState, ChargeStatus, SubscriptionStatus
-from schedules.declines import DeclineClass
-from schedules.dunning import Counter
-from schedules.event_kinds import KINDS
-from schedules.findings import FindingKind, FindingState
-from schedules.health import CauseCode
-from schedules.policies import FinalAction
-from schedules.refunds import RefundState
-from schedules.standings import Standing
+from schedules.charging.charges import AttemptState, ChargeStatus, SubscriptionStatus
+from schedules.dunning.decisions import Counter
+from schedules.dunning.declines import DeclineClass
+from schedules.dunning.policies import FinalAction
+from schedules.dunning.standings import Standing
+from schedules.operations.findings import FindingKind, FindingState
+from schedules.operations.health import CauseCode
+from schedules.outbox.event_kinds import KINDS
+from schedules.requests.batches import BatchState
+from schedules.requests.refunds import RefundState
 from tools import reference
-from worker.answering import fields_of, read_fields
 from worker.clock import SystemClock
-from worker.requests import ASKED, charge_adhoc
+from worker.task_api.answers import fields_of, read_fields
+from worker.task_api.verbs import ASKED, charge_adhoc
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -18,8 +18,8 @@ from tests.chaos.picture import draw
 from tests.chaos.shop import PRICE, Shop
 from tests.chaos.verdict import Verdict, judge
 from worker import wiring
-from worker.cli.standing import Standing
-from worker.cli.witness import SimulatorWitness
+from worker.cli.local.stack import Standing
+from worker.cli.local.witness import SimulatorWitness
 from worker.clock import MovedClock, elapsed
 from worker.config import load_settings
 

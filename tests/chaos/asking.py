@@ -11,8 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from worker.clock import wait_until
-from worker.store.schema import charges
-from worker.workflows.services import Services
+from worker.services import Services
+from worker.store.tables import charges
 
 SENT_AGAIN = 3  # every so manieth request is sent twice at once, as by a sender that is unsure
 PATIENCE = 20.0  # seconds until whoever has no answer asks again

@@ -14,11 +14,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from worker.app import BULK
-from worker.cli.standing import Standing
+from worker.cli.local.stack import Standing
 from worker.clock import elapsed
 from worker.embedded import EmbeddedServices
-from worker.workflows import operating
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.services import Services
 
 
 class Blow(StrEnum):
@@ -149,7 +149,7 @@ class Striker:
             case Blow.COPIES:
                 return self._send_copies(plan.number)
             case Blow.STOP:
-                operating.stop_charging(self.services, "chaos", "a fire drill")
+                operate.stop_charging(self.services, "chaos", "a fire drill")
                 self._after(1.0, self._resume)
         return True
 
@@ -211,7 +211,7 @@ class Striker:
         return True
 
     def _resume(self) -> None:
-        operating.resume_charging(self.services, "chaos", "the drill is over")
+        operate.resume_charging(self.services, "chaos", "the drill is over")
 
     def _after(self, seconds: float, mend: Callable[[], None]) -> None:
         self._later.append((elapsed() + seconds, mend))

@@ -9,18 +9,19 @@ from typing import TypeVar
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError
 
-from schedules.cadence import Every, Unit
-from schedules.money import Money
-from schedules.plans import Plan
-from schedules.policies import DunningPolicy
-from schedules.zones import wall_to_utc, zone
+from schedules.calendar.cadence import Every, Unit
+from schedules.calendar.zones import wall_to_utc, zone
+from schedules.dunning.policies import DunningPolicy
+from schedules.money.amounts import Money
+from schedules.subscriptions.plans import Plan
 from tests.chaos.asking import Asker
-from worker.cli.witness import SimulatorWitness
+from worker.cli.local.witness import SimulatorWitness
 from worker.clock import MovedClock, elapsed, wait
-from worker.store import switches, tallies
-from worker.store.schema import charges
-from worker.workflows import enrolling, operating
-from worker.workflows.services import Services
+from worker.customers import enrollment
+from worker.operations import operate
+from worker.services import Services
+from worker.store.charging import kill_switch, tallies
+from worker.store.tables import charges
 
 A = TypeVar("A")
 SEOUL = zone("Asia/Seoul")
@@ -86,7 +87,7 @@ class Shop:
             code="daily", version=1, price=Money(PRICE, "KRW"), cadence=Every(1, Unit.DAY), statement_name="매일",
             billing_time=time(9),
         )  # fmt: skip
-        enrolling.add_plan(self.services, plan, LADDER, "chaos")
+        enrollment.add_plan(self.services, plan, LADDER, "chaos")
         cards = [{"customer_uid": self._uid(n), **self._card(n)} for n in range(self.customers)]
         for begin in range(0, len(cards), 5000):
             self.witness.post("cards", cards[begin : begin + 5000])
@@ -96,8 +97,8 @@ class Shop:
         self.witness.post("faults", {"seed": self.seed, "rules": FAULTS})
 
     def _enroll(self, number: int) -> None:
-        enrolling.add_customer(self.services, self._uid(number), None, None, None, "chaos")
-        enrolling.subscribe(self.services, self._uid(number), "daily", "chaos", BEGIN)
+        enrollment.add_customer(self.services, self._uid(number), None, None, None, "chaos")
+        enrollment.subscribe(self.services, self._uid(number), "daily", "chaos", BEGIN)
 
     def live(self, look: Callable[[], None], tell: Callable[[datetime, int], None]) -> None:
         """Let time pass, from moment to moment, until the last day's charges have been tried once."""
@@ -115,7 +116,7 @@ class Shop:
             keys = tallies.active_subscriptions(db)
         self.asker.insist()
         for key in keys:
-            enrolling.unsubscribe(self.services, key, "chaos", "the run ends", at_period_end=True)
+            enrollment.unsubscribe(self.services, key, "chaos", "the run ends", at_period_end=True)
         while True:
             self._wait_until_quiet(look, tell)
             following = self._next_moment()
@@ -158,10 +159,10 @@ class Shop:
         """Do what an operator does after a double: look, and let the account go on."""
 
         def is_broken(db: Connection) -> bool:
-            return any(stop["actor"] == "again" for stop in switches.stopped(db))
+            return any(stop["actor"] == "again" for stop in kill_switch.stopped(db))
 
         if self._asked(is_broken):
-            operating.resume_charging(self.services, "chaos", "looked at", "main")
+            operate.resume_charging(self.services, "chaos", "looked at", "main")
             self.resumed += 1
 
     def _asked(self, question: Callable[[Connection], A]) -> A:

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from schedules.findings import FindingKind, FindingState
-from schedules.identity import merchant_uid
+from schedules.charging.identity import merchant_uid
+from schedules.operations.findings import FindingKind, FindingState
 from tests.chaos.blows import planned
 from tests.chaos.verdict import Verdict, judge_ledger
 from tests.factories import START
-from worker.store.findings import Finding
+from worker.store.reconciliation.findings import Finding
 
 KEY = "r" + "0" * 25
 FIRST, SECOND = merchant_uid("chao", KEY, 1), merchant_uid("chao", KEY, 2)

@@ -7,15 +7,16 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, select, text
 
-from schedules.charges import AttemptState
+from schedules.charging.charges import AttemptState
+from schedules.charging.identity import parse_merchant_uid
 from schedules.errors import BadUid
-from schedules.findings import FindingKind, FindingState
-from schedules.identity import parse_merchant_uid
-from worker.store import findings, tallies
-from worker.store.findings import Finding
-from worker.store.schema import IN_FLIGHT, attempts, charges
-from worker.workflows import reconciling
-from worker.workflows.services import Services
+from schedules.operations.findings import FindingKind, FindingState
+from worker.reconciliation import reconciler
+from worker.services import Services
+from worker.store.charging import tallies
+from worker.store.reconciliation import findings
+from worker.store.reconciliation.findings import Finding
+from worker.store.tables import IN_FLIGHT, attempts, charges
 
 TRIES = 20  # a run that waits for the gateway is gone on with so often
 MOST = 1_000_000  # findings that are read
@@ -50,9 +51,9 @@ class Verdict:
 def reconcile(services: Services, since: datetime) -> int:
     """Compare everything since then; answers how many findings are new."""
     now = services.clock.now()
-    run = reconciling.begin_asked(services, "main", since, now)
+    run = reconciler.begin_asked(services, "main", since, now)
     for _ in range(TRIES):
-        worked = reconciling.work(services, run.id)
+        worked = reconciler.work(services, run.id)
         if worked is not None and worked.ended_at is not None:
             return worked.findings
     raise RuntimeError(f"the reconciler did not come to its end: {worked and worked.words}")

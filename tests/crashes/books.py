@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, select
 
-from schedules.charges import AttemptState, ChargeStatus
-from worker.store.schema import attempt_events, attempts, billing_keys, charges, subscriptions
+from schedules.charging.charges import AttemptState, ChargeStatus
+from worker.store.tables import attempt_events, attempts, billing_keys, charges, subscriptions
 
 Row = dict[str, Any]
 

@@ -10,9 +10,9 @@ import signal
 import threading
 from pathlib import Path
 
-from worker import points
+from worker import failpoints
 from worker.cli import main
-from worker.points import Point
+from worker.failpoints import Point
 
 FOLDER = "CRASH_FOLDER"
 KILL, STOP = "kill", "stop"
@@ -50,5 +50,5 @@ def obey(folder: Path, point: Point, subject: str) -> None:
 
 if __name__ == "__main__":
     orders = Path(os.environ[FOLDER])
-    points.visit_with(lambda point, subject: obey(orders, point, subject))
+    failpoints.visit_with(lambda point, subject: obey(orders, point, subject))
     main()

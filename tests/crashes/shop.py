@@ -11,13 +11,13 @@ from typing import Any
 from celery import Celery
 from redis import Redis
 
-from schedules.charges import AttemptState, ChargeStatus
+from schedules.charging.charges import AttemptState, ChargeStatus
 from tests.crashes.books import Books, Row, check
 from tests.crashes.process import KILL, obeyed_by, write_order
 from tests.installation import Installation
 from worker.app import BULK
 from worker.clock import MovedClock, wait_until
-from worker.points import Point
+from worker.failpoints import Point
 
 PATIENCE = 40.0  # real seconds that anything may take on a busy machine; all take well under five
 BRISK = {

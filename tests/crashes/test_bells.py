@@ -8,8 +8,8 @@ from sqlalchemy import text
 from tests.crashes.process import STOP
 from tests.crashes.shop import OPS, PATIENCE, Shop, freeze, thaw
 from worker.clock import wait_until
-from worker.points import Point
-from worker.store import beats, processes
+from worker.failpoints import Point
+from worker.store.operations import leads, processes
 
 CLOCKS_GO_BACK = date(2026, 10, 25)  # in Berlin, from 03:00 to 02:00: half past two comes at 00:30 and 01:30 UTC
 OPEN_DUE, OPEN_MISSED = "again.open_due", "again.open_missed"
@@ -85,7 +85,7 @@ def leading(shop: Shop) -> int:
     """How many beats are alive and take themselves for the leader; their lease is taken away with each look."""
     with shop.engine.begin() as db:
         leaders = [each for each in processes.seen(db) if each.leads and not each.ended]
-        db.execute(text("DELETE FROM leases WHERE name = :beat"), {"beat": beats.BEAT})
+        db.execute(text("DELETE FROM leases WHERE name = :beat"), {"beat": leads.BEAT})
     return len(leaders)
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from schedules.charges import AttemptState
+from schedules.charging.charges import AttemptState
 from tests.crashes.process import STOP
 from tests.crashes.shop import BRISK, PATIENCE, WORKERS, Shop, thaw
 from worker.clock import elapsed, wait_until
-from worker.points import Point
+from worker.failpoints import Point
 
 
 def test_row_6_a_worker_that_dies_between_claim_and_call_has_the_same_uid_sent_later(shop: Shop) -> None:

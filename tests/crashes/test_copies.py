@@ -7,11 +7,12 @@ import pytest
 
 from tests.crashes import dumps
 from tests.crashes.shop import BRISK, OPS, PATIENCE, WORKERS, Shop
-from worker.cli.standing import Standing
+from worker.cli.local.stack import Standing
 from worker.clock import wait_until
 from worker.embedded import PostgresServer
 from worker.embedded.postgres import DATABASE
-from worker.store import notes, switches
+from worker.store.charging import kill_switch
+from worker.store.outbox import event_log
 
 
 @pytest.mark.parametrize("place", ["anew", "in_place"])
@@ -103,13 +104,13 @@ def postgres(shop: Shop) -> PostgresServer:
 def is_on_hold(shop: Shop) -> bool:
     """Whether the restored database still waits."""
     with shop.engine.begin() as db:
-        return switches.hold(db) is not None
+        return kill_switch.hold(db) is not None
 
 
 def newest_event(shop: Shop) -> int:
     """How far the books have come."""
     with shop.engine.begin() as db:
-        newest = notes.newest_event(db)
+        newest = event_log.newest_event(db)
     return newest[0] if newest is not None else 0
 
 

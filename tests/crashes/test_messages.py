@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from schedules.charges import AttemptState, ChargeStatus
+from schedules.charging.charges import AttemptState, ChargeStatus
 from tests.crashes.process import STOP
 from tests.crashes.shop import OPS, PATIENCE, WORKERS, Shop, thaw
 from worker.clock import wait_until
-from worker.points import Point
+from worker.failpoints import Point
 
 
 def test_row_1_an_opener_that_dies_before_it_commits_leaves_nothing(shop: Shop) -> None:

@@ -9,18 +9,18 @@ import signal
 from sqlalchemy import Connection
 
 from worker.cli import main
-from worker.store import beats
+from worker.store.operations import leads
 
-_lead = beats.lead
+_lead = leads.lead
 _times: list[bool] = []
 
 
-def _lead_and_be_told(db: Connection, holder: str, seconds: float, name: str = beats.BEAT) -> bool:
+def _lead_and_be_told(db: Connection, holder: str, seconds: float, name: str = leads.BEAT) -> bool:
     _times.append(_lead(db, holder, seconds, name))
     if len(_times) == 2:  # the lead is renewed: the row was committed before
         os.kill(os.getpid(), signal.SIGTERM)
     return _times[-1]
 
 
-beats.lead = _lead_and_be_told
+leads.lead = _lead_and_be_told
 main()

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from schedules.money import Money
+from schedules.money.amounts import Money
 from worker.gateway.port import Card, ChargeOrder
 
 UID = "ag1test0123456789abcdefghjkmn00001000100z"[:38]

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from schedules.asking import TEST_CHANNEL
-from schedules.money import Money
-from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.unknown_outcomes import TEST_CHANNEL
+from schedules.money.amounts import Money
 from tests.gateway.samples import (
     CANCELLED,
     FAILED,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from schedules.outcomes import NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.outcomes import NotSent, Outcome, Paid, Refused, Unknown
 from tests.gateway.samples import FAILED, ORDER, PAID, envelope, page
 from tests.gateway.scripted import (
     SHORT,

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from schedules.charges import ChargeKind
-from schedules.identity import charge_key, merchant_uid
-from schedules.outcomes import Declined, Unknown
+from schedules.charging.charges import ChargeKind
+from schedules.charging.identity import charge_key, merchant_uid
+from schedules.charging.outcomes import Declined, Unknown
 from tests.gateway.samples import CARD, CARD_NUMBER, KEY, ORDER, PAID, envelope, refusal
 from tests.gateway.scripted import (
     IMP_SECRET,

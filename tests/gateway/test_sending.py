@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from schedules.money import Money
-from schedules.outcomes import Paid, Refused, Unknown
+from schedules.charging.outcomes import Paid, Refused, Unknown
+from schedules.money.amounts import Money
 from tests.gateway.samples import CANCELLED, CARD, KEY, ORDER, PAID, UID, envelope, order, page
 from tests.gateway.scripted import ScriptedServer, answer, client_of, scripted
 from worker.gateway.port import BillingKey, Cancellation, Cancelled, Card, ChargeOrder, PaymentPage

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from schedules.money import Money
-from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.money.amounts import Money
 from tests.gateway.samples import CARD, ORDER
 from worker.clock import wait_until
 from worker.gateway.port import (

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from schedules.outcomes import NotSent, Paid, Refused, Unknown
+from schedules.charging.outcomes import NotSent, Paid, Refused, Unknown
 from tests.gateway.samples import ORDER, PAID, envelope, order, refusal
 from tests.gateway.scripted import (
     SHORT,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from schedules.outcomes import Refused, Unknown
+from schedules.charging.outcomes import Refused, Unknown
 from tests.gateway.scripted import Act, ScriptedServer, answer, client_of, scripted
 from worker.gateway.port import Timed
 from worker.gateway.portone_v1 import PortOneV1

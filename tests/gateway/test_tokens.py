@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from schedules.outcomes import NotSent, Outcome, Paid, Refused
+from schedules.charging.outcomes import NotSent, Outcome, Paid, Refused
 from tests.gateway.samples import ORDER, PAID, envelope, refusal
 from tests.gateway.scripted import (
     IMP_KEY,

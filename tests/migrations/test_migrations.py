@@ -9,9 +9,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, inspect, text
 
-from schedules.policies import FinalAction
-from worker.store import charges, plans, revisions
-from worker.store.schema import metadata
+from schedules.dunning.policies import FinalAction
+from worker.store.charging import charges
+from worker.store.customers import plans
+from worker.store.operations import revisions
+from worker.store.tables import metadata
 from worker.wiring import BadDatabase, check_revision
 
 

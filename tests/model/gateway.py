@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from schedules.identity import parse_merchant_uid
-from schedules.money import Money
-from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.identity import parse_merchant_uid
+from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.money.amounts import Money
 from tests.doubles import OnAThread
 from tests.model.stage import Stage
 from worker.clock import Clock

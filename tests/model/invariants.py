@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from schedules.charges import AttemptState, ChargeStatus
-from schedules.findings import FindingKind
+from schedules.charging.charges import AttemptState, ChargeStatus
+from schedules.operations.findings import FindingKind
 from tests.model.gateway import ModelGateway, Payment
 from tests.model.memory import OPEN_ATTEMPTS, OWED, Row
 

@@ -7,36 +7,52 @@ from collections.abc import Mapping, Sequence
 from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
-STORE = "worker.store"
-WORKFLOWS = "worker.workflows"
+FOLDERS = frozenset(
+    f"worker.{name}"
+    for name in (
+        "renewals", "charging", "customers", "refunds", "batches", "reconciliation", "onboarding", "outbox",
+        "reporting", "operations",
+    )
+)  # fmt: skip
+SHARED = frozenset({"worker.services", "worker.idempotency"})
+STORE = frozenset({"worker.store"} | {
+    f"worker.store.{name}"
+    for name in ("charging", "customers", "operations", "outbox", "reconciliation", "reporting")
+})  # fmt: skip
 VERBS = (
-    "charging",
-    "asking",
-    "chasing",
-    "opening",
-    "dispatching",
-    "operating",
-    "enrolling",
-    "admitting",
-    "reconciling",
-    "restoring",
-    "services",
+    "worker.charging.attempt_charge",
+    "worker.charging.resolve_unknown",
+    "worker.charging.overdue",
+    "worker.renewals.open_charges",
+    "worker.renewals.enqueue",
+    "worker.operations.operate",
+    "worker.customers.enrollment",
+    "worker.customers.admit",
+    "worker.reconciliation.reconciler",
+    "worker.reconciliation.restore",
+    "worker.services",
 )
 _CODE: dict[str, CodeType] = {}
 
 
+def _last(name: str) -> str:
+    """A module's own name, without its folder."""
+    return name.rpartition(".")[2]
+
+
 def product() -> SimpleNamespace:
     """The workflows as the product has them, on real PostgreSQL."""
-    return SimpleNamespace(**{verb: importlib.import_module(f"{WORKFLOWS}.{verb}") for verb in VERBS})
+    return SimpleNamespace(**{_last(name): importlib.import_module(name) for name in VERBS})
 
 
 def linked(instead: Mapping[str, object]) -> SimpleNamespace:
     """The same source, line for line, that finds these things where it imports the modules of these names.
 
-    Names are those of the modules, such as `worker.store.attempts`. Nothing of the running product is changed.
+    Names are those of the modules, such as `worker.store.charging.attempts`. Nothing of the running product
+    is changed.
     """
     linker = _Linker(instead)
-    return SimpleNamespace(**{verb: linker.module(f"{WORKFLOWS}.{verb}") for verb in VERBS})
+    return SimpleNamespace(**{_last(name): linker.module(name) for name in VERBS})
 
 
 class StandsFor:
@@ -74,14 +90,15 @@ class _Linker:
         fromlist: Sequence[str] = (),
         level: int = 0,
     ) -> Any:
-        if name in (STORE, WORKFLOWS) or any(f"{name}.{part}" in self._instead for part in fromlist or ()):
+        packages = FOLDERS | STORE | {"worker"}
+        if name in packages or any(f"{name}.{part}" in self._instead for part in fromlist or ()):
             return SimpleNamespace(**{part: self._found(f"{name}.{part}") for part in fromlist or ()})
         return self._found(name) if fromlist else builtins.__import__(name, globals, locals, fromlist, level)
 
     def _found(self, name: str) -> object:
         if name in self._instead:
             return self._instead[name]
-        if name.startswith(f"{WORKFLOWS}."):
+        if name in SHARED or name.rpartition(".")[0] in FOLDERS:
             return self.module(name)
         return importlib.import_module(name)
 

@@ -7,11 +7,11 @@ from copy import deepcopy
 from datetime import datetime
 from typing import Any
 
-from schedules.charges import UNRESOLVED, ChargeStatus
-from schedules.policies import DunningPolicy
+from schedules.charging.charges import UNRESOLVED, ChargeStatus
+from schedules.dunning.policies import DunningPolicy
 from tests.model.stage import TRANSACTION, Stage
-from worker.store.plans import StoredPlan
-from worker.store.switches import Hold
+from worker.store.charging.kill_switch import Hold
+from worker.store.customers.plans import StoredPlan
 
 Row = dict[str, Any]
 OWED = frozenset(status.value for status in ChargeStatus if status.is_owed)

@@ -1,25 +1,25 @@
-"""worker.store.findings and worker.store.reconciliations on the tables in memory."""
+"""worker.store.reconciliation.findings and worker.store.reconciliation.reconciliations on the tables in memory."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from schedules.charges import AttemptState, ChargeStatus
-from schedules.findings import Discrepancy, FindingKind, FindingState, OurSide
-from schedules.identity import charge_key_of
-from schedules.money import Money
-from schedules.outcomes import GatewayPayment
+from schedules.charging.charges import AttemptState, ChargeStatus
+from schedules.charging.identity import charge_key_of
+from schedules.charging.outcomes import GatewayPayment
+from schedules.money.amounts import Money
+from schedules.operations.findings import Discrepancy, FindingKind, FindingState, OurSide
 from tests.model.linking import StandsFor
 from tests.model.memory import Row, Tables, Transaction
-from worker.store import findings as real_findings
-from worker.store import reconciliations as real_reconciliations
-from worker.store.findings import OVER, Finding
-from worker.store.reconciliations import Debt, Run, RunKind
+from worker.store.reconciliation import findings as real_findings
+from worker.store.reconciliation import reconciliations as real_reconciliations
+from worker.store.reconciliation.findings import OVER, Finding
+from worker.store.reconciliation.reconciliations import Debt, Run, RunKind
 
 SENDING, PAID = AttemptState.SENDING.value, AttemptState.PAID.value
 
 
 class Findings(StandsFor):
-    """worker.store.findings."""
+    """worker.store.reconciliation.findings."""
 
     real = real_findings
 
@@ -111,7 +111,7 @@ class Findings(StandsFor):
 
 
 class Reconciliations(StandsFor):
-    """worker.store.reconciliations."""
+    """worker.store.reconciliation.reconciliations."""
 
     real = real_reconciliations
 

@@ -5,45 +5,45 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from schedules.charges import AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus
-from schedules.declines import DeclineClass
-from schedules.dunning import History
-from schedules.events import Event
-from schedules.money import Money
-from schedules.outcomes import Outcome
-from schedules.plans import Plan
-from schedules.policies import DunningPolicy
-from schedules.subscriptions import Cursor, Opening
+from schedules.charging.charges import AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus
+from schedules.charging.outcomes import Outcome
+from schedules.dunning.decisions import History
+from schedules.dunning.declines import DeclineClass
+from schedules.dunning.policies import DunningPolicy
+from schedules.money.amounts import Money
+from schedules.outbox.events import Event
+from schedules.subscriptions.cursor import Cursor, Opening
+from schedules.subscriptions.plans import Plan
 from tests.model.guards import Guards
 from tests.model.linking import StandsFor
 from tests.model.memory import OPEN_ATTEMPTS, OWED, Refusal, Row, Transaction
 from tests.model.memory_findings import Findings, Reconciliations, customer_uids_of
-from worker.store import attempts as real_attempts
-from worker.store import charges as real_charges
-from worker.store import customers as real_customers
-from worker.store import debts as real_debts
-from worker.store import declines as real_declines
-from worker.store import next_actions as real_next_actions
-from worker.store import notes as real_notes
-from worker.store import plans as real_plans
-from worker.store import policies as real_policies
-from worker.store import rates as real_rates
-from worker.store import requested as real_requested
-from worker.store import rivals as real_rivals
-from worker.store import subscriptions as real_subscriptions
-from worker.store import switches as real_switches
-from worker.store import unasked as real_unasked
-from worker.store.attempts import Attempt
-from worker.store.charges import Charge, Sight
-from worker.store.customers import StoredKey
-from worker.store.debts import Ahead, Owes
-from worker.store.declines import DeclinedLast
-from worker.store.plans import StoredPlan
-from worker.store.policies import StoredPolicy
-from worker.store.revisions import newest_revision
-from worker.store.subscriptions import DueSubscription
-from worker.store.switches import Hold, Permission
-from worker.store.unasked import Prior
+from worker.store.charging import adhoc_charges as real_requested
+from worker.store.charging import asked_before_sending as real_unasked
+from worker.store.charging import attempts as real_attempts
+from worker.store.charging import charges as real_charges
+from worker.store.charging import debts as real_debts
+from worker.store.charging import declines as real_declines
+from worker.store.charging import kill_switch as real_switches
+from worker.store.charging import next_actions as real_next_actions
+from worker.store.charging import rates as real_rates
+from worker.store.charging.asked_before_sending import Prior
+from worker.store.charging.attempts import Attempt
+from worker.store.charging.charges import Charge, Sight
+from worker.store.charging.debts import Ahead, Owes
+from worker.store.charging.declines import DeclinedLast
+from worker.store.charging.kill_switch import Hold, Permission
+from worker.store.customers import customers as real_customers
+from worker.store.customers import plans as real_plans
+from worker.store.customers import policies as real_policies
+from worker.store.customers import rival_subscriptions as real_rivals
+from worker.store.customers import subscriptions as real_subscriptions
+from worker.store.customers.customers import StoredKey
+from worker.store.customers.plans import StoredPlan
+from worker.store.customers.policies import StoredPolicy
+from worker.store.customers.subscriptions import DueSubscription
+from worker.store.operations.revisions import newest_revision
+from worker.store.outbox import event_log as real_notes
 
 SENDING, UNKNOWN, PAID, READY, REFUSED, DECLINED = (
     state.value
@@ -65,7 +65,7 @@ RIGHT = datetime(2026, 2, 1, tzinfo=UTC)  # whatever a clock that stands compare
 
 
 class Attempts(StandsFor):
-    """worker.store.attempts."""
+    """worker.store.charging.attempts."""
 
     real = real_attempts
 
@@ -236,7 +236,7 @@ class Attempts(StandsFor):
 
 
 class Declines(StandsFor):
-    """worker.store.declines."""
+    """worker.store.charging.declines."""
 
     real = real_declines
 
@@ -248,7 +248,7 @@ class Declines(StandsFor):
 
 
 class Charges(StandsFor):
-    """worker.store.charges."""
+    """worker.store.charging.charges."""
 
     real = real_charges
 
@@ -435,7 +435,7 @@ class Charges(StandsFor):
 
 
 class NextActions(StandsFor):
-    """worker.store.next_actions."""
+    """worker.store.charging.next_actions."""
 
     real = real_next_actions
 
@@ -460,7 +460,7 @@ class NextActions(StandsFor):
 
 
 class Subscriptions(StandsFor):
-    """worker.store.subscriptions."""
+    """worker.store.customers.subscriptions."""
 
     real = real_subscriptions
 
@@ -533,7 +533,7 @@ class Subscriptions(StandsFor):
 
 
 class Switches(StandsFor):
-    """worker.store.switches."""
+    """worker.store.charging.kill_switch."""
 
     real = real_switches
 
@@ -613,7 +613,7 @@ class Switches(StandsFor):
 
 
 class Requested(StandsFor):
-    """worker.store.requested."""
+    """worker.store.charging.adhoc_charges."""
 
     real = real_requested
 
@@ -625,7 +625,7 @@ class Requested(StandsFor):
 
 
 class Unasked(StandsFor):
-    """worker.store.unasked."""
+    """worker.store.charging.asked_before_sending."""
 
     real = real_unasked
 
@@ -639,7 +639,7 @@ class Unasked(StandsFor):
 
 
 class Notes(StandsFor):
-    """worker.store.notes, of which only the notices' dedupe keys are kept."""
+    """worker.store.outbox.event_log, of which only the notices' dedupe keys are kept."""
 
     real = real_notes
 
@@ -666,7 +666,7 @@ class Notes(StandsFor):
 
 
 class Customers(StandsFor):
-    """worker.store.customers."""
+    """worker.store.customers.customers."""
 
     real = real_customers
 
@@ -699,7 +699,7 @@ class Customers(StandsFor):
 
 
 class Plans(StandsFor):
-    """worker.store.plans."""
+    """worker.store.customers.plans."""
 
     real = real_plans
 
@@ -717,7 +717,7 @@ class Plans(StandsFor):
 
 
 class Policies(StandsFor):
-    """worker.store.policies."""
+    """worker.store.customers.policies."""
 
     real = real_policies
 
@@ -728,7 +728,7 @@ class Policies(StandsFor):
 
 
 class Debts(StandsFor):
-    """worker.store.debts."""
+    """worker.store.charging.debts."""
 
     real = real_debts
 
@@ -798,7 +798,7 @@ class _Blind:
 
 
 class Rates(StandsFor):
-    """worker.store.rates, without a cap: it goes by the database's own clock."""
+    """worker.store.charging.rates, without a cap: it goes by the database's own clock."""
 
     real = real_rates
 
@@ -812,33 +812,33 @@ class Rates(StandsFor):
 def memory_store(guards: Guards) -> dict[str, object]:
     """What stands for each module of worker.store; what is missing here is not used by the workflows run."""
     return {
-        "attempts": Attempts(guards),
-        "charges": Charges(guards),
-        "declines": Declines(),
-        "next_actions": NextActions(),
-        "subscriptions": Subscriptions(guards),
-        "switches": Switches(),
-        "requested": Requested(),
-        "unasked": Unasked(),
-        "notes": Notes(),
-        "customers": Customers(),
-        "plans": Plans(),
-        "policies": Policies(),
-        "debts": Debts(),
-        "findings": Findings(),
-        "reconciliations": Reconciliations(),
+        "charging.attempts": Attempts(guards),
+        "charging.charges": Charges(guards),
+        "charging.declines": Declines(),
+        "charging.next_actions": NextActions(),
+        "customers.subscriptions": Subscriptions(guards),
+        "charging.kill_switch": Switches(),
+        "charging.adhoc_charges": Requested(),
+        "charging.asked_before_sending": Unasked(),
+        "outbox.event_log": Notes(),
+        "customers.customers": Customers(),
+        "customers.plans": Plans(),
+        "customers.policies": Policies(),
+        "charging.debts": Debts(),
+        "reconciliation.findings": Findings(),
+        "reconciliation.reconciliations": Reconciliations(),
         # Each customer of the model begins one subscription.
-        "rivals": SimpleNamespace(
+        "customers.rival_subscriptions": SimpleNamespace(
             **{name: getattr(real_rivals, name) for name in ("Rival", "RivalKind", "Wanted")},
             lock_customer=lambda *asked: None,
             find=lambda *asked: None,
             trial_used=lambda *asked: None,
         ),
         # No month grows old in a model: nothing is archived.
-        "archives": SimpleNamespace(bring_back=lambda *asked: False),
-        "rates": Rates(),
+        "operations.archives": SimpleNamespace(bring_back=lambda *asked: False),
+        "charging.rates": Rates(),
         # With one process at a time at a hold: it goes by the database's own clock.
-        "beats": SimpleNamespace(lead=lambda *asked: True, resign=lambda *asked: None),
+        "operations.leads": SimpleNamespace(lead=lambda *asked: True, resign=lambda *asked: None),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event, select, text
 
-from schedules.charges import AttemptState
+from schedules.charging.charges import AttemptState
 from tests.model.gateway import ModelGateway
 from tests.model.linking import product
 from tests.model.memory import OWED, Row
@@ -18,9 +18,9 @@ from tests.model.shops import waits_for_a_person
 from tests.model.stage import TRANSACTION, Stage, points_stop_at
 from tests.model.world import BEGIN, World
 from worker.clock import FixedClock
-from worker.store import switches
-from worker.store.schema import attempts, charges, findings, metadata
-from worker.workflows.services import Services
+from worker.services import Services
+from worker.store.charging import kill_switch
+from worker.store.tables import attempts, charges, findings, metadata
 
 _numbers = count(1)
 
@@ -74,7 +74,7 @@ class PostgresBooks:
 
     def is_on_hold(self) -> bool:
         with self._engine.begin() as db:
-            return switches.hold(db) is not None
+            return kill_switch.hold(db) is not None
 
     def backup(self) -> object:
         """Copies of the tables in a schema of their own; answers its name."""

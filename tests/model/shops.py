@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from schedules import asking as asking_rules
-from schedules.outcomes import GatewayPayment
+from schedules.charging import unknown_outcomes as asking_rules
+from schedules.charging.outcomes import GatewayPayment
 from tests.model.driving import Driver, Size
 from tests.model.gateway import ModelGateway
 from tests.model.guards import ALL, Guards
@@ -96,7 +96,7 @@ def shop_in_memory(guards: Guards = ALL) -> World:
     # The turn that the reconciler waits for costs no real time here: not even a sleep of nothing.
     instead["worker.clock"] = SimpleNamespace(**{**vars(clocks), "wait": lambda seconds: None})
     if not guards.amount:
-        instead["schedules.asking"] = _blind_to_amounts()
+        instead["schedules.charging.unknown_outcomes"] = _blind_to_amounts()
     gateway.keeps_until = guards.until
     verbs = linked(instead)
     # Its methods read the store too, so the class is one of the linked source.

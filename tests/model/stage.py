@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import Enum
 from typing import ClassVar
 
-from worker import points
-from worker.points import Point
+from worker import failpoints
+from worker.failpoints import Point
 
 HUNG = 60.0  # seconds of real time; a step takes milliseconds, so this is a lock that nobody gives back
 TRANSACTION = "transaction"  # the stop before each transaction, where no lock is held
@@ -200,8 +200,8 @@ def _after_this(standing: str | None, choose: Choose) -> Choose:
 @contextmanager
 def points_stop_at(stage: Stage) -> Iterator[None]:
     """Every point of the product is a stop on this stage."""
-    points.visit_with(lambda point, subject: stage.stop(point.value, subject))
+    failpoints.visit_with(lambda point, subject: stage.stop(point.value, subject))
     try:
         yield
     finally:
-        points.visit_with(None)
+        failpoints.visit_with(None)

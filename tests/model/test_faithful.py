@@ -10,7 +10,7 @@ from tests.model.postgres import shop_on_postgres, stops_on
 from tests.model.shops import shop_in_memory
 from tests.model.stage import Stage, points_stop_at
 from tests.model.world import Books, World
-from worker.workflows.services import Services
+from worker.services import Services
 
 SIZE = Size(subscriptions=5, charges=14)
 # Row ids differ: PostgreSQL's sequences lose numbers where a conflict leaves a row out. Answers are JSON there.

@@ -5,16 +5,18 @@ from datetime import timedelta
 
 import pytest
 
-from schedules.findings import FindingState
-from schedules.identity import merchant_uid
-from schedules.money import Money
-from schedules.outcomes import Declined, Unknown
+from schedules.charging.identity import merchant_uid
+from schedules.charging.outcomes import Declined, Unknown
+from schedules.money.amounts import Money
+from schedules.operations.findings import FindingState
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, opened
+from worker.charging import attempt_charge, resolve_unknown
 from worker.gateway.port import ChargeOrder
-from worker.store import findings, switches
-from worker.workflows import asking, charging, reconciling, restoring
-from worker.workflows.services import Services
+from worker.reconciliation import reconciler, restore
+from worker.services import Services
+from worker.store.charging import kill_switch
+from worker.store.reconciliation import findings
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def second_uid(services: Services) -> ChargeOrder:
     Answers the order of the second attempt, which these books know nothing of either.
     """
     opened(services)
-    restoring.begin_hold(services, "kim", "restored last night's backup")
+    restore.begin_hold(services, "kim", "restored last night's backup")
     move(services, seconds=services.settings.quiet_time)
     uid = merchant_uid("test", charge_rows(services)[0]["key"], 2)
     return ChargeOrder("ann", uid, Money(9900, "KRW"), "월간 구독")
@@ -32,9 +34,9 @@ def second_uid(services: Services) -> ChargeOrder:
 
 def lift_hold(services: Services) -> None:
     """Go on with the hold until it is over."""
-    assert restoring.lift_when_known(services) is None
+    assert restore.lift_when_known(services) is None
     with services.engine.begin() as db:
-        assert switches.hold(db) is None
+        assert kill_switch.hold(db) is None
 
 
 def test_a_payment_that_could_not_be_mended_at_once_is_not_charged_again_after_the_hold(
@@ -42,7 +44,7 @@ def test_a_payment_that_could_not_be_mended_at_once_is_not_charged_again_after_t
 ) -> None:
     gateway.remember(second_uid, "paid", "imps_x", at=services.clock.now() - timedelta(minutes=30))
     gateway.ask_answer = Unknown("503")  # the list is answered, the question about the uid is not
-    assert restoring.lift_when_known(services) is not None
+    assert restore.lift_when_known(services) is not None
     gateway.ask_answer = None
     lift_hold(services)
     collect_due(services)
@@ -66,8 +68,8 @@ def test_an_unclear_attempt_after_the_backup_does_not_break_the_hold(
     """Guard: one_unresolved_attempt_for_each_charge, which two unknown attempts of one debt run into."""
     charge = opened(services)
     gateway.answers.append(Unknown("ReadTimeout"))
-    charging.attempt(services, charge)
-    restoring.begin_hold(services, "kim", "restored last night's backup")
+    attempt_charge.attempt(services, charge)
+    restore.begin_hold(services, "kim", "restored last night's backup")
     (first,) = gateway.sent
     gateway.remember(first, "failed", "imps_1", at=services.clock.now())
     second = replace(first, merchant_uid=merchant_uid("test", charge_rows(services)[0]["key"], 2))
@@ -84,13 +86,13 @@ def test_a_finding_that_the_books_agree_with_by_now_is_over(services: Services, 
         return Unknown("ReadTimeout")
 
     gateway.answers.append(approve_in_silence)
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     gateway.ask_answer = Unknown("503")
     _reconcile(services)
     gateway.ask_answer = None
     move(services, seconds=11)
-    for attempt_id in asking.due_asks(services):
-        asking.ask(services, attempt_id)
+    for attempt_id in resolve_unknown.due_asks(services):
+        resolve_unknown.ask(services, attempt_id)
     assert charge_rows(services)[0]["status"] == "paid"
     _reconcile(services)
     with services.engine.begin() as db:
@@ -100,8 +102,8 @@ def test_a_finding_that_the_books_agree_with_by_now_is_over(services: Services, 
 
 def _reconcile(services: Services) -> None:
     now = services.clock.now()
-    run = reconciling.begin_asked(services, "main", now - timedelta(days=2), now)
-    reconciling.work(services, run.id)
+    run = reconciler.begin_asked(services, "main", now - timedelta(days=2), now)
+    reconciler.work(services, run.id)
 
 
 def test_two_unclear_attempts_after_the_backup_do_not_break_the_hold(
@@ -109,7 +111,7 @@ def test_two_unclear_attempts_after_the_backup_do_not_break_the_hold(
 ) -> None:
     """Guard: one_unresolved_attempt_for_each_charge. The second was sent, so the first had failed."""
     opened(services)
-    restoring.begin_hold(services, "kim", "restored last night's backup")
+    restore.begin_hold(services, "kim", "restored last night's backup")
     for number in (1, 2):
         uid = merchant_uid("test", charge_rows(services)[0]["key"], number)
         order = ChargeOrder("ann", uid, Money(9900, "KRW"), "월간 구독")
@@ -125,7 +127,7 @@ def test_two_late_payments_of_one_debt_do_not_break_the_reconciler(
     charge = opened(services)
     gateway.answers.extend([Declined("no"), Declined("no"), Unknown("ReadTimeout")])
     for _ in range(3):
-        charging.attempt(services, charge)
+        attempt_charge.attempt(services, charge)
         move(services, days=3)
     for number, order in enumerate(gateway.sent[:2]):
         gateway.remember(order, "paid", f"imps_late_{number}", at=services.clock.now() - timedelta(hours=1))

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from schedules.charges import AttemptState
+from schedules.charging.charges import AttemptState
 from tests.model.driving import ANCHOR, Size
 from tests.model.gateway import CHECKED, Fate, Weather
 from tests.model.guards import ALL, Guards
@@ -13,7 +13,7 @@ from tests.model.memory import Refusal
 from tests.model.shops import run_in_memory, shop_in_memory
 from tests.model.stage import Choose, Move, points_stop_at
 from tests.model.world import World
-from worker.points import Point
+from worker.failpoints import Point
 
 # The guards that are taken away, and the first shop of the seed "guards" that shows it. Where two stand, each
 # holds alone: the promise is kept twice.

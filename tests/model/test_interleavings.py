@@ -13,7 +13,7 @@ from tests.model.driving import ANCHOR
 from tests.model.gateway import Fate, Weather
 from tests.model.postgres import PostgresBooks, shop_on_postgres, stops_on
 from tests.model.stage import Choose, Move, Process, Stage
-from worker.workflows.services import Services
+from worker.services import Services
 
 CUSTOMERS = ("ann", "bob")
 STEPS = st.integers(1, 14)  # an attempt has 13 stops

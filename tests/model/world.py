@@ -9,19 +9,19 @@ from typing import Protocol
 
 from sqlalchemy.exc import IntegrityError
 
-from schedules.cadence import Every, Unit
-from schedules.charges import ChargeKind
-from schedules.identity import subject_of_request
-from schedules.money import Money
-from schedules.plans import Plan
-from schedules.policies import DunningPolicy, FinalAction
+from schedules.calendar.cadence import Every, Unit
+from schedules.charging.charges import ChargeKind
+from schedules.charging.identity import subject_of_request
+from schedules.dunning.policies import DunningPolicy, FinalAction
+from schedules.money.amounts import Money
+from schedules.subscriptions.plans import Plan
 from tests.model.gateway import ModelGateway
 from tests.model.invariants import Broken, Judge, no_payment_without_a_debt
 from tests.model.memory import Refusal, Row
 from tests.model.stage import Choose, Process, Stage, straight_on
 from worker.clock import FixedClock
-from worker.points import Point
-from worker.workflows.services import Services
+from worker.failpoints import Point
+from worker.services import Services
 
 WEEKLY = Plan(
     code="weekly", version=1, price=Money(9900, "KRW"), cadence=Every(1, Unit.WEEK), statement_name="주간 구독",
@@ -91,31 +91,31 @@ class World:
 
     def arrange(self, names: Sequence[str], anchors: Sequence[date]) -> None:
         """One plan, and a customer with a subscription for each name."""
-        self.verbs.enrolling.add_plan(self.services, WEEKLY, LADDER, ACTOR)
+        self.verbs.enrollment.add_plan(self.services, WEEKLY, LADDER, ACTOR)
         for name, anchor in zip(names, anchors, strict=True):
-            self.verbs.enrolling.add_customer(self.services, name, None, None, None, ACTOR)
-            made = self.verbs.enrolling.subscribe(
+            self.verbs.enrollment.add_customer(self.services, name, None, None, None, ACTOR)
+            made = self.verbs.enrollment.subscribe(
                 self.services, name, WEEKLY.code, ACTOR, anchor, lambda name=name: subject_of_request(name)
             )
             self.subscriptions.append(made.key)
 
     def open_due(self, choose: Choose = straight_on, *, parks: bool = False) -> Process:
         """A beat rings: what is due becomes charges."""
-        return self._process("open", lambda: self.verbs.opening.open_due(self.services), choose, parks)
+        return self._process("open", lambda: self.verbs.open_charges.open_due(self.services), choose, parks)
 
     def top_up(self, choose: Choose = straight_on, *, parks: bool = False) -> Process:
         """Charges that are due become messages."""
         return self._process(
-            "dispatch", lambda: self.verbs.dispatching.top_up(self.services, self._publish), choose, parks
+            "dispatch", lambda: self.verbs.enqueue.top_up(self.services, self._publish), choose, parks
         )
 
     def sweep(self, choose: Choose = straight_on, *, parks: bool = False) -> Process:
         """Lapsed leases become unknown outcomes."""
-        return self._process("sweep", lambda: self.verbs.asking.sweep(self.services), choose, parks)
+        return self._process("sweep", lambda: self.verbs.resolve_unknown.sweep(self.services), choose, parks)
 
     def chase(self, choose: Choose = straight_on, *, parks: bool = False) -> Process:
         """The passing of time brings what it brings to debts that were declined."""
-        return self._process("chase", lambda: self.verbs.chasing.look_due(self.services), choose, parks)
+        return self._process("chase", lambda: self.verbs.overdue.look_due(self.services), choose, parks)
 
     def ask_due(self, choose: Choose = straight_on, *, parks: bool = False) -> Process:
         """Unknown outcomes whose time has come become messages."""
@@ -127,28 +127,28 @@ class World:
 
     def lift_hold(self) -> None:
         """The hold goes on with what it waits for."""
-        self.verbs.restoring.lift_when_known(self.services)
+        self.verbs.restore.lift_when_known(self.services)
 
     def deliver(self, message: Message, choose: Choose = straight_on, *, parks: bool = False) -> Process:
         """A worker takes a message, which is in its hands and no longer in the broker's."""
-        verb = self.verbs.charging.attempt if message.verb == "charge" else self.verbs.asking.ask
+        verb = self.verbs.attempt_charge.attempt if message.verb == "charge" else self.verbs.resolve_unknown.ask
         return self._process(message.verb, lambda: verb(self.services, message.row_id), choose, parks)
 
     def cancel(self, subscription: str) -> None:
         """The customer leaves, now."""
-        with suppress(self.verbs.admitting.CannotAdjust):  # gone already
-            self.verbs.enrolling.unsubscribe(self.services, subscription, ACTOR, "enough", at_period_end=False)
+        with suppress(self.verbs.admit.CannotAdjust):  # gone already
+            self.verbs.enrollment.unsubscribe(self.services, subscription, ACTOR, "enough", at_period_end=False)
 
     def stop_charging(self) -> None:
         """The kill switch."""
-        self.verbs.operating.stop_charging(self.services, ACTOR, "a fire")
+        self.verbs.operate.stop_charging(self.services, ACTOR, "a fire")
 
     def resume_charging(self) -> None:
         """Charges leave again, whoever stopped them: a person, or the breaker."""
         for account in ("*", self.services.settings.account):
             # It may not be stopped.
-            with suppress(self.verbs.operating.CannotOperate):
-                self.verbs.operating.resume_charging(self.services, ACTOR, "the fire is out", account)
+            with suppress(self.verbs.operate.CannotOperate):
+                self.verbs.operate.resume_charging(self.services, ACTOR, "the fire is out", account)
 
     def restore(self, backup: object) -> None:
         """The database is put back: every process that used it is dead; it is held until all is known."""
@@ -156,7 +156,7 @@ class World:
         self.books.restore(backup)
         self.judge.fences.clear()
         if self.holds_after_restore:
-            self.verbs.restoring.begin_hold(self.services, ACTOR, "a backup was restored")
+            self.verbs.restore.begin_hold(self.services, ACTOR, "a backup was restored")
 
     def move(self, by: timedelta) -> None:
         """Let time pass."""
@@ -208,10 +208,10 @@ class World:
         self.settle_down()
         self.move(LATEST)
         account = self.services.settings.account
-        run = self.verbs.reconciling.begin_asked(self.services, account, BEGIN, self.clock.now())
+        run = self.verbs.reconciler.begin_asked(self.services, account, BEGIN, self.clock.now())
         while run is not None and run.ended_at is None:
             try:
-                run = self.verbs.reconciling.work(self.services, run.id)
+                run = self.verbs.reconciler.work(self.services, run.id)
             except (Refusal, IntegrityError):
                 self.reconciler_failures += 1
                 self.move(timedelta(hours=1))  # past its lease
@@ -237,14 +237,16 @@ class World:
 
     def _reconcile(self) -> None:
         account = self.services.settings.account
-        self.verbs.reconciling.begin_due(self.services, account)
+        self.verbs.reconciler.begin_due(self.services, account)
         try:
-            self.verbs.reconciling.go_on(self.services, account)
+            self.verbs.reconciler.go_on(self.services, account)
         except (Refusal, IntegrityError):
             self.reconciler_failures += 1  # it goes on after its lease; test_found shows the shortest such case
 
     def _ask_due(self) -> None:
-        self.broker += [Message("ask", row_id) for row_id in sorted(self.verbs.asking.due_asks(self.services))]
+        self.broker += [
+            Message("ask", row_id) for row_id in sorted(self.verbs.resolve_unknown.due_asks(self.services))
+        ]
 
     def _passed(self, process: Process, stop: str) -> None:
         if stop == Point.CHARGING_CLAIMED:

@@ -3,7 +3,7 @@
 from tests.mutants.table import Mutant, drop_constraint
 
 ARCHIVING = "workflows/test_archiving.py::"
-STORE = "worker/store/archives.py"
+STORE = "worker/store/operations/archives.py"
 NEEDED = "needed = or_(_has_unsettled(before), _has_refund(before), _has_finding(before))"
 
 OLD_MONTHS: tuple[Mutant, ...] = (
@@ -16,7 +16,7 @@ OLD_MONTHS: tuple[Mutant, ...] = (
     Mutant(
         "archive: a charge whose attempts are archived is not claimed",
         ARCHIVING + "test_a_charge_whose_attempts_are_archived_is_never_claimed",
-        "worker/workflows/charging.py",
+        "worker/charging/attempt_charge.py",
         "        if charge.is_archived:\n",
         "        if False:\n",
     ),
@@ -41,14 +41,14 @@ OLD_MONTHS: tuple[Mutant, ...] = (
     Mutant(
         "archive: thirteen months stay",
         ARCHIVING + "test_a_month_that_is_not_thirteen_months_ago_is_refused",
-        "worker/workflows/archiving.py",
+        "worker/operations/archiving.py",
         "    if before > newest:\n",
         "    if False:\n",
     ),
     Mutant(
         "archive: a machine whose clock is wrong archives nothing",
         ARCHIVING + "test_a_machine_whose_clock_is_wrong_archives_nothing",
-        "worker/workflows/archiving.py",
+        "worker/operations/archiving.py",
         "if not may_decide(services, db):",
         "if False:",
     ),
@@ -104,35 +104,35 @@ OLD_MONTHS: tuple[Mutant, ...] = (
     Mutant(
         "archive: the reconciler knows what is there",
         ARCHIVING + "test_the_reconciler_knows_an_archived_payment",
-        "worker/store/reconciliations.py",
+        "worker/store/reconciliation/reconciliations.py",
         "both = union_all(_by_uid(attempts, account, missing), _by_uid(archived_attempts, account, missing))",
         "both = _by_uid(attempts, account, missing)",
     ),
     Mutant(
         "archive: the reconciler looks for ghosts there",
         ARCHIVING + "test_an_archived_payment_that_the_gateway_does_not_have_is_a_ghost_still",
-        "worker/store/reconciliations.py",
+        "worker/store/reconciliation/reconciliations.py",
         "        for t in (attempts, archived_attempts)\n",
         "        for t in (attempts,)\n",
     ),
     Mutant(
         "archive: a debt that was paid there is not paid again under a new uid",
         ARCHIVING + "test_a_second_payment_under_a_uid_that_was_never_made_is_a_double_too",
-        "worker/store/reconciliations.py",
+        "worker/store/reconciliation/reconciliations.py",
         "func.coalesce(here.c.merchant_uid, there.c.merchant_uid)",
         "func.coalesce(here.c.merchant_uid, None)",
     ),
     Mutant(
         "archive: what is to be mended is brought back",
         ARCHIVING + "test_a_late_payment_of_an_archived_debt_is_mended",
-        "worker/workflows/comparing.py",
+        "worker/charging/match_payments.py",
         "            archives.bring_back(db, debt.charge_id)  # what",
         "            pass  # what",
     ),
     Mutant(
         "archive: what is given back is brought back",
         ARCHIVING + "test_an_archived_payment_is_given_back_once",
-        "worker/workflows/returning.py",
+        "worker/refunds/refund_payment.py",
         "        archives.bring_back(db, charge_id)\n",
         "",
     ),
@@ -146,7 +146,7 @@ OLD_MONTHS: tuple[Mutant, ...] = (
     Mutant(
         "archive: the newest event is known though it is there",
         ARCHIVING + "test_the_newest_event_is_known_when_everything_is_archived",
-        "worker/store/notes.py",
+        "worker/store/outbox/event_log.py",
         "_EVENTS = (attempt_events, archived_attempt_events)",
         "_EVENTS = (attempt_events,)",
     ),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schedules.declines import DeclineClass, Placed, classify
+from schedules.dunning.declines import DeclineClass, Placed, classify
 from worker.rules import rulebook
 
 SAMPLE = Path(__file__).with_name("declines_sample.tsv")

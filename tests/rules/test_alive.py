@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from schedules.alive import AliveRecord, fault, state
-from schedules.health import SILENT_AFTER, STUCK_AFTER
+from schedules.operations.alive import AliveRecord, fault, state
+from schedules.operations.health import SILENT_AFTER, STUCK_AFTER
 
 NOW = 10_000.0
 WELL = AliveRecord("worker", 7, written_at=NOW, looped_at=NOW, waits_for=None, idle=0, obstacle=None)

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedules.asking import QUIET_TIME, TEST_CHANNEL, AskedAbout, next_ask_at, read_found
-from schedules.money import Money
-from schedules.outcomes import Declined, GatewayPayment, NotSent, Paid, Refused, Unknown
+from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Paid, Refused, Unknown
+from schedules.charging.unknown_outcomes import QUIET_TIME, TEST_CHANNEL, AskedAbout, next_ask_at, read_found
+from schedules.money.amounts import Money
 
 SENT = datetime(2026, 3, 1, tzinfo=UTC)
 SOON = SENT + timedelta(seconds=10)

@@ -9,9 +9,17 @@ from croniter import croniter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedules.cadence import Cron, Every, Unit, anchor_form, fire_dates, many_times_warning, short_month_warning
+from schedules.calendar.cadence import (
+    Cron,
+    Every,
+    Unit,
+    anchor_form,
+    fire_dates,
+    many_times_warning,
+    short_month_warning,
+)
+from schedules.calendar.periods import first_on_or_after, next_after, period_date
 from schedules.errors import BadCadence
-from schedules.periods import first_on_or_after, next_after, period_date
 
 TEXTS = [
     "0 9 1 * *", "0 9 L * *", "30 1 * * *", "0 9 * * 1-5", "*/10 * 1,15 * *", "0 0 28 2 *", "59 23 31 * *",

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedules.cadence import Cadence, Cron, Every, Unit
+from schedules.calendar.cadence import Cadence, Cron, Every, Unit
+from schedules.calendar.periods import first_on_or_after, next_after, period_date, trial_end, whole_periods
+from schedules.calendar.shifts import Shift, shifted
+from schedules.calendar.zones import day_bounds, local_date, wall_to_utc, zone
 from schedules.errors import BadCadence, BadPlan, BadZone
-from schedules.periods import first_on_or_after, next_after, period_date, trial_end, whole_periods
-from schedules.shifts import Shift, shifted
-from schedules.zones import day_bounds, local_date, wall_to_utc, zone
 
 ZONES = sorted(available_timezones() - {"localtime", "Factory", "posixrules"})
 zones = st.sampled_from(ZONES).map(zone)

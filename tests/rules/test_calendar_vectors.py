@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from schedules.cadence import Cron, Every, Unit, anchor_form, short_month_warning
-from schedules.periods import first_on_or_after, period_date, trial_end, whole_periods
-from schedules.zones import day_bounds, local_date, wall_to_utc, zone
+from schedules.calendar.cadence import Cron, Every, Unit, anchor_form, short_month_warning
+from schedules.calendar.periods import first_on_or_after, period_date, trial_end, whole_periods
+from schedules.calendar.zones import day_bounds, local_date, wall_to_utc, zone
 
 OURS = Path(__file__).with_name("calendar_vectors.json")
 REFERENCE = Path(__file__).resolve().parents[3] / "shared/reference/calendar-vectors.json"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedules.cards import holds_card_number, id_holds_card_number
+from schedules.charging.cards import holds_card_number, id_holds_card_number
 from worker.logs import masked
 
 NUMBERS = [

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.cli.clock_files import clock_file, keep
+from worker.cli.local.clock_files import clock_file, keep
 from worker.clock import BadClockFile, MovedClock
 from worker.embedded import EmbeddedError
 

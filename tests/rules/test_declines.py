@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedules.declines import DeclineClass, Placed, bound, classify, read_rules, unclear
+from schedules.dunning.declines import DeclineClass, Placed, bound, classify, read_rules, unclear
 from schedules.errors import BadRules
 from tests.rules.declines_sample import by_draw, confusion, sample, share, sources
 from worker.rules import rulebook

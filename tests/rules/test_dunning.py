@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedules.declines import INDEFINITE, DeclineClass
-from schedules.dunning import (
+from schedules.calendar.zones import zone
+from schedules.charging.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.dunning.card_limits import LimitSpan, limit_span
+from schedules.dunning.decisions import (
     LEAST_SPACING,
     NEEDS_CARD,
     AskGateway,
@@ -25,10 +27,8 @@ from schedules.dunning import (
     counter,
     decide,
 )
-from schedules.limits import LimitSpan, limit_span
-from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
-from schedules.policies import MONTH_END, STANDARD, DunningPolicy, FinalAction, Hours, Way
-from schedules.zones import zone
+from schedules.dunning.declines import INDEFINITE, DeclineClass
+from schedules.dunning.policies import MONTH_END, STANDARD, DunningPolicy, FinalAction, Hours, Way
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday, 09:00 in Seoul
 DAY = timedelta(days=1)

@@ -9,11 +9,11 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from pydantic import TypeAdapter
 
-from schedules import events, payment_events
-from schedules.deliveries import SPREAD, WAITS, next_try_at
-from schedules.event_kinds import KINDS
-from schedules.events import CardExpiring, ChargeUpcoming, Event, event_id, payload
-from schedules.findings import FindingKind
+from schedules.operations.findings import FindingKind
+from schedules.outbox import events, payment_events
+from schedules.outbox.deliveries import SPREAD, WAITS, next_try_at
+from schedules.outbox.event_kinds import KINDS
+from schedules.outbox.events import CardExpiring, ChargeUpcoming, Event, event_id, payload
 from worker.cli.events import schema_of
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

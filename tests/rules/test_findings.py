@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from schedules.charges import AttemptState, ChargeStatus
-from schedules.findings import FindingKind, OurSide, judge
-from schedules.identity import merchant_uid
-from schedules.money import Money
-from schedules.outcomes import GatewayPayment
+from schedules.charging.charges import AttemptState, ChargeStatus
+from schedules.charging.identity import merchant_uid
+from schedules.charging.outcomes import GatewayPayment
+from schedules.money.amounts import Money
+from schedules.operations.findings import FindingKind, OurSide, judge
 
 UID = merchant_uid("prod", "r" + "0" * 25, 1)
 OTHER_UID = merchant_uid("prod", "r" + "0" * 25, 2)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedules.cadence import Cadence, Every, Unit
-from schedules.forecasts import Coming, Stand, coming
-from schedules.identity import subject_of_entropy
-from schedules.plans import CatchUp, Plan
-from schedules.shifts import Shift
-from schedules.subscriptions import first_cursor, open_due
-from schedules.zones import local_date, zone
+from schedules.calendar.cadence import Cadence, Every, Unit
+from schedules.calendar.shifts import Shift
+from schedules.calendar.zones import local_date, zone
+from schedules.charging.identity import subject_of_entropy
+from schedules.subscriptions.cursor import first_cursor, open_due
+from schedules.subscriptions.forecasts import Coming, Stand, coming
+from schedules.subscriptions.plans import CatchUp, Plan
 from tests.rules.test_calendar_properties import cadences, days, zones
 from tests.rules.test_plans import plan
 from tests.rules.test_subscriptions import at, modes, shifts

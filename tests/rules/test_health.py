@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from schedules.health import AccountDue, CauseCode, Observed, ProcessKind, ProcessSeen, causes
+from schedules.operations.health import AccountDue, CauseCode, Observed, ProcessKind, ProcessSeen, causes
 
 NOW = datetime(2026, 12, 1, 0, 0, tzinfo=UTC)
 WORKER = ProcessSeen(

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedules.charges import ChargeKind
-from schedules.errors import BadUid
-from schedules.identity import (
+from schedules.charging.charges import ChargeKind
+from schedules.charging.identity import (
     ALPHABET,
     CHARGE_KEY_LENGTH,
     CHECK_ALPHABET,
@@ -18,6 +17,7 @@ from schedules.identity import (
     subject_of_entropy,
     subject_of_request,
 )
+from schedules.errors import BadUid
 
 environments = st.from_regex(r"[a-z][a-z0-9]{3}", fullmatch=True)
 subjects = st.binary(min_size=13, max_size=13).map(subject_of_entropy)

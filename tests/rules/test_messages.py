@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from worker import messages
-from worker.messages import MessageRefused, Reason, Received
+from worker.broker import messages
+from worker.broker.messages import MessageRefused, Reason, Received
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TASKS = frozenset({"again.charge_status"})

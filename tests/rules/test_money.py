@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedules.errors import BadMoney
-from schedules.money import MAX_AMOUNT, MINOR_DIGITS, Money, minor_units, parse_money
+from schedules.money.amounts import MAX_AMOUNT, MINOR_DIGITS, Money, minor_units, parse_money
 
 moneys = st.builds(Money, st.integers(1, MAX_AMOUNT), st.sampled_from(sorted(MINOR_DIGITS)))
 

@@ -5,9 +5,9 @@ import logging
 import pytest
 from celery.worker.consumer import consumer
 
-from worker import outages
 from worker.logs import LostBroker
-from worker.outages import Outage
+from worker.runtime import outages
+from worker.runtime.outages import Outage
 
 
 def test_an_outage_has_a_line_at_its_begin_each_minute_and_at_its_end(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from schedules.paces import departures, pace
+from schedules.calendar.paces import departures, pace
 
 NINE = datetime(2026, 12, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

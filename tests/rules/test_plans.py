@@ -4,11 +4,11 @@ from datetime import UTC, date, datetime, time
 
 import pytest
 
-from schedules.cadence import Cadence, Cron, Every, Unit
+from schedules.calendar.cadence import Cadence, Cron, Every, Unit
+from schedules.calendar.shifts import Shift
 from schedules.errors import BadPlan, BadZone
-from schedules.money import Money
-from schedules.plans import Plan, due_at
-from schedules.shifts import Shift
+from schedules.money.amounts import Money
+from schedules.subscriptions.plans import Plan, due_at
 
 
 def plan(cadence: Cadence = Every(1, Unit.MONTH), **changes: object) -> Plan:

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedules.declines import DeclineClass
-from schedules.dunning import MOST_UNANSWERED, Said
-from schedules.errors import BadPolicy
-from schedules.policies import (
+from schedules.dunning.decisions import MOST_UNANSWERED, Said
+from schedules.dunning.declines import DeclineClass
+from schedules.dunning.policies import (
     CHOSEN_CLASSES,
     MONTH_END,
     STANDARD,
@@ -20,8 +19,9 @@ from schedules.policies import (
     Hours,
     Way,
 )
-from schedules.policy_files import read_policy_file, written
-from schedules.previews import preview
+from schedules.dunning.policy_files import read_policy_file, written
+from schedules.dunning.previews import preview
+from schedules.errors import BadPolicy
 
 DAY = timedelta(days=1)
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

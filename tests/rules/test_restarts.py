@@ -2,7 +2,7 @@
 
 import signal
 
-from worker.cli.supervising import WAITS, WITHIN, Restarts, how
+from worker.cli.local.supervision import WAITS, WITHIN, Restarts, how
 
 
 def test_each_start_waits_longer_until_it_is_enough() -> None:

@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedules.cadence import Cadence, Every, Unit
-from schedules.charges import ChargeKind
-from schedules.identity import charge_key, subject_of_entropy
-from schedules.money import Money
-from schedules.periods import period_date
-from schedules.plans import CatchUp, Plan, due_at
-from schedules.shifts import Shift
-from schedules.subscriptions import (
+from schedules.calendar.cadence import Cadence, Every, Unit
+from schedules.calendar.periods import period_date
+from schedules.calendar.shifts import Shift
+from schedules.charging.charges import ChargeKind
+from schedules.charging.identity import charge_key, subject_of_entropy
+from schedules.money.amounts import Money
+from schedules.subscriptions.cursor import (
     CAP_PAUSE,
     LONGEST_SHIFT,
     MISSED_AFTER,
@@ -26,6 +25,7 @@ from schedules.subscriptions import (
     first_cursor,
     open_due,
 )
+from schedules.subscriptions.plans import CatchUp, Plan, due_at
 from tests.rules.test_calendar_properties import cadences, days, everies, zones
 from tests.rules.test_plans import plan
 

@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 
 from tests.factories import collect_due, move_to
-from worker.store import tallies
-from worker.store.schema import outbox
-from worker.workflows import announcing, asking, cards, chasing
-from worker.workflows.services import Services
+from worker.charging import overdue, resolve_unknown
+from worker.customers import cards
+from worker.outbox import announcements
+from worker.services import Services
+from worker.store.charging import tallies
+from worker.store.tables import outbox
 
 DAY = timedelta(days=1)
 
@@ -17,12 +19,12 @@ def live_until(services: Services, until: datetime) -> None:
     """Let time pass from moment to moment, with everything that would run meanwhile."""
     while services.clock.now() < until:
         collect_due(services)
-        asking.sweep(services)
-        chasing.look_due(services)
-        announcing.announce_due(services)
+        resolve_unknown.sweep(services)
+        overdue.look_due(services)
+        announcements.announce_due(services)
         cards.look_due(services)
-        for attempt_id in asking.due_asks(services):
-            asking.ask(services, attempt_id)
+        for attempt_id in resolve_unknown.due_asks(services):
+            resolve_unknown.ask(services, attempt_id)
         with services.engine.begin() as db:
             moments = (tallies.next_moment(db), tallies.next_telling(db))
         following = min((at for at in moments if at is not None), default=until)

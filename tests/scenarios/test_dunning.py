@@ -7,18 +7,24 @@ from datetime import date, datetime, time, timedelta
 import pytest
 from sqlalchemy import select
 
-from schedules.declines import DeclineClass
-from schedules.outcomes import Declined, NotSent, Outcome, Paid, Unknown
-from schedules.policies import MONTH_END, STANDARD, DunningPolicy, FinalAction, Way
-from schedules.zones import zone
+from schedules.calendar.zones import zone
+from schedules.charging.outcomes import Declined, NotSent, Outcome, Paid, Unknown
+from schedules.dunning.declines import DeclineClass
+from schedules.dunning.policies import MONTH_END, STANDARD, DunningPolicy, FinalAction, Way
 from tests.doubles import ScriptedGateway
 from tests.factories import START, attempt_rows, charge_rows, move_to, on_sale, subscribed
 from tests.scenarios.living import DAY, kst, live_until
+from worker.charging import overdue
+from worker.customers import cards, enrollment
 from worker.gateway.port import BillingKey, ChargeOrder
-from worker.store import charges, subscriptions, switches
-from worker.store.schema import outbox
-from worker.workflows import announcing, cards, chasing, enrolling, operating, restoring, showing
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.outbox import announcements
+from worker.reconciliation import restore
+from worker.reporting import history
+from worker.services import Services
+from worker.store.charging import charges, kill_switch
+from worker.store.customers import subscriptions
+from worker.store.tables import outbox
 
 SEOUL = zone("Asia/Seoul")
 NO_MONEY, LOST, EXPIRED = "[CC10]통장 잔액부족", "분실 카드", "유효기간 만료 카드"
@@ -74,7 +80,7 @@ def told(services: Services, *kinds: str) -> list[tuple[str, str]]:
 
 
 def standing(services: Services, key: str) -> str:
-    return str(showing.show(services, key).facts["standing"])
+    return str(history.show(services, key).facts["standing"])
 
 
 def renewing(services: Services, policy: DunningPolicy = OURS) -> str:
@@ -234,9 +240,9 @@ def test_of_several_debts_the_oldest_goes_first_one_at_a_time_with_one_notice(
 ) -> None:
     """The guards: gives_way in the claim; without it the card is tried five times in one minute, and told of."""
     on_sale(services, policy=OURS)
-    enrolling.add_customer(services, "ann", None, None, None, "test")
+    enrollment.add_customer(services, "ann", None, None, None, "test")
     for _ in range(5):
-        enrolling.subscribe(services, "ann", "monthly", "test", date(2026, 1, 31), another=True)
+        enrollment.subscribe(services, "ann", "monthly", "test", date(2026, 1, 31), another=True)
     says_until(services, gateway, NO_MONEY, kst(2026, 2, 10, 8))
     live_until(services, kst(2026, 2, 9))
     assert tries(services) == ["01-31 09:00", "02-01 09:00"]
@@ -254,9 +260,9 @@ def test_what_waited_behind_an_older_debt_is_tried_within_a_minute_of_its_end(
 ) -> None:
     """The guard: whatever ends a debt wakes those behind it; without it they look again some minutes later."""
     on_sale(services, policy=OURS)
-    enrolling.add_customer(services, "ann", None, None, None, "test")
+    enrollment.add_customer(services, "ann", None, None, None, "test")
     for _ in range(2):
-        enrolling.subscribe(services, "ann", "monthly", "test", date(2026, 1, 31), another=True)
+        enrollment.subscribe(services, "ann", "monthly", "test", date(2026, 1, 31), another=True)
     says_until(services, gateway, NO_MONEY, kst(2026, 2, 10, 10))
     live_until(services, kst(2026, 2, 10, 11) + timedelta(seconds=60))
     assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
@@ -280,7 +286,7 @@ def test_the_ladder_stops_when_a_person_ends_the_subscription(
     key = renewing(services)
     gateway.cards["ann"] = always(DO_NOT_HONOR)
     live_until(services, kst(2026, 2, 1, 12))
-    enrolling.unsubscribe(services, key, "shop", "she asked for it", at_period_end=True)
+    enrollment.unsubscribe(services, key, "shop", "she asked for it", at_period_end=True)
     live_until(services, kst(2026, 3, 20))
     assert len(tries(services)) == 2
     assert told(services, "subscription.canceled") == [("subscription.canceled", "02-28")]
@@ -293,7 +299,7 @@ def test_a_debt_that_is_paid_by_another_way_stops_everything_at_once(
     gateway.cards["ann"] = always(DO_NOT_HONOR)
     live_until(services, kst(2026, 2, 1, 12))
     (charge,) = charge_rows(services)
-    operating.paid_elsewhere(services, charge["key"], "shop", "by bank transfer")
+    operate.paid_elsewhere(services, charge["key"], "shop", "by bank transfer")
     live_until(services, kst(2026, 2, 27))
     assert len(tries(services)) == 2
     assert standing(services, key) == "active"
@@ -307,7 +313,7 @@ def test_a_person_s_try_uses_up_no_rung_and_moves_none(services: Services, gatew
     (charge,) = charge_rows(services)
     for hour in (12, 13, 14):
         move_to(services, kst(2026, 2, 2, hour))
-        operating.try_now(services, charge["key"], "shop", "he is on the telephone")
+        operate.try_now(services, charge["key"], "shop", "he is on the telephone")
         live_until(services, kst(2026, 2, 2, hour) + timedelta(minutes=1))
     live_until(services, kst(2026, 2, 21))
     assert tries(services) == [
@@ -327,7 +333,7 @@ def test_a_person_may_try_a_card_that_is_stopped_and_a_paid_try_starts_it_again(
     live_until(services, kst(2026, 2, 2))
     del gateway.cards["ann"]
     (charge,) = charge_rows(services)
-    operating.try_now(services, charge["key"], "shop", "she has found it")
+    operate.try_now(services, charge["key"], "shop", "she has found it")
     live_until(services, kst(2026, 3, 1))
     assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
 
@@ -341,8 +347,8 @@ def test_no_card_is_declined_more_often_than_its_cap_within_a_month(
     live_until(services, kst(2026, 3, 1))
     assert len(tries(services)) == 3
     (charge, *_) = charge_rows(services)
-    with pytest.raises(operating.CannotOperate, match="declined 3 times within 30 days"):
-        operating.try_now(services, charge["key"], "shop", "once more")
+    with pytest.raises(operate.CannotOperate, match="declined 3 times within 30 days"):
+        operate.try_now(services, charge["key"], "shop", "once more")
 
 
 def test_under_pause_the_subscription_rests_until_the_debt_is_paid_and_goes_on_with_the_next_period(
@@ -403,7 +409,7 @@ def test_a_change_of_the_policy_leaves_debts_that_are_being_dunned_alone(
     renewing(services, DunningPolicy(code="ours", ladder=(DAY, 2 * DAY)))
     gateway.cards["ann"] = always(DO_NOT_HONOR)
     live_until(services, kst(2026, 1, 31, 12))
-    enrolling.add_policy(services, DunningPolicy(code="ours", ladder=(5 * DAY,)), "shop")
+    enrollment.add_policy(services, DunningPolicy(code="ours", ladder=(5 * DAY,)), "shop")
     live_until(services, kst(2026, 3, 15))
     assert tries(services) == ["01-31 09:00", "02-01 09:00", "02-02 09:00", "02-28 09:00", "03-05 09:00"]
 
@@ -467,8 +473,8 @@ def test_every_kind_of_end_leaves_a_paid_charge_alone(services: Services, gatewa
     live_until(services, kst(2026, 2, 1))
     (charge,) = charge_rows(services)
     assert isinstance(gateway.approve(gateway.sent[0]), Paid)
-    with pytest.raises(operating.CannotOperate, match="nothing is owed"):
-        operating.try_now(services, charge["key"], "shop", "once more")
+    with pytest.raises(operate.CannotOperate, match="nothing is owed"):
+        operate.try_now(services, charge["key"], "shop", "once more")
 
 
 def under_way(services: Services, gateway: ScriptedGateway) -> None:
@@ -502,14 +508,14 @@ def test_books_on_hold_end_nobody_s_subscription(services: Services, gateway: Sc
     key = renewing(services)
     gateway.cards["ann"] = always(LOST)
     live_until(services, kst(2026, 2, 2))
-    restoring.begin_hold(services, "tester", "a backup was restored")
+    restore.begin_hold(services, "tester", "a backup was restored")
     move_to(services, kst(2026, 3, 20))
-    assert chasing.look_due(services) == 0
-    assert announcing.announce_due(services) == 0
+    assert overdue.look_due(services) == 0
+    assert announcements.announce_due(services) == 0
     assert standing(services, key) == "suspended"
     with services.engine.begin() as db:
-        switches.end_hold(db, services.clock.now())
-    assert chasing.look_due(services) == 1
+        kill_switch.end_hold(db, services.clock.now())
+    assert overdue.look_due(services) == 1
     assert standing(services, key) == "ended"
 
 
@@ -517,8 +523,8 @@ def two_plans(services: Services, policy: DunningPolicy) -> tuple[str, str]:
     """Ann on two plans, the dear one since an hour earlier."""
     on_sale(services, policy=policy, code="dear", billing_time=time(8))
     on_sale(services, policy=policy)
-    enrolling.add_customer(services, "ann", None, None, None, "test")
-    begun = [enrolling.subscribe(services, "ann", code, "test", date(2026, 2, 1)) for code in ("dear", "monthly")]
+    enrollment.add_customer(services, "ann", None, None, None, "test")
+    begun = [enrollment.subscribe(services, "ann", code, "test", date(2026, 2, 1)) for code in ("dear", "monthly")]
     return begun[0].key, begun[1].key
 
 
@@ -546,7 +552,7 @@ def test_a_person_s_try_goes_before_an_older_debt(services: Services, gateway: S
     live_until(services, kst(2026, 2, 1, 12))
     younger = charge_rows(services)[1]
     assert younger["attempts"] == 0
-    operating.try_now(services, younger["key"], "shop", "this one first")
+    operate.try_now(services, younger["key"], "shop", "this one first")
     live_until(services, kst(2026, 2, 1, 13))
     assert charge_rows(services)[1]["attempts"] == 1
 
@@ -562,7 +568,7 @@ def test_a_debt_released_after_its_end_is_over_comes_to_its_end(
     with services.engine.begin() as db:
         charges.hold(db, charge["key"], "a person looks")
     live_until(services, kst(2026, 3, 20))
-    operating.release(services, charge["key"], "shop", "all is well")
+    operate.release(services, charge["key"], "shop", "all is well")
     live_until(services, kst(2026, 3, 21))
     assert standing(services, key) == "ended"
 
@@ -575,7 +581,7 @@ def test_who_leaves_after_the_end_of_a_ladder_s_patience_may_leave(
     gateway.cards["ann"] = always(DO_NOT_HONOR)
     live_until(services, kst(2026, 2, 6))
     move_to(services, kst(2026, 2, 25))
-    enrolling.unsubscribe(services, key, "shop", "she asked for it", at_period_end=True)
+    enrollment.unsubscribe(services, key, "shop", "she asked for it", at_period_end=True)
     live_until(services, kst(2026, 2, 26))
     assert [row["status"] for row in charge_rows(services)] == ["uncollectible"]
 
@@ -587,7 +593,7 @@ def test_a_paused_subscription_goes_on_when_its_debt_is_waived(
     gateway.cards["ann"] = always(DO_NOT_HONOR)
     live_until(services, kst(2026, 2, 10))
     assert standing(services, key) == "suspended"
-    operating.waive(services, charge_rows(services)[0]["key"], "shop", "our fault")
+    operate.waive(services, charge_rows(services)[0]["key"], "shop", "our fault")
     del gateway.cards["ann"]
     live_until(services, kst(2026, 3, 5))
     assert [row["status"] for row in charge_rows(services)] == ["waived", "paid"]
@@ -612,7 +618,7 @@ def test_nothing_is_tried_again_after_a_no_that_comes_when_a_person_has_left(
 ) -> None:
     key = renewing(services)
     gateway.cards["ann"] = always(DO_NOT_HONOR)
-    enrolling.unsubscribe(services, key, "shop", "she asked for it", at_period_end=True)
+    enrollment.unsubscribe(services, key, "shop", "she asked for it", at_period_end=True)
     with services.engine.begin() as db:  # one period is left to be paid
         row = subscriptions.by_key(db, key)
         assert row is not None
@@ -642,7 +648,7 @@ def test_a_payment_that_proves_the_card_wakes_the_other_debts_that_wait_for_it(
     live_until(services, kst(2026, 3, 2))
     assert [row["waits"] for row in charge_rows(services)] == ["card", "card"]
     del gateway.cards["ann"]
-    operating.try_now(services, charge_rows(services)[0]["key"], "shop", "she has found it")
+    operate.try_now(services, charge_rows(services)[0]["key"], "shop", "she has found it")
     live_until(services, kst(2026, 3, 2, 12))
     assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
 

@@ -5,20 +5,21 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from schedules.cadence import Cron, Every, Unit
-from schedules.money import Money
-from schedules.outcomes import Declined
-from schedules.plans import CatchUp
-from schedules.policies import DunningPolicy, FinalAction
-from schedules.shifts import Shift
-from schedules.zones import zone
+from schedules.calendar.cadence import Cron, Every, Unit
+from schedules.calendar.shifts import Shift
+from schedules.calendar.zones import zone
+from schedules.charging.outcomes import Declined
+from schedules.dunning.policies import DunningPolicy, FinalAction
+from schedules.money.amounts import Money
+from schedules.subscriptions.plans import CatchUp
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move_to, on_sale, subscribed
 from tests.scenarios.living import DAY, kst, live_until
-from worker.store.schema import attempts, charges, plans, subscriptions
-from worker.workflows import adjusting, enrolling, foreseeing
-from worker.workflows.foreseeing import Asked, Foreseen
-from worker.workflows.services import Services
+from worker.customers import adjust, enrollment
+from worker.reporting import billing_forecast
+from worker.reporting.billing_forecast import Asked, Foreseen
+from worker.services import Services
+from worker.store.tables import attempts, charges, plans, subscriptions
 
 FIRST, LAST = date(2026, 3, 1), date(2026, 4, 30)  # with the first Mondays of summer time in New York and Berlin
 AFTER = datetime(2026, 5, 2, tzinfo=UTC)  # the last day is over in every zone of the shop
@@ -57,19 +58,21 @@ def open_shop(services: Services, gateway: ScriptedGateway) -> None:
     }
     paused = subscribed(services, "paused", "weekly", date(2026, 2, 3))
     live_until(services, kst(2026, 3, 1, 0))
-    enrolling.unsubscribe(services, leaves, "tester", "moves away", at_period_end=True)
+    enrollment.unsubscribe(services, leaves, "tester", "moves away", at_period_end=True)
     on_sale(services, price=Money(12_900, "KRW"))  # who is on the plan keeps the price that he has
     subscribed(services, "pays more", "monthly")
-    adjusting.skip(services, own["skip"], "tester", "holidays")
-    adjusting.move_time(services, own["time"], time(23, 45), "tester", "after work")
-    adjusting.move_anchor(services, own["day"], date(2026, 3, 31), "tester", "on payday")
-    adjusting.change_plan(services, own["plan"], "monthly", "tester", "has enough")
-    adjusting.pause(services, paused, "tester", "on a journey")
+    adjust.skip(services, own["skip"], "tester", "holidays")
+    adjust.move_time(services, own["time"], time(23, 45), "tester", "after work")
+    adjust.move_anchor(services, own["day"], date(2026, 3, 31), "tester", "on payday")
+    adjust.change_plan(services, own["plan"], "monthly", "tester", "has enough")
+    adjust.pause(services, paused, "tester", "on a journey")
 
 
 def foreseen(services: Services, plan: str | None = None) -> Told:
     """Everything that will be charged, by key."""
-    told = [f for f in foreseeing.foresee(services, Asked(FIRST, LAST, "Asia/Seoul", plan)) if f.left_out is None]
+    told = [
+        f for f in billing_forecast.foresee(services, Asked(FIRST, LAST, "Asia/Seoul", plan)) if f.left_out is None
+    ]
     found = {f.charge: (f.money.amount, f.money.currency, f.due_at, f.at) for f in told}
     assert len(found) == len(told)
     return found
@@ -102,7 +105,7 @@ def shop(services: Services, gateway: ScriptedGateway) -> Services:
 
 def test_two_months_bring_exactly_what_was_foreseen(shop: Services, gateway: ScriptedGateway) -> None:
     told = foreseen(shop)
-    totals = foreseeing.add_up(shop, Asked(FIRST, LAST, "Asia/Seoul"))
+    totals = billing_forecast.add_up(shop, Asked(FIRST, LAST, "Asia/Seoul"))
     assert len(told) > 250
     live_until(shop, AFTER)
     found = charged(shop)
@@ -130,8 +133,8 @@ def test_an_outage_is_caught_up_as_it_was_foreseen(services: Services, gateway: 
     live_until(services, kst(2026, 2, 20, 12))
     move_to(services, kst(2026, 3, 1, 12))
     told = foreseen(services)
-    everything = list(foreseeing.foresee(services, Asked(FIRST, LAST, "Asia/Seoul")))
-    totals = foreseeing.add_up(services, Asked(FIRST, LAST, "Asia/Seoul"))
+    everything = list(billing_forecast.foresee(services, Asked(FIRST, LAST, "Asia/Seoul")))
+    totals = billing_forecast.add_up(services, Asked(FIRST, LAST, "Asia/Seoul"))
     assert {(left.why.partition(";")[2].strip(), left.charges) for left in totals.left_out} == {
         ("the plan charges the latest period only", 8),
         ("the plan charges no missed period", 8),
@@ -146,13 +149,13 @@ def test_an_outage_is_caught_up_as_it_was_foreseen(services: Services, gateway: 
 
 
 def test_the_days_add_up_to_what_they_bring_one_by_one(shop: Services) -> None:
-    each = list(foreseeing.foresee(shop, Asked(FIRST, LAST, "Asia/Seoul")))
+    each = list(billing_forecast.foresee(shop, Asked(FIRST, LAST, "Asia/Seoul")))
     days: dict[tuple[date, str], int] = {}
     for charge in each:
         if charge.left_out is None:
             at = charge.day, charge.money.currency
             days[at] = days.get(at, 0) + charge.money.amount
-    totals = foreseeing.add_up(shop, Asked(FIRST, LAST, "Asia/Seoul"))
+    totals = billing_forecast.add_up(shop, Asked(FIRST, LAST, "Asia/Seoul"))
     assert {(day.day, day.currency): day.amount for day in totals.days} == days
 
 
@@ -160,9 +163,9 @@ def test_a_month_is_its_days(shop: Services) -> None:
     """Nothing falls between two days, and nothing is told on both."""
     day, found = FIRST, []
     while day <= LAST:
-        found += list(foreseeing.foresee(shop, Asked(day, day, "Asia/Seoul")))
+        found += list(billing_forecast.foresee(shop, Asked(day, day, "Asia/Seoul")))
         day += timedelta(days=1)
-    at_once = list(foreseeing.foresee(shop, Asked(FIRST, LAST, "Asia/Seoul")))
+    at_once = list(billing_forecast.foresee(shop, Asked(FIRST, LAST, "Asia/Seoul")))
     assert sorted(found, key=_order) == sorted(at_once, key=_order)
 
 
@@ -185,10 +188,10 @@ def test_what_is_owed_is_foreseen_by_its_next_try_and_paid_then(
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     live_until(services, kst(2026, 1, 31, 12))
     asked = Asked(date(2026, 2, 1), date(2026, 2, 27), "Asia/Seoul")
-    (debt,) = foreseeing.foresee(services, asked)
+    (debt,) = billing_forecast.foresee(services, asked)
     assert (debt.due_at, debt.at) == (kst(2026, 1, 31), kst(2026, 1, 31) + DAY)
     assert debt.why == "try 2, after 1 declines"
-    (day,) = foreseeing.add_up(services, asked).days
+    (day,) = billing_forecast.add_up(services, asked).days
     assert (day.periods, day.debts, day.amount) == (0, 1, 9900)
     live_until(services, kst(2026, 2, 27))
     assert charged(services, asked.first, asked.last) == {debt.charge: (9900, "KRW", debt.due_at, debt.at)}
@@ -200,9 +203,9 @@ def test_a_debt_whose_time_is_past_is_foreseen_for_now(services: Services, gatew
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     live_until(services, kst(2026, 1, 31, 12))
     move_to(services, kst(2026, 2, 5))
-    (debt,) = foreseeing.foresee(services, Asked(date(2026, 2, 5), date(2026, 2, 5), "Asia/Seoul"))
+    (debt,) = billing_forecast.foresee(services, Asked(date(2026, 2, 5), date(2026, 2, 5), "Asia/Seoul"))
     assert debt.at == kst(2026, 2, 5)
-    assert list(foreseeing.foresee(services, Asked(date(2026, 2, 1), date(2026, 2, 4), "Asia/Seoul"))) == []
+    assert list(billing_forecast.foresee(services, Asked(date(2026, 2, 1), date(2026, 2, 4), "Asia/Seoul"))) == []
 
 
 def test_a_card_that_can_never_pay_is_left_out_until_it_changes(
@@ -213,9 +216,9 @@ def test_a_card_that_can_never_pay_is_left_out_until_it_changes(
     gateway.cards["ann"] = lambda _: Declined("분실 카드")
     live_until(services, kst(2026, 2, 2))
     asked = Asked(date(2026, 2, 2), date(2026, 3, 31), "Asia/Seoul")
-    february, march = foreseeing.foresee(services, asked)
+    february, march = billing_forecast.foresee(services, asked)
     assert february.left_out == march.left_out == "its card can never pay; it waits for another one"
-    totals = foreseeing.add_up(services, asked)
+    totals = billing_forecast.add_up(services, asked)
     assert ([left.charges for left in totals.left_out], totals.days) == ([2], [])
     sent = len(gateway.sent)
     live_until(services, kst(2026, 4, 1))
@@ -231,7 +234,7 @@ def test_what_is_opened_while_a_forecast_is_read_is_told_once(
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     collect_due(services)
     keys = {subscribed(services, f"c{n}", anchor=date(2026, 2, 1)) for n in range(3)}
-    reading = foreseeing.foresee(services, Asked(date(2026, 1, 31), date(2026, 2, 20), "Asia/Seoul"))
+    reading = billing_forecast.foresee(services, Asked(date(2026, 1, 31), date(2026, 2, 20), "Asia/Seoul"))
     debt = next(reading)
     live_until(services, kst(2026, 2, 1, 12))
     told = list(reading)
@@ -248,8 +251,8 @@ def test_a_subscription_that_breaks_a_rule_is_counted_and_the_others_are_foresee
         statement = update(subscriptions).where(subscriptions.c.key == broken)
         db.execute(statement.values(next_period_date=date(9999, 12, 31), next_period_no=200_000))
     asked = Asked(date(2026, 1, 31), date(2026, 1, 31), "Asia/Seoul")
-    assert foreseeing.add_up(services, asked).broken == 1
-    assert len(list(foreseeing.foresee(services, asked))) == 1
+    assert billing_forecast.add_up(services, asked).broken == 1
+    assert len(list(billing_forecast.foresee(services, asked))) == 1
 
 
 @pytest.mark.parametrize(
@@ -266,5 +269,5 @@ def test_what_cannot_be_foreseen_is_said(
     on_sale(services)
     first, last, plan = asked
     days = date.fromisoformat(first), date.fromisoformat(last)
-    with pytest.raises(foreseeing.CannotForesee, match=words):
-        next(foreseeing.foresee(services, Asked(*days, "Asia/Seoul", plan)))
+    with pytest.raises(billing_forecast.CannotForesee, match=words):
+        next(billing_forecast.foresee(services, Asked(*days, "Asia/Seoul", plan)))

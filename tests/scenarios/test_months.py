@@ -1,13 +1,15 @@
 """Stories on one moving clock, through months: what a customer lives through, and what the books say."""
 
-from schedules.cadence import Cron
-from schedules.outcomes import Declined, NotSent, Paid, Unknown
-from schedules.policies import DunningPolicy, FinalAction
+from schedules.calendar.cadence import Cron
+from schedules.charging.outcomes import Declined, NotSent, Paid, Unknown
+from schedules.dunning.policies import DunningPolicy, FinalAction
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move_to, on_sale, subscribed
 from tests.scenarios.living import DAY, kst, live_until, notices
-from worker.workflows import enrolling, operating, showing
-from worker.workflows.services import Services
+from worker.customers import enrollment
+from worker.operations import operate
+from worker.reporting import history
+from worker.services import Services
 
 
 def test_half_a_year_of_a_good_card(services: Services, gateway: ScriptedGateway) -> None:
@@ -33,12 +35,12 @@ def test_a_short_purse_is_helped_by_the_ladder(services: Services, gateway: Scri
     key = subscribed(services)
     gateway.answers.extend([Declined("[CC10]통장 잔액부족"), Declined("[CC10]통장 잔액부족")])
     live_until(services, kst(2026, 2, 1, 0))
-    assert showing.show(services, key).facts["standing"] == "in_grace"
+    assert history.show(services, key).facts["standing"] == "in_grace"
     live_until(services, kst(2026, 2, 10))
     (charge,) = charge_rows(services)
     assert (charge["status"], charge["declines"]) == ("paid", 2)
     assert [row["created_at"] - kst(2026, 1, 31) for row in attempt_rows(services)] == [0 * DAY, DAY, 3 * DAY]
-    assert showing.show(services, key).facts["standing"] == "active"
+    assert history.show(services, key).facts["standing"] == "active"
     assert notices(services) == [
         "charge.failed",
         "subscription.past_due",
@@ -56,7 +58,7 @@ def test_a_lost_card_ends_the_subscription_when_the_plan_says_so(
     gateway.answers.append(Declined("분실 카드"))
     live_until(services, kst(2026, 6, 1))
     assert [charge["status"] for charge in charge_rows(services)] == ["uncollectible"]
-    assert showing.show(services, key).facts["status"] == "canceled"
+    assert history.show(services, key).facts["status"] == "canceled"
     assert len(gateway.sent) == 1
 
 
@@ -108,7 +110,7 @@ def test_three_weeks_without_any_beat_are_caught_up_without_a_second_charge(
 
 
 def test_an_operator_decides_about_missed_periods(services: Services, gateway: ScriptedGateway) -> None:
-    from schedules.plans import CatchUp
+    from schedules.subscriptions.plans import CatchUp
 
     on_sale(services, catch_up=CatchUp.ASK)
     subscribed(services)
@@ -116,8 +118,8 @@ def test_an_operator_decides_about_missed_periods(services: Services, gateway: S
     live_until(services, kst(2026, 4, 16))
     assert gateway.sent == []
     january, february, march = (charge["key"] for charge in charge_rows(services))
-    operating.release(services, january, "tester", "he used it")
-    operating.waive(services, february, "tester", "our fault")
+    operate.release(services, january, "tester", "he used it")
+    operate.waive(services, february, "tester", "our fault")
     live_until(services, kst(2026, 4, 17))
     assert [charge["status"] for charge in charge_rows(services)] == ["paid", "waived", "open"]
     assert march == charge_rows(services)[2]["key"]
@@ -136,7 +138,7 @@ def test_a_subscription_that_is_ended_is_paid_to_the_end_of_its_period_and_no_fu
     on_sale(services)
     key = subscribed(services)
     live_until(services, kst(2026, 2, 10))
-    enrolling.unsubscribe(services, key, "tester", "moves away", at_period_end=True)
+    enrollment.unsubscribe(services, key, "tester", "moves away", at_period_end=True)
     live_until(services, kst(2026, 6, 1))
     assert [charge["due_at"] for charge in charge_rows(services)] == [kst(2026, 1, 31)]
 
@@ -147,7 +149,7 @@ def test_the_whole_story_of_a_charge_is_told_in_order(services: Services, gatewa
     gateway.answers.extend([NotSent("ConnectError"), Declined("no"), Unknown("ReadTimeout")])
     live_until(services, kst(2026, 2, 5))
     (charge,) = charge_rows(services)
-    told = [happening.what for happening in showing.show(services, charge["key"]).happenings]
+    told = [happening.what for happening in history.show(services, charge["key"]).happenings]
     assert told[0] == "opened"
     states = [what for what in told if what in ("sending", "not_sent", "declined", "unknown", "paid")]
     first = ["sending", "not_sent", "sending", "declined", "sending", "unknown"]

@@ -9,22 +9,26 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from schedules.cadence import Every, Unit
-from schedules.imports import TimerEntry
-from schedules.money import Money
-from schedules.outcomes import Declined, Outcome, Unknown
-from schedules.policies import STANDARD, DunningPolicy, FinalAction
-from schedules.verbs import BESIDE, State, Verb, Verdict, as_markdown, ruling
+from schedules.calendar.cadence import Every, Unit
+from schedules.charging.outcomes import Declined, Outcome, Unknown
+from schedules.dunning.policies import STANDARD, DunningPolicy, FinalAction
+from schedules.money.amounts import Money
+from schedules.requests.imports import TimerEntry
+from schedules.subscriptions.verbs import BESIDE, State, Verb, Verdict, as_markdown, ruling
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, on_sale, subscribed
 from tests.scenarios.living import kst, live_until, notices
+from worker.charging import attempt_charge
+from worker.charging.close import set_aside
+from worker.customers import adjust, enrollment, signup
+from worker.customers.adjustments import Undoable
+from worker.customers.admit import CannotAdjust
 from worker.gateway.port import Card, ChargeOrder
-from worker.store.schema import outbox
-from worker.workflows import adjusting, charging, enrolling, opening, operating, signing_up, taking_over
-from worker.workflows.adjusted import Undoable
-from worker.workflows.admitting import CannotAdjust
-from worker.workflows.closing import set_aside
-from worker.workflows.services import Services
+from worker.onboarding import takeover
+from worker.operations import operate
+from worker.renewals import open_charges
+from worker.services import Services
+from worker.store.tables import outbox
 
 WHO = ("kim", "he asked for it")
 NO_MONEY = Declined("[CC10]통장 잔액부족")
@@ -78,7 +82,7 @@ def arranged(services: Services, gateway: ScriptedGateway, state: State) -> Shop
     if state in ABSENT:
         return Shop(services, gateway, ABSENT[state](services, gateway))
     key = subscribed(services)
-    enrolling.add_customer(services, "ann-2", None, None, None, "test", of="ann")
+    enrollment.add_customer(services, "ann-2", None, None, None, "test", of="ann")
     shop = Shop(services, gateway, key)
     before_first(shop, state)
     collect_due(services)
@@ -94,12 +98,12 @@ def before_first(shop: Shop, state: State) -> None:
     elif state is State.UNKNOWN:
         shop.gateway.answers.append(lost_decline(shop.services, shop.gateway))
     elif state is State.HELD_CHARGE:
-        opening.open_due(shop.services)
+        open_charges.open_due(shop.services)
         with shop.services.engine.begin() as db:
             set_aside(db, charge_rows(shop.services)[0]["key"], "a person must look", shop.services.clock.now())
     elif state is State.SENDING:
-        opening.open_due(shop.services)
-        assert charging.claim(shop.services, charge_rows(shop.services)[0]["id"]) is not None
+        open_charges.open_due(shop.services)
+        assert attempt_charge.claim(shop.services, charge_rows(shop.services)[0]["id"]) is not None
 
 
 def after_first(shop: Shop, state: State) -> None:
@@ -107,19 +111,19 @@ def after_first(shop: Shop, state: State) -> None:
     services, key = shop.services, shop.key
     match state:
         case State.PAUSED:
-            adjusting.pause(services, key, *WHO)
+            adjust.pause(services, key, *WHO)
         case State.ENDING:
-            enrolling.unsubscribe(services, key, *WHO, at_period_end=True)
+            enrollment.unsubscribe(services, key, *WHO, at_period_end=True)
         case State.ENDED:
-            enrolling.unsubscribe(services, key, *WHO, at_period_end=False)
+            enrollment.unsubscribe(services, key, *WHO, at_period_end=False)
         case State.SKIPPING:
-            adjusting.skip(services, key, *WHO)
+            adjust.skip(services, key, *WHO)
         case State.DUE:
             move_to(services, kst(2026, 2, 28) + timedelta(seconds=1))
         case State.BACKLOG:
             move_to(services, kst(2026, 8, 5))  # more than the plan's cap
         case State.STOPPED:
-            operating.stop_charging(services, *WHO)
+            operate.stop_charging(services, *WHO)
         case State.HELD:
             with services.engine.begin() as db:
                 values = {"open_at": None, "tell_at": None, "held_why": "its plan is broken"}
@@ -132,7 +136,7 @@ def after_first(shop: Shop, state: State) -> None:
 
 def none(services: Services, gateway: ScriptedGateway) -> str:
     """A customer without a subscription; answers a key that no subscription has."""
-    enrolling.add_customer(services, "ann", None, None, None, "test")
+    enrollment.add_customer(services, "ann", None, None, None, "test")
     return "0" * 20
 
 
@@ -140,16 +144,16 @@ def signup_under_way(services: Services, gateway: ScriptedGateway) -> str:
     """A signup whose payment is not answered clearly; answers the key of the subscription that it begins."""
     gateway.missing_keys.add("ann")
     gateway.answers.append(lost_payment(services, gateway))
-    with pytest.raises(signing_up.NotSignedUp):
-        signing_up.sign_up(services, "ann", "monthly", CARD, *WHO)
+    with pytest.raises(signup.NotSignedUp):
+        signup.sign_up(services, "ann", "monthly", CARD, *WHO)
     return promised(services, "signups")
 
 
 def takeover_under_way(services: Services, gateway: ScriptedGateway) -> str:
     """A takeover whose schedules are not revoked; answers the key of the subscription that it begins."""
     gateway.keeps_schedules = True
-    with pytest.raises(taking_over.CannotTakeOver, match="not surely revoked"):
-        taking_over.take_over(services, "ann", "monthly", *WHO)
+    with pytest.raises(takeover.CannotTakeOver, match="not surely revoked"):
+        takeover.take_over(services, "ann", "monthly", *WHO)
     gateway.keeps_schedules = False
     return promised(services, "takeovers")
 
@@ -164,23 +168,23 @@ ABSENT: dict[State, Callable[[Services, ScriptedGateway], str]] = {
     State.NONE: none, State.SIGNUP: signup_under_way, State.TAKEOVER: takeover_under_way,
 }  # fmt: skip
 CARRY_OUT: dict[Verb, Callable[[Shop], object]] = {
-    Verb.PAUSE: lambda shop: adjusting.pause(shop.services, shop.key, *WHO),
-    Verb.RESUME: lambda shop: adjusting.resume(shop.services, shop.key, *WHO),
-    Verb.UNDO_END: lambda shop: adjusting.undo(shop.services, shop.key, *WHO, Undoable.END),
-    Verb.UNDO_SKIP: lambda shop: adjusting.undo(shop.services, shop.key, *WHO, Undoable.SKIP),
-    Verb.SKIP: lambda shop: adjusting.skip(shop.services, shop.key, *WHO),
-    Verb.MOVE_ANCHOR: lambda shop: adjusting.move_anchor(
+    Verb.PAUSE: lambda shop: adjust.pause(shop.services, shop.key, *WHO),
+    Verb.RESUME: lambda shop: adjust.resume(shop.services, shop.key, *WHO),
+    Verb.UNDO_END: lambda shop: adjust.undo(shop.services, shop.key, *WHO, Undoable.END),
+    Verb.UNDO_SKIP: lambda shop: adjust.undo(shop.services, shop.key, *WHO, Undoable.SKIP),
+    Verb.SKIP: lambda shop: adjust.skip(shop.services, shop.key, *WHO),
+    Verb.MOVE_ANCHOR: lambda shop: adjust.move_anchor(
         shop.services, shop.key, date.fromordinal(shop.services.clock.now().date().toordinal() + 20), *WHO
     ),
-    Verb.MOVE_TIME: lambda shop: adjusting.move_time(shop.services, shop.key, time(21), *WHO),
-    Verb.CHANGE_PLAN: lambda shop: adjusting.change_plan(shop.services, shop.key, "two", *WHO),
-    Verb.CHANGE_CARD: lambda shop: adjusting.change_card(shop.services, shop.key, "ann-2", *WHO),
-    Verb.END_LATER: lambda shop: enrolling.unsubscribe(shop.services, shop.key, *WHO, at_period_end=True),
-    Verb.END_NOW: lambda shop: enrolling.unsubscribe(shop.services, shop.key, *WHO, at_period_end=False),
-    Verb.SUBSCRIBE: lambda shop: enrolling.subscribe(shop.services, "ann", "monthly", "kim"),
-    Verb.TAKE_OVER: lambda shop: taking_over.take_over(shop.services, "ann", "monthly", *WHO),
+    Verb.MOVE_TIME: lambda shop: adjust.move_time(shop.services, shop.key, time(21), *WHO),
+    Verb.CHANGE_PLAN: lambda shop: adjust.change_plan(shop.services, shop.key, "two", *WHO),
+    Verb.CHANGE_CARD: lambda shop: adjust.change_card(shop.services, shop.key, "ann-2", *WHO),
+    Verb.END_LATER: lambda shop: enrollment.unsubscribe(shop.services, shop.key, *WHO, at_period_end=True),
+    Verb.END_NOW: lambda shop: enrollment.unsubscribe(shop.services, shop.key, *WHO, at_period_end=False),
+    Verb.SUBSCRIBE: lambda shop: enrollment.subscribe(shop.services, "ann", "monthly", "kim"),
+    Verb.TAKE_OVER: lambda shop: takeover.take_over(shop.services, "ann", "monthly", *WHO),
 }
-REFUSALS = (CannotAdjust, enrolling.CannotEnroll, taking_over.CannotTakeOver)
+REFUSALS = (CannotAdjust, enrollment.CannotEnroll, takeover.CannotTakeOver)
 
 
 def everything(services: Services) -> tuple[object, ...]:
@@ -205,7 +209,7 @@ def test_a_verb_in_a_state_does_what_the_table_says_and_two_months_later_nothing
     else:
         CARRY_OUT[verb](shop)
     if state is State.STOPPED:
-        operating.resume_charging(services, *WHO)
+        operate.resume_charging(services, *WHO)
     was_due = state in (State.DUE, State.BACKLOG)
     if expected.verdict is Verdict.OPENS_FIRST:
         assert was_due
@@ -266,14 +270,14 @@ def test_who_begins_while_the_account_is_stopped_is_charged_when_it_goes_on(
 ) -> None:
     """The guard: a stop of the account loses no period of a subscription that begins meanwhile."""
     shop = arranged(services, gateway, State.NONE)
-    operating.stop_charging(services, *WHO)
+    operate.stop_charging(services, *WHO)
     assert ruling(verb, {State.NONE, State.STOPPED}).verdict is Verdict.ACCEPTED
     CARRY_OUT[verb](shop)
     for at in (kst(2026, 2, 15, 12), kst(2026, 4, 15, 12)):
         move_to(services, at)
         collect_due(services)
     assert gateway.sent == []
-    operating.resume_charging(services, *WHO)
+    operate.resume_charging(services, *WHO)
     live_until(services, kst(2026, 4, 20))
     assert {row["status"] for row in charge_rows(services)} == {"paid"}
     look_for_losses(services)

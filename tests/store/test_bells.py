@@ -3,18 +3,19 @@
 import pytest
 from sqlalchemy import text
 
-from schedules.outcomes import Unknown
+from schedules.charging.outcomes import Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import move, on_sale, opened, subscribed
-from worker.store import bells
-from worker.workflows import charging, opening
-from worker.workflows.services import Services
+from worker.charging import attempt_charge
+from worker.renewals import open_charges
+from worker.services import Services
+from worker.store.operations import due_work
 
 
 def wanted(services: Services) -> set[str]:
     """What there is to do now."""
     with services.engine.begin() as db:
-        return bells.wanted(db, services.gateways, services.clock.now())
+        return due_work.wanted(db, services.gateways, services.clock.now())
 
 
 def test_nothing_is_wanted_where_nothing_is_due(services: Services) -> None:
@@ -25,7 +26,7 @@ def test_a_subscription_that_is_due_is_opened_and_its_charge_dispatched(services
     on_sale(services)
     subscribed(services)
     assert "open_missed" in wanted(services)
-    opening.open_due(services)
+    open_charges.open_due(services)
     assert wanted(services) & {"open_missed", "dispatch"} == {"dispatch"}
 
 
@@ -41,14 +42,14 @@ def test_an_unclear_attempt_is_asked_about_and_a_notice_is_delivered(
 ) -> None:
     charge = opened(services)
     gateway.answers.append(Unknown("ReadTimeout"))
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     assert "ask_due" not in wanted(services)
     move(services, hours=1)
     assert "ask_due" in wanted(services)
 
 
 def test_a_paid_charge_is_told_of(services: Services, gateway: ScriptedGateway) -> None:
-    charging.attempt(services, opened(services))
+    attempt_charge.attempt(services, opened(services))
     assert "deliver" in wanted(services)
 
 

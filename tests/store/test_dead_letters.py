@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from worker.messages import DeadLetter, Reason
-from worker.store import dead_letters
-from worker.workflows.services import Services
+from worker.broker.messages import DeadLetter, Reason
+from worker.services import Services
+from worker.store.operations import dead_letters
 
 
 def letter(number: int, reason: Reason = Reason.BAD_BODY) -> DeadLetter:

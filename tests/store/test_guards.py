@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from schedules.events import AccountStopped
+from schedules.outbox.events import AccountStopped
 from tests.doubles import ScriptedGateway
 from tests.factories import START, charge_rows, opened
-from worker.store import notes, schema
-from worker.workflows import charging
-from worker.workflows.services import Services
+from worker.charging import attempt_charge
+from worker.services import Services
+from worker.store import tables
+from worker.store.outbox import event_log
 
 UID = "ag1test" + "r" + "0" * 20 + "00000" + "000{}"
 
@@ -46,7 +47,7 @@ def write_attempts(*rows: dict[str, Any]) -> Callable[[Connection], None]:
 
     def write(db: Connection) -> None:
         for row in rows:
-            db.execute(insert(schema.attempts).values(row))
+            db.execute(insert(tables.attempts).values(row))
 
     return write
 
@@ -54,16 +55,16 @@ def write_attempts(*rows: dict[str, Any]) -> Callable[[Connection], None]:
 def copy_charge(services: Services, **changes: Any) -> Callable[[Connection], object]:
     """Writes another charge like the first, but for these columns."""
     row = {name: value for name, value in charge_rows(services)[0].items() if name != "id"}
-    return lambda db: db.execute(insert(schema.charges).values(row | changes))
+    return lambda db: db.execute(insert(tables.charges).values(row | changes))
 
 
 def copy_subscription(**changes: Any) -> Callable[[Connection], object]:
     """Writes another subscription like the first, but for its key and these columns."""
 
     def write(db: Connection) -> None:
-        row = dict(db.execute(select(schema.subscriptions)).mappings().one())
+        row = dict(db.execute(select(tables.subscriptions)).mappings().one())
         del row["id"]
-        db.execute(insert(schema.subscriptions).values(row | {"key": "another"} | changes))
+        db.execute(insert(tables.subscriptions).values(row | {"key": "another"} | changes))
 
     return write
 
@@ -79,15 +80,15 @@ def test_one_live_subscription_for_each_customer_and_plan(services: Services, ch
 def test_one_subscription_for_each_external_ref(services: Services, charge_id: int) -> None:
     """Guard: two versions of an import that make another key of the same reference."""
     with services.engine.begin() as db:
-        db.execute(update(schema.subscriptions).values(external_ref="old-1"))
+        db.execute(update(tables.subscriptions).values(external_ref="old-1"))
     write = copy_subscription(another=True)
     assert "one_subscription_for_each_external_ref" in refused(services, write)
 
 
 def test_the_plan_code_of_a_subscription_is_its_plans(services: Services, charge_id: int) -> None:
     with services.engine.begin() as db:
-        db.execute(update(schema.subscriptions).values(plan_code="free"))
-        assert db.execute(select(schema.subscriptions.c.plan_code)).scalar_one() == "monthly"
+        db.execute(update(tables.subscriptions).values(plan_code="free"))
+        assert db.execute(select(tables.subscriptions.c.plan_code)).scalar_one() == "monthly"
 
 
 def test_one_charge_for_each_period(services: Services, charge_id: int) -> None:
@@ -118,7 +119,7 @@ def test_a_closed_charge_has_no_next_attempt(services: Services, charge_id: int)
     words = refused(
         services,
         lambda db: db.execute(
-            update(schema.charges).values(status="paid", closed_at=START, next_attempt_at=START)
+            update(tables.charges).values(status="paid", closed_at=START, next_attempt_at=START)
         ),
     )
     assert "closed_has_no_next_attempt" in words
@@ -142,30 +143,30 @@ def test_a_debt_that_waits_is_whole(
     services: Services, charge_id: int, values: dict[str, object], guard: str
 ) -> None:
     """One that waits without a time to look would wait for ever."""
-    assert guard in refused(services, lambda db: db.execute(update(schema.charges).values(**values)))
+    assert guard in refused(services, lambda db: db.execute(update(tables.charges).values(**values)))
 
 
 def test_a_policy_s_version_is_written_once_and_never_changed(services: Services, charge_id: int) -> None:
-    again = insert(schema.policies).from_select(
+    again = insert(tables.policies).from_select(
         ["code", "version", "document", "created_at"],
-        select(*(schema.policies.c[name] for name in ("code", "version", "document", "created_at"))),
+        select(*(tables.policies.c[name] for name in ("code", "version", "document", "created_at"))),
     )
     assert "one_policy_for_each_code_and_version" in refused(services, lambda db: db.execute(again))
     assert "append only" in refused(
-        services, lambda db: db.execute(update(schema.policies).values(document={"ladder": []}))
+        services, lambda db: db.execute(update(tables.policies).values(document={"ladder": []}))
     )
 
 
 def test_a_charge_is_of_a_positive_amount(services: Services, charge_id: int) -> None:
     assert "amount_is_positive" in refused(
-        services, lambda db: db.execute(update(schema.charges).values(amount=0))
+        services, lambda db: db.execute(update(tables.charges).values(amount=0))
     )
 
 
 def test_a_charge_has_a_status_that_we_know(services: Services, charge_id: int) -> None:
     assert "known_status" in refused(
         services,
-        lambda db: db.execute(update(schema.charges).values(status="lost", next_attempt_at=None, closed_at=START)),
+        lambda db: db.execute(update(tables.charges).values(status="lost", next_attempt_at=None, closed_at=START)),
     )
 
 
@@ -204,7 +205,7 @@ def test_an_unknown_attempt_is_asked_about(services: Services, charge_id: int) -
 
 
 def test_a_plan_version_is_immutable(services: Services, charge_id: int) -> None:
-    words = refused(services, lambda db: db.execute(update(schema.plans).values(price=1)))
+    words = refused(services, lambda db: db.execute(update(tables.plans).values(price=1)))
     assert "immutable" in words
 
 
@@ -238,7 +239,7 @@ def test_one_billing_key_for_each_customer_uid(services: Services, charge_id: in
 
 def test_a_whole_card_number_is_not_taken(services: Services, charge_id: int) -> None:
     words = refused(
-        services, lambda db: db.execute(update(schema.billing_keys).values(card_number="4111111111111111"))
+        services, lambda db: db.execute(update(tables.billing_keys).values(card_number="4111111111111111"))
     )
     assert "card_number_is_masked" in words
 
@@ -248,15 +249,15 @@ def test_a_whole_card_number_is_not_taken(services: Services, charge_id: int) ->
 def test_history_is_append_only(
     services: Services, gateway: ScriptedGateway, charge_id: int, table: str, verb: str
 ) -> None:
-    charging.attempt(services, charge_id)
+    attempt_charge.attempt(services, charge_id)
     assert "append only" in refused(services, lambda db: db.execute(text(verb.format(table))))
 
 
 @pytest.mark.parametrize("verb", ["UPDATE outbox SET payload = '{}'", "DELETE FROM outbox", "TRUNCATE outbox"])
 def test_what_an_event_says_is_append_only(services: Services, verb: str) -> None:
     with services.engine.begin() as db:
-        notes.owe(db, AccountStopped(account="main", why="a double"), "main/stopped", START)
-        db.execute(update(schema.outbox).values(next_try_at=None, delivered_at=START))
+        event_log.owe(db, AccountStopped(account="main", why="a double"), "main/stopped", START)
+        db.execute(update(tables.outbox).values(next_try_at=None, delivered_at=START))
     assert "append only" in refused(services, lambda db: db.execute(text(verb)))
 
 
@@ -265,6 +266,6 @@ def test_one_notice_for_each_change(services: Services, charge_id: int) -> None:
 
     def twice(db: Connection) -> None:
         for _ in range(2):
-            db.execute(insert(schema.outbox).values(row))
+            db.execute(insert(tables.outbox).values(row))
 
     assert "one_notice_for_each_change" in refused(services, twice)

@@ -14,13 +14,15 @@ from sqlalchemy import event, text
 
 from tests.doubles import ScriptedGateway
 from tests.factories import opened
-from worker import brokers, marks
+from worker import brokers, restore_detector
+from worker.broker.messages import Reason
+from worker.charging import attempt_charge
 from worker.embedded import EmbeddedServices
-from worker.messages import Reason
-from worker.outages import Outage
-from worker.store import dead_letters, notes, switches
-from worker.workflows import charging
-from worker.workflows.services import Services
+from worker.runtime.outages import Outage
+from worker.services import Services
+from worker.store.charging import kill_switch
+from worker.store.operations import dead_letters
+from worker.store.outbox import event_log
 
 
 @pytest.fixture
@@ -44,13 +46,13 @@ def broker(app: Celery) -> Iterator[redis.Redis]:
 def signing(services: Services) -> Services:
     """Services on a database that has signed its mark before."""
     with services.engine.begin() as db:
-        switches.note_signed_mark(db, services.clock.now())
+        kill_switch.note_signed_mark(db, services.clock.now())
     return services
 
 
 def name(services: Services) -> str:
     """The mark's key."""
-    return marks.mark_name(fingerprint(services))
+    return restore_detector.mark_name(fingerprint(services))
 
 
 def fingerprint(services: Services) -> str:
@@ -61,13 +63,13 @@ def fingerprint(services: Services) -> str:
 
 def signed(services: Services, number: int, at: datetime) -> str:
     """A mark of their database."""
-    return marks.signed(services, fingerprint(services), number, at)
+    return restore_detector.signed(services, fingerprint(services), number, at)
 
 
 def is_held(services: Services) -> bool:
     """Whether nothing is sent."""
     with services.engine.begin() as db:
-        return switches.hold(db) is not None
+        return kill_switch.hold(db) is not None
 
 
 def forged(services: Services) -> int:
@@ -80,7 +82,7 @@ def test_a_mark_of_ours_that_is_ahead_of_the_database_begins_a_hold(
     app: Celery, broker: redis.Redis, services: Services
 ) -> None:
     broker.set(name(services), signed(services, 10**9, services.clock.now() + timedelta(days=30)))
-    assert not marks.check(app, services)
+    assert not restore_detector.check(app, services)
     assert is_held(services)
     assert forged(services) == 0
 
@@ -97,7 +99,7 @@ def test_a_forged_mark_holds_nothing_ends_nothing_and_is_reported(
 ) -> None:
     services = signing
     broker.set(name(services), value)
-    assert marks.check(app, services)
+    assert restore_detector.check(app, services)
     assert not is_held(services)
     assert forged(services) == 1
     assert broker.get(name(services)) is None
@@ -105,7 +107,7 @@ def test_a_forged_mark_holds_nothing_ends_nothing_and_is_reported(
 
 def test_a_key_of_another_type_is_a_forged_mark(app: Celery, broker: redis.Redis, services: Services) -> None:
     broker.lpush(name(services), "x")
-    assert marks.check(app, services)
+    assert restore_detector.check(app, services)
     assert (is_held(services), forged(services)) == (False, 1)
 
 
@@ -113,22 +115,22 @@ def test_a_mark_of_another_database_is_a_forged_one(app: Celery, broker: redis.R
     services = signing
     other = replace(services, fingerprint_in=lambda _: "another")
     broker.set(name(services), signed(other, 10**9, services.clock.now()))
-    assert marks.check(app, services)
+    assert restore_detector.check(app, services)
     assert (is_held(services), forged(services)) == (False, 1)
 
 
 def test_a_mark_that_was_replaced_is_signed_and_detects_the_next_restore(
     app: Celery, broker: redis.Redis, services: Services, gateway: ScriptedGateway
 ) -> None:
-    charging.attempt(services, opened(services))
+    attempt_charge.attempt(services, opened(services))
     broker.set(name(services), "garbage")
-    assert marks.check(app, services)
-    assert marks.check(app, services)
+    assert restore_detector.check(app, services)
+    assert restore_detector.check(app, services)
     assert forged(services) == 1
     with services.engine.begin() as db:
         db.execute(text("SET LOCAL session_replication_role = replica"))
         db.execute(text("DELETE FROM attempt_events"))
-    assert not marks.check(app, services)
+    assert not restore_detector.check(app, services)
     assert is_held(services)
 
 
@@ -136,8 +138,8 @@ def test_a_mark_that_another_process_wrote_meanwhile_is_not_replaced_before_it_i
     app: Celery, broker: redis.Redis, services: Services, gateway: ScriptedGateway
 ) -> None:
     """Guard: an older mark replaces no newer one; a restore between the two would not be detected."""
-    charging.attempt(services, opened(services))
-    assert marks.check(app, services)
+    attempt_charge.attempt(services, opened(services))
+    assert restore_detector.check(app, services)
     newer = signed(services, 10**9, services.clock.now())
 
     @event.listens_for(services.engine, "before_cursor_execute")
@@ -145,10 +147,10 @@ def test_a_mark_that_another_process_wrote_meanwhile_is_not_replaced_before_it_i
         if "FROM attempt_events" in statement:  # the mark was read, and is compared now
             broker.set(name(services), newer)
 
-    assert marks.check(app, services)
+    assert restore_detector.check(app, services)
     event.remove(services.engine, "before_cursor_execute", write_meanwhile)
     assert broker.get(name(services)) == newer.encode()
-    assert not marks.check(app, services)
+    assert not restore_detector.check(app, services)
     assert is_held(services)
 
 
@@ -177,7 +179,7 @@ def test_a_connection_that_is_lost_before_the_mark_is_read_is_an_outage(
         return get(watched, key)
 
     monkeypatch.setattr(Pipeline, "get", lose_and_get)
-    assert marks.check(app, services)
+    assert restore_detector.check(app, services)
     assert len(outages()) == 1
 
 
@@ -186,7 +188,7 @@ def test_a_connection_that_is_lost_before_the_mark_is_written_is_an_outage(
     gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """And not another process that wrote the mark meanwhile."""
-    charging.attempt(services, opened(services))
+    attempt_charge.attempt(services, opened(services))
     outages = logged_outages(monkeypatch, caplog)
 
     @event.listens_for(services.engine, "before_cursor_execute")
@@ -194,11 +196,11 @@ def test_a_connection_that_is_lost_before_the_mark_is_written_is_an_outage(
         if "FROM attempt_events" in statement:  # the mark was read, and is compared now
             end_clients(broker)
 
-    assert marks.check(app, services)
+    assert restore_detector.check(app, services)
     event.remove(services.engine, "before_cursor_execute", lose_meanwhile)
     assert len(outages()) == 1
     assert broker.get(name(services)) is None
-    assert marks.check(app, services)
+    assert restore_detector.check(app, services)
     assert broker.get(name(services)) is not None
     assert len(outages()) == 1
 
@@ -219,10 +221,10 @@ def test_a_restore_is_noticed_at_the_first_start_after_the_secret_was_replaced(
     app: Celery, services: Services
 ) -> None:
     """Guard: the key of the signature does not change with the secret."""
-    charging.attempt(services, opened(services))
-    assert marks.check(app, services)
+    attempt_charge.attempt(services, opened(services))
+    assert restore_detector.check(app, services)
     put_back(services)
-    assert not marks.check(app, rotated(services))
+    assert not restore_detector.check(app, rotated(services))
     assert is_held(services)
     assert forged(services) == 0
 
@@ -232,14 +234,14 @@ def test_a_restore_is_noticed_at_the_first_start_after_the_upgrade(
     app: Celery, broker: redis.Redis, services: Services, signature: str
 ) -> None:
     """Guard: the mark of an earlier version counts until this database has signed one."""
-    charging.attempt(services, opened(services))
+    attempt_charge.attempt(services, opened(services))
     with services.engine.begin() as db:
-        reached = notes.newest_event(db)
+        reached = event_log.newest_event(db)
     assert reached is not None
     former = f"{reached[0]} {reached[1].isoformat()}{signature}"
     broker.set(name(services), former)
     put_back(services)
-    assert not marks.check(app, services)
+    assert not restore_detector.check(app, services)
     assert is_held(services)
     assert forged(services) == 0
 
@@ -247,15 +249,15 @@ def test_a_restore_is_noticed_at_the_first_start_after_the_upgrade(
 def test_a_mark_of_an_earlier_version_is_signed_and_counts_no_more(
     app: Celery, broker: redis.Redis, services: Services
 ) -> None:
-    charging.attempt(services, opened(services))
+    attempt_charge.attempt(services, opened(services))
     with services.engine.begin() as db:
-        reached = notes.newest_event(db)
+        reached = event_log.newest_event(db)
     assert reached is not None
     broker.set(name(services), f"{reached[0]} {reached[1].isoformat()}")
-    assert marks.check(app, services)
+    assert restore_detector.check(app, services)
     assert not is_held(services)
     broker.set(name(services), f"{10**9} {reached[1].isoformat()}")
-    assert marks.check(app, services)
+    assert restore_detector.check(app, services)
     assert (is_held(services), forged(services)) == (False, 1)
 
 
@@ -264,5 +266,5 @@ def test_what_no_version_wrote_is_a_forged_mark_before_the_first_signature_too(
     app: Celery, broker: redis.Redis, services: Services, value: str
 ) -> None:
     broker.set(name(services), value)
-    assert marks.check(app, services)
+    assert restore_detector.check(app, services)
     assert (is_held(services), forged(services)) == (False, 1)

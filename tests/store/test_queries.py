@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from schedules.outcomes import Declined, Paid, Unknown
+from schedules.charging.outcomes import Declined, Paid, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import on_sale
-from worker.store import rivals
-from worker.store.rivals import Wanted
-from worker.workflows import asking, charging, chasing, dispatching, health, opening, unsendable
-from worker.workflows.grouping import Claimed, Groups
-from worker.workflows.leaving import Leaving, ask_leave
-from worker.workflows.services import Services
+from worker.charging import attempt_charge, overdue, resolve_unknown, unsendable
+from worker.charging.batch_claim import Claimed, Groups
+from worker.charging.rate_limiter import Leaving, ask_leave
+from worker.operations import health
+from worker.renewals import enqueue, open_charges
+from worker.services import Services
+from worker.store.customers import rival_subscriptions
+from worker.store.customers.rival_subscriptions import Wanted
 
 MANY = 20_000  # rows of each table: enough that reading one through is never the cheapest
 LARGE = {"subscriptions", "charges", "attempts", "attempt_events", "outbox", "billing_keys", "customers"}
@@ -118,31 +120,31 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
     queued: list[int] = []
     with _seen(services) as plans:
         going = iter([True, True, False])
-        assert opening.open_due(services, going_on=lambda: next(going)) == 2 * opening.BATCH
-        assert opening.open_due(services, 1, going_on=iter([True, False]).__next__) == opening.BATCH
-        dispatching.top_up(services, lambda messages: queued.extend(charge for charge, _ in messages))
+        assert open_charges.open_due(services, going_on=lambda: next(going)) == 2 * open_charges.BATCH
+        assert open_charges.open_due(services, 1, going_on=iter([True, False]).__next__) == open_charges.BATCH
+        enqueue.top_up(services, lambda messages: queued.extend(charge for charge, _ in messages))
         claimed = [each for each in groups.claim_many(queued[:64]) if isinstance(each, Claimed)]
         assert len(claimed) == 64
         ask_leave(services, [Leaving(each.intent.id, "main", 50) for each in claimed])
         for each in claimed[:10]:
             groups.settlements.answer_to((each.intent, Paid(f"imps_{each.intent.id}")))
         gateway.answers.append(Unknown("ReadTimeout"))
-        charging.attempt(services, queued[64])
+        attempt_charge.attempt(services, queued[64])
         gateway.answers.append(Declined("no money"))
-        charging.attempt(services, queued[65])
-        charging.attempt(services, queued[66])
+        attempt_charge.attempt(services, queued[65])
+        attempt_charge.attempt(services, queued[66])
         clock = services.clock
         object.__setattr__(clock, "at", clock.now() + timedelta(hours=1))
-        asking.sweep(services)
-        for attempt in asking.due_asks(services)[:2]:
-            asking.ask(services, attempt)
-        chasing.look_due(services)
+        resolve_unknown.sweep(services)
+        for attempt in resolve_unknown.due_asks(services)[:2]:
+            resolve_unknown.ask(services, attempt)
+        overdue.look_due(services)
         unsendable.set_aside_unsendable(services)
         with services.engine.begin() as db:
             wanted = Wanted(customer_id=7, plan="monthly", starts_at=services.clock.now())
-            assert rivals.find(db, wanted) is not None
-            assert rivals.find(db, replace(wanted, plan="other")) is None
-            assert rivals.trial_used(db, 7, "monthly") is None
+            assert rival_subscriptions.find(db, wanted) is not None
+            assert rival_subscriptions.find(db, replace(wanted, plan="other")) is None
+            assert rival_subscriptions.trial_used(db, 7, "monthly") is None
     assert len(plans) > 20
     assert "\n".join(fault[:150].replace("\n", " ") for fault in _faults(plans)) == ""
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.store import rates
-from worker.workflows.services import Services
+from worker.services import Services
+from worker.store.charging import rates
 
 
 def test_grants_are_one_interval_apart(services: Services) -> None:

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
-from schedules.outcomes import Unknown
+from schedules.charging.outcomes import Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, opened
-from worker.store import tallies
-from worker.workflows import charging
-from worker.workflows.services import Services
+from worker.charging import attempt_charge
+from worker.services import Services
+from worker.store.charging import tallies
 
 
 def test_the_ask_about_a_held_charge_is_gone_to_and_waited_for(
@@ -18,7 +18,7 @@ def test_the_ask_about_a_held_charge_is_gone_to_and_waited_for(
     """Workers ask about it too; passed over, it would be asked about late, and then be waited for."""
     charge = opened(services)
     gateway.answers.append(Unknown("ReadTimeout"))
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     (attempt,) = attempt_rows(services)
     with services.engine.begin() as db:
         db.execute(text("UPDATE charges SET held_why = 'a person looks at it'"))

@@ -2,8 +2,8 @@
 
 from sqlalchemy import text
 
+from worker.services import Services
 from worker.store.tokens import SealedTokens
-from worker.workflows.services import Services
 
 TOKEN = "a9ace025c90c0da2161075da6ddd3492a2fca776"
 

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from schedules.errors import BadPolicy
-from worker.cli import simulating
+from worker.cli import simulate_dunning
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def runner() -> CliRunner:
 def app() -> typer.Typer:
     app = typer.Typer(rich_markup_mode=None)
     app.callback()(lambda: None)
-    simulating.add_to(app)
+    simulate_dunning.add_to(app)
     return app
 
 

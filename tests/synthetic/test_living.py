@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from schedules.policies import STANDARD, CardCap
+from schedules.dunning.policies import STANDARD, CardCap
 from worker.synthetic.assumptions import PUBLISHED
 from worker.synthetic.contenders import (
     BASELINES,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from schedules.declines import DeclineClass, classify
-from schedules.limits import LimitSpan, limit_span
+from schedules.dunning.card_limits import LimitSpan, limit_span
+from schedules.dunning.declines import DeclineClass, classify
 from worker.rules import rulebook
 from worker.synthetic.assumptions import DOUBTS, PUBLISHED
 from worker.synthetic.incomes import SEOUL

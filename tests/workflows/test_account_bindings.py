@@ -6,18 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from schedules.charges import AttemptState
-from schedules.outcomes import Unknown
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import Unknown
 from tests.acceptance.again import again, refused, told, told_json
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, on_sale
+from worker.charging import attempt_charge, resolve_unknown
+from worker.charging.batch_claim import Claimed, Groups, Ungrouped
 from worker.config import load_settings
-from worker.store import switches
-from worker.store.schema import audit, charges
+from worker.customers import enrollment
+from worker.operations import operate
+from worker.reconciliation import payment_webhooks, reconciler
+from worker.renewals import open_charges
+from worker.services import OtherCredentials, Services
+from worker.store.charging import kill_switch
+from worker.store.tables import audit, charges
 from worker.wiring import account_fingerprint
-from worker.workflows import asking, charging, enrolling, hearing, opening, operating, reconciling
-from worker.workflows.grouping import Claimed, Groups, Ungrouped
-from worker.workflows.services import OtherCredentials, Services
 
 ANOTHER = "fingerprint of another merchant's credentials"
 
@@ -38,12 +42,12 @@ def two(services: Services, gateway: ScriptedGateway, second: ScriptedGateway) -
         accounts={"main": main, "second": replace(main, name="second")},
         account_fingerprints={"second": "fingerprint of the first credentials"},
     )
-    operating.bind_new_accounts(made, "test")
+    operate.bind_new_accounts(made, "test")
     on_sale(made)
     for customer, account in (("ann", "main"), ("ben", "second")):
-        enrolling.add_customer(made, customer, None, None, None, "test", account=account)
-        enrolling.subscribe(made, customer, "monthly", "test")
-    opening.open_due(made)
+        enrollment.add_customer(made, customer, None, None, None, "test", account=account)
+        enrollment.subscribe(made, customer, "monthly", "test")
+    open_charges.open_due(made)
     return made
 
 
@@ -62,7 +66,7 @@ def charge_of(services: Services, account: str) -> int:
 def unknown_in_second(services: Services, second: ScriptedGateway) -> int:
     """Make the further account's attempt one with an unknown outcome; return its row id."""
     second.answers.append(lambda order: Unknown("timeout"))
-    charging.attempt(services, charge_of(services, "second"))
+    attempt_charge.attempt(services, charge_of(services, "second"))
     (row,) = attempt_rows(services)
     assert row["state"] == AttemptState.UNKNOWN.value
     attempt_id: int = row["id"]
@@ -77,7 +81,7 @@ def test_another_merchants_credentials_stop_that_account_alone_until_adopted(
     collect_due(other)
     assert [order.customer_uid for order in gateway.sent] == ["ann"]
     assert second.sent == []
-    operating.adopt_account(other, "second", "kim", "the contract moved to another merchant")
+    operate.adopt_account(other, "second", "kim", "the contract moved to another merchant")
     collect_due(other)
     assert [order.customer_uid for order in second.sent] == ["ben"]
     with two.engine.begin() as db:
@@ -95,25 +99,25 @@ def test_a_group_claim_leaves_out_the_account_with_other_credentials(two: Servic
 def test_the_last_look_sees_that_the_account_was_bound_to_other_credentials(
     two: Services, second: ScriptedGateway
 ) -> None:
-    claimed = charging.claim(two, charge_of(two, "second"))
+    claimed = attempt_charge.claim(two, charge_of(two, "second"))
     assert claimed is not None
-    operating.adopt_account(swapped(two), "second", "kim", "moved", same_merchant=True)
-    charging.carry_out(two, claimed)
+    operate.adopt_account(swapped(two), "second", "kim", "moved", same_merchant=True)
+    attempt_charge.carry_out(two, claimed)
     assert second.sent == []
 
 
 def test_new_accounts_are_not_bound_again_and_not_in_a_database_of_another_environment(two: Services) -> None:
-    operating.bind_new_accounts(swapped(two), "test")
+    operate.bind_new_accounts(swapped(two), "test")
     foreign = replace(two, fingerprint_in=lambda _: "of a copy", account_fingerprints={"third": "x"})
-    operating.bind_new_accounts(foreign, "test")
+    operate.bind_new_accounts(foreign, "test")
     with two.engine.begin() as db:
-        assert switches.account_bindings_of(db) == two.account_fingerprints
+        assert kill_switch.account_bindings_of(db) == two.account_fingerprints
 
 
 def test_an_account_that_is_not_bound_sends_nothing(two: Services, second: ScriptedGateway) -> None:
     with two.engine.begin() as db:
         db.exec_driver_sql("DELETE FROM account_bindings")
-    assert charging.attempt(two, charge_of(two, "second")) is None
+    assert attempt_charge.attempt(two, charge_of(two, "second")) is None
     assert second.sent == []
 
 
@@ -124,12 +128,12 @@ def test_another_merchant_is_not_asked_about_an_unknown_attempt(two: Services, s
     other = swapped(two)
     move(two, hours=1)
     asked_before = len(second.asked)
-    assert asking.ask(other, attempt_id) is None
-    hearing.hear(other, uid)
-    reconciling.begin_due(other, "second")
-    reconciling.go_on(other, "second")
+    assert resolve_unknown.ask(other, attempt_id) is None
+    payment_webhooks.hear(other, uid)
+    reconciler.begin_due(other, "second")
+    reconciler.go_on(other, "second")
     with pytest.raises(OtherCredentials, match="again adopt --account second"):
-        reconciling.begin_asked(other, "second", two.clock.now().replace(day=1), two.clock.now())
+        reconciler.begin_asked(other, "second", two.clock.now().replace(day=1), two.clock.now())
     assert len(second.asked) == asked_before
     assert [row["state"] for row in attempt_rows(two)] == [AttemptState.UNKNOWN.value]
 
@@ -140,17 +144,17 @@ def test_credentials_are_not_adopted_while_outcomes_are_unknown_unless_the_merch
     """Guard: the count of attempts in doubt."""
     attempt_id = unknown_in_second(two, second)
     other = swapped(two)
-    with pytest.raises(operating.CannotOperate, match="1 attempts of account second have no known outcome"):
-        operating.adopt_account(other, "second", "kim", "moved")
-    operating.adopt_account(other, "second", "kim", "the key was reissued", same_merchant=True)
+    with pytest.raises(operate.CannotOperate, match="1 attempts of account second have no known outcome"):
+        operate.adopt_account(other, "second", "kim", "moved")
+    operate.adopt_account(other, "second", "kim", "the key was reissued", same_merchant=True)
     move(two, hours=1)
-    assert asking.ask(other, attempt_id) is not None
+    assert resolve_unknown.ask(other, attempt_id) is not None
 
 
 def test_an_account_that_is_not_configured_cannot_be_adopted(two: Services) -> None:
     for name in ("third", "main"):
-        with pytest.raises(operating.CannotOperate, match="there are: second"):
-            operating.adopt_account(two, name, "kim", "typo")
+        with pytest.raises(operate.CannotOperate, match="there are: second"):
+            operate.adopt_account(two, name, "kim", "typo")
 
 
 def settings_with(database: str, folder: Path, key: str) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from schedules.charges import AttemptState
+from schedules.charging.charges import AttemptState
 from tests.acceptance.again import refused, told_json
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, on_sale
@@ -14,9 +14,12 @@ from tests.simulator.running import RunningSimulator, running_simulator
 from worker import wiring
 from worker.accounts import Account, BadAccounts, read_accounts
 from worker.config import load_settings
-from worker.store.schema import charges
-from worker.workflows import enrolling, hearing, opening, operating, reconciling
-from worker.workflows.services import Services, UnknownAccount
+from worker.customers import enrollment
+from worker.operations import operate
+from worker.reconciliation import payment_webhooks, reconciler
+from worker.renewals import open_charges
+from worker.services import Services, UnknownAccount
+from worker.store.tables import charges
 
 SECOND = '[accounts.second]\nportone_url = "http://127.0.0.1:1"\nkey = "SECOND-KEY"\nsecret = "SECOND-SECRET"\n'
 
@@ -86,8 +89,8 @@ def test_each_account_keeps_its_own_rate_and_the_others_do_not_wait_for_it(
     on_sale(two)
     for number in range(3):
         for name in ("main", "slow"):
-            enrolling.add_customer(two, f"{name}-{number}", None, None, None, "test", account=name)
-            enrolling.subscribe(two, f"{name}-{number}", "monthly", "test")
+            enrollment.add_customer(two, f"{name}-{number}", None, None, None, "test", account=name)
+            enrollment.subscribe(two, f"{name}-{number}", "monthly", "test")
     collect_due(two)
     assert [order.customer_uid for order in fast.sent] == ["main-0", "main-1", "main-2"]
     assert [order.customer_uid for order in slow.sent] == ["slow-0"]
@@ -95,7 +98,7 @@ def test_each_account_keeps_its_own_rate_and_the_others_do_not_wait_for_it(
 
 def test_an_account_without_credentials_is_named(services: Services) -> None:
     with pytest.raises(UnknownAccount, match="'other' is not known; there are: main"):
-        enrolling.add_customer(services, "ann", None, None, None, "test", account="other")
+        enrollment.add_customer(services, "ann", None, None, None, "test", account="other")
 
 
 @pytest.fixture
@@ -121,13 +124,13 @@ def test_two_accounts_are_charged_asked_and_compared_each_at_its_own_gateway(
         "AGAIN_ACCOUNTS_FILE": str(file),
     }  # fmt: skip
     made = wiring.connect(load_settings(settings))
-    operating.bind_if_new(made, "test")
+    operate.bind_if_new(made, "test")
     on_sale(made, billing_time=made.clock.now().time().replace(hour=0, minute=0, second=0, microsecond=0))
-    enrolling.add_customer(made, "ann", None, None, None, "test")
-    enrolling.add_customer(made, "ben", None, None, None, "test", account="second")
+    enrollment.add_customer(made, "ann", None, None, None, "test")
+    enrollment.add_customer(made, "ben", None, None, None, "test", account="second")
     for name in ("ann", "ben"):
-        enrolling.subscribe(made, name, "monthly", "test")
-    opening.open_due(made)
+        enrollment.subscribe(made, name, "monthly", "test")
+    open_charges.open_due(made)
     collect_due(made)
     assert {row["status"] for row in charge_rows(made)} == {"paid"}
     assert [m["customer_uid"] for m in first.movements()] == ["ann"]
@@ -137,10 +140,10 @@ def test_two_accounts_are_charged_asked_and_compared_each_at_its_own_gateway(
         uid = db.exec_driver_sql(
             f"SELECT merchant_uid FROM attempts WHERE charge_id = {of_second['id']}"
         ).scalar_one()
-    hearing.hear(made, uid)
+    payment_webhooks.hear(made, uid)
     for name in made.gateways:
-        reconciling.begin_due(made, name)
-        reconciling.go_on(made, name)
+        reconciler.begin_due(made, name)
+        reconciler.go_on(made, name)
     with made.engine.begin() as db:
         runs = db.exec_driver_sql("SELECT account, findings FROM reconciliations WHERE kind = 'hourly'")
         assert sorted(map(tuple, runs)) == [("main", 0), ("second", 0)]

@@ -7,35 +7,26 @@ from threading import Event
 
 import pytest
 
-from schedules.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn
-from schedules.findings import FindingKind, FindingState
-from schedules.identity import charge_key, merchant_uid, subject_of_request
-from schedules.money import Money
-from schedules.outcomes import Declined, NotSent
-from schedules.requests import ChargeRequest
+from schedules.charging.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn
+from schedules.charging.identity import charge_key, merchant_uid, subject_of_request
+from schedules.charging.outcomes import Declined, NotSent
+from schedules.money.amounts import Money
+from schedules.operations.findings import FindingKind, FindingState
+from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, on_sale, subscribed
+from worker.charging import adhoc, attempt_charge, executor, match_payments, resolve_unknown
+from worker.charging.adhoc import CannotRequest
+from worker.charging.executor import Flow
 from worker.clock import wait_until
+from worker.customers import card_entry, enrollment
 from worker.gateway.port import Card, ChargeOrder, Found, NoAnswer
-from worker.store import findings
-from worker.store.findings import Finding
-from worker.workflows import (
-    asking,
-    charging,
-    comparing,
-    dispatching,
-    enrolling,
-    flowing,
-    keying,
-    opening,
-    requesting,
-    resolving,
-    restoring,
-)
-from worker.workflows.flowing import Flow
-from worker.workflows.requesting import CannotRequest
-from worker.workflows.resolving import Verdict
-from worker.workflows.services import Services
+from worker.reconciliation import resolve_finding, restore
+from worker.reconciliation.resolve_finding import Verdict
+from worker.renewals import enqueue, open_charges
+from worker.services import Services
+from worker.store.reconciliation import findings
+from worker.store.reconciliation.findings import Finding
 
 FEE = ChargeRequest(
     customer_uid="ann", money=Money(9900, "KRW"), name="연체 수수료", request_key="fee-2026-01", reason="late",
@@ -57,10 +48,10 @@ def found(services: Services) -> list[Finding]:
 
 def restored(services: Services) -> None:
     """A database that was put back, and whose hold is over."""
-    enrolling.add_customer(services, "ann", None, None, None, "test")
-    restoring.begin_hold(services, "kim", "restored last night's backup")
+    enrollment.add_customer(services, "ann", None, None, None, "test")
+    restore.begin_hold(services, "kim", "restored last night's backup")
     move(services, seconds=services.settings.quiet_time)
-    assert restoring.lift_when_known(services) is None
+    assert restore.lift_when_known(services) is None
     move(services, minutes=10)
 
 
@@ -79,7 +70,7 @@ def test_a_request_whose_second_uid_was_paid_after_the_backup_is_found_paid(
     restored(worker)
     (finding,) = found(worker)
     assert (finding.kind, finding.state, finding.charge_key) == (FindingKind.LOST, FindingState.OPEN, KEY)
-    requesting.charge(worker, FEE, "shop")
+    adhoc.charge(worker, FEE, "shop")
     collect_due(worker)
     assert gateway.sent == []
     assert charge_rows(worker)[0]["status"] == ChargeStatus.PAID
@@ -97,7 +88,7 @@ def test_a_payment_that_no_list_shows_is_found_by_asking_for_the_next_uids(
     gateway.remember(order(1), "paid", "imps_1", at=worker.clock.now() - timedelta(days=30))
     restored(worker)
     assert found(worker) == []
-    requesting.charge(worker, FEE, "shop")
+    adhoc.charge(worker, FEE, "shop")
     collect_due(worker)
     assert gateway.sent == []
     assert charge_rows(worker)[0]["status"] == ChargeStatus.PAID
@@ -109,8 +100,8 @@ def test_a_finding_that_a_person_ended_still_keeps_its_payment_from_being_made_t
     gateway.remember(order(1), "failed", "imps_1", at=worker.clock.now())
     gateway.remember(order(2), "paid", "imps_2")
     restored(worker)
-    resolving.resolve(worker, found(worker)[0].id, Verdict.NOTED, "kim", "it is known")
-    requesting.charge(worker, FEE, "shop")
+    resolve_finding.resolve(worker, found(worker)[0].id, Verdict.NOTED, "kim", "it is known")
+    adhoc.charge(worker, FEE, "shop")
     collect_due(worker)
     assert gateway.sent == []
     assert charge_rows(worker)[0]["status"] == ChargeStatus.PAID
@@ -118,12 +109,12 @@ def test_a_finding_that_a_person_ended_still_keeps_its_payment_from_being_made_t
 
 def test_a_finding_under_a_key_makes_its_charge_be_asked_for(worker: Services, gateway: ScriptedGateway) -> None:
     """A database that was adopted as complete, and was not: there was no hold, and a person ended the finding."""
-    enrolling.add_customer(worker, "ann", None, None, None, "test")
+    enrollment.add_customer(worker, "ann", None, None, None, "test")
     gateway.remember(order(1), "failed", "imps_1", at=worker.clock.now())
     gateway.remember(order(2), "paid", "imps_2")
-    comparing.compare(worker, "main", gateway.records[order(2).merchant_uid])
-    resolving.resolve(worker, found(worker)[0].id, Verdict.NOTED, "kim", "it is known")
-    requesting.charge(worker, FEE, "shop")
+    match_payments.compare(worker, "main", gateway.records[order(2).merchant_uid])
+    resolve_finding.resolve(worker, found(worker)[0].id, Verdict.NOTED, "kim", "it is known")
+    adhoc.charge(worker, FEE, "shop")
     collect_due(worker)
     assert gateway.sent == []
     assert charge_rows(worker)[0]["status"] == ChargeStatus.PAID
@@ -133,7 +124,7 @@ def test_a_charge_waits_while_the_gateway_does_not_answer_about_its_key(
     worker: Services, gateway: ScriptedGateway
 ) -> None:
     restored(worker)
-    requesting.charge(worker, FEE, "shop")
+    adhoc.charge(worker, FEE, "shop")
     gateway.ask_answer = NotSent("ConnectError")
     collect_due(worker)
     assert gateway.sent == []
@@ -151,18 +142,18 @@ def test_a_charge_whose_earlier_attempt_is_not_finished_is_asked_about_and_not_q
     """Guard: the attempt's next question is the next action, so that no message comes for the charge meanwhile."""
     gateway.remember(order(1), "ready", "imps_1", at=worker.clock.now())
     restored(worker)
-    requesting.charge(worker, FEE, "shop")
+    adhoc.charge(worker, FEE, "shop")
     queued: list[tuple[int, ChargeKind]] = []
-    assert dispatching.top_up(worker, queued.extend) == 1
+    assert enqueue.top_up(worker, queued.extend) == 1
     collect_due(worker)
     (row,), (attempt,) = charge_rows(worker), attempt_rows(worker)
     assert (row["next_attempt_at"], row["queued_until"], row["held_why"]) == (None, None, None)
     assert attempt["state"] == AttemptState.UNKNOWN
     move_to(worker, attempt["next_ask_at"])
-    assert dispatching.top_up(worker, queued.extend) == 0
+    assert enqueue.top_up(worker, queued.extend) == 0
     gateway.records[attempt["merchant_uid"]] = []
     gateway.remember(order(1), "paid", "imps_1")
-    assert asking.ask(worker, attempt["id"]) is AttemptState.PAID
+    assert resolve_unknown.ask(worker, attempt["id"]) is AttemptState.PAID
     assert gateway.sent == []
 
 
@@ -188,18 +179,18 @@ def test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges(s
     restored(slow)
     gateway.tells.clear()
     gateway.asked.clear()
-    many = flowing.ASIDE + flowing.LOOK_UPS
-    ids = [requesting.charge(slow, replace(FEE, request_key=f"fee-{number}"), "shop").id for number in range(many)]
+    many = executor.ASIDE + executor.LOOK_UPS
+    ids = [adhoc.charge(slow, replace(FEE, request_key=f"fee-{number}"), "shop").id for number in range(many)]
     move(slow, days=1)
     on_sale(slow)
     subscribed(slow, "bob")
-    opening.open_due(slow)
+    open_charges.open_due(slow)
     renewal = next(row["id"] for row in charge_rows(slow) if row["kind"] == ChargeKind.RENEWAL)
     gateway.cards["bob"] = lambda order: Declined("[CC10]통장 잔액부족")
     under_way = flow.begin_many(ids, "main")
     with ThreadPoolExecutor(1) as pool:
         try:
-            assert wait_until(lambda: len(gateway.asked) >= flowing.LOOK_UPS, 30)
+            assert wait_until(lambda: len(gateway.asked) >= executor.LOOK_UPS, 30)
             assert pool.submit(flow.attempt, renewal).result(30) is AttemptState.DECLINED
         finally:
             gateway.tells.set()
@@ -209,7 +200,7 @@ def test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges(s
 
 def test_a_charge_that_nobody_paid_is_asked_for_once_and_sent(worker: Services, gateway: ScriptedGateway) -> None:
     restored(worker)
-    requesting.charge(worker, FEE, "shop")
+    adhoc.charge(worker, FEE, "shop")
     collect_due(worker)
     assert gateway.asked == [order(1).merchant_uid]
     assert len(gateway.sent) == 1
@@ -222,7 +213,7 @@ def test_a_charge_is_held_while_a_finding_under_its_key_is_open(
     gateway.remember(order(1), "paid", "imps_1")
     restored(worker)
     gateway.records.clear()
-    requesting.charge(worker, FEE, "shop")
+    adhoc.charge(worker, FEE, "shop")
     collect_due(worker)
     assert gateway.sent == []
     assert "finding" in charge_rows(worker)[0]["held_why"]
@@ -239,12 +230,12 @@ def test_a_period_that_was_due_before_the_hold_ended_and_opens_later_is_asked_fo
     long_ago = services.clock.now() - timedelta(days=30)
     gateway.remember(order(1, key), "failed", "imps_1", at=long_ago)
     gateway.remember(order(2, key), "paid", "imps_2", at=long_ago)
-    restoring.begin_hold(services, "kim", "restored")
+    restore.begin_hold(services, "kim", "restored")
     move(services, seconds=services.settings.quiet_time)
-    assert restoring.lift_when_known(services) is None
+    assert restore.lift_when_known(services) is None
     with services.engine.begin() as db:
         db.exec_driver_sql("UPDATE subscriptions SET held_why = NULL, open_at = next_due_at")
-    opening.open_due(services)
+    open_charges.open_due(services)
     collect_due(services)
     assert gateway.sent == []
     assert charge_rows(services)[0]["status"] == ChargeStatus.PAID
@@ -263,9 +254,9 @@ def test_a_period_that_is_due_after_the_restore_is_not_asked_for(
 
 
 def test_a_charge_without_a_restore_is_not_asked_for(services: Services, gateway: ScriptedGateway) -> None:
-    enrolling.add_customer(services, "ann", None, None, None, "test")
-    requesting.charge(services, FEE, "shop")
-    charging.attempt(services, charge_rows(services)[0]["id"])
+    enrollment.add_customer(services, "ann", None, None, None, "test")
+    adhoc.charge(services, FEE, "shop")
+    attempt_charge.attempt(services, charge_rows(services)[0]["id"])
     assert gateway.asked == []
     assert len(gateway.sent) == 1
 
@@ -280,5 +271,5 @@ def test_a_typed_card_is_not_charged_under_a_key_that_was_used_or_cannot_be_aske
     gateway.ask_answer = None if answers else NotSent("ConnectError")
     card = Card("4000000000001091", "2030-12", "900101", "12")
     with pytest.raises(CannotRequest, match="imps_2" if answers else "does not answer"):
-        keying.pay(services, FEE, card, "kim", KeyedIn.ONCE)
+        card_entry.pay(services, FEE, card, "kim", KeyedIn.ONCE)
     assert gateway.sent == []

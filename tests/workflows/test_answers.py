@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from schedules.money import Money
-from schedules.outcomes import Declined
-from schedules.policies import STANDARD
+from schedules.charging.outcomes import Declined
+from schedules.dunning.policies import STANDARD
+from schedules.money.amounts import Money
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, move_to, on_sale, subscribed
-from worker import answering, requests
-from worker.requests import Desk
-from worker.workflows import enrolling
-from worker.workflows.services import Services
+from worker.customers import enrollment
+from worker.services import Services
+from worker.task_api import answers, verbs
+from worker.task_api.verbs import Desk
 
 WHO = {"actor": "shop", "reason": "ticket 4711"}
 FEBRUARY = datetime(2026, 2, 28, tzinfo=UTC)
@@ -32,7 +32,7 @@ def key(services: Services) -> str:
     on_sale(services, policy=STANDARD)
     on_sale(services, policy=STANDARD, code="large", price=Money(29_900, "KRW"))
     made = subscribed(services)
-    enrolling.add_customer(services, "ann-2", None, None, None, "test", of="ann")
+    enrollment.add_customer(services, "ann-2", None, None, None, "test", of="ann")
     collect_due(services)
     move(services, hours=1)
     return made
@@ -40,7 +40,7 @@ def key(services: Services) -> str:
 
 def told(desk: Desk, verb: str, key: str, **fields: Any) -> dict[str, Any]:
     """The answer to a task."""
-    answer = answering.answer(desk, getattr(requests, verb), (), {"subscription": key, **WHO, **fields})
+    answer = answers.answer(desk, getattr(verbs, verb), (), {"subscription": key, **WHO, **fields})
     assert answer["ok"], answer
     return answer
 
@@ -138,7 +138,7 @@ def test_a_skip_of_no_named_period_that_is_delivered_twice_is_one_skip(desk: Des
     assert told(desk, "skip", key, period_no=2) == numbered
     for verb, field in (("skip", "period_no"), ("undo", "what")):
         fields = {"subscription": key, field: None, **WHO}
-        answer = answering.answer(desk, getattr(requests, verb), (), fields)
+        answer = answers.answer(desk, getattr(verbs, verb), (), fields)
         assert (answer["error"], answer["errors"][0]["field"]) == ("bad_arguments", field)
     assert told(desk, "pause", key)["stops"]["period_no"] == 3
 

@@ -10,45 +10,44 @@ import pytest
 from sqlalchemy import Table, select, text
 from sqlalchemy.exc import DBAPIError
 
-from schedules import events
-from schedules.charges import AttemptState
-from schedules.findings import FindingKind, FindingState
-from schedules.identity import merchant_uid
-from schedules.money import Money
-from schedules.outcomes import Declined
-from schedules.refunds import Fate, RefundRequest, RefundState
-from schedules.requests import ChargeRequest
+from schedules.charging.charges import AttemptState
+from schedules.charging.identity import merchant_uid
+from schedules.charging.outcomes import Declined
+from schedules.money.amounts import Money
+from schedules.operations.findings import FindingKind, FindingState
+from schedules.outbox import events
+from schedules.requests.adhoc import ChargeRequest
+from schedules.requests.refunds import Fate, RefundRequest, RefundState
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, on_sale, opened, subscribed
 from tests.workflows.test_reconciling import found, only
-from worker import points
+from worker import failpoints
+from worker.charging import adhoc, attempt_charge
 from worker.clock import FixedClock
-from worker.points import Point
-from worker.store import archives, attempts, charges, exports, notes, reconciliations, reports, schema
-from worker.workflows import (
-    archiving,
-    charging,
-    enrolling,
-    hearing,
-    opening,
-    operating,
-    reconciling,
-    replaying,
-    requesting,
-    restoring,
-    returning,
-    showing,
-)
-from worker.workflows.archiving import CannotArchive, Tally
-from worker.workflows.services import Services
+from worker.customers import enrollment
+from worker.failpoints import Point
+from worker.operations import archiving, operate
+from worker.operations.archiving import CannotArchive, Tally
+from worker.outbox import replays
+from worker.reconciliation import payment_webhooks, reconciler, restore
+from worker.refunds import refund_payment
+from worker.renewals import open_charges
+from worker.reporting import history
+from worker.services import Services
+from worker.store import tables
+from worker.store.charging import attempts, charges
+from worker.store.operations import archives
+from worker.store.outbox import event_log
+from worker.store.reconciliation import reconciliations
+from worker.store.reporting import exports, reports
 
 FEBRUARY = date(2026, 2, 1)
 JANUARY_31 = datetime(2026, 1, 31, tzinfo=UTC)
 LATER = datetime(2027, 3, 1, tzinfo=UTC)  # the first moment at which what ended before February is old enough
 PAIRS = (
-    (schema.attempts, schema.archived_attempts),
-    (schema.attempt_events, schema.archived_attempt_events),
-    (schema.outbox, schema.archived_outbox),
+    (tables.attempts, tables.archived_attempts),
+    (tables.attempt_events, tables.archived_attempt_events),
+    (tables.outbox, tables.archived_outbox),
 )
 
 
@@ -87,9 +86,9 @@ def paid(services: Services, gateway: ScriptedGateway) -> int:
     charge = opened(services)
     move_to(services, JANUARY_31)
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     ran(services, "UPDATE charges SET next_attempt_at = :now", now=services.clock.now())
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     assert [row["state"] for row in attempt_rows(services)] == ["declined", "paid"]
     told(services)
     return charge
@@ -97,8 +96,8 @@ def paid(services: Services, gateway: ScriptedGateway) -> int:
 
 def reconciled(services: Services) -> None:
     """A whole run over the days in which the charge was paid."""
-    run = reconciling.begin_asked(services, "main", JANUARY_31 - timedelta(days=1), JANUARY_31 + timedelta(days=2))
-    worked = reconciling.work(services, run.id)
+    run = reconciler.begin_asked(services, "main", JANUARY_31 - timedelta(days=1), JANUARY_31 + timedelta(days=2))
+    worked = reconciler.work(services, run.id)
     assert worked is not None
     assert worked.ended_at is not None
 
@@ -133,14 +132,14 @@ def test_a_month_that_is_not_thirteen_months_ago_is_refused(services: Services, 
     move_to(services, LATER - timedelta(seconds=1))
     with pytest.raises(CannotArchive, match="the newest month that may be given now is 2026-01"):
         archiving.archive(services, FEBRUARY, "kim")
-    assert rows(services, schema.archived_attempts) == []
+    assert rows(services, tables.archived_attempts) == []
 
 
 def test_a_machine_whose_clock_is_wrong_archives_nothing(services: Services, paid: int) -> None:
     wrong = replace(services, clock=FixedClock(LATER, ahead=timedelta(hours=1)))
     with pytest.raises(CannotArchive, match="clock is wrong"):
         archiving.archive(wrong, FEBRUARY, "kim")
-    assert rows(services, schema.archived_attempts) == []
+    assert rows(services, tables.archived_attempts) == []
 
 
 def test_a_process_of_another_environment_archives_nothing(services: Services, paid: int) -> None:
@@ -148,19 +147,19 @@ def test_a_process_of_another_environment_archives_nothing(services: Services, p
     foreign = replace(services, clock=FixedClock(LATER), fingerprint_in=lambda _: "another")
     with pytest.raises(CannotArchive, match="belongs to another environment"):
         archiving.archive(foreign, FEBRUARY, "kim")
-    assert rows(services, schema.archived_attempts) == []
+    assert rows(services, tables.archived_attempts) == []
 
 
 def test_a_run_is_written_down_once_with_what_it_moved(services: Services, paid: int) -> None:
     archived(services)
-    (act,) = [row for row in rows(services, schema.audit) if row["verb"] == "archive"]
+    (act,) = [row for row in rows(services, tables.audit) if row["verb"] == "archive"]
     assert (act["actor"], act["subject"], act["details"]["attempts"]) == ("kim", "2026-02", 2)
 
 
 def test_a_dry_run_counts_the_same_and_writes_nothing(services: Services, paid: int) -> None:
-    before = [rows(services, table) for table in schema.metadata.sorted_tables if "id" in table.c]
+    before = [rows(services, table) for table in tables.metadata.sorted_tables if "id" in table.c]
     foreseen = archived(services, dry_run=True)
-    assert [rows(services, table) for table in schema.metadata.sorted_tables if "id" in table.c] == before
+    assert [rows(services, table) for table in tables.metadata.sorted_tables if "id" in table.c] == before
     assert archived(services) == foreseen
 
 
@@ -172,7 +171,7 @@ def test_what_was_archived_is_not_looked_at_again(services: Services, paid: int)
 
 def test_a_charge_that_was_never_tried_is_archived_with_its_notices(services: Services) -> None:
     charge = opened(services)
-    operating.waive(services, key_of(services), "kim", "a gift")
+    operate.waive(services, key_of(services), "kim", "a gift")
     told(services)
     tally = archived(services)
     assert (tally.charges, tally.attempts, tally.notices) == (1, 0, 1)
@@ -184,15 +183,15 @@ def test_a_charge_that_was_never_tried_is_archived_with_its_notices(services: Se
 
 def stays(services: Services) -> bool:
     """Whether a run leaves every attempt where it is."""
-    before = rows(services, schema.attempts)
+    before = rows(services, tables.attempts)
     archived(services)
-    return rows(services, schema.attempts) == before != [] and charge_rows(services)[0]["archived_at"] is None
+    return rows(services, tables.attempts) == before != [] and charge_rows(services)[0]["archived_at"] is None
 
 
 def test_a_charge_that_ended_in_the_month_or_later_stays(services: Services, gateway: ScriptedGateway) -> None:
     charge = opened(services)
     move(services, days=1)
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     assert charge_rows(services)[0]["closed_at"] == datetime(2026, 2, 1, tzinfo=UTC)
     assert stays(services)
 
@@ -200,7 +199,7 @@ def test_a_charge_that_ended_in_the_month_or_later_stays(services: Services, gat
 def test_a_debt_that_is_owed_stays(services: Services, gateway: ScriptedGateway) -> None:
     charge = opened(services)
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     assert stays(services)
 
 
@@ -233,15 +232,15 @@ def refund_of(key: str, amount: int | None = None) -> RefundRequest:
 
 
 def test_a_charge_with_a_refund_under_way_stays(services: Services, paid: int) -> None:
-    returning.ask(services, refund_of(key_of(services)), "kim")
+    refund_payment.ask(services, refund_of(key_of(services)), "kim")
     assert stays(services)
 
 
 def test_a_charge_whose_refund_ended_lately_stays(services: Services, paid: int) -> None:
     move(services, days=20)
-    returning.ask(services, refund_of(key_of(services)), "kim")
-    returning.make_due(services)
-    assert returning.status(services, "back-1").state is RefundState.MADE
+    refund_payment.ask(services, refund_of(key_of(services)), "kim")
+    refund_payment.make_due(services)
+    assert refund_payment.status(services, "back-1").state is RefundState.MADE
     assert stays(services)
 
 
@@ -262,11 +261,11 @@ def test_a_finding_that_names_only_the_uid_keeps_the_charge(
 
 
 def test_an_ad_hoc_charge_stays(services: Services) -> None:
-    enrolling.add_customer(services, "ann", None, None, None, "test")
+    enrollment.add_customer(services, "ann", None, None, None, "test")
     fee = ChargeRequest(
         customer_uid="ann", money=Money(3000, "KRW"), name="수수료", request_key="fee", reason="x", policy="once"
     )
-    charging.attempt(services, requesting.charge(services, fee, "kim").id)
+    attempt_charge.attempt(services, adhoc.charge(services, fee, "kim").id)
     assert charge_rows(services)[0]["status"] == "paid"
     assert stays(services)
 
@@ -277,27 +276,27 @@ def test_an_ad_hoc_charge_stays(services: Services) -> None:
 )  # fmt: skip
 def test_a_notice_that_was_not_delivered_before_the_month_stays(services: Services, paid: int, fate: str) -> None:
     ran(services, f"UPDATE outbox SET {fate}")
-    before = rows(services, schema.outbox)
+    before = rows(services, tables.outbox)
     archived(services)
-    assert rows(services, schema.outbox) == before != []
+    assert rows(services, tables.outbox) == before != []
 
 
 def test_a_charge_that_stays_keeps_its_notices(services: Services, paid: int) -> None:
     """Their dedupe keys are what keeps its shop from being told twice."""
-    returning.ask(services, refund_of(key_of(services)), "kim")
-    before = [row for row in rows(services, schema.outbox) if row["subject"] == key_of(services)]
+    refund_payment.ask(services, refund_of(key_of(services)), "kim")
+    before = [row for row in rows(services, tables.outbox) if row["subject"] == key_of(services)]
     archived(services)
-    assert [row for row in rows(services, schema.outbox) if row["subject"] == key_of(services)] == before != []
+    assert [row for row in rows(services, tables.outbox) if row["subject"] == key_of(services)] == before != []
 
 
 def test_a_notice_about_no_charge_is_moved_too(services: Services) -> None:
     on_sale(services)
     key = subscribed(services)
-    enrolling.unsubscribe(services, key, "kim", "x", at_period_end=False)
+    enrollment.unsubscribe(services, key, "kim", "x", at_period_end=False)
     told(services)
-    before = rows(services, schema.outbox)
+    before = rows(services, tables.outbox)
     assert archived(services).notices == len(before) > 0
-    assert rows(services, schema.archived_outbox) == before
+    assert rows(services, tables.archived_outbox) == before
 
 
 def test_a_notice_that_was_owed_anew_after_its_archive_stays_and_stops_nothing(services: Services) -> None:
@@ -306,7 +305,7 @@ def test_a_notice_that_was_owed_anew_after_its_archive_stays_and_stops_nothing(s
     def pause_once_more() -> None:
         event = events.SubscriptionPaused(subscription="s1", customer_uid="ann", why="x")
         with services.engine.begin() as db:
-            notes.owe(db, event, "s1/paused", JANUARY_31)
+            event_log.owe(db, event, "s1/paused", JANUARY_31)
         told(services)
 
     pause_once_more()
@@ -314,7 +313,7 @@ def test_a_notice_that_was_owed_anew_after_its_archive_stays_and_stops_nothing(s
     pause_once_more()
     tally = archived(services)
     assert (tally.notices, tally.is_whole) == (0, True)
-    assert len(rows(services, schema.outbox)) == 1
+    assert len(rows(services, tables.outbox)) == 1
 
 
 # The story is the same
@@ -322,9 +321,9 @@ def test_a_notice_that_was_owed_anew_after_its_archive_stays_and_stops_nothing(s
 
 def test_the_story_is_the_same_and_says_that_it_is_archived(services: Services, paid: int) -> None:
     keys = (key_of(services), attempt_rows(services)[0]["merchant_uid"])
-    before = [showing.show(services, key) for key in keys]
+    before = [history.show(services, key) for key in keys]
     archived(services)
-    after = [showing.show(services, key) for key in keys]
+    after = [history.show(services, key) for key in keys]
     assert [(story.happenings, story.parts) for story in after] == [(s.happenings, s.parts) for s in before]
     assert [story.facts for story in after] == [story.facts | {"archived_at": LATER} for story in before]
 
@@ -343,20 +342,20 @@ def test_what_is_exported_and_reported_is_the_same(services: Services, paid: int
 def test_the_newest_event_is_known_when_everything_is_archived(services: Services, paid: int) -> None:
     """The mark in the broker names it: books that had lost it would be held for a restored backup."""
     with services.engine.begin() as db:
-        newest = notes.newest_event(db)
+        newest = event_log.newest_event(db)
     archived(services)
     with services.engine.begin() as db:
         assert newest is not None
-        assert notes.newest_event(db) == newest
-        assert notes.has_event(db, *newest)
-        assert notes.newest(db) == newest[1]
+        assert event_log.newest_event(db) == newest
+        assert event_log.has_event(db, *newest)
+        assert event_log.newest(db) == newest[1]
 
 
 def test_an_archived_notice_is_not_sent_again(services: Services, paid: int) -> None:
-    number = rows(services, schema.outbox)[0]["id"]
+    number = rows(services, tables.outbox)[0]["id"]
     archived(services)
-    with pytest.raises(replaying.Archived, match="is archived; it is not sent again"):
-        replaying.replay(services, [number], "kim", "x")
+    with pytest.raises(replays.Archived, match="is archived; it is not sent again"):
+        replays.replay(services, [number], "kim", "x")
 
 
 # Money
@@ -405,8 +404,8 @@ def test_a_late_payment_of_an_archived_debt_is_mended(services: Services, gatewa
     """Nothing is begun anew: the attempt of old is brought back, and it is the one that is paid."""
     charge = opened(services)
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
-    charging.attempt(services, charge)
-    operating.waive(services, key_of(services), "kim", "x")
+    attempt_charge.attempt(services, charge)
+    operate.waive(services, key_of(services), "kim", "x")
     before = attempt_rows(services)
     archived(services)
     gateway.approve(gateway.sent[0])
@@ -424,9 +423,9 @@ def test_a_late_webhook_about_an_archived_payment_changes_nothing(
     services: Services, gateway: ScriptedGateway, paid: int
 ) -> None:
     archived(services)
-    hearing.hear(services, gateway.sent[1].merchant_uid)
+    payment_webhooks.hear(services, gateway.sent[1].merchant_uid)
     assert gateway.asked == []
-    hearing.hear(services, gateway.sent[0].merchant_uid)
+    payment_webhooks.hear(services, gateway.sent[0].merchant_uid)
     assert gateway.asked == [gateway.sent[0].merchant_uid]
     assert found(services) == []
 
@@ -434,8 +433,8 @@ def test_a_late_webhook_about_an_archived_payment_changes_nothing(
 def test_an_archived_payment_is_given_back_once(services: Services, gateway: ScriptedGateway, paid: int) -> None:
     archived(services)
     for _ in range(2):
-        returning.ask(services, refund_of(key_of(services)), "kim")
-        returning.make_due(services)
+        refund_payment.ask(services, refund_of(key_of(services)), "kim")
+        refund_payment.make_due(services)
     (order,) = gateway.cancellations
     assert (order.imp_uid, order.money.amount, order.balance) == ("imps_000000000002", 9900, 9900)
     assert charge_rows(services)[0]["status"] == "refunded"
@@ -472,7 +471,7 @@ def test_a_charge_whose_attempts_are_archived_is_never_claimed(
     archived(services)
     ran(services, "ALTER TABLE charges DROP CONSTRAINT ck_charges_archived_is_closed")
     ran(services, REOPEN, now=services.clock.now())
-    assert charging.attempt(services, paid) is None
+    assert attempt_charge.attempt(services, paid) is None
     assert len(gateway.sent) == 2
     assert charge_rows(services)[0]["held_why"] == "it is owed, and yet its attempts are archived"
 
@@ -491,7 +490,7 @@ def test_nothing_leaves_a_table_that_does_not_stand_in_the_other(
     if here.name.startswith("archived"):
         archived(services)
     assert rows(services, here)
-    if here is schema.attempts:
+    if here is tables.attempts:
         ran(services, "ALTER TABLE attempt_events DROP CONSTRAINT fk_attempt_events_attempt_id")
     with pytest.raises(DBAPIError, match="append only"):
         ran(services, f"DELETE FROM {here.name}")
@@ -543,7 +542,7 @@ def test_stopped_half_way_it_goes_on_with_what_is_left(services: Services, many:
     looks: Iterator[bool] = iter([True, True, False, False])
     half = archived(services, batch=5, going_on=lambda: next(looks))
     assert (half.attempts, half.is_whole) == (10, False)
-    assert len(rows(services, schema.attempts)) == 2
+    assert len(rows(services, tables.attempts)) == 2
     rest = archived(services, batch=5)
     assert (rest.looked_at, rest.attempts, rest.is_whole) == (2, 2, True)
     assert [rows(services, there) for _, there in PAIRS] == before
@@ -564,10 +563,10 @@ def test_killed_within_a_batch_each_charge_is_whole(
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(points, "_visitor", visit)
+        patched.setattr(failpoints, "_visitor", visit)
         with pytest.raises(Killed):
             archived(services, batch=5)
-    assert (len(rows(services, schema.attempts)), len(rows(services, schema.archived_attempts))) == (7, 5)
+    assert (len(rows(services, tables.attempts)), len(rows(services, tables.archived_attempts))) == (7, 5)
     archived(services)
     assert [rows(services, there) for _, there in PAIRS] == before
 
@@ -590,12 +589,12 @@ def test_a_worker_charges_while_a_batch_is_moved(
 
     def visit(point: Point, subject: str) -> None:
         if point is Point.ARCHIVING_WRITTEN:
-            opening.open_due(services)
+            open_charges.open_due(services)
             due = [row["id"] for row in charge_rows(services) if row["next_attempt_at"] is not None]
-            assert charging.attempt(services, due[0]) is AttemptState.PAID
+            assert attempt_charge.attempt(services, due[0]) is AttemptState.PAID
 
     with monkeypatch.context() as patched:
-        patched.setattr(points, "_visitor", visit)
+        patched.setattr(failpoints, "_visitor", visit)
         assert archived(services).charges == many
     assert len(gateway.sent) == sent + 1
 
@@ -614,17 +613,17 @@ def test_no_batch_reads_history_through(services: Services, many: int) -> None:
         db.execute(text("SET LOCAL enable_seqscan = off"))
         db.execute(text("SET LOCAL enable_sort = off"))
         page = "SELECT id, created_at, closed_at FROM charges WHERE {} AND id > 0 ORDER BY id LIMIT 200"
-        plan = "\n".join(db.execute(text("EXPLAIN " + page.format(schema.TO_ARCHIVE))).scalars())
+        plan = "\n".join(db.execute(text("EXPLAIN " + page.format(tables.TO_ARCHIVE))).scalars())
     assert "ix_charges_to_archive" in plan
 
 
 def test_books_that_are_put_back_know_their_archive(services: Services, paid: int) -> None:
     """A hold after a restore compares the list with the archive as well."""
     archived(services)
-    restoring.begin_hold(services, "kim", "x", JANUARY_31 - timedelta(days=1))
+    restore.begin_hold(services, "kim", "x", JANUARY_31 - timedelta(days=1))
     move(services, seconds=services.settings.quiet_time)
     waits: str | None = ""
     for _ in range(5):
-        waits = restoring.lift_when_known(services)
+        waits = restore.lift_when_known(services)
     assert waits is None or "due" in waits
     assert found(services) == []

@@ -5,16 +5,18 @@ from datetime import timedelta
 
 import pytest
 
-from schedules.charges import AttemptState
-from schedules.findings import FindingKind, FindingState
-from schedules.money import Money
-from schedules.outcomes import Unknown
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import Unknown
+from schedules.money.amounts import Money
+from schedules.operations.findings import FindingKind, FindingState
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, held_events, move, opened, write
 from tests.scenarios.living import notices
-from worker.store import findings
-from worker.workflows import asking, charging, enrolling, operating
-from worker.workflows.services import Services
+from worker.charging import attempt_charge, resolve_unknown
+from worker.customers import enrollment
+from worker.operations import operate
+from worker.services import Services
+from worker.store.reconciliation import findings
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def in_doubt(services: Services, gateway: ScriptedGateway) -> int:
     """A charge whose one attempt timed out; answers the attempt's row id."""
     charge_id = opened(services)
     gateway.answers.append(Unknown("ReadTimeout"))
-    charging.attempt(services, charge_id)
+    attempt_charge.attempt(services, charge_id)
     return int(attempt_rows(services)[0]["id"])
 
 
@@ -30,8 +32,8 @@ def ask_when_due(services: Services, attempt_id: int) -> AttemptState | None:
     """Move to the attempt's next ask, and ask."""
     due = attempt_rows(services)[-1]["next_ask_at"]
     move(services, seconds=(due - services.clock.now()).total_seconds())
-    assert attempt_id in asking.due_asks(services)
-    return asking.ask(services, attempt_id)
+    assert attempt_id in resolve_unknown.due_asks(services)
+    return resolve_unknown.ask(services, attempt_id)
 
 
 def test_it_is_asked_about_more_and_more_seldom_but_for_ever(
@@ -50,8 +52,8 @@ def test_it_is_asked_about_more_and_more_seldom_but_for_ever(
 
 
 def test_it_is_not_asked_before_its_time(services: Services, in_doubt: int, gateway: ScriptedGateway) -> None:
-    assert asking.due_asks(services) == []
-    assert asking.ask(services, in_doubt) is None
+    assert resolve_unknown.due_asks(services) == []
+    assert resolve_unknown.ask(services, in_doubt) is None
     assert gateway.asked == []
 
 
@@ -85,7 +87,7 @@ def test_not_found_counts_only_twice_in_a_row_after_the_quiet_time(
     # 10 s, 1 min and 5 min are before the quiet time of 15 min; 30 min and 2 h are after it.
     assert states == [unknown, unknown, unknown, unknown, not_sent]
     move(services, minutes=2)
-    assert charging.attempt(services, charge_rows(services)[0]["id"]) is AttemptState.PAID
+    assert attempt_charge.attempt(services, charge_rows(services)[0]["id"]) is AttemptState.PAID
     assert len({order.merchant_uid for order in gateway.sent}) == 1
     assert len(attempt_rows(services)) == 1
 
@@ -136,7 +138,7 @@ def test_a_paid_record_of_another_card_of_the_same_customer_pays(
     services: Services, in_doubt: int, gateway: ScriptedGateway
 ) -> None:
     """The debt may have moved to the customer's other card since this attempt was sent."""
-    enrolling.add_customer(services, "ann-2", None, None, None, "kim", "ann")
+    enrollment.add_customer(services, "ann-2", None, None, None, "kim", "ann")
     gateway.remember(replace(gateway.sent[0], customer_uid="ann-2"), "paid")
     assert ask_when_due(services, in_doubt) is AttemptState.PAID
 
@@ -171,8 +173,8 @@ def test_a_failure_that_names_a_time_out_is_not_believed_at_once(
 def test_two_askers_at_once_ask_once(services: Services, in_doubt: int, gateway: ScriptedGateway) -> None:
     """Guard: the ask is claimed under a fence."""
     move(services, seconds=10)
-    assert asking.ask(services, in_doubt) is AttemptState.UNKNOWN
-    assert asking.ask(services, in_doubt) is None
+    assert resolve_unknown.ask(services, in_doubt) is AttemptState.UNKNOWN
+    assert resolve_unknown.ask(services, in_doubt) is None
     assert len(gateway.asked) == 1
 
 
@@ -180,21 +182,21 @@ def test_a_charge_without_a_next_action_is_set_aside_with_an_event(
     services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(services, "UPDATE charges SET next_attempt_at = NULL WHERE id = :charge", opened(services))
-    asking.sweep(services)
-    asking.sweep(services)
+    resolve_unknown.sweep(services)
+    resolve_unknown.sweep(services)
     row = charge_rows(services)[0]
     assert row["held_why"].startswith("it had no next action")
     assert held_events(services) == [row["key"]]
     assert f"charge {row['key']} is set aside" in caplog.text
-    operating.release(services, row["key"], "kim", "looked at")
+    operate.release(services, row["key"], "kim", "looked at")
     assert charge_rows(services)[0]["next_attempt_at"] == services.clock.now()
 
 
 def test_the_quiet_time_begins_when_the_lease_has_ended(services: Services, gateway: ScriptedGateway) -> None:
     """Guard: a frozen worker may have sent until then, so that "not found" does not count from the claim on."""
-    charging.claim(services, opened(services))
+    attempt_charge.claim(services, opened(services))
     move(services, seconds=services.settings.quiet_time + services.settings.lease + 1)
-    asking.sweep(services)
+    resolve_unknown.sweep(services)
     attempt = attempt_rows(services)[0]["id"]
     assert ask_when_due(services, attempt) is AttemptState.UNKNOWN
     assert attempt_rows(services)[0]["quiet_answers"] == 0
@@ -219,14 +221,14 @@ def test_an_unknown_attempt_of_a_row_that_breaks_a_rule_is_set_aside_with_an_eve
 def test_a_held_charge_whose_reason_no_event_has_told_gets_one_event(services: Services) -> None:
     """Guard: whatever set the hold, `again held` is not the only place that tells of it."""
     write(services, "UPDATE charges SET held_why = 'by hand' WHERE id = :charge", opened(services))
-    asking.sweep(services)
-    asking.sweep(services)
+    resolve_unknown.sweep(services)
+    resolve_unknown.sweep(services)
     key = charge_rows(services)[0]["key"]
     assert held_events(services) == [key]
-    operating.release(services, key, "kim", "looked at")
+    operate.release(services, key, "kim", "looked at")
     move(services, minutes=1)
     write(services, "UPDATE charges SET held_why = 'by hand, once more' WHERE id = :charge", 1)
-    asking.sweep(services)
+    resolve_unknown.sweep(services)
     assert held_events(services) == [key, key]
 
 
@@ -234,8 +236,8 @@ def test_an_attempt_that_nobody_can_ask_about_is_told_after_a_day(services: Serv
     """Guard: an unknown attempt of an account that was removed, or bound anew, does not wait in silence."""
     move(services, days=1)
     removed = replace(services, gateways={})
-    assert asking.ask(removed, in_doubt) is None
+    assert resolve_unknown.ask(removed, in_doubt) is None
     move(services, days=1)
-    assert asking.ask(removed, in_doubt) is None
+    assert resolve_unknown.ask(removed, in_doubt) is None
     assert notices(services).count("attempt.unknown") == 1
     assert attempt_rows(services)[0]["state"] == "unknown"

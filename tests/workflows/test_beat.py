@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from worker import beat
 from worker.beat import PlanScheduler
-from worker.workflows.services import Services
+from worker.services import Services
 
 
 def beat_once(made: Services, its: PlanScheduler) -> bool:

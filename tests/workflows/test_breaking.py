@@ -6,14 +6,17 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from schedules.health import CauseCode
-from schedules.outcomes import Declined, Outcome, Paid, Refused
+from schedules.charging.outcomes import Declined, Outcome, Paid, Refused
+from schedules.operations.health import CauseCode
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, move, on_sale, subscribed, write
-from worker.store import charges as rows
-from worker.store import switches
-from worker.workflows import adjusting, cards, charging, enrolling, health, opening, operating
-from worker.workflows.services import Services
+from worker.charging import attempt_charge
+from worker.customers import adjust, cards, enrollment
+from worker.operations import health, operate
+from worker.renewals import open_charges
+from worker.services import Services
+from worker.store.charging import charges as rows
+from worker.store.charging import kill_switch
 
 # Makes the card of a charge one of the first customer's.
 ONE_CUSTOMER = (
@@ -27,14 +30,14 @@ def many(services: Services, count: int) -> list[int]:
     on_sale(services)
     for number in range(count):
         subscribed(services, f"customer-{number}")
-    opening.open_due(services)
+    open_charges.open_due(services)
     return [row["id"] for row in charge_rows(services)]
 
 
 def is_stopped(services: Services) -> bool:
     """Whether the account is stopped."""
     with services.engine.begin() as db:
-        return switches.stopped_by(db, "main") == "again"
+        return kill_switch.stopped_by(db, "main") == "again"
 
 
 def refuse(services: Services, gateway: ScriptedGateway, charges: list[int]) -> None:
@@ -47,7 +50,7 @@ def answer(services: Services, gateway: ScriptedGateway, charges: list[int], out
     for charge in charges:
         move(services, seconds=1)
         gateway.answers.append(outcome)
-        charging.attempt(services, charge)
+        attempt_charge.attempt(services, charge)
 
 
 def test_a_burst_of_refused_charges_stops_the_account(services: Services, gateway: ScriptedGateway) -> None:
@@ -58,7 +61,7 @@ def test_a_burst_of_refused_charges_stops_the_account(services: Services, gatewa
     refuse(services, gateway, charges[4:5])
     assert is_stopped(services)
     gateway.answers.clear()
-    charging.attempt(services, charges[6])
+    attempt_charge.attempt(services, charges[6])
     assert len(gateway.sent) == 5
 
 
@@ -83,7 +86,7 @@ def test_one_charge_that_is_refused_again_and_again_is_no_burst(
 def test_what_a_person_has_looked_at_is_not_counted_again(services: Services, gateway: ScriptedGateway) -> None:
     charges = many(services, 8)
     refuse(services, gateway, charges[:5])
-    operating.resume_charging(services, "kim", "the key is mended", "main")
+    operate.resume_charging(services, "kim", "the key is mended", "main")
     move(services, seconds=1)
     refuse(services, gateway, charges[5:6])
     assert not is_stopped(services)
@@ -92,7 +95,7 @@ def test_what_a_person_has_looked_at_is_not_counted_again(services: Services, ga
 def test_who_stopped_it_and_why_is_in_the_audit(services: Services, gateway: ScriptedGateway) -> None:
     refuse(services, gateway, many(services, 5))
     with services.engine.begin() as db:
-        (stop,) = switches.stopped(db)
+        (stop,) = kill_switch.stopped(db)
         written = db.exec_driver_sql("SELECT actor, subject FROM audit WHERE verb = 'stop-charging'").all()
     assert stop["actor"] == "again"
     assert (
@@ -256,14 +259,14 @@ def test_a_channel_is_named_until_it_is_paid_and_told_of_once_a_day(
 
 def by_another_key(services: Services, customer: str) -> None:
     """Move a customer's debt to another billing key."""
-    enrolling.add_customer(services, f"{customer}-2", None, None, None, "test", of=customer)
+    enrollment.add_customer(services, f"{customer}-2", None, None, None, "test", of=customer)
     with services.engine.begin() as db:
         query = text(
             "SELECT s.key FROM subscriptions s JOIN billing_keys k ON k.id = s.billing_key_id "
             "WHERE k.customer_uid = :customer"
         )
         key = db.execute(query, {"customer": customer}).scalar_one()
-    adjusting.change_card(services, key, f"{customer}-2", "kim", "the channel is off")
+    adjust.change_card(services, key, f"{customer}-2", "kim", "the channel is off")
 
 
 def behind_the_same_key(services: Services, customer: str) -> None:

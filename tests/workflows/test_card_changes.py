@@ -10,16 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from schedules.outcomes import Declined, NotSent, Outcome, Refused, Unknown, Voided
-from schedules.policies import CardCap
+from schedules.charging.outcomes import Declined, NotSent, Outcome, Refused, Unknown, Voided
+from schedules.dunning.policies import CardCap
 from tests.doubles import ScriptedGateway
 from tests.factories import LADDER, START, blocked_or_over, charge_rows, collect_due, move, on_sale, subscribed
 from tests.scenarios.living import live_until
+from worker.charging import attempt_charge
+from worker.charging.batch_claim import Claimed
+from worker.customers import adjust, cards, enrollment
 from worker.gateway.port import BillingKey, ChargeOrder
-from worker.store.charges import Obstacle
-from worker.workflows import adjusting, cards, charging, enrolling, opening
-from worker.workflows.grouping import Claimed
-from worker.workflows.services import Joined, Services
+from worker.renewals import open_charges
+from worker.services import Joined, Services
+from worker.store.charging.charges import Obstacle
 
 WHO = ("kim", "he asked for it")
 NO_MONEY = Declined("[CC10]통장 잔액부족")
@@ -30,7 +32,7 @@ def with_second_card(services: Services, **changes: Any) -> str:
     """Ann on the monthly plan, with another card that nothing is charged to; answers the subscription's key."""
     on_sale(services, **changes)
     key = subscribed(services)
-    enrolling.add_customer(services, "ann-2", None, None, None, "test", of="ann")
+    enrollment.add_customer(services, "ann-2", None, None, None, "test", of="ann")
     return key
 
 
@@ -46,7 +48,7 @@ def test_a_card_changed_during_the_call_is_tried_at_once_when_the_old_one_does_n
     key = with_second_card(services)
 
     def change_meanwhile(_: ChargeOrder) -> Outcome:
-        assert list(adjusting.change_card(services, key, "ann-2", *WHO).counts.values()) == [0, 0, 1, 0]
+        assert list(adjust.change_card(services, key, "ann-2", *WHO).counts.values()) == [0, 0, 1, 0]
         return answer
 
     gateway.answers.append(change_meanwhile)
@@ -67,7 +69,7 @@ def test_a_card_changed_while_the_outcome_is_unknown_pays_when_that_is_a_decline
 
     gateway.answers.append(lost)
     collect_due(services)
-    assert list(adjusting.change_card(services, key, "ann-2", *WHO).counts.values()) == [0, 0, 1, 0]
+    assert list(adjust.change_card(services, key, "ann-2", *WHO).counts.values()) == [0, 0, 1, 0]
     live_until(services, SOON)
     assert [order.customer_uid for order in gateway.sent] == ["ann", "ann-2"]
     assert [row["status"] for row in charge_rows(services)] == ["paid"]
@@ -84,7 +86,7 @@ def test_what_the_old_card_paid_after_all_is_not_charged_to_the_new_one(
 
     gateway.answers.append(lost)
     collect_due(services)
-    adjusting.change_card(services, key, "ann-2", *WHO)
+    adjust.change_card(services, key, "ann-2", *WHO)
     live_until(services, SOON)
     assert [order.customer_uid for order in gateway.sent] == ["ann"]
     assert [row["status"] for row in charge_rows(services)] == ["paid"]
@@ -93,11 +95,11 @@ def test_what_the_old_card_paid_after_all_is_not_charged_to_the_new_one(
 def test_a_claim_that_was_held_back_moves_too(services: Services, gateway: ScriptedGateway) -> None:
     """The guard: held back before it was sent, nothing is settled, and the debt must move all the same."""
     key = with_second_card(services)
-    opening.open_due(services)
-    claimed = charging.claim(services, charge_rows(services)[0]["id"])
+    open_charges.open_due(services)
+    claimed = attempt_charge.claim(services, charge_rows(services)[0]["id"])
     assert claimed is not None
-    adjusting.change_card(services, key, "ann-2", *WHO)
-    charging.hold_back(services, claimed, Obstacle("no slot"))
+    adjust.change_card(services, key, "ann-2", *WHO)
+    attempt_charge.hold_back(services, claimed, Obstacle("no slot"))
     live_until(services, SOON)
     assert [order.customer_uid for order in gateway.sent] == ["ann-2"]
 
@@ -107,7 +109,7 @@ def card_change_being_written(services: Services, key: str) -> Iterator[None]:
     """A change of card that is committed at the end of the block."""
     with ExitStack() as stack:
         joined = Joined(services.engine, lambda _: None, stack, "change-card")
-        adjusting.change_card(replace(services, joined=joined), key, "ann-2", *WHO)
+        adjust.change_card(replace(services, joined=joined), key, "ann-2", *WHO)
         yield
 
 
@@ -116,12 +118,12 @@ Answered = Callable[[Services, Claimed], object]
 
 def answered(outcome: Outcome) -> Answered:
     """The answer of a call is written."""
-    return lambda services, claimed: charging.settle_call(services, claimed, outcome)
+    return lambda services, claimed: attempt_charge.settle_call(services, claimed, outcome)
 
 
 def held_back(services: Services, claimed: Claimed) -> object:
     """A claim is given back."""
-    return charging.hold_back(services, claimed, Obstacle("no slot"))
+    return attempt_charge.hold_back(services, claimed, Obstacle("no slot"))
 
 
 @pytest.mark.parametrize(
@@ -135,8 +137,8 @@ def test_a_card_change_that_is_being_written_is_seen_by_the_answer(
 ) -> None:
     """Guard: the subscription is locked before its charge, so that the answer sees the new card."""
     key = with_second_card(services)
-    opening.open_due(services)
-    claimed = charging.claim(services, charge_rows(services)[0]["id"])
+    open_charges.open_due(services)
+    claimed = attempt_charge.claim(services, charge_rows(services)[0]["id"])
     assert claimed is not None
     with ThreadPoolExecutor(1) as pool:
         with card_change_being_written(services, key):
@@ -155,7 +157,7 @@ def test_the_declines_of_the_old_card_do_not_count_for_the_cap_of_the_new_one(
     gateway.answers.append(NO_MONEY)
     collect_due(services)
     move(services, hours=1)
-    assert list(adjusting.change_card(services, key, "ann-2", *WHO).counts.values()) == [1, 0, 0, 0]
+    assert list(adjust.change_card(services, key, "ann-2", *WHO).counts.values()) == [1, 0, 0, 0]
     collect_due(services)
     assert [row["status"] for row in charge_rows(services)] == ["paid"]
 
@@ -169,7 +171,7 @@ def test_a_new_card_does_not_inherit_the_answers_that_said_nothing_of_the_old_on
     collect_due(services)
     with services.engine.begin() as db:
         db.execute(text("UPDATE charges SET unanswered_tries = 2"))
-    adjusting.change_card(services, key, "ann-2", *WHO)
+    adjust.change_card(services, key, "ann-2", *WHO)
     assert charge_rows(services)[0]["unanswered_tries"] == 0
 
 
@@ -179,7 +181,7 @@ def test_a_debt_of_another_account_stays_with_its_card(services: Services, gatew
         db.execute(text("UPDATE billing_keys SET account = 'other' WHERE customer_uid = 'ann-2'"))
     gateway.answers.extend([NO_MONEY, NO_MONEY])
     collect_due(services)
-    assert list(adjusting.change_card(services, key, "ann-2", *WHO).counts.values()) == [0, 0, 0, 1]
+    assert list(adjust.change_card(services, key, "ann-2", *WHO).counts.values()) == [0, 0, 0, 1]
     live_until(services, START + timedelta(days=2))
     assert [order.customer_uid for order in gateway.sent] == ["ann", "ann"]
 
@@ -188,7 +190,7 @@ Change = Callable[[Services, str], object]
 
 
 def by_new_card(services: Services, key: str) -> object:
-    return adjusting.change_card(services, key, "ann-2", *WHO)
+    return adjust.change_card(services, key, "ann-2", *WHO)
 
 
 def by_same_key(services: Services, _: str) -> object:
@@ -210,7 +212,7 @@ def test_a_new_card_does_not_collect_what_was_declined_before_a_customer_left(
     gateway.answers.append(decline)
     collect_due(services)
     move(services, hours=1)
-    enrolling.unsubscribe(services, key, *WHO, at_period_end=True)
+    enrollment.unsubscribe(services, key, *WHO, at_period_end=True)
     gateway.keys["ann"] = BillingKey("ann", "kcp", "A52LD", "BC카드", "53331234****9999", None, None)
     change(services, key)
     live_until(services, START + timedelta(days=2))

@@ -8,22 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from schedules.outcomes import Outcome
+from schedules.charging.outcomes import Outcome
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, many_opened, on_sale, write
 from tests.simulator.running import RunningSimulator, running_simulator
-from worker import points, wiring
+from worker import failpoints, wiring
 from worker.accounts import Account
+from worker.charging import attempt_charge
+from worker.charging.executor import Flow
+from worker.charging.unsendable import set_aside_unsendable
 from worker.clock import FixedClock
 from worker.config import load_settings
+from worker.customers import enrollment
+from worker.failpoints import Point
 from worker.gateway.port import ChargeOrder, Sending
-from worker.points import Point
-from worker.store import switches
+from worker.operations import operate
+from worker.renewals import open_charges
+from worker.services import Services, UnknownAccount
+from worker.store.charging import kill_switch
 from worker.wiring import Wired
-from worker.workflows import charging, enrolling, opening, operating
-from worker.workflows.flowing import Flow
-from worker.workflows.services import Services, UnknownAccount
-from worker.workflows.unsendable import set_aside_unsendable
 
 MOVE_TO_SECOND = "UPDATE charges SET account = 'second' WHERE id = :charge"
 
@@ -50,7 +53,7 @@ class Shop:
             "AGAIN_PORTONE_SECRET_FILE": str(self.main_secret), "AGAIN_ACCOUNTS_FILE": str(self.accounts),
         }  # fmt: skip
         made = wiring.connect(load_settings(self.settings))
-        operating.bind_if_new(made, "test")
+        operate.bind_if_new(made, "test")
         self.wired = Wired(replace(made, flow=Flow(made)), read_every=0)
         on_sale(made, billing_time=made.clock.now().time().replace(hour=0, minute=0, second=0, microsecond=0))
 
@@ -71,9 +74,9 @@ class Shop:
     def subscribed(self, customer_uid: str, account: str) -> None:
         """A customer of an account, with a charge that is due."""
         services = self.now
-        enrolling.add_customer(services, customer_uid, None, None, None, "test", account=account)
-        enrolling.subscribe(services, customer_uid, "monthly", "test")
-        opening.open_due(services)
+        enrollment.add_customer(services, customer_uid, None, None, None, "test", account=account)
+        enrollment.subscribe(services, customer_uid, "monthly", "test")
+        open_charges.open_due(services)
 
     def statuses(self) -> dict[str, str]:
         """Each account's charges, which are all alike."""
@@ -105,7 +108,7 @@ def test_an_account_that_is_added_is_bound_and_charged_without_a_restart(shop: S
     assert shop.statuses() == {"second": "paid"}
     assert shop.now.flow is flow
     with shop.now.engine.begin() as db:
-        assert switches.account_bindings_of(db).keys() == {"second"}
+        assert kill_switch.account_bindings_of(db).keys() == {"second"}
 
 
 def test_an_unchanged_file_keeps_the_clients(shop: Shop) -> None:
@@ -127,7 +130,7 @@ def test_a_new_secret_is_used_without_a_restart(shop: Shop) -> None:
     assert shop.statuses() == {"second": "open"}
     shop.has(shop.second())
     key = charge_rows(shop.now)[0]["key"]
-    operating.release(shop.now, key, "kim", "the secret is right now")
+    operate.release(shop.now, key, "kim", "the secret is right now")
     collect_due(shop.now)
     assert shop.statuses() == {"second": "paid"}
 
@@ -212,10 +215,10 @@ def test_another_merchants_key_is_named_and_sends_nothing_until_it_is_adopted(
     shop.subscribed("ann", "main")
     (charge,) = [row["id"] for row in charge_rows(services)]
     write(services, MOVE_TO_SECOND, charge)
-    charging.attempt(shop.now, charge)
+    attempt_charge.attempt(shop.now, charge)
     assert shop.statuses() == {"second": "open"}
-    operating.adopt_account(shop.now, "second", "kim", "the contract moved")
-    charging.attempt(shop.now, charge)
+    operate.adopt_account(shop.now, "second", "kim", "the contract moved")
+    attempt_charge.attempt(shop.now, charge)
     assert shop.statuses() == {"second": "paid"}
 
 
@@ -233,7 +236,7 @@ def test_an_account_that_is_removed_is_not_charged_and_its_charges_are_held(shop
     (held,) = [row["held_why"] for row in charge_rows(later) if row["held_why"] is not None]
     assert "'second' is not configured" in held
     shop.has(shop.second())
-    operating.release(shop.now, next(r["key"] for r in charge_rows(later) if r["held_why"]), "kim", "it is back")
+    operate.release(shop.now, next(r["key"] for r in charge_rows(later) if r["held_why"]), "kim", "it is back")
     collect_due(shop.now)
     assert shop.statuses() == {"second": "paid", "main": "paid"}
 
@@ -272,7 +275,7 @@ def two(services: Services, gateway: ScriptedGateway) -> Services:
         accounts={"main": main, "second": replace(main, name="second")},
         account_fingerprints={"second": "fingerprint"},
     )
-    operating.bind_new_accounts(made, "test")
+    operate.bind_new_accounts(made, "test")
     return made
 
 
@@ -336,7 +339,7 @@ def test_what_was_lined_up_is_compared_by_the_credentials_that_it_is_sent_with(
         if point is Point.CHARGING_CLAIMED:
             flow.use(wrong)
 
-    monkeypatch.setattr(points, "_visitor", visit)
+    monkeypatch.setattr(failpoints, "_visitor", visit)
     flow.attempt(charge)
     assert scripted(wrong).sent == scripted(two).sent == []
     assert [row["state"] for row in attempt_rows(two)] == ["ready"]

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from schedules.charges import AttemptState, ChargeStatus
-from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.charges import AttemptState, ChargeStatus
+from schedules.charging.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import (
     attempt_rows,
@@ -21,14 +21,17 @@ from tests.factories import (
     subscribed,
     with_settings,
 )
+from worker.charging import attempt_charge, resolve_unknown
+from worker.charging.close import close
+from worker.charging.executor import Flow
+from worker.charging.settle import settle
 from worker.clock import elapsed
+from worker.customers import enrollment
 from worker.gateway.port import ChargeOrder
-from worker.store import charges, switches
-from worker.workflows import asking, charging, enrolling, opening, operating
-from worker.workflows.closing import close
-from worker.workflows.flowing import Flow
-from worker.workflows.services import Services
-from worker.workflows.settling import settle
+from worker.operations import operate
+from worker.renewals import open_charges
+from worker.services import Services
+from worker.store.charging import charges, kill_switch
 
 
 @pytest.fixture(params=["alone", "together"])
@@ -39,7 +42,7 @@ def services(services: Services, request: pytest.FixtureRequest) -> Services:
 
 def test_a_due_charge_is_collected(services: Services, gateway: ScriptedGateway) -> None:
     charge_id = opened(services)
-    assert charging.attempt(services, charge_id) is AttemptState.PAID
+    assert attempt_charge.attempt(services, charge_id) is AttemptState.PAID
     (order,) = gateway.sent
     (charge,) = charge_rows(services)
     (attempt,) = attempt_rows(services)
@@ -62,7 +65,7 @@ def test_the_row_is_committed_before_the_request_leaves(services: Services, gate
         return Paid("imps_1")
 
     gateway.answers.append(look)
-    charging.attempt(services, charge_id)
+    attempt_charge.attempt(services, charge_id)
     assert seen == ["sending"]
 
 
@@ -72,11 +75,11 @@ def test_a_second_message_for_a_charge_in_flight_is_left_out(services: Services,
     second: list[AttemptState | None] = []
 
     def meanwhile(order: ChargeOrder) -> Outcome:
-        second.append(charging.attempt(services, charge_id))
+        second.append(attempt_charge.attempt(services, charge_id))
         return gateway.approve(order)
 
     gateway.answers.append(meanwhile)
-    charging.attempt(services, charge_id)
+    attempt_charge.attempt(services, charge_id)
     assert second == [None]
     assert len(gateway.sent) == 1
 
@@ -86,9 +89,9 @@ def test_a_message_that_comes_back_days_later_finds_the_charge_closed(
 ) -> None:
     """Crash row 12."""
     charge_id = opened(services)
-    charging.attempt(services, charge_id)
+    attempt_charge.attempt(services, charge_id)
     move(services, days=3)
-    assert charging.attempt(services, charge_id) is None
+    assert attempt_charge.attempt(services, charge_id) is None
     assert len(gateway.sent) == 1
 
 
@@ -98,11 +101,11 @@ def test_a_stale_answer_changes_nothing(services: Services, gateway: ScriptedGat
 
     def sleep_past_the_lease(order: ChargeOrder) -> Outcome:
         move(services, seconds=services.settings.lease + 1)
-        assert asking.sweep(services) == 1
+        assert resolve_unknown.sweep(services) == 1
         return Declined("too late to matter")
 
     gateway.answers.append(sleep_past_the_lease)
-    assert charging.attempt(services, charge_id) is None
+    assert attempt_charge.attempt(services, charge_id) is None
     (attempt,) = attempt_rows(services)
     (charge,) = charge_rows(services)
     assert attempt["state"] == "unknown"
@@ -114,12 +117,12 @@ def test_a_decline_is_tried_again_by_the_ladder_under_a_new_uid(
 ) -> None:
     charge_id = opened(services)
     gateway.answers.append(Declined("[CC10]통장 잔액부족", "CC10"))
-    assert charging.attempt(services, charge_id) is AttemptState.DECLINED
+    assert attempt_charge.attempt(services, charge_id) is AttemptState.DECLINED
     (charge,) = charge_rows(services)
     assert charge["status"] == "past_due"
     assert charge["next_attempt_at"] == services.clock.now() + timedelta(days=1)
     move(services, days=1)
-    assert charging.attempt(services, charge_id) is AttemptState.PAID
+    assert attempt_charge.attempt(services, charge_id) is AttemptState.PAID
     first, second = (order.merchant_uid for order in gateway.sent)
     assert first != second
 
@@ -128,7 +131,7 @@ def test_a_charge_is_given_up_when_the_ladder_has_ended(services: Services, gate
     charge_id = opened(services)
     gateway.answers.extend([Declined("no")] * 3)
     for _ in range(3):
-        charging.attempt(services, charge_id)
+        attempt_charge.attempt(services, charge_id)
         move(services, days=3)
     (charge,) = charge_rows(services)
     assert (charge["status"], charge["declines"]) == ("uncollectible", 3)
@@ -140,7 +143,7 @@ def test_what_was_not_sent_is_sent_again_under_the_same_uid_and_uses_no_rung(
     charge_id = opened(services)
     gateway.answers.extend([NotSent("ConnectError"), NotSent("ConnectError")])
     for _ in range(3):
-        charging.attempt(services, charge_id)
+        attempt_charge.attempt(services, charge_id)
         move(services, hours=2)
     (charge,) = charge_rows(services)
     assert charge["status"] == "paid"
@@ -152,21 +155,21 @@ def test_a_refusal_touches_no_customer_and_gives_no_debt_up(services: Services, 
     charge_id = opened(services)
     gateway.answers.extend([Refused("wrong credentials")] * 6)
     for _ in range(6):
-        assert charging.attempt(services, charge_id) is AttemptState.REFUSED
+        assert attempt_charge.attempt(services, charge_id) is AttemptState.REFUSED
         move(services, days=1)
     (charge,) = charge_rows(services)
     assert (charge["status"], charge["declines"], charge["refusals"]) == ("open", 0, 6)
-    assert charging.attempt(services, charge_id) is AttemptState.PAID
+    assert attempt_charge.attempt(services, charge_id) is AttemptState.PAID
 
 
 def test_nothing_else_is_sent_while_an_outcome_is_unknown(services: Services, gateway: ScriptedGateway) -> None:
     """Guard: one_unresolved_attempt_for_each_charge, and a charge in doubt has no next attempt."""
     charge_id = opened(services)
     gateway.answers.append(Unknown("ReadTimeout"))
-    assert charging.attempt(services, charge_id) is AttemptState.UNKNOWN
+    assert attempt_charge.attempt(services, charge_id) is AttemptState.UNKNOWN
     for _ in range(5):
         move(services, days=1)
-        assert charging.attempt(services, charge_id) is None
+        assert attempt_charge.attempt(services, charge_id) is None
     assert len(gateway.sent) == 1
 
 
@@ -174,14 +177,14 @@ def test_an_answer_with_another_amount_stops_the_charge(services: Services, gate
     """Rule 8."""
     charge_id = opened(services)
     gateway.answers.append(Unknown("paid 990 instead of 9900", mismatch=True))
-    charging.attempt(services, charge_id)
+    attempt_charge.attempt(services, charge_id)
     (charge,) = charge_rows(services)
     assert charge["held_why"] == "paid 990 instead of 9900"
     assert charge["status"] == "open"
 
 
 def _stop(services: Services) -> None:
-    operating.stop_charging(services, "test", "a fire")
+    operate.stop_charging(services, "test", "a fire")
 
 
 def _cancel(services: Services) -> None:
@@ -191,7 +194,7 @@ def _cancel(services: Services) -> None:
 
 def _other_environment(services: Services) -> None:
     with services.engine.begin() as db:
-        switches.bind(db, "0" * 32, "prod", "test", services.clock.now())
+        kill_switch.bind(db, "0" * 32, "prod", "test", services.clock.now())
 
 
 def _delete_key(services: Services) -> None:
@@ -226,10 +229,10 @@ def test_the_last_look_keeps_a_claimed_attempt_from_leaving(
     services: Services, gateway: ScriptedGateway, obstacle: Callable[[Services], None]
 ) -> None:
     """Guard: the last look. What changes between the claim and the call is seen before the call."""
-    claimed = charging.claim(services, opened(services))
+    claimed = attempt_charge.claim(services, opened(services))
     assert claimed is not None
     obstacle(services)
-    state = charging.carry_out(services, claimed)
+    state = attempt_charge.carry_out(services, claimed)
     assert gateway.sent == []
     assert state in (AttemptState.READY, AttemptState.NOT_SENT)
 
@@ -238,10 +241,10 @@ def test_the_last_look_sees_a_lease_that_is_too_short_for_the_call(
     services: Services, gateway: ScriptedGateway
 ) -> None:
     """Guard: the lease (crash row 11): a worker that was frozen after its claim does not call."""
-    claimed = charging.claim(services, opened(services))
+    claimed = attempt_charge.claim(services, opened(services))
     assert claimed is not None
     move(services, seconds=services.settings.lease - services.settings.call_deadline + 1)
-    charging.carry_out(services, claimed)
+    attempt_charge.carry_out(services, claimed)
     assert gateway.sent == []
 
 
@@ -249,18 +252,18 @@ def test_a_database_of_another_environment_sends_nothing(services: Services, gat
     """Guard: the fingerprint (crash row 15)."""
     charge_id = opened(services)
     _other_environment(services)
-    assert charging.attempt(services, charge_id) is None
+    assert attempt_charge.attempt(services, charge_id) is None
     assert gateway.sent == []
-    operating.adopt(services, "test", "moved to a new host")
-    assert charging.attempt(services, charge_id) is AttemptState.PAID
+    operate.adopt(services, "test", "moved to a new host")
+    assert attempt_charge.attempt(services, charge_id) is AttemptState.PAID
 
 
 def test_stopped_charging_goes_on_where_it_was(services: Services, gateway: ScriptedGateway) -> None:
     charge_id = opened(services)
     _stop(services)
-    assert charging.attempt(services, charge_id) is None
-    operating.resume_charging(services, "test", "the fire is out")
-    assert charging.attempt(services, charge_id) is AttemptState.PAID
+    assert attempt_charge.attempt(services, charge_id) is None
+    operate.resume_charging(services, "test", "the fire is out")
+    assert attempt_charge.attempt(services, charge_id) is AttemptState.PAID
 
 
 def test_a_subscription_canceled_during_a_call_that_fails_is_not_tried_again(
@@ -268,15 +271,15 @@ def test_a_subscription_canceled_during_a_call_that_fails_is_not_tried_again(
 ) -> None:
     on_sale(services)
     key = subscribed(services)
-    opening.open_due(services)
+    open_charges.open_due(services)
     (charge,) = charge_rows(services)
 
     def cancel_meanwhile(order: ChargeOrder) -> Outcome:
-        enrolling.unsubscribe(services, key, "test", "enough", at_period_end=False)
+        enrollment.unsubscribe(services, key, "test", "enough", at_period_end=False)
         return Declined("no")
 
     gateway.answers.append(cancel_meanwhile)
-    charging.attempt(services, charge["id"])
+    attempt_charge.attempt(services, charge["id"])
     (charge,) = charge_rows(services)
     assert charge["status"] == "canceled"
 
@@ -285,10 +288,10 @@ def test_a_charge_canceled_during_a_call_that_pays_is_paid(services: Services, g
     """The books say what happened to the money, whatever was wished meanwhile."""
     on_sale(services)
     key = subscribed(services)
-    opening.open_due(services)
+    open_charges.open_due(services)
 
     def cancel_meanwhile(order: ChargeOrder) -> Outcome:
-        enrolling.unsubscribe(services, key, "test", "enough", at_period_end=False)
+        enrollment.unsubscribe(services, key, "test", "enough", at_period_end=False)
         return gateway.approve(order)
 
     gateway.answers.append(cancel_meanwhile)
@@ -301,7 +304,7 @@ def test_the_rate_cap_gives_the_claim_back_unsent(services: Services, gateway: S
     charge_id = opened(services)
     with services.engine.begin() as db:
         db.execute(text("INSERT INTO rate_buckets VALUES ('main', clock_timestamp() + interval '90 s')"))
-    assert charging.attempt(with_settings(services, rate=0.01), charge_id) is AttemptState.READY
+    assert attempt_charge.attempt(with_settings(services, rate=0.01), charge_id) is AttemptState.READY
     assert gateway.sent == []
     (charge,) = charge_rows(services)
     assert charge["next_attempt_at"] > services.clock.now()
@@ -311,7 +314,7 @@ def test_a_worker_that_wakes_too_late_does_not_send(services: Services, gateway:
     """Crash row 11: the call must be over by a time that was set before the last look."""
     charge = opened(services)
     before = elapsed()
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     (until,) = gateway.untils
     assert until is not None
     assert before < until <= elapsed() + services.settings.call_deadline
@@ -324,14 +327,14 @@ def test_an_attempt_in_doubt_is_not_sent_again_though_its_charge_says_it_is_due(
     """The guard is in the attempt's own claim: a charge may be due by a mistake, or by a person's word."""
     charge_id = opened(services)
     if doubt == "sending":
-        assert charging.claim(services, charge_id) is not None
+        assert attempt_charge.claim(services, charge_id) is not None
     else:
         gateway.answers.append(Unknown("ReadTimeout"))
-        charging.attempt(services, charge_id)
+        attempt_charge.attempt(services, charge_id)
     before = len(gateway.sent)
     with services.engine.begin() as db:
         charges.change(db, charge_id, next_attempt_at=services.clock.now())
-    assert charging.attempt(services, charge_id) is None
+    assert attempt_charge.attempt(services, charge_id) is None
     assert len(gateway.sent) == before
 
 
@@ -341,9 +344,9 @@ def test_a_message_that_comes_between_two_rungs_sends_nothing(
     """The guard is the claim's own look at the due time; nothing else stands there."""
     charge_id = opened(services)
     gateway.answers.append(Declined("no money"))
-    charging.attempt(services, charge_id)
+    attempt_charge.attempt(services, charge_id)
     move(services, hours=23)
-    assert charging.attempt(services, charge_id) is None
+    assert attempt_charge.attempt(services, charge_id) is None
     assert len(gateway.sent) == 1
 
 
@@ -352,15 +355,15 @@ def test_an_answer_of_an_earlier_sending_is_not_written_into_a_later_one(
 ) -> None:
     """The fence alone: the same uid is being sent again, in the state that the stale worker left it in."""
     charge = opened(services)
-    stale = charging.claim(services, charge)
+    stale = attempt_charge.claim(services, charge)
     assert stale is not None
     move(services, seconds=services.settings.lease + 1)
-    asking.sweep(services)
+    resolve_unknown.sweep(services)
     while (row := attempt_rows(services)[0])["state"] == AttemptState.UNKNOWN:
         move_to(services, row["next_ask_at"])
-        asking.ask(services, row["id"])
+        resolve_unknown.ask(services, row["id"])
     move_to(services, charge_rows(services)[0]["next_attempt_at"])
-    again = charging.claim(services, charge)
+    again = attempt_charge.claim(services, charge)
     assert again is not None
     assert again.intent.merchant_uid == stale.intent.merchant_uid
     assert settle(services, stale.intent, AttemptState.SENDING, Declined("[CC10]통장 잔액부족")) is None

@@ -5,15 +5,15 @@ from itertools import islice
 import pytest
 from sqlalchemy import text
 
-from schedules.charges import AttemptState
-from schedules.outcomes import Declined, Paid, Unknown, Voided
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import Declined, Paid, Unknown, Voided
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, collect_due, on_sale, opened, subscribed
+from worker.charging import attempt_charge, decline_rules
+from worker.charging.settle import settle
 from worker.rules import rulebook
-from worker.store import attempts, declines
-from worker.workflows import charging, classing
-from worker.workflows.services import Services
-from worker.workflows.settling import settle
+from worker.services import Services
+from worker.store.charging import attempts, declines
 
 STAMP = f"kcp/money-short@{rulebook().version}"
 
@@ -47,7 +47,7 @@ def test_where_the_answer_names_no_pg_the_card_s_own_counts(services: Services, 
     with services.engine.begin() as db:
         db.execute(text("UPDATE billing_keys SET pg_provider = 'kcp'"))
     gateway.answers.append(Declined("결제승인에 실패하였습니다. [CC41]", "CC41"))
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     assert classes(services) == [("later", f"kcp/hours@{rulebook().version}")]
 
 
@@ -57,16 +57,16 @@ def test_what_is_no_decline_has_no_class(
 ) -> None:
     charge = opened(services)
     gateway.answers.append(outcome)
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     assert classes(services) == [(None, None)]
 
 
 def test_a_payment_that_was_given_back_is_no_decline_of_the_card(services: Services) -> None:
-    claimed = charging.claim(services, opened(services))
+    claimed = attempt_charge.claim(services, opened(services))
     assert claimed is not None
     settle(services, claimed.intent, AttemptState.SENDING, Voided("given back"))
     assert classes(services) == [(None, None)]
-    list(classing.reclassify(services))
+    list(decline_rules.reclassify(services))
     assert classes(services) == [(None, None)]
 
 
@@ -95,10 +95,10 @@ def test_history_is_read_again_in_batches_that_go_on_where_they_were_stopped(
     """Guard: what is placed carries the rules' version, so that a second run begins with what is left."""
     declined(services, gateway, *[Declined("[CC10]통장 잔액부족", "CC10", None, "kcp")] * 5)
     forget(services)
-    stopped = list(islice(classing.reclassify(services, batch=2), 2))
+    stopped = list(islice(decline_rules.reclassify(services, batch=2), 2))
     assert [(p.looked_at, p.left) for p in stopped] == [(0, 5), (2, 3)]
     assert classes(services) == [("money_short", STAMP)] * 2 + [(None, None)] * 3
-    went_on = list(classing.reclassify(services, batch=2))
+    went_on = list(decline_rules.reclassify(services, batch=2))
     assert [(p.looked_at, p.changed, p.left) for p in went_on] == [(0, 0, 3), (2, 2, 1), (3, 3, 0)]
     assert classes(services) == [("money_short", STAMP)] * 5
 
@@ -109,6 +109,6 @@ def test_a_class_of_an_older_version_is_replaced_and_a_second_run_finds_nothing(
     declined(services, gateway, Declined("[CC10]통장 잔액부족", "CC10", None, "kcp"))
     with services.engine.begin() as db:
         db.execute(text("UPDATE attempts SET decline_class = 'limit', decline_rule = 'kcp/limit@0'"))
-    assert [(p.looked_at, p.changed) for p in classing.reclassify(services)][-1] == (1, 1)
+    assert [(p.looked_at, p.changed) for p in decline_rules.reclassify(services)][-1] == (1, 1)
     assert classes(services) == [("money_short", STAMP)]
-    assert [p.left for p in classing.reclassify(services)] == [0]
+    assert [p.left for p in decline_rules.reclassify(services)] == [0]

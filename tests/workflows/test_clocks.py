@@ -8,30 +8,25 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from schedules.charges import AttemptState
-from schedules.money import Money
-from schedules.outcomes import Outcome, Paid, Unknown
-from schedules.plans import CatchUp
-from schedules.requests import ChargeRequest
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import Outcome, Paid, Unknown
+from schedules.money.amounts import Money
+from schedules.requests.adhoc import ChargeRequest
+from schedules.subscriptions.plans import CatchUp
 from tests.doubles import ScriptedGateway
 from tests.factories import START, attempt_rows, charge_rows, move, on_sale, opened, subscribed
 from tests.services import drop_database, fresh_database
+from worker.charging import adhoc, attempt_charge, resolve_unknown
+from worker.charging.adhoc import CannotRequest
 from worker.clock import FixedClock, MovedClock, SystemClock
+from worker.customers import adjust
+from worker.customers.admit import CannotAdjust
 from worker.embedded import EmbeddedServices
+from worker.operations import operate
+from worker.reconciliation import reconciler
+from worker.renewals import enqueue, open_charges
+from worker.services import Services
 from worker.store.engine import make_engine
-from worker.workflows import (
-    adjusting,
-    asking,
-    charging,
-    dispatching,
-    opening,
-    operating,
-    reconciling,
-    requesting,
-)
-from worker.workflows.admitting import CannotAdjust
-from worker.workflows.requesting import CannotRequest
-from worker.workflows.services import Services
 
 
 @pytest.fixture
@@ -46,9 +41,9 @@ def test_a_machine_whose_clock_is_wrong_opens_claims_and_queues_nothing(
     """Days ahead, it would open and collect the future."""
     charge = opened(services)
     subscribed(services, "bob")
-    assert opening.open_due(ahead) == 0
-    assert charging.attempt(ahead, charge) is None
-    assert dispatching.top_up(ahead, lambda _: None) == 0
+    assert open_charges.open_due(ahead) == 0
+    assert attempt_charge.attempt(ahead, charge) is None
+    assert enqueue.top_up(ahead, lambda _: None) == 0
     assert gateway.sent == []
 
 
@@ -56,20 +51,20 @@ def test_a_clock_that_goes_wrong_after_the_claim_keeps_the_call_from_leaving(
     services: Services, ahead: Services, gateway: ScriptedGateway
 ) -> None:
     charge = opened(services)
-    claimed = charging.claim(services, charge)
+    claimed = attempt_charge.claim(services, charge)
     assert claimed is not None
-    assert charging.carry_out(ahead, claimed) is AttemptState.READY
+    assert attempt_charge.carry_out(ahead, claimed) is AttemptState.READY
     assert gateway.sent == []
 
 
 def test_a_machine_whose_clock_is_wrong_takes_no_lease_away(services: Services, ahead: Services) -> None:
     charge = opened(services)
-    assert charging.claim(services, charge) is not None
+    assert attempt_charge.claim(services, charge) is not None
     clock = ahead.clock
     assert isinstance(clock, FixedClock)
     clock.at += timedelta(hours=1)
-    assert asking.sweep(ahead) == 0
-    assert asking.due_asks(ahead) == []
+    assert resolve_unknown.sweep(ahead) == 0
+    assert resolve_unknown.due_asks(ahead) == []
     assert [row["state"] for row in attempt_rows(services)] == ["sending"]
 
 
@@ -79,11 +74,11 @@ def test_a_machine_whose_clock_is_wrong_asks_nothing(
     """Ahead, it would take the quiet time for over, and a failure of an earlier sending for this one's."""
     charge = opened(services)
     gateway.answers.append(Unknown("ReadTimeout"))
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     clock = ahead.clock
     assert isinstance(clock, FixedClock)
     clock.at += timedelta(hours=1)
-    assert asking.ask(ahead, attempt_rows(services)[0]["id"]) is None
+    assert resolve_unknown.ask(ahead, attempt_rows(services)[0]["id"]) is None
     assert gateway.asked == []
 
 
@@ -107,9 +102,9 @@ def test_a_process_of_another_environment_with_a_moved_clock_opens_nothing(
     """Guard: the binding. Of the periods that it opened ahead of their time, it would waive all but the last."""
     on_sale(ours, catch_up=CatchUp.LATEST)
     subscribed(ours)
-    opening.open_due(ours)
+    open_charges.open_due(ours)
     before = charge_rows(ours)
-    assert opening.open_due(foreign) == 0
+    assert open_charges.open_due(foreign) == 0
     assert charge_rows(ours) == before
 
 
@@ -117,10 +112,10 @@ def test_a_verb_in_a_process_of_another_environment_opens_nothing(ours: Services
     """Guard: the binding. A verb opens what is due first, by its own clock."""
     on_sale(ours, catch_up=CatchUp.LATEST)
     key = subscribed(ours)
-    opening.open_due(ours)
+    open_charges.open_due(ours)
     before = charge_rows(ours)
     with pytest.raises(CannotAdjust, match="another environment"):
-        adjusting.pause(foreign, key, "kim", "x")
+        adjust.pause(foreign, key, "kim", "x")
     fee = ChargeRequest(
         customer_uid="ann",
         money=Money(500, "KRW"),
@@ -130,7 +125,7 @@ def test_a_verb_in_a_process_of_another_environment_opens_nothing(ours: Services
         policy="once",
     )
     with pytest.raises(CannotRequest, match="another environment"):
-        requesting.charge(foreign, fee, "kim")
+        adhoc.charge(foreign, fee, "kim")
     assert charge_rows(ours) == before
 
 
@@ -142,11 +137,11 @@ def test_a_process_of_another_environment_with_a_moved_clock_takes_no_lease_away
     swept: list[int] = []
 
     def answer(_: object) -> Outcome:
-        swept.append(asking.sweep(foreign))
+        swept.append(resolve_unknown.sweep(foreign))
         return Paid("imp_1", ours.clock.now(), "kcp", None, None)
 
     gateway.answers.append(answer)
-    assert charging.attempt(ours, charge) is AttemptState.PAID
+    assert attempt_charge.attempt(ours, charge) is AttemptState.PAID
     assert swept == [0]
     assert [row["status"] for row in charge_rows(ours)] == ["paid"]
 
@@ -157,19 +152,19 @@ def test_a_process_of_another_environment_with_a_moved_clock_asks_nothing(
     """Guard: the binding. The next ask would be due in 95 days."""
     charge = opened(ours)
     gateway.answers.append(Unknown("ReadTimeout"))
-    charging.attempt(ours, charge)
+    attempt_charge.attempt(ours, charge)
     (before,) = attempt_rows(ours)
-    assert asking.due_asks(foreign) == []
-    assert asking.ask(foreign, before["id"]) is None
+    assert resolve_unknown.due_asks(foreign) == []
+    assert resolve_unknown.ask(foreign, before["id"]) is None
     assert attempt_rows(ours) == [before]
     assert gateway.asked == []
 
 
 def test_a_run_that_a_clock_from_the_future_began_does_not_stop_the_reconciler(services: Services) -> None:
     future = replace(services, clock=FixedClock(START + timedelta(days=365)))
-    reconciling.begin_due(future, "main")
-    reconciling.go_on(future, "main")
-    reconciling.begin_due(services, "main")
+    reconciler.begin_due(future, "main")
+    reconciler.go_on(future, "main")
+    reconciler.begin_due(services, "main")
     with services.engine.begin() as db:
         runs = db.execute(text("SELECT count(*) FROM reconciliations WHERE kind = 'hourly'")).scalar_one()
     assert runs == 2
@@ -197,12 +192,12 @@ def test_a_database_that_was_swapped_under_a_running_worker_sends_nothing(
 ) -> None:
     """Guard: which database it is, asked each time. A copy put into its place brings the fingerprint along."""
     charge = opened(services)
-    claimed = charging.claim(services, charge)
+    claimed = attempt_charge.claim(services, charge)
     assert claimed is not None
     running = copied()
-    assert charging.carry_out(running, claimed) is AttemptState.READY
-    assert charging.attempt(running, charge) is None
-    assert dispatching.top_up(running, lambda _: None) == 0
+    assert attempt_charge.carry_out(running, claimed) is AttemptState.READY
+    assert attempt_charge.attempt(running, charge) is None
+    assert enqueue.top_up(running, lambda _: None) == 0
     assert gateway.sent == []
 
 
@@ -212,19 +207,19 @@ def test_a_running_process_sends_from_a_database_that_another_process_has_adopte
     """As after a failover: `again adopt` is a process of its own, and none of the running ones starts again."""
     charge = opened(services)
     running = copied()
-    assert charging.attempt(running, charge) is None
-    operating.adopt(replace(running), "kim", "the former database is gone")
-    assert charging.attempt(running, charge) is AttemptState.PAID
+    assert attempt_charge.attempt(running, charge) is None
+    operate.adopt(replace(running), "kim", "the former database is gone")
+    assert attempt_charge.attempt(running, charge) is AttemptState.PAID
     assert len(gateway.sent) == 1
 
 
 def test_a_lease_that_lives_is_not_taken(services: Services) -> None:
     charge = opened(services)
-    assert charging.claim(services, charge) is not None
-    assert asking.sweep(services) == 0
+    assert attempt_charge.claim(services, charge) is not None
+    assert resolve_unknown.sweep(services) == 0
     assert [row["state"] for row in attempt_rows(services)] == ["sending"]
     move(services, seconds=services.settings.lease + 1)
-    assert asking.sweep(services) == 1
+    assert resolve_unknown.sweep(services) == 1
     assert [row["state"] for row in attempt_rows(services)] == ["unknown"]
 
 
@@ -233,9 +228,9 @@ def test_a_claim_that_another_worker_took_over_does_not_leave(
 ) -> None:
     """Its lease was given to another, which holds it now: only the fence tells the two apart."""
     charge = opened(services)
-    claimed = charging.claim(services, charge)
+    claimed = attempt_charge.claim(services, charge)
     assert claimed is not None
     with services.engine.begin() as db:
         db.execute(text("UPDATE attempts SET fence = fence + 1"))
-    charging.carry_out(services, claimed)
+    attempt_charge.carry_out(services, claimed)
     assert gateway.sent == []

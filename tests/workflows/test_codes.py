@@ -15,6 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 import schedules
 import worker
+from schedules.charging.outcomes import Declined, NotSent, Refused, Unknown
+from schedules.dunning.policies import STANDARD
 from schedules.errors import (
     ADVICE,
     REMEDIES,
@@ -26,20 +28,20 @@ from schedules.errors import (
     Repeat,
     ToldInWords,
 )
-from schedules.money import Money
-from schedules.outcomes import Declined, NotSent, Refused, Unknown
-from schedules.policies import STANDARD
-from schedules.verbs import RULES, Verdict
+from schedules.money.amounts import Money
+from schedules.subscriptions.verbs import RULES, Verdict
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, on_sale, subscribed, with_settings
-from worker import answering, requests
+from worker.customers import enrollment, issued_keys
+from worker.customers import signup as signups
+from worker.customers.issued_keys import CannotIssue
+from worker.customers.signup import NotSignedUp
 from worker.gateway.port import Card, KeyAnswer
-from worker.requests import Desk
+from worker.operations import operate
+from worker.services import Services
 from worker.store import failures
-from worker.workflows import enrolling, issuing, operating, signing_up
-from worker.workflows.issuing import CannotIssue
-from worker.workflows.services import Services
-from worker.workflows.signing_up import NotSignedUp
+from worker.task_api import answers, verbs
+from worker.task_api.verbs import Desk
 
 ROOT = Path(__file__).parents[2]
 WHO = {"actor": "shop", "reason": "ticket 4711"}
@@ -57,13 +59,13 @@ def desk(services: Services, gateway: ScriptedGateway) -> Desk:
     on_sale(services, policy=STANDARD, code="large", price=Money(29_900, "KRW"))
     on_sale(services, policy=STANDARD, code="dollars", price=Money(900, "USD"))
     on_sale(services, policy=STANDARD, code="gone")
-    enrolling.archive_plan(services, "gone", "test")
+    enrollment.archive_plan(services, "gone", "test")
     subscribed(services)
     collect_due(services)
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     subscribed(services, "dan")
     collect_due(services)
-    enrolling.add_customer(services, "ann-2", None, None, None, "test", of="ann")
+    enrollment.add_customer(services, "ann-2", None, None, None, "test", of="ann")
     gateway.missing_keys.add("none")
     return Desk(services, lambda queued: None)
 
@@ -157,7 +159,7 @@ REFUSALS: list[tuple[str, dict[str, Any], Code]] = [
 
 def refused(desk: Desk, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
     """The answer to a task that is refused."""
-    answer = answering.answer(desk, getattr(requests, verb), (), fields)
+    answer = answers.answer(desk, getattr(verbs, verb), (), fields)
     assert not answer["ok"], answer
     return answer
 
@@ -180,12 +182,12 @@ def test_each_refusal_of_a_task_has_its_code_and_does_not_advise_to_try_again(de
 
 
 def test_every_task_is_refused_above() -> None:
-    assert {verb for verb, _, _ in REFUSALS} == {asked.__name__ for asked in requests.ASKED}
+    assert {verb for verb, _, _ in REFUSALS} == {asked.__name__ for asked in verbs.ASKED}
 
 
 def test_a_request_key_of_another_request_is_a_conflict(desk: Desk) -> None:
     first = FEE | {"request_key": "fee"}
-    assert answering.answer(desk, requests.charge_adhoc, (), first)["ok"]
+    assert answers.answer(desk, verbs.charge_adhoc, (), first)["ok"]
     answer = refused(desk, "charge_adhoc", first | {"amount": 4000})
     assert (answer["code"], answer["errors"][0]["field"]) == ("conflict", "request_key")
 
@@ -213,9 +215,9 @@ def test_what_is_deleted_here_and_not_at_the_gateway_has_the_code_of_its_answer(
     delete = WHO | {"customer_uid": "ann-2"}
     with monkeypatch.context() as patched:
         patched.setattr(desk.services.gateway("main"), "delete_key", lambda customer_uid: Refused("no rights"))
-        answer = answering.answer(desk, requests.delete_card, (), delete)
+        answer = answers.answer(desk, verbs.delete_card, (), delete)
         assert (answer["ok"], answer["code"], answer["at_gateway"]) == (True, "declined", "no rights")
-    assert answering.answer(desk, requests.delete_card, (), delete)["code"] is None
+    assert answers.answer(desk, verbs.delete_card, (), delete)["code"] is None
 
 
 def test_a_card_whose_call_was_not_answered_is_not_to_be_typed_in_again(
@@ -225,18 +227,18 @@ def test_a_card_whose_call_was_not_answered_is_not_to_be_typed_in_again(
     gateway.missing_keys.add("eve")
     gateway.answers.append(Unknown("ReadTimeout"))
     with pytest.raises(NotSignedUp) as signup:
-        signing_up.sign_up(desk.services, "eve", "monthly", CARD, "kim", "at the desk")
+        signups.sign_up(desk.services, "eve", "monthly", CARD, "kim", "at the desk")
     gateway.missing_keys.add("fay")
     monkeypatch.setattr(gateway, "issue_key", lambda customer_uid, card: Unknown("ReadTimeout"))
     with pytest.raises(CannotIssue) as issue:
-        issuing.issue(desk.services, "fay", CARD, "kim", "at the desk")
+        issued_keys.issue(desk.services, "fay", CARD, "kim", "at the desk")
     assert [signup.value.code, issue.value.code] == [Code.UNKNOWN] * 2
     assert ADVICE not in f"{signup.value} {issue.value}"
 
 
 def test_a_person_who_asked_cannot_release_what_is_above_the_limit(desk: Desk) -> None:
     limited = replace(desk, services=with_settings(desk.services, charge_limit="KRW=1000"))
-    asked = answering.answer(limited, requests.charge_adhoc, (), FEE | {"request_key": "fee"})
+    asked = answers.answer(limited, verbs.charge_adhoc, (), FEE | {"request_key": "fee"})
     assert asked["held_why"]
     assert refused(limited, "release", WHO | {"key": asked["charge"]})["code"] == "not_allowed"
     held = refused(limited, "try_charge", WHO | {"charge": asked["charge"], "request_key": "t"})
@@ -245,14 +247,14 @@ def test_a_person_who_asked_cannot_release_what_is_above_the_limit(desk: Desk) -
 
 def test_another_refund_that_is_under_way_is_busy_and_may_be_asked_for_later(desk: Desk) -> None:
     refund = WHO | {"charge": keys(desk.services)["paid"], "amount": 900, "currency": "KRW"}
-    assert answering.answer(desk, requests.refund_charge, (), refund | {"request_key": "one"})["ok"]
+    assert answers.answer(desk, verbs.refund_charge, (), refund | {"request_key": "one"})["ok"]
     answer = refused(desk, "refund_charge", refund | {"request_key": "two"})
     assert (answer["code"], advised(answer)) == ("busy", True)
 
 
 def test_an_ended_charge_is_done_already_for_the_verb_that_ended_it(desk: Desk) -> None:
     charge = keys(desk.services)["owed"]
-    operating.waive(desk.services, charge, "kim", "goodwill")
+    operate.waive(desk.services, charge, "kim", "goodwill")
     assert refused(desk, "waive", WHO | {"charge": charge})["code"] == "already_done"
     assert refused(desk, "cancel_charge", WHO | {"charge": charge})["code"] == "conflict"
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from worker.background import Part
-from worker.combining import Combiner
-from worker.workflows.flowing import UnderWay
+from worker.charging.batcher import Combiner
+from worker.charging.executor import UnderWay
+from worker.runtime.background import Part
 
 
 def test_each_gets_its_own_answer() -> None:
@@ -56,7 +56,7 @@ def test_work_that_answers_too_little_is_an_error_and_no_hang() -> None:
 
 def test_what_follows_an_answer_may_fail_and_nobody_else_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("worker.combining.log.exception", said.append)
+    monkeypatch.setattr("worker.charging.batcher.log.exception", said.append)
     combiner: Combiner[int, int] = Combiner(Part.CLAIMS, lambda items: list(items), most=10)
 
     def fail(answer: int | None, error: BaseException | None) -> None:

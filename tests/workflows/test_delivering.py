@@ -13,18 +13,18 @@ import pytest
 from sqlalchemy import select, text
 from standardwebhooks import Webhook
 
-from schedules.deliveries import WAITS
-from schedules.events import AccountStopped, ChargeHeld, ChargePaid, Event
+from schedules.outbox.deliveries import WAITS
+from schedules.outbox.events import AccountStopped, ChargeHeld, ChargePaid, Event
 from tests.factories import move, move_to
 from tests.receiver import HANGS, OTHER_SECRET, SECRET, SHORT, Shop, open_shop
 from worker.clock import MovedClock, SystemClock
-from worker.store import notes
-from worker.store.schema import outbox
+from worker.outbox import replays
+from worker.outbox.delivery import BATCH, ENOUGH, LEASE, deliver_due
+from worker.services import Services
+from worker.store.outbox import event_log
+from worker.store.tables import outbox
 from worker.webhooks.port import Answer, Message, Receiver
 from worker.webhooks.standard import StandardWebhook
-from worker.workflows import replaying
-from worker.workflows.delivering import BATCH, ENOUGH, LEASE, deliver_due
-from worker.workflows.services import Services
 
 PAID = ChargePaid(
     request_key=None,
@@ -52,7 +52,7 @@ def telling(services: Services, shop: Shop) -> Iterator[Services]:
 def owe(services: Services, event: Event = PAID, dedupe: str = "r1/paid") -> None:
     """An event that waits."""
     with services.engine.begin() as db:
-        notes.owe(db, event, dedupe, services.clock.now())
+        event_log.owe(db, event, dedupe, services.clock.now())
 
 
 def owe_many(services: Services, count: int) -> None:
@@ -119,7 +119,7 @@ def test_after_the_last_wait_it_is_dead_and_a_replay_has_the_same_id(telling: Se
     assert len(shop.sent) == len(WAITS) + 1
     shop.always = 204
     move_to(telling, begun)  # the library takes no signature of another day
-    assert replaying.replay_dead(telling, "ann", "the shop is back") == 1
+    assert replays.replay_dead(telling, "ann", "the shop is back") == 1
     assert deliver_due(telling) == 1
     assert {sent.id for sent in shop.sent} == {shop.sent[-1].id}
     assert shop.sent[-1].event["data"]["charge"] == "r1"

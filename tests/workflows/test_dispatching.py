@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event, text
 
-from schedules.charges import ChargeKind
+from schedules.charging.charges import ChargeKind
 from tests.factories import charge_rows, move, on_sale, subscribed
-from worker.workflows import dispatching, opening, operating
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.renewals import enqueue, open_charges
+from worker.services import Services
 
 
 class Broker:
@@ -21,7 +22,7 @@ class Broker:
 
     def __call__(self, queued: Sequence[tuple[int, ChargeKind]]) -> None:
         if self.away:
-            raise dispatching.BrokerUnreachable("away")
+            raise enqueue.BrokerUnreachable("away")
         self.taken += [charge_id for charge_id, _ in queued]
 
 
@@ -30,20 +31,20 @@ def customers(services: Services, count: int) -> None:
     on_sale(services)
     for number in range(count):
         subscribed(services, f"customer-{number}")
-    opening.open_due(services)
+    open_charges.open_due(services)
 
 
 def test_each_due_charge_is_queued_once(services: Services) -> None:
     customers(services, 5)
     broker = Broker()
-    assert [dispatching.top_up(services, broker) for _ in range(3)] == [5, 0, 0]
+    assert [enqueue.top_up(services, broker) for _ in range(3)] == [5, 0, 0]
     assert sorted(broker.taken) == [charge["id"] for charge in charge_rows(services)]
 
 
 def test_no_more_than_the_bound_waits_in_the_broker(services: Services) -> None:
     customers(services, 5)
     object.__setattr__(services, "settings", services.settings.model_copy(update={"queue_bound": 2}))
-    assert [dispatching.top_up(services, Broker()) for _ in range(2)] == [2, 0]
+    assert [enqueue.top_up(services, Broker()) for _ in range(2)] == [2, 0]
 
 
 def test_two_that_dispatch_at_once_fill_the_bound_once(services: Services) -> None:
@@ -56,11 +57,11 @@ def test_two_that_dispatch_at_once_fill_the_bound_once(services: Services) -> No
     def meanwhile(_db: object, _cursor: object, statement: str, *_: object) -> None:
         if statement.startswith("WITH due AS") and not found:
             found.append(-1)  # the other one's own statements must not begin a third
-            found.append(dispatching.top_up(services, other))
+            found.append(enqueue.top_up(services, other))
 
     event.listen(services.engine, "after_cursor_execute", meanwhile)
     try:
-        assert dispatching.top_up(services, mine) == 2
+        assert enqueue.top_up(services, mine) == 2
     finally:
         event.remove(services.engine, "after_cursor_execute", meanwhile)
     assert found == [-1, 0]
@@ -71,10 +72,10 @@ def test_the_charges_that_are_due_longest_go_first(services: Services) -> None:
     customers(services, 2)
     move(services, days=1)
     subscribed(services, "late")
-    opening.open_due(services)
+    open_charges.open_due(services)
     broker = Broker()
     object.__setattr__(services, "settings", services.settings.model_copy(update={"queue_bound": 2}))
-    dispatching.top_up(services, broker)
+    enqueue.top_up(services, broker)
     oldest = [charge["id"] for charge in charge_rows(services)][:2]
     assert sorted(broker.taken) == oldest
 
@@ -82,26 +83,26 @@ def test_the_charges_that_are_due_longest_go_first(services: Services) -> None:
 def test_messages_that_a_broker_lost_are_sent_again_after_the_patience(services: Services) -> None:
     """Crash rows 2 and 4."""
     customers(services, 3)
-    dispatching.top_up(services, Broker())
+    enqueue.top_up(services, Broker())
     move(services, seconds=services.settings.queue_patience + 1)
     broker = Broker()
-    assert dispatching.top_up(services, broker) == 3
+    assert enqueue.top_up(services, broker) == 3
 
 
 def test_a_broker_that_is_away_leaves_everything_due(services: Services) -> None:
     customers(services, 3)
     broker = Broker()
     broker.away = True
-    with pytest.raises(dispatching.BrokerUnreachable):
-        dispatching.top_up(services, broker)
+    with pytest.raises(enqueue.BrokerUnreachable):
+        enqueue.top_up(services, broker)
     broker.away = False
-    assert dispatching.top_up(services, broker) == 3
+    assert enqueue.top_up(services, broker) == 3
 
 
 def test_nothing_is_queued_while_charging_is_stopped(services: Services) -> None:
     customers(services, 1)
-    operating.stop_charging(services, "test", "a fire", "main")
-    assert dispatching.top_up(services, Broker()) == 0
+    operate.stop_charging(services, "test", "a fire", "main")
+    assert enqueue.top_up(services, Broker()) == 0
 
 
 def test_nothing_more_is_queued_while_nobody_takes_what_waits(services: Services) -> None:
@@ -109,9 +110,9 @@ def test_nothing_more_is_queued_while_nobody_takes_what_waits(services: Services
     customers(services, 3)
     sent: list[int] = []
     bound = services.settings.queue_bound
-    assert dispatching.top_up(services, lambda queued: sent.extend(i for i, _ in queued), lambda: bound) == 0
+    assert enqueue.top_up(services, lambda queued: sent.extend(i for i, _ in queued), lambda: bound) == 0
     assert sent == []
-    assert dispatching.top_up(services, lambda queued: sent.extend(i for i, _ in queued), lambda: bound - 1) == 3
+    assert enqueue.top_up(services, lambda queued: sent.extend(i for i, _ in queued), lambda: bound - 1) == 3
 
 
 def test_what_was_asked_for_goes_before_tries_again_and_those_before_renewals(services: Services) -> None:
@@ -133,7 +134,7 @@ def test_what_was_asked_for_goes_before_tries_again_and_those_before_renewals(se
     sent = []
     for _ in range(3):
         broker = Broker()
-        dispatching.top_up(services, broker)
+        enqueue.top_up(services, broker)
         sent += broker.taken
         with services.engine.begin() as db:
             db.execute(
@@ -147,19 +148,19 @@ def test_what_was_asked_for_goes_before_tries_again_and_those_before_renewals(se
 
 
 def test_a_backlog_goes_in_envelopes(services: Services) -> None:
-    customers(services, dispatching.MANY)
+    customers(services, enqueue.MANY)
     sent: list[int] = []
     sizes: list[int] = []
 
-    def envelopes(many: Sequence[dispatching.Envelope]) -> None:
+    def envelopes(many: Sequence[enqueue.Envelope]) -> None:
         for each in many:
             sent.extend(each.charge_ids)
             sizes.append(len(each.charge_ids))
             assert each.account == "main"
 
-    assert dispatching.top_up(services, Broker(), publish_many=envelopes) == dispatching.MANY
+    assert enqueue.top_up(services, Broker(), publish_many=envelopes) == enqueue.MANY
     assert sorted(sent) == [charge["id"] for charge in charge_rows(services)]
-    assert sizes == [dispatching.MOST_IN_ENVELOPE] * 2
+    assert sizes == [enqueue.MOST_IN_ENVELOPE] * 2
 
 
 def test_no_account_stands_behind_another(services: Services) -> None:
@@ -170,7 +171,7 @@ def test_no_account_stands_behind_another(services: Services) -> None:
     both = replace(services, gateways={**services.gateways, "other": services.gateways["main"]})
     object.__setattr__(both, "accounts", {"other": services.settings.main_account})
     broker = Broker()
-    dispatching.top_up(both, broker)
+    enqueue.top_up(both, broker)
     assert [charge % 4 == 0 for charge in broker.taken].index(True) < 4
     assert [charge % 4 == 0 for charge in broker.taken[4:]].index(True) < 4
 
@@ -178,7 +179,7 @@ def test_no_account_stands_behind_another(services: Services) -> None:
 def test_few_charges_go_one_by_one(services: Services) -> None:
     customers(services, 3)
     broker = Broker()
-    dispatching.top_up(services, broker, publish_many=lambda *_: pytest.fail("an envelope for three"))
+    enqueue.top_up(services, broker, publish_many=lambda *_: pytest.fail("an envelope for three"))
     assert len(broker.taken) == 3
 
 
@@ -186,14 +187,14 @@ def test_no_more_is_queued_than_the_cap_lets_go_soon(services: Services) -> None
     """What waits in the broker stands before whatever is asked for now."""
     customers(services, 30)
     object.__setattr__(services, "settings", services.settings.model_copy(update={"rate": 6}))
-    assert dispatching.top_up(services, Broker()) == 24
+    assert enqueue.top_up(services, Broker()) == 24
 
 
 def test_what_a_worker_has_no_room_for_is_queued_again_soon(services: Services) -> None:
     customers(services, 2)
     broker = Broker()
-    dispatching.top_up(services, broker)
-    dispatching.give_back(services, broker.taken)
-    assert dispatching.top_up(services, Broker()) == 0
-    move(services, seconds=dispatching.GIVEN_BACK.total_seconds())
-    assert dispatching.top_up(services, Broker()) == 2
+    enqueue.top_up(services, broker)
+    enqueue.give_back(services, broker.taken)
+    assert enqueue.top_up(services, Broker()) == 0
+    move(services, seconds=enqueue.GIVEN_BACK.total_seconds())
+    assert enqueue.top_up(services, Broker()) == 2

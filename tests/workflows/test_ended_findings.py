@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from schedules.findings import Discrepancy, FindingKind, FindingState
-from schedules.outcomes import Declined, GatewayPayment, NotSent
+from schedules.charging.outcomes import Declined, GatewayPayment, NotSent
+from schedules.operations.findings import Discrepancy, FindingKind, FindingState
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, held_events, move, opened
-from worker.store import findings
-from worker.store.findings import Finding
-from worker.workflows import charging, chasing, comparing, operating, reconciling
-from worker.workflows.services import Services
+from worker.charging import attempt_charge, match_payments, overdue
+from worker.operations import operate
+from worker.reconciliation import reconciler
+from worker.services import Services
+from worker.store.reconciliation import findings
+from worker.store.reconciliation.findings import Finding
 
 
 def listed(services: Services) -> list[Finding]:
@@ -23,7 +25,7 @@ def listed(services: Services) -> list[Finding]:
 @pytest.fixture
 def paid(services: Services, gateway: ScriptedGateway) -> GatewayPayment:
     """The payment of a charge that the books call paid."""
-    charging.attempt(services, opened(services))
+    attempt_charge.attempt(services, opened(services))
     (order,) = gateway.sent
     found = gateway.find(order.merchant_uid)
     assert isinstance(found, GatewayPayment)
@@ -42,7 +44,7 @@ def test_a_lost_finding_ends_once_its_charge_is_paid_by_that_payment(
     services: Services, paid: GatewayPayment
 ) -> None:
     found_lost(services, paid)
-    comparing.end_paid(services, "main")
+    match_payments.end_paid(services, "main")
     (finding,) = listed(services)
     assert finding.state is FindingState.REPAIRED
     assert finding.ended_why
@@ -58,7 +60,7 @@ def test_a_lost_finding_about_another_payment_stays_open(
 ) -> None:
     """Guard: the very payment. Another one under the same uid is a second payment for one debt."""
     found_lost(services, paid, **changes)
-    comparing.end_paid(services, "main")
+    match_payments.end_paid(services, "main")
     assert [finding.state for finding in listed(services)] == [FindingState.OPEN]
 
 
@@ -67,14 +69,14 @@ def test_the_reconciler_ends_it_although_no_run_lists_the_payment_any_more(
 ) -> None:
     found_lost(services, paid)
     gateway.records.clear()
-    reconciling.begin_due(services, "main")
+    reconciler.begin_due(services, "main")
     assert [finding.state for finding in listed(services)] == [FindingState.REPAIRED]
 
 
 def test_a_lost_finding_whose_charge_is_open_stays_open(services: Services, paid: GatewayPayment) -> None:
     other = replace(paid, merchant_uid=paid.merchant_uid[:-1] + "9", imp_uid="imps_9")
     found_lost(services, other)
-    comparing.end_paid(services, "main")
+    match_payments.end_paid(services, "main")
     assert [finding.state for finding in listed(services)] == [FindingState.OPEN]
 
 
@@ -83,20 +85,22 @@ def test_a_hold_passes_from_an_ended_finding_to_a_person_after_the_patience_of_a
 ) -> None:
     """Guard: such a debt is looked at no more while it is held, so that no moment may be without a hold."""
     gateway.answers.append(Declined("도난 카드", None, None, "kcp"))
-    charging.attempt(services, opened(services))
+    attempt_charge.attempt(services, opened(services))
     gateway.approve(gateway.sent[0])
     payment = gateway.find(gateway.sent[0].merchant_uid)
     assert isinstance(payment, GatewayPayment)
     gateway.ask_answer = NotSent("ConnectError")
-    comparing.compare(services, "main", [payment])
+    match_payments.compare(services, "main", [payment])
     gateway.ask_answer = None
     move(services, days=20)
-    chasing.look_due(services)
+    overdue.look_due(services)
     (row,) = charge_rows(services)
     assert (row["waits"], row["look_at"], row["held_why"] is None) == ("card", None, False)
-    comparing.compare(services, "main", [replace(payment, status="cancelled", cancelled_amount=payment.amount)])
+    match_payments.compare(
+        services, "main", [replace(payment, status="cancelled", cancelled_amount=payment.amount)]
+    )
     assert [finding.state for finding in listed(services)] == [FindingState.REPAIRED]
     assert "finding 1 has ended" in charge_rows(services)[0]["held_why"]
     assert held_events(services) == [row["key"], row["key"]]
-    operating.release(services, row["key"], "kim", "the customer shall pay it")
+    operate.release(services, row["key"], "kim", "the customer shall pay it")
     assert charge_rows(services)[0]["next_attempt_at"] is not None

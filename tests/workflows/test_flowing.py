@@ -12,8 +12,8 @@ from celery.signals import worker_shutting_down
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
-from schedules.charges import AttemptState
-from schedules.outcomes import Declined, NotSent, Outcome, Paid, Unknown
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import Declined, NotSent, Outcome, Paid, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import (
     OTHER_DEBT,
@@ -24,13 +24,16 @@ from tests.factories import (
     with_settings,
     write,
 )
-from worker import stopping, tasks
+from worker import tasks
+from worker.charging import attempt_charge, executor, send_queue
+from worker.charging.executor import Flow, Room, UnderWay
 from worker.clock import wait_until
 from worker.gateway.port import ChargeOrder
-from worker.store import plain
-from worker.workflows import charging, dispatching, flowing, operating, pacing
-from worker.workflows.flowing import Flow, Room, UnderWay
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.renewals import enqueue
+from worker.runtime import stop_signal
+from worker.services import Services
+from worker.store.charging import fast_path
 
 
 @pytest.fixture
@@ -50,8 +53,8 @@ def test_what_is_done_in_a_flow_leaves_the_same_rows_as_alone(
     services: Services, gateway: ScriptedGateway
 ) -> None:
     alone, grouped = many_opened(services, 2)
-    charging.attempt(services, alone)
-    charging.attempt(replace(services, flow=Flow(services)), grouped)
+    attempt_charge.attempt(services, alone)
+    attempt_charge.attempt(replace(services, flow=Flow(services)), grouped)
     one, other = (_story(services, charge_id) for charge_id in (alone, grouped))
     assert one == other
     assert one["charge"]["status"] == "paid"
@@ -164,7 +167,7 @@ def test_a_charge_that_fails_keeps_no_other_waiting(
     monkeypatch.setattr(gateway, "sending", broken)
     carried_out(flow, ids)
     assert [row["status"] for row in charge_rows(services)].count("paid") == 5
-    move(services, seconds=charging.HELD_BACK.total_seconds())
+    move(services, seconds=attempt_charge.HELD_BACK.total_seconds())
     with pytest.raises(RuntimeError, match="a fault of ours"):
         flow.attempt(ids[2])
     assert attempt_rows(services)[2]["state"] == "ready"
@@ -192,10 +195,10 @@ def test_claims_that_cannot_leave_are_given_back(
     """Guard: a short fault of the database between a claim and its call costs no lease and no question."""
     ids = many_opened(services, 3)
     with monkeypatch.context() as broken:
-        broken.setattr(pacing, "ask_leave", _away)
+        broken.setattr(send_queue, "ask_leave", _away)
         carried_out(flow, ids)
     assert [row["state"] for row in attempt_rows(services)] == ["ready"] * 3
-    move(services, seconds=charging.HELD_BACK.total_seconds())
+    move(services, seconds=attempt_charge.HELD_BACK.total_seconds())
     for charge_id in ids:
         assert flow.attempt(charge_id) is AttemptState.PAID
     assert len(gateway.sent) == 3
@@ -206,8 +209,8 @@ def test_claims_that_cannot_be_given_back_either_wait_for_their_lease(
 ) -> None:
     ids = many_opened(services, 2)
     with monkeypatch.context() as broken:
-        broken.setattr(pacing, "ask_leave", _away)
-        broken.setattr(charging, "hold_back", _away)
+        broken.setattr(send_queue, "ask_leave", _away)
+        broken.setattr(attempt_charge, "hold_back", _away)
         carried_out(flow, ids)
     assert [row["state"] for row in attempt_rows(services)] == ["sending"] * 2
     assert gateway.sent == []
@@ -222,7 +225,7 @@ def test_a_payment_that_cannot_be_written_holds_no_envelope_open(
     def broken(*_: object) -> Any:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(plain, "lock_to_settle", broken)
+    monkeypatch.setattr(fast_path, "lock_to_settle", broken)
     carried_out(flow, ids)
     rows = attempt_rows(services)
     assert [row["state"] for row in rows] == ["sending"] * 2
@@ -237,7 +240,7 @@ def test_a_decline_that_cannot_be_written_holds_no_envelope_open(
 ) -> None:  # fmt: skip
     ids = many_opened(services, 2)
     gateway.answers.extend([Declined("no money"), Declined("no money")])
-    monkeypatch.setattr(charging, "settle", _away)
+    monkeypatch.setattr(attempt_charge, "settle", _away)
     carried_out(flow, ids)
     assert [row["state"] for row in attempt_rows(services)] == ["sending"] * 2
     assert caplog.text.count("could not be written, and is asked about: OperationalError") == 2
@@ -247,7 +250,7 @@ def test_an_envelope_claims_no_more_than_leaves_soon(
     services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guard: what is claimed and cannot leave waits under a lease that runs, for a gateway that is slow."""
-    monkeypatch.setattr(flowing, "CLAIMED_AHEAD", 3)
+    monkeypatch.setattr(executor, "CLAIMED_AHEAD", 3)
     ids = many_opened(services, 12)
     go_on = threading.Event()
 
@@ -272,11 +275,11 @@ def test_an_envelope_of_a_worker_that_stops_ends_with_what_is_begun(
     services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, not_told: None
 ) -> None:
     """Guard: what is not begun is given back, so that a worker stops within its calls, not its envelopes."""
-    monkeypatch.setattr(flowing, "CLAIMED_AHEAD", 2)
+    monkeypatch.setattr(executor, "CLAIMED_AHEAD", 2)
     ids = many_opened(services, 9)
 
     def stop(order: ChargeOrder) -> Outcome:
-        stopping.begin()
+        stop_signal.begin()
         return gateway.approve(order)
 
     gateway.answers.append(stop)
@@ -305,7 +308,7 @@ def test_what_is_claimed_and_has_not_left_is_given_back_when_the_process_stops(
     flow = Flow(with_settings(services, concurrency=1))
     under_way = flow.begin_many(ids, "main")
     assert wait_until(lambda: len(gateway.sent) == 1 and len(attempt_rows(services)) == len(ids), 10)
-    stopping.begin()
+    stop_signal.begin()
     flow.stop()
     ready = [row["id"] for row in charge_rows(services)][1:]
     assert wait_until(lambda: [row["state"] for row in attempt_rows(services)].count("ready") == len(ready), 10)
@@ -320,7 +323,7 @@ def test_what_is_claimed_and_has_not_left_is_given_back_when_the_process_stops(
 @pytest.fixture
 def not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is told to stop in a test is not told any more after it."""
-    monkeypatch.setattr("worker.stopping._told", threading.Event())
+    monkeypatch.setattr("worker.runtime.stop_signal._told", threading.Event())
 
 
 @pytest.fixture
@@ -334,26 +337,26 @@ def together(services: Services, flow: Flow, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_a_stopping_worker_has_not_begun_is_queued_again(together: Services, not_told: None) -> None:
     ids = many_opened(together, 2)
-    dispatching.top_up(together, lambda _: None)
+    enqueue.top_up(together, lambda _: None)
     worker_shutting_down.send(None, sig="SIGTERM", how="Warm", exitcode=0)
-    assert stopping.is_told()
+    assert stop_signal.is_told()
     tasks.carry_out(ids[0])
     tasks.carry_out_envelope(ids, "main")
     assert not attempt_rows(together)
-    move(together, seconds=dispatching.GIVEN_BACK.total_seconds())
-    assert dispatching.top_up(together, lambda _: None) == 2
+    move(together, seconds=enqueue.GIVEN_BACK.total_seconds())
+    assert enqueue.top_up(together, lambda _: None) == 2
 
 
 def test_an_envelope_that_cannot_be_given_back_waits_for_what_it_has_begun(
     together: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, not_told: None
 ) -> None:
     """Guard: its task is what a process that ends waits for."""
-    monkeypatch.setattr(flowing, "CLAIMED_AHEAD", 1)
-    monkeypatch.setattr(dispatching, "give_back", _away)
+    monkeypatch.setattr(executor, "CLAIMED_AHEAD", 1)
+    monkeypatch.setattr(enqueue, "give_back", _away)
     go_on = threading.Event()
 
     def slow(order: ChargeOrder) -> Outcome:
-        stopping.begin()
+        stop_signal.begin()
         assert go_on.wait(10)
         return gateway.approve(order)
 
@@ -361,7 +364,7 @@ def test_an_envelope_that_cannot_be_given_back_waits_for_what_it_has_begun(
     ids = many_opened(together, 4)
     with ThreadPoolExecutor(1) as pool:
         envelope = pool.submit(tasks.carry_out_envelope, ids, "main")
-        assert stopping.wait(10)
+        assert stop_signal.wait(10)
         assert wait_until(lambda: tasks._places["main"].opens.acquire(blocking=False), 10)  # no more is begun
         with pytest.raises(TimeoutError):
             envelope.result(0.3)
@@ -413,7 +416,7 @@ def test_a_stop_is_seen_by_what_is_claimed_and_has_not_left(
     slow = Flow(with_settings(services, rate=3.0))
 
     def stop(order: ChargeOrder) -> Outcome:
-        operating.stop_charging(services, "test", "fire")
+        operate.stop_charging(services, "test", "fire")
         return gateway.approve(order)
 
     gateway.answers.append(stop)

@@ -8,49 +8,37 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from schedules.batches import Line
-from schedules.charges import AttemptState, KeyedIn
-from schedules.findings import FindingKind, FindingState
-from schedules.imports import COLUMNS, Mapped
-from schedules.money import Money
-from schedules.outcomes import Declined, Unknown
-from schedules.refunds import Fate, RefundRequest, RefundState
-from schedules.requests import ChargeRequest
+from schedules.charging.charges import AttemptState, KeyedIn
+from schedules.charging.outcomes import Declined, Unknown
+from schedules.money.amounts import Money
+from schedules.operations.findings import FindingKind, FindingState
+from schedules.requests.adhoc import ChargeRequest
+from schedules.requests.batches import Line
+from schedules.requests.imports import COLUMNS, Mapped
+from schedules.requests.refunds import Fate, RefundRequest, RefundState
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move, on_sale
+from worker.batches.drafts import BadLines
+from worker.charging import attempt_charge, match_payments, prior_attempts, resolve_unknown
+from worker.charging.executor import Flow
+from worker.customers import card_entry, cards, enrollment, issued_keys, signup
+from worker.customers.card_entry import Holder
+from worker.customers.signup import NotSignedUp
 from worker.gateway.port import Card, Gateway
-from worker.store import findings, reconciliations, switches
-from worker.store.reconciliations import RunKind
-from worker.store.schema import charges
-from worker.store.takeovers import Takeover
-from worker.workflows import (
-    asking,
-    cards,
-    charging,
-    comparing,
-    enrolling,
-    hearing,
-    importing,
-    issuing,
-    keying,
-    opening,
-    operating,
-    prior_attempts,
-    reconciling,
-    refunding,
-    resolving,
-    restoring,
-    returning,
-    showing,
-    signing_up,
-    taking_over,
-)
-from worker.workflows.drafting import BadLines
-from worker.workflows.flowing import Flow
-from worker.workflows.keying import Holder
-from worker.workflows.resolving import Verdict
-from worker.workflows.services import OtherCredentials, Services, UnknownAccount
-from worker.workflows.signing_up import NotSignedUp
+from worker.onboarding import import_file
+from worker.onboarding import takeover as takeovers
+from worker.operations import operate
+from worker.reconciliation import payment_webhooks, reconciler, resolve_finding, restore
+from worker.reconciliation.resolve_finding import Verdict
+from worker.refunds import duplicates, refund_payment
+from worker.renewals import open_charges
+from worker.reporting import history
+from worker.services import OtherCredentials, Services, UnknownAccount
+from worker.store.charging import kill_switch
+from worker.store.customers.takeovers import Takeover
+from worker.store.reconciliation import findings, reconciliations
+from worker.store.reconciliation.reconciliations import RunKind
+from worker.store.tables import charges
 
 CALLS = frozenset(name for name in vars(Gateway) if not name.startswith("_")) - {"wrong_with_card", "close"}
 CARD = Card("4000000000001091", "2030-12", "900101", "12")
@@ -87,11 +75,11 @@ def bound(services: Services, gateway: ScriptedGateway, second: WatchedGateway) 
         accounts={"main": main, "second": replace(main, name="second")},
         account_fingerprints={"second": "fingerprint of the first credentials"},
     )
-    operating.bind_new_accounts(made, "test")
+    operate.bind_new_accounts(made, "test")
     on_sale(made)
-    enrolling.add_customer(made, "ben", None, None, None, "test", account="second")
-    enrolling.subscribe(made, "ben", "monthly", "test")
-    opening.open_due(made)
+    enrollment.add_customer(made, "ben", None, None, None, "test", account="second")
+    enrollment.subscribe(made, "ben", "monthly", "test")
+    open_charges.open_due(made)
     return made
 
 
@@ -112,7 +100,7 @@ def tried(services: Services, second: WatchedGateway, outcome: Declined | Unknow
     """Try ben's charge once; the attempt's uid."""
     if outcome is not None:
         second.answers.append(lambda order: outcome)
-    charging.attempt(services, the_charge(services))
+    attempt_charge.attempt(services, the_charge(services))
     return str(attempt_rows(services)[-1]["merchant_uid"])
 
 
@@ -122,7 +110,7 @@ def twice_paid(services: Services, second: WatchedGateway) -> int:
     move(services, days=1)
     tried(services, second)
     second.remember(second.sent[0], "paid", "imps_late")
-    comparing.compare(services, "second", second.records[first])
+    match_payments.compare(services, "second", second.records[first])
     with services.engine.begin() as db:
         (finding,) = findings.listed(db)
     assert finding.kind is FindingKind.DOUBLE
@@ -143,19 +131,19 @@ def unknown(services: Services, second: WatchedGateway) -> str:
 def ask(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
     unknown(services, second)
     (row,) = attempt_rows(services)
-    assert asking.ask(swap(), row["id"]) is None
+    assert resolve_unknown.ask(swap(), row["id"]) is None
     assert attempt_rows(services)[0]["state"] == AttemptState.UNKNOWN
 
 
 def hear(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
     uid = tried(services, second, Declined("한도초과"))
-    hearing.hear(swap(), uid)
+    payment_webhooks.hear(swap(), uid)
 
 
 def reconcile(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
     other = swap()
-    reconciling.begin_due(other, "second")
-    reconciling.go_on(other, "second")
+    reconciler.begin_due(other, "second")
+    reconciler.go_on(other, "second")
     with services.engine.begin() as db:
         run = reconciliations.newest(db, "second", RunKind.HOURLY)
     assert run is not None
@@ -165,15 +153,15 @@ def reconcile(services: Services, swap: Callable[[], Services], second: WatchedG
 
 def reconcile_as_asked(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
     now = services.clock.now()
-    reconciling.begin_asked(swap(), "second", now - timedelta(days=2), now)
+    reconciler.begin_asked(swap(), "second", now - timedelta(days=2), now)
 
 
 def lift_a_hold(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
-    restoring.begin_hold(services, *WHY)
+    restore.begin_hold(services, *WHY)
     move(services, hours=1)
-    assert REFUSED in (restoring.lift_when_known(swap()) or "")
+    assert REFUSED in (restore.lift_when_known(swap()) or "")
     with services.engine.begin() as db:
-        assert switches.hold(db) is not None
+        assert kill_switch.hold(db) is not None
 
 
 def ask_for_prior_attempts(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
@@ -181,13 +169,13 @@ def ask_for_prior_attempts(services: Services, swap: Callable[[], Services], sec
 
 
 def look_at_schedules(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
-    taking_over.look(swap(), "ben", "monthly")
+    takeovers.look(swap(), "ben", "monthly")
 
 
 def finish_takeover(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
     mapped = Mapped(time(9), (("uid", date(2026, 3, 1)),))
     takeover = Takeover(1, 1, 1, "ben", "second", 1, "monthly", "s", mapped, *WHY, another=False, taken_at=None)
-    taking_over.finish(swap(), takeover)
+    takeovers.finish(swap(), takeover)
 
 
 def read_changed_card(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
@@ -197,19 +185,19 @@ def read_changed_card(services: Services, swap: Callable[[], Services], second: 
 def repair_a_finding(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
     uid = tried(services, second, Declined("은행 점검 중입니다"))
     second.remember(second.sent[0], "paid", "imps_late")
-    comparing.compare(swap(), "second", second.records[uid])
+    match_payments.compare(swap(), "second", second.records[uid])
     assert attempt_rows(services)[0]["state"] == AttemptState.DECLINED
 
 
 def call_unpaid(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
     number = twice_paid(services, second)
-    resolving.resolve(swap(), number, Verdict.UNPAID, *WHY)
+    resolve_finding.resolve(swap(), number, Verdict.UNPAID, *WHY)
 
 
 def refund_a_double(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
     number = twice_paid(services, second)
-    refunding.approve(services, number, *WHY)
-    refunding.refund_due(swap())
+    duplicates.approve(services, number, *WHY)
+    duplicates.refund_due(swap())
     with services.engine.begin() as db:
         (finding,) = findings.listed(db)
     assert finding.state is FindingState.APPROVED
@@ -220,19 +208,19 @@ def refund(services: Services, swap: Callable[[], Services], second: WatchedGate
     request = RefundRequest(
         charge=charge_rows(services)[0]["key"], money=None, request_key="back", reason="sent back", fate=Fate.KEEP
     )
-    before, _ = returning.ask(services, request, "kim")
-    returning.make_due(swap())
-    assert returning.status(services, "back").state is before.state is not RefundState.MADE
+    before, _ = refund_payment.ask(services, request, "kim")
+    refund_payment.make_due(swap())
+    assert refund_payment.status(services, "back").state is before.state is not RefundState.MADE
 
 
 def issue_card(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
-    issuing.issue(swap(), "zoe", CARD, *WHY, Holder(account="second"))
+    issued_keys.issue(swap(), "zoe", CARD, *WHY, Holder(account="second"))
 
 
 def delete_card(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
-    enrolling.add_customer(services, "zoe", None, None, None, "test", account="second")
+    enrollment.add_customer(services, "zoe", None, None, None, "test", account="second")
     try:
-        issuing.delete(swap(), "zoe", *WHY, end_subscriptions=False)
+        issued_keys.delete(swap(), "zoe", *WHY, end_subscriptions=False)
     finally:
         with services.engine.begin() as db:
             query = text("SELECT deleted_at FROM billing_keys WHERE customer_uid = 'zoe'")
@@ -240,18 +228,18 @@ def delete_card(services: Services, swap: Callable[[], Services], second: Watche
 
 
 def show_card(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
-    shown = issuing.show(swap(), "ben")
+    shown = issued_keys.show(swap(), "ben")
     assert REFUSED in shown["at_gateway"]["none"]
     assert shown["here"]["account"] == "second"
 
 
 def show_and_ask(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
     uid = tried(services, second, Unknown("timeout"))
-    assert REFUSED in str(showing.show(swap(), uid, ask_gateway=True))
+    assert REFUSED in str(history.show(swap(), uid, ask_gateway=True))
 
 
 def add_customer(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
-    enrolling.add_customer(swap(), "zoe", None, None, None, "test", account="second")
+    enrollment.add_customer(swap(), "zoe", None, None, None, "test", account="second")
 
 
 def import_a_line(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
@@ -259,11 +247,11 @@ def import_a_line(services: Services, swap: Callable[[], Services], second: Watc
                "account": "second", "external_ref": "1"}  # fmt: skip
     other = swap()
     with pytest.raises(BadLines, match="again adopt --account second"):
-        importing.check(other, [Line(2, {name: columns.get(name, "") for name in COLUMNS})])
+        import_file.check(other, [Line(2, {name: columns.get(name, "") for name in COLUMNS})])
 
 
 def charge_typed_card(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
-    keying.pay(swap(), request_of("zoe"), CARD, "kim", KeyedIn.ONCE, Holder(account="second"))
+    card_entry.pay(swap(), request_of("zoe"), CARD, "kim", KeyedIn.ONCE, Holder(account="second"))
 
 
 def sign_up_again(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
@@ -271,9 +259,9 @@ def sign_up_again(services: Services, swap: Callable[[], Services], second: Watc
     again = "the first payment failed"
     second.answers.append(Declined("한도초과"))
     with pytest.raises(NotSignedUp, match=again):
-        signing_up.sign_up(services, "zoe", "monthly", CARD, *WHY, Holder(account="second"), request_key="zoe-1")
+        signup.sign_up(services, "zoe", "monthly", CARD, *WHY, Holder(account="second"), request_key="zoe-1")
     with pytest.raises(NotSignedUp, match=again):
-        signing_up.sign_up(swap(), "zoe", "monthly", CARD, *WHY, Holder(account="second"), request_key="zoe-1")
+        signup.sign_up(swap(), "zoe", "monthly", CARD, *WHY, Holder(account="second"), request_key="zoe-1")
 
 
 def begin_an_envelope(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
@@ -281,9 +269,9 @@ def begin_an_envelope(services: Services, swap: Callable[[], Services], second: 
 
 
 def carry_out_what_was_claimed(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
-    claimed = charging.claim(services, the_charge(services))
+    claimed = attempt_charge.claim(services, the_charge(services))
     assert claimed is not None
-    assert charging.carry_out(swap(), claimed) is AttemptState.READY
+    assert attempt_charge.carry_out(swap(), claimed) is AttemptState.READY
 
 
 def charge_in_a_flow(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
@@ -298,36 +286,36 @@ def request_of(customer_uid: str) -> ChargeRequest:
 
 # By the function that takes the gateway: tests/architecture/test_gateway_paths.py compares it with the code.
 REFUSE: dict[str, Path] = {
-    "reconciling.begin_asked": reconcile_as_asked,
-    "taking_over._entries": look_at_schedules,
-    "taking_over.finish": finish_takeover,
+    "reconciler.begin_asked": reconcile_as_asked,
+    "takeover._entries": look_at_schedules,
+    "takeover.finish": finish_takeover,
     "cards.changed": read_changed_card,
-    "resolving._call_unpaid": call_unpaid,
-    "issuing._issue": issue_card,
-    "issuing.delete": delete_card,
-    "issuing._delete_there": delete_card,
-    "enrolling.add_customer": add_customer,
-    "keying.pay": charge_typed_card,
+    "resolve_finding._call_unpaid": call_unpaid,
+    "issued_keys._issue": issue_card,
+    "issued_keys.delete": delete_card,
+    "issued_keys._delete_there": delete_card,
+    "enrollment.add_customer": add_customer,
+    "card_entry.pay": charge_typed_card,
 }
 WAIT_OR_SAY_SO: dict[str, Path] = {
-    "asking.ask": ask,
-    "hearing._look": hear,
-    "windows._gateway": reconcile,
-    "restoring._go_on": lift_a_hold,
+    "resolve_unknown.ask": ask,
+    "payment_webhooks._look": hear,
+    "payment_lists._gateway": reconcile,
+    "restore._go_on": lift_a_hold,
     "prior_attempts._found": ask_for_prior_attempts,
-    "comparing._mend": repair_a_finding,
-    "refunding.refund": refund_a_double,
-    "returning.make": refund,
-    "issuing._at_gateway": show_card,
-    "showing._at_gateway": show_and_ask,
-    "importing._key_of": import_a_line,
-    "signing_up._why_not": sign_up_again,
-    "flowing._prepare": begin_an_envelope,
+    "match_payments._mend": repair_a_finding,
+    "duplicates.refund": refund_a_double,
+    "refund_payment.make": refund,
+    "issued_keys._at_gateway": show_card,
+    "history._at_gateway": show_and_ask,
+    "import_file._key_of": import_a_line,
+    "signup._why_not": sign_up_again,
+    "executor._prepare": begin_an_envelope,
 }
 # Those that send what was claimed: the last look compares the credentials.
 SEND: dict[str, Path] = {
-    "charging.carry_out": carry_out_what_was_claimed,
-    "flowing._line_up": charge_in_a_flow,
+    "attempt_charge.carry_out": carry_out_what_was_claimed,
+    "executor._line_up": charge_in_a_flow,
 }
 NOTHING_YET = frozenset(
     {"sending", "prepare"}
@@ -365,40 +353,40 @@ def test_the_main_account_is_not_asked_with_another_merchants_key_either(
     bound: Services, gateway: ScriptedGateway
 ) -> None:
     """Guard: it would answer that there is no such payment, and the charge would be sent again."""
-    enrolling.add_customer(bound, "ann", None, None, None, "test")
-    enrolling.subscribe(bound, "ann", "monthly", "test")
-    opening.open_due(bound)
+    enrollment.add_customer(bound, "ann", None, None, None, "test")
+    enrollment.subscribe(bound, "ann", "monthly", "test")
+    open_charges.open_due(bound)
     gateway.answers.append(lambda order: Unknown("timeout"))
     (charge,) = [row["id"] for row in charge_rows(bound) if row["account"] == "main"]
-    charging.attempt(bound, charge)
+    attempt_charge.attempt(bound, charge)
     move(bound, hours=1)
     other = replace(bound, fingerprint_in=lambda _: "with another key")
     (row,) = attempt_rows(bound)
-    assert asking.ask(other, row["id"]) is None
+    assert resolve_unknown.ask(other, row["id"]) is None
     assert gateway.asked == []
     assert attempt_rows(bound)[0]["state"] == AttemptState.UNKNOWN
     with pytest.raises(OtherCredentials, match="belongs to another environment"):
         other.gateway("main")
     move(bound, hours=1)
-    assert asking.ask(bound, row["id"]) is not None
+    assert resolve_unknown.ask(bound, row["id"]) is not None
 
 
 def test_a_refund_of_an_account_that_was_removed_waits_and_keeps_no_other_waiting(
     bound: Services, gateway: ScriptedGateway, second: WatchedGateway
 ) -> None:
     tried(bound, second)
-    enrolling.add_customer(bound, "ann", None, None, None, "test")
-    enrolling.subscribe(bound, "ann", "monthly", "test")
-    opening.open_due(bound)
+    enrollment.add_customer(bound, "ann", None, None, None, "test")
+    enrollment.subscribe(bound, "ann", "monthly", "test")
+    open_charges.open_due(bound)
     for row in charge_rows(bound):
-        charging.attempt(bound, row["id"])
+        attempt_charge.attempt(bound, row["id"])
         request = RefundRequest(
             charge=row["key"], money=None, request_key=row["account"], reason="sent back", fate=Fate.KEEP
         )
-        returning.ask(bound, request, "kim")
+        refund_payment.ask(bound, request, "kim")
     removed = replace(bound, gateways={"main": gateway}, account_fingerprints={})
     with pytest.raises(UnknownAccount):
         removed.gateway("second")
-    returning.make_due(removed)
-    assert returning.status(bound, "main").state is RefundState.MADE
-    assert returning.status(bound, "second").state is not RefundState.MADE
+    refund_payment.make_due(removed)
+    assert refund_payment.status(bound, "main").state is RefundState.MADE
+    assert refund_payment.status(bound, "second").state is not RefundState.MADE

@@ -5,28 +5,28 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
-from schedules.charges import AttemptState
-from schedules.outcomes import NotSent
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import NotSent
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move, opened
+from worker.charging import attempt_charge, resolve_unknown
+from worker.charging.batch_claim import Claimed
+from worker.charging.executor import Flow
+from worker.charging.unsent_claims import GivingBack
 from worker.clock import wait_until
-from worker.points import Point, visit_with
-from worker.store.charges import Obstacle
-from worker.workflows import asking, charging
-from worker.workflows.flowing import Flow
-from worker.workflows.giving_back import GivingBack
-from worker.workflows.grouping import Claimed
-from worker.workflows.services import Services
+from worker.failpoints import Point, visit_with
+from worker.services import Services
+from worker.store.charging.charges import Obstacle
 
 FAILED = Obstacle("the pre-send check failed")
 
 
 def claimed_and_lapsed(services: Services) -> Claimed:
     """A charge that was claimed, and whose lease has ended and was swept since."""
-    claimed = charging.claim(services, opened(services))
+    claimed = attempt_charge.claim(services, opened(services))
     assert claimed is not None
     move(services, seconds=services.settings.lease + 1)
-    assert asking.sweep(services) == 1
+    assert resolve_unknown.sweep(services) == 1
     return claimed
 
 
@@ -56,43 +56,43 @@ def goes_out_soon(services: Services) -> bool:
 def test_it_is_given_back_though_its_lease_has_ended(services: Services) -> None:
     """Guard: a process that is frozen past its lease knows when it wakes that it has sent nothing."""
     claimed = claimed_and_lapsed(services)
-    assert charging.hold_back(services, claimed, FAILED) is AttemptState.READY
+    assert attempt_charge.hold_back(services, claimed, FAILED) is AttemptState.READY
     assert goes_out_soon(services)
 
 
 def test_a_call_that_did_not_leave_is_given_back_though_its_lease_has_ended(services: Services) -> None:
     claimed = claimed_and_lapsed(services)
-    assert charging.settle_call(services, claimed, NotSent("the deadline had passed")) is AttemptState.READY
+    assert attempt_charge.settle_call(services, claimed, NotSent("the deadline had passed")) is AttemptState.READY
     assert goes_out_soon(services)
 
 
 def test_a_question_that_was_asked_meanwhile_does_not_stand_in_the_way(services: Services) -> None:
     claimed = claimed_and_lapsed(services)
     move(services, seconds=11)
-    (attempt_id,) = asking.due_asks(services)
-    asking.ask(services, attempt_id)
-    assert charging.hold_back(services, claimed, FAILED) is AttemptState.READY
+    (attempt_id,) = resolve_unknown.due_asks(services)
+    resolve_unknown.ask(services, attempt_id)
+    assert attempt_charge.hold_back(services, claimed, FAILED) is AttemptState.READY
     assert goes_out_soon(services)
 
 
 def test_one_that_another_process_has_sent_since_stays_unknown(services: Services) -> None:
     """Guard: the other's call may have been made."""
     claimed = claimed_and_lapsed(services)
-    charging.hold_back(services, claimed, FAILED)
+    attempt_charge.hold_back(services, claimed, FAILED)
     move(services, seconds=60)
-    assert charging.claim(services, claimed.charge_id) is not None
+    assert attempt_charge.claim(services, claimed.charge_id) is not None
     move(services, seconds=services.settings.lease + 1)
-    assert asking.sweep(services) == 1
-    assert charging.hold_back(services, claimed, FAILED) is None
+    assert resolve_unknown.sweep(services) == 1
+    assert attempt_charge.hold_back(services, claimed, FAILED) is None
     assert attempt_rows(services)[0]["state"] == AttemptState.UNKNOWN
 
 
 def test_one_that_is_under_way_elsewhere_is_left_alone(services: Services) -> None:
     claimed = claimed_and_lapsed(services)
-    charging.hold_back(services, claimed, FAILED)
+    attempt_charge.hold_back(services, claimed, FAILED)
     move(services, seconds=60)
-    assert charging.claim(services, claimed.charge_id) is not None
-    assert charging.hold_back(services, claimed, FAILED) is None
+    assert attempt_charge.claim(services, claimed.charge_id) is not None
+    assert attempt_charge.hold_back(services, claimed, FAILED) is None
     assert attempt_rows(services)[0]["state"] == AttemptState.SENDING
 
 

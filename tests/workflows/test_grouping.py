@@ -7,15 +7,17 @@ from functools import partial
 import pytest
 from sqlalchemy import event, text
 
-from schedules.charges import AttemptState, KeyedIn
-from schedules.outcomes import Paid
+from schedules.charging.charges import AttemptState, KeyedIn
+from schedules.charging.outcomes import Paid
 from tests.factories import OTHER_DEBT, attempt_rows, charge_rows, many_opened, move, write
 from tests.scenarios.living import notices
+from worker.charging import attempt_charge, settle
+from worker.charging.batch_claim import Claimed, Groups, Ungrouped
 from worker.clock import elapsed
-from worker.store import attempts, charges
-from worker.workflows import charging, enrolling, operating, settling
-from worker.workflows.grouping import Claimed, Groups, Ungrouped
-from worker.workflows.services import Services
+from worker.customers import enrollment
+from worker.operations import operate
+from worker.services import Services
+from worker.store.charging import attempts, charges
 
 PAID = """
     INSERT INTO attempts (charge_id, number, merchant_uid, state, amount, currency, fence, sends, last_sent_at,
@@ -46,13 +48,13 @@ def test_each_charge_of_a_group_gets_an_attempt_of_its_own(services: Services, g
 
 
 def _attempt_under_way(services: Services, charge_id: int) -> None:
-    claimed = charging.claim(services, charge_id)
+    claimed = attempt_charge.claim(services, charge_id)
     assert claimed is not None
     write(services, "UPDATE charges SET attempts = 0, next_attempt_at = due_at WHERE id = :charge", charge_id)
 
 
 def _stop(services: Services, charge_id: int) -> None:
-    operating.stop_charging(services, "test", "fire")
+    operate.stop_charging(services, "test", "fire")
 
 
 UNKNOWN_CURRENCY = "UPDATE charges SET currency = 'XXX' WHERE id = :charge"
@@ -174,9 +176,9 @@ def test_a_payment_for_a_canceled_subscription_is_not_settled_together(services:
     with services.engine.begin() as db:
         key = db.execute(text("SELECT s.key FROM subscriptions s JOIN charges c ON c.subscription_id = s.id "
                               "WHERE c.id = :charge"), {"charge": odd}).scalar_one()  # fmt: skip
-    enrolling.unsubscribe(services, key, "kim", "he left", at_period_end=False)
+    enrollment.unsubscribe(services, key, "kim", "he left", at_period_end=False)
     assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
-    settling.settle(services, claimed.intent, AttemptState.SENDING, Paid("imps_1"))
+    settle.settle(services, claimed.intent, AttemptState.SENDING, Paid("imps_1"))
     assert "charge.paid_after_end" in notices(services)
 
 

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from schedules.outcomes import Declined
+from schedules.charging.outcomes import Declined
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, opened
-from worker.workflows import charging, hearing
-from worker.workflows.services import Services
+from worker.charging import attempt_charge
+from worker.reconciliation import payment_webhooks
+from worker.services import Services
 
 
 def with_second(services: Services, second: ScriptedGateway) -> Services:
@@ -25,7 +26,7 @@ def test_uids_that_are_made_up_cause_a_bounded_number_of_calls(
     second = ScriptedGateway()
     made = with_second(services, second)
     for number in range(40):
-        hearing.hear(made, f"made-up-{number}")
+        payment_webhooks.hear(made, f"made-up-{number}")
     for asked in (gateway, second):
         assert 1 <= len(asked.asked) <= 40 / 2
 
@@ -36,11 +37,11 @@ def test_a_debt_of_ours_is_looked_at_though_many_others_are_made_up(
     second = ScriptedGateway()
     made = with_second(services, second)
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
-    charging.attempt(made, opened(made))
+    attempt_charge.attempt(made, opened(made))
     uid = attempt_rows(made)[0]["merchant_uid"]
     for number in range(10):
-        hearing.hear(made, f"made-up-{number}")
+        payment_webhooks.hear(made, f"made-up-{number}")
     before, others = len(gateway.asked), len(second.asked)
-    hearing.hear(made, uid)
+    payment_webhooks.hear(made, uid)
     assert gateway.asked[before:] == [uid]
     assert len(second.asked) == others

@@ -6,15 +6,15 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from schedules.health import ProcessKind, ProcessSeen
+from schedules.operations.health import ProcessKind, ProcessSeen
 from tests.factories import START
-from worker import alive
+from worker.charging.executor import Flow
 from worker.clock import FixedClock
-from worker.store import processes
-from worker.workflows import heartbeats
-from worker.workflows.flowing import Flow
-from worker.workflows.heartbeats import Heartbeats
-from worker.workflows.services import Services
+from worker.operations import heartbeats
+from worker.operations.heartbeats import Heartbeats
+from worker.runtime import alive
+from worker.services import Services
+from worker.store.operations import processes
 
 
 def beat_once(services: Services) -> ProcessSeen:

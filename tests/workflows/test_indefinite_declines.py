@@ -3,15 +3,16 @@
 import pytest
 from sqlalchemy import text
 
-from schedules.charges import AttemptState
-from schedules.dunning import MOST_UNANSWERED
-from schedules.outcomes import Declined, NotSent, Refused, Unknown
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import Declined, NotSent, Refused, Unknown
+from schedules.dunning.decisions import MOST_UNANSWERED
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, held_events, move, opened
+from worker.charging import attempt_charge, resolve_unknown
 from worker.gateway.port import ChargeOrder
-from worker.store import waits
-from worker.workflows import asking, charging, operating
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.services import Services
+from worker.store.charging import waits
 
 LINE = "서버에 연결할 수 없습니다."  # class not_a_decline
 HIDDEN = "취소확인요망"  # class unknown_outcome
@@ -34,7 +35,7 @@ def ask_until_known(services: Services) -> AttemptState:
         if attempt["state"] != AttemptState.UNKNOWN.value:
             return AttemptState(attempt["state"])
         move(services, seconds=(attempt["next_ask_at"] - services.clock.now()).total_seconds())
-        asking.ask(services, attempt["id"])
+        resolve_unknown.ask(services, attempt["id"])
     raise AssertionError("it stays unknown for ever")
 
 
@@ -42,7 +43,7 @@ def try_when_due(services: Services) -> AttemptState | None:
     """Move to the charge's next try, and make it."""
     charge = charge_rows(services)[0]
     move(services, seconds=(charge["next_attempt_at"] - services.clock.now()).total_seconds())
-    return charging.attempt(services, charge["id"])
+    return attempt_charge.attempt(services, charge["id"])
 
 
 @pytest.mark.parametrize("reason", [LINE, HIDDEN, "정상처리", "socket hang up", "중복 요청입니다"])
@@ -52,7 +53,7 @@ def test_it_is_asked_about_and_the_same_uid_is_sent_again(
     charge = opened(services)
     failing(services, gateway, reason)
     began = services.clock.now()
-    assert charging.attempt(services, charge) is AttemptState.UNKNOWN
+    assert attempt_charge.attempt(services, charge) is AttemptState.UNKNOWN
     assert charge_rows(services)[0]["next_attempt_at"] is None
     assert ask_until_known(services) is AttemptState.NOT_SENT
     assert (services.clock.now() - began).total_seconds() > services.settings.quiet_time
@@ -65,7 +66,7 @@ def test_it_is_asked_about_and_the_same_uid_is_sent_again(
 def test_a_payment_that_shows_after_such_a_failure_is_found(services: Services, gateway: ScriptedGateway) -> None:
     charge = opened(services)
     failing(services, gateway, HIDDEN)
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     gateway.remember(gateway.sent[0], "paid", "imps_late", at=services.clock.now())
     assert ask_until_known(services) is AttemptState.PAID
     assert len(gateway.sent) == 1
@@ -78,7 +79,7 @@ def test_a_bare_code_is_read_for_the_pg_of_the_card(services: Services, gateway:
         db.execute(text("UPDATE billing_keys SET pg_provider = 'tosspayments'"))
     failing(services, gateway, "[S013]", pg=None)
     began = services.clock.now()
-    assert charging.attempt(services, charge) is AttemptState.UNKNOWN
+    assert attempt_charge.attempt(services, charge) is AttemptState.UNKNOWN
     assert ask_until_known(services) is AttemptState.NOT_SENT
     assert (services.clock.now() - began).total_seconds() > services.settings.quiet_time
     assert try_when_due(services) is AttemptState.PAID
@@ -91,7 +92,7 @@ def test_a_definite_answer_to_the_second_sending_ends_the_uid(
     charge = opened(services)
     failing(services, gateway, LINE)
     failing(services, gateway, "[CC10]통장 잔액부족")
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     ask_until_known(services)
     assert try_when_due(services) is AttemptState.DECLINED
     try_when_due(services)
@@ -108,15 +109,15 @@ def test_a_refusal_of_the_second_sending_says_nothing_of_the_first_and_keeps_the
         gateway.answers.append(Unknown("ReadTimeout"))
     else:
         failing(services, gateway, first)
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     assert ask_until_known(services) is AttemptState.NOT_SENT
     gateway.answers.append(Refused("인증에 실패하였습니다."))
     assert try_when_due(services) is AttemptState.NOT_SENT
     row = charge_rows(services)[0]
     with services.engine.begin() as db:
         assert waits.waiting(db, services.clock.now())["refused"] == 1
-    operating.release(services, row["key"], "kim", "the credentials are right now")
-    assert charging.attempt(services, charge) is AttemptState.PAID
+    operate.release(services, row["key"], "kim", "the credentials are right now")
+    assert attempt_charge.attempt(services, charge) is AttemptState.PAID
     assert len({order.merchant_uid for order in gateway.sent}) == len(attempt_rows(services)) == 1
     assert attempt_rows(services)[0]["decline_class"] is None
 
@@ -131,7 +132,7 @@ def test_an_outcome_that_stays_open_uses_the_ladder_and_ends_under_one_uid(
         if tries:
             try_when_due(services)
         else:
-            charging.attempt(services, charge)
+            attempt_charge.attempt(services, charge)
         ask_until_known(services)
         tries += 1
     row = charge_rows(services)[0]
@@ -145,7 +146,7 @@ def test_an_outcome_that_stays_open_uses_the_ladder_and_ends_under_one_uid(
 def test_a_line_that_stays_down_uses_no_rung(services: Services, gateway: ScriptedGateway) -> None:
     charge = opened(services)
     failing(services, gateway, LINE)
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     ask_until_known(services)
     row = charge_rows(services)[0]
     assert (row["status"], row["declines"], row["technical_tries"]) == ("open", 0, 1)
@@ -158,7 +159,7 @@ def answer_all_with_nothing(services: Services, gateway: ScriptedGateway, reason
     while charge_rows(services)[0]["held_why"] is None and len(gateway.sent) - before < 50:
         failing(services, gateway, reason)
         if charge_rows(services)[0]["next_attempt_at"] <= services.clock.now():
-            charging.attempt(services, charge_rows(services)[0]["id"])
+            attempt_charge.attempt(services, charge_rows(services)[0]["id"])
         else:
             try_when_due(services)
         ask_until_known(services)
@@ -176,10 +177,10 @@ def test_a_charge_that_is_never_answered_is_held_with_an_event_and_begins_anew_w
     assert row["held_why"].startswith(why)
     assert (row["status"], row["declines"]) == ("open", 0)
     assert held_events(services) == [row["key"]]
-    operating.release(services, row["key"], "kim", "the channel is set up")
+    operate.release(services, row["key"], "kim", "the channel is set up")
     assert answer_all_with_nothing(services, gateway, LINE) == MOST_UNANSWERED
-    operating.release(services, row["key"], "kim", "the channel is set up now")
-    assert charging.attempt(services, row["id"]) is AttemptState.PAID
+    operate.release(services, row["key"], "kim", "the channel is set up now")
+    assert attempt_charge.attempt(services, row["id"]) is AttemptState.PAID
     assert len({order.merchant_uid for order in gateway.sent}) == 1
 
 
@@ -199,14 +200,14 @@ def test_only_answers_in_a_row_count_and_an_outage_is_none(services: Services, g
     try_when_due(services)
     ask_until_known(services)
     assert charge_rows(services)[0]["held_why"] is None
-    assert charging.attempt(services, charge) is None
+    assert attempt_charge.attempt(services, charge) is None
 
 
 def declined_before_the_upgrade(services: Services, gateway: ScriptedGateway, status: str, reason: str) -> int:
     """A charge whose first attempt an older release called declined; the gateway has a record of this status."""
     charge = opened(services)
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     gateway.remember(gateway.sent[0], status, at=services.clock.now(), reason=reason)
     with services.engine.begin() as db:
         older = "UPDATE attempts SET reason = :reason, decline_class = 'unknown_word', decline_rule = 'unplaced@1'"

@@ -9,28 +9,30 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from schedules.charges import ChargeStatus, KeyedIn
+from schedules.charging.charges import ChargeStatus, KeyedIn
+from schedules.charging.outcomes import Declined, NotSent, Refused, Unknown
 from schedules.errors import BadRequest
-from schedules.money import Money
-from schedules.outcomes import Declined, NotSent, Refused, Unknown
-from schedules.requests import ChargeRequest
+from schedules.money.amounts import Money
+from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, on_sale, subscribed
 from tests.scenarios.living import live_until, notices
-from worker import points
+from worker import failpoints
+from worker.charging import attempt_charge, resolve_unknown
+from worker.charging.adhoc import CannotRequest
+from worker.charging.close import collected
+from worker.customers import adjust, card_entry, enrollment, issued_keys, signup
+from worker.customers.card_entry import Keyed
+from worker.customers.enrollment import CannotEnroll
+from worker.customers.issued_keys import CannotIssue
+from worker.customers.signup import NotSignedUp
+from worker.failpoints import Point
 from worker.gateway.port import Card, ChargeOrder, KeyDeclined
-from worker.points import Point
-from worker.store import charges
-from worker.store.schema import billing_keys
-from worker.workflows import adjusting, asking, charging, enrolling, issuing, keying, operating, signing_up
-from worker.workflows.closing import collected
-from worker.workflows.enrolling import CannotEnroll
-from worker.workflows.issuing import CannotIssue
-from worker.workflows.keying import Keyed
-from worker.workflows.operating import CannotOperate
-from worker.workflows.requesting import CannotRequest
-from worker.workflows.services import OtherCredentials, Services
-from worker.workflows.signing_up import NotSignedUp
+from worker.operations import operate
+from worker.operations.operate import CannotOperate
+from worker.services import OtherCredentials, Services
+from worker.store.charging import charges
+from worker.store.tables import billing_keys
 
 CARD = Card("4000000000001091", "2030-12", "900101", "12")
 SALE = ChargeRequest(
@@ -51,7 +53,7 @@ def nothing_stored(gateway: ScriptedGateway) -> None:
 
 def paid(services: Services, keep: KeyedIn = KeyedIn.ONCE, request: ChargeRequest = SALE) -> Keyed:
     """What becomes of a card that is typed in."""
-    return keying.pay(services, request, CARD, "kim", keep)
+    return card_entry.pay(services, request, CARD, "kim", keep)
 
 
 def key_deleted(services: Services) -> bool:
@@ -65,9 +67,9 @@ def key_deleted(services: Services) -> bool:
 def ask(services: Services, minutes: float) -> None:
     """Let time pass, and ask about what is unclear."""
     move(services, minutes=minutes)
-    asking.sweep(services)
-    for attempt_id in asking.due_asks(services):
-        asking.ask(services, attempt_id)
+    resolve_unknown.sweep(services)
+    for attempt_id in resolve_unknown.due_asks(services):
+        resolve_unknown.ask(services, attempt_id)
 
 
 def all_rows(services: Services) -> str:
@@ -105,9 +107,9 @@ def test_nothing_of_the_card_is_in_any_row(services: Services, gateway: Scripted
 def test_a_card_that_is_kept_can_be_charged_afterwards(services: Services) -> None:
     assert paid(services, KeyedIn.KEEP).status is ChargeStatus.PAID
     assert not key_deleted(services)
-    assert issuing.show(services, "ann")["here"]["card_number"] == "53331234****1234"
+    assert issued_keys.show(services, "ann")["here"]["card_number"] == "53331234****1234"
     on_sale(services)
-    enrolling.subscribe(services, "ann", "monthly", "kim")
+    enrollment.subscribe(services, "ann", "monthly", "kim")
     collect_due(services)
     assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
 
@@ -117,10 +119,10 @@ def test_a_key_that_the_payment_window_makes_later_is_taken_like_any_other(
 ) -> None:
     paid(services)
     gateway.missing_keys.clear()
-    enrolling.add_customer(services, "ann", None, None, None, "kim")
+    enrollment.add_customer(services, "ann", None, None, None, "kim")
     assert not key_deleted(services)
     with pytest.raises(CannotEnroll, match="known already"):
-        enrolling.add_customer(services, "ann", None, None, None, "kim")
+        enrollment.add_customer(services, "ann", None, None, None, "kim")
 
 
 def test_a_decline_is_the_end_and_says_why(services: Services, gateway: ScriptedGateway) -> None:
@@ -136,7 +138,7 @@ def test_an_unclear_answer_is_asked_about_and_never_sent_again(
 ) -> None:
     """The guard: no worker sends a charge whose card was typed in; the stored card is another one."""
     gateway.missing_keys.clear()
-    enrolling.add_customer(services, "ann", None, None, None, "kim")
+    enrollment.add_customer(services, "ann", None, None, None, "kim")
     gateway.answers.append(Unknown("time-out"))
     assert paid(services).status is ChargeStatus.OPEN
     assert not paid(services).is_new
@@ -175,7 +177,7 @@ def test_a_stopped_account_and_a_copy_of_the_database_send_nothing_and_keep_noth
 ) -> None:
     with pytest.raises(OtherCredentials):
         paid(replace(services, fingerprint_in=lambda _: "of a copy"))
-    operating.stop_charging(services, "kim", "look first")
+    operate.stop_charging(services, "kim", "look first")
     with pytest.raises(CannotRequest, match="stopped"):
         paid(services)
     assert not gateway.sent
@@ -184,7 +186,7 @@ def test_a_stopped_account_and_a_copy_of_the_database_send_nothing_and_keep_noth
 
 def test_a_card_that_cannot_be_is_refused_before_anything_is_kept(services: Services) -> None:
     with pytest.raises(BadRequest, match=r"^card: "):
-        keying.pay(services, SALE, replace(CARD, number="x"), "kim", KeyedIn.ONCE)
+        card_entry.pay(services, SALE, replace(CARD, number="x"), "kim", KeyedIn.ONCE)
     assert not charge_rows(services)
 
 
@@ -199,11 +201,11 @@ def test_nobody_tries_or_releases_it(services: Services, gateway: ScriptedGatewa
     gateway.answers.append(Unknown("asked 5000, answered 1", mismatch=True))
     key = paid(services).key
     with pytest.raises(CannotOperate):
-        operating.try_now(services, key, "kim", "x")
+        operate.try_now(services, key, "kim", "x")
     with services.engine.begin() as db:
         db.execute(text("UPDATE attempts SET state = 'not_sent', next_ask_at = NULL"))
         db.execute(text("UPDATE charges SET next_attempt_at = now() - interval '1 year', held_why = NULL"))
-    charging.attempt(services, charge_rows(services)[0]["id"])
+    attempt_charge.attempt(services, charge_rows(services)[0]["id"])
     assert len(gateway.sent) == 1
     assert "typed in" in charge_rows(services)[0]["held_why"]
 
@@ -212,7 +214,7 @@ def test_a_decline_of_a_typed_card_says_nothing_about_the_stored_one(
     services: Services, gateway: ScriptedGateway
 ) -> None:
     gateway.missing_keys.clear()
-    enrolling.add_customer(services, "ann", None, None, None, "kim")
+    enrollment.add_customer(services, "ann", None, None, None, "kim")
     gateway.answers.append(Declined("[CC04]분실 혹은 거래불가 카드"))
     paid(services)
     with services.engine.begin() as db:
@@ -254,9 +256,9 @@ def test_a_signup_that_is_killed_begins_once_if_its_payment_was_made_and_not_at_
     """The guard: charge, attempt and signup are one transaction; so are the payment and the beginning."""
     on_sale(services)
     with monkeypatch.context() as patched:
-        patched.setattr(points, "_visitor", killed_at(point))
+        patched.setattr(failpoints, "_visitor", killed_at(point))
         with pytest.raises(Killed):
-            signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "x")
+            signup.sign_up(services, "ann", "monthly", CARD, "kim", "x")
     for minutes in (10, 20, 60, 60):
         ask(services, minutes)
     assert len(gateway.sent) == sent
@@ -276,7 +278,7 @@ def test_signing_up_pays_the_first_period_and_the_second_comes_by_itself(
     services: Services, gateway: ScriptedGateway
 ) -> None:
     on_sale(services)
-    begun = signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
+    begun = signup.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
     assert begun.next_due_at == datetime(2026, 2, 28, tzinfo=UTC)
     assert "subscription.began" in notices(services)
     live_until(services, datetime(2026, 3, 1, tzinfo=UTC))
@@ -284,8 +286,8 @@ def test_signing_up_pays_the_first_period_and_the_second_comes_by_itself(
         ("adhoc", 0, "paid"), ("renewal", 1, "paid"),
     ]  # fmt: skip
     with pytest.raises(NotSignedUp, match="is on plan 'monthly' already"):
-        signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "again")
-    adjusting.skip(services, begun.subscription, "kim", "x")
+        signup.sign_up(services, "ann", "monthly", CARD, "kim", "again")
+    adjust.skip(services, begun.subscription, "kim", "x")
 
 
 def test_a_first_payment_that_fails_leaves_nothing_that_charges_and_says_why(
@@ -294,10 +296,10 @@ def test_a_first_payment_that_fails_leaves_nothing_that_charges_and_says_why(
     on_sale(services)
     gateway.answers.append(lambda order: stored_and_declined(gateway, order))
     with pytest.raises(NotSignedUp, match=r"no subscription: \[CC10\]통장 잔액부족; the card .* is deleted"):
-        signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
+        signup.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
     assert "ann" in gateway.missing_keys
     assert subscriptions(services) == 0
-    assert signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "another card").charge
+    assert signup.sign_up(services, "ann", "monthly", CARD, "kim", "another card").charge
     assert len({row["request_key"] for row in charge_rows(services)}) == 2
 
 
@@ -315,7 +317,7 @@ def test_an_unclear_first_payment_begins_when_it_is_found_paid_and_is_not_typed_
     gateway.answers.append(lambda order: arrived(gateway, order))
     for words in ("not clear whether", "under way"):
         with pytest.raises(NotSignedUp, match=words):
-            signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
+            signup.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
     ask(services, 1)
     assert subscriptions(services) == 1
     assert len(gateway.sent) == 1
@@ -327,7 +329,7 @@ def test_money_that_comes_after_it_was_called_failed_begins_nothing(
     on_sale(services)
     gateway.answers.append(Unknown("time-out"))
     with pytest.raises(NotSignedUp):
-        signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
+        signup.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
     for minutes in (20, 60, 60):
         ask(services, minutes)
     assert charge_rows(services)[0]["status"] == "canceled"
@@ -341,7 +343,7 @@ def test_money_that_comes_after_it_was_called_failed_begins_nothing(
 
 def test_a_trial_stores_the_card_and_charges_when_it_ends(services: Services, gateway: ScriptedGateway) -> None:
     on_sale(services, trial_days=14)
-    begun = signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
+    begun = signup.sign_up(services, "ann", "monthly", CARD, "kim", "at the desk")
     assert begun.charge is None
     assert not gateway.sent
     live_until(services, begun.next_due_at + timedelta(hours=1))
@@ -356,17 +358,17 @@ def test_a_card_over_a_known_key_keeps_its_history_and_pays_what_is_open(
     subscribed(services)
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     collect_due(services)
-    issuing.issue(services, "ann", CARD, "kim", "he brought another card")
+    issued_keys.issue(services, "ann", CARD, "kim", "he brought another card")
     collect_due(services)
     assert charge_rows(services)[0]["status"] == "paid"
-    told = issuing.show(services, "ann")
+    told = issued_keys.show(services, "ann")
     changed = [act["details"] for act in told["history"] if act["verb"] == "card.changed"]
     assert changed[0]["before"]["card_number"] == "53331234****1234"
     assert changed[0]["after"]["card_number"] == "40000000****1091"
 
 
 def test_a_new_card_is_stored_and_known(services: Services) -> None:
-    key = issuing.issue(services, "ann", CARD, "kim", "at the desk")
+    key = issued_keys.issue(services, "ann", CARD, "kim", "at the desk")
     assert key.card_number == "40000000****1091"
     assert not key_deleted(services)
     assert CARD.number not in all_rows(services)
@@ -377,21 +379,21 @@ def test_a_new_card_that_is_declined_counts_as_deleted_and_is_not_asked_about(
 ) -> None:
     gateway.key_answers.append(KeyDeclined("[8321]유효하지 않은 카드"))
     with pytest.raises(CannotIssue, match="유효하지 않은"):
-        issuing.issue(services, "ann", CARD, "kim", "at the desk")
+        issued_keys.issue(services, "ann", CARD, "kim", "at the desk")
     assert key_deleted(services)
     with services.engine.begin() as db:
         key = db.execute(select(billing_keys.c.ask_at, billing_keys.c.unclear_since)).one()
     assert tuple(key) == (None, None)
     on_sale(services)
     with pytest.raises(CannotEnroll, match="deleted"):
-        enrolling.subscribe(services, "ann", "monthly", "kim")
+        enrollment.subscribe(services, "ann", "monthly", "kim")
 
 
 def test_an_unclear_issue_is_what_the_gateway_has_then(services: Services, gateway: ScriptedGateway) -> None:
     gateway.key_answers.append(Unknown("time-out"))
-    assert issuing.issue(services, "ann", CARD, "kim", "at the desk").card_number == "40000000****1091"
+    assert issued_keys.issue(services, "ann", CARD, "kim", "at the desk").card_number == "40000000****1091"
     gateway.key_answers.append(Unknown("asked ann, answered ben", mismatch=True))
-    assert issuing.issue(services, "ann", CARD, "kim", "at the desk").card_number == "40000000****1091"
+    assert issued_keys.issue(services, "ann", CARD, "kim", "at the desk").card_number == "40000000****1091"
 
 
 def test_a_card_that_is_needed_is_not_deleted_and_one_that_is_not_is(
@@ -402,9 +404,9 @@ def test_a_card_that_is_needed_is_not_deleted_and_one_that_is_not_is(
     subscribed(services)
     collect_due(services)
     with pytest.raises(CannotIssue, match="change-card"):
-        issuing.delete(services, "ann", "kim", "he asked", end_subscriptions=False)
+        issued_keys.delete(services, "ann", "kim", "he asked", end_subscriptions=False)
     assert not key_deleted(services)
-    assert issuing.delete(services, "ann", "kim", "he asked", end_subscriptions=True).subscriptions_ended == 1
+    assert issued_keys.delete(services, "ann", "kim", "he asked", end_subscriptions=True).subscriptions_ended == 1
     assert key_deleted(services)
     assert "ann" in gateway.missing_keys
 
@@ -412,10 +414,10 @@ def test_a_card_that_is_needed_is_not_deleted_and_one_that_is_not_is(
 def test_a_deletion_that_did_not_arrive_is_said_and_can_be_said_again(
     services: Services, gateway: ScriptedGateway
 ) -> None:
-    issuing.issue(services, "ann", CARD, "kim", "at the desk")
+    issued_keys.issue(services, "ann", CARD, "kim", "at the desk")
     gateway.key_answers.append(Refused("not today"))
-    first = issuing.delete(services, "ann", "kim", "he asked", end_subscriptions=False)
+    first = issued_keys.delete(services, "ann", "kim", "he asked", end_subscriptions=False)
     assert (first.is_over, first.at_gateway) == (False, "not today")
     assert key_deleted(services)
-    issuing.delete(services, "ann", "kim", "he asked", end_subscriptions=False)
+    issued_keys.delete(services, "ann", "kim", "he asked", end_subscriptions=False)
     assert "ann" in gateway.missing_keys

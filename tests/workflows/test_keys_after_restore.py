@@ -7,37 +7,31 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from schedules.batches import Line, Terms
-from schedules.identity import parse_merchant_uid
-from schedules.imports import COLUMNS
-from schedules.money import Money
-from schedules.outcomes import Declined, Refused
-from schedules.refunds import RefundRequest, RefundState
+from schedules.charging.identity import parse_merchant_uid
+from schedules.charging.outcomes import Declined, Refused
+from schedules.money.amounts import Money
+from schedules.requests.batches import Line, Terms
+from schedules.requests.imports import COLUMNS
+from schedules.requests.refunds import RefundRequest, RefundState
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, on_sale, subscribed, write
 from tests.model.postgres import PostgresBooks
 from tests.workflows.test_reconciling import found, reconciled
-from worker import answering, requests
+from worker.batches import drafts, run_batch
+from worker.charging import attempt_charge
+from worker.charging.adhoc import CannotRequest
+from worker.charging.executor import Flow
+from worker.customers import adjust, enrollment, signup
 from worker.gateway.port import BillingKey, Card, ChargeOrder
-from worker.workflows import (
-    adjusting,
-    batching,
-    charging,
-    drafting,
-    enrolling,
-    importing,
-    opening,
-    resolving,
-    restoring,
-    returning,
-    signing_up,
-)
-from worker.workflows.flowing import Flow
-from worker.workflows.importing import CannotGoOn
-from worker.workflows.operating import CannotOperate
-from worker.workflows.requesting import CannotRequest
-from worker.workflows.resolving import Verdict
-from worker.workflows.services import Services
+from worker.onboarding import import_file
+from worker.onboarding.import_file import CannotGoOn
+from worker.operations.operate import CannotOperate
+from worker.reconciliation import resolve_finding, restore
+from worker.reconciliation.resolve_finding import Verdict
+from worker.refunds import refund_payment
+from worker.renewals import open_charges
+from worker.services import Services
+from worker.task_api import answers, verbs
 
 CARD = Card("4000000000001091", "2030-12", "900101", "12")
 WHO = {"actor": "shop", "reason": "ticket 4711"}
@@ -46,17 +40,17 @@ WHO = {"actor": "shop", "reason": "ticket 4711"}
 def restored(services: Services, backup: object) -> None:
     """Put the database back to a backup, and wait until the hold after it has ended."""
     PostgresBooks(services).restore(backup)
-    restoring.begin_hold(services, "kim", "restored last night's backup")
+    restore.begin_hold(services, "kim", "restored last night's backup")
     move(services, seconds=services.settings.quiet_time)
-    assert restoring.lift_when_known(services) is None
+    assert restore.lift_when_known(services) is None
 
 
 def sent(
     services: Services, asked: Callable[..., dict[str, Any]], request_key: str, **fields: Any
 ) -> dict[str, Any]:
     """The answer to a task that is sent with a request key."""
-    desk = requests.Desk(services, lambda queued: None)
-    return answering.answer(desk, asked, (), fields | {"request_key": request_key})
+    desk = verbs.Desk(services, lambda queued: None)
+    return answers.answer(desk, asked, (), fields | {"request_key": request_key})
 
 
 def paid_charge(services: Services) -> str:
@@ -76,12 +70,12 @@ def part_given_back_before_a_restore(services: Services) -> str:
     """3,000 won of a charge were given back after the backup, and a person has accepted that; the charge's key."""
     charge = paid_charge(services)
     backup = PostgresBooks(services).backup()
-    returning.ask(services, part_of(charge), "kim")
-    returning.make_due(services)
+    refund_payment.ask(services, part_of(charge), "kim")
+    refund_payment.make_due(services)
     restored(services, backup)
     reconciled(services)
     (finding,) = (each for each in found(services) if not each.state.is_over)
-    resolving.resolve(services, finding.id, Verdict.ACCEPTED, "kim", "the console shows it")
+    resolve_finding.resolve(services, finding.id, Verdict.ACCEPTED, "kim", "the console shows it")
     assert charge_rows(services)[0]["refunded"] == 3000
     return charge
 
@@ -95,10 +89,10 @@ def test_a_part_that_was_given_back_after_the_backup_is_not_given_back_again(
         CannotOperate,
         match=r"3,000 KRW of charge \w+ were given back without a refund known here.*`again refund \w+ --another`",
     ):
-        returning.ask(services, part_of(charge), "kim")
-    answer = sent(services, requests.refund_charge, "back-1", charge=charge, amount=3000, currency="KRW", **WHO)
+        refund_payment.ask(services, part_of(charge), "kim")
+    answer = sent(services, verbs.refund_charge, "back-1", charge=charge, amount=3000, currency="KRW", **WHO)
     assert answer["error"] == "refused"
-    returning.make_due(services)
+    refund_payment.make_due(services)
     assert len(gateway.cancellations) == 1
 
 
@@ -106,15 +100,17 @@ def test_another_part_is_given_back_when_a_person_says_that_it_is_another(
     services: Services, gateway: ScriptedGateway
 ) -> None:
     charge = part_given_back_before_a_restore(services)
-    returning.ask(services, replace(part_of(charge, "back-2"), another=True), "kim")
-    returning.make_due(services)
-    assert returning.status(services, "back-2").state is RefundState.MADE
-    assert not returning.ask(services, part_of(charge, "back-2"), "kim")[1], "sent again, it is the same refund"
+    refund_payment.ask(services, replace(part_of(charge, "back-2"), another=True), "kim")
+    refund_payment.make_due(services)
+    assert refund_payment.status(services, "back-2").state is RefundState.MADE
+    assert not refund_payment.ask(services, part_of(charge, "back-2"), "kim")[1], (
+        "sent again, it is the same refund"
+    )
     answer = sent(
-        services, requests.refund_charge, "back-3", charge=charge, amount=900, currency="KRW", another=True, **WHO
+        services, verbs.refund_charge, "back-3", charge=charge, amount=900, currency="KRW", another=True, **WHO
     )
     assert answer["ok"]
-    returning.make_due(services)
+    refund_payment.make_due(services)
     assert [order.money.amount for order in gateway.cancellations] == [3000, 3000, 900]
     with services.engine.begin() as db:
         written = db.execute(text("SELECT details ->> 'another' FROM audit WHERE verb = 'refund' ORDER BY id"))
@@ -134,7 +130,7 @@ class Shop:
         on_sale(self.services)
         on_sale(self.services, code="dear", price=Money(29900, "KRW"))
         self.subscription = subscribed(self.services)
-        enrolling.add_customer(self.services, "ann-2", None, None, None, "test", of="ann")
+        enrollment.add_customer(self.services, "ann-2", None, None, None, "test", of="ann")
 
     def decline(self, reason: str) -> str:
         """Let the first period be declined; the charge's key."""
@@ -158,80 +154,80 @@ Prepared = tuple[Callable[..., dict[str, Any]], dict[str, Any]]
 def a_try(shop: Shop) -> Prepared:
     charge = shop.decline("[CC10]통장 잔액부족")
     move(shop.services, hours=7)
-    return requests.try_charge, {"charge": charge, **WHO}
+    return verbs.try_charge, {"charge": charge, **WHO}
 
 
 def a_release(shop: Shop) -> Prepared:
-    opening.open_due(shop.services)
+    open_charges.open_due(shop.services)
     row = charge_rows(shop.services)[0]
     write(shop.services, "UPDATE charges SET held_why = 'a person must look' WHERE id = :charge", row["id"])
-    return requests.release, {"key": row["key"], **WHO}
+    return verbs.release, {"key": row["key"], **WHO}
 
 
 def a_release_of_what_was_refused(shop: Shop) -> Prepared:
     shop.gateway.answers.append(Refused("[8400]가맹점 정보 오류"))
     shop.collect()
-    return requests.release_refused, {**WHO}
+    return verbs.release_refused, {**WHO}
 
 
 def a_new_card_behind_the_key(shop: Shop) -> Prepared:
     shop.decline("분실 카드")
     shop.gateway.keys["ann"] = BillingKey("ann", "kcp", "A52LD", "KB카드", "94331234****1234", None, None)
-    return requests.card_changed, {"customer_uid": "ann", **WHO}
+    return verbs.card_changed, {"customer_uid": "ann", **WHO}
 
 
 def another_card(shop: Shop) -> Prepared:
     shop.decline("[CC10]통장 잔액부족")
-    return requests.change_card, {"subscription": shop.subscription, "customer_uid": "ann-2", **WHO}
+    return verbs.change_card, {"subscription": shop.subscription, "customer_uid": "ann-2", **WHO}
 
 
 def a_new_customer(shop: Shop) -> Prepared:
     shop.collect()
-    return requests.add_customer, {"customer_uid": "bob", "actor": "shop"}
+    return verbs.add_customer, {"customer_uid": "bob", "actor": "shop"}
 
 
 def a_subscription(shop: Shop) -> Prepared:
     shop.collect()
-    return requests.subscribe, {"customer_uid": "ann", "plan": "dear", "actor": "shop"}
+    return verbs.subscribe, {"customer_uid": "ann", "plan": "dear", "actor": "shop"}
 
 
 def a_second_subscription(shop: Shop) -> Prepared:
     shop.collect()
     fields = {"customer_uid": "ann", "plan": "monthly", "another": True, "anchor": "2025-12-31", "actor": "shop"}
-    return requests.subscribe, fields
+    return verbs.subscribe, fields
 
 
 def a_resume(shop: Shop) -> Prepared:
     shop.collect()
-    adjusting.pause(shop.services, shop.subscription, "kim", "moving")
-    return requests.resume, {"subscription": shop.subscription, **WHO}
+    adjust.pause(shop.services, shop.subscription, "kim", "moving")
+    return verbs.resume, {"subscription": shop.subscription, **WHO}
 
 
 def an_end_taken_back(shop: Shop) -> Prepared:
     shop.collect()
-    enrolling.unsubscribe(shop.services, shop.subscription, "kim", "left", at_period_end=True)
-    return requests.undo, {"subscription": shop.subscription, "what": "end", **WHO}
+    enrollment.unsubscribe(shop.services, shop.subscription, "kim", "left", at_period_end=True)
+    return verbs.undo, {"subscription": shop.subscription, "what": "end", **WHO}
 
 
 def a_skip_taken_back(shop: Shop) -> Prepared:
     shop.collect()
-    adjusting.skip(shop.services, shop.subscription, "kim", "holiday", 1)
-    return requests.undo, {"subscription": shop.subscription, "what": "skip", **WHO}
+    adjust.skip(shop.services, shop.subscription, "kim", "holiday", 1)
+    return verbs.undo, {"subscription": shop.subscription, "what": "skip", **WHO}
 
 
 def an_earlier_day(shop: Shop) -> Prepared:
     shop.collect()
-    return requests.move_anchor, {"subscription": shop.subscription, "anchor": "2026-02-10", **WHO}
+    return verbs.move_anchor, {"subscription": shop.subscription, "anchor": "2026-02-10", **WHO}
 
 
 def an_earlier_time(shop: Shop) -> Prepared:
     shop.collect()
-    return requests.move_time, {"subscription": shop.subscription, "time": "00:30", **WHO}
+    return verbs.move_time, {"subscription": shop.subscription, "time": "00:30", **WHO}
 
 
 def a_dearer_plan(shop: Shop) -> Prepared:
     shop.collect()
-    return requests.change_plan, {"subscription": shop.subscription, "plan": "dear", **WHO}
+    return verbs.change_plan, {"subscription": shop.subscription, "plan": "dear", **WHO}
 
 
 PREPARED = (
@@ -267,15 +263,15 @@ def test_a_verb_sent_again_after_the_restore_pays_nothing_twice(
 def test_verbs_that_may_charge_are_all_sent_again_after_a_restore() -> None:
     """A new verb that takes a request key is added here, or to those that can only lessen what is charged."""
     lessen = {
-        requests.waive, requests.cancel_charge, requests.paid_elsewhere, requests.unsubscribe, requests.pause,
-        requests.skip,
+        verbs.waive, verbs.cancel_charge, verbs.paid_elsewhere, verbs.unsubscribe, verbs.pause,
+        verbs.skip,
     }  # fmt: skip
     tried = {
-        requests.try_charge, requests.release, requests.card_changed, requests.change_card, requests.add_customer,
-        requests.subscribe, requests.resume, requests.undo, requests.move_anchor, requests.move_time,
-        requests.change_plan, requests.release_refused,
+        verbs.try_charge, verbs.release, verbs.card_changed, verbs.change_card, verbs.add_customer,
+        verbs.subscribe, verbs.resume, verbs.undo, verbs.move_anchor, verbs.move_time,
+        verbs.change_plan, verbs.release_refused,
     }  # fmt: skip
-    assert lessen | tried == requests.TAKES_KEY
+    assert lessen | tried == verbs.TAKES_KEY
 
 
 @pytest.mark.parametrize("trial_days", [0, 14])
@@ -286,15 +282,15 @@ def test_a_signup_said_again_after_the_restore_pays_nothing_twice(
     gateway.missing_keys.add("ann")
     on_sale(services, trial_days=trial_days)
     backup = PostgresBooks(services).backup()
-    first = signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "came in", request_key="desk-1")
+    first = signup.sign_up(services, "ann", "monthly", CARD, "kim", "came in", request_key="desk-1")
     restored(services, backup)
     calls = len(gateway.sent)
     if trial_days:
-        again = signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "came in", request_key="desk-1")
+        again = signup.sign_up(services, "ann", "monthly", CARD, "kim", "came in", request_key="desk-1")
         assert again.subscription == first.subscription
     else:
         with pytest.raises(CannotRequest, match="was used before the database was restored"):
-            signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "came in", request_key="desk-1")
+            signup.sign_up(services, "ann", "monthly", CARD, "kim", "came in", request_key="desk-1")
     assert len(gateway.sent) == calls
 
 
@@ -304,13 +300,13 @@ def test_a_line_that_is_imported_again_after_the_restore_pays_nothing_twice(
     """Its reference is its request key; a date that has passed is refused, and the next one is another period."""
     on_sale(services)
     backup = PostgresBooks(services).backup()
-    importing.write(services, [line("2026-02-28")], "kim", "from the old system")
+    import_file.write(services, [line("2026-02-28")], "kim", "from the old system")
     move(services, days=29)
     collect_due(services)
     restored(services, backup)
     with pytest.raises(CannotGoOn, match="it is due at 2026-02-28"):
-        importing.write(services, [line("2026-02-28")], "kim", "from the old system")
-    assert importing.write(services, [line("2026-03-31")], "kim", "from the old system") == 1
+        import_file.write(services, [line("2026-02-28")], "kim", "from the old system")
+    assert import_file.write(services, [line("2026-03-31")], "kim", "from the old system") == 1
     collect_due(services)
     assert len(gateway.sent) == 1
     move(services, days=31)
@@ -335,16 +331,16 @@ def fees(services: Services, *, stop_after: int | None = None) -> None:
     """Draft and begin a batch of four lines, and charge them, or some of them."""
     lines = [Line(n + 2, {"customer_uid": f"c{n}", "amount": "3000"}) for n in range(4)]
     terms = Terms(key="fees", name="Late fee", reason="returned late", policy="once")
-    drafting.draft(services, terms, lines, "kim")
-    batching.begin(services, "fees", "kim")
+    drafts.draft(services, terms, lines, "kim")
+    run_batch.begin(services, "fees", "kim")
     go_on(services, stop_after)
 
 
 def go_on(services: Services, most: int | None = None) -> None:
     """Open the lines, and try their charges in order, or so many of them."""
-    batching.go_on(services)
+    run_batch.go_on(services)
     for row in charge_rows(services)[:most]:
-        charging.attempt(services, row["id"])
+        attempt_charge.attempt(services, row["id"])
 
 
 def test_a_batch_begun_again_after_the_restore_charges_only_what_was_not_charged(
@@ -352,7 +348,7 @@ def test_a_batch_begun_again_after_the_restore_charges_only_what_was_not_charged
 ) -> None:
     """Guard: each line's charge is asked for by its request key before it is sent."""
     for number in range(4):
-        enrolling.add_customer(worker, f"c{number}", None, None, None, "test")
+        enrollment.add_customer(worker, f"c{number}", None, None, None, "test")
 
     def declines(order: ChargeOrder) -> Declined:
         gateway.remember(order, "failed", at=worker.clock.now())
@@ -374,9 +370,9 @@ def test_a_batch_that_goes_on_after_the_restore_charges_only_what_was_not_charge
     worker: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The backup was made when two lines had been opened, and one of them was charged."""
-    monkeypatch.setattr(batching, "MOST_AHEAD", 2)
+    monkeypatch.setattr(run_batch, "MOST_AHEAD", 2)
     for number in range(4):
-        enrolling.add_customer(worker, f"c{number}", None, None, None, "test")
+        enrollment.add_customer(worker, f"c{number}", None, None, None, "test")
     fees(worker, stop_after=1)
     backup = PostgresBooks(worker).backup()
     go_on(worker)

@@ -5,20 +5,23 @@ from datetime import timedelta
 
 import pytest
 
-from schedules.findings import FindingKind, FindingState
-from schedules.money import Money
-from schedules.outcomes import Declined, Outcome, Unknown
-from schedules.refunds import RefundRequest
+from schedules.charging.outcomes import Declined, Outcome, Unknown
+from schedules.money.amounts import Money
+from schedules.operations.findings import FindingKind, FindingState
+from schedules.requests.refunds import RefundRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import LADDER, START, attempt_rows, charge_rows, collect_due, move, on_sale, subscribed
 from tests.scenarios.living import live_until, notices
 from tests.workflows.test_reconciling import found, reconciled
+from worker.customers import enrollment
 from worker.gateway.port import ChargeOrder
-from worker.store.findings import Finding
-from worker.workflows import enrolling, operating, refunding, resolving, returning
-from worker.workflows.operating import CannotOperate
-from worker.workflows.resolving import Verdict
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.operations.operate import CannotOperate
+from worker.reconciliation import resolve_finding
+from worker.reconciliation.resolve_finding import Verdict
+from worker.refunds import duplicates, refund_payment
+from worker.services import Services
+from worker.store.reconciliation.findings import Finding
 
 WHO = ("kim", "he left")
 
@@ -41,7 +44,7 @@ def key(services: Services, gateway: ScriptedGateway) -> str:
     subscription = subscribed(services)
     gateway.answers.append(lost)
     collect_due(services)
-    enrolling.unsubscribe(services, subscription, *WHO, at_period_end=False)
+    enrollment.unsubscribe(services, subscription, *WHO, at_period_end=False)
     live_until(services, START + timedelta(hours=2))
     return subscription
 
@@ -69,7 +72,7 @@ def test_a_payment_whose_answer_comes_after_the_end_is_a_finding(
     subscription = subscribed(services)
 
     def leave_meanwhile(order: ChargeOrder) -> Outcome:
-        enrolling.unsubscribe(services, subscription, *WHO, at_period_end=False)
+        enrollment.unsubscribe(services, subscription, *WHO, at_period_end=False)
         return gateway.approve(order)
 
     gateway.answers.append(leave_meanwhile)
@@ -84,7 +87,7 @@ def test_a_failed_payment_that_turns_paid_after_its_debt_was_waived_is_a_finding
     subscribed(services)
     gateway.answers.append(Declined("은행 점검 중입니다"))
     collect_due(services)
-    operating.waive(services, charge_key(services), *WHO)
+    operate.waive(services, charge_key(services), *WHO)
     gateway.approve(gateway.sent[0])
     reconciled(services)
     assert late(services).state is FindingState.OPEN
@@ -99,7 +102,7 @@ def test_a_debt_that_is_paid_elsewhere_has_no_payment_to_refund(
     subscribed(services)
     gateway.answers.append(Declined("은행 점검 중입니다"))
     collect_due(services)
-    operating.paid_elsewhere(services, charge_key(services), *WHO)
+    operate.paid_elsewhere(services, charge_key(services), *WHO)
     assert found(services) == []
 
 
@@ -111,7 +114,7 @@ def test_the_reconciler_does_not_end_it(services: Services, key: str) -> None:
 
 
 def test_a_person_keeps_the_payment(services: Services, key: str) -> None:
-    resolving.resolve(services, late(services).id, Verdict.NOTED, "kim", "he wants the month")
+    resolve_finding.resolve(services, late(services).id, Verdict.NOTED, "kim", "he wants the month")
     reconciled(services)
     assert (late(services).state, late(services).ended_why) == (FindingState.RESOLVED, "he wants the month")
     assert charge_rows(services)[0]["status"] == "paid"
@@ -120,33 +123,33 @@ def test_a_person_keeps_the_payment(services: Services, key: str) -> None:
 @pytest.mark.parametrize("verdict", [Verdict.ACCEPTED, Verdict.UNPAID])
 def test_it_has_nothing_to_accept_or_to_call_unpaid(services: Services, key: str, verdict: Verdict) -> None:
     with pytest.raises(CannotOperate):
-        resolving.resolve(services, late(services).id, verdict, "kim", "a slip")
+        resolve_finding.resolve(services, late(services).id, verdict, "kim", "a slip")
     assert late(services).state is FindingState.OPEN
 
 
 def test_a_person_refunds_the_payment_once(services: Services, gateway: ScriptedGateway, key: str) -> None:
     """The finding waits until the money is back, and saying it again asks for no second refund."""
     finding = late(services)
-    resolving.refund(services, finding.id, "kim", "he left in time")
+    resolve_finding.refund(services, finding.id, "kim", "he left in time")
     assert late(services).state is FindingState.OPEN
     with pytest.raises(CannotOperate, match="which is asked"):
-        resolving.refund(services, finding.id, "kim", "he left in time")
-    refunding.refund_due(services)
-    returning.make_due(services)
+        resolve_finding.refund(services, finding.id, "kim", "he left in time")
+    duplicates.refund_due(services)
+    refund_payment.make_due(services)
     (order,) = gateway.cancellations
     assert (order.imp_uid, order.money, order.balance) == ("imps_late", Money(9900, "KRW"), 9900)
     assert (late(services).state, late(services).balance) == (FindingState.REFUNDED, 0)
     assert charge_rows(services)[0]["status"] == "refunded"
     with pytest.raises(CannotOperate, match="nothing to refund"):
-        resolving.refund(services, finding.id, "kim", "he left in time")
+        resolve_finding.refund(services, finding.id, "kim", "he left in time")
 
 
 def test_a_refund_that_is_refused_leaves_it_to_the_person(
     services: Services, gateway: ScriptedGateway, key: str
 ) -> None:
     gateway.records[attempt_rows(services)[0]["merchant_uid"]].clear()
-    resolving.refund(services, late(services).id, "kim", "he left in time")
-    returning.make_due(services)
+    resolve_finding.refund(services, late(services).id, "kim", "he left in time")
+    refund_payment.make_due(services)
     assert late(services).state is FindingState.OPEN
     assert "charge.refund_refused" in notices(services)
 
@@ -157,8 +160,8 @@ def test_a_refund_by_its_charge_ends_it_when_all_is_back(
 ) -> None:
     money = None if amount is None else Money(amount, "KRW")
     request = RefundRequest(charge=charge_key(services), money=money, request_key="back-1", reason="he left")
-    returning.ask(services, request, "kim")
-    returning.make_due(services)
+    refund_payment.ask(services, request, "kim")
+    refund_payment.make_due(services)
     assert late(services).state is state
 
 
@@ -170,7 +173,7 @@ def test_a_refund_in_the_console_ends_it_when_it_is_accepted(
     gateway.records[uid] = [replace(payment, status="cancelled", cancelled_amount=9900)]
     reconciled(services)
     (drift,) = [each for each in found(services) if each.kind is FindingKind.REFUND_DRIFT]
-    resolving.resolve(services, drift.id, Verdict.ACCEPTED, "kim", "refunded in the console")
+    resolve_finding.resolve(services, drift.id, Verdict.ACCEPTED, "kim", "refunded in the console")
     assert late(services).state is FindingState.REFUNDED
 
 
@@ -184,6 +187,6 @@ def test_a_double_is_refunded_by_its_finding_still(services: Services, gateway: 
     gateway.remember(gateway.sent[0], "paid", "imps_late")
     reconciled(services)
     (double,) = found(services)
-    resolving.refund(services, double.id, "kim", "a second payment")
-    refunding.refund_due(services)
+    resolve_finding.refund(services, double.id, "kim", "a second payment")
+    duplicates.refund_due(services)
     assert found(services)[0].state is FindingState.REFUNDED

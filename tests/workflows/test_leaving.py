@@ -5,12 +5,12 @@ from itertools import pairwise
 import pytest
 
 from tests.factories import many_opened, with_settings
+from worker.charging import attempt_charge, rate_limiter
+from worker.charging.batch_claim import Claimed, Groups
+from worker.charging.rate_limiter import LATE, PATIENCE, SLEW, Leaving, SlotClock, ask_leave, interval, too_late
 from worker.clock import OtherClock, elapsed, wait
-from worker.store import rates
-from worker.workflows import charging, leaving
-from worker.workflows.grouping import Claimed, Groups
-from worker.workflows.leaving import LATE, PATIENCE, SLEW, Leaving, SlotClock, ask_leave, interval, too_late
-from worker.workflows.services import Services
+from worker.services import Services
+from worker.store.charging import rates
 
 
 def claimed_many(services: Services, many: int) -> list[Claimed]:
@@ -105,7 +105,7 @@ def test_slots_come_no_closer_when_the_estimate_of_the_databases_clock_improves(
 ) -> None:
     """Guard: a second would see more calls than the cap."""
     clock = Late()
-    monkeypatch.setattr(leaving, "_CLOCK", SlotClock(clock))
+    monkeypatch.setattr(rate_limiter, "_CLOCK", SlotClock(clock))
     ids = [each.intent.id for each in claimed_many(services, 4)]
     (before,) = ask_leave(services, [Leaving(ids[0], "main", 40)])
     clock.seconds = 0.0
@@ -140,6 +140,6 @@ def test_a_slot_that_was_missed_is_not_used(services: Services) -> None:
     (claimed,) = claimed_many(made, 1)
     (leave,) = ask_leave(made, [Leaving(claimed.intent.id, "main", 20)])
     wait(leave.latest - elapsed() + 0.02)
-    taken = charging._await_leave(made, claimed)
+    taken = attempt_charge._await_leave(made, claimed)
     assert taken.is_granted
     assert taken.latest > leave.latest

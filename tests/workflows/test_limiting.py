@@ -8,36 +8,30 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from schedules.amount_limits import parse_limits
-from schedules.batches import BatchState, Line, Terms
-from schedules.charges import ChargeStatus, KeyedIn
+from schedules.charging.charges import ChargeStatus, KeyedIn
+from schedules.charging.identity import merchant_uid
 from schedules.errors import BadMoney
-from schedules.identity import merchant_uid
-from schedules.money import Money
-from schedules.requests import ChargeRequest
+from schedules.money.amount_limits import parse_limits
+from schedules.money.amounts import Money
+from schedules.requests.adhoc import ChargeRequest
+from schedules.requests.batches import BatchState, Line, Terms
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, on_sale, with_settings
 from tests.scenarios.living import notices
-from worker import answering, requests
+from worker.batches import drafts, run_batch
+from worker.charging import adhoc, prior_attempts
+from worker.charging.adhoc import CannotRequest, Requested
 from worker.config import BadSettings, load_settings
+from worker.customers import card_entry, enrollment, signup
+from worker.customers.enrollment import CannotEnroll
 from worker.gateway.port import Card, ChargeOrder
-from worker.store import findings
-from worker.workflows import (
-    batching,
-    drafting,
-    enrolling,
-    keying,
-    operating,
-    prior_attempts,
-    requesting,
-    resolving,
-    signing_up,
-)
-from worker.workflows.enrolling import CannotEnroll
-from worker.workflows.operating import CannotOperate
-from worker.workflows.requesting import CannotRequest, Requested
-from worker.workflows.resolving import Verdict
-from worker.workflows.services import Rehearsal, Services
+from worker.operations import operate
+from worker.operations.operate import CannotOperate
+from worker.reconciliation import resolve_finding
+from worker.reconciliation.resolve_finding import Verdict
+from worker.services import Rehearsal, Services
+from worker.store.reconciliation import findings
+from worker.task_api import answers, verbs
 
 FEE = ChargeRequest(
     customer_uid="ann", money=Money(3000, "KRW"), name="Late fee", request_key="fee-1", reason="late",
@@ -51,20 +45,20 @@ TERMS = Terms(key="fees", name="Late fee", reason="returned late", policy="once"
 def shop(services: Services) -> Services:
     """A customer; 5,000 won, 5 dollars or 7 euros a charge, and 10,000 won or 10 euros a day."""
     made = with_settings(services, charge_limit="KRW=5000 USD=5 EUR=7", charge_day_limit="KRW=10000 EUR=10")
-    enrolling.add_customer(made, "ann", None, None, None, "test")
+    enrollment.add_customer(made, "ann", None, None, None, "test")
     return made
 
 
 def asked(shop: Services, amount: int, key: str = "fee-1", currency: str = "KRW") -> Requested:
     """A charge that kim asks for."""
     request = replace(FEE, money=Money(amount, currency), request_key=key)
-    return requesting.charge(shop, request, "kim", "kim-unix")
+    return adhoc.charge(shop, request, "kim", "kim-unix")
 
 
 def typed(shop: Services, amount: int, key: str = "desk-1") -> ChargeStatus:
     """What becomes of a typed-in card."""
     request = replace(FEE, customer_uid="ben", money=Money(amount, "KRW"), request_key=key)
-    return keying.pay(shop, request, CARD, "kim", KeyedIn.ONCE).status
+    return card_entry.pay(shop, request, CARD, "kim", KeyedIn.ONCE).status
 
 
 def test_a_charge_above_the_limit_waits_until_another_person_releases_it(
@@ -77,10 +71,10 @@ def test_a_charge_above_the_limit_waits_until_another_person_releases_it(
     collect_due(shop)
     assert not gateway.sent
     with pytest.raises(CannotOperate, match="actor 'kim' as well; another person must release it"):
-        operating.release(shop, charge.key, "kim", "it is right", "lee-unix")
+        operate.release(shop, charge.key, "kim", "it is right", "lee-unix")
     with pytest.raises(CannotOperate, match="operating system user 'kim-unix' as well"):
-        operating.release(shop, charge.key, "lee", "it is right", "kim-unix")
-    operating.release(shop, charge.key, "lee", "it is right", "lee-unix")
+        operate.release(shop, charge.key, "lee", "it is right", "kim-unix")
+    operate.release(shop, charge.key, "lee", "it is right", "lee-unix")
     collect_due(shop)
     assert [order.money for order in gateway.sent] == [Money(5001, "KRW")]
     with shop.engine.begin() as db:
@@ -104,19 +98,19 @@ def test_each_currency_has_its_own_limit_in_major_units(shop: Services) -> None:
 def test_a_task_is_told_that_its_charge_waits_and_cannot_release_it_as_the_same_actor(
     shop: Services, gateway: ScriptedGateway
 ) -> None:
-    desk = requests.Desk(shop, lambda queued: None)
+    desk = verbs.Desk(shop, lambda queued: None)
     fields: dict[str, Any] = {
         "customer_uid": "ann", "amount": 999_999_999_999, "currency": "KRW", "name": "Fee", "request_key": "k",
         "reason": "late", "actor": "rental",
     }  # fmt: skip
-    answer = answering.answer(desk, requests.charge_adhoc, (), fields)
+    answer = answers.answer(desk, verbs.charge_adhoc, (), fields)
     assert (answer["status"], "AGAIN_CHARGE_LIMIT" in answer["held_why"]) == ("open", True)
     release = {"key": answer["charge"], "reason": "it is right"}
-    assert answering.answer(desk, requests.release, (), release | {"actor": "rental"})["error"] == "refused"
+    assert answers.answer(desk, verbs.release, (), release | {"actor": "rental"})["error"] == "refused"
     collect_due(shop)
     assert not gateway.sent
-    assert answering.answer(desk, requests.charge_adhoc, (), fields)["held_why"] == answer["held_why"]
-    assert answering.answer(desk, requests.release, (), release | {"actor": "kim"})["ok"]
+    assert answers.answer(desk, verbs.charge_adhoc, (), fields)["held_why"] == answer["held_why"]
+    assert answers.answer(desk, verbs.release, (), release | {"actor": "kim"})["ok"]
     collect_due(shop)
     assert len(gateway.sent) == 1
 
@@ -133,7 +127,7 @@ def test_the_day_of_an_account_has_a_limit_and_the_next_day_begins_anew(shop: Se
 def test_what_waits_for_a_second_person_uses_up_nothing_of_the_day(shop: Services) -> None:
     for number in range(3):
         key = asked(shop, 9000, f"large-{number}").key
-        operating.release(shop, key, "lee", "it is right")
+        operate.release(shop, key, "lee", "it is right")
     assert [asked(shop, 5000, f"fee-{n}").held_why is None for n in range(2)] == [True, True]
 
 
@@ -182,9 +176,9 @@ def test_a_plan_whose_price_is_above_the_limit_is_refused_unless_it_is_meant(
     with pytest.raises(CannotEnroll, match="--above-limit"):
         on_sale(shop)
     plan = replace(on_sale(with_settings(shop, charge_limit="KRW=9900")), code="yearly")
-    enrolling.add_plan(shop, plan, "standard", "kim", above_limit=True)
+    enrollment.add_plan(shop, plan, "standard", "kim", above_limit=True)
     gateway.missing_keys.add("ben")
-    assert signing_up.sign_up(shop, "ben", "yearly", CARD, "kim", "at the desk").charge is not None
+    assert signup.sign_up(shop, "ben", "yearly", CARD, "kim", "at the desk").charge is not None
 
 
 @pytest.mark.parametrize(
@@ -198,11 +192,11 @@ def test_a_batch_above_the_limits_waits_for_a_second_person(
     shop: Services, gateway: ScriptedGateway, amounts: tuple[int, ...], why: str
 ) -> None:
     lines = [Line(n + 2, {"customer_uid": "ann", "amount": str(amount)}) for n, amount in enumerate(amounts)]
-    drafting.draft(shop, TERMS, lines, "kim")
-    batch = batching.begin(shop, "fees", "kim")
+    drafts.draft(shop, TERMS, lines, "kim")
+    batch = run_batch.begin(shop, "fees", "kim")
     assert (batch.state, why in str(batch.words)) == (BatchState.WAITING, True)
-    batching.approve(shop, "fees", "lee", "it is right")
-    batching.go_on(shop)
+    run_batch.approve(shop, "fees", "lee", "it is right")
+    run_batch.go_on(shop)
     collect_due(shop)
     assert [order.money.amount for order in gateway.sent] == list(amounts)
     assert asked(shop, 5000).held_why is None
@@ -215,8 +209,8 @@ def test_small_batches_add_up_to_the_day(shop: Services) -> None:
         lines = [Line(n, {"customer_uid": "ann", "amount": "2000"}) for n in (2, 3)]
         lines += [Line(4, {"customer_uid": "ann", "amount": str(number + 1), "currency": "EUR"})]
         terms = replace(TERMS, key=f"fees-{number}")
-        drafting.draft(shop, terms, lines, "kim")
-        states.append(batching.begin(shop, terms.key, "kim").state)
+        drafts.draft(shop, terms, lines, "kim")
+        states.append(run_batch.begin(shop, terms.key, "kim").state)
     assert states == [BatchState.RUNNING, BatchState.RUNNING, BatchState.WAITING]
     assert asked(shop, 2000).held_why is None
     assert asked(shop, 700, "euros", "EUR").held_why is None  # the euros of the third are not counted
@@ -241,17 +235,17 @@ def test_the_end_of_a_finding_leaves_the_hold_for_a_second_person(
     gateway.records[order.merchant_uid] = [replace(payment, status="cancelled", cancelled_amount=5002)]
     with shop.engine.begin() as db:
         (finding,) = findings.listed(db)
-    resolving.resolve(shop, finding.id, Verdict.UNPAID, "kim", "it was given back")
+    resolve_finding.resolve(shop, finding.id, Verdict.UNPAID, "kim", "it was given back")
     collect_due(shop)
     assert not gateway.sent
     with pytest.raises(CannotOperate, match="another person must release it"):
-        operating.release(shop, key, "kim", "it is right", "lee-unix")
-    operating.release(shop, key, "lee", "it is right", "lee-unix")
+        operate.release(shop, key, "kim", "it is right", "lee-unix")
+    operate.release(shop, key, "lee", "it is right", "lee-unix")
 
 
 def test_a_charge_that_waits_for_a_second_person_can_be_canceled(shop: Services) -> None:
     key = asked(shop, 5001).key
-    operating.cancel_charge(shop, key, "kim", "a slip of the finger")
+    operate.cancel_charge(shop, key, "kim", "a slip of the finger")
     assert charge_rows(shop)[0]["status"] == "canceled"
 
 

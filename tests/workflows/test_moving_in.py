@@ -10,26 +10,27 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from schedules.batches import Line
-from schedules.cadence import Every, Unit
-from schedules.imports import COLUMNS
+from schedules.calendar.cadence import Every, Unit
+from schedules.requests.batches import Line
+from schedules.requests.imports import COLUMNS
 from tests.doubles import ScriptedGateway
 from tests.factories import START, charge_rows, move_to, on_sale
 from tests.scenarios.living import live_until
 from tests.simulator.running import RunningSimulator, running_simulator
-from worker import points
+from worker import failpoints
+from worker.batches.drafts import BadLines
 from worker.clock import FixedClock
+from worker.customers import adjust, enrollment
+from worker.customers.enrollment import CannotEnroll
+from worker.failpoints import Point
 from worker.gateway.port import KeyAnswer
 from worker.gateway.portone_v1 import MemoryTokens, PortOneV1
-from worker.points import Point
-from worker.store import customers
+from worker.onboarding import import_file, takeover
+from worker.onboarding.import_file import CannotGoOn
+from worker.onboarding.takeover import CannotTakeOver
+from worker.services import Services
+from worker.store.customers import customers
 from worker.wiring import gateway_settings
-from worker.workflows import adjusting, enrolling, importing, taking_over
-from worker.workflows.drafting import BadLines
-from worker.workflows.enrolling import CannotEnroll
-from worker.workflows.importing import CannotGoOn
-from worker.workflows.services import Services
-from worker.workflows.taking_over import CannotTakeOver
 
 WHY = ("kim", "moving in")
 
@@ -42,8 +43,8 @@ def line(number: int = 2, **columns: str) -> Line:
 
 def imported(services: Services, *lines: Line) -> int:
     """Checked and written, as the command does."""
-    importing.check(services, lines)
-    return importing.write(services, lines, *WHY)
+    import_file.check(services, lines)
+    return import_file.write(services, lines, *WHY)
 
 
 def dates(services: Services) -> list[tuple[int, str]]:
@@ -65,9 +66,9 @@ def test_the_same_file_twice_writes_each_once(services: Services) -> None:
     on_sale(services)
     lines = [line(n + 2, customer_uid=f"c{n}") for n in range(5)]
     assert imported(services, *lines[:3]) == 3
-    assert importing.check(services, lines).known == 3
-    assert importing.write(services, lines, *WHY) == 2
-    assert importing.write(services, lines, *WHY) == 0
+    assert import_file.check(services, lines).known == 3
+    assert import_file.write(services, lines, *WHY) == 2
+    assert import_file.write(services, lines, *WHY) == 0
     with services.engine.begin() as db:
         assert db.execute(text("SELECT count(*) FROM subscriptions")).scalar_one() == 5
 
@@ -125,7 +126,7 @@ def test_two_imports_whose_lines_come_in_another_order_both_end(services: Servic
 
     def write(ordered: list[Line]) -> int:
         begin.wait(20)
-        return importing.write(services, ordered, *WHY)
+        return import_file.write(services, ordered, *WHY)
 
     with ThreadPoolExecutor(2) as pool:
         written = list(pool.map(write, [lines, lines[::-1]]))
@@ -151,10 +152,10 @@ class Watching(ScriptedGateway):
 def test_the_check_of_a_file_locks_no_customer_while_it_asks_the_gateway(services: Services) -> None:
     """Guard: a check takes hours, and a locked customer can neither subscribe nor be signed up."""
     on_sale(services)
-    enrolling.add_customer(services, "ann", None, None, None, "test")
+    enrollment.add_customer(services, "ann", None, None, None, "test")
     gateway = Watching(services)
     lines = [line(2), line(3, customer_uid="new")]
-    assert importing.check(replace(services, gateways={"main": gateway}), lines).new == 2
+    assert import_file.check(replace(services, gateways={"main": gateway}), lines).new == 2
     assert gateway.free == [True]
 
 
@@ -215,23 +216,23 @@ def lived(shop: Services, simulator: RunningSimulator, until: datetime) -> list[
 
 def test_the_timer_stops_and_we_go_on_at_its_dates_and_time(shop: Services, simulator: RunningSimulator) -> None:
     booked(simulator, month(2), month(3), month(4))
-    cursor = taking_over.take_over(shop, "ann", "monthly", *WHY)
+    cursor = takeover.take_over(shop, "ann", "monthly", *WHY)
     assert cursor.due_at == month(2)
     assert lived(shop, simulator, month(6)) == ["02-15", "03-15", "04-15", "05-15"]
     with pytest.raises(CannotTakeOver, match="already"):
-        taking_over.take_over(shop, "ann", "monthly", *WHY)
+        takeover.take_over(shop, "ann", "monthly", *WHY)
 
 
 def test_a_timer_on_the_31st_is_taken_over_in_february(shop: Services, simulator: RunningSimulator) -> None:
     booked(simulator, month(2, 28), month(3, 31))
-    taking_over.take_over(shop, "ann", "monthly", *WHY)
+    takeover.take_over(shop, "ann", "monthly", *WHY)
     assert lived(shop, simulator, month(6)) == ["02-28", "03-31", "04-30", "05-31"]
 
 
 def test_what_is_due_within_the_hour_is_left_to_the_timer(shop: Services, simulator: RunningSimulator) -> None:
     soon = START + timedelta(minutes=30)
     booked(simulator, soon, month(2, 28), month(3, 28))
-    assert taking_over.take_over(shop, "ann", "monthly", *WHY).due_at == month(2, 28)
+    assert takeover.take_over(shop, "ann", "monthly", *WHY).due_at == month(2, 28)
     assert lived(shop, simulator, month(4, 20)) == ["01-31", "02-28", "03-28"]
 
 
@@ -250,7 +251,7 @@ def test_what_does_not_fit_the_plan_stays_where_it_is(
     if ats:
         booked(simulator, *ats, amount=amount)
     with pytest.raises(CannotTakeOver, match=words):
-        taking_over.take_over(shop, "ann", "monthly", *WHY)
+        takeover.take_over(shop, "ann", "monthly", *WHY)
     with shop.engine.begin() as db:
         assert db.execute(text("SELECT count(*) FROM takeovers")).scalar_one() == 0
 
@@ -277,12 +278,12 @@ def test_killed_at_any_point_it_goes_on_and_each_date_is_charged_once(
     """The guard: the intent before the call. The ledger of the gateway is the witness."""
     booked(simulator, month(2), month(3), month(4))
     with monkeypatch.context() as patched:
-        patched.setattr(points, "_visitor", killed_at(point))
+        patched.setattr(failpoints, "_visitor", killed_at(point))
         with pytest.raises(Killed):
-            taking_over.take_over(shop, "ann", "monthly", *WHY)
+            takeover.take_over(shop, "ann", "monthly", *WHY)
     lived(shop, simulator, START + waits)
-    assert taking_over.go_on(shop) == 1
-    assert taking_over.go_on(shop) == 0
+    assert takeover.go_on(shop) == 1
+    assert takeover.go_on(shop) == 0
     charged = lived(shop, simulator, month(5, 20))
     assert charged[1:] == ["03-15", "04-15", "05-15"]
     assert charged[0] == ("02-20" if point is Point.TAKING_OVER_REVOKED and waits.days else "02-15")
@@ -294,12 +295,12 @@ def test_nobody_subscribes_between_the_two_halves_of_a_takeover(
     """The guard: a takeover that is begun counts as a subscription. The gateway's ledger is the witness."""
     booked(simulator, month(2), month(3))
     with monkeypatch.context() as patched:
-        patched.setattr(points, "_visitor", killed_at(Point.TAKING_OVER_REVOKED))
+        patched.setattr(failpoints, "_visitor", killed_at(Point.TAKING_OVER_REVOKED))
         with pytest.raises(Killed):
-            taking_over.take_over(shop, "ann", "monthly", *WHY)
+            takeover.take_over(shop, "ann", "monthly", *WHY)
     with pytest.raises(CannotEnroll, match="has a takeover to plan 'monthly' under way"):
-        enrolling.subscribe(shop, "ann", "monthly", "kim")
-    assert taking_over.go_on(shop) == 1
+        enrollment.subscribe(shop, "ann", "monthly", "kim")
+    assert takeover.go_on(shop) == 1
     assert lived(shop, simulator, month(4)) == ["02-15", "03-15"]
 
 
@@ -307,13 +308,13 @@ def test_who_is_on_the_plan_by_another_card_is_taken_over_only_if_asked_for(
     shop: Services, simulator: RunningSimulator
 ) -> None:
     simulator.tell("cards", {"customer_uid": "ann-2"})
-    enrolling.add_customer(shop, "ann", None, None, None, "kim")
-    enrolling.add_customer(shop, "ann-2", None, None, None, "kim", of="ann")
-    key = enrolling.subscribe(shop, "ann-2", "monthly", "kim", date(2026, 3, 1)).key
+    enrollment.add_customer(shop, "ann", None, None, None, "kim")
+    enrollment.add_customer(shop, "ann-2", None, None, None, "kim", of="ann")
+    key = enrollment.subscribe(shop, "ann-2", "monthly", "kim", date(2026, 3, 1)).key
     booked(simulator, month(2), month(3))
     with pytest.raises(CannotTakeOver, match=f"by subscription {key}; say --another"):
-        taking_over.take_over(shop, "ann", "monthly", *WHY)
-    assert taking_over.take_over(shop, "ann", "monthly", *WHY, another=True).due_at == month(2)
+        takeover.take_over(shop, "ann", "monthly", *WHY)
+    assert takeover.take_over(shop, "ann", "monthly", *WHY, another=True).due_at == month(2)
     with shop.engine.begin() as db:
         assert db.execute(text("SELECT count(*) FROM subscriptions WHERE held_why IS NULL")).scalar_one() == 2
 
@@ -327,33 +328,33 @@ def test_one_that_is_not_surely_revoked_is_not_begun(
     gateway = shop.gateways["main"]
     monkeypatch.setattr(gateway, "unschedule", deaf.unschedule)
     with pytest.raises(CannotTakeOver, match="not surely revoked"):
-        taking_over.take_over(shop, "ann", "monthly", *WHY)
+        takeover.take_over(shop, "ann", "monthly", *WHY)
     monkeypatch.undo()
-    assert taking_over.go_on(shop) == 1
+    assert takeover.go_on(shop) == 1
     assert lived(shop, simulator, month(4)) == ["02-15", "03-15"]
 
 
 def test_a_copy_of_the_database_takes_nothing_over(shop: Services, simulator: RunningSimulator) -> None:
     booked(simulator, month(2))
     with pytest.raises(CannotTakeOver, match="copy"):
-        taking_over.take_over(replace(shop, fingerprint_in=lambda _: "of a copy"), "ann", "monthly", *WHY)
+        takeover.take_over(replace(shop, fingerprint_in=lambda _: "of a copy"), "ann", "monthly", *WHY)
 
 
 def test_what_was_taken_over_can_be_changed_like_any_other(shop: Services, simulator: RunningSimulator) -> None:
     booked(simulator, month(2), month(3))
-    taking_over.take_over(shop, "ann", "monthly", *WHY)
+    takeover.take_over(shop, "ann", "monthly", *WHY)
     on_sale(shop, code="yearly", cadence=Every(1, Unit.YEAR))
     with shop.engine.begin() as db:
         key = db.execute(text("SELECT key FROM subscriptions")).scalar_one()
-    assert adjusting.change_plan(shop, key, "yearly", *WHY).next.due_at == month(2)
+    assert adjust.change_plan(shop, key, "yearly", *WHY).next.due_at == month(2)
 
 
 def test_a_line_that_is_too_late_when_it_is_written_is_named_and_the_file_goes_on(services: Services) -> None:
     on_sale(services)
     lines = [line(2, customer_uid="c1"), line(3, customer_uid="c2", next_date="2026-03-31")]
-    importing.check(services, lines)
+    import_file.check(services, lines)
     move_to(services, datetime(2026, 2, 28, tzinfo=UTC))
     with pytest.raises(CannotGoOn, match="line 2, next_date"):
-        importing.write(services, lines, *WHY)
+        import_file.write(services, lines, *WHY)
     mended = line(2, customer_uid="c1", next_date="2026-03-31")
-    assert importing.write(services, [mended, lines[1]], *WHY) == 2
+    assert import_file.write(services, [mended, lines[1]], *WHY) == 2

@@ -11,41 +11,30 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import text
 
-from schedules.batches import Line, Terms
+from schedules.charging.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.dunning.policies import FinalAction
 from schedules.errors import ToldInWords
-from schedules.money import Money
-from schedules.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
-from schedules.policies import FinalAction
-from schedules.refunds import RefundRequest
-from schedules.requests import ChargeRequest
+from schedules.money.amounts import Money
+from schedules.requests.adhoc import ChargeRequest
+from schedules.requests.batches import Line, Terms
+from schedules.requests.refunds import RefundRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import LADDER, START, charge_rows, move, on_sale
 from tests.model.postgres import PostgresBooks
+from worker.batches import drafts, run_batch
+from worker.charging import adhoc, attempt_charge, match_payments, overdue, resolve_unknown
+from worker.charging.unsendable import set_aside_unsendable
 from worker.clock import FixedClock
+from worker.customers import adjust, cards, enrollment, issued_keys
 from worker.gateway.port import BillingKey, ChargeOrder
-from worker.store import findings, next_actions, waits
-from worker.workflows import (
-    adjusting,
-    asking,
-    batching,
-    cards,
-    charging,
-    chasing,
-    comparing,
-    drafting,
-    enrolling,
-    issuing,
-    opening,
-    operating,
-    refunding,
-    requesting,
-    resolving,
-    restoring,
-    returning,
-)
-from worker.workflows.resolving import Verdict
-from worker.workflows.services import Services
-from worker.workflows.unsendable import set_aside_unsendable
+from worker.operations import operate
+from worker.reconciliation import resolve_finding, restore
+from worker.reconciliation.resolve_finding import Verdict
+from worker.refunds import duplicates, refund_payment
+from worker.renewals import open_charges
+from worker.services import Services
+from worker.store.charging import next_actions, waits
+from worker.store.reconciliation import findings
 
 CUSTOMERS = ("ann", "ann-2", "bob", "eve")  # eve's card is at the second account
 WHO = ("kim", "asked for it")
@@ -89,9 +78,9 @@ class Shop(RuleBasedStateMachine):
         on_sale(self.shop, code="dear", price=Money(29900, "KRW"), policy=replace(LADDER, final=final))
         for name, of, account in (("ann", None, "main"), ("ann-2", "ann", "main"), ("bob", None, "main"),
                                   ("eve", None, "second")):  # fmt: skip
-            enrolling.add_customer(self.shop, name, None, None, None, "kim", of, account)
+            enrollment.add_customer(self.shop, name, None, None, None, "kim", of, account)
         for name in ("ann", "bob", "eve"):
-            enrolling.subscribe(self.shop, name, "monthly", "kim")
+            enrollment.subscribe(self.shop, name, "monthly", "kim")
 
     # ── what happens outside ──────────────────────────────────────────────────────────────────────────────────
 
@@ -150,39 +139,39 @@ class Shop(RuleBasedStateMachine):
 
     @rule()
     def what_is_due_is_opened_and_collected(self) -> None:
-        opening.open_due(self.shop)
+        open_charges.open_due(self.shop)
         for charge in self._due():
-            charging.attempt(self.shop, charge)
+            attempt_charge.attempt(self.shop, charge)
 
     @rule(at=AT)
     def a_worker_dies_with_a_claim(self, at: int) -> None:
         if due := self._due():
             with suppress(ToldInWords):  # its row breaks a rule
-                charging.claim(self.shop, due[at % len(due)])
+                attempt_charge.claim(self.shop, due[at % len(due)])
 
     @rule()
     def unknown_attempts_are_asked_about(self) -> None:
-        asking.sweep(self.shop)
-        for attempt in asking.due_asks(self.shop):
-            asking.ask(self.shop, attempt)
+        resolve_unknown.sweep(self.shop)
+        for attempt in resolve_unknown.due_asks(self.shop):
+            resolve_unknown.ask(self.shop, attempt)
 
     @rule()
     def the_chores_run(self) -> None:
         set_aside_unsendable(self.shop)
-        chasing.look_due(self.shop)
+        overdue.look_due(self.shop)
         cards.look_due(self.shop)
         with suppress(ToldInWords):  # an account is not configured
-            refunding.refund_due(self.shop)
-            returning.make_due(self.shop)
-        batching.go_on(self.shop)
-        restoring.lift_when_known(self.shop)
+            duplicates.refund_due(self.shop)
+            refund_payment.make_due(self.shop)
+        run_batch.go_on(self.shop)
+        restore.lift_when_known(self.shop)
 
     @rule()
     def the_reconciler_compares(self) -> None:
         for account, gateway in self.shop.gateways.items():
             assert isinstance(gateway, ScriptedGateway)
             for found in list(gateway.records.values()):
-                comparing.compare(self.shop, account, found)
+                match_payments.compare(self.shop, account, found)
 
     @rule(at=AT, broken=st.booleans())
     def a_row_breaks_a_rule_or_is_mended(self, at: int, broken: bool) -> None:
@@ -193,8 +182,8 @@ class Shop(RuleBasedStateMachine):
 
     # ── people ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @rule(at=AT, verb=st.sampled_from((operating.try_now, operating.release, operating.waive,
-                                       operating.cancel_charge, operating.paid_elsewhere)))  # fmt: skip
+    @rule(at=AT, verb=st.sampled_from((operate.try_now, operate.release, operate.waive,
+                                       operate.cancel_charge, operate.paid_elsewhere)))  # fmt: skip
     def a_person_decides_about_a_charge(self, at: int, verb: Callable[..., None]) -> None:
         if keys := self._charges():
             with suppress(ToldInWords):
@@ -204,15 +193,15 @@ class Shop(RuleBasedStateMachine):
     def a_person_changes_a_subscription(self, at: int, verb: int) -> None:
         key = self._subscriptions()[at % len(self._subscriptions())]
         verbs: tuple[Callable[[], object], ...] = (
-            lambda: adjusting.pause(self.shop, key, *WHO),
-            lambda: adjusting.resume(self.shop, key, *WHO),
-            lambda: adjusting.skip(self.shop, key, *WHO),
-            lambda: adjusting.undo(self.shop, key, *WHO),
-            lambda: adjusting.change_card(self.shop, key, "ann-2", *WHO),
-            lambda: adjusting.change_card(self.shop, key, "ann", *WHO),
-            lambda: adjusting.change_plan(self.shop, key, "dear", *WHO),
-            lambda: enrolling.unsubscribe(self.shop, key, *WHO, at_period_end=True),
-            lambda: enrolling.unsubscribe(self.shop, key, *WHO, at_period_end=False),
+            lambda: adjust.pause(self.shop, key, *WHO),
+            lambda: adjust.resume(self.shop, key, *WHO),
+            lambda: adjust.skip(self.shop, key, *WHO),
+            lambda: adjust.undo(self.shop, key, *WHO),
+            lambda: adjust.change_card(self.shop, key, "ann-2", *WHO),
+            lambda: adjust.change_card(self.shop, key, "ann", *WHO),
+            lambda: adjust.change_plan(self.shop, key, "dear", *WHO),
+            lambda: enrollment.unsubscribe(self.shop, key, *WHO, at_period_end=True),
+            lambda: enrollment.unsubscribe(self.shop, key, *WHO, at_period_end=False),
         )
         with suppress(ToldInWords):
             verbs[verb]()
@@ -226,18 +215,18 @@ class Shop(RuleBasedStateMachine):
             reason="late", policy=policy,
         )  # fmt: skip
         with suppress(ToldInWords):
-            requesting.charge(self.shop, request, "kim")
+            adhoc.charge(self.shop, request, "kim")
 
     @rule(stops=st.booleans())
     def a_batch_is_begun_and_stopped_or_goes_on(self, stops: bool) -> None:
         lines = [Line(n + 2, {"customer_uid": uid, "amount": "3000"}) for n, uid in enumerate(CUSTOMERS)]
         terms = Terms(key="fees", name="Late fee", reason="returned late", policy="once")
         with suppress(ToldInWords):
-            drafting.draft(self.shop, terms, lines, "kim")
-            batching.begin(self.shop, "fees", "kim")
-        batching.go_on(self.shop)
+            drafts.draft(self.shop, terms, lines, "kim")
+            run_batch.begin(self.shop, "fees", "kim")
+        run_batch.go_on(self.shop)
         with suppress(ToldInWords):
-            (batching.stop if stops else batching.resume)(self.shop, "fees", *WHO)
+            (run_batch.stop if stops else run_batch.resume)(self.shop, "fees", *WHO)
 
     @rule(at=AT, verdict=st.sampled_from(Verdict))
     def a_person_ends_a_finding(self, at: int, verdict: Verdict) -> None:
@@ -245,7 +234,7 @@ class Shop(RuleBasedStateMachine):
             found = findings.listed(db)
         if found:
             with suppress(ToldInWords):
-                resolving.resolve(self.shop, found[at % len(found)].id, verdict, *WHO)
+                resolve_finding.resolve(self.shop, found[at % len(found)].id, verdict, *WHO)
 
     @rule(at=AT)
     def a_person_gives_money_back(self, at: int) -> None:
@@ -253,13 +242,13 @@ class Shop(RuleBasedStateMachine):
             key = keys[at % len(keys)]
             request = RefundRequest(charge=key, money=None, request_key=f"back-{key}", reason="he sent it back")
             with suppress(ToldInWords):
-                returning.ask(self.shop, request, "kim")
+                refund_payment.ask(self.shop, request, "kim")
 
     @rule(customer=st.sampled_from(CUSTOMERS), deletes=st.booleans())
     def a_card_is_said_to_be_changed_or_deleted(self, customer: str, deletes: bool) -> None:
         with suppress(ToldInWords):
             if deletes:
-                issuing.delete(self.shop, customer, *WHO, end_subscriptions=True)
+                issued_keys.delete(self.shop, customer, *WHO, end_subscriptions=True)
             else:
                 cards.changed(self.shop, customer, *WHO)
 
@@ -269,7 +258,7 @@ class Shop(RuleBasedStateMachine):
 
     @rule()
     def a_hold_begins(self) -> None:
-        restoring.begin_hold(self.shop, *WHO)
+        restore.begin_hold(self.shop, *WHO)
 
     # ── what must be true ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -314,7 +303,7 @@ class Shop(RuleBasedStateMachine):
     def _stop_or_resume(self, *, stops: bool) -> None:
         for account in ("*", "main", "second"):
             with suppress(ToldInWords):
-                (operating.stop_charging if stops else operating.resume_charging)(self.shop, *WHO, account)
+                (operate.stop_charging if stops else operate.resume_charging)(self.shop, *WHO, account)
 
 
 def failing(
@@ -344,7 +333,7 @@ def machine(services: Services) -> Iterator[type[Shop]]:
 
 
 def test_no_charge_waits_in_silence_whatever_happens(machine: type[Shop]) -> None:
-    """Guard: the rule of worker/store/next_actions.py, which the sweep asks too."""
+    """Guard: the rule of worker/store/charging/next_actions.py, which the sweep asks too."""
     run_state_machine_as_test(
         machine,
         settings=settings(

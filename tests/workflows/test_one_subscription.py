@@ -8,23 +8,25 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from schedules.batches import Line
-from schedules.cadence import Every, Unit
-from schedules.imports import COLUMNS
-from schedules.money import Money
-from schedules.outcomes import Unknown
+from schedules.calendar.cadence import Every, Unit
+from schedules.charging.outcomes import Unknown
+from schedules.money.amounts import Money
+from schedules.requests.batches import Line
+from schedules.requests.imports import COLUMNS
 from tests.doubles import ScriptedGateway
 from tests.factories import MONTHLY, START, blocked_or_over, charge_rows, collect_due, on_sale, subscribed
 from tests.scenarios.living import live_until
+from worker.batches.drafts import BadLines
+from worker.customers import adjust, enrollment, signup
+from worker.customers.admit import CannotAdjust
+from worker.customers.enrollment import CannotEnroll
+from worker.customers.signup import NotSignedUp
 from worker.gateway.port import Card
-from worker.store import rivals
-from worker.workflows import adjusting, enrolling, importing, operating, signing_up
-from worker.workflows.admitting import CannotAdjust
-from worker.workflows.drafting import BadLines
-from worker.workflows.enrolling import CannotEnroll
-from worker.workflows.importing import CannotGoOn
-from worker.workflows.services import Services
-from worker.workflows.signing_up import NotSignedUp
+from worker.onboarding import import_file
+from worker.onboarding.import_file import CannotGoOn
+from worker.operations import operate
+from worker.services import Services
+from worker.store.customers import rival_subscriptions
 
 WHO = ("kim", "asked for it")
 CARD = Card("4000000000001091", "2030-12", "900101", "12")
@@ -35,8 +37,8 @@ FEBRUARY = datetime(2026, 2, 28, tzinfo=UTC)
 def two_cards(services: Services) -> Services:
     """A plan on sale, and a customer with two cards."""
     on_sale(services)
-    enrolling.add_customer(services, "ann", None, None, None, "test")
-    enrolling.add_customer(services, "ann-2", None, None, None, "test", of="ann")
+    enrollment.add_customer(services, "ann", None, None, None, "test")
+    enrollment.add_customer(services, "ann-2", None, None, None, "test", of="ann")
     return services
 
 
@@ -57,23 +59,23 @@ def test_an_end_is_not_undone_beside_a_subscription_that_began_since(services: S
     on_sale(services)
     first = subscribed(services)
     collect_due(services)
-    enrolling.unsubscribe(services, first, *WHO, at_period_end=True)
-    second = enrolling.subscribe(services, "ann", "monthly", "kim", FEBRUARY.date()).key
+    enrollment.unsubscribe(services, first, *WHO, at_period_end=True)
+    second = enrollment.subscribe(services, "ann", "monthly", "kim", FEBRUARY.date()).key
     with pytest.raises(CannotAdjust, match=f"already, by subscription {second}"):
-        adjusting.undo(services, first, *WHO)
+        adjust.undo(services, first, *WHO)
     live_until(services, FEBRUARY + timedelta(days=40))
     assert [row["status"] for row in charge_rows(services)] == ["paid"] * 3
-    enrolling.unsubscribe(services, second, *WHO, at_period_end=False)
+    enrollment.unsubscribe(services, second, *WHO, at_period_end=False)
 
 
 def test_the_next_one_begins_when_the_ending_one_has_ended(services: Services) -> None:
     on_sale(services)
     first = subscribed(services)
     collect_due(services)
-    enrolling.unsubscribe(services, first, *WHO, at_period_end=True)
+    enrollment.unsubscribe(services, first, *WHO, at_period_end=True)
     with pytest.raises(CannotEnroll, match=f"until 2026-02-28 00:00Z, by subscription {first}; `again undo"):
-        enrolling.subscribe(services, "ann", "monthly", "kim")
-    adjusting.undo(services, first, *WHO)
+        enrollment.subscribe(services, "ann", "monthly", "kim")
+    adjust.undo(services, first, *WHO)
     assert live(services) == 1
 
 
@@ -83,7 +85,7 @@ def test_two_cards_of_one_customer_at_once_begin_one_subscription(two_cards: Ser
     def subscribe(number: int) -> str:
         begin.wait(20)
         try:
-            return enrolling.subscribe(two_cards, ("ann", "ann-2")[number % 2], "monthly", "kim").key
+            return enrollment.subscribe(two_cards, ("ann", "ann-2")[number % 2], "monthly", "kim").key
         except CannotEnroll as error:
             return str(error)
 
@@ -99,13 +101,13 @@ def test_a_subscription_waits_for_another_way_in_that_has_the_customer(two_cards
 
     def subscribe() -> None:
         try:
-            came.append(enrolling.subscribe(two_cards, "ann-2", "monthly", "kim").key)
+            came.append(enrollment.subscribe(two_cards, "ann-2", "monthly", "kim").key)
         except CannotEnroll as error:
             came.append(str(error))
 
     thread = threading.Thread(target=subscribe)
     with two_cards.engine.begin() as db:
-        rivals.lock_customer(db, 1)
+        rival_subscriptions.lock_customer(db, 1)
         thread.start()
         assert blocked_or_over(two_cards, lambda: bool(came))
         db.execute(
@@ -122,10 +124,10 @@ def test_a_paused_subscription_keeps_its_place(services: Services) -> None:
     on_sale(services)
     first = subscribed(services)
     collect_due(services)
-    adjusting.pause(services, first, *WHO)
+    adjust.pause(services, first, *WHO)
     with pytest.raises(CannotEnroll, match=f"by subscription {first}"):
-        enrolling.subscribe(services, "ann", "monthly", "kim")
-    adjusting.resume(services, first, *WHO)
+        enrollment.subscribe(services, "ann", "monthly", "kim")
+    adjust.resume(services, first, *WHO)
     assert live(services) == 1
 
 
@@ -133,32 +135,32 @@ def test_two_lines_of_a_file_do_not_begin_two(services: Services) -> None:
     on_sale(services)
     lines = [line(2, external_ref="a"), line(3, external_ref="b")]
     with pytest.raises(BadLines, match="line 3, customer_uid: 'ann' is on 'monthly' by another line of the file"):
-        importing.check(services, lines)
+        import_file.check(services, lines)
     with pytest.raises(CannotGoOn, match="line 3, customer_uid: 'ann' is on plan 'monthly' already"):
-        importing.write(services, lines, *WHO)
+        import_file.write(services, lines, *WHO)
 
 
 def test_two_lines_of_two_cards_do_not_begin_two(two_cards: Services) -> None:
     with pytest.raises(BadLines, match="line 3, customer_uid: 'ann-2' is on 'monthly' by another line"):
-        importing.check(two_cards, [line(2), line(3, customer_uid="ann-2")])
+        import_file.check(two_cards, [line(2), line(3, customer_uid="ann-2")])
 
 
 def test_a_line_may_ask_for_another(services: Services) -> None:
     on_sale(services)
     lines = [line(2, external_ref="a"), line(3, external_ref="b", another="yes")]
-    importing.check(services, lines)
-    assert importing.write(services, lines, *WHO) == 2
+    import_file.check(services, lines)
+    assert import_file.write(services, lines, *WHO) == 2
     assert live(services) == 2
     with pytest.raises(BadLines, match="line 2, another: 'maybe' is neither yes nor no"):
-        importing.check(services, [line(2, external_ref="c", another="maybe")])
+        import_file.check(services, [line(2, external_ref="c", another="maybe")])
 
 
 def test_who_subscribes_between_the_check_and_the_write_is_not_imported_too(services: Services) -> None:
     on_sale(services)
-    importing.check(services, [line(2)])
+    import_file.check(services, [line(2)])
     key = subscribed(services)
     with pytest.raises(CannotGoOn, match=f"by subscription {key}; write yes into the column `another`"):
-        importing.write(services, [line(2)], *WHO)
+        import_file.write(services, [line(2)], *WHO)
     assert live(services) == 1
 
 
@@ -169,24 +171,24 @@ def test_a_signup_under_way_keeps_the_customers_other_card_from_the_plan(
         db.execute(text("UPDATE billing_keys SET deleted_at = now() WHERE customer_uid = 'ann'"))
     gateway.answers.append(Unknown("time-out"))
     with pytest.raises(NotSignedUp, match="not clear"):
-        signing_up.sign_up(two_cards, "ann", "monthly", CARD, *WHO)
+        signup.sign_up(two_cards, "ann", "monthly", CARD, *WHO)
     with pytest.raises(CannotEnroll, match="has a signup for plan 'monthly' under way"):
-        enrolling.subscribe(two_cards, "ann-2", "monthly", "kim")
+        enrollment.subscribe(two_cards, "ann-2", "monthly", "kim")
 
 
 def test_a_customer_who_is_on_the_plan_by_another_card_is_not_signed_up(
     two_cards: Services, gateway: ScriptedGateway
 ) -> None:
-    key = enrolling.subscribe(two_cards, "ann-2", "monthly", "kim").key
+    key = enrollment.subscribe(two_cards, "ann-2", "monthly", "kim").key
     with two_cards.engine.begin() as db:
         db.execute(text("UPDATE billing_keys SET deleted_at = now() WHERE customer_uid = 'ann'"))
     with pytest.raises(NotSignedUp, match=f"by subscription {key}"):
-        signing_up.sign_up(two_cards, "ann", "monthly", CARD, *WHO)
+        signup.sign_up(two_cards, "ann", "monthly", CARD, *WHO)
     assert not gateway.sent
 
 
 @pytest.fixture
-def signed_up_beside(services: Services, gateway: ScriptedGateway) -> signing_up.SignedUp:
+def signed_up_beside(services: Services, gateway: ScriptedGateway) -> signup.SignedUp:
     """A signup that is paid while its customer is put on the plan by other means, as every way in prevents."""
     on_sale(services)
     gateway.missing_keys.add("ann")
@@ -204,14 +206,14 @@ def signed_up_beside(services: Services, gateway: ScriptedGateway) -> signing_up
         return gateway.approve(order)  # type: ignore[arg-type, return-value]  # the order is handed on as it came
 
     gateway.answers.append(subscribe_elsewhere)
-    return signing_up.sign_up(services, "ann", "monthly", CARD, *WHO)
+    return signup.sign_up(services, "ann", "monthly", CARD, *WHO)
 
 
 BESIDE = "its customer is on plan 'monthly' already, by subscription k"
 
 
 def test_a_paid_signup_beside_a_live_subscription_is_set_aside_for_a_person(
-    services: Services, signed_up_beside: signing_up.SignedUp
+    services: Services, signed_up_beside: signup.SignedUp
 ) -> None:
     """Guard: it is paid, so it begins, and charges nothing more."""
     key = signed_up_beside.subscription
@@ -219,12 +221,12 @@ def test_a_paid_signup_beside_a_live_subscription_is_set_aside_for_a_person(
         query = text("SELECT held_why, open_at, another FROM subscriptions WHERE key = :key")
         why, open_at, another = db.execute(query, {"key": key}).one()
     assert (why, open_at, another) == (BESIDE, None, True)
-    operating.release_subscription(services, key, *WHO)
+    operate.release_subscription(services, key, *WHO)
     assert live(services) == 2
 
 
 def test_a_subscription_that_begins_set_aside_sends_an_event(
-    services: Services, signed_up_beside: signing_up.SignedUp
+    services: Services, signed_up_beside: signup.SignedUp
 ) -> None:
     """Guard: nothing else tells a person that a paid subscription charges nothing more."""
     with services.engine.begin() as db:
@@ -238,30 +240,30 @@ def test_a_change_of_plan_to_one_that_the_customer_has_needs_to_be_asked_for(ser
     key = subscribed(services)
     collect_due(services)
     on_sale(services, code="other", cadence=Every(1, Unit.MONTH))
-    other = enrolling.subscribe(services, "ann", "other", "kim", date(2026, 3, 1)).key
+    other = enrollment.subscribe(services, "ann", "other", "kim", date(2026, 3, 1)).key
     with pytest.raises(CannotAdjust, match=f"its customer is on plan 'other' already, by subscription {other}"):
-        adjusting.change_plan(services, key, "other", *WHO)
-    adjusting.change_plan(services, key, "other", *WHO, another=True)
+        adjust.change_plan(services, key, "other", *WHO)
+    adjust.change_plan(services, key, "other", *WHO, another=True)
     assert live(services) == 2
 
 
 def test_one_that_was_asked_for_beside_another_may_end_go_on_and_take_a_new_version(services: Services) -> None:
     on_sale(services)
     subscribed(services)
-    second = enrolling.subscribe(services, "ann", "monthly", "kim", another=True).key
+    second = enrollment.subscribe(services, "ann", "monthly", "kim", another=True).key
     collect_due(services)
-    enrolling.unsubscribe(services, second, *WHO, at_period_end=True)
-    adjusting.undo(services, second, *WHO)
+    enrollment.unsubscribe(services, second, *WHO, at_period_end=True)
+    adjust.undo(services, second, *WHO)
     on_sale(services, price=Money(12900, "KRW"))
-    assert adjusting.change_plan(services, second, "monthly", *WHO).after.price == Money(12900, "KRW")
+    assert adjust.change_plan(services, second, "monthly", *WHO).after.price == Money(12900, "KRW")
 
 
-def left_and_back(services: Services, *, trial_again: bool = False) -> enrolling.Subscribed:
+def left_and_back(services: Services, *, trial_again: bool = False) -> enrollment.Subscribed:
     """A customer who ends a subscription at once and begins one again."""
     with services.engine.begin() as db:
         key = db.execute(text("SELECT key FROM subscriptions ORDER BY id DESC LIMIT 1")).scalar_one()
-    enrolling.unsubscribe(services, key, *WHO, at_period_end=False)
-    return enrolling.subscribe(services, "ann", "monthly", "kim", trial_again=trial_again)
+    enrollment.unsubscribe(services, key, *WHO, at_period_end=False)
+    return enrollment.subscribe(services, "ann", "monthly", "kim", trial_again=trial_again)
 
 
 def test_a_customer_who_comes_back_has_no_second_trial(services: Services) -> None:
@@ -285,9 +287,9 @@ def test_a_second_trial_can_be_asked_for(services: Services) -> None:
 @pytest.mark.parametrize(
     "way_out",
     [
-        lambda services, key: adjusting.change_plan(services, key, "other", *WHO),
-        lambda services, key: enrolling.unsubscribe(services, key, *WHO, at_period_end=True),
-        lambda services, key: enrolling.unsubscribe(services, key, *WHO, at_period_end=False),
+        lambda services, key: adjust.change_plan(services, key, "other", *WHO),
+        lambda services, key: enrollment.unsubscribe(services, key, *WHO, at_period_end=True),
+        lambda services, key: enrollment.unsubscribe(services, key, *WHO, at_period_end=False),
     ],
 )
 def test_whatever_became_of_it_a_trial_was_used(
@@ -297,8 +299,8 @@ def test_whatever_became_of_it_a_trial_was_used(
     on_sale(services, code="other")
     first = subscribed(services)
     way_out(services, first)
-    enrolling.add_customer(services, "ann-2", None, None, None, "test", of="ann")
-    begun = enrolling.subscribe(services, "ann-2", "monthly", "kim", date(2026, 3, 1))
+    enrollment.add_customer(services, "ann-2", None, None, None, "test", of="ann")
+    begun = enrollment.subscribe(services, "ann-2", "monthly", "kim", date(2026, 3, 1))
     assert (begun.trial_days, begun.trial_used_by) == (0, first)
 
 
@@ -306,23 +308,23 @@ def test_a_trial_of_another_plan_or_of_no_plan_is_none_of_this_one(services: Ser
     on_sale(services, code="other", trial_days=14)
     on_sale(services)
     subscribed(services, code="other")
-    enrolling.subscribe(services, "ann", "monthly", "kim")
+    enrollment.subscribe(services, "ann", "monthly", "kim")
     on_sale(services, trial_days=14)
     assert left_and_back(services).trial_days == 14
 
 
 def test_who_was_charged_elsewhere_before_has_no_trial(services: Services) -> None:
     on_sale(services, trial_days=14)
-    importing.write(services, [line(2)], *WHO)
+    import_file.write(services, [line(2)], *WHO)
     assert left_and_back(services).trial_days == 0
 
 
 def test_a_signup_of_one_who_has_had_the_trial_pays_at_once(services: Services, gateway: ScriptedGateway) -> None:
     on_sale(services, trial_days=14)
     key = subscribed(services)
-    enrolling.unsubscribe(services, key, *WHO, at_period_end=False)
+    enrollment.unsubscribe(services, key, *WHO, at_period_end=False)
     with services.engine.begin() as db:
         db.execute(text("UPDATE billing_keys SET deleted_at = now()"))
-    begun = signing_up.sign_up(services, "ann", "monthly", CARD, *WHO)
+    begun = signup.sign_up(services, "ann", "monthly", CARD, *WHO)
     assert begun.charge is not None
     assert [order.money for order in gateway.sent] == [MONTHLY.price]

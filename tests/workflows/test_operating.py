@@ -3,13 +3,13 @@
 import pytest
 from sqlalchemy import text
 
-from schedules.outcomes import Declined, Refused, Unknown
+from schedules.charging.outcomes import Declined, Refused, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, on_sale, opened, subscribed
-from worker.store import waits
-from worker.workflows import operating
-from worker.workflows.operating import CannotOperate
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.operations.operate import CannotOperate
+from worker.services import Services
+from worker.store.charging import waits
 
 
 def refused(services: Services) -> int:
@@ -44,7 +44,7 @@ def test_a_refused_charge_that_is_released_is_tried_now(services: Services, gate
     gateway.answers.append(Refused("no such channel"))
     collect_due(services)
     key = charge_rows(services)[0]["key"]
-    operating.release(services, key, "kim", "the channel is on")
+    operate.release(services, key, "kim", "the channel is on")
     collect_due(services)
     assert charge_rows(services)[0]["status"] == "paid"
     assert len({order.merchant_uid for order in gateway.sent}) == 2
@@ -58,7 +58,7 @@ def test_all_that_were_refused_are_released_and_nothing_else(services: Services,
     gateway.answers.extend([Refused("x"), Declined("no"), Refused("x"), Unknown("time-out")])
     collect_due(services)
     before = charge_rows(services)
-    assert operating.release_refused(services, "kim", "mended").charges == 2
+    assert operate.release_refused(services, "kim", "mended").charges == 2
     after = charge_rows(services)
     now = services.clock.now()
     assert [row["next_attempt_at"] for row in after] == [now, before[1]["next_attempt_at"], now, None]
@@ -73,4 +73,4 @@ def test_a_declined_charge_keeps_its_ladder(services: Services, gateway: Scripte
     move(services, hours=1)
     collect_due(services)
     with pytest.raises(CannotOperate, match="nothing to release"):
-        operating.release(services, charge_rows(services)[0]["key"], "kim", "x")
+        operate.release(services, charge_rows(services)[0]["key"], "kim", "x")

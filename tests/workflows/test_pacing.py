@@ -10,19 +10,20 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from schedules.charges import ChargeKind
-from schedules.outcomes import Outcome, Paid
+from schedules.charging.charges import ChargeKind
+from schedules.charging.outcomes import Outcome, Paid
 from tests.factories import many_opened, with_settings
+from worker.charging import send_queue
+from worker.charging.batch_claim import Claimed, Groups
+from worker.charging.rate_limiter import LATE, LATEST, ask_leave, interval
+from worker.charging.send_queue import NO_SLOT, Departure, Pacer
 from worker.clock import elapsed, wait, wait_until
 from worker.gateway.port import Missed, Slot
-from worker.store import rates
-from worker.store.charges import Obstacle
-from worker.workflows import operating, pacing
-from worker.workflows.check_times import LASTS, CheckTimes
-from worker.workflows.grouping import Claimed, Groups
-from worker.workflows.leaving import LATE, LATEST, ask_leave, interval
-from worker.workflows.pacing import NO_SLOT, Departure, Pacer
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.runtime.check_times import LASTS, CheckTimes
+from worker.services import Services
+from worker.store.charging import rates
+from worker.store.charging.charges import Obstacle
 
 PAID = Paid("imps_1")
 
@@ -176,7 +177,7 @@ def test_a_stop_is_seen_by_a_charge_that_has_its_slot_already(shared: Services) 
     (claimed,) = claimed_many(shared, 1)
     Pacer(shared, 10).line_up(line.departure("one", claimed, shared))
     assert wait_until(lambda: _has_its_slot(shared), 5, every=0.01)
-    operating.stop_charging(shared, "test", "fire")
+    operate.stop_charging(shared, "test", "fire")
     line.wait_for(1)
     assert line.begun == []
     assert isinstance(line.told[0][1], Obstacle)
@@ -218,7 +219,7 @@ def test_who_misses_a_slot_takes_another_and_stays_first(services: Services) -> 
 
 
 def test_who_never_keeps_a_slot_is_held_back(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacing, "PATIENCE", 0.3)
+    monkeypatch.setattr(send_queue, "PATIENCE", 0.3)
     line = Line(answer=lambda name, slot: Missed())
     (claimed,) = claimed_many(services, 1)
     Pacer(services, 10).line_up(line.departure("one", claimed, services))
@@ -272,7 +273,7 @@ def test_a_look_that_fails_is_told_to_each_and_the_next_succeeds(
     line, pacer = Line(), Pacer(services, 2)
     first, second = claimed_many(services, 2)
     with monkeypatch.context() as broken:
-        broken.setattr(pacing, "ask_leave", _away)
+        broken.setattr(send_queue, "ask_leave", _away)
         pacer.line_up(line.departure("first", first, services))
         line.wait_for(1)
     assert isinstance(line.told[0][1], OperationalError)
@@ -290,14 +291,14 @@ def test_a_call_that_left_too_late_is_not_forgotten_when_a_look_fails(
     held_up = threading.Event()
 
     def late(name: str, slot: Slot) -> Outcome:
-        monkeypatch.setattr(pacing, "ask_leave", fail)
+        monkeypatch.setattr(send_queue, "ask_leave", fail)
         slot.left(slot.earliest + LATE + 0.4)
         return PAID
 
     def fail(services: Services, them: object, overruns: Mapping[str, float]) -> Any:
         if overruns:
             asked.append(overruns)
-            monkeypatch.setattr(pacing, "ask_leave", ask_leave)
+            monkeypatch.setattr(send_queue, "ask_leave", ask_leave)
             held_up.set()
         _away()
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from worker.background import Closed, Part, Pool
 from worker.clock import wait_until
+from worker.runtime.background import Closed, Part, Pool
 
 
 def running(part: Part) -> int:

@@ -3,13 +3,15 @@
 import pytest
 from sqlalchemy import text
 
-from schedules.charges import AttemptState
+from schedules.charging.charges import AttemptState
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, on_sale, opened, subscribed
-from worker.store import subscriptions
-from worker.workflows import charging, opening, operating
-from worker.workflows.operating import CannotOperate
-from worker.workflows.services import Services
+from worker.charging import attempt_charge
+from worker.operations import operate
+from worker.operations.operate import CannotOperate
+from worker.renewals import open_charges
+from worker.services import Services
+from worker.store.customers import subscriptions
 
 
 def spoil(services: Services, statement: str, **values: object) -> None:
@@ -31,28 +33,28 @@ def test_a_subscription_that_opening_cannot_work_on_is_set_aside_and_the_others_
     poisoned = subscribed(services, "poisoned", "broken")
     subscribed(services, "ann")
     spoil(services, "UPDATE plans SET zone = 'Mars/Olympus' WHERE code = 'broken'")
-    opening.open_due(services)
+    open_charges.open_due(services)
     assert [row["status"] for row in charge_rows(services)] == ["open"]
     with services.engine.begin() as db:
         (aside,) = subscriptions.held(db)
     assert aside["key"] == poisoned
     assert "Mars/Olympus" in aside["held_why"]
     assert ("subscription.held", poisoned) in notices(services)
-    assert opening.open_due(services) == 0
+    assert open_charges.open_due(services) == 0
 
 
 def test_a_subscription_that_was_set_aside_is_looked_at_again_when_released(services: Services) -> None:
     on_sale(services)
     key = subscribed(services)
     spoil(services, "UPDATE plans SET zone = 'Mars/Olympus'")
-    opening.open_due(services)
+    open_charges.open_due(services)
     with pytest.raises(CannotOperate, match="is not known"):
-        operating.release_subscription(services, "0" * 20, "kim", "x")
+        operate.release_subscription(services, "0" * 20, "kim", "x")
     spoil(services, "UPDATE plans SET zone = 'Asia/Seoul'")
-    operating.release_subscription(services, key, "kim", "the zone is mended")
-    assert opening.open_due(services) == 1
+    operate.release_subscription(services, key, "kim", "the zone is mended")
+    assert open_charges.open_due(services) == 1
     with pytest.raises(CannotOperate, match="not set aside"):
-        operating.release_subscription(services, key, "kim", "again")
+        operate.release_subscription(services, key, "kim", "again")
 
 
 def test_a_charge_whose_row_breaks_a_rule_is_set_aside_and_not_tried_each_minute(
@@ -60,7 +62,7 @@ def test_a_charge_whose_row_breaks_a_rule_is_set_aside_and_not_tried_each_minute
 ) -> None:
     charge = opened(services)
     spoil(services, "UPDATE charges SET currency = 'XXX'")
-    assert charging.attempt(services, charge) is None
+    assert attempt_charge.attempt(services, charge) is None
     row = charge_rows(services)[0]
     assert "its row breaks a rule" in row["held_why"]
     assert gateway.sent == []
@@ -70,10 +72,10 @@ def test_a_charge_whose_row_breaks_a_rule_is_set_aside_and_not_tried_each_minute
 def test_an_owed_charge_with_a_paid_attempt_is_never_sent(services: Services, gateway: ScriptedGateway) -> None:
     """The guard: has_paid in the claim. Without it the next attempt would charge a second time."""
     charge = opened(services)
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     now = services.clock.now()
     spoil(services, "UPDATE charges SET status = 'open', closed_at = NULL, next_attempt_at = :now", now=now)
-    assert charging.attempt(services, charge) is None
+    assert attempt_charge.attempt(services, charge) is None
     assert len(gateway.sent) == 1
     assert [row["state"] for row in attempt_rows(services)] == [AttemptState.PAID]
     assert "an attempt at it is paid" in charge_rows(services)[0]["held_why"]

@@ -7,17 +7,19 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from schedules.outcomes import Declined, NotSent, Paid
+from schedules.charging.outcomes import Declined, NotSent, Paid
 from tests.doubles import ScriptedGateway
 from tests.factories import START, charge_rows, many_opened, move, opened
 from worker import tasks
+from worker.charging import attempt_charge, readiness
+from worker.charging.executor import Flow
+from worker.charging.readiness import IN_VAIN, Readiness
 from worker.clock import FixedClock
 from worker.gateway.port import NO_CONNECTION
-from worker.store.charges import Obstacle
-from worker.workflows import charging, dispatching, operating, readiness
-from worker.workflows.flowing import Flow
-from worker.workflows.readiness import IN_VAIN, Readiness
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.renewals import enqueue
+from worker.services import Services
+from worker.store.charging.charges import Obstacle
 
 AHEAD = timedelta(hours=2)
 REFUSED = NotSent(NO_CONNECTION)
@@ -62,7 +64,7 @@ def test_a_worker_of_another_environment_takes_no_charges(services: Services) ->
 
 def test_a_stop_and_a_hold_are_the_same_for_every_worker(services: Services) -> None:
     """None is better than another, and charges are queued for none of them."""
-    operating.stop_charging(services, "tester", "a test")
+    operate.stop_charging(services, "tester", "a test")
     ready = Readiness(services)
     ready.look()
     assert why(ready) is None
@@ -74,19 +76,19 @@ def test_what_an_unfit_worker_has_taken_is_queued_again_soon_by_the_right_time(
 ) -> None:
     """Guard: it would wait for the patience with its message; a time by the wrong clock would be hours away."""
     ids = many_opened(services, 2)
-    assert dispatching.top_up(services, lambda _: None) == 2
+    assert enqueue.top_up(services, lambda _: None) == 2
     for charge_id in ids:
-        assert charging.claim(skewed(services, ahead), charge_id) is None
-    move(services, seconds=dispatching.GIVEN_BACK.total_seconds())
-    assert dispatching.top_up(services, lambda _: None) == 2
+        assert attempt_charge.claim(skewed(services, ahead), charge_id) is None
+    move(services, seconds=enqueue.GIVEN_BACK.total_seconds())
+    assert enqueue.top_up(services, lambda _: None) == 2
 
 
 def test_an_account_without_credentials_here_is_given_back(services: Services) -> None:
     charge_id = opened(services)
-    assert dispatching.top_up(services, lambda _: None) == 1
-    assert charging.claim(replace(services, gateways={"other": ScriptedGateway()}), charge_id) is None
-    move(services, seconds=dispatching.GIVEN_BACK.total_seconds())
-    assert dispatching.top_up(services, lambda _: None) == 1
+    assert enqueue.top_up(services, lambda _: None) == 1
+    assert attempt_charge.claim(replace(services, gateways={"other": ScriptedGateway()}), charge_id) is None
+    move(services, seconds=enqueue.GIVEN_BACK.total_seconds())
+    assert enqueue.top_up(services, lambda _: None) == 1
 
 
 def test_an_unfit_worker_carries_out_neither_a_message_nor_an_envelope(
@@ -95,23 +97,23 @@ def test_an_unfit_worker_carries_out_neither_a_message_nor_an_envelope(
     made = replace(services, flow=Flow(services))
     monkeypatch.setattr(tasks, "services", lambda: made)
     ids = many_opened(services, 3)
-    assert dispatching.top_up(services, lambda _: None) == 3
+    assert enqueue.top_up(services, lambda _: None) == 3
     tasks.flow().readiness.obstacle = "a test"
     tasks.carry_out(ids[0])
     tasks.carry_out_envelope(ids[1:], "main")
     assert gateway.sent == []
-    move(services, seconds=dispatching.GIVEN_BACK.total_seconds())
-    assert dispatching.top_up(services, lambda _: None) == 3
+    move(services, seconds=enqueue.GIVEN_BACK.total_seconds())
+    assert enqueue.top_up(services, lambda _: None) == 3
 
 
 def test_what_is_held_back_by_a_wrong_clock_is_due_by_the_right_time(services: Services) -> None:
     """Guard: a charge that was claimed before the clock was set wrong."""
     charge_id = opened(services)
-    claimed = charging.claim(services, charge_id)
+    claimed = attempt_charge.claim(services, charge_id)
     assert claimed is not None
-    charging.hold_back(skewed(services), claimed, Obstacle("this machine's clock is wrong"))
+    attempt_charge.hold_back(skewed(services), claimed, Obstacle("this machine's clock is wrong"))
     (row,) = charge_rows(services)
-    assert row["next_attempt_at"] == services.clock.now() + charging.HELD_BACK
+    assert row["next_attempt_at"] == services.clock.now() + attempt_charge.HELD_BACK
 
 
 def test_a_worker_that_reaches_no_gateway_rests_longer_each_time(

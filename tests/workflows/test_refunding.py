@@ -5,18 +5,21 @@ from datetime import timedelta
 
 import pytest
 
-from schedules.charges import AttemptState
-from schedules.findings import Discrepancy, FindingKind, FindingState
-from schedules.money import Money
-from schedules.outcomes import Declined, GatewayPayment, Refused, Unknown
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import Declined, GatewayPayment, Refused, Unknown
+from schedules.money.amounts import Money
+from schedules.operations.findings import Discrepancy, FindingKind, FindingState
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move, opened
 from tests.workflows.test_reconciling import cancelled_there, found, only, paid_twice, reconciled
-from worker.store import attempts, findings
-from worker.workflows import asking, charging, refunding, resolving
-from worker.workflows.operating import CannotOperate
-from worker.workflows.resolving import Verdict
-from worker.workflows.services import Services
+from worker.charging import attempt_charge, resolve_unknown
+from worker.operations.operate import CannotOperate
+from worker.reconciliation import resolve_finding
+from worker.reconciliation.resolve_finding import Verdict
+from worker.refunds import duplicates
+from worker.services import Services
+from worker.store.charging import attempts
+from worker.store.reconciliation import findings
 
 
 @pytest.fixture
@@ -30,8 +33,8 @@ def double(services: Services, gateway: ScriptedGateway) -> int:
 def test_an_approved_refund_gives_the_second_payment_back_guarded_by_its_balance(
     services: Services, gateway: ScriptedGateway, double: int
 ) -> None:
-    refunding.approve(services, double, "kim", "a late payment")
-    refunding.refund_due(services)
+    duplicates.approve(services, double, "kim", "a late payment")
+    duplicates.refund_due(services)
     (order,) = gateway.cancellations
     assert (order.imp_uid, order.money.amount, order.balance) == ("imps_late", 9900, 9900)
     finding = only(services)
@@ -46,8 +49,8 @@ def test_the_only_payment_that_is_left_is_not_given_back(
     paid_uid = gateway.sent[1].merchant_uid
     (payment,) = gateway.records[paid_uid]
     gateway.records[paid_uid] = [replace(payment, status="cancelled", cancelled_amount=9900)]
-    refunding.approve(services, double, "kim", "a late payment")
-    refunding.refund_due(services)
+    duplicates.approve(services, double, "kim", "a late payment")
+    duplicates.refund_due(services)
     assert gateway.cancellations == []
     assert "the only payment of the debt that is left" in only(services).words
     assert only(services).state is FindingState.OPEN
@@ -56,8 +59,8 @@ def test_the_only_payment_that_is_left_is_not_given_back(
 def test_a_copy_of_the_database_gives_nothing_back(
     services: Services, gateway: ScriptedGateway, double: int
 ) -> None:
-    refunding.approve(services, double, "kim", "a late payment")
-    refunding.refund_due(replace(services, fingerprint_in=lambda _: "of a copy"))
+    duplicates.approve(services, double, "kim", "a late payment")
+    duplicates.refund_due(replace(services, fingerprint_in=lambda _: "of a copy"))
     assert gateway.cancellations == []
     assert only(services).state is FindingState.APPROVED
 
@@ -65,19 +68,19 @@ def test_a_copy_of_the_database_gives_nothing_back(
 def test_what_was_approved_is_not_changed_by_a_later_look(
     services: Services, gateway: ScriptedGateway, double: int
 ) -> None:
-    refunding.approve(services, double, "kim", "a late payment")
+    duplicates.approve(services, double, "kim", "a late payment")
     uid = gateway.sent[0].merchant_uid
     (payment,) = gateway.records[uid]
     gateway.records[uid] = [replace(payment, status="cancelled", cancelled_amount=900)]
     move(services, hours=1)
     reconciled(services)
     assert only(services).balance == 9900
-    refunding.refund_due(services)
+    duplicates.refund_due(services)
     assert gateway.cancellations == []
 
 
 def test_nothing_is_given_back_without_approval(services: Services, gateway: ScriptedGateway, double: int) -> None:
-    refunding.refund_due(services)
+    duplicates.refund_due(services)
     assert gateway.cancellations == []
 
 
@@ -85,7 +88,7 @@ def test_the_policy_gives_back_at_once(services: Services, gateway: ScriptedGate
     at_once = replace(services, settings=services.settings.model_copy(update={"refund_doubles": "at_once"}))
     paid_twice(at_once, gateway)
     reconciled(at_once)
-    refunding.refund_due(at_once)
+    duplicates.refund_due(at_once)
     assert only(at_once).state is FindingState.REFUNDED
     assert len(gateway.cancellations) == 1
 
@@ -93,35 +96,35 @@ def test_the_policy_gives_back_at_once(services: Services, gateway: ScriptedGate
 def test_a_refund_whose_answer_was_lost_is_looked_at_and_not_made_again(
     services: Services, gateway: ScriptedGateway, double: int
 ) -> None:
-    refunding.approve(services, double, "kim", "a late payment")
+    duplicates.approve(services, double, "kim", "a late payment")
     gateway.cancel_answers.append(Unknown("ReadTimeout"))
-    refunding.refund_due(services)
+    duplicates.refund_due(services)
     assert only(services).state is FindingState.REFUNDING
-    refunding.refund_due(services)
+    duplicates.refund_due(services)
     assert len(gateway.cancellations) == 1
     move(services, minutes=11)
-    refunding.refund_due(services)
+    duplicates.refund_due(services)
     assert only(services).state is FindingState.REFUNDED
     assert len(gateway.cancellations) == 1
 
 
 def test_two_processes_make_one_refund(services: Services, gateway: ScriptedGateway, double: int) -> None:
     """The fence: both have read the finding as approved, one claims it."""
-    refunding.approve(services, double, "kim", "a late payment")
+    duplicates.approve(services, double, "kim", "a late payment")
     approved = only(services)
-    refunding.refund(services, approved)
-    assert refunding.refund(services, approved) is None
+    duplicates.refund(services, approved)
+    assert duplicates.refund(services, approved) is None
     assert len(gateway.cancellations) == 1
 
 
 def test_a_balance_that_has_changed_since_is_for_a_person_again(
     services: Services, gateway: ScriptedGateway, double: int
 ) -> None:
-    refunding.approve(services, double, "kim", "a late payment")
+    duplicates.approve(services, double, "kim", "a late payment")
     (payment,) = gateway.records[gateway.sent[0].merchant_uid]
     part = replace(payment, status="cancelled", cancelled_amount=900)
     gateway.records[gateway.sent[0].merchant_uid] = [part]
-    refunding.refund_due(services)
+    duplicates.refund_due(services)
     assert only(services).state is FindingState.OPEN
     assert "9,000 KRW are left, not 9,900 KRW" in only(services).words
     assert gateway.cancellations == []
@@ -130,19 +133,19 @@ def test_a_balance_that_has_changed_since_is_for_a_person_again(
 def test_a_refund_that_the_gateway_refuses_is_for_a_person_again(
     services: Services, gateway: ScriptedGateway, double: int
 ) -> None:
-    refunding.approve(services, double, "kim", "a late payment")
+    duplicates.approve(services, double, "kim", "a late payment")
     gateway.cancel_answers.append(Refused("no contract for refunds"))
-    refunding.refund_due(services)
+    duplicates.refund_due(services)
     assert only(services).state is FindingState.OPEN
     assert "no contract for refunds" in only(services).words
 
 
 def test_only_a_double_can_be_refunded_and_only_once(services: Services, double: int) -> None:
     with pytest.raises(CannotOperate, match="there is no finding 999"):
-        refunding.approve(services, 999, "kim", "x")
-    refunding.approve(services, double, "kim", "x")
+        duplicates.approve(services, 999, "kim", "x")
+    duplicates.approve(services, double, "kim", "x")
     with pytest.raises(CannotOperate, match="is approved; nothing to approve"):
-        refunding.approve(services, double, "kim", "x")
+        duplicates.approve(services, double, "kim", "x")
 
 
 def test_a_second_payment_that_came_by_asking_ends_when_it_is_given_back(
@@ -157,10 +160,10 @@ def test_a_second_payment_that_came_by_asking_ends_when_it_is_given_back(
             "UPDATE attempts SET state = 'unknown', unknown_since = %s, next_ask_at = %s, settled_at = NULL "
             "WHERE id = %s", (services.clock.now(), services.clock.now(), first["id"]),
         )  # fmt: skip
-    asking.ask(services, first["id"])
+    resolve_unknown.ask(services, first["id"])
     assert [finding.kind for finding in found(services)] == [FindingKind.DOUBLE]
-    refunding.approve(services, only(services).id, "kim", "x")
-    refunding.refund_due(services)
+    duplicates.approve(services, only(services).id, "kim", "x")
+    duplicates.refund_due(services)
     states = [row["state"] for row in attempt_rows(services)]
     assert states == ["declined", "paid"]
     row = next(row for row in charge_rows(services) if row["id"] == charge)
@@ -168,10 +171,10 @@ def test_a_second_payment_that_came_by_asking_ends_when_it_is_given_back(
 
 
 def test_a_person_may_only_note_a_finding(services: Services, double: int) -> None:
-    resolving.resolve(services, double, Verdict.NOTED, "kim", "the customer wants to keep both")
+    resolve_finding.resolve(services, double, Verdict.NOTED, "kim", "the customer wants to keep both")
     assert (only(services).state, only(services).ended_by) == (FindingState.RESOLVED, "kim")
     with pytest.raises(CannotOperate, match="is resolved since"):
-        resolving.resolve(services, double, Verdict.NOTED, "kim", "again")
+        resolve_finding.resolve(services, double, Verdict.NOTED, "kim", "again")
     move(services, hours=1)
     assert reconciled(services).findings == 0
 
@@ -179,7 +182,7 @@ def test_a_person_may_only_note_a_finding(services: Services, double: int) -> No
 def test_a_finding_that_was_ended_comes_back_when_its_payment_changes(
     services: Services, gateway: ScriptedGateway, double: int
 ) -> None:
-    resolving.resolve(services, double, Verdict.NOTED, "kim", "x")
+    resolve_finding.resolve(services, double, Verdict.NOTED, "kim", "x")
     uid = gateway.sent[0].merchant_uid
     (payment,) = gateway.records[uid]
     gateway.records[uid] = [replace(payment, status="cancelled", cancelled_amount=900)]
@@ -193,7 +196,7 @@ def wrong_amount(services: Services, gateway: ScriptedGateway) -> int:
 
     charge = opened(services)
     gateway.answers.append(Declined("은행 점검 중입니다"))
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     gateway.remember(gateway.sent[0], "paid", "imps_more", money=Money(10_000, "KRW"))
     reconciled(services)
     return only(services).id
@@ -201,7 +204,7 @@ def wrong_amount(services: Services, gateway: ScriptedGateway) -> int:
 
 def test_an_accepted_amount_pays_the_debt(services: Services, gateway: ScriptedGateway) -> None:
     number = wrong_amount(services, gateway)
-    resolving.resolve(services, number, Verdict.ACCEPTED, "kim", "100 won more is fine")
+    resolve_finding.resolve(services, number, Verdict.ACCEPTED, "kim", "100 won more is fine")
     row = charge_rows(services)[0]
     assert (row["status"], row["held_why"], row["next_attempt_at"]) == ("paid", None, None)
     move(services, hours=1)
@@ -213,24 +216,24 @@ def test_a_debt_whose_money_is_back_is_tried_again_under_a_new_uid(
 ) -> None:
     number = wrong_amount(services, gateway)
     with pytest.raises(CannotOperate, match="are still paid; refund them first"):
-        resolving.resolve(services, number, Verdict.UNPAID, "kim", "x")
+        resolve_finding.resolve(services, number, Verdict.UNPAID, "kim", "x")
     uid = gateway.sent[0].merchant_uid
     (payment,) = gateway.records[uid]
     gateway.records[uid] = [replace(payment, status="cancelled", cancelled_amount=10_000)]
-    resolving.resolve(services, number, Verdict.UNPAID, "kim", "given back in the console")
+    resolve_finding.resolve(services, number, Verdict.UNPAID, "kim", "given back in the console")
     move(services, seconds=1)
 
-    charging.attempt(services, charge_rows(services)[0]["id"])
+    attempt_charge.attempt(services, charge_rows(services)[0]["id"])
     assert charge_rows(services)[0]["status"] == "paid"
     assert len({order.merchant_uid for order in gateway.sent}) == 2
 
 
 def test_an_accepted_refund_is_written_into_the_books(services: Services, gateway: ScriptedGateway) -> None:
 
-    charging.attempt(services, opened(services))
+    attempt_charge.attempt(services, opened(services))
     cancelled_there(gateway, 9900)
     reconciled(services)
-    resolving.resolve(services, only(services).id, Verdict.ACCEPTED, "kim", "refunded in the console")
+    resolve_finding.resolve(services, only(services).id, Verdict.ACCEPTED, "kim", "refunded in the console")
     row = charge_rows(services)[0]
     assert (row["status"], row["refunded"]) == ("refunded", 9900)
     move(services, hours=1)
@@ -240,24 +243,24 @@ def test_an_accepted_refund_is_written_into_the_books(services: Services, gatewa
 def test_a_finding_with_a_refund_under_way_is_not_ended(
     services: Services, gateway: ScriptedGateway, double: int
 ) -> None:
-    refunding.approve(services, double, "kim", "x")
+    duplicates.approve(services, double, "kim", "x")
     gateway.cancel_answers.append(Unknown("ReadTimeout"))
-    refunding.refund_due(services)
+    duplicates.refund_due(services)
     with pytest.raises(CannotOperate, match="has a refund under way"):
-        resolving.resolve(services, double, Verdict.NOTED, "kim", "x")
+        resolve_finding.resolve(services, double, Verdict.NOTED, "kim", "x")
 
 
 def test_a_refund_whose_process_died_is_gone_on_with(
     services: Services, gateway: ScriptedGateway, double: int
 ) -> None:
-    refunding.approve(services, double, "kim", "x")
+    duplicates.approve(services, double, "kim", "x")
     with services.engine.begin() as db:
         lease = {"lease_until": services.clock.now() + timedelta(minutes=10)}
         findings.change(db, only(services), FindingState.REFUNDING, **lease)
-    refunding.refund_due(services)
+    duplicates.refund_due(services)
     assert gateway.cancellations == []
     move(services, minutes=10)
-    refunding.refund_due(services)
+    duplicates.refund_due(services)
     assert only(services).state is FindingState.REFUNDED
 
 
@@ -266,8 +269,8 @@ def test_a_list_that_was_read_before_the_refund_brings_no_finding_back(
 ) -> None:
     """The guard: what is left of a payment only falls, so that a list that shows more is an older one."""
     before = {uid: list(payments) for uid, payments in gateway.records.items()}
-    refunding.approve(services, double, "kim", "a late payment")
-    refunding.refund_due(services)
+    duplicates.approve(services, double, "kim", "a late payment")
+    duplicates.refund_due(services)
     gateway.records = before
     move(services, hours=1)
     reconciled(services)

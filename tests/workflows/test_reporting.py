@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from schedules.outcomes import Declined
-from schedules.policies import DunningPolicy, FinalAction
+from schedules.charging.outcomes import Declined
+from schedules.dunning.policies import DunningPolicy, FinalAction
 from tests.acceptance.again import refused, told, told_json
 from tests.doubles import ScriptedGateway
 from tests.factories import on_sale, subscribed
 from tests.scenarios.living import DAY, kst, live_until
-from worker.workflows import cards, reporting
-from worker.workflows.reporting import By, CannotReport, Span
-from worker.workflows.services import Services
+from worker.customers import cards
+from worker.reporting import reports
+from worker.reporting.reports import By, CannotReport, Span
+from worker.services import Services
 
 JANUARY = Span(date(2026, 1, 31), date(2026, 2, 28), "Asia/Seoul")
 
@@ -48,7 +49,7 @@ def failed(services: Services, gateway: ScriptedGateway) -> None:
 
 @pytest.mark.usefixtures("failed")
 def test_the_recovery_rate_is_by_money_and_by_the_day_of_the_first_decline(services: Services) -> None:
-    each, sums = reporting.recovery(services, JANUARY, By.DAY)
+    each, sums = reports.recovery(services, JANUARY, By.DAY)
     assert [(c.begins, c.failed, c.recovered, c.failed_money, c.recovered_money) for c in each] == [
         (date(2026, 1, 31), 3, 2, 29_700, 19_800),
         (date(2026, 2, 3), 1, 1, 9_900, 9_900),
@@ -60,15 +61,15 @@ def test_the_recovery_rate_is_by_money_and_by_the_day_of_the_first_decline(servi
 
 @pytest.mark.usefixtures("failed")
 def test_cohorts_may_be_months_and_a_span_ends_with_its_last_day(services: Services) -> None:
-    each, _ = reporting.recovery(services, JANUARY, By.MONTH)
+    each, _ = reports.recovery(services, JANUARY, By.MONTH)
     assert [(c.begins, c.failed) for c in each] == [(date(2026, 1, 1), 3), (date(2026, 2, 1), 1)]
-    each, _ = reporting.recovery(services, Span(date(2026, 2, 1), date(2026, 2, 2), "Asia/Seoul"), By.DAY)
+    each, _ = reports.recovery(services, Span(date(2026, 2, 1), date(2026, 2, 2), "Asia/Seoul"), By.DAY)
     assert each == []
 
 
 @pytest.mark.usefixtures("failed")
 def test_failures_are_counted_by_class_and_pg_each_charge_s_money_once(services: Services) -> None:
-    found = reporting.failures(services, JANUARY)
+    found = reports.failures(services, JANUARY)
     assert [(f.decline_class, f.pg_provider, f.declines, f.charges, f.money) for f in found] == [
         ("money_short", "kcp", 3, 2, 19_800),
         ("limit", "kcp", 1, 1, 9_900),
@@ -84,7 +85,7 @@ def test_what_came_by_another_card_counts_as_recovered(services: Services, gatew
     del gateway.cards["fay"]
     cards.changed(services, "fay", "shop", "a new card")
     live_until(services, kst(2026, 2, 23))
-    each, _ = reporting.recovery(services, Span(date(2026, 2, 21), date(2026, 2, 21), "Asia/Seoul"), By.DAY)
+    each, _ = reports.recovery(services, Span(date(2026, 2, 21), date(2026, 2, 21), "Asia/Seoul"), By.DAY)
     assert [(c.failed, c.recovered) for c in each] == [(1, 1)]
 
 
@@ -92,7 +93,7 @@ def test_what_came_by_another_card_counts_as_recovered(services: Services, gatew
 def test_a_span_that_is_none_is_refused_in_words(services: Services, days: int) -> None:
     span = Span(date(2026, 2, 1), date(2026, 2, 1) + timedelta(days=days), "Asia/Seoul")
     with pytest.raises(CannotReport, match=r"in order|more than 400 days"):
-        reporting.failures(services, span)
+        reports.failures(services, span)
 
 
 @pytest.mark.usefixtures("failed")
@@ -120,8 +121,8 @@ def test_reports_are_printed_as_tables_json_and_csv(services: Services, database
 @pytest.mark.parametrize(
     ("report", "index"),
     [
-        (lambda made: reporting.recovery(made, JANUARY, By.DAY), "ix_charges_first_declined"),
-        (lambda made: reporting.failures(made, JANUARY), "ix_attempts_declined"),
+        (lambda made: reports.recovery(made, JANUARY, By.DAY), "ix_charges_first_declined"),
+        (lambda made: reports.failures(made, JANUARY), "ix_attempts_declined"),
     ],
 )
 def test_a_report_reads_its_span_and_no_history(

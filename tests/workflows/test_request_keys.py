@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from schedules.charging.outcomes import Declined, Refused
 from schedules.errors import BadRequest
-from schedules.outcomes import Declined, Refused
-from schedules.requests import VerbRequest
+from schedules.requests.adhoc import VerbRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, on_sale, subscribed
-from worker import answering, requests
+from worker import idempotency
+from worker.customers import adjust, enrollment, issued_keys, signup
 from worker.gateway.port import Card, KeyAnswer, KeyDeclined
-from worker.workflows import adjusting, enrolling, idempotency, issuing, operating, signing_up
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.services import Services
+from worker.task_api import answers as task_answers
+from worker.task_api import verbs
 
 WHO = {"actor": "shop", "reason": "ticket 4711"}
 CARD = Card("4000000000001091", "2030-12", "900101", "12")
@@ -24,16 +27,16 @@ SUBSCRIBE = {"customer_uid": "ann", "plan": "monthly", "actor": "shop"}
 
 
 @pytest.fixture
-def desk(services: Services) -> requests.Desk:
+def desk(services: Services) -> verbs.Desk:
     """A desk of a shop with a plan and a customer."""
     on_sale(services)
-    enrolling.add_customer(services, "ann", None, None, None, "test")
-    return requests.Desk(services, lambda queued: None)
+    enrollment.add_customer(services, "ann", None, None, None, "test")
+    return verbs.Desk(services, lambda queued: None)
 
 
-def sent(desk: requests.Desk, asked: Callable[..., dict[str, Any]], key: str, **fields: Any) -> dict[str, Any]:
+def sent(desk: verbs.Desk, asked: Callable[..., dict[str, Any]], key: str, **fields: Any) -> dict[str, Any]:
     """The answer to a task that is sent with a request key."""
-    return answering.answer(desk, asked, (), fields | {"request_key": key})
+    return task_answers.answer(desk, asked, (), fields | {"request_key": key})
 
 
 def count(services: Services, table: str) -> int:
@@ -43,24 +46,24 @@ def count(services: Services, table: str) -> int:
 
 
 def test_subscribe_sent_again_after_a_cancellation_answers_the_same_and_charges_nothing(
-    desk: requests.Desk, gateway: ScriptedGateway
+    desk: verbs.Desk, gateway: ScriptedGateway
 ) -> None:
-    first = sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
+    first = sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
     collect_due(desk.services)
-    enrolling.unsubscribe(desk.services, first["subscription"], "kim", "left", at_period_end=False)
-    assert sent(desk, requests.subscribe, "order-1", **SUBSCRIBE) == first
+    enrollment.unsubscribe(desk.services, first["subscription"], "kim", "left", at_period_end=False)
+    assert sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE) == first
     move(desk.services, days=40)
     collect_due(desk.services)
     assert count(desk.services, "subscriptions") == 1
     assert len(gateway.sent) == 1
 
 
-def test_subscribe_sent_again_after_a_restore_undid_it_leads_to_the_same_charge_keys(desk: requests.Desk) -> None:
-    first = sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
+def test_subscribe_sent_again_after_a_restore_undid_it_leads_to_the_same_charge_keys(desk: verbs.Desk) -> None:
+    first = sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
     with desk.services.engine.begin() as db:  # as a restore to a backup from before the request leaves it
         db.execute(text("DELETE FROM subscriptions"))
         db.execute(text("DELETE FROM requests"))
-    assert sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)["subscription"] == first["subscription"]
+    assert sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)["subscription"] == first["subscription"]
 
 
 def test_a_trial_signed_up_again_after_a_restore_undid_it_leads_to_the_same_charge_keys(
@@ -70,7 +73,7 @@ def test_a_trial_signed_up_again_after_a_restore_undid_it_leads_to_the_same_char
     on_sale(services, trial_days=14)
 
     def signed_up() -> str:
-        request = signing_up.sign_up(services, "ann", "monthly", CARD, "kim", "came in", request_key="desk-1")
+        request = signup.sign_up(services, "ann", "monthly", CARD, "kim", "came in", request_key="desk-1")
         return request.subscription
 
     first = signed_up()
@@ -80,55 +83,53 @@ def test_a_trial_signed_up_again_after_a_restore_undid_it_leads_to_the_same_char
     assert signed_up() == first
 
 
-def test_another_key_is_another_request(desk: requests.Desk) -> None:
-    first = sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
-    enrolling.unsubscribe(desk.services, first["subscription"], "kim", "left", at_period_end=False)
-    second = sent(desk, requests.subscribe, "order-2", **SUBSCRIBE)
+def test_another_key_is_another_request(desk: verbs.Desk) -> None:
+    first = sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
+    enrollment.unsubscribe(desk.services, first["subscription"], "kim", "left", at_period_end=False)
+    second = sent(desk, verbs.subscribe, "order-2", **SUBSCRIBE)
     assert second["ok"]
     assert second["subscription"] != first["subscription"]
 
 
 @pytest.mark.parametrize("changes", [{"plan": "other"}, {"anchor": "2026-03-01"}, {"customer_uid": "bob"}])
-def test_a_known_key_with_other_arguments_is_refused_and_named(
-    desk: requests.Desk, changes: dict[str, str]
-) -> None:
-    sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
-    answer = sent(desk, requests.subscribe, "order-1", **(SUBSCRIBE | changes))
+def test_a_known_key_with_other_arguments_is_refused_and_named(desk: verbs.Desk, changes: dict[str, str]) -> None:
+    sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
+    answer = sent(desk, verbs.subscribe, "order-1", **(SUBSCRIBE | changes))
     assert (answer["error"], answer["errors"][0]["field"]) == ("bad_arguments", "request_key")
     assert "with other arguments" in answer["errors"][0]["words"]
 
 
-def test_a_known_key_for_another_verb_is_refused(desk: requests.Desk) -> None:
-    key = sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)["subscription"]
-    answer = sent(desk, requests.pause, "order-1", subscription=key, **WHO)
+def test_a_known_key_for_another_verb_is_refused(desk: verbs.Desk) -> None:
+    key = sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)["subscription"]
+    answer = sent(desk, verbs.pause, "order-1", subscription=key, **WHO)
     assert answer["errors"][0]["words"].startswith("'order-1' was used for `subscribe`;")
 
 
-def test_another_actor_or_an_argument_with_its_default_is_the_same_request(desk: requests.Desk) -> None:
-    first = sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
-    again = sent(desk, requests.subscribe, "order-1", **(SUBSCRIBE | {"actor": "kim", "another": False}))
+def test_another_actor_or_an_argument_with_its_default_is_the_same_request(desk: verbs.Desk) -> None:
+    first = sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
+    again = sent(desk, verbs.subscribe, "order-1", **(SUBSCRIBE | {"actor": "kim", "another": False}))
     assert again == first
 
 
-def test_a_request_that_creates_needs_a_key(desk: requests.Desk) -> None:
-    answer = answering.answer(desk, requests.subscribe, (), SUBSCRIBE)
+def test_a_request_that_creates_needs_a_key(desk: verbs.Desk) -> None:
+    answer = task_answers.answer(desk, verbs.subscribe, (), SUBSCRIBE)
     assert [error["field"] for error in answer["errors"]] == ["request_key"]
-    for asked in (requests.add_customer, requests.try_charge):
-        errors = answering.answer(desk, asked, (), {})["errors"]
+    for asked in (verbs.add_customer, verbs.try_charge):
+        errors = task_answers.answer(desk, asked, (), {})["errors"]
         assert "request_key" in [error["field"] for error in errors]
 
 
-def test_a_refused_request_leaves_its_key_free(desk: requests.Desk) -> None:
-    refused = sent(desk, requests.subscribe, "order-1", **(SUBSCRIBE | {"plan": "later"}))
+def test_a_refused_request_leaves_its_key_free(desk: verbs.Desk) -> None:
+    refused = sent(desk, verbs.subscribe, "order-1", **(SUBSCRIBE | {"plan": "later"}))
     assert refused["error"] == "refused"
     on_sale(desk.services, code="later")
-    assert sent(desk, requests.subscribe, "order-1", **(SUBSCRIBE | {"plan": "later"}))["ok"]
+    assert sent(desk, verbs.subscribe, "order-1", **(SUBSCRIBE | {"plan": "later"}))["ok"]
 
 
-def test_many_deliveries_at_once_do_one_thing_and_get_one_answer(desk: requests.Desk) -> None:
+def test_many_deliveries_at_once_do_one_thing_and_get_one_answer(desk: verbs.Desk) -> None:
     with ThreadPoolExecutor(8) as pool:
         begun = [
-            pool.submit(sent, desk, requests.subscribe, "order-1", **(SUBSCRIBE | {"another": True}))
+            pool.submit(sent, desk, verbs.subscribe, "order-1", **(SUBSCRIBE | {"another": True}))
             for _ in range(8)
         ]
         answers = [each.result(60) for each in begun]
@@ -137,36 +138,36 @@ def test_many_deliveries_at_once_do_one_thing_and_get_one_answer(desk: requests.
     assert count(desk.services, "subscriptions") == 1
 
 
-def test_what_fails_before_its_answer_is_written_is_not_done(desk: requests.Desk) -> None:
+def test_what_fails_before_its_answer_is_written_is_not_done(desk: verbs.Desk) -> None:
     key = subscribed(desk.services, "bob")
     collect_due(desk.services)
     request = VerbRequest(request_key="pause-1", verb="pause", arguments={"subscription": key})
 
     def fails(at: Services) -> dict[str, Any]:
-        adjusting.pause(at, key, "kim", "moving")
+        adjust.pause(at, key, "kim", "moving")
         raise OSError("the machine is gone")
 
     with pytest.raises(OSError, match="the machine is gone"):
         idempotency.once(desk.services, request, fails)
     assert count(desk.services, "requests") == 0
-    adjusting.pause(desk.services, key, "kim", "it is not paused yet")
+    adjust.pause(desk.services, key, "kim", "it is not paused yet")
 
 
-def test_a_request_that_was_undone_since_is_not_done_again(desk: requests.Desk) -> None:
+def test_a_request_that_was_undone_since_is_not_done_again(desk: verbs.Desk) -> None:
     """Each verb is delivered, then taken back, then delivered again."""
     services, key = desk.services, subscribed(desk.services, "bob")
     collect_due(services)
-    paused = sent(desk, requests.pause, "k-1", subscription=key, **WHO)
-    adjusting.resume(services, key, "kim", "back")
-    skipped = sent(desk, requests.skip, "k-2", subscription=key, period_no=1, **WHO)
-    adjusting.undo(services, key, "kim", "not skipped")
-    ends = sent(desk, requests.unsubscribe, "k-3", subscription=key, **WHO)
-    undone = sent(desk, requests.undo, "k-4", subscription=key, what="end", **WHO)
+    paused = sent(desk, verbs.pause, "k-1", subscription=key, **WHO)
+    adjust.resume(services, key, "kim", "back")
+    skipped = sent(desk, verbs.skip, "k-2", subscription=key, period_no=1, **WHO)
+    adjust.undo(services, key, "kim", "not skipped")
+    ends = sent(desk, verbs.unsubscribe, "k-3", subscription=key, **WHO)
+    undone = sent(desk, verbs.undo, "k-4", subscription=key, what="end", **WHO)
     before = count(services, "audit")
-    assert sent(desk, requests.pause, "k-1", subscription=key, **WHO) == paused
-    assert sent(desk, requests.skip, "k-2", subscription=key, period_no=1, **WHO) == skipped
-    assert sent(desk, requests.unsubscribe, "k-3", subscription=key, **WHO) == ends
-    assert sent(desk, requests.undo, "k-4", subscription=key, what="end", **WHO) == undone
+    assert sent(desk, verbs.pause, "k-1", subscription=key, **WHO) == paused
+    assert sent(desk, verbs.skip, "k-2", subscription=key, period_no=1, **WHO) == skipped
+    assert sent(desk, verbs.unsubscribe, "k-3", subscription=key, **WHO) == ends
+    assert sent(desk, verbs.undo, "k-4", subscription=key, what="end", **WHO) == undone
     assert [answer["ok"] for answer in (paused, skipped, ends, undone)] == [True] * 4
     assert count(services, "audit") == before
     with services.engine.begin() as db:
@@ -174,32 +175,32 @@ def test_a_request_that_was_undone_since_is_not_done_again(desk: requests.Desk) 
         assert row.one() == ("active", None, None)
 
 
-def test_a_charge_is_tried_once_for_a_key(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+def test_a_charge_is_tried_once_for_a_key(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
     gateway.answers.extend([Declined("[CC10]통장 잔액부족")] * 2)
-    enrolling.subscribe(desk.services, "ann", "monthly", "test")
+    enrollment.subscribe(desk.services, "ann", "monthly", "test")
     collect_due(desk.services)
     key = charge_rows(desk.services)[0]["key"]
     move(desk.services, hours=3)
-    first = sent(desk, requests.try_charge, "try-1", charge=key, **WHO)
+    first = sent(desk, verbs.try_charge, "try-1", charge=key, **WHO)
     assert first["ok"]
     collect_due(desk.services)
     move(desk.services, hours=3)
-    assert sent(desk, requests.try_charge, "try-1", charge=key, **WHO) == first
+    assert sent(desk, verbs.try_charge, "try-1", charge=key, **WHO) == first
     collect_due(desk.services)
     assert len(gateway.sent) == 2
 
 
-def test_a_customer_is_added_once_for_a_key(desk: requests.Desk, gateway: ScriptedGateway) -> None:
-    first = sent(desk, requests.add_customer, "new-1", customer_uid="zoe", actor="shop")
+def test_a_customer_is_added_once_for_a_key(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
+    first = sent(desk, verbs.add_customer, "new-1", customer_uid="zoe", actor="shop")
     assert first["ok"]
-    assert sent(desk, requests.add_customer, "new-1", customer_uid="zoe", actor="shop") == first
+    assert sent(desk, verbs.add_customer, "new-1", customer_uid="zoe", actor="shop") == first
     gateway.missing_keys.add("zoe")
-    assert sent(desk, requests.add_customer, "new-1", customer_uid="zoe", actor="shop") == first
-    assert sent(desk, requests.add_customer, "new-2", customer_uid="zoe", actor="shop")["error"] == "refused"
+    assert sent(desk, verbs.add_customer, "new-1", customer_uid="zoe", actor="shop") == first
+    assert sent(desk, verbs.add_customer, "new-2", customer_uid="zoe", actor="shop")["error"] == "refused"
 
 
-def test_a_key_that_looks_like_a_card_number_is_refused_and_not_repeated(desk: requests.Desk) -> None:
-    answer = sent(desk, requests.subscribe, "4000000000001091", **SUBSCRIBE)
+def test_a_key_that_looks_like_a_card_number_is_refused_and_not_repeated(desk: verbs.Desk) -> None:
+    answer = sent(desk, verbs.subscribe, "4000000000001091", **SUBSCRIBE)
     assert answer["errors"][0]["field"] == "request_key"
     assert "1091" not in str(answer)
 
@@ -211,11 +212,11 @@ def test_a_signup_said_again_after_a_cancellation_is_the_same(
     gateway.missing_keys.add("ann")
     on_sale(services, trial_days=trial_days)
 
-    def signed_up(code: str = "monthly") -> signing_up.SignedUp:
-        return signing_up.sign_up(services, "ann", code, CARD, "kim", "came in", request_key="desk-1")
+    def signed_up(code: str = "monthly") -> signup.SignedUp:
+        return signup.sign_up(services, "ann", code, CARD, "kim", "came in", request_key="desk-1")
 
     first = signed_up()
-    enrolling.unsubscribe(services, first.subscription, "kim", "left", at_period_end=False)
+    enrollment.unsubscribe(services, first.subscription, "kim", "left", at_period_end=False)
     calls = len(gateway.sent)
     assert signed_up() == first
     assert len(gateway.sent) == calls
@@ -224,9 +225,9 @@ def test_a_signup_said_again_after_a_cancellation_is_the_same(
     assert count(services, "subscriptions") == 1
 
 
-def typed(services: Services, key: str | None, card: Card = CARD) -> issuing.Issued:
+def typed(services: Services, key: str | None, card: Card = CARD) -> issued_keys.Issued:
     """A card that is typed in for ann, under a request key."""
-    return issuing.issue(services, "ann", card, "kim", "at the desk", request_key=key)
+    return issued_keys.issue(services, "ann", card, "kim", "at the desk", request_key=key)
 
 
 def issue_calls(gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -243,7 +244,7 @@ def issue_calls(gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> li
 
 
 def test_a_card_is_issued_once_for_a_key_whatever_became_of_it(
-    desk: requests.Desk, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+    desk: verbs.Desk, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guard: said again, it would replace the card that the customer has given since."""
     calls, services = issue_calls(gateway, monkeypatch), desk.services
@@ -257,28 +258,28 @@ def test_a_card_is_issued_once_for_a_key_whatever_became_of_it(
     assert gateway.keys["ann"].card_number == "51000000****2222"
 
 
-def test_another_card_under_a_known_key_is_refused(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+def test_another_card_under_a_known_key_is_refused(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
     typed(desk.services, "card-1")
     with pytest.raises(BadRequest, match="another card"):
         typed(desk.services, "card-1", replace(CARD, number="5100000000002222"))
     with pytest.raises(BadRequest, match="other arguments"):
-        issuing.issue(desk.services, "ann", CARD, "kim", "for another reason", request_key="card-1")
+        issued_keys.issue(desk.services, "ann", CARD, "kim", "for another reason", request_key="card-1")
 
 
-def test_a_card_that_was_not_stored_leaves_its_key_free(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+def test_a_card_that_was_not_stored_leaves_its_key_free(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
     gateway.key_answers.append(KeyDeclined("유효하지 않은 카드"))
-    with pytest.raises(issuing.CannotIssue, match="not stored"):
+    with pytest.raises(issued_keys.CannotIssue, match="not stored"):
         typed(desk.services, "card-1")
     assert typed(desk.services, "card-1").is_new
 
 
 def test_a_card_on_another_channel_gets_the_same_answer_again(
-    desk: requests.Desk, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+    desk: verbs.Desk, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = issue_calls(gateway, monkeypatch)
     elsewhere = replace(CARD, pg="welcome.M1")
     for _ in range(2):
-        with pytest.raises(issuing.CannotIssue, match="stored, but on channel kcp"):
+        with pytest.raises(issued_keys.CannotIssue, match="stored, but on channel kcp"):
             typed(desk.services, "card-1", elsewhere)
     assert calls == ["ann"]
 
@@ -287,50 +288,50 @@ DELETE = {"customer_uid": "ann", "end_subscriptions": True, **WHO}
 
 
 def test_a_card_is_deleted_once_for_a_key_and_not_the_one_that_came_after(
-    desk: requests.Desk, gateway: ScriptedGateway
+    desk: verbs.Desk, gateway: ScriptedGateway
 ) -> None:
     """Guard: delivered again, it would delete the card that the customer has stored since."""
-    sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
-    first = sent(desk, requests.delete_card, "gone-1", **DELETE)
+    sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
+    first = sent(desk, verbs.delete_card, "gone-1", **DELETE)
     assert (first["subscriptions_ended"], first["at_gateway"]) == (1, "deleted")
     gateway.missing_keys.discard("ann")  # the customer stores a card in the payment window
-    assert sent(desk, requests.delete_card, "gone-1", **DELETE) == first
-    enrolling.add_customer(desk.services, "ann", None, None, None, "test")
-    assert sent(desk, requests.delete_card, "gone-1", **DELETE) == first
+    assert sent(desk, verbs.delete_card, "gone-1", **DELETE) == first
+    enrollment.add_customer(desk.services, "ann", None, None, None, "test")
+    assert sent(desk, verbs.delete_card, "gone-1", **DELETE) == first
     assert "ann" not in gateway.missing_keys
-    other = sent(desk, requests.delete_card, "gone-1", **(DELETE | {"end_subscriptions": False}))
+    other = sent(desk, verbs.delete_card, "gone-1", **(DELETE | {"end_subscriptions": False}))
     assert other["errors"][0]["field"] == "request_key"
 
 
 def test_a_deletion_that_the_gateway_did_not_answer_goes_on_under_its_key(
-    desk: requests.Desk, gateway: ScriptedGateway
+    desk: verbs.Desk, gateway: ScriptedGateway
 ) -> None:
-    sent(desk, requests.subscribe, "order-1", **SUBSCRIBE)
+    sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
     gateway.key_answers.append(Refused("the token is wrong"))
-    first = sent(desk, requests.delete_card, "gone-1", **DELETE)
+    first = sent(desk, verbs.delete_card, "gone-1", **DELETE)
     assert (first["subscriptions_ended"], first["at_gateway"]) == (1, "the token is wrong")
     assert "ann" not in gateway.missing_keys
-    second = sent(desk, requests.delete_card, "gone-1", **DELETE)
+    second = sent(desk, verbs.delete_card, "gone-1", **DELETE)
     assert second == first | {"at_gateway": "deleted", "code": None}
     assert "ann" in gateway.missing_keys
 
 
 def test_an_unanswered_deletion_does_not_delete_a_card_that_was_stored_since(
-    desk: requests.Desk, gateway: ScriptedGateway
+    desk: verbs.Desk, gateway: ScriptedGateway
 ) -> None:
     gateway.key_answers.append(Refused("the token is wrong"))
-    sent(desk, requests.delete_card, "gone-1", **DELETE)
-    enrolling.add_customer(desk.services, "ann", None, None, None, "test")
-    answer = sent(desk, requests.delete_card, "gone-1", **DELETE)
+    sent(desk, verbs.delete_card, "gone-1", **DELETE)
+    enrollment.add_customer(desk.services, "ann", None, None, None, "test")
+    answer = sent(desk, verbs.delete_card, "gone-1", **DELETE)
     assert answer["at_gateway"] == "not deleted: another card was stored since"
     assert "ann" not in gateway.missing_keys
 
 
-def refused_charges(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+def refused_charges(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
     """Two charges that the gateway has refused."""
     for uid in ("bob", "eve"):
-        enrolling.add_customer(desk.services, uid, None, None, None, "test")
-        enrolling.subscribe(desk.services, uid, "monthly", "test")
+        enrollment.add_customer(desk.services, uid, None, None, None, "test")
+        enrollment.subscribe(desk.services, uid, "monthly", "test")
         gateway.answers.append(Refused("the contract is missing"))
     collect_due(desk.services)
 
@@ -340,28 +341,28 @@ def due(services: Services) -> list[bool]:
     return [row["next_attempt_at"] <= services.clock.now() for row in charge_rows(services)]
 
 
-def test_refused_charges_are_released_once_for_a_key(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+def test_refused_charges_are_released_once_for_a_key(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
     """Guard: said again, it would release what was refused since, for another reason."""
     refused_charges(desk, gateway)
-    first = sent(desk, requests.release_refused, "release-1", **WHO)
+    first = sent(desk, verbs.release_refused, "release-1", **WHO)
     assert first["released"] == 2
     assert first["amounts"] == [{"amount": 19800, "currency": "KRW"}]
     assert due(desk.services) == [True, True]
     gateway.answers.extend([Refused("the contract is missing")] * 2)
     collect_due(desk.services)
-    assert sent(desk, requests.release_refused, "release-1", **WHO) == first
+    assert sent(desk, verbs.release_refused, "release-1", **WHO) == first
     assert due(desk.services) == [False, False]
-    assert sent(desk, requests.release_refused, "release-2", **WHO)["released"] == 2
+    assert sent(desk, verbs.release_refused, "release-2", **WHO)["released"] == 2
 
 
 def test_a_release_that_fails_before_its_answer_is_written_releases_nothing(
-    desk: requests.Desk, gateway: ScriptedGateway
+    desk: verbs.Desk, gateway: ScriptedGateway
 ) -> None:
     refused_charges(desk, gateway)
     request = VerbRequest(request_key="release-1", verb="release_refused", arguments=WHO)
 
     def fails(at: Services) -> dict[str, Any]:
-        operating.release_refused(at, "kim", "mended")
+        operate.release_refused(at, "kim", "mended")
         raise OSError("the machine is gone")
 
     with pytest.raises(OSError, match="the machine is gone"):

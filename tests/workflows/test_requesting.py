@@ -8,20 +8,23 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from schedules.charges import ChargeKind
+from schedules.charging.charges import ChargeKind
+from schedules.charging.outcomes import Declined, Unknown
+from schedules.dunning.policies import STANDARD
 from schedules.errors import BadRequest
-from schedules.money import Money
-from schedules.outcomes import Declined, Unknown
-from schedules.policies import STANDARD
-from schedules.requests import ChargeRequest
+from schedules.money.amounts import Money
+from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, on_sale, subscribed
-from worker import answering, requests
+from worker.charging import adhoc, overdue
+from worker.charging.adhoc import CannotRequest
 from worker.clock import FixedClock
-from worker.store.schema import charges
-from worker.workflows import chasing, dispatching, enrolling, operating, requesting
-from worker.workflows.requesting import CannotRequest
-from worker.workflows.services import Rehearsal, Services
+from worker.customers import enrollment
+from worker.operations import operate
+from worker.renewals import enqueue
+from worker.services import Rehearsal, Services
+from worker.store.tables import charges
+from worker.task_api import answers, verbs
 
 FEE = ChargeRequest(
     customer_uid="ann", money=Money(3000, "KRW"), name="연체 수수료", request_key="fee-2026-01", reason="late",
@@ -34,16 +37,16 @@ FIELDS: dict[str, Any] = {
 
 
 @pytest.fixture
-def desk(services: Services) -> requests.Desk:
+def desk(services: Services) -> verbs.Desk:
     """Where requests are carried out; what is published is tried by nobody."""
-    enrolling.add_customer(services, "ann", None, None, None, "test")
-    return requests.Desk(services, lambda queued: None)
+    enrollment.add_customer(services, "ann", None, None, None, "test")
+    return verbs.Desk(services, lambda queued: None)
 
 
-def asked(desk: requests.Desk, **changes: Any) -> dict[str, Any]:
+def asked(desk: verbs.Desk, **changes: Any) -> dict[str, Any]:
     """The answer to a request for a charge, with some of its fields changed, or left out where None."""
     fields = {name: value for name, value in (FIELDS | changes).items() if value is not None}
-    return answering.answer(desk, requests.charge_adhoc, (), fields)
+    return answers.answer(desk, verbs.charge_adhoc, (), fields)
 
 
 def fields_of(answer: dict[str, Any]) -> list[str | None]:
@@ -52,18 +55,18 @@ def fields_of(answer: dict[str, Any]) -> list[str | None]:
     return [error["field"] for error in answer["errors"]]
 
 
-def test_what_is_asked_for_is_collected_like_any_charge(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+def test_what_is_asked_for_is_collected_like_any_charge(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
     answer = asked(desk)
     assert answer["ok"]
     assert answer["is_new"]
     collect_due(desk.services)
     assert [(order.money, order.name) for order in gateway.sent] == [(Money(3000, "KRW"), "연체 수수료")]
-    told = answering.answer(desk, requests.charge_status, (), {"request_key": "fee-2026-01"})
+    told = answers.answer(desk, verbs.charge_status, (), {"request_key": "fee-2026-01"})
     assert (told["charge"], told["status"], told["attempt_state"]) == (answer["charge"], "paid", "paid")
     assert told["merchant_uid"] == gateway.sent[0].merchant_uid
 
 
-def test_the_same_asked_again_is_the_same_charge(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+def test_the_same_asked_again_is_the_same_charge(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
     first = asked(desk)
     collect_due(desk.services)
     again = asked(desk, actor="somebody else")
@@ -82,18 +85,18 @@ def test_the_same_asked_again_is_the_same_charge(desk: requests.Desk, gateway: S
         {"policy": "standard"},
     ],
 )
-def test_another_request_under_one_key_is_refused(desk: requests.Desk, changes: dict[str, Any]) -> None:
+def test_another_request_under_one_key_is_refused(desk: verbs.Desk, changes: dict[str, Any]) -> None:
     """The guard: the fingerprint beside the request key."""
-    enrolling.add_customer(desk.services, "ben", None, None, None, "test")
+    enrollment.add_customer(desk.services, "ben", None, None, None, "test")
     asked(desk)
     assert fields_of(asked(desk, **changes)) == ["request_key"]
     assert len(charge_rows(desk.services)) == 1
 
 
-def test_many_who_ask_at_once_make_one_charge(desk: requests.Desk) -> None:
+def test_many_who_ask_at_once_make_one_charge(desk: verbs.Desk) -> None:
     """The guard: one_charge_for_each_request_key."""
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: requesting.charge(desk.services, FEE, "shop"), range(8)))
+        made = list(pool.map(lambda _: adhoc.charge(desk.services, FEE, "shop"), range(8)))
     assert len({charge.key for charge in made}) == 1
     assert sum(charge.is_new for charge in made) == 1
 
@@ -120,7 +123,7 @@ def test_many_who_ask_at_once_make_one_charge(desk: requests.Desk) -> None:
     ],
 )
 def test_a_wrong_field_is_named_and_nothing_is_charged(
-    desk: requests.Desk, changes: dict[str, Any], field: str
+    desk: verbs.Desk, changes: dict[str, Any], field: str
 ) -> None:
     answer = asked(desk, **changes)
     assert fields_of(answer) == [field]
@@ -129,37 +132,37 @@ def test_a_wrong_field_is_named_and_nothing_is_charged(
     assert not charge_rows(desk.services)
 
 
-def test_arguments_without_names_are_refused(desk: requests.Desk) -> None:
-    answer = answering.answer(desk, requests.charge_adhoc, ("ann", 3000), {})
+def test_arguments_without_names_are_refused(desk: verbs.Desk) -> None:
+    answer = answers.answer(desk, verbs.charge_adhoc, ("ann", 3000), {})
     assert fields_of(answer) == ["args"]
 
 
-def test_every_wrong_field_is_named_at_once(desk: requests.Desk) -> None:
+def test_every_wrong_field_is_named_at_once(desk: verbs.Desk) -> None:
     assert set(fields_of(asked(desk, amount="x", name=None, reason=None))) == {"amount", "name", "reason"}
 
 
-def test_a_deleted_billing_key_is_refused(desk: requests.Desk) -> None:
+def test_a_deleted_billing_key_is_refused(desk: verbs.Desk) -> None:
     with desk.services.engine.begin() as db:
         db.execute(text("UPDATE billing_keys SET deleted_at = now()"))
     assert fields_of(asked(desk)) == ["customer_uid"]
 
 
-def test_a_machine_whose_clock_is_wrong_opens_nothing(desk: requests.Desk) -> None:
+def test_a_machine_whose_clock_is_wrong_opens_nothing(desk: verbs.Desk) -> None:
     now = desk.services.clock.now()
     wrong = replace(desk.services, clock=FixedClock(now, ahead=timedelta(minutes=5)))
     with pytest.raises(CannotRequest, match="clock"):
-        requesting.charge(wrong, FEE, "shop")
+        adhoc.charge(wrong, FEE, "shop")
     assert not charge_rows(desk.services)
 
 
-def test_without_a_policy_a_decline_is_the_end(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+def test_without_a_policy_a_decline_is_the_end(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     asked(desk)
     collect_due(desk.services)
     assert charge_rows(desk.services)[0]["status"] == "uncollectible"
 
 
-def test_with_a_policy_it_is_dunned(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+def test_with_a_policy_it_is_dunned(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     asked(desk, policy=STANDARD.code)
     collect_due(desk.services)
@@ -167,20 +170,18 @@ def test_with_a_policy_it_is_dunned(desk: requests.Desk, gateway: ScriptedGatewa
     assert (row["status"], row["next_attempt_at"] is not None) == ("past_due", True)
 
 
-def test_a_card_that_can_never_pay_ends_it_without_a_call(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+def test_a_card_that_can_never_pay_ends_it_without_a_call(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
     with desk.services.engine.begin() as db:
         db.execute(text("UPDATE billing_keys SET stopped_as = 'never_again'"))
     asked(desk)
     collect_due(desk.services)
     move(desk.services, minutes=1)
-    chasing.look_due(desk.services)
+    overdue.look_due(desk.services)
     assert not gateway.sent
     assert charge_rows(desk.services)[0]["status"] == "uncollectible"
 
 
-def test_an_unclear_answer_is_asked_about_and_not_sent_again(
-    desk: requests.Desk, gateway: ScriptedGateway
-) -> None:
+def test_an_unclear_answer_is_asked_about_and_not_sent_again(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
     gateway.answers.append(Unknown("time-out"))
     asked(desk)
     collect_due(desk.services)
@@ -189,7 +190,7 @@ def test_an_unclear_answer_is_asked_about_and_not_sent_again(
     assert len(gateway.sent) == 1
 
 
-def test_it_goes_before_what_waits_to_be_queued(desk: requests.Desk) -> None:
+def test_it_goes_before_what_waits_to_be_queued(desk: verbs.Desk) -> None:
     """A thousand older charges may wait for their turn; a person waits for this one."""
     on_sale(desk.services)
     subscribed(desk.services, "ben")
@@ -200,45 +201,45 @@ def test_it_goes_before_what_waits_to_be_queued(desk: requests.Desk) -> None:
     assert row["queued_until"] > desk.services.clock.now()
 
 
-def test_a_broker_that_is_away_costs_time_alone(desk: requests.Desk) -> None:
+def test_a_broker_that_is_away_costs_time_alone(desk: verbs.Desk) -> None:
     def away(queued: object) -> None:
-        raise dispatching.BrokerUnreachable("away")
+        raise enqueue.BrokerUnreachable("away")
 
     assert asked(replace(desk, publish=away))["ok"]
     published: list[tuple[int, ChargeKind]] = []
-    dispatching.top_up(desk.services, published.extend)
+    enqueue.top_up(desk.services, published.extend)
     assert len(published) == 1
 
 
-def test_a_rehearsal_changes_nothing_and_tells_what_it_would(desk: requests.Desk) -> None:
+def test_a_rehearsal_changes_nothing_and_tells_what_it_would(desk: verbs.Desk) -> None:
     rehearsing = replace(desk.services, rehearsal=Rehearsal())
-    assert requesting.charge(rehearsing, FEE, "shop").is_new
+    assert adhoc.charge(rehearsing, FEE, "shop").is_new
     assert not charge_rows(desk.services)
     with desk.services.engine.begin() as db:
         assert not db.execute(text("SELECT 1 FROM audit WHERE verb = 'charge'")).first()
 
 
-def test_a_person_may_try_it_and_let_it_go_as_any_charge(desk: requests.Desk, gateway: ScriptedGateway) -> None:
+def test_a_person_may_try_it_and_let_it_go_as_any_charge(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     key = asked(desk, policy=STANDARD.code)["charge"]
     collect_due(desk.services)
     fields = {"charge": key, "reason": "he called", "actor": "kim", "request_key": "try-1"}
-    told = answering.answer(desk, requests.try_charge, (), fields)
+    told = answers.answer(desk, verbs.try_charge, (), fields)
     assert told == {"ok": True, "charge": key}
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     collect_due(desk.services)
-    operating.waive(desk.services, key, "kim", "goodwill")
+    operate.waive(desk.services, key, "kim", "goodwill")
     assert charge_rows(desk.services)[0]["status"] == "waived"
 
 
-def test_what_does_not_fit_the_state_is_refused_in_words(desk: requests.Desk) -> None:
+def test_what_does_not_fit_the_state_is_refused_in_words(desk: verbs.Desk) -> None:
     fields = {"charge": "a1", "reason": "x", "actor": "kim", "request_key": "try-1"}
-    told = answering.answer(desk, requests.try_charge, (), fields)
+    told = answers.answer(desk, verbs.try_charge, (), fields)
     assert (told["error"], fields_of(told)) == ("refused", [None])
     assert "is not known" in told["errors"][0]["words"]
 
 
-def test_the_columns_say_what_was_asked(desk: requests.Desk) -> None:
+def test_the_columns_say_what_was_asked(desk: verbs.Desk) -> None:
     asked(desk)
     row = charge_rows(desk.services)[0]
     assert (row["request_key"], row["kind"], row["period_no"]) == ("fee-2026-01", "adhoc", 0)

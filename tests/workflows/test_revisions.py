@@ -6,13 +6,14 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from schedules.charges import AttemptState
+from schedules.charging.charges import AttemptState
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, move, opened
-from worker.workflows import charging, chasing, dispatching
-from worker.workflows.dispatching import Queued
-from worker.workflows.flowing import Flow
-from worker.workflows.services import Services
+from worker.charging import attempt_charge, overdue
+from worker.charging.executor import Flow
+from worker.renewals import enqueue
+from worker.renewals.enqueue import Queued
+from worker.services import Services
 
 NEWER = "9999"
 
@@ -30,11 +31,11 @@ def test_a_process_of_another_revision_claims_and_queues_nothing(
     charge = opened(services)
     migrated(services)
     queued: list[Queued] = []
-    assert charging.attempt(services, charge) is None
+    assert attempt_charge.attempt(services, charge) is None
     Flow(services).begin_many([charge], "main").wait()
-    assert dispatching.top_up(services, queued.append) == 0
+    assert enqueue.top_up(services, queued.append) == 0
     assert (gateway.sent, queued, attempt_rows(services)) == ([], [], [])
-    assert charging.attempt(replace(services, revision=NEWER), charge) is AttemptState.PAID
+    assert attempt_charge.attempt(replace(services, revision=NEWER), charge) is AttemptState.PAID
 
 
 @pytest.mark.parametrize("revision", ["0001", NEWER])
@@ -43,27 +44,27 @@ def test_a_claim_that_was_written_before_the_migration_is_given_back_unsent(
 ) -> None:
     """Guard: the revision, asked again just before the call."""
     charge = opened(services)
-    claimed = charging.claim(services, charge)
+    claimed = attempt_charge.claim(services, charge)
     assert claimed is not None
     migrated(services, revision)
-    assert charging.carry_out(services, claimed) is AttemptState.READY
+    assert attempt_charge.carry_out(services, claimed) is AttemptState.READY
     assert gateway.sent == []
     move(services, minutes=2)
-    assert charging.attempt(replace(services, revision=revision), charge) is AttemptState.PAID
+    assert attempt_charge.attempt(replace(services, revision=revision), charge) is AttemptState.PAID
 
 
 def test_an_answer_that_comes_after_the_migration_is_written(services: Services, gateway: ScriptedGateway) -> None:
     charge = opened(services)
-    claimed = charging.claim(services, charge)
+    claimed = attempt_charge.claim(services, charge)
     assert claimed is not None
-    answered = gateway.charge(charging.order_of(claimed), 1e9)
+    answered = gateway.charge(attempt_charge.order_of(claimed), 1e9)
     migrated(services)
-    assert charging.settle_call(services, claimed, answered) is AttemptState.PAID
+    assert attempt_charge.settle_call(services, claimed, answered) is AttemptState.PAID
 
 
 def test_both_revisions_and_what_to_do_are_an_error(services: Services, caplog: pytest.LogCaptureFixture) -> None:
     migrated(services)
-    chasing.look_due(services)
+    overdue.look_due(services)
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 1
     for words in (f"revision {NEWER}", services.revision, "start the version"):

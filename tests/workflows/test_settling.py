@@ -4,17 +4,19 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 
-from schedules.charges import AttemptState
-from schedules.outcomes import Declined, Paid
-from schedules.policies import DunningPolicy, FinalAction
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import Declined, Paid
+from schedules.dunning.policies import DunningPolicy, FinalAction
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, on_sale, opened, subscribed
-from worker.store import attempts, charges
-from worker.workflows import charging, enrolling, opening
-from worker.workflows.admitting import CannotAdjust
-from worker.workflows.grouping import Claimed
-from worker.workflows.services import Services
-from worker.workflows.settling import settle
+from worker.charging import attempt_charge
+from worker.charging.batch_claim import Claimed
+from worker.charging.settle import settle
+from worker.customers import enrollment
+from worker.customers.admit import CannotAdjust
+from worker.renewals import open_charges
+from worker.services import Services
+from worker.store.charging import attempts, charges
 
 ONE_TRY = DunningPolicy(ladder=(), final=FinalAction.CANCEL)
 
@@ -24,9 +26,9 @@ def test_a_charge_that_is_given_up_and_a_person_who_cancels_do_not_block_each_ot
     on_sale(services, policy=ONE_TRY)
     for round_ in range(5):
         key = subscribed(services, f"customer-{round_}")
-        opening.open_due(services)
+        open_charges.open_due(services)
         open_one = next(row["id"] for row in charge_rows(services) if row["status"] == "open")
-        claimed = charging.claim(services, open_one)
+        claimed = attempt_charge.claim(services, open_one)
         assert claimed is not None
         both = threading.Barrier(2)
         ended: list[object] = []
@@ -38,7 +40,7 @@ def test_a_charge_that_is_given_up_and_a_person_who_cancels_do_not_block_each_ot
         def cancel(key: str = key, both: threading.Barrier = both) -> None:
             both.wait(10)
             with suppress(CannotAdjust):  # the other was faster
-                enrolling.unsubscribe(services, key, "tester", "enough", at_period_end=False)
+                enrollment.unsubscribe(services, key, "tester", "enough", at_period_end=False)
 
         threads = [threading.Thread(target=give_up), threading.Thread(target=cancel)]
         for thread in threads:
@@ -52,7 +54,7 @@ def test_a_charge_that_is_given_up_and_a_person_who_cancels_do_not_block_each_ot
 def test_a_held_charge_is_not_given_up(services: Services) -> None:
     """A person was called to it while its last try was under way."""
     charge = opened(services, policy=ONE_TRY)
-    claimed = charging.claim(services, charge)
+    claimed = attempt_charge.claim(services, charge)
     assert claimed is not None
     with services.engine.begin() as db:
         charges.hold(db, claimed.key, "a person looks")
@@ -65,7 +67,7 @@ def test_a_held_charge_is_not_given_up(services: Services) -> None:
 def test_a_charge_that_is_paid_after_its_end_is_told_of(services: Services, gateway: ScriptedGateway) -> None:
     charge = opened(services, policy=ONE_TRY)
     gateway.answers.append(Declined("no money"))
-    charging.attempt(services, charge)
+    attempt_charge.attempt(services, charge)
     assert charge_rows(services)[0]["status"] == "uncollectible"
     with services.engine.begin() as db:
         taken = attempts.take(db, attempt_rows(services)[0]["id"], AttemptState.DECLINED, services.clock.now())
@@ -83,11 +85,11 @@ def test_a_claim_whose_subscription_is_canceled_meanwhile_ends_its_charge(
     """It was left to its answer, and there will be none; it must not be tried every half minute for ever."""
     on_sale(services)
     key = subscribed(services)
-    opening.open_due(services)
-    claimed = charging.claim(services, charge_rows(services)[0]["id"])
+    open_charges.open_due(services)
+    claimed = attempt_charge.claim(services, charge_rows(services)[0]["id"])
     assert claimed is not None
-    enrolling.unsubscribe(services, key, "kim", "moved away", at_period_end=False)
-    charging.carry_out(services, claimed)
+    enrollment.unsubscribe(services, key, "kim", "moved away", at_period_end=False)
+    attempt_charge.carry_out(services, claimed)
     assert charge_rows(services)[0]["status"] == "canceled"
     assert gateway.sent == []
 
@@ -96,11 +98,11 @@ def test_a_claim_whose_billing_key_is_deleted_meanwhile_waits_for_a_person(
     services: Services, gateway: ScriptedGateway
 ) -> None:
     charge = opened(services)
-    claimed = charging.claim(services, charge)
+    claimed = attempt_charge.claim(services, charge)
     assert claimed is not None
     with services.engine.begin() as db:
         db.exec_driver_sql("UPDATE billing_keys SET deleted_at = now()")
-    charging.carry_out(services, claimed)
+    attempt_charge.carry_out(services, claimed)
     assert charge_rows(services)[0]["held_why"] == "the billing key was deleted"
     assert gateway.sent == []
 
@@ -108,5 +110,5 @@ def test_a_claim_whose_billing_key_is_deleted_meanwhile_waits_for_a_person(
 def test_a_charge_of_an_account_without_credentials_here_is_left_alone(services: Services) -> None:
     elsewhere = replace(services, gateways={"other": services.gateways["main"]})
     charge = opened(services)
-    assert charging.attempt(elsewhere, charge) is None
+    assert attempt_charge.attempt(elsewhere, charge) is None
     assert attempt_rows(services) == []

@@ -13,13 +13,13 @@ from sqlalchemy import text
 from benchmarks.delay import DelayProxy
 from tests.factories import with_settings
 from tests.workflows.test_pacing import PAID, Line, claimed_many
+from worker.charging import attempt_charge
+from worker.charging.rate_limiter import LATE, interval, obstacle
+from worker.charging.send_queue import Pacer
 from worker.clock import elapsed
+from worker.runtime.check_times import LASTS, MOST_LASTS, USUAL, CheckTimes
+from worker.services import Services
 from worker.store.engine import SESSION, make_engine
-from worker.workflows import charging
-from worker.workflows.check_times import LASTS, MOST_LASTS, USUAL, CheckTimes
-from worker.workflows.leaving import LATE, interval, obstacle
-from worker.workflows.pacing import Pacer
-from worker.workflows.services import Services
 
 CAP = 50.0
 
@@ -65,7 +65,7 @@ def test_a_charge_that_goes_alone_leaves_though_each_round_trip_takes_long(
 ) -> None:
     (claimed,) = claimed_many(services, 1)
     with far_away(services, database, round_trip) as far:
-        leave = charging._await_leave(far, claimed)
+        leave = attempt_charge._await_leave(far, claimed)
         assert leave.is_granted
         assert obstacle(far, claimed, leave) is None
 

@@ -8,23 +8,27 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from schedules.batches import Line, Terms
 from schedules.errors import BadRequest
-from schedules.imports import COLUMNS, read_incoming
-from schedules.money import Money
-from schedules.requests import ChargeRequest, digest
+from schedules.money.amounts import Money
+from schedules.requests.adhoc import ChargeRequest, digest
+from schedules.requests.batches import Line, Terms
+from schedules.requests.imports import COLUMNS, read_incoming
 from schedules.texts import cleaned
 from tests.doubles import ScriptedGateway
 from tests.factories import MONTHLY, START, charge_rows, collect_due, on_sale
-from worker import answering, requests
-from worker.cli.tables import read_csv, to_write
+from worker.batches import drafts, run_batch
+from worker.batches.drafts import BadLines
+from worker.charging import adhoc
+from worker.cli.terminal.tables import read_csv, to_write
+from worker.customers import cards, enrollment, issued_keys
+from worker.customers.enrollment import CannotEnroll
 from worker.gateway.port import Card
-from worker.store import customers, requested
+from worker.onboarding import import_file
+from worker.services import Services
+from worker.store.charging import adhoc_charges
+from worker.store.customers import customers
+from worker.task_api import answers, verbs
 from worker.textfiles import UnreadableText, open_text, read_text
-from worker.workflows import batching, cards, drafting, enrolling, importing, issuing, requesting
-from worker.workflows.drafting import BadLines
-from worker.workflows.enrolling import CannotEnroll
-from worker.workflows.services import Services
 
 NAME = "홍길동"
 NFD = unicodedata.normalize("NFD", NAME)
@@ -75,7 +79,7 @@ def test_an_import_refuses_a_control_character_in_every_column_before_it_writes(
     on_sale(services)
     bad = Line(2, {name: (USUAL | {column: "a\0b"}).get(name, "") for name in COLUMNS})
     with pytest.raises(BadLines) as refused:
-        importing.check(services, [bad])
+        import_file.check(services, [bad])
     assert [line.column for line in refused.value.bad] == [column]
 
 
@@ -83,7 +87,7 @@ def test_an_import_reports_a_too_long_name_under_its_column(services: Services) 
     on_sale(services)
     bad = Line(2, {name: (USUAL | {"name": "n" * 17}).get(name, "") for name in COLUMNS})
     with pytest.raises(BadLines) as refused:
-        importing.check(services, [bad])
+        import_file.check(services, [bad])
     assert [line.column for line in refused.value.bad] == ["name"]
 
 
@@ -91,10 +95,10 @@ def test_hangul_in_nfd_is_normalized_in_files_plans_and_tasks(services: Services
     assert read_incoming(USUAL | {"name": NFD}).name == NAME
     on_sale(services, statement_name=unicodedata.normalize("NFD", MONTHLY.statement_name))
     with services.engine.begin() as db:
-        stored = enrolling.plan_on_sale(db, "monthly")
+        stored = enrollment.plan_on_sale(db, "monthly")
     assert stored.plan.statement_name == MONTHLY.statement_name
     fields = {"customer_uid": "ann", "actor": "shop", "name": NFD}
-    assert answering.read_fields(requests.add_customer, (), fields | {"request_key": "k"})["name"] == NAME
+    assert answers.read_fields(verbs.add_customer, (), fields | {"request_key": "k"})["name"] == NAME
 
 
 FEE = ChargeRequest(
@@ -110,10 +114,10 @@ def as_before_the_upgrade(services: Services) -> None:
     with services.engine.begin() as db:
         key = customers.key_by_uid(db, NFD)
         assert key is not None
-        row = requesting.row_of(FEE, key.id, "main", requesting.known_policy(services, db, "once"), START)
+        row = adhoc.row_of(FEE, key.id, "main", adhoc.known_policy(services, db, "once"), START)
         said = [unicodedata.normalize("NFD", text) for text in (NAME, FEE.name, FEE.reason)]
         fingerprint = digest("charge", said[0], 3000, "KRW", *said[1:], "once")
-        requested.open_one(db, row | {"request_fingerprint": fingerprint})
+        adhoc_charges.open_one(db, row | {"request_fingerprint": fingerprint})
 
 
 def test_a_request_from_before_texts_were_normalized_is_the_same_request(
@@ -121,10 +125,10 @@ def test_a_request_from_before_texts_were_normalized_is_the_same_request(
 ) -> None:
     """Guard: a request whose name or reason was stored in NFD is answered with its charge, and not refused."""
     as_before_the_upgrade(services)
-    before = requesting.charge(services, FEE, "shop")
+    before = adhoc.charge(services, FEE, "shop")
     assert not before.is_new
     with pytest.raises(BadRequest, match="with other arguments"):
-        requesting.charge(services, replace(FEE, name="연체"), "shop")
+        adhoc.charge(services, replace(FEE, name="연체"), "shop")
     assert len(charge_rows(services)) == 1
 
 
@@ -135,15 +139,15 @@ def test_a_customer_uid_that_the_gateway_has_in_nfd_is_sent_as_it_was_stored(
     as_before_the_upgrade(services)
     gateway.missing_keys.add(NAME)  # the gateway compares bytes
     on_sale(services)
-    requesting.charge(services, replace(FEE, request_key="연체-2"), "shop")
-    enrolling.subscribe(services, NAME, "monthly", "shop")
+    adhoc.charge(services, replace(FEE, request_key="연체-2"), "shop")
+    enrollment.subscribe(services, NAME, "monthly", "shop")
     collect_due(services)
     cards.changed(services, NAME, "shop", "a new card")
-    card = issuing.issue(services, NAME, CARD, "shop", "a new card")
+    card = issued_keys.issue(services, NAME, CARD, "shop", "a new card")
     assert [order.customer_uid for order in gateway.sent] == [NFD] * 3
     assert card.customer_uid == NFD
     with pytest.raises(CannotEnroll, match="is known already"):
-        enrolling.add_customer(services, NAME, None, None, None, "shop")
+        enrollment.add_customer(services, NAME, None, None, None, "shop")
 
 
 @pytest.mark.parametrize("way_in", ["added", "imported"])
@@ -154,12 +158,12 @@ def test_a_new_customer_whose_card_the_gateway_has_in_nfd_is_charged_under_it(
     gateway.missing_keys.add(NAME)
     on_sale(services)
     if way_in == "added":
-        enrolling.add_customer(services, NAME, None, None, None, "shop")
+        enrollment.add_customer(services, NAME, None, None, None, "shop")
     else:
         incoming = Line(2, {name: (USUAL | {"customer_uid": NAME}).get(name, "") for name in COLUMNS})
-        importing.check(services, [incoming])
-        importing.write(services, [incoming], "kim", "moving in")
-    requesting.charge(services, FEE, "shop")
+        import_file.check(services, [incoming])
+        import_file.write(services, [incoming], "kim", "moving in")
+    adhoc.charge(services, FEE, "shop")
     collect_due(services)
     assert [order.customer_uid for order in gateway.sent] == [NFD]
 
@@ -169,11 +173,11 @@ def test_a_customer_uid_in_nfd_is_found_by_a_batch_and_an_import(services: Servi
     as_before_the_upgrade(services)
     on_sale(services)
     incoming = Line(2, {name: (USUAL | {"customer_uid": NAME}).get(name, "") for name in COLUMNS})
-    assert importing.write(services, [incoming], "kim", "moving in") == 1
+    assert import_file.write(services, [incoming], "kim", "moving in") == 1
     terms = Terms(key="fees", name="Fee", reason="late", policy="once")
-    drafting.draft(services, terms, [Line(2, {"customer_uid": NAME, "amount": "100"})], "kim")
-    batching.begin(services, "fees", "kim")
-    batching.go_on(services)
+    drafts.draft(services, terms, [Line(2, {"customer_uid": NAME, "amount": "100"})], "kim")
+    run_batch.begin(services, "fees", "kim")
+    run_batch.go_on(services)
     with services.engine.begin() as db:
         assert db.execute(text("SELECT count(*) FROM customers")).scalar_one() == 1
     assert len(charge_rows(services)) == 2
@@ -181,7 +185,7 @@ def test_a_customer_uid_in_nfd_is_found_by_a_batch_and_an_import(services: Servi
 
 def test_a_task_refuses_a_control_character_in_a_field(services: Services) -> None:
     fields = {"customer_uid": "ann", "actor": "sh\nop", "request_key": "k"}
-    answer = answering.answer(requests.Desk(services, lambda _: None), requests.add_customer, (), fields)
+    answer = answers.answer(verbs.Desk(services, lambda _: None), verbs.add_customer, (), fields)
     assert [error["field"] for error in answer["errors"]] == ["actor"]
 
 

@@ -11,11 +11,14 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tests.factories import charge_rows, many_opened
-from worker import answering, failing_work, requests
+from worker.broker import transient_failures
+from worker.customers import enrollment
+from worker.operations import operate
+from worker.renewals import enqueue
+from worker.services import Services
 from worker.store import failures
+from worker.task_api import answers, verbs
 from worker.wiring import BadDatabase
-from worker.workflows import dispatching, enrolling, operating
-from worker.workflows.services import Services
 
 FIELDS: dict[str, Any] = {
     "customer_uid": "ann", "amount": 3000, "currency": "KRW", "name": "late fee", "request_key": "fee-1",
@@ -78,32 +81,32 @@ def test_a_transient_database_error_returns_the_request_to_the_broker(
     services: Services, fault: Callable[[Services], Any]
 ) -> None:
     """Guard: acknowledged, the request would be lost."""
-    enrolling.add_customer(services, "ann", None, None, None, "test")
+    enrollment.add_customer(services, "ann", None, None, None, "test")
     with (
         fault(services) as broken,
         pytest.raises(Reject) as returned,
-        failing_work.returned_if_transient("test", pause=0),
+        transient_failures.returned_if_transient("test", pause=0),
     ):
-        answering.answer(requests.Desk(broken, lambda _: None), requests.charge_adhoc, (), FIELDS)
+        answers.answer(verbs.Desk(broken, lambda _: None), verbs.charge_adhoc, (), FIELDS)
     assert returned.value.args[1], "requeue"
     assert charge_rows(services) == []
-    answer = answering.answer(requests.Desk(services, lambda _: None), requests.charge_adhoc, (), FIELDS)
+    answer = answers.answer(verbs.Desk(services, lambda _: None), verbs.charge_adhoc, (), FIELDS)
     assert answer["ok"]
     assert answer["is_new"]
 
 
 def test_a_worker_that_cannot_connect_at_its_start_returns_the_request() -> None:
-    with pytest.raises(Reject) as returned, failing_work.returned_if_transient("test", pause=0):
+    with pytest.raises(Reject) as returned, transient_failures.returned_if_transient("test", pause=0):
         raise BadDatabase("the database does not answer")
     assert returned.value.args[1], "requeue"
 
 
 def test_a_permanent_database_error_is_answered_and_not_returned(services: Services) -> None:
     """Guard: returned, the request would fail again for ever."""
-    enrolling.add_customer(services, "ann", None, None, None, "test")
+    enrollment.add_customer(services, "ann", None, None, None, "test")
     with services.engine.begin() as db:
         db.execute(text("ALTER TABLE charges ADD CONSTRAINT refuse CHECK (amount < 0) NOT VALID"))
-    answer = answering.answer(requests.Desk(services, lambda _: None), requests.charge_adhoc, (), FIELDS)
+    answer = answers.answer(verbs.Desk(services, lambda _: None), verbs.charge_adhoc, (), FIELDS)
     assert (answer["ok"], answer["error"]) == (False, "failed")
     assert "23514" in answer["errors"][0]["words"]
 
@@ -122,14 +125,14 @@ def test_the_sqlstate_decides_what_is_transient(state: str, transient: bool) -> 
 def test_a_charge_requested_while_charging_is_stopped_is_dispatched_at_once_after_the_resume(
     services: Services,
 ) -> None:
-    enrolling.add_customer(services, "ann", None, None, None, "test")
-    operating.stop_charging(services, "test", "a fire")
+    enrollment.add_customer(services, "ann", None, None, None, "test")
+    operate.stop_charging(services, "test", "a fire")
     sent: list[int] = []
-    desk = requests.Desk(services, lambda queued: sent.extend(charge_id for charge_id, _ in queued))
-    assert answering.answer(desk, requests.charge_adhoc, (), FIELDS)["ok"]
+    desk = verbs.Desk(services, lambda queued: sent.extend(charge_id for charge_id, _ in queued))
+    assert answers.answer(desk, verbs.charge_adhoc, (), FIELDS)["ok"]
     assert sent == []
-    operating.resume_charging(services, "test", "it is out")
-    assert dispatching.top_up(services, desk.publish) == 1
+    operate.resume_charging(services, "test", "it is out")
+    assert enqueue.top_up(services, desk.publish) == 1
 
 
 def test_charges_whose_messages_were_dropped_during_a_stop_are_dispatched_at_once_after_the_resume(
@@ -137,7 +140,7 @@ def test_charges_whose_messages_were_dropped_during_a_stop_are_dispatched_at_onc
 ) -> None:
     """Guard: without it they would wait for queue_patience."""
     many_opened(services, 3)
-    assert dispatching.top_up(services, lambda _: None) == 3
-    operating.stop_charging(services, "test", "a fire")
-    operating.resume_charging(services, "test", "it is out")
-    assert dispatching.top_up(services, lambda _: None) == 3
+    assert enqueue.top_up(services, lambda _: None) == 3
+    operate.stop_charging(services, "test", "a fire")
+    operate.resume_charging(services, "test", "it is out")
+    assert enqueue.top_up(services, lambda _: None) == 3

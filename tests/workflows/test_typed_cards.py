@@ -8,18 +8,20 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from schedules.charges import KeyedIn
+from schedules.charging.charges import KeyedIn
+from schedules.charging.outcomes import Declined, Refused, Unknown
 from schedules.errors import BadRequest
-from schedules.money import Money
-from schedules.outcomes import Declined, Refused, Unknown
-from schedules.requests import ChargeRequest
+from schedules.money.amounts import Money
+from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, on_sale, subscribed
 from tests.scenarios.living import notices
+from worker.charging import resolve_unknown
+from worker.customers import card_entry, cards, enrollment, issued_keys, signup
+from worker.customers.issued_keys import CannotIssue
 from worker.gateway.port import BillingKey, Card, ChargeOrder, KeyAnswer
-from worker.workflows import announcing, asking, cards, enrolling, issuing, keying, signing_up
-from worker.workflows.issuing import CannotIssue
-from worker.workflows.services import Services
+from worker.outbox import announcements
+from worker.services import Services
 
 CARD = Card("4000000000001091", "2026-04", "900101", "12")  # the clock begins on 2026-01-31
 SALE = ChargeRequest(
@@ -64,12 +66,12 @@ def test_a_card_that_was_replaced_on_another_channel_is_taken_over_and_said(
     collect_due(services)
     issued_elsewhere(gateway)
     with pytest.raises(CannotIssue, match=r"is stored, but on channel nice\.M2, not on kcp\.M1"):
-        issuing.issue(services, "ann", replace(CARD, pg="kcp.M1"), "kim", "another card")
+        issued_keys.issue(services, "ann", replace(CARD, pg="kcp.M1"), "kim", "another card")
     row = key_row(services)
     assert (row["pg_provider"], row["pg_id"], row["card_number"]) == ("nice", "M2", "40000000****1091")
     assert row["expires_on"] == date(2026, 4, 30)
     assert "card.changed" in notices(services)
-    verbs = [act["verb"] for act in issuing.show(services, "ann")["history"]]
+    verbs = [act["verb"] for act in issued_keys.show(services, "ann")["history"]]
     assert {"card.issue", "card.changed"} <= set(verbs)
     collect_due(services)
     assert charge_rows(services)[0]["status"] == "paid"
@@ -81,7 +83,7 @@ def test_a_new_card_on_another_channel_is_known_here(
 ) -> None:
     answers(gateway)
     with pytest.raises(CannotIssue, match="is stored, but on channel"):
-        issuing.issue(services, "ann", replace(CARD, pg="welcome.M1"), "kim", "at the desk")
+        issued_keys.issue(services, "ann", replace(CARD, pg="welcome.M1"), "kim", "at the desk")
     row = key_row(services)
     assert (row["deleted_at"], row["card_number"]) == (None, "40000000****1091")
 
@@ -89,10 +91,10 @@ def test_a_new_card_on_another_channel_is_known_here(
 # ── the expiry ────────────────────────────────────────────────────────────────────────────────────────────────
 
 TYPED: list[Callable[[Services, Card], object]] = [
-    lambda services, card: issuing.issue(services, "ann", card, "kim", "at the desk"),
-    lambda services, card: keying.pay(services, SALE, card, "kim", KeyedIn.ONCE),
-    lambda services, card: keying.pay(services, SALE, card, "kim", KeyedIn.KEEP),
-    lambda services, card: signing_up.sign_up(services, "ann", "monthly", card, "kim", "at the desk"),
+    lambda services, card: issued_keys.issue(services, "ann", card, "kim", "at the desk"),
+    lambda services, card: card_entry.pay(services, SALE, card, "kim", KeyedIn.ONCE),
+    lambda services, card: card_entry.pay(services, SALE, card, "kim", KeyedIn.KEEP),
+    lambda services, card: signup.sign_up(services, "ann", "monthly", card, "kim", "at the desk"),
 ]
 
 
@@ -122,18 +124,18 @@ def test_the_expiry_of_a_stored_card_is_kept_and_announced(
     typed(services, CARD)
     assert key_row(services)["expires_on"] == date(2026, 4, 30)
     move_to(services, datetime(2026, 3, 31, 2, tzinfo=UTC))
-    announcing.announce_due(services)
+    announcements.announce_due(services)
     assert "card.expiring" not in notices(services)
     move_to(services, datetime(2026, 3, 31, 4, tzinfo=UTC))
-    announcing.announce_due(services)
+    announcements.announce_due(services)
     assert notices(services).count("card.expiring") == 1
 
 
 def test_the_expiry_of_a_card_that_is_not_stored_is_not_kept(services: Services, gateway: ScriptedGateway) -> None:
-    keying.pay(services, SALE, CARD, "kim", KeyedIn.ONCE)
+    card_entry.pay(services, SALE, CARD, "kim", KeyedIn.ONCE)
     assert key_row(services)["expires_on"] is None
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
-    keying.pay(services, replace(SALE, request_key="desk-2"), CARD, "kim", KeyedIn.KEEP)
+    card_entry.pay(services, replace(SALE, request_key="desk-2"), CARD, "kim", KeyedIn.KEEP)
     row = key_row(services)
     assert (row["expires_on"], row["tell_expiry_at"]) == (None, None)
 
@@ -141,7 +143,7 @@ def test_the_expiry_of_a_card_that_is_not_stored_is_not_kept(services: Services,
 def test_another_card_takes_the_expiry_of_the_one_before_away(
     services: Services, gateway: ScriptedGateway
 ) -> None:
-    issuing.issue(services, "ann", CARD, "kim", "at the desk")
+    issued_keys.issue(services, "ann", CARD, "kim", "at the desk")
     cards.changed(services, "ann", "webhook", None, believed=False)
     assert key_row(services)["expires_on"] == date(2026, 4, 30)
     gateway.keys["ann"] = replace(ELSEWHERE, card_number="51110000****7777")
@@ -162,9 +164,9 @@ def test_the_facts_of_a_card_whose_payment_was_found_later_are_read(
         return Unknown("ReadTimeout")
 
     gateway.answers.append(arrive_and_lose)
-    keying.pay(services, SALE, CARD, "kim", KeyedIn.KEEP)
+    card_entry.pay(services, SALE, CARD, "kim", KeyedIn.KEEP)
     move(services, seconds=11)
-    asking.ask(services, attempt_rows(services)[0]["id"])
+    resolve_unknown.ask(services, attempt_rows(services)[0]["id"])
     row = key_row(services)
     assert (row["deleted_at"], row["card_number"], row["expires_on"]) == (None, None, date(2026, 4, 30))
     assert cards.look_due(services) == 0
@@ -182,14 +184,14 @@ def test_what_is_known_of_the_customer_goes_with_every_charge(
     services: Services, gateway: ScriptedGateway
 ) -> None:
     on_sale(services)
-    enrolling.add_customer(services, "bob", "김밥", "bob@example.com", "01012345678", "kim")
-    enrolling.subscribe(services, "bob", "monthly", "kim")
+    enrollment.add_customer(services, "bob", "김밥", "bob@example.com", "01012345678", "kim")
+    enrollment.subscribe(services, "bob", "monthly", "kim")
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     collect_due(services)
     move(services, days=1)
     collect_due(services)
-    holder = keying.Holder(name="앤", email="ann@example.com")
-    keying.pay(services, SALE, CARD, "kim", KeyedIn.ONCE, holder)
+    holder = card_entry.Holder(name="앤", email="ann@example.com")
+    card_entry.pay(services, SALE, CARD, "kim", KeyedIn.ONCE, holder)
     sent = [(order.buyer_name, order.buyer_email, order.buyer_tel) for order in gateway.sent]
     bob = ("김밥", "bob@example.com", "01012345678")
     assert sent == [bob, bob, ("앤", "ann@example.com", None)]
@@ -225,7 +227,7 @@ def issued_in_doubt(services: Services, *, stores: bool) -> tuple[Services, Lost
     gateway.missing_keys.add("ann")
     made = replace(services, gateways={"main": gateway})
     with pytest.raises(CannotIssue, match="the gateway is asked until it is"):
-        issuing.issue(made, "ann", CARD, "kim", "at the desk")
+        issued_keys.issue(made, "ann", CARD, "kim", "at the desk")
     return made, gateway
 
 
@@ -244,7 +246,7 @@ def test_a_card_whose_issue_and_reading_back_were_not_answered_is_asked_about_un
     row = key_row(made)
     assert (row["deleted_at"], row["unclear_since"], row["card_number"]) == (None, None, "40000000****1091")
     on_sale(made)
-    enrolling.subscribe(made, "ann", "monthly", "kim")
+    enrollment.subscribe(made, "ann", "monthly", "kim")
     collect_due(made)
     assert charge_rows(made)[0]["status"] == "paid"
 
@@ -296,7 +298,7 @@ def test_the_process_that_issues_a_card_may_die_before_the_answer(services: Serv
     gateway.answers_reads = True
     made = replace(services, gateways={"main": gateway})
     with pytest.raises(KeyboardInterrupt):
-        issuing.issue(made, "ann", CARD, "kim", "at the desk")
+        issued_keys.issue(made, "ann", CARD, "kim", "at the desk")
     move(made, minutes=1)
     cards.look_due(made)
     assert key_row(made)["card_number"] == "40000000****1091"
@@ -305,7 +307,7 @@ def test_the_process_that_issues_a_card_may_die_before_the_answer(services: Serv
 def test_a_refused_card_is_not_asked_about(services: Services, gateway: ScriptedGateway) -> None:
     gateway.key_answers.append(Refused("no such channel"))
     with pytest.raises(CannotIssue, match="the card is not stored: no such channel"):
-        issuing.issue(services, "ann", CARD, "kim", "at the desk")
+        issued_keys.issue(services, "ann", CARD, "kim", "at the desk")
     row = key_row(services)
     assert (row["unclear_since"], row["deleted_at"] is None) == (None, False)
 
@@ -318,7 +320,7 @@ def test_a_refusal_leaves_an_earlier_issue_in_doubt(services: Services) -> None:
     refusing = ScriptedGateway()
     refusing.key_answers.append(Refused("no such channel"))
     with pytest.raises(CannotIssue, match="the card is not stored: no such channel"):
-        issuing.issue(replace(services, gateways={"main": refusing}), "ann", CARD, "kim", "once more")
+        issued_keys.issue(replace(services, gateways={"main": refusing}), "ann", CARD, "kim", "once more")
     assert key_row(made)["unclear_since"] == in_doubt_since
     gateway.answers_reads = True
     move(made, minutes=1)

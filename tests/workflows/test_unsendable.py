@@ -6,9 +6,10 @@ import pytest
 
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, held_events, many_opened, move, opened, write
-from worker.workflows import charging, operating
-from worker.workflows.services import Services
-from worker.workflows.unsendable import set_aside_unsendable
+from worker.charging import attempt_charge
+from worker.charging.unsendable import set_aside_unsendable
+from worker.operations import operate
+from worker.services import Services
 
 MOVE_TO_SECOND = "UPDATE charges SET account = 'second' WHERE id = :charge"
 
@@ -42,8 +43,8 @@ def test_it_is_charged_once_the_account_is_configured_and_the_charge_released(
         accounts={"main": main, "second": replace(main, name="second")},
     )
     assert set_aside_unsendable(configured) == 0
-    operating.release(configured, charge_rows(services)[0]["key"], "kim", "the account is back")
-    charging.attempt(configured, charge)
+    operate.release(configured, charge_rows(services)[0]["key"], "kim", "the account is back")
+    attempt_charge.attempt(configured, charge)
     assert charge_rows(services)[0]["status"] == "paid"
 
 

@@ -5,17 +5,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from schedules.cadence import Every, Unit
-from schedules.outcomes import Declined, Outcome, Unknown
-from schedules.policies import STANDARD, DunningPolicy, FinalAction
+from schedules.calendar.cadence import Every, Unit
+from schedules.charging.outcomes import Declined, Outcome, Unknown
+from schedules.dunning.policies import STANDARD, DunningPolicy, FinalAction
 from tests.doubles import ScriptedGateway
 from tests.factories import START, charge_rows, collect_due, move, move_to, on_sale, subscribed
 from tests.scenarios.living import live_until, notices
+from worker.customers import adjust, enrollment
+from worker.customers.adjustments import Undoable
+from worker.customers.admit import CannotAdjust
 from worker.gateway.port import ChargeOrder
-from worker.workflows import adjusting, enrolling, operating
-from worker.workflows.adjusted import Undoable
-from worker.workflows.admitting import CannotAdjust
-from worker.workflows.services import Services
+from worker.operations import operate
+from worker.services import Services
 
 WHO = ("kim", "he asked for it")
 NO_MONEY = Declined("[CC10]통장 잔액부족")
@@ -35,7 +36,7 @@ def key(services: Services) -> str:
 def test_an_end_said_just_after_a_due_time_charges_the_period_that_has_begun(services: Services, key: str) -> None:
     """The guard: what is due is opened first."""
     move_to(services, FEBRUARY + timedelta(seconds=1))
-    ended = enrolling.unsubscribe(services, key, *WHO, at_period_end=True)
+    ended = enrollment.unsubscribe(services, key, *WHO, at_period_end=True)
     assert [(each.period_no, each.amount) for each in ended.opened] == [(1, 9900)]
     assert ended.ends_at == datetime(2026, 3, 31, tzinfo=UTC)
     live_until(services, datetime(2026, 5, 1, tzinfo=UTC))
@@ -47,7 +48,7 @@ def test_a_pause_over_a_backlog_charges_each_missed_period_at_the_pace_of_the_ca
 ) -> None:
     """The guard: beyond the catch-up cap nothing is dropped; the cap's own days are kept."""
     move_to(services, datetime(2026, 7, 1, tzinfo=UTC))
-    paused = adjusting.pause(services, key, *WHO)
+    paused = adjust.pause(services, key, *WHO)
     assert [each.period_no for each in paused.opened] == [1, 2, 3, 4, 5]
     collect_due(services)
     assert [row["status"] for row in charge_rows(services)] == ["paid"] * 4 + ["open"] * 2
@@ -67,9 +68,9 @@ def test_each_period_of_a_pause_has_a_row_that_says_why_it_is_not_charged(
     services: Services, gateway: ScriptedGateway, key: str
 ) -> None:
     """The guard: a period without a row is lost, and nobody can say why it was not charged."""
-    adjusting.pause(services, key, *WHO)
+    adjust.pause(services, key, *WHO)
     move_to(services, JULY)
-    resumed = adjusting.resume(services, key, *WHO)
+    resumed = adjust.resume(services, key, *WHO)
     assert [(each.period_no, each.amount) for each in resumed.not_charged] == [(n, 9900) for n in range(1, 6)]
     assert resumed.following is not None
     assert (resumed.following.period_no, resumed.following.due_at) == (6, datetime(2026, 7, 31, tzinfo=UTC))
@@ -81,25 +82,25 @@ def test_each_period_of_a_pause_has_a_row_that_says_why_it_is_not_charged(
 
 
 def test_a_pause_within_a_period_writes_nothing(services: Services, key: str) -> None:
-    adjusting.pause(services, key, *WHO)
+    adjust.pause(services, key, *WHO)
     move(services, days=3)
-    assert adjusting.resume(services, key, *WHO).not_charged == ()
+    assert adjust.resume(services, key, *WHO).not_charged == ()
     assert len(charge_rows(services)) == 1
 
 
 def test_a_period_that_is_due_at_the_very_moment_of_a_resume_is_charged(services: Services, key: str) -> None:
-    adjusting.pause(services, key, *WHO)
+    adjust.pause(services, key, *WHO)
     move_to(services, FEBRUARY)
-    assert adjusting.resume(services, key, *WHO).not_charged == ()
+    assert adjust.resume(services, key, *WHO).not_charged == ()
     collect_due(services)
     assert rows_of(services) == [(0, "paid", None), (1, "paid", None)]
 
 
 def test_a_skip_stays_the_reason_of_its_own_period_in_a_pause(services: Services, key: str) -> None:
-    adjusting.skip(services, key, *WHO)
-    adjusting.pause(services, key, *WHO)
+    adjust.skip(services, key, *WHO)
+    adjust.pause(services, key, *WHO)
     move_to(services, datetime(2026, 4, 2, tzinfo=UTC))
-    adjusting.resume(services, key, *WHO)
+    adjust.resume(services, key, *WHO)
     assert [why for _, _, why in rows_of(services)] == [
         None, "a person has let it be skipped", "the subscription was paused",
     ]  # fmt: skip
@@ -109,9 +110,9 @@ def test_a_skip_stays_the_reason_of_its_own_period_in_a_pause(services: Services
 def test_an_end_of_a_paused_subscription_writes_the_periods_of_the_pause(
     services: Services, key: str, at_period_end: bool
 ) -> None:
-    adjusting.pause(services, key, *WHO)
+    adjust.pause(services, key, *WHO)
     move_to(services, JULY)
-    ended = enrolling.unsubscribe(services, key, *WHO, at_period_end=at_period_end)
+    ended = enrollment.unsubscribe(services, key, *WHO, at_period_end=at_period_end)
     assert (ended.ends_at, [each.period_no for each in ended.opened]) == (JULY, [1, 2, 3, 4, 5])
     live_until(services, datetime(2026, 9, 1, tzinfo=UTC))
     assert [status for _, status, _ in rows_of(services)] == ["paid", *["waived"] * 5]
@@ -125,7 +126,7 @@ def test_periods_while_a_policy_rests_have_rows_once_the_debt_is_paid(
     gateway.answers.append(NO_MONEY)
     collect_due(services)
     live_until(services, datetime(2026, 4, 2, tzinfo=UTC))
-    operating.paid_elsewhere(services, charge_rows(services)[0]["key"], *WHO)
+    operate.paid_elsewhere(services, charge_rows(services)[0]["key"], *WHO)
     why = "the subscription was paused for a debt"
     assert rows_of(services)[1:] == [(1, "waived", why), (2, "waived", why)]
 
@@ -134,9 +135,9 @@ def test_the_pause_of_a_daily_plan_over_years_is_written_at_once(services: Servi
     on_sale(services, cadence=Every(1, Unit.DAY))
     key = subscribed(services)
     collect_due(services)
-    adjusting.pause(services, key, *WHO)
+    adjust.pause(services, key, *WHO)
     move(services, days=1000, hours=1)
-    assert len(adjusting.resume(services, key, *WHO).not_charged) == 1000
+    assert len(adjust.resume(services, key, *WHO).not_charged) == 1000
     assert len(charge_rows(services)) == 1001
 
 
@@ -149,9 +150,9 @@ def test_an_end_that_is_taken_back_lets_its_debts_be_tried_again(
     gateway.answers.append(NO_MONEY)
     collect_due(services)
     move(services, hours=1)
-    enrolling.unsubscribe(services, key, *WHO, at_period_end=True)
+    enrollment.unsubscribe(services, key, *WHO, at_period_end=True)
     live_until(services, START + timedelta(days=10))
-    undone = adjusting.undo(services, key, *WHO, Undoable.END)
+    undone = adjust.undo(services, key, *WHO, Undoable.END)
     assert (undone.what, undone.ended_at, undone.debts_tried) == (Undoable.END, FEBRUARY, 1)
     live_until(services, datetime(2026, 3, 5, tzinfo=UTC))
     assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
@@ -159,13 +160,13 @@ def test_an_end_that_is_taken_back_lets_its_debts_be_tried_again(
 
 def test_undo_takes_back_what_was_named_and_nothing_else(services: Services, key: str) -> None:
     """The guard: an undo that is delivered twice must not undo a skip after the end."""
-    adjusting.skip(services, key, *WHO)
-    enrolling.unsubscribe(services, key, *WHO, at_period_end=True)
+    adjust.skip(services, key, *WHO)
+    enrollment.unsubscribe(services, key, *WHO, at_period_end=True)
     with pytest.raises(CannotAdjust, match="say which to undo: end or skip"):
-        adjusting.undo(services, key, *WHO)
-    adjusting.undo(services, key, *WHO, Undoable.END)
+        adjust.undo(services, key, *WHO)
+    adjust.undo(services, key, *WHO, Undoable.END)
     with pytest.raises(CannotAdjust, match="it has no end"):
-        adjusting.undo(services, key, *WHO, Undoable.END)
+        adjust.undo(services, key, *WHO, Undoable.END)
     live_until(services, datetime(2026, 3, 1, tzinfo=UTC))
     assert [row["status"] for row in charge_rows(services)] == ["paid", "waived"]
 
@@ -183,7 +184,7 @@ def test_an_end_while_a_call_is_unknown_says_so_and_a_later_payment_is_told(
 
     gateway.answers.append(lost)
     collect_due(services)
-    ended = enrolling.unsubscribe(services, key, *WHO, at_period_end=False)
+    ended = enrollment.unsubscribe(services, key, *WHO, at_period_end=False)
     assert (ended.debts.closed, [owed.amount for owed in ended.debts.unclear]) == ((), [9900])
     live_until(services, START + timedelta(days=1))
     assert notices(services).count("charge.paid_after_end") == is_paid
@@ -195,7 +196,7 @@ def test_a_payment_whose_answer_comes_after_the_end_is_told(services: Services, 
     key = subscribed(services)
 
     def leave_meanwhile(order: ChargeOrder) -> Outcome:
-        enrolling.unsubscribe(services, key, *WHO, at_period_end=False)
+        enrollment.unsubscribe(services, key, *WHO, at_period_end=False)
         return gateway.approve(order)
 
     gateway.answers.append(leave_meanwhile)
@@ -204,14 +205,14 @@ def test_a_payment_whose_answer_comes_after_the_end_is_told(services: Services, 
 
 
 def test_an_ended_subscription_is_refused_every_verb_and_its_end_stays(services: Services, key: str) -> None:
-    enrolling.unsubscribe(services, key, *WHO, at_period_end=True)
+    enrollment.unsubscribe(services, key, *WHO, at_period_end=True)
     live_until(services, FEBRUARY + timedelta(days=1))
     told = notices(services)
-    for verb in (adjusting.pause, adjusting.resume, adjusting.skip, adjusting.undo):
+    for verb in (adjust.pause, adjust.resume, adjust.skip, adjust.undo):
         with pytest.raises(CannotAdjust, match="it ended at 2026-02-28"):
             verb(services, key, *WHO)
     with pytest.raises(CannotAdjust, match="it ended at 2026-02-28"):
-        enrolling.unsubscribe(services, key, *WHO, at_period_end=True)
+        enrollment.unsubscribe(services, key, *WHO, at_period_end=True)
     assert notices(services) == told
     with services.engine.begin() as db:
         assert db.execute(text("SELECT ends_at FROM subscriptions")).scalar_one() == FEBRUARY

@@ -14,35 +14,35 @@ from schedules.errors import BadRequest, Code, ToldInWords
 from schedules.texts import FREE_TEXTS, cleaned
 from worker.cli import (
     accounts,
-    adjusting,
-    archiving,
-    auditing,
+    adjust,
+    archive,
+    audit,
     batches,
-    books,
     cards,
-    charging,
-    clock,
+    charge,
+    customers,
     dead_letters,
     declines,
-    drafting,
+    draft_batch,
     events,
     forecast,
-    looking,
-    moving,
-    operating,
-    people,
+    import_export,
+    operations,
     plans,
     policies,
-    refunding,
+    reconciliation,
+    refunds,
     reports,
     running,
-    simulating,
+    show,
+    simulate_dunning,
     status,
 )
-from worker.cli.examples import add_to_help
-from worker.cli.jsonable import add_to_commands
-from worker.cli.output import AsJson, Notices, answer, escaping_output, print_error, use_json, wants_json
-from worker.cli.sections import Sectioned
+from worker.cli.local import clock
+from worker.cli.terminal.examples import add_to_help
+from worker.cli.terminal.jsonable import add_to_commands
+from worker.cli.terminal.output import AsJson, Notices, answer, escaping_output, print_error, use_json, wants_json
+from worker.cli.terminal.sections import Sectioned
 
 app = typer.Typer(
     name="again",
@@ -54,28 +54,28 @@ app = typer.Typer(
 )
 plans.add_to(app)
 policies.add_to(app)
-people.add_to(app)
+customers.add_to(app)
 cards.add_to(app)
-looking.add_to(app)
+show.add_to(app)
 status.add_to(app)
-operating.add_to(app)
-charging.add_to(app)
-drafting.add_to(app)
+operations.add_to(app)
+charge.add_to(app)
+draft_batch.add_to(app)
 batches.add_to(app)
-moving.add_to(app)
-adjusting.add_to(app)
-refunding.add_to(app)
-archiving.add_to(app)
-auditing.add_to(app)
+import_export.add_to(app)
+adjust.add_to(app)
+refunds.add_to(app)
+archive.add_to(app)
+audit.add_to(app)
 accounts.add_to(app)
-books.add_to(app)
+reconciliation.add_to(app)
 declines.add_to(app)
 events.add_to(app)
 dead_letters.add_to(app)
 reports.add_to(app)
 forecast.add_to(app)
 clock.add_to(app)
-simulating.add_to(app)
+simulate_dunning.add_to(app)
 running.add_to(app)
 add_to_commands(app)
 

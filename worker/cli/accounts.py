@@ -2,7 +2,7 @@
 
 import typer
 
-from worker.cli.output import AsJson, print_json, print_table
+from worker.cli.terminal.output import AsJson, print_json, print_table
 
 
 def add_to(app: typer.Typer) -> None:

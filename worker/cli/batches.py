@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedules.batches import BatchState
 from schedules.errors import Code, OwnCode
-from schedules.money import amount_words
-from worker.cli.output import (
+from schedules.money.amounts import amount_words
+from schedules.requests.batches import BatchState
+from worker.cli.terminal.output import (
     Actor,
     AsJson,
     Why,
@@ -22,12 +22,12 @@ from worker.cli.output import (
     wants_json,
     warn,
 )
-from worker.cli.sections import Listed
-from worker.cli.tables import Bom, refuse_bom_of_lines, refuse_json_beside_rows, to_write, write
+from worker.cli.terminal.sections import Listed
+from worker.cli.terminal.tables import Bom, refuse_bom_of_lines, refuse_json_beside_rows, to_write, write
 
 if TYPE_CHECKING:
+    from worker.services import Services
     from worker.store.batches import Batch
-    from worker.workflows.services import Services
 
 LOOK_EVERY = 1.0  # seconds
 RESULTS = (
@@ -81,44 +81,44 @@ def show_batch(key: Key, as_json: AsJson = False) -> None:
 @group.command("approve")
 def approve(key: Key, why: Why, who: Actor = actor()) -> None:
     """Let a batch be charged that is above the limit; another person than who asked for it."""
+    from worker.batches import run_batch
     from worker.wiring import services
-    from worker.workflows import batching
 
     made = services()
-    batching.approve(made, key, who, why, os_user())
+    run_batch.approve(made, key, who, why, os_user())
     _answer(made, key, f"batch {key} is charged now; `again batch watch {key}` shows how it goes on")
 
 
 @group.command("drop")
 def drop(key: Key, why: Why, who: Actor = actor()) -> None:
     """Give up a batch of which nothing was charged."""
+    from worker.batches import run_batch
     from worker.wiring import services
-    from worker.workflows import batching
 
     made = services()
-    batching.drop(made, key, who, why)
+    run_batch.drop(made, key, who, why)
     _answer(made, key, f"batch {key} is dropped; nothing of it was charged")
 
 
 @group.command("stop")
 def stop(key: Key, why: Why, who: Actor = actor()) -> None:
     """Open no further line, and let what nobody has tried yet wait; calls under way end."""
+    from worker.batches import run_batch
     from worker.wiring import services
-    from worker.workflows import batching
 
     made = services()
-    waiting = batching.stop(made, key, who, why)
+    waiting = run_batch.stop(made, key, who, why)
     _answer(made, key, f"batch {key} is stopped; charges that wait: {waiting}")
 
 
 @group.command("resume")
 def resume(key: Key, why: Why, who: Actor = actor()) -> None:
     """Go on with a batch where it was stopped."""
+    from worker.batches import run_batch
     from worker.wiring import services
-    from worker.workflows import batching
 
     made = services()
-    released = batching.resume(made, key, who, why)
+    released = run_batch.resume(made, key, who, why)
     _answer(made, key, f"batch {key} goes on; charges that wait no longer: {released}")
 
 
@@ -145,12 +145,12 @@ def export(
     """Write every line of a batch with what became of it."""
     refuse_bom_of_lines(bom=bom, as_lines=as_lines)
     refuse_json_beside_rows(out)
+    from worker.batches import drafts
     from worker.store import batches
     from worker.wiring import services
-    from worker.workflows import drafting
 
     with services().one_moment(for_long=True) as db, to_write(out, bom=bom) as stream:
-        batch = drafting.known_batch(db, key, lock=False)
+        batch = drafts.known_batch(db, key, lock=False)
         count = write(stream, RESULTS, batches.results(db, batch.id), as_lines=as_lines)
     if wants_json():
         print_json({"batch": key, "rows": count, "out": out})
@@ -182,11 +182,11 @@ def _facts(batch: "Batch") -> dict[str, Any]:
 
 def progress_of(made: "Services", key: str) -> dict[str, Any]:
     """How far a batch has come, as JSON shows it."""
+    from worker.batches import drafts
     from worker.store import batches
-    from worker.workflows import drafting
 
     with made.engine.begin() as db:
-        batch = drafting.known_batch(db, key, lock=False)
+        batch = drafts.known_batch(db, key, lock=False)
         found = batches.tally(db, batch)
     tallied = {name: getattr(found, name) for name in ("paid", "failed", "undecided", "without_charge")}
     return _facts(batch) | tallied

@@ -4,18 +4,29 @@ from typing import Annotated
 
 import typer
 
-from schedules.charges import ChargeStatus, KeyedIn
+from schedules.charging.charges import ChargeStatus, KeyedIn
+from schedules.dunning.policies import ONCE
 from schedules.errors import Code, OwnCode
-from schedules.money import parse_money
-from schedules.policies import ONCE
-from schedules.requests import ChargeRequest
-from worker.cli.asked import RequestKey, carry_out, say_repeated
-from worker.cli.output import Actor, AsJson, Why, actor, answer, os_user, print_facts, print_json, print_table, say
-from worker.cli.parts import read_date
-from worker.cli.people import InAccount, Pg
-from worker.cli.rehearsing import DryRun, desk, facts_of, told
-from worker.cli.sections import Listed
-from worker.cli.typed import read_card
+from schedules.money.amounts import parse_money
+from schedules.requests.adhoc import ChargeRequest
+from worker.cli.customers import InAccount, Pg
+from worker.cli.terminal.dry_run import DryRun, desk, facts_of, told
+from worker.cli.terminal.options import read_date
+from worker.cli.terminal.output import (
+    Actor,
+    AsJson,
+    Why,
+    actor,
+    answer,
+    os_user,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+)
+from worker.cli.terminal.request_key import RequestKey, carry_out, say_repeated
+from worker.cli.terminal.sections import Listed
+from worker.cli.terminal.typed_cards import read_card
 
 cards_app = typer.Typer(cls=Listed, help="Cards: what stands behind a billing key.", no_args_is_help=True)
 Uid = Annotated[str, typer.Argument(help="The billing key.")]
@@ -39,13 +50,13 @@ def issue(
     tel: Tel = None, request_key: RequestKey = None, who: Actor = actor(),
 ) -> None:  # fmt: skip
     """Store a card that is typed in; under a known customer_uid it replaces the card, and open debts are tried."""
+    from worker.customers import issued_keys
+    from worker.customers.card_entry import Holder
     from worker.wiring import services
-    from worker.workflows import issuing
-    from worker.workflows.keying import Holder
 
     made = services()
     holder = Holder(account=account, name=name, email=email, tel=tel)
-    issued = issuing.issue(made, customer_uid, read_card(pg), who, why, holder, request_key=request_key)
+    issued = issued_keys.issue(made, customer_uid, read_card(pg), who, why, holder, request_key=request_key)
     if not issued.is_new:
         say_repeated(request_key)
     facts = {"customer_uid": customer_uid, "card_name": issued.card_name, "card_number": issued.card_number}
@@ -74,13 +85,13 @@ def pay(
         customer_uid=customer_uid, money=parse_money(amount, currency), name=name, request_key=request_key,
         reason=why, policy=ONCE.code,
     )  # fmt: skip
+    from worker.customers import card_entry
+    from worker.customers.card_entry import Holder
     from worker.wiring import services
-    from worker.workflows import keying
-    from worker.workflows.keying import Holder
 
     made = services()
     kept = KeyedIn.KEEP if keep else KeyedIn.ONCE
-    paid = keying.pay(made, request, read_card(pg), who, kept, Holder(account=account), os_user=os_user())
+    paid = card_entry.pay(made, request, read_card(pg), who, kept, Holder(account=account), os_user=os_user())
     if as_json:
         print_json({"charge": paid.key, "status": paid.status, "is_new": paid.is_new, "reason": paid.reason})
     else:
@@ -94,10 +105,10 @@ def pay(
 @cards_app.command("show")
 def show(customer_uid: Uid, as_json: AsJson = False) -> None:
     """Show what is known of a card here, what the gateway has now, and its history."""
+    from worker.customers import issued_keys
     from worker.wiring import services
-    from worker.workflows import issuing
 
-    found = issuing.show(services(), customer_uid)
+    found = issued_keys.show(services(), customer_uid)
     if as_json:
         print_json(found)
         return
@@ -119,10 +130,10 @@ def delete(
     who: Actor = actor(),
 ) -> None:
     """Forget a stored card, here and at the gateway, for good."""
-    from worker.workflows import issuing
+    from worker.customers import issued_keys
 
     at = desk(dry_run=dry_run)
-    deleted = issuing.delete(
+    deleted = issued_keys.delete(
         at.services, customer_uid, who, why, end_subscriptions=end_subscriptions, request_key=request_key
     )
     ended = deleted.subscriptions_ended
@@ -135,7 +146,7 @@ def delete(
     if not deleted.is_new:
         say_repeated(request_key)
     if not deleted.is_over:
-        raise issuing.CannotIssue(
+        raise issued_keys.CannotIssue(
             Code(deleted.code),
             f"the card of {customer_uid!r} is not charged any more, but the gateway may still have it: "
             f"{deleted.at_gateway}",
@@ -153,10 +164,10 @@ def card_changed(
     who: Actor = actor(),
 ) -> None:
     """Take a card as replaced under its billing key, or as mended: what is open is tried at once, oldest first."""
-    from worker import requests
+    from worker.task_api import verbs
 
     at = desk(dry_run=False)
-    done = carry_out(at, requests.card_changed, request_key, customer_uid=customer_uid, reason=why, actor=who)
+    done = carry_out(at, verbs.card_changed, request_key, customer_uid=customer_uid, reason=why, actor=who)
     tried = done["tried"]
     say(f"the card of {customer_uid} is taken as changed; open charges that are tried now: {tried}")
 
@@ -168,8 +179,8 @@ def card_expires(
     who: Actor = actor(),
 ) -> None:
     """Keep when a card expires, which the gateway does not tell; `card.expiring` is sent a month before."""
+    from worker.customers import cards
     from worker.wiring import services
-    from worker.workflows import cards
 
     day = read_date(f"{month}-01")
     last_day = cards.expires(services(), customer_uid, day.year, day.month, who)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.output import AsJson, answer, print_json, print_table, say
-from worker.cli.sections import Listed
+from worker.cli.terminal.output import AsJson, answer, print_json, print_table, say
+from worker.cli.terminal.sections import Listed
 
 MOST_LISTED = 1000
 dead_letters_app = typer.Typer(
@@ -27,7 +27,7 @@ def dead_letters(
     """List refused messages, newest first; docs/how-to/dead-letters.md describes each reason."""
     if context.invoked_subcommand is not None:
         return
-    from worker.store import dead_letters
+    from worker.store.operations import dead_letters
     from worker.wiring import services
 
     with services().engine.begin() as db:
@@ -43,7 +43,7 @@ def dead_letters(
 @dead_letters_app.command("purge")
 def purge() -> None:
     """Remove all of them from the list."""
-    from worker.store import dead_letters
+    from worker.store.operations import dead_letters
     from worker.wiring import services
 
     with services().engine.begin() as db:

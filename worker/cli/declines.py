@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from schedules.declines import classify
-from worker.cli.output import AsJson, make_console, print_facts, print_json, print_table, say
-from worker.cli.parts import until_interrupted
-from worker.cli.sections import Listed
+from schedules.dunning.declines import classify
+from worker.cli.terminal.options import until_interrupted
+from worker.cli.terminal.output import AsJson, make_console, print_facts, print_json, print_table, say
+from worker.cli.terminal.sections import Listed
 from worker.textfiles import read_text
 
 MOST_LISTED = 1000
@@ -77,7 +77,7 @@ def unplaced(
     as_json: AsJson = False,
 ) -> None:
     """List the declines' wordings that no rule placed, with counts, the most frequent first."""
-    from worker.store import declines
+    from worker.store.charging import declines
     from worker.wiring import services
 
     with services().engine.begin() as db:
@@ -97,12 +97,12 @@ def reclassify(as_json: AsJson = False) -> None:
 
     It works in batches and can be stopped with Ctrl-C; the same command goes on where it was.
     """
+    from worker.charging import decline_rules
     from worker.wiring import services
-    from worker.workflows import classing
 
     console = make_console(stderr=True, quiet=as_json)
     with until_interrupted() as going_on:
-        for progress in classing.reclassify(services(), going_on=going_on):
+        for progress in decline_rules.reclassify(services(), going_on=going_on):
             if progress.looked_at:
                 console.print(f"{progress.looked_at:,} read again, {progress.left:,} to go", highlight=False)
     told = {"read": progress.looked_at, "changed": progress.changed, "left": progress.left}

@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from schedules.event_kinds import KINDS
-from schedules.events import VERSION, Event, event_id
-from worker.cli.output import (
+from schedules.outbox.event_kinds import KINDS
+from schedules.outbox.events import VERSION, Event, event_id
+from worker.cli.terminal.options import read_instant
+from worker.cli.terminal.output import (
     Actor,
     AsJson,
     Why,
@@ -17,8 +18,7 @@ from worker.cli.output import (
     print_table,
     with_currency,
 )
-from worker.cli.parts import read_instant
-from worker.cli.sections import Listed
+from worker.cli.terminal.sections import Listed
 
 MOST_LISTED = 1000
 LAST_NUMBER = 2**63 - 1  # what a row's number can be
@@ -43,7 +43,7 @@ def events(
     """List events, newest first."""
     if context.invoked_subcommand is not None:
         return
-    from worker.store import deliveries
+    from worker.store.outbox import deliveries
     from worker.wiring import services
 
     if waiting and dead:
@@ -69,12 +69,12 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one event: what it says, and what came of its tries."""
-    from worker.store import deliveries
+    from worker.outbox import replays
+    from worker.store.outbox import deliveries
     from worker.wiring import services
-    from worker.workflows import replaying
 
     with services().engine.begin() as db:
-        event = replaying.found(deliveries.by_number(db, number) or deliveries.archived(db, number), number)
+        event = replays.found(deliveries.by_number(db, number) or deliveries.archived(db, number), number)
     facts = _told(event)
     if as_json:
         print_json(facts)
@@ -96,12 +96,12 @@ def replay(
     """Deliver events again, from now on, whatever became of them; the receiver sees the same ids."""
     if bool(numbers) is dead:
         raise typer.BadParameter("give the events' numbers, or --dead for every dead one; not both")
+    from worker.outbox import replays
     from worker.wiring import services
-    from worker.workflows import replaying
 
     if numbers:
-        replaying.replay(services(), numbers, who, why)
-    count = len(set(numbers)) if numbers else replaying.replay_dead(services(), who, why)
+        replays.replay(services(), numbers, who, why)
+    count = len(set(numbers)) if numbers else replays.replay_dead(services(), who, why)
     answer({"events": count}, f"{_counted(count)} will be delivered from now on")
 
 
@@ -112,10 +112,10 @@ def skip(
     who: Actor = actor(),
 ) -> None:
     """Let waiting events that are older go undelivered; they are kept, and `replay` takes them too."""
+    from worker.outbox import replays
     from worker.wiring import services
-    from worker.workflows import replaying
 
-    count = replaying.skip(services(), read_instant(before), who, why)
+    count = replays.skip(services(), read_instant(before), who, why)
     answer({"events": count}, f"{_counted(count)} will not be delivered")
 
 

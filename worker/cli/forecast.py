@@ -10,16 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedules.money import amount_words
-from schedules.zones import local_date
-from schedules.zones import zone as read_zone
-from worker.cli.output import AsJson, OfZone, instant, json_text, make_console, print_json, print_table, say
-from worker.cli.parts import read_date
-from worker.cli.tables import print_csv
+from schedules.calendar.zones import local_date
+from schedules.calendar.zones import zone as read_zone
+from schedules.money.amounts import amount_words
+from worker.cli.terminal.options import read_date
+from worker.cli.terminal.output import (
+    AsJson,
+    OfZone,
+    instant,
+    json_text,
+    make_console,
+    print_json,
+    print_table,
+    say,
+)
+from worker.cli.terminal.tables import print_csv
 
 if TYPE_CHECKING:
-    from worker.workflows.foreseeing import Asked, DaySum, Foreseen, Totals
-    from worker.workflows.services import Services
+    from worker.reporting.billing_forecast import Asked, DaySum, Foreseen, Totals
+    from worker.services import Services
 
 USUAL_DAYS = 30
 BAR = 40  # characters of the day with the most money
@@ -49,8 +58,8 @@ def forecast(
 
     --json prints a line for each charge as it is found, in no order; nothing is written to the books.
     """
+    from worker.reporting import billing_forecast
     from worker.wiring import services
-    from worker.workflows import foreseeing
 
     if as_json and as_csv:
         raise typer.BadParameter("give --json or --csv, not both")
@@ -61,12 +70,12 @@ def forecast(
     totals = None
     if plot is not None or not each:
         with _progress("subscriptions", shown=True) as told:
-            totals = foreseeing.add_up(made, asked, told)
+            totals = billing_forecast.add_up(made, asked, told)
         draw(totals)
     if totals is not None and not each:
         _print_totals(totals, asked, as_json=as_json, as_csv=as_csv)
     else:
-        _print_each(foreseeing.foresee(made, asked), print_csv if as_csv else _print_lines)
+        _print_each(billing_forecast.foresee(made, asked), print_csv if as_csv else _print_lines)
 
 
 def forecast_facts(charge: "Foreseen") -> dict[str, Any]:
@@ -79,7 +88,7 @@ def forecast_facts(charge: "Foreseen") -> dict[str, Any]:
 
 
 def _asked(made: "Services", first: str | None, last: str | None, zone: str, plan: str | None) -> "Asked":
-    from worker.workflows.foreseeing import Asked
+    from worker.reporting.billing_forecast import Asked
 
     tz = read_zone(zone)
     begins = read_date(first) if first else local_date(made.clock.now(), tz)
@@ -94,7 +103,7 @@ def _pencil(plot: Path | None) -> "Callable[[Totals], None]":
     """What draws the sums; it is refused before the work begins when there is nothing to draw with."""
     if plot is None:
         return lambda _: None
-    from worker.cli.pictures import Picture
+    from worker.cli.terminal.pictures import Picture
 
     return Picture(plot).draw
 

@@ -4,13 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
-from schedules.cadence import Unit
+from schedules.calendar.cadence import Unit
+from schedules.calendar.shifts import Shift
+from schedules.dunning.policies import STANDARD, FinalAction
 from schedules.errors import Code as ErrorCode
-from schedules.money import parse_money
-from schedules.plans import CatchUp, Plan
-from schedules.policies import STANDARD, FinalAction
-from schedules.shifts import Shift
-from worker.cli.output import (
+from schedules.money.amounts import parse_money
+from schedules.subscriptions.plans import CatchUp, Plan
+from worker.cli.terminal.options import cadence_words, read_cadence, read_policy, read_time, warn_of_times
+from worker.cli.terminal.output import (
     Actor,
     AsJson,
     OfZone,
@@ -22,8 +23,7 @@ from worker.cli.output import (
     say,
     with_currency,
 )
-from worker.cli.parts import cadence_words, read_cadence, read_policy, read_time, warn_of_times
-from worker.cli.sections import Listed
+from worker.cli.terminal.sections import Listed
 
 group = typer.Typer(cls=Listed, help="Plans: what is sold, at what price, on which dates.", no_args_is_help=True)
 Code = Annotated[str, typer.Argument(help="The plan's code.")]
@@ -85,10 +85,10 @@ def add(
     if policy is not None and ladder is not None:
         raise typer.BadParameter("give --policy, or --ladder with --final for a plain one, not both")
     chosen = (policy or STANDARD.code) if ladder is None else read_policy(ladder, final)
+    from worker.customers import enrollment
     from worker.wiring import services
-    from worker.workflows import enrolling
 
-    stored, is_new = enrolling.put_plan(
+    stored, is_new = enrollment.put_plan(
         services(), plan, chosen, who, above_limit=above_limit, other_currency=other_currency
     )
     warn_of_times(cadence)
@@ -107,7 +107,7 @@ def list_plans(
     as_json: AsJson = False,
 ) -> None:
     """List the plans on sale."""
-    from worker.store import plans
+    from worker.store.customers import plans
     from worker.wiring import services
 
     with services().engine.begin() as db:
@@ -128,9 +128,9 @@ def _columns(stored: Any) -> tuple[object, ...]:
 @group.command("show")
 def show(code: Code, as_json: AsJson = False) -> None:
     """Show every version of a plan."""
-    from worker.store import plans
+    from worker.customers.enrollment import CannotEnroll
+    from worker.store.customers import plans
     from worker.wiring import services
-    from worker.workflows.enrolling import CannotEnroll
 
     with services().engine.begin() as db:
         versions = plans.by_code(db, code)
@@ -146,10 +146,10 @@ def show(code: Code, as_json: AsJson = False) -> None:
 @group.command("archive")
 def archive(code: Code, who: Actor = actor()) -> None:
     """Take a plan off sale; who is on it stays on it."""
+    from worker.customers import enrollment
     from worker.wiring import services
-    from worker.workflows import enrolling
 
-    count = enrolling.archive_plan(services(), code, who)
+    count = enrollment.archive_plan(services(), code, who)
     answer(
         {"code": code, "versions": count},
         f"plan {code} is off sale ({count} versions)" if count else f"plan {code} was off sale already",
@@ -160,7 +160,7 @@ def default_time(cadence: Any) -> Any:
     """The billing time where none is said: the cron text's own, else 09:00."""
     import datetime
 
-    from schedules.cadence import Cron
+    from schedules.calendar.cadence import Cron
 
     return cadence.wall_time() if isinstance(cadence, Cron) else datetime.time(9)
 

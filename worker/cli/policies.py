@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedules.declines import DeclineClass, classify
-from schedules.dunning import Said
+from schedules.calendar.zones import zone as read_zone
+from schedules.dunning.card_limits import limit_span
+from schedules.dunning.decisions import Said
+from schedules.dunning.declines import DeclineClass, classify
+from schedules.dunning.policies import BUILT_IN, STANDARD, DunningPolicy, words
+from schedules.dunning.policy_files import read_policy_file, written
+from schedules.dunning.previews import preview
 from schedules.errors import Code as ErrorCode
 from schedules.errors import FixedCode
-from schedules.limits import limit_span
-from schedules.policies import BUILT_IN, STANDARD, DunningPolicy, words
-from schedules.policy_files import read_policy_file, written
-from schedules.previews import preview
-from schedules.zones import zone as read_zone
-from worker.cli.output import Actor, AsJson, OfZone, actor, print_json, print_table, say
-from worker.cli.parts import read_instant
-from worker.cli.sections import Listed
+from worker.cli.terminal.options import read_instant
+from worker.cli.terminal.output import Actor, AsJson, OfZone, actor, print_json, print_table, say
+from worker.cli.terminal.sections import Listed
 from worker.textfiles import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.store.policies import StoredPolicy
+    from worker.store.customers.policies import StoredPolicy
 
 Code = Annotated[str, typer.Argument(help="The policy's code.")]
 group = typer.Typer(
@@ -47,11 +47,11 @@ def add(
     who: Actor = actor(),
 ) -> None:
     """Keep a policy, as the next version of its code; debts that were opened before stay under theirs."""
+    from worker.customers import enrollment
     from worker.wiring import services
-    from worker.workflows import enrolling
 
     policy = read_file(file)
-    stored, is_new = enrolling.add_policy(services(), policy, who)
+    stored, is_new = enrollment.add_policy(services(), policy, who)
     if as_json:
         print_json(_facts(stored))
     elif is_new:
@@ -66,7 +66,7 @@ def list_policies(
     as_json: AsJson = False,
 ) -> None:
     """List the policies."""
-    from worker.store import policies
+    from worker.store.customers import policies
     from worker.wiring import services
 
     with services().engine.begin() as db:
@@ -167,7 +167,7 @@ def _has_settings() -> bool:
 
 
 def _versions(code: str) -> "Sequence[StoredPolicy]":
-    from worker.store import policies
+    from worker.store.customers import policies
     from worker.wiring import services
 
     with services().engine.begin() as db:

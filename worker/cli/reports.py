@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedules.money import amount_words
-from schedules.zones import local_date
-from schedules.zones import zone as read_zone
-from worker.cli.output import AsJson, OfZone, print_json, print_table
-from worker.cli.parts import read_date
-from worker.cli.sections import Listed
-from worker.cli.tables import print_csv
-from worker.workflows.reporting import By, Span
+from schedules.calendar.zones import local_date
+from schedules.calendar.zones import zone as read_zone
+from schedules.money.amounts import amount_words
+from worker.cli.terminal.options import read_date
+from worker.cli.terminal.output import AsJson, OfZone, print_json, print_table
+from worker.cli.terminal.sections import Listed
+from worker.cli.terminal.tables import print_csv
+from worker.reporting.reports import By, Span
 
 if TYPE_CHECKING:
-    from worker.store.reports import Cohort, Failures
-    from worker.workflows.services import Services
+    from worker.services import Services
+    from worker.store.reporting.reports import Cohort, Failures
 
 USUAL_DAYS = 30
 BAR = 20  # characters of a rate of 100%
@@ -48,12 +48,12 @@ def recovery(
 
     A cohort of the last weeks is not at its end: what is still owed may come.
     """
+    from worker.reporting import reports
     from worker.wiring import services
-    from worker.workflows import reporting
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
     made = services()
-    each, sums = reporting.recovery(made, _span(made, from_, to, zone), by)
+    each, sums = reports.recovery(made, _span(made, from_, to, zone), by)
     if as_csv:
         print_csv([_cohort_facts(cohort) for cohort in (*each, *sums)])
     elif as_json:
@@ -73,12 +73,12 @@ def failures(
     as_csv: AsCsv = False,
 ) -> None:
     """Show the declines by what their words mean and by PG, the most frequent first."""
+    from worker.reporting import reports
     from worker.wiring import services
-    from worker.workflows import reporting
 
     _refuse_both(as_json=as_json, as_csv=as_csv)
     made = services()
-    found = reporting.failures(made, _span(made, from_, to, zone))
+    found = reports.failures(made, _span(made, from_, to, zone))
     total = sum(row.declines for row in found)
     facts = [_failure_facts(row, total) for row in found]
     if as_csv:

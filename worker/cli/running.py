@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedules.errors import Code, FixedCode
-from worker import alive, background, stopping
-from worker.background import Part
 from worker.clock import wait
 from worker.logs import log_to_stderr
-from worker.up_environment import FOLDER
+from worker.runtime import alive, background, stop_signal
+from worker.runtime.background import Part
+from worker.runtime.up_environment import FOLDER
 
 if TYPE_CHECKING:
-    from worker.workflows.heartbeats import Heartbeats
-    from worker.workflows.services import Services
+    from worker.operations.heartbeats import Heartbeats
+    from worker.services import Services
 
 log = logging.getLogger("again.running")
 STOP_MARGIN = 20.0  # seconds that a stop may take beyond one call: what came of the calls is written in them
@@ -83,18 +83,18 @@ def worker(
     _warn_of_wrong_place(made)
     if until_stdin_closes:
         _stop_when_stdin_closes()
-    from worker import marks, tasks
+    from worker import restore_detector, tasks
     from worker.tasks import app as celery
 
     flow = tasks.flow()
     flow.start()
-    stopping.call_when_told(flow.stop)
+    stop_signal.call_when_told(flow.stop)
     alive.begin(alive_file, "worker", lambda: flow.readiness.obstacle)
     background.start(Part.STOP_LIMIT, partial(_limit_stop, made.settings.call_deadline + STOP_MARGIN))
     if {CHARGES, BULK} & set(chosen):
         flow.readiness.look()  # before it takes the first message
         background.start(Part.READINESS, flow.readiness.watch)
-    marks.check(celery, made)
+    restore_detector.check(celery, made)
     heartbeats = _report_messages(made, chosen)
     threads = made.settings.concurrency
     arguments = [
@@ -113,7 +113,7 @@ def worker(
 
 def _limit_stop(seconds: float) -> None:
     """End the process by force when a stop takes so long: a supervisor would kill it soon, without a word."""
-    while not stopping.wait(1.0):
+    while not stop_signal.wait(1.0):
         pass
     wait(seconds)
     log.error("the worker was told to stop %g s ago and still works; it ends; see `again unknown`", seconds)
@@ -124,9 +124,9 @@ def _report_messages(made: "Services", queues: Sequence[str]) -> "Heartbeats":
     """Send heartbeats that say when a message was finished last, or that there was none."""
     from celery.signals import task_postrun, task_prerun
 
-    from schedules.health import ProcessKind
+    from schedules.operations.health import ProcessKind
     from worker import tasks
-    from worker.workflows.heartbeats import Heartbeats
+    from worker.operations.heartbeats import Heartbeats
 
     in_hand: set[str] = set()
 
@@ -210,13 +210,13 @@ def listen(
 ) -> None:
     """Receive PortOne's webhooks at /portone until SIGTERM; each is only a reason to ask the gateway itself."""
     try:
-        from schedules.health import ProcessKind
+        from schedules.operations.health import ProcessKind
         from worker.listener import Door, networks, server
     except ImportError as error:
         raise CannotListen(f"{error.name} is not installed; install again[listener]") from None
     from worker import tasks, wiring
-    from worker.workflows.dispatching import BrokerUnreachable
-    from worker.workflows.heartbeats import Heartbeats
+    from worker.operations.heartbeats import Heartbeats
+    from worker.renewals.enqueue import BrokerUnreachable
 
     made = wiring.services()
     _use_our_logs()
@@ -269,7 +269,7 @@ def up(
     PostgreSQL and Valkey are embedded ones, with their data in a folder, unless AGAIN_DATABASE_URL and
     AGAIN_BROKER_URL name others; the gateway is the simulator unless AGAIN_PORTONE_URL names another.
     """
-    from worker.cli.standing import Standing
+    from worker.cli.local.stack import Standing
 
     with Standing(data, simulator_port=port) as standing:
         standing.tell()
@@ -285,7 +285,7 @@ def demo(
     ] = False,
 ) -> None:
     """Bill a make-believe shop for three months through real parts, with faults, and hold the books together."""
-    from worker.cli.demo import run
+    from worker.cli.local.demo import run
 
     if not run(customers, days, seed, keep=keep):
         sys.exit(1)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schedules.errors import Code, FixedCode
-from schedules.health import Cause, CauseCode, ProcessSeen
-from worker.cli.output import AsJson, answer, print_facts, print_json, print_table
+from schedules.operations.health import Cause, CauseCode, ProcessSeen
+from worker.cli.terminal.output import AsJson, answer, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
-    from worker.workflows.health import Health
-    from worker.workflows.services import Services
+    from worker.operations.health import Health
+    from worker.services import Services
 
 
 class NotHealthy(FixedCode, code=Code.FAILED):
@@ -57,19 +57,20 @@ def alive(
     file: Annotated[Path, typer.Argument(help="What the process was started with as --alive-file.")],
 ) -> None:
     """Say whether one process works: exit status 0, or 1 with why not. It asks no database and no broker."""
-    from worker.alive import check
+    from worker.runtime.alive import check
 
     words = check(file)
     answer({"file": file, "words": words}, words)
 
 
 def _look(made: "Services") -> tuple[dict[str, Any], "Health"]:
-    from worker import broker_probe, tasks
+    from worker import tasks
     from worker.app import QUEUES
+    from worker.broker import probe
+    from worker.operations import health
     from worker.wiring import wrong_accounts, wrong_place
-    from worker.workflows import health
 
-    broker = broker_probe.find_cause(tasks.app)
+    broker = probe.find_cause(tasks.app)
     messages = {queue: tasks.messages_in(queue) for queue in QUEUES} if broker is None else {}
     wrong, of_accounts = wrong_place(made), list(wrong_accounts(made))
     found = health.examine(made, messages)
@@ -94,8 +95,8 @@ def _look(made: "Services") -> tuple[dict[str, Any], "Health"]:
 
 
 def _unreadable(error: Exception) -> Cause:
+    from worker.operations.health import database_cause
     from worker.wiring import BadDatabase, Unreachable
-    from worker.workflows.health import database_cause
 
     match error:
         case Unreachable():

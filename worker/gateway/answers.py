@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
-from schedules.asking import TEST_CHANNEL
-from schedules.money import amount_words
-from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.unknown_outcomes import TEST_CHANNEL
+from schedules.money.amounts import amount_words
 from worker.gateway.envelopes import (
     Envelope,
     identifier,

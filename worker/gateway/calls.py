@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
 
-from schedules.outcomes import NotSent, Refused, Unknown
-from worker import stopping
-from worker.background import Closed, Part, Pool
+from schedules.charging.outcomes import NotSent, Refused, Unknown
 from worker.clock import elapsed
 from worker.config import installed_version
 from worker.gateway import answers, orders
@@ -18,6 +16,8 @@ from worker.gateway.port import Missed, NoAnswer, Slot, TokenStore
 from worker.gateway.settings import PortOneSettings
 from worker.gateway.tokens import AccessToken, Issued
 from worker.gateway.transport import Call, Came, Lines
+from worker.runtime import stop_signal
+from worker.runtime.background import Closed, Part, Pool
 
 log = logging.getLogger("again.gateway")
 MOST_REPEATS = 2  # with the token that others share, and then with a fresh one
@@ -46,7 +46,7 @@ class Calls:
     def __init__(self, settings: PortOneSettings, tokens: TokenStore) -> None:
         self._settings = settings
         self.address = settings.base_url.rstrip("/")
-        self._lines = Lines(settings.timeouts, may_send=stopping.is_not_told)
+        self._lines = Lines(settings.timeouts, may_send=stop_signal.is_not_told)
         self._token = AccessToken(tokens, self._fetch_token)
         self._aside = Pool(Part.TOKENS, ASIDE)
         self._headers = {
@@ -153,7 +153,7 @@ class LaterCall(Generic[A]):
     def _fetched(self, latest: float) -> NotSent | Refused | Missed:
         token = self._calls._token.get(latest)
         if not isinstance(token, str):
-            return Missed() if stopping.is_told() else token
+            return Missed() if stop_signal.is_told() else token
         self._fetched_for_it = token
         return Missed()
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 
-from schedules.money import MAX_AMOUNT, minor_units
-from schedules.outcomes import NotSent, Refused, Unknown
+from schedules.charging.outcomes import NotSent, Refused, Unknown
+from schedules.money.amounts import MAX_AMOUNT, minor_units
 from worker.gateway.masking import ID_LIMIT, shortened, told, writable
 from worker.gateway.unclear import is_unclear, is_used, pg_code
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from schedules.money import MINOR_DIGITS, amount_words
+from schedules.money.amounts import MINOR_DIGITS, amount_words
 from worker.gateway.masking import shortened
 from worker.gateway.port import Cancellation, Card, ChargeOrder
 

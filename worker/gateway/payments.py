@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from schedules.outcomes import GatewayPayment, Unknown
+from schedules.charging.outcomes import GatewayPayment, Unknown
 from worker.gateway.envelopes import MESSAGE_LIMIT, identifier, instant, minor, number
 from worker.gateway.masking import ID_LIMIT, shortened, told, writable
 from worker.gateway.port import PaymentPage

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, assert_never
 
+from schedules.charging.outcomes import GatewayPayment, NotSent, Outcome, Refused, Unknown
 from schedules.errors import Code
-from schedules.imports import TimerEntry
-from schedules.money import Money
-from schedules.outcomes import GatewayPayment, NotSent, Outcome, Refused, Unknown
+from schedules.money.amounts import Money
+from schedules.requests.imports import TimerEntry
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from functools import partial
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
-from schedules.imports import TimerEntry
-from schedules.outcomes import Declined, GatewayPayment, NotSent, Outcome, Refused, Unknown
+from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Refused, Unknown
+from schedules.requests.imports import TimerEntry
 from worker.gateway import answers, orders, timers
 from worker.gateway.calls import Calls, LaterCall, Request, request
 from worker.gateway.masking import shortened, without

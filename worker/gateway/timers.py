@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from schedules.charging.outcomes import NotSent, Refused, Unknown
 from schedules.errors import BadMoney
-from schedules.imports import TimerEntry
-from schedules.money import Money
-from schedules.outcomes import NotSent, Refused, Unknown
+from schedules.money.amounts import Money
+from schedules.requests.imports import TimerEntry
 from worker.gateway.envelopes import (
     Envelope,
     identifier,

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from schedules.outcomes import NotSent, Refused
+from schedules.charging.outcomes import NotSent, Refused
 from worker.clock import elapsed, wait
 from worker.gateway.port import TokenStore
 

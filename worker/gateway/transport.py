@@ -22,13 +22,13 @@ from urllib.parse import urlsplit
 import h11
 import httpx
 
-from schedules.outcomes import NotSent, Unknown
-from worker import background
-from worker.background import Part
+from schedules.charging.outcomes import NotSent, Unknown
 from worker.clock import elapsed
 from worker.gateway.envelopes import Reply
 from worker.gateway.port import AT_ONCE, CONNECTION_TIMEOUT, NO_CONNECTION, Missed, Slot
 from worker.gateway.settings import Timeouts
+from worker.runtime import background
+from worker.runtime.background import Part
 
 log = logging.getLogger("again.lines")
 # Below the 5 s after which common servers (Node, Apache, uvicorn) close an idle connection. A request on one

@@ -4,8 +4,8 @@ The answer after such a failure may still have been an approval, so it is asked 
 words and codes these are stands in the decline rules, under the class unknown_outcome.
 """
 
-from schedules import declines
-from schedules.declines import pg_code
+from schedules.dunning import declines
+from schedules.dunning.declines import pg_code
 from worker.rules import rulebook
 
 __all__ = ["is_definite", "is_unclear", "is_used", "pg_code"]

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from importlib.resources import files
 
-from schedules.declines import Rulebook, bound, read_rules
+from schedules.dunning.declines import Rulebook, bound, read_rules
 
 
 @lru_cache(maxsize=1)

@@ -1,1 +1,4 @@
-"""Seam 2: what we remember. Functions take an open connection; transactions open in the workflows."""
+"""SQL. Functions take an open connection; transactions open and close in the business folders.
+
+May import: `schedules`, `worker.clock`. The tables are in `tables`; the queries have the folders of the business.
+"""

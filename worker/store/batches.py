@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from schedules.batches import BatchState, Terms
-from schedules.charges import AttemptState, ChargeStatus
-from worker.store.schema import BEGUN, attempts, batch_lines, batches, billing_keys, charges
+from schedules.charging.charges import AttemptState, ChargeStatus
+from schedules.requests.batches import BatchState, Terms
+from worker.store.tables import BEGUN, attempts, batch_lines, batches, billing_keys, charges
 
 PAGE = 1000  # lines read at once, so that memory stays flat
 

@@ -6,7 +6,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from schedules.errors import Code
-from worker.outages import Outage
+from worker.runtime.outages import Outage
 
 outage = Outage(logging.getLogger("again.database"), "the database")  # of this process
 # What a statement, a connection or a connection pool can raise.

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from schedules.charges import AttemptState
-from schedules.refunds import RefundState
-from worker.store.schema import REFUND_OPEN, attempts, charges, refunds
+from schedules.charging.charges import AttemptState
+from schedules.requests.refunds import RefundState
+from worker.store.tables import REFUND_OPEN, attempts, charges, refunds
 
 
 @dataclass(frozen=True, slots=True)

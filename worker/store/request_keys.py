@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from worker.store.schema import requests
+from worker.store.tables import requests
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 
-from schedules.declines import classify
-from schedules.dunning import Said
+from schedules.dunning.card_limits import limit_span
+from schedules.dunning.decisions import Said
+from schedules.dunning.declines import classify
+from schedules.dunning.policies import STANDARD, DunningPolicy, FinalAction
 from schedules.errors import BadPolicy
-from schedules.limits import limit_span
-from schedules.policies import STANDARD, DunningPolicy, FinalAction
 from worker.rules import rulebook
 
 # What a decline's words and its PG mean to whoever decides.

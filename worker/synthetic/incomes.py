@@ -5,8 +5,8 @@ from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from random import Random
 
-from schedules.shifts import Shift, shifted
-from schedules.zones import wall_to_utc, zone
+from schedules.calendar.shifts import Shift, shifted
+from schedules.calendar.zones import wall_to_utc, zone
 from worker.synthetic.assumptions import MONTH_END, Assumptions
 
 SEOUL = zone("Asia/Seoul")

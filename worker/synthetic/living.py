@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from schedules.dunning import (
+from schedules.charging.outcomes import Declined
+from schedules.dunning.decisions import (
     AskGateway,
     Collected,
     Counter,
@@ -19,7 +20,6 @@ from schedules.dunning import (
     deadline,
     decide,
 )
-from schedules.outcomes import Declined
 from worker.synthetic.contenders import Contender
 from worker.synthetic.population import Customer, answer, is_dead
 

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from random import Random
 
-from schedules.zones import local_date, wall_to_utc
+from schedules.calendar.zones import local_date, wall_to_utc
 from worker.synthetic.assumptions import Assumptions
 from worker.synthetic.incomes import SEOUL, Span, money
 from worker.synthetic.wordings import PROVIDERS, WORDINGS, Saying

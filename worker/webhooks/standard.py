@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from standardwebhooks import Webhook
 
-from schedules.outcomes import NotSent, Unknown
+from schedules.charging.outcomes import NotSent, Unknown
 from worker.clock import elapsed
 from worker.gateway.masking import told
 from worker.gateway.settings import Timeouts

@@ -1,0 +1,127 @@
+"""An unknown outcome is asked about until it is clear: when to ask, and what the answer allows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.money.amounts import Money, amount_words
+
+FIRST_ASKS = tuple(timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200))
+HOURLY_UNTIL = timedelta(hours=24)
+ALERT_AFTER = timedelta(hours=24)  # a person is told; asking goes on, daily, for ever
+QUIET_TIME = timedelta(minutes=15)  # longer than any gateway's own time-outs, and than it takes to show a payment
+TEST_CHANNEL = "paid on a test channel, where no money moves; see AGAIN_SANDBOX and the channels at PortOne"
+QUIET_ANSWERS = 2  # that many in a row, each after the quiet time, before "not there" counts
+
+
+@dataclass(frozen=True, slots=True)
+class AskedAbout:
+    """What we know of an attempt whose outcome is unknown."""
+
+    merchant_uid: str
+    money: Money
+    customer_uids: frozenset[str]  # the billing keys of the customer who owes it: no other may have been charged
+    last_sent_at: datetime
+    # From here on the quiet time is counted: the call was over by then, by its answer or by its lease.
+    quiet_since: datetime
+    quiet_answers: int  # answers in a row, after the quiet time, that showed nothing settled
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gateway's records come to, and the count of quiet answers after this one."""
+
+    outcome: Outcome
+    quiet_answers: int
+
+
+def next_ask_at(unknown_since: datetime, now: datetime) -> datetime:
+    """The first time on the asking schedule that is after now; it never ends."""
+    for offset in FIRST_ASKS:
+        if unknown_since + offset > now:
+            return unknown_since + offset
+    if now - unknown_since < HOURLY_UNTIL:
+        return now + timedelta(hours=1)
+    return now + timedelta(days=1)
+
+
+def read_found(
+    found: Sequence[GatewayPayment], asked: AskedAbout, now: datetime, quiet_time: timedelta = QUIET_TIME
+) -> Verdict:
+    """Judge every payment that the gateway has under the uid.
+
+    A paid one decides; two, another amount, another customer's card, or money that came and went is for a
+    person. Nothing, or a failure in a text that is no definite answer, counts only when answered twice in a row
+    after the quiet time.
+    The decline that such a failure then becomes keeps its uid: see `Said.keeps_uid`.
+    """
+    paid = [payment for payment in found if payment.status == "paid"]
+    if len(paid) > 1:
+        return _aside(f"{len(paid)} paid records under {asked.merchant_uid}", asked)
+    if paid:
+        return _read_paid(paid[0], asked)
+    if any(payment.status == "cancelled" for payment in found):
+        return _aside(f"{asked.merchant_uid} was paid and cancelled at the gateway, not by us", asked)
+    if any(payment.status != "failed" for payment in found):
+        return Verdict(Unknown("the gateway has not finished this payment"), 0)
+    if found and not any(payment.unclear for payment in found) and now - asked.quiet_since >= quiet_time:
+        return Verdict(_declined(found), 0)
+    # Records of earlier sendings under this uid were judged before it was sent again.
+    of_last = [payment for payment in found if _since_sending(payment, asked)]
+    if of_last and not any(payment.unclear for payment in of_last):
+        return Verdict(_declined(of_last), 0)
+    return _read_quiet(found, asked, now, quiet_time)
+
+
+def is_settled_by(found: Sequence[GatewayPayment], imp_uid: str | None) -> bool:
+    """Whether all that the gateway has under a uid are failures, and this record, settled before, is the last."""
+    failed = bool(found) and all(payment.status == "failed" for payment in found)
+    return failed and max(found, key=_failed_at).imp_uid == imp_uid
+
+
+def _read_paid(payment: GatewayPayment, asked: AskedAbout) -> Verdict:
+    if (payment.amount, payment.currency) != (asked.money.amount, asked.money.currency):
+        seen = amount_words(payment.amount, payment.currency)
+        return _aside(f"paid with another amount: {seen} instead of {asked.money}", asked)
+    if payment.is_of_other_than(asked.customer_uids):
+        return _aside(f"another customer's card was charged: customer_uid {payment.customer_uid!r}", asked)
+    if payment.sandbox:
+        return Verdict(Refused(TEST_CHANNEL), 0)
+    return Verdict(
+        Paid(payment.imp_uid, payment.paid_at, payment.pg_provider, payment.pg_tid, payment.receipt_url), 0
+    )
+
+
+def _read_quiet(
+    found: Sequence[GatewayPayment], asked: AskedAbout, now: datetime, quiet_time: timedelta
+) -> Verdict:
+    words = "the gateway shows an unclear failure" if found else "the gateway has no such payment"
+    if now - asked.quiet_since < quiet_time:
+        return Verdict(Unknown(f"{words}, but it is too early to count"), 0)
+    seen = asked.quiet_answers + 1
+    if seen < QUIET_ANSWERS:
+        return Verdict(Unknown(f"{words}, once"), seen)
+    if found:
+        return Verdict(_declined(found), seen)
+    return Verdict(NotSent(f"{words}, {seen} times in a row after the quiet time"), seen)
+
+
+def _since_sending(payment: GatewayPayment, asked: AskedAbout) -> bool:
+    """Whether this record belongs to the last sending, not to an earlier one under the same uid."""
+    # Gateways give whole seconds, and their clock and ours may differ by a few.
+    return payment.started_at is not None and payment.started_at >= asked.last_sent_at - timedelta(seconds=5)
+
+
+def _declined(found: Sequence[GatewayPayment]) -> Declined:
+    last = max(found, key=_failed_at)
+    return Declined(last.fail_reason or "failed, without a reason", None, last.imp_uid, last.pg_provider)
+
+
+def _failed_at(payment: GatewayPayment) -> float:
+    at = payment.failed_at or payment.started_at
+    return at.timestamp() if at else 0.0
+
+
+def _aside(why: str, asked: AskedAbout) -> Verdict:
+    return Verdict(Unknown(why, mismatch=True), asked.quiet_answers)

@@ -1,0 +1,4 @@
+"""Amounts in minor units, and limits of them.
+
+May import: `schedules.errors`.
+"""

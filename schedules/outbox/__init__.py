@@ -1,0 +1,4 @@
+"""Events with their fields, and when a delivery is tried again.
+
+May import: `schedules.operations`.
+"""

@@ -1,0 +1,250 @@
+"""Batching: charges asked for together are approved, opened a few at a time, stopped, and gone on with."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from schedules.errors import BROKEN, BadRequest, Code, RuleBroken
+from schedules.money.amounts import Money, amount_words
+from schedules.outbox.events import BatchStopped
+from schedules.persons import Person
+from schedules.requests.adhoc import ChargeRequest
+from schedules.requests.batches import BatchState, held_words
+from worker.batches.drafts import CHUNK, CannotBatch, known_batch, refuse_repeated
+from worker.charging.adhoc import known_policy, row_of
+from worker.charging.approval_limits import above_day_limit
+from worker.services import Services, are_ours_and_known
+from worker.store import batches
+from worker.store.batches import Batch
+from worker.store.charging import adhoc_charges, charges
+from worker.store.customers.policies import StoredPolicy
+from worker.store.outbox import event_log
+
+log = logging.getLogger("again.batching")
+MOST_AHEAD = 2000  # charges of a batch that are open and not tried yet: how far it can go on after it is stopped
+Row = dict[str, Any]
+
+
+def begin(services: Services, key: str, actor: str, os_user: str | None = None) -> Batch:
+    """Let a draft be charged; above a limit it waits for a second person's approval.
+
+    The limits are those of the batch's sums, of each line, and of the day of each account.
+    """
+    now = services.clock.now()
+    with services.act() as db:
+        batch = known_batch(db, key)
+        if batch.state is not BatchState.DRAFT:
+            raise CannotBatch(Code.CONFLICT, f"batch {key!r} is {batch.state}; nothing to begin")
+        refuse_repeated(db, batch)
+        above = _above_limit(services, db, batch, now)
+        approved = {} if above else {"approved_by": actor, "approved_os_user": os_user, "approved_at": now}
+        state = BatchState.WAITING if above else BatchState.RUNNING
+        values = {"state": state.value, "created_by": actor, "created_os_user": os_user, "words": above} | approved
+        _begin(db, batch, values)
+        event_log.record(db, actor, "batch.begin", key, batch.terms.reason, now, lines=batch.lines,
+                     sums=dict(batch.sums), os_user=os_user, repeats=batch.terms.repeats or None)  # fmt: skip
+        return known_batch(db, key)
+
+
+def _begin(db: Connection, batch: Batch, values: Row) -> None:
+    """Write that a batch is begun; one_batch_for_each_content refuses the second of two at the same moment."""
+    try:
+        with db.begin_nested():
+            batches.change(db, batch.id, **values)
+    except IntegrityError as error:
+        if "one_batch_for_each_content" not in str(error.orig):
+            raise
+        raise CannotBatch(
+            Code.CONFLICT,
+            f"a batch with the lines of {batch.key!r} was begun at this moment; `again batch list` shows it",
+        ) from None
+
+
+def _above_limit(services: Services, db: Connection, batch: Batch, now: datetime) -> str | None:
+    """Which limit a batch is above; None when none, and its sums are then added to its accounts' days."""
+    sums, each = services.settings.limits("batch_limit"), services.settings.limits("charge_limit")
+    for currency, amount in batch.sums.items():
+        if amount > sums.of(currency):
+            return f"{amount_words(amount, currency)} is above AGAIN_BATCH_LIMIT, {sums.text_of(currency)}"
+    shares = batches.shares(db, batch.id)
+    for share in shares:
+        if share.largest > each.of(share.currency):
+            largest = amount_words(share.largest, share.currency)
+            return f"a line of {largest} is above AGAIN_CHARGE_LIMIT, {each.text_of(share.currency)}"
+    day = db.begin_nested()
+    for share in shares:  # in one order for all, so that two batches do not wait for each other
+        why = above_day_limit(services, db, share.account, share.total, share.currency, now)
+        if why is not None:
+            day.rollback()
+            return why
+    day.commit()
+    return None
+
+
+def approve(services: Services, key: str, actor: str, why: str, os_user: str | None = None) -> None:
+    """Let a batch above the limit be charged; who asked for it cannot, by neither of his two names."""
+    now = services.clock.now()
+    with services.act() as db:
+        batch = known_batch(db, key)
+        if batch.state is not BatchState.WAITING:
+            raise _refusal(batch, "nothing to approve", BatchState.RUNNING, BatchState.DONE)
+        same = Person(batch.created_by, batch.created_os_user).matches(Person(actor, os_user))
+        if same is not None:
+            raise CannotBatch(
+                Code.NOT_ALLOWED, f"batch {key!r} was asked for by {same} as well; another person must approve it"
+            )
+        batches.change(
+            db, batch.id, state=BatchState.RUNNING.value, approved_by=actor, approved_os_user=os_user,
+            approved_at=now, words=None,
+        )  # fmt: skip
+        event_log.record(db, actor, "batch.approve", key, why, now, os_user=os_user)
+
+
+def drop(services: Services, key: str, actor: str, why: str) -> None:
+    """Give up a batch of which nothing was charged."""
+    now = services.clock.now()
+    with services.act() as db:
+        batch = known_batch(db, key)
+        if batch.state not in (BatchState.DRAFT, BatchState.WAITING):
+            raise _refusal(batch, "only one that was not begun can be dropped", BatchState.DROPPED)
+        batches.change(db, batch.id, state=BatchState.DROPPED.value, ended_at=now, words=why)
+        event_log.record(db, actor, "batch.drop", key, why, now)
+
+
+def stop(services: Services, key: str, actor: str, why: str) -> int:
+    """Open no further line, and let what nobody has tried yet wait; answers how many charges wait."""
+    now = services.clock.now()
+    with services.act() as db:
+        batch = known_batch(db, key)
+        if batch.state not in (BatchState.RUNNING, BatchState.DONE):
+            raise _refusal(batch, "nothing to stop", BatchState.STOPPED)
+        waiting = _stop(db, batch, why, now)
+        event_log.record(db, actor, "batch.stop", key, why, now, waiting=waiting)
+    return waiting
+
+
+def resume(services: Services, key: str, actor: str, why: str) -> int:
+    """Go on where it was stopped, without another canary; answers how many charges wait no longer."""
+    now = services.clock.now()
+    with services.act() as db:
+        batch = known_batch(db, key)
+        if batch.state is not BatchState.STOPPED:
+            raise _refusal(batch, "nothing to resume", BatchState.RUNNING, BatchState.DONE)
+        released = batches.release_held(db, batch.id, held_words(batch.key))
+        batches.change(db, batch.id, state=BatchState.RUNNING.value, words=None, canary_passed=True)
+        event_log.record(db, actor, "batch.resume", key, why, now, released=released)
+    return released
+
+
+def _refusal(batch: Batch, why: str, *asked_for: BatchState) -> CannotBatch:
+    """Why a batch is not changed: it is already what was asked for, or its state does not allow it."""
+    code = Code.ALREADY_DONE if batch.state in asked_for else Code.CONFLICT
+    return CannotBatch(code, f"batch {batch.key!r} is {batch.state}; {why}")
+
+
+def go_on(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
+    """Open the next lines of every batch that runs, as far as those before were tried; answers how many.
+
+    A batch with a line that breaks a rule is stopped with its event; the others go on.
+    """
+    if not are_ours_and_known(services):
+        return 0
+    with services.engine.begin() as db:
+        keys = batches.running(db)
+    opened = 0
+    for key in keys:
+        try:
+            while going_on() and (fresh := _open_next(services, key)):
+                opened += fresh
+        except BROKEN as broken:
+            log.exception("batch %s is stopped: it breaks a rule", key)
+            _stop_broken(services, key, broken)
+    return opened
+
+
+def _stop_broken(services: Services, key: str, broken: Exception) -> None:
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        batch = known_batch(db, key)
+        if batch.state is BatchState.RUNNING:
+            _stop(db, batch, f"it breaks a rule: {broken}", now)
+
+
+def _open_next(services: Services, key: str) -> int:
+    """Open one chunk of a batch; 0 when there is nothing to open now."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        batch = known_batch(db, key)
+        if batch.state is not BatchState.RUNNING:
+            return 0
+        if batch.opened >= batch.lines:
+            batches.change(db, batch.id, state=BatchState.DONE.value, ended_at=now)
+            return 0
+        room = _room(db, batch, now)
+        lines = batches.following(db, batch, min(room, CHUNK)) if room else []
+        if not lines:
+            return 0
+        policy = known_policy(services, db, batch.terms.policy)
+        _open_lines(db, batch, lines, policy, now)
+        batches.change(db, batch.id, opened_to=lines[-1]["number"], opened=batch.opened + len(lines))
+    return len(lines)
+
+
+def _room(db: Connection, batch: Batch, now: datetime) -> int:
+    """How many lines may be opened now: none while the canary is undecided, and none too far ahead."""
+    if not batch.canary_passed:
+        left = batch.terms.canary - batch.opened
+        if left > 0:
+            return left
+        found = batches.tally(db, batch, batch.terms.canary)
+        failed = found.failed + found.without_charge
+        if not batch.terms.allows(failed):
+            why = f"{failed} of the first {batch.terms.canary} failed, above {batch.terms.canary_bound}%"
+            log.error("batch %s is stopped: %s", batch.key, why)
+            _stop(db, batch, why, now)
+            return 0
+        if found.undecided:
+            return 0
+        batches.change(db, batch.id, canary_passed=True)
+    return max(0, MOST_AHEAD - batches.untried(db, batch, 2 * MOST_AHEAD))
+
+
+def _open_lines(db: Connection, batch: Batch, lines: Sequence[Row], policy: StoredPolicy, now: datetime) -> None:
+    asked = {line["number"]: _request(batch, line) for line in lines}
+    able = [line for line in lines if line["key_id"] is not None and line["deleted_at"] is None]
+    charges.open_many(db, [
+        row_of(asked[line["number"]], line["key_id"], line["account"], policy, now) for line in able
+    ])  # fmt: skip
+    known = adhoc_charges.by_requests(db, [line["request_key"] for line in able])
+    rows: list[Row] = []
+    for line in lines:
+        charge = known.get(line["request_key"])
+        row = {"batch": batch.id, "line": line["number"], "charge": None, "why": None}
+        if charge is None:
+            row["why"] = "its billing key was deleted"
+        elif charge.fingerprint not in asked[line["number"]].fingerprints():
+            row["why"] = f"its request key is charge {charge.key}, asked for with other arguments"
+        else:
+            row["charge"] = charge.id
+        rows.append(row)
+    batches.keep_charges(db, rows)
+
+
+def _request(batch: Batch, line: Row) -> ChargeRequest:
+    try:
+        return ChargeRequest(
+            customer_uid=line["customer_uid"], money=Money(line["amount"], line["currency"]), name=line["name"],
+            request_key=line["request_key"], reason=batch.terms.reason, policy=batch.terms.policy,
+        )  # fmt: skip
+    except RuleBroken as broken:
+        raise BadRequest(Code.INVALID, f"line {line['number']}", str(broken)) from broken
+
+
+def _stop(db: Connection, batch: Batch, why: str, now: datetime) -> int:
+    event_log.owe(db, BatchStopped(batch=batch.key, why=why), f"{batch.key}/stopped/{now.isoformat()}", now)
+    batches.change(db, batch.id, state=BatchState.STOPPED.value, words=why)
+    return batches.hold_untried(db, batch.id, held_words(batch.key))

@@ -1,0 +1,294 @@
+"""Charging: intent, last look, ask, answer; rows before calls, and no lock held during one."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from enum import Enum
+from typing import Any, assert_never
+
+from sqlalchemy import Connection
+
+from schedules.charging.charges import AttemptState, ChargeStatus
+from schedules.charging.identity import merchant_uid
+from schedules.charging.outcomes import NotSent, Outcome, Unknown
+from schedules.errors import BROKEN
+from worker.charging import decline_rules, dunning, prior_attempts
+from worker.charging.batch_claim import Claimed
+from worker.charging.close import close, quarantine, set_aside
+from worker.charging.current_card import move_to_current_card
+from worker.charging.rate_limiter import PATIENCE, Leave, ask_leave, leaving, obstacle
+from worker.charging.settle import in_doubt, settle
+from worker.clock import elapsed, wait
+from worker.failpoints import Point, reach
+from worker.gateway.port import ChargeOrder, Gateway
+from worker.renewals.enqueue import GIVEN_BACK
+from worker.services import Services, level_of, right_time
+from worker.store.charging import asked_before_sending, attempts, charges, declines, kill_switch
+from worker.store.charging.attempts import Attempt
+from worker.store.charging.charges import Charge, Obstacle, Then
+from worker.store.customers import subscriptions
+
+log = logging.getLogger("again.charging")
+LOOK_TAKES = 0.06  # seconds to keep for a look
+END_IT = "the gateway may have a payment for this charge; see `again findings`, and release the charge after it"
+_NOT_SETTLED = {"quiet_answers": 0, "settled_at": None, "decline_class": None, "decline_rule": None}
+HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped is looked at again
+
+
+def attempt(services: Services, charge_id: int) -> AttemptState | None:
+    """Try once to collect a charge; None when it is not ours to try now."""
+    if services.flow is not None:
+        return services.flow.attempt(charge_id)
+    reach(Point.CHARGING_BEGUN, str(charge_id))
+    try:
+        claimed = claim(services, charge_id)
+    except BROKEN as broken:
+        quarantine(services, charge_id, broken)
+        return None
+    return carry_out(services, claimed) if claimed is not None else None
+
+
+class Unasked(Enum):
+    """Why a claim was not made, where the gateway has to answer first."""
+
+    ASK_FIRST = "the charge's key may have been used before a restore"
+
+
+def claim(services: Services, charge_id: int) -> Claimed | None:
+    """Take the charge's attempt, or write a new one, under a lease; committed before anything is sent."""
+    claimed = claim_without_asking(services, charge_id)
+    return claim_after_asking(services, charge_id) if isinstance(claimed, Unasked) else claimed
+
+
+def claim_after_asking(services: Services, charge_id: int) -> Claimed | None:
+    """As `claim`, for a charge whose key may have been used: the gateway is asked first, which may take long."""
+    if not prior_attempts.ask_before_sending(services, charge_id):
+        return None
+    claimed = claim_without_asking(services, charge_id)
+    return None if isinstance(claimed, Unasked) else claimed
+
+
+def claim_without_asking(services: Services, charge_id: int) -> Claimed | Unasked | None:
+    """As `claim`, with no call to the gateway; says when the gateway has to be asked first."""
+    with services.engine.begin() as db:
+        charge = charges.locked(db, charge_id)
+        if charge is None or not _is_ours_to_try(services, db, charge):
+            return None
+        if charge.keyed_in is not None:
+            set_aside(db, charge.key, "its card was typed in, and none is kept", now=services.clock.now())
+            return None
+        if charge.is_archived:
+            # What was paid before is not seen from here, so that nothing may be begun.
+            set_aside(db, charge.key, "it is owed, and yet its attempts are archived", now=services.clock.now())
+            return None
+        if attempts.has_paid(db, charge.id):
+            set_aside(db, charge.key, "it is owed, and yet an attempt at it is paid", now=services.clock.now())
+            return None
+        prior = asked_before_sending.before_sending(db, charge.id)
+        if prior.is_unasked:
+            return Unasked.ASK_FIRST
+        if prior.finding is not None:
+            set_aside(db, charge.key, f"finding {prior.finding} is open: {END_IT}", now=services.clock.now())
+            return None
+        begun = attempts.unresolved(db, charge.id)
+        # What was begun is brought to an end; nothing new is begun before an older debt.
+        is_next_try = begun is None or (begun[1] is AttemptState.NOT_SENT and charge.history.first_declined_at)
+        if is_next_try and dunning.gives_way(db, charge, services.clock.now()):
+            return None
+        if begun is None and _is_asked_about_again(services, db, charge):
+            return None
+        intent = _take_or_begin(services, db, charge, begun[0] if begun else None)
+        if intent is None:
+            if begun is not None and begun[1] not in attempts.SENDABLE:
+                # That attempt decides, by its lease or its next question; a message would come again and again.
+                charges.change(db, charge.id, next_attempt_at=None, queued_until=None)
+            return None
+        attempts_made = max(charge.attempts, intent.number)
+        charges.change(db, charge.id, next_attempt_at=None, queued_until=None, attempts=attempts_made)
+    return claimed_of(charge, intent)
+
+
+def claimed_of(charge: Charge, intent: Attempt) -> Claimed:
+    """What is needed of a charge to carry out the attempt at it."""
+    return Claimed(
+        charge.id,
+        charge.key,
+        charge.account,
+        charge.customer_uid,
+        charge.name,
+        charge.kind,
+        charge.keyed_in,
+        intent,
+        charge.buyer,
+    )
+
+
+def order_of(claimed: Claimed) -> ChargeOrder:
+    """What the gateway is asked for: a claimed charge, with what is known of who buys."""
+    intent, buyer = claimed.intent, claimed.buyer
+    return ChargeOrder(
+        claimed.customer_uid,
+        intent.merchant_uid,
+        intent.money,
+        claimed.name,
+        buyer_name=buyer.name,
+        buyer_email=buyer.email,
+        buyer_tel=buyer.tel,
+    )
+
+
+Ask = Callable[[Gateway, ChargeOrder, float], Outcome]
+
+
+def stored_card(gateway: Gateway, order: ChargeOrder, until: float) -> Outcome:
+    """Charge the card that the gateway keeps under the order's customer_uid."""
+    return gateway.charge(order, until)
+
+
+def carry_out(services: Services, claimed: Claimed, ask: Ask = stored_card) -> AttemptState | None:
+    """Wait for the rate cap, look a last time, ask the gateway, and settle what it answers."""
+    intent = claimed.intent
+    reach(Point.CHARGING_CLAIMED, intent.merchant_uid)
+    gateway = services.gateway_to_send(claimed.account)
+    gateway.prepare()
+    leave = _await_leave(services, claimed)
+    found = obstacle(services, claimed, leave)
+    if found is not None:
+        return hold_back(services, claimed, found)
+    reach(Point.CHARGING_LOOKED, intent.merchant_uid)
+    order = order_of(claimed)
+    # Counted from before the last look: a worker that is frozen after it and wakes too late does not send.
+    outcome = ask(gateway, order, leave.looked_at + services.settings.call_deadline)
+    reach(Point.CHARGING_ANSWERED, intent.merchant_uid)
+    return settle_call(services, claimed, outcome)
+
+
+def settle_call(services: Services, claimed: Claimed, outcome: Outcome) -> AttemptState | None:
+    """Write the answer to a call; one that was surely not sent is given back though its lease has ended."""
+    state = settle(services, claimed.intent, AttemptState.SENDING, outcome)
+    if state is None and isinstance(outcome, NotSent):
+        return hold_back(services, claimed, Obstacle(outcome.reason))
+    return state
+
+
+def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
+    permission = kill_switch.permission(db, charge.account)
+    unfit = permission.unfit(services.identity, services.clock)
+    if charge.account not in services.account_names:
+        unfit = f"no credentials for account {charge.account} here"
+    if unfit is not None:
+        # Before the due time is looked at: our clock may be what is wrong. Another worker may send it.
+        log.info("charge %s is given back: %s", charge.key, unfit)
+        charges.queue_again(db, [charge.id], right_time(services, db) + GIVEN_BACK)
+        return False
+    due = charge.next_attempt_at is not None and charge.next_attempt_at <= services.clock.now()
+    if not (charge.status.is_owed and charge.held_why is None and due):
+        return False
+    obstacle = permission.obstacle(services.identity, services.clock)
+    if obstacle is not None:
+        log.log(level_of(services, permission), "charge %s is not sent: %s", charge.key, obstacle)
+    return obstacle is None
+
+
+def _is_asked_about_again(services: Services, db: Connection, charge: Charge) -> bool:
+    """Ask about the attempt before, when today's rules find no definite answer in the text that it failed with.
+
+    An older release, or older rules, called it declined. It may have been paid, so that no new uid may follow it.
+    """
+    last = declines.last_of(db, charge.id) if charge.attempts else None
+    if last is None or decline_rules.is_definite(last.reason, last.pg_provider or charge.pg_provider):
+        return False
+    log.warning("%s is asked about before anything is sent: %s", last.merchant_uid, last.reason)
+    now = services.clock.now()
+    taken = attempts.take(db, last.id, AttemptState.DECLINED, now)
+    if taken is not None:
+        unclear = Unknown(f"declined in a text that is no definite answer: {last.reason}")
+        values = in_doubt(replace(taken, unknown_since=None), unclear, now) | _NOT_SETTLED
+        attempts.settle(db, taken, AttemptState.DECLINED, unclear, now, values)
+        charges.change(db, charge.id, next_attempt_at=None, queued_until=None)
+    return True
+
+
+def _take_or_begin(
+    services: Services, db: Connection, charge: Charge, unresolved: Attempt | None
+) -> Attempt | None:
+    now = services.clock.now()
+    lease_until = now + services.settings.lease_time
+    if unresolved is not None:
+        # A new merchant_uid only after a definite failure: this one is sent again, or left to its worker.
+        return attempts.claim(db, unresolved, now, lease_until)
+    return begin_attempt(services, db, charge)
+
+
+def begin_attempt(services: Services, db: Connection, charge: Charge) -> Attempt | None:
+    """Write the next attempt at a charge, claimed, under a uid of its own; None when another worker was faster."""
+    now = services.clock.now()
+    lease_until = now + services.settings.lease_time
+    number = charge.attempts + 1
+    row: dict[str, Any] = {
+        "charge_id": charge.id,
+        "number": number,
+        "merchant_uid": merchant_uid(services.settings.environment, charge.key, number),
+        "state": AttemptState.SENDING.value,
+        "amount": charge.money.amount,
+        "currency": charge.money.currency,
+        "fence": 1,
+        "lease_until": lease_until,
+        "sends": 1,
+        "last_sent_at": now,
+        "created_at": now,
+        "tried_by": charge.tried_by.value if charge.tried_by else None,
+    }
+    return attempts.begin(db, row)
+
+
+def _await_leave(services: Services, claimed: Claimed) -> Leave:
+    """Wait for a slot that the cap leaves free, with a last look just before it."""
+    tired_at = elapsed() + PATIENCE
+    while True:
+        (leave,) = ask_leave(services, [leaving(services, claimed)])
+        if not leave.is_granted or elapsed() > tired_at:
+            return replace(leave, is_granted=False)
+        if not leave.is_soon:
+            # The look would be stale by then; what is seen at the slot itself counts.
+            wait(max(0.0, leave.earliest - elapsed() - LOOK_TAKES - services.check_times.extra))
+            leave = leave.seen_again(*ask_leave(services, [leaving(services, claimed, has_slot=True)]))
+        wait(max(0.0, leave.earliest - elapsed()))
+        if elapsed() <= min(leave.latest, leave.stale_at):
+            return leave
+
+
+def hold_back(services: Services, claimed: Claimed, obstacle: Obstacle) -> AttemptState | None:
+    """Undo a claim that was surely not sent; a charge that is over gets an end, any other is tried later."""
+    intent = claimed.intent
+    log.info("%s is held back: %s", intent.merchant_uid, obstacle.why)
+    with services.engine.begin() as db:
+        now = right_time(services, db)  # our own clock may be what keeps it from being sent
+        subscriptions.lock_of_charge(db, claimed.charge_id)  # a change of card that is being written is seen
+        current = charges.locked(db, claimed.charge_id)
+        # Its lease may have ended before this was known: it counts as unknown then, and yet it was not sent.
+        if (
+            current is not None
+            and current.status.is_owed
+            and (
+                attempts.release(db, intent, now, obstacle.why)
+                or attempts.take_back(db, intent, now, obstacle.why)
+            )
+        ):
+            move_to_current_card(db, current, now)
+            # What no worker can send later ends here, with the reason.
+            match Then.CANCEL if claimed.keyed_in else obstacle.then:
+                case Then.LATER:
+                    charges.change(db, claimed.charge_id, next_attempt_at=now + HELD_BACK)
+                case Then.AT_ONCE:
+                    charges.change(db, claimed.charge_id, next_attempt_at=now)
+                case Then.CANCEL:
+                    close(db, claimed.charge_id, ChargeStatus.CANCELED, obstacle.why, now)
+                case Then.PERSON:
+                    charges.change(db, claimed.charge_id, next_attempt_at=now + HELD_BACK)
+                    set_aside(db, claimed.key, obstacle.why, now)
+                case _:
+                    assert_never(obstacle.then)
+            return AttemptState.READY
+    return settle(services, intent, AttemptState.SENDING, NotSent(obstacle.why))

@@ -1,0 +1,226 @@
+"""Closing: how a charge or a subscription comes to its end or rests, inside the transaction of whoever says so."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from schedules.charging.cards import tell_expiry_at
+from schedules.charging.charges import ChargeKind, ChargeStatus, KeyedIn, SubscriptionStatus
+from schedules.dunning.policies import FinalAction
+from schedules.outbox import events
+from worker.charging import late_payments
+from worker.renewals.begin_subscription import begin_signed_up
+from worker.renewals.open_charges import Opened, open_first, pass_over_paused
+from worker.services import Services
+from worker.store.charging import attempts, charges, debts
+from worker.store.charging.charges import Charge
+from worker.store.customers import customers, plans, subscriptions
+from worker.store.outbox import event_log
+
+log = logging.getLogger("again.closing")
+# Written as closed_why of the charges of periods that came due in a pause.
+PAUSED_WHY, RESTED_WHY = "the subscription was paused", "the subscription was paused for a debt"
+# Until the facts of a card that a payment stored are read; the process that sent it reads them at once.
+FACTS_READ_AFTER = timedelta(minutes=1)
+
+
+def close(db: Connection, charge_id: int, status: ChargeStatus, why: str | None, now: datetime) -> None:
+    """End a charge, which the caller has locked: nothing is attempted, queued, held or waited for after this.
+
+    What the customer owes beside it, and has waited behind it, is tried next.
+    """
+    charges.change(
+        db,
+        charge_id,
+        status=status.value,
+        closed_at=now,
+        closed_why=why,
+        next_attempt_at=None,
+        queued_until=None,
+        held_why=None,
+        waits=None,
+        look_at=None,
+        tried_by=None,
+        planned_at=None,
+    )
+    debts.wake_behind(db, charge_id, now)
+
+
+def collected(
+    db: Connection, charge: Charge, uid: str | None, now: datetime, why: str | None = None, imp_uid: str = ""
+) -> None:
+    """End a charge whose money is there, by an attempt or by another way; everything stops at once."""
+    if not charge.status.is_owed or charge.is_of_canceled:
+        late_payments.note(db, charge, uid, imp_uid, now)
+    close(db, charge.id, ChargeStatus.PAID, why, now)
+    recovered = charge.history.first_declined_at is not None
+    paid = events.ChargePaid(
+        charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid, merchant_uid=uid,
+        amount=charge.money.amount, currency=charge.money.currency, recovered=recovered,
+        request_key=charge.request_key,
+    )  # fmt: skip
+    event_log.owe(db, paid, f"{charge.key}/paid", now)
+    if uid is not None and charge.kind is ChargeKind.ADHOC:
+        _keyed(db, charge, now)
+    if uid is not None and charge.card_stopped is not None and charge.keyed_in is not KeyedIn.ONCE:
+        customers.change_key(db, charge.billing_key_id, stopped_as=None)
+        debts.wake_waiting(db, charge.billing_key_id, now)
+    if recovered and charge.subscription_id is not None and charge.subscription is not None:
+        _recovered(db, charge, charge.subscription_id, charge.subscription, now)
+
+
+def _keyed(db: Connection, charge: Charge, now: datetime) -> None:
+    """The gateway keeps the card now that it was paid with, and the subscription begins that waited for it.
+
+    Money that comes after it was called failed begins nothing: a person is told, and gives it back.
+    """
+    if charge.keyed_in is KeyedIn.KEEP and charge.status.is_owed:
+        last_day = customers.expires_on(db, charge.billing_key_id)
+        customers.change_key(
+            db,
+            charge.billing_key_id,
+            deleted_at=None,
+            changed_at=now,
+            stopped_as=None,
+            **customers.NO_FACTS,  # what is known is of a card before; the gateway is asked for this one's
+            ask_at=now + FACTS_READ_AFTER,
+            tell_expiry_at=None if last_day is None else tell_expiry_at(last_day),
+        )
+        begin_signed_up(db, charge, now)
+
+
+def _recovered(db: Connection, charge: Charge, subscription_id: int, key: str, now: datetime) -> None:
+    resume_if_nothing_rests(db, charge, "what it owed is paid", now)
+    if debts.others_declined(db, subscription_id, charge.id) or subscriptions.is_canceled(db, subscription_id):
+        return
+    back = events.SubscriptionRecovered(subscription=key, customer_uid=charge.customer_uid, charge=charge.key)
+    event_log.owe(db, back, f"{charge.key}/recovered", now)
+
+
+def resume_if_nothing_rests(db: Connection, charge: Charge, why: str, now: datetime) -> None:
+    """Let the subscription go on that was paused for this debt, which has just ended, unless for others too.
+
+    The caller has locked the subscription.
+    """
+    if charge.given_up is not FinalAction.PAUSE or charge.subscription_id is None:
+        return
+    if not debts.others_rest(db, charge.subscription_id, charge.id):
+        resume_subscription(db, charge.subscription_id, why, now, paused_why=RESTED_WHY)
+
+
+def set_aside(
+    db: Connection, charge_key: str | None, why: str, now: datetime, instead_of: str | None = None
+) -> None:
+    """Let a debt that is still owed wait for a person, who is told; the others go on.
+
+    A debt that is held already stays as it is, unless it is held for the reason `instead_of`.
+    """
+    if charge_key is None or not charges.hold(db, charge_key, why, instead_of):
+        return
+    log.error("charge %s is set aside, a person must look: %s", charge_key, why)
+    tell_held(db, charge_key, why, now)
+    charge_id = charges.id_of(db, charge_key)
+    if charge_id is not None:
+        debts.wake_behind(db, charge_id, now)
+
+
+def tell_held(db: Connection, charge_key: str, why: str, now: datetime) -> None:
+    """Send the event of a hold."""
+    event_log.owe(db, events.ChargeHeld(charge=charge_key, why=why), f"{charge_key}/held/{now.isoformat()}", now)
+
+
+def quarantine(services: Services, charge_id: int, broken: Exception) -> None:
+    """Set a charge aside that cannot be worked on; the others go on."""
+    with services.engine.begin() as db:
+        why = f"its row breaks a rule: {broken}"
+        set_aside(db, charges.key_of(db, charge_id), why, now=services.clock.now())
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A charge that a subscription owed when it was canceled."""
+
+    charge: str
+    amount: int  # minor units
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanceledDebts:
+    """What became of the owed charges of a canceled subscription."""
+
+    closed: tuple[Owed, ...]
+    unclear: tuple[Owed, ...]  # an attempt is under way or unknown: the answer decides
+
+
+def cancel_subscription(db: Connection, subscription_id: int, why: str, now: datetime) -> CanceledDebts:
+    """Cancel a subscription and the charges that it still owes.
+
+    A period that is due is opened before, and one that came due in a pause is waived, so that each has a row. A
+    charge whose attempt is under way or unclear is left to its answer: the money may have moved. If it has not,
+    settling sees the cancelled subscription and ends the charge there.
+    """
+    key, uid = subscriptions.names(db, subscription_id)
+    row = subscriptions.by_key(db, key, lock=True)
+    if row is not None:
+        open_first(db, row, now)
+        pass_over_paused(db, row, why_paused(db, subscription_id), now)
+    canceled_status = SubscriptionStatus.CANCELED.value
+    subscriptions.change(db, subscription_id, status=canceled_status, open_at=None, ends_at=now, tell_at=None)
+    ended = events.SubscriptionCanceled(subscription=key, customer_uid=uid, why=why)
+    event_log.owe(db, ended, f"{key}/canceled", now)
+    closed, unclear = list[Owed](), list[Owed]()
+    for owed in charges.of_subscription(db, subscription_id, owed_only=True):
+        under_way = attempts.is_under_way(db, owed["id"])
+        (unclear if under_way else closed).append(Owed(owed["key"], owed["amount"], owed["currency"]))
+        if not under_way:
+            close(db, owed["id"], ChargeStatus.CANCELED, "the subscription was canceled", now)
+    return CanceledDebts(tuple(closed), tuple(unclear))
+
+
+def pause_subscription(db: Connection, subscription_id: int, why: str, now: datetime) -> None:
+    """Let a subscription rest: no period is opened until it is resumed. Those that are due are opened before."""
+    paused = SubscriptionStatus.PAUSED.value
+    key, uid = subscriptions.names(db, subscription_id)
+    row = subscriptions.by_key(db, key, lock=True)
+    if row is not None:
+        open_first(db, row, now)
+    # The end that a person has given it is told all the same.
+    tell_at = row["ends_at"] if row is not None else None
+    subscriptions.change(db, subscription_id, status=paused, open_at=None, tell_at=tell_at, told_as=None)
+    rests = events.SubscriptionPaused(subscription=key, customer_uid=uid, why=why)
+    event_log.owe(db, rests, f"{key}/paused/{now.isoformat()}", now)
+
+
+def resume_subscription(
+    db: Connection, subscription_id: int, why: str, now: datetime, *, paused_why: str = PAUSED_WHY
+) -> tuple[Opened, ...]:
+    """Let a subscription that is paused go on with the next period that comes; answers those meanwhile.
+
+    They are not charged: each gets a charge that is waived, with `paused_why`.
+    """
+    key, uid = subscriptions.names(db, subscription_id)
+    row = subscriptions.by_key(db, key)
+    if row is None or row["status"] != SubscriptionStatus.PAUSED.value or row["held_why"] is not None:
+        return ()
+    passed = pass_over_paused(db, row, paused_why, now)
+    due_at, ahead = row["next_due_at"], plans.by_id(db, row["plan_id"]).policy.upcoming
+    ends = row["ends_at"] is not None and due_at >= row["ends_at"]
+    told_at = None if ahead is None else due_at - ahead
+    subscriptions.change(
+        db,
+        subscription_id,
+        status=SubscriptionStatus.ACTIVE.value,
+        open_at=None if ends else due_at,
+        tell_at=row["ends_at"] if ends else told_at,
+    )
+    goes_on = events.SubscriptionResumed(subscription=key, customer_uid=uid, why=why)
+    event_log.owe(db, goes_on, f"{key}/resumed/{now.isoformat()}", now)
+    return passed
+
+
+def why_paused(db: Connection, subscription_id: int) -> str:
+    """Why the periods of a pause are not charged: a person has paused the subscription, or its policy has."""
+    return PAUSED_WHY if debts.rests_for(db, subscription_id) is None else RESTED_WHY

@@ -1,0 +1,88 @@
+"""Classing: a decline's words are placed in a class when it is settled, and again when the rules have changed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import Declined, GatewayPayment, Outcome, Unknown
+from schedules.dunning.declines import DeclineClass, Placed, classify
+from worker.rules import rulebook
+from worker.services import Services
+from worker.store.charging import declines
+
+# The columns of an attempt that was sent before, and whose last call was refused: its uid is sent again.
+REFUSED_AGAIN = {"decline_class": DeclineClass.SETUP_FAULT.value, "decline_rule": "refused"}
+BATCH = 1000  # rows that are read and written in one transaction, some 100 ms
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a reclassification has come."""
+
+    looked_at: int
+    changed: int
+    left: int
+
+
+def placed(outcome: Outcome, stored_at: str | None) -> Placed | None:
+    """What the words of a decline mean, by the PG that gave them, else the one where the card is stored."""
+    if not isinstance(outcome, Declined):
+        return None
+    return classify(outcome.reason, outcome.pg_provider or stored_at, rulebook())
+
+
+def is_definite(reason: str | None, pg_provider: str | None) -> bool:
+    """Whether a text of a declined attempt leaves no doubt that no money moved, by the rules of this version."""
+    return classify(reason, pg_provider, rulebook()).definite
+
+
+def asked_first(outcome: Outcome, before: AttemptState, stored_at: str | None) -> Outcome:
+    """The outcome of a call; a decline whose text is no definite answer becomes Unknown, to be asked about.
+
+    The gateway client catches most such texts, but only here is the PG known that an answer did not name.
+    """
+    if before is not AttemptState.SENDING or not isinstance(outcome, Declined):
+        return outcome
+    found = placed(outcome, stored_at)
+    return outcome if found is None or found.definite else Unknown(f"unclear failure: {outcome.reason}")
+
+
+def read_again(payment: GatewayPayment, stored_at: str | None) -> GatewayPayment:
+    """A payment from the gateway's records, marked unclear when its text is no definite answer for its PG."""
+    if payment.status != "failed" or payment.unclear:
+        return payment
+    found = classify(payment.fail_reason, payment.pg_provider or stored_at, rulebook())
+    return replace(payment, unclear=not found.definite)
+
+
+def columns(placed: Placed | None) -> dict[str, Any]:
+    """The columns of a declined attempt that say what its words mean."""
+    if placed is None:
+        return {}
+    return {"decline_class": placed.decline_class.value, "decline_rule": placed.stamp}
+
+
+def reclassify(
+    services: Services, batch: int = BATCH, going_on: Callable[[], bool] = lambda: True
+) -> Iterator[Progress]:
+    """Place every decline again that the rules of this version have not placed yet, in batches of their own.
+
+    What is placed carries the rules' version, so that a run which was stopped goes on where it was.
+    """
+    version = rulebook().version
+    with services.engine.begin() as db:
+        left = declines.count_stale(db, version)
+    after, looked_at, changed = 0, 0, 0
+    yield Progress(looked_at, changed, left)
+    while going_on():
+        with services.engine.begin() as db:
+            rows = declines.take_stale(db, version, after, batch)
+            for row in rows:
+                anew = columns(classify(row.reason, row.pg_provider, rulebook()))
+                changed += anew["decline_class"] != row.decline_class
+                declines.place(db, row.id, anew)
+        if not rows:
+            return
+        after, looked_at = rows[-1].id, looked_at + len(rows)
+        yield Progress(looked_at, changed, max(left - looked_at, 0))

@@ -1,0 +1,336 @@
+"""Dunning: what follows a decline for the debt, its card and its subscription, and what the customer is told."""
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+from sqlalchemy import Connection
+
+from schedules.charging.charges import ChargeKind, ChargeStatus, TriedBy
+from schedules.charging.outcomes import Declined, Outcome, Paid, Refused, Unknown
+from schedules.dunning.card_limits import limit_span
+from schedules.dunning.decisions import LEAST_SPACING, NEEDS_CARD, NOT_THE_CARD, Counter, Debt, Said, counter
+from schedules.dunning.declines import Placed
+from schedules.dunning.policies import FinalAction
+from schedules.dunning.standings import Overdue, next_look, usable_until
+from schedules.outbox import events
+from worker.charging.close import cancel_subscription, close, pause_subscription
+from worker.store.charging import attempts, charges, debts
+from worker.store.charging.attempts import Attempt
+from worker.store.charging.charges import Charge
+from worker.store.customers import customers
+from worker.store.outbox import event_log
+
+log = logging.getLogger("again.dunning")
+CARD_ASKED_AFTER = timedelta(days=1)  # until the gateway is asked whether the card that a debt waits for changed
+BEHIND = timedelta(minutes=5)  # until a debt looks again whether the older one, which is being tried, is over
+BEHIND_WAITING = timedelta(days=1)  # the same where the older one waits for another card
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer to an attempt at a debt, as the rules look at it."""
+
+    charge: Charge
+    attempt: Attempt
+    outcome: Outcome
+    debt: Debt
+    said: Said | None  # of a decline
+
+    @property
+    def counter(self) -> Counter:
+        """What this try is counted as."""
+        return counter(self.outcome, self.debt, self.said)
+
+    @property
+    def is_surely_unpaid(self) -> bool:
+        """Whether no money moved by this attempt, so that another card may be charged."""
+        is_definite = self.said is None or not self.said.keeps_uid
+        return is_definite and not isinstance(self.outcome, Paid | Unknown)
+
+    @property
+    def is_of_card(self) -> bool:
+        """Whether the card was declined, rather than our set-up or a line."""
+        is_ours = self.said is not None and self.said.decline_class in NOT_THE_CARD
+        return self.said is not None and not is_ours and not self.debt.old_card
+
+    @property
+    def tells_of_set_up(self) -> bool:
+        """Whether it says that our own set-up is wrong."""
+        return isinstance(self.outcome, Refused) or self.counter is Counter.REFUSAL
+
+
+def read_answer(
+    db: Connection, charge: Charge, attempt: Attempt, outcome: Outcome, placed: Placed | None, now: datetime
+) -> Answer:
+    """What the rules need to know beside an answer; its own attempt is written already."""
+    debt = Debt(
+        policy=charge.policy,
+        history=charge.history,
+        uid=attempt.merchant_uid,
+        zone=charge.zone,
+        by_person=charge.tried_by is TriedBy.PERSON and charge.history.first_declined_at is not None,
+        stopped=charge.ends_at is not None,
+        old_card=charge.card_changed_at is not None and attempt.last_sent_at < charge.card_changed_at,
+        planned_at=charge.planned_at,
+    )
+    said = None
+    if isinstance(outcome, Declined) and placed is not None:
+        free_at = card_free_at(db, charge, now)
+        said = Said(placed.decline_class, limit_span(outcome.reason), free_at, placed.definite)
+    return Answer(charge, attempt, outcome, debt, said)
+
+
+def card_free_at(db: Connection, charge: Charge, now: datetime) -> datetime | None:
+    """When the card's cap lets it be tried again; None when it is free."""
+    cap = charge.policy.cap
+    times = attempts.declined_times(db, charge.billing_key_id, now - cap.within, cap.declines)
+    return times[-1] + cap.within if len(times) >= cap.declines else None
+
+
+def counted(answer: Answer, now: datetime) -> dict[str, Any]:
+    """The charge's columns after this try has been counted; each try moves one counter, and no other."""
+    history = answer.charge.history
+    match answer.counter:
+        case Counter.NOTHING:
+            return {}
+        case Counter.TECHNICAL:
+            # What was not sent is no answer: it neither counts nor ends the row of those that say nothing.
+            unanswered = {} if answer.said is None else {"unanswered_tries": history.unanswered_tries + 1}
+            return {"technical_tries": history.technical_tries + 1} | unanswered
+        case Counter.REFUSAL:
+            log.error("charge %s is refused, our set-up is wrong", answer.charge.key)
+            return {"refusals": history.refusals + 1, "unanswered_tries": 0}
+        case Counter.MANUAL:
+            return {"manual_tries": history.manual_tries + 1, "unanswered_tries": 0}
+        case Counter.RUNG:
+            moved: dict[str, Any] = {"declines": history.declines + 1, "technical_tries": 0, "unanswered_tries": 0}
+            if answer.charge.status.is_owed:
+                moved["status"] = ChargeStatus.PAST_DUE.value
+            return moved | begun(answer.charge, now)
+        case _:
+            assert_never(answer.counter)
+
+
+def begun(charge: Charge, now: datetime) -> dict[str, Any]:
+    """Since when a debt is being dunned, and when the passing of time changes something next."""
+    history = charge.history
+    first, ladder = history.first_declined_at or now, history.ladder_began_at or now
+    seen = replace(overdue(charge), first_declined_at=first, ladder_began_at=ladder)
+    look = _look_at(charge, seen, now) if charge.status.is_owed else None
+    return {"first_declined_at": first, "ladder_began_at": ladder, "look_at": look}
+
+
+def _look_at(charge: Charge, seen: Overdue, now: datetime) -> datetime | None:
+    """When to look at a debt next; now if it waits and its end, which nobody has taken, is past already."""
+    is_overdue = seen.waits and charge.given_up is None and charge.held_why is None
+    return next_look(seen, now) or (now if is_overdue else None)
+
+
+def overdue(charge: Charge) -> Overdue:
+    """What the rules of standing know of a debt."""
+    history = charge.history
+    return Overdue(
+        charge.policy, charge.due_at, history.first_declined_at, history.ladder_began_at, charge.waits,
+        charge.given_up,
+    )  # fmt: skip
+
+
+def wait_for_card(db: Connection, charge: Charge, now: datetime) -> None:
+    """Try no more with this card; the final action comes with time, unless it was taken already."""
+    first, ladder = charge.history.first_declined_at or now, charge.history.ladder_began_at or now
+    seen = replace(overdue(charge), first_declined_at=first, ladder_began_at=ladder, waits=True)
+    charges.change(
+        db,
+        charge.id,
+        status=ChargeStatus.PAST_DUE.value,
+        first_declined_at=first,
+        ladder_began_at=ladder,
+        waits="card",
+        next_attempt_at=None,
+        queued_until=None,
+        tried_by=None,
+        planned_at=None,
+        look_at=_look_at(charge, seen, now),
+    )
+    customers.change_key(db, charge.billing_key_id, ask_at=now + CARD_ASKED_AFTER)
+
+
+def tell_failed(
+    db: Connection, answer: Answer, next_attempt_at: datetime | None, now: datetime, *, needs_card: bool
+) -> None:
+    """Tell that an attempt was declined, in the gateway's own words."""
+    charge, said = answer.charge, answer.said
+    if said is None or not isinstance(answer.outcome, Declined):
+        return
+    failed = events.ChargeFailed(
+        charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid,
+        merchant_uid=answer.attempt.merchant_uid, amount=charge.money.amount, currency=charge.money.currency,
+        decline_class=said.decline_class.value, reason=answer.outcome.reason, next_attempt_at=next_attempt_at,
+        needs_card=needs_card, request_key=charge.request_key,
+    )  # fmt: skip
+    # A uid whose text decided nothing is sent again, and may fail more than once.
+    sending = f"/{int(answer.attempt.last_sent_at.timestamp())}" if said.keeps_uid else ""
+    event_log.owe(db, failed, f"{answer.attempt.merchant_uid}/failed{sending}", now)
+
+
+def tell_of_decline(db: Connection, answer: Answer, next_attempt_at: datetime | None, now: datetime) -> None:
+    """Tell of a decline that the card gave, and stop a card that can never pay; nothing of our own faults."""
+    charge, said = answer.charge, answer.said
+    if said is None or not answer.is_of_card or not isinstance(answer.outcome, Declined):
+        return
+    needs_card = said.decline_class in NEEDS_CARD
+    tell_failed(db, answer, next_attempt_at, now, needs_card=needs_card)
+    tell_past_due(db, charge, now)
+    if needs_card:
+        customers.change_key(db, charge.billing_key_id, stopped_as=said.decline_class.value)
+        uid = answer.attempt.merchant_uid
+        tell_card(db, charge, said.decline_class.value, answer.outcome.reason, f"{uid}/needs_update", now)
+
+
+def tell_past_due(db: Connection, charge: Charge, now: datetime) -> None:
+    """Tell once for a debt that its subscription is past due, and until when it stays usable."""
+    if charge.subscription is None:
+        return
+    first = charge.history.first_declined_at or now
+    until = usable_until(replace(overdue(charge), first_declined_at=first))
+    late = events.SubscriptionPastDue(
+        subscription=charge.subscription, customer_uid=charge.customer_uid, charge=charge.key, usable_until=until
+    )
+    event_log.owe(db, late, f"{charge.key}/past_due", now)
+
+
+def tell_card(
+    db: Connection, charge: Charge, decline_class: str, reason: str | None, dedupe: str, now: datetime
+) -> None:
+    """Tell that the card must be mended or changed."""
+    needed = events.CardNeedsUpdate(
+        customer_uid=charge.customer_uid, charge=charge.key, decline_class=decline_class, reason=reason
+    )
+    event_log.owe(db, needed, dedupe, now)
+
+
+def give_up(db: Connection, charge: Charge, final: FinalAction, now: datetime) -> None:
+    """Take the final action, once; a debt that is kept waits for another card, or for a person."""
+    if charge.held_why is not None or charge.given_up is not None:
+        wait_for_card(db, charge, now)
+        return
+    log.info("charge %s: the ladder has ended, %s", charge.key, final)
+    event_log.owe(db, _ended(charge, final), f"{charge.key}/ended/{charge.history.ladder_began_at or now}", now)
+    match final:
+        case FinalAction.CANCEL | FinalAction.WRITE_OFF:
+            close(db, charge.id, ChargeStatus.UNCOLLECTIBLE, "the ladder has ended", now)
+            if final is FinalAction.CANCEL and charge.subscription_id is not None:
+                cancel_subscription(db, charge.subscription_id, "a renewal was not paid", now)
+        case FinalAction.PAUSE | FinalAction.UNPAID | FinalAction.KEEP:
+            charges.change(db, charge.id, given_up=final.value)
+            wait_for_card(db, replace(charge, given_up=final), now)
+            debts.wake_behind(db, charge.id, now)
+            if final is FinalAction.PAUSE and charge.subscription_id is not None:
+                pause_subscription(db, charge.subscription_id, "a renewal was not paid", now)
+            elif final is FinalAction.UNPAID:
+                tell_suspended(db, charge, "a renewal was not paid", now)
+        case _:
+            assert_never(final)
+
+
+def tell_suspended(db: Connection, charge: Charge, why: str, now: datetime) -> None:
+    """Tell once for a debt that its subscription is not usable any more."""
+    if charge.subscription is None:
+        return
+    suspended = events.SubscriptionSuspended(
+        subscription=charge.subscription, customer_uid=charge.customer_uid, charge=charge.key, why=why
+    )
+    event_log.owe(db, suspended, f"{charge.key}/suspended", now)
+
+
+def tell_uncollectible(db: Connection, charge: Charge, now: datetime) -> None:
+    """Tell that a debt is given up, as the ladder's end would."""
+    event_log.owe(db, _ended(charge, FinalAction.WRITE_OFF), f"{charge.key}/ended/{now.isoformat()}", now)
+
+
+def _ended(charge: Charge, final: FinalAction) -> events.Event:
+    whose: dict[str, Any] = {
+        "charge": charge.key, "subscription": charge.subscription, "customer_uid": charge.customer_uid,
+        "amount": charge.money.amount, "currency": charge.money.currency, "request_key": charge.request_key,
+    }  # fmt: skip
+    if final in (FinalAction.CANCEL, FinalAction.WRITE_OFF):
+        return events.ChargeUncollectible(**whose)
+    return events.DunningEnded(**whose, final=final.value)
+
+
+def gives_way(db: Connection, charge: Charge, now: datetime) -> bool:
+    """Whether a debt is not tried now: an older one of the customer goes first, or its card can never pay.
+
+    A person's try goes before all that, and a changed card is no longer the one that could not pay.
+    """
+    if charge.tried_by is TriedBy.PERSON:
+        return False
+    ahead = debts.ahead_of(db, charge, now) if charge.kind is ChargeKind.RENEWAL else None
+    if ahead is not None:
+        log.info("charge %s waits: %s is older", charge.key, ahead.key)
+        charges.change(db, charge.id, next_attempt_at=_behind(ahead, now), queued_until=None)
+        return True
+    if charge.card_stopped is None:
+        return _waits_for_cap(db, charge, now)
+    stopped = customers.stopped_as(db, charge.billing_key_id)  # read anew: the card may be changing at this moment
+    if stopped is None:
+        return False
+    log.info("charge %s is not tried: its card can never pay (%s)", charge.key, stopped)
+    wait_for_card(db, charge, now)
+    tell_past_due(db, charge, now)
+    tell_card(db, charge, stopped.value, None, f"{charge.key}/needs_update/{charge.card_changed_at}", now)
+    return True
+
+
+def _waits_for_cap(db: Connection, charge: Charge, now: datetime) -> bool:
+    """Whether other debts have used up what the card's cap allows; a first try is no try again."""
+    if charge.history.first_declined_at is None:
+        return False
+    free_at = card_free_at(db, charge, now)
+    if free_at is None or free_at <= now:
+        return False
+    log.info("charge %s waits: its card was declined as often as its cap allows", charge.key)
+    charges.change(db, charge.id, next_attempt_at=free_at, queued_until=None)
+    return True
+
+
+def _behind(ahead: debts.Ahead, now: datetime) -> datetime:
+    """When to look again, within a day; whatever ends the older debt looks at once."""
+    if ahead.next_attempt_at is not None and ahead.next_attempt_at > now:
+        return min(ahead.next_attempt_at + BEHIND, now + BEHIND_WAITING)
+    return now + (BEHIND_WAITING if ahead.waits else BEHIND)
+
+
+def is_stopped(charge: Charge) -> bool:
+    """Whether it is not tried by itself: it was declined, and a person has said when its subscription ends."""
+    return charge.ends_at is not None and charge.history.first_declined_at is not None
+
+
+def start_ladders(db: Connection, subscription_id: int, now: datetime) -> int:
+    """Try the debts again that `stop_ladders` stopped, as an end was taken back; answers how many.
+
+    A debt that was given up, is held, or whose card can never pay, goes on waiting. None is tried sooner after a
+    decline of its card than a ladder would.
+    """
+    started = 0
+    for row in charges.of_subscription(db, subscription_id, owed_only=True):
+        charge = charges.locked(db, row["id"])
+        if charge is None or not charge.waits or charge.given_up or charge.held_why or charge.card_stopped:
+            continue
+        last = attempts.declined_times(db, charge.billing_key_id, now - LEAST_SPACING, 1)
+        at = max([now, *(declined + LEAST_SPACING for declined in last)])
+        look_at = next_look(replace(overdue(charge), waits=False), now)
+        charges.change(db, charge.id, waits=None, next_attempt_at=at, look_at=look_at)
+        started += 1
+    return started
+
+
+def stop_ladders(db: Connection, subscription_id: int, now: datetime) -> None:
+    """Try nothing more by itself of what was declined: a person has changed the subscription."""
+    for row in charges.of_subscription(db, subscription_id, owed_only=True):
+        charge = charges.locked(db, row["id"])
+        stops = charge is not None and charge.history.first_declined_at is not None and charge.held_why is None
+        if charge is not None and stops and not attempts.is_under_way(db, charge.id):
+            wait_for_card(db, charge, now)

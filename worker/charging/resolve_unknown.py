@@ -1,0 +1,103 @@
+"""Asking: lapsed leases become unknown outcomes, which are asked about until they are clear."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from schedules.charging import unknown_outcomes as rules
+from schedules.charging.charges import AttemptState
+from schedules.charging.identity import parse_merchant_uid
+from schedules.charging.outcomes import Outcome, Unknown
+from schedules.errors import BROKEN
+from schedules.outbox.events import AttemptUnknown
+from worker.charging import decline_rules
+from worker.charging.close import quarantine, set_aside, tell_held
+from worker.charging.match_payments import compare
+from worker.charging.settle import settle
+from worker.failpoints import Point, reach
+from worker.gateway.port import Found
+from worker.services import Services, may_decide
+from worker.store.charging import attempts, next_actions
+from worker.store.charging.attempts import Attempt
+from worker.store.outbox import event_log
+
+log = logging.getLogger("again.asking")
+BATCH = 500
+
+
+def sweep(services: Services) -> int:
+    """Take attempts from workers whose lease has run out, and let no charge wait in silence.
+
+    A charge without a next action is set aside. A held one whose reason no event has told gets its event.
+    """
+    now = services.clock.now()
+    first_ask = rules.next_ask_at(now, now)
+    with services.engine.begin() as db:
+        if not may_decide(services, db):
+            return 0
+        lapsed = attempts.take_lapsed(db, now, first_ask, BATCH)
+        for _, key in next_actions.stranded(db, BATCH):
+            set_aside(db, key, f"it had no next action; `again show {key}`, then `again release {key}`", now)
+        for key, why in next_actions.untold(db, BATCH):
+            log.error("charge %s is held, and no event has told why: %s", key, why)
+            tell_held(db, key, why, now)
+    for uid in lapsed:
+        log.warning("%s: its worker's lease ran out; the gateway will be asked", uid)
+    return len(lapsed)
+
+
+def due_asks(services: Services, limit: int = BATCH) -> Sequence[int]:
+    """The unknown attempts that are to be asked about now."""
+    with services.engine.begin() as db:
+        if not may_decide(services, db):
+            return []
+        return attempts.to_ask(db, services.clock.now(), limit)
+
+
+def ask(services: Services, attempt_id: int) -> AttemptState | None:
+    """Ask the gateway once what became of an attempt; None when it is not time, or no longer unknown."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        since = attempts.unknown_since(db, attempt_id)
+        if since is None or not may_decide(services, db):
+            return None
+        claimed = attempts.claim_ask(db, attempt_id, now, rules.next_ask_at(since, now))
+        if claimed is None:
+            return None
+        attempt, account, stored_at = claimed
+        customer_uids = attempts.customer_uids_of(db, attempt.charge_id)
+    if now - since >= rules.ALERT_AFTER:
+        _alert(services, attempt, since)  # also where nobody can ask: the account was removed or bound anew
+    gateway = services.gateway_if_ours(account)
+    if gateway is None:
+        return None  # it stays unknown, and is asked about later
+    reach(Point.ASKING_CLAIMED, attempt.merchant_uid)
+    answer = gateway.find_all(attempt.merchant_uid)
+    reach(Point.ASKING_ANSWERED, attempt.merchant_uid)
+    outcome: Outcome
+    if isinstance(answer, Found):
+        asked = attempts.asked_about(attempt, customer_uids)
+        quiet_time = timedelta(seconds=services.settings.quiet_time)
+        found = [decline_rules.read_again(payment, stored_at) for payment in answer.payments]
+        verdict = rules.read_found(found, asked, services.clock.now(), quiet_time)
+        outcome, quiet_answers = verdict.outcome, verdict.quiet_answers
+    else:
+        # No answer to our question says nothing about the payment.
+        outcome, quiet_answers = Unknown(f"asking failed: {answer.reason}"), attempt.quiet_answers
+    try:
+        state = settle(services, attempt, AttemptState.UNKNOWN, outcome, quiet_answers)
+    except BROKEN as broken:
+        quarantine(services, attempt.charge_id, broken)
+        return None
+    if isinstance(answer, Found):
+        compare(services, account, answer.payments)
+    return state
+
+
+def _alert(services: Services, attempt: Attempt, since: datetime) -> None:
+    """Call a person, once for each spell of not knowing; the asking goes on."""
+    uid = attempt.merchant_uid
+    log.error("%s has been unknown since %s; a person should look: `again unknown`", uid, since)
+    with services.engine.begin() as db:
+        told = AttemptUnknown(charge=parse_merchant_uid(uid).charge_key, merchant_uid=uid, unknown_since=since)
+        event_log.owe(db, told, f"{uid}/unknown/{int(since.timestamp())}", services.clock.now())

@@ -1,0 +1,274 @@
+"""Pacing: what is claimed leaves in its own account's slots, first things first, each after a last look.
+
+One thread of a process takes slots and looks, for as many charges as leave within the next moments; the calls are
+the gateway's. No account waits for another: each has a line of its own, and its own room for calls under way.
+"""
+
+import heapq
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from queue import Empty, SimpleQueue
+
+from schedules.charging.charges import ChargeKind
+from schedules.charging.outcomes import Outcome
+from worker.charging.batch_claim import Claimed
+from worker.charging.rate_limiter import PATIENCE, Leave, ask_leave, interval, leaving, obstacle, too_late
+from worker.clock import elapsed, wait
+from worker.failpoints import Point, reach
+from worker.gateway.port import Missed, Sending, Slot
+from worker.runtime import background, stop_signal
+from worker.runtime.background import Part
+from worker.services import Services
+from worker.store.charging.charges import Obstacle, Then
+
+log = logging.getLogger("again.pacing")
+LOOK_TAKES = 0.03  # seconds to keep for a look that comes just before the call
+TOGETHER = 64  # charges that look and take slots in one statement
+SPAN = 0.045  # seconds of an account's cap that are taken at once: with more, the last would leave on a stale look
+ASKED_BEFORE = 0.045  # seconds that slots are asked for before those that were given are over
+LINGER = 0.015  # seconds that a group gathers for where there is a crowd
+STOPPING = Obstacle("this process is stopping", Then.AT_ONCE)
+NO_SLOT = Obstacle(f"it could not leave within {PATIENCE:g} s")
+
+
+@dataclass(slots=True, eq=False)
+class Departure:
+    """A claimed attempt that is to leave, and who is told what becomes of it: one of these, once."""
+
+    claimed: Claimed
+    services: Services  # those that its call is made with, for the rate and the credentials of its account
+    sending: Sending
+    came: Callable[[Outcome], None]  # the gateway's answer, on a thread of the gateway's
+    held: Callable[[Obstacle], None]  # it was not sent
+    failed: Callable[[Exception], None]  # it was not sent, for the look at it failed
+    begun: Callable[[], None]  # it has left the line: told beside the others, perhaps more than once
+    asked_at: float = 0.0  # when a slot was first asked for
+    leave: Leave | None = None  # a slot that is still to come, when the look at it will be stale by then
+
+    @property
+    def turn(self) -> int:
+        """What goes first: what somebody asked for, then what is tried again, then the rest."""
+        if self.claimed.kind is ChargeKind.ADHOC:
+            return 0
+        return 1 if self.claimed.intent.number > 1 else 2
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The line of one account."""
+
+    rate: float
+    room: int  # calls that may still begin
+    waiting: Sequence[deque[Departure]] = field(default_factory=lambda: (deque(), deque(), deque()))
+    asks_at: float = 0.0  # the slots that were given reach until soon after this
+    overrun: float = 0.0  # seconds by which a call left too late, since slots were last taken
+
+    def is_due(self, now: float) -> bool:
+        """Whether some of it may ask for slots now."""
+        return self.room > 0 and now >= self.asks_at and any(self.waiting)
+
+    def next_few(self, span: float) -> list[Departure]:
+        """Take out those that leave next, as many as look at once: at most `span` seconds of the cap."""
+        most = min(self.room, TOGETHER, max(1, int(span * self.rate)) if self.rate else TOGETHER)
+        few: list[Departure] = []
+        for line in self.waiting:
+            while line and len(few) < most:
+                few.append(line.popleft())
+        self.room -= len(few)
+        return few
+
+
+class Pacer:
+    """Lets what is lined up leave. For any thread to use."""
+
+    def __init__(self, services: Services, room: int) -> None:
+        self._services = services
+        self._room = room  # calls of one account under way at a time
+        self._lanes: dict[str, _Lane] = {}
+        self._bell: SimpleQueue[Departure | None] = SimpleQueue()
+        self._to_look_at: list[tuple[float, int, Departure]] = []  # a heap, by when
+        self._numbers = count()
+        self._lock = threading.Lock()  # of the lanes, and of each one's room and overrun
+        self._serves = False
+
+    def line_up(self, departure: Departure) -> None:
+        """Let it leave when its turn has come."""
+        with self._lock:
+            rate = departure.services.account(account := departure.claimed.account).rate
+            self._lanes.setdefault(account, _Lane(rate, self._room)).rate = rate
+        self.start()
+        self._bell.put(departure)
+
+    def start(self) -> None:
+        """Start its thread, if it does not run yet."""
+        with self._lock:
+            if not self._serves:
+                background.start(Part.PACER, self._serve)
+                self._serves = True
+
+    def _serve(self) -> None:
+        crowded = False
+        while True:
+            self._gather(crowded)
+            if stop_signal.is_told():
+                self._hold_all()
+            few, overruns = self._due(), self._overruns()
+            if few or overruns:
+                self._let_leave(few, overruns)
+            # What is lined up waits for room: whatever makes some is taken together.
+            crowded = len(few) > 1 or any(any(lane.waiting) for lane in self._all_lanes())
+
+    def wake(self) -> None:
+        """Wake it so that it sees the stop signal at once."""
+        self._bell.put(None)
+
+    def _hold_all(self) -> None:
+        """Hold back what was not sent."""
+        while self._to_look_at:
+            departure = heapq.heappop(self._to_look_at)[2]
+            self._make_room(departure)
+            departure.held(STOPPING)
+        for lane in self._all_lanes():
+            for line in lane.waiting:
+                while line:
+                    line.popleft().held(STOPPING)
+
+    def _gather(self, crowded: bool) -> None:
+        """Wait until something may leave, or has come."""
+        if crowded:
+            wait(LINGER)
+        else:
+            at = self._next_at()
+            try:
+                self._take_in(self._bell.get(timeout=None if at is None else max(0.0, at - elapsed())))
+            except Empty:
+                return
+        for _ in range(self._bell.qsize()):
+            self._take_in(self._bell.get())
+
+    def _take_in(self, come: Departure | None) -> None:
+        if come is None:
+            return  # somebody has made room
+        line = self._lane(come).waiting[come.turn]
+        # What has missed its slot was first before.
+        line.appendleft(come) if come.asked_at else line.append(come)
+
+    def _lane(self, departure: Departure) -> _Lane:
+        return self._lanes[departure.claimed.account]
+
+    def _all_lanes(self) -> tuple[_Lane, ...]:
+        with self._lock:
+            return tuple(self._lanes.values())
+
+    def _next_at(self) -> float | None:
+        """When something may leave next, if nothing comes; None for never."""
+        times = [lane.asks_at for lane in self._all_lanes() if lane.room > 0 and any(lane.waiting)]
+        times += [self._to_look_at[0][0]] if self._to_look_at else []
+        return min(times, default=None)
+
+    def _due(self) -> list[Departure]:
+        """Those whose slot comes now, to be looked at again, and those that may take one."""
+        now, extra = elapsed(), self._services.check_times.extra
+        few: list[Departure] = []
+        while self._to_look_at and self._to_look_at[0][0] <= now and len(few) < TOGETHER:
+            few.append(heapq.heappop(self._to_look_at)[2])
+        for lane in self._all_lanes():
+            with self._lock:
+                if lane.is_due(now):
+                    few += lane.next_few(SPAN + extra)
+        return few
+
+    def _let_leave(self, few: Sequence[Departure], overruns: Mapping[str, float]) -> None:
+        asked = [
+            leaving(departure.services, departure.claimed, has_slot=departure.leave is not None)
+            for departure in few
+        ]
+        try:
+            leaves = ask_leave(self._services, asked, overruns)
+        except Exception as error:  # noqa: BLE001 # it is told to each that it concerns; the next may succeed
+            self._overran(overruns)
+            for departure in few:
+                self._fail(departure, error)
+            return
+        for departure, leave in zip(few, leaves, strict=True):
+            try:
+                self._decide(departure, leave)
+            except Exception as error:  # noqa: BLE001 # a row that breaks a rule
+                self._fail(departure, error)
+
+    def _fail(self, departure: Departure, error: Exception) -> None:
+        self._make_room(departure)
+        departure.failed(error)
+
+    def _overruns(self) -> dict[str, float]:
+        with self._lock:
+            overruns = {account: lane.overrun for account, lane in self._lanes.items() if lane.overrun}
+            for account in overruns:
+                self._lanes[account].overrun = 0.0
+        return overruns
+
+    def _overran(self, overruns: Mapping[str, float]) -> None:
+        with self._lock:
+            for account, late in overruns.items():
+                lane = self._lanes[account]
+                lane.overrun = max(lane.overrun, late)
+
+    def _decide(self, departure: Departure, leave: Leave) -> None:
+        """Let one leave that has just been looked at, look at it again, or hold it back."""
+        found = None
+        if departure.leave is not None:
+            leave = departure.leave.seen_again(leave)
+            departure.leave = None
+        else:
+            lane = self._lane(departure)
+            if leave.is_granted and lane.rate:
+                lane.asks_at = (
+                    leave.earliest + interval(lane.rate) - ASKED_BEFORE - self._services.check_times.extra
+                )
+            departure.asked_at = departure.asked_at or leave.looked_at
+            found = NO_SLOT if leave.looked_at - departure.asked_at > PATIENCE else None
+        found = obstacle(departure.services, departure.claimed, leave) or found
+        if found is not None:
+            self._make_room(departure)
+            departure.held(found)
+        elif leave.is_soon:
+            self._begin(departure, leave)
+        else:
+            departure.leave = leave
+            look_at = leave.earliest - LOOK_TAKES - self._services.check_times.extra
+            heapq.heappush(self._to_look_at, (look_at, next(self._numbers), departure))
+
+    def _begin(self, departure: Departure, leave: Leave) -> None:
+        reach(Point.CHARGING_LOOKED, departure.claimed.intent.merchant_uid)
+        # Counted from before the last look: a worker that is frozen after it and wakes too late does not send.
+        until = leave.looked_at + self._services.settings.call_deadline
+        latest = min(leave.latest, leave.stale_at)
+        slot = Slot(leave.earliest, latest, partial(self._left, departure, leave.earliest))
+        departure.begun()
+        departure.sending.begin(until, slot, partial(self._came, departure))
+
+    def _left(self, departure: Departure, earliest: float, at: float) -> None:
+        lane = self._lane(departure)
+        if lane.rate and (late := too_late(lane.rate, at - earliest)):
+            self._overran({departure.claimed.account: late})
+            self._bell.put(None)
+
+    def _came(self, departure: Departure, came: Outcome | Missed) -> None:
+        self._make_room(departure)
+        if isinstance(came, Missed):
+            self._bell.put(departure)
+        else:
+            departure.came(came)
+
+    def _make_room(self, departure: Departure) -> None:
+        lane = self._lane(departure)
+        with self._lock:
+            lane.room += 1
+            was_full = lane.room == 1
+        if was_full:
+            self._bell.put(None)

@@ -1,0 +1,26 @@
+"""Set aside the charges that no process sends, so that none waits for ever without a reason and an event."""
+
+from datetime import timedelta
+
+from worker.charging.close import set_aside
+from worker.services import Services, are_ours_and_known, clock_is_right
+from worker.store.charging import unsendable
+
+BATCH = 500
+# Until then a process may still run with an accounts file from before the account was added.
+SET_ASIDE_AFTER = timedelta(hours=1)
+
+
+def set_aside_unsendable(services: Services) -> int:
+    """Set aside charges that have been due for an hour at an account that is not configured; answers how many."""
+    if not are_ours_and_known(services):
+        return 0
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        if not clock_is_right(services, db):
+            return 0
+        found = unsendable.due_at_other_accounts(db, services.account_names, now - SET_ASIDE_AFTER, BATCH)
+        for key, account in found:
+            why = f"gateway account {account!r} is not configured; configure it, then `again release {key}`"
+            set_aside(db, key, why, now)
+    return len(found)

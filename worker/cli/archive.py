@@ -1,0 +1,80 @@
+"""`again archive`: what happened in old months goes where no worker looks."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.cli.terminal.options import read_month, until_interrupted
+from worker.cli.terminal.output import Actor, AsJson, actor, print_facts, print_json, warn
+
+if TYPE_CHECKING:
+    from worker.operations.archiving import Tally
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.command("archive")(archive)
+
+
+def archive(
+    before: Annotated[str, typer.Option(help="A month such as 2025-10, in UTC: what ended before it.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count; nothing is written.")] = False,
+    as_json: AsJson = False,
+    who: Actor = actor(),
+) -> None:
+    """Move the attempts of charges that ended before a month out of the workers' way, while they work.
+
+    It works in small batches and can be stopped with Ctrl-C; the same command goes on with what is left.
+    """
+    from worker.operations import archiving
+    from worker.wiring import services
+
+    month = read_month(before)
+    with until_interrupted() as going_on, _Bar(quiet=as_json) as bar:
+        tally = archiving.archive(services(), month, who, going_on=going_on, told=bar.show, dry_run=dry_run)
+    if as_json:
+        print_json({"before": before, "dry_run": dry_run, **tally.facts()})
+    else:
+        _print(before, tally, dry_run=dry_run)
+    if not tally.is_whole:
+        raise typer.Exit(1)
+
+
+class _Bar:
+    """How far it has come, on standard error."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.progress import Progress, SpinnerColumn, TextColumn
+
+        from worker.cli.terminal.output import make_console
+
+        console = make_console(stderr=True, quiet=quiet)
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True
+        )
+        self._task = self._progress.add_task("looking", total=None)
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, tally: "Tally") -> None:
+        """Show what was moved until now."""
+        words = f"{tally.looked_at:,} charges looked at, {tally.attempts:,} attempts, {tally.notices:,} notices"
+        self._progress.update(self._task, description=words)
+
+
+def _print(before: str, tally: "Tally", *, dry_run: bool) -> None:
+    months = sorted(tally.months)
+    span = f"{len(months)}, {months[0]} to {months[-1]}" if months else "none"
+    facts = {
+        "months": span, "charges looked at": f"{tally.looked_at:,}", "charges archived": f"{tally.charges:,}",
+        "attempts moved": f"{tally.attempts:,}", "events moved": f"{tally.events:,}",
+        "notices moved": f"{tally.notices:,}",
+    }  # fmt: skip
+    print_facts(f"before {before}" + (": nothing is done; it would be" if dry_run else ""), facts)
+    if not tally.is_whole:
+        warn("stopped; the same command goes on with what is left")

@@ -1,0 +1,118 @@
+"""`again charge`: a charge that no plan asks for, and what becomes of it."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schedules.charging.charges import AttemptState, ChargeStatus
+from schedules.dunning.policies import ONCE
+from schedules.errors import Code, OwnCode
+from schedules.money.amounts import parse_money
+from schedules.requests.adhoc import ChargeRequest
+from worker.cli.terminal.dry_run import DryRun, desk, facts_of, told
+from worker.cli.terminal.output import Actor, AsJson, Why, actor, print_json, say
+
+if TYPE_CHECKING:
+    from worker.reporting.history import Story
+    from worker.services import Services
+
+LOOK_EVERY = 0.5  # seconds
+
+
+class NotPaid(OwnCode):
+    """What was waited for has not been paid."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.command("charge")(charge)
+
+
+def charge(
+    customer_uid: Annotated[str, typer.Argument(help="The customer's billing key.")],
+    amount: Annotated[str, typer.Argument(help="How much, in major units: 9900, or 12.34.")],
+    name: Annotated[str, typer.Option(help="On the customer's statement, at most 40 characters.")],
+    request_key: Annotated[
+        str, typer.Option(help="Your own key of this debt: given again, it answers with the same charge.")
+    ],
+    why: Why,
+    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "KRW",
+    policy: Annotated[
+        str, typer.Option(help="The policy by which it is tried again; `once` gives up after a decline.")
+    ] = ONCE.code,
+    wait: Annotated[bool, typer.Option("--wait", help="Show what becomes of it, until it is over.")] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 120,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    who: Actor = actor(),
+) -> None:
+    """Charge a customer once, outside any plan; a worker collects it at once."""
+    request = ChargeRequest(
+        customer_uid=customer_uid, money=parse_money(amount, currency), name=name, request_key=request_key,
+        reason=why, policy=policy,
+    )  # fmt: skip
+    from worker.charging import adhoc
+    from worker.renewals import enqueue
+
+    at = desk(dry_run=dry_run)
+    asked = adhoc.charge(at.services, request, who, at.os_user)
+    would = f"charge {request.money} to {customer_uid}" if asked.is_new else "do nothing: it was asked for before"
+    if told(at, would, {"charge": asked.key, "is_new": asked.is_new, "held_why": asked.held_why}):
+        if asked.held_why is not None:
+            say(f"  it would wait: {asked.held_why}")
+        return
+    enqueue.send_now(at.services, asked.id, at.publish)
+    if not as_json:
+        before = "" if asked.is_new else ", as it was asked for before"
+        say(f"charge {asked.key}: {request.money} to {customer_uid} is {asked.status}{before}")
+        if asked.held_why is not None:
+            say(f"it waits: {asked.held_why}; `again release {asked.key} --why …`")
+    ended = _waited_for(at.services, asked.key, timeout, quiet=as_json) if wait else None
+    if as_json:
+        from worker.reporting import history
+
+        print_json(history.charge_status(at.services, asked.key, None) | {"is_new": asked.is_new} | facts_of(at))
+    if ended is not None:
+        raise NotPaid(*ended)
+
+
+def _waited_for(services: "Services", key: str, timeout: float, *, quiet: bool) -> tuple[Code, str] | None:
+    """Show what happens to a charge until it is paid, which is None, or comes to rest otherwise: why not."""
+    from worker.clock import elapsed, wait
+    from worker.reporting import history
+
+    until, seen = elapsed() + timeout, 0
+    while True:
+        story = history.show(services, key)
+        if not quiet:
+            for happening in story.happenings[seen:]:
+                say(f"  {happening.at:%Y-%m-%d %H:%M:%S}Z {happening.what}: {happening.words}")
+        seen = len(story.happenings)
+        if story.facts["status"] == ChargeStatus.PAID:
+            return None
+        if (rests := _rests(story, services.clock.now())) is not None:
+            return rests[0], f"charge {key} is not paid: {rests[1]}"
+        if elapsed() > until:
+            return Code.UNKNOWN, (
+                f"charge {key} is not paid after {timeout:g} seconds; `again show {key}` tells what becomes of it"
+            )
+        wait(LOOK_EVERY)
+
+
+def _rests(story: "Story", now: datetime) -> tuple[Code, str] | None:
+    """Why nothing will happen to the charge soon; None while something may."""
+    facts: dict[str, Any] = story.facts
+    last = story.parts[-1] if story.parts else None
+    if not ChargeStatus(facts["status"]).is_owed:
+        code = Code.DECLINED if facts["status"] == ChargeStatus.UNCOLLECTIBLE else Code.CONFLICT
+        return code, f"it is {facts['status']}, {facts['closed_why']}"
+    if facts.get("held_why"):
+        return Code.HELD, f"it waits for an operator: {facts['held_why']}"
+    if last is None or AttemptState(last["state"]).is_unresolved:
+        return None
+    again = facts["next_attempt_at"]
+    if again is not None and again <= now:
+        return None
+    then = f"the next try is at {again:%Y-%m-%d %H:%M}Z" if again else "it waits for another card"
+    return Code.DECLINED, f"{last['state']}, {last['reason']}; {then}"

@@ -1,0 +1,278 @@
+"""`again clock`: the clock of a shop and its simulator under `again up`, shown and moved on."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.error import URLError
+
+import typer
+
+from schedules.errors import Code, FixedCode, ToldInWords
+from schedules.money.amounts import amount_words
+from worker.cli.terminal.options import UNITS, read_instant
+from worker.cli.terminal.output import AsJson, age, instant, print_facts, print_json, print_table
+
+if TYPE_CHECKING:
+    from worker.cli.local.pass_time import Passing
+    from worker.clock import MovedClock
+    from worker.config import Settings
+    from worker.services import Services
+
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+APART = timedelta(
+    seconds=10
+)  # that the simulator's clock may be from the shop's: it is one clock, asked over HTTP
+
+
+class ClockStays(FixedCode, code=Code.HELD):
+    """The clock cannot be moved, or not so; nothing has been moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A moment, and the events that came of what was due then."""
+
+    at: datetime
+    events: list[tuple[str, str, dict[str, Any]]]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang the command on the command line."""
+    app.command("clock")(clock)
+
+
+def clock(
+    to: Annotated[
+        str | None,
+        typer.Argument(
+            help="How far, as +1d, +3h, +30m or +10s, or until when, as 2026-12-31 or in ISO 8601 (UTC)."
+        ),
+    ] = None,
+    to_next: Annotated[
+        bool, typer.Option("--next", help="To the next moment at which something falls due.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the clock of shop and simulator, or move both on, with a simulator that `again up` runs.
+
+    What falls due on the way is done in its order: the clock stands at each such moment until its work is done,
+    and the events that came of it are listed. Nothing is moved where the gateway is another than that simulator.
+    """
+    from worker.wiring import services, settings
+
+    if to is not None and to_next:
+        raise typer.BadParameter("give a time or --next, not both")
+    if to is None and not to_next:
+        _show(services(), as_json=as_json)
+        return
+    moved = movable(settings())
+    until = target_of(to, moved.now()) if to is not None else None
+    made = services()
+    with _alone(moved):
+        passing = _passing(made, moved)
+        target = _next(made, passing) if until is None else until
+        steps: list[Step] = []
+        try:
+            for step in _live_until(made, passing, target):
+                steps.append(step)
+                if not as_json:
+                    _print(step)
+        except ToldInWords:
+            if as_json:
+                _print_steps(made, steps)  # the error follows on standard error
+            raise
+    if as_json:
+        _print_steps(made, steps)
+    else:
+        _show(made, as_json=False)
+
+
+def _print_steps(made: "Services", steps: list[Step]) -> None:
+    print_json({**_facts(made), "steps": [_document(step) for step in steps]})
+
+
+def movable(settings: "Settings") -> "MovedClock":
+    """The clock that can be moved; ClockStays unless the gateway is a simulator that reads it too."""
+    from worker.addresses import is_live
+    from worker.cli.local.witness import SimulatorWitness
+    from worker.clock import MovedClock
+    from worker.wiring import make_clock
+
+    url, its = settings.portone_url, make_clock(settings)
+    if is_live(url):
+        raise ClockStays(f"the gateway {url} is the live one; its time is real, and so is the shop's")
+    if not isinstance(its, MovedClock):
+        raise ClockStays(
+            f"the clock of this installation cannot be moved (gateway {url}); only `again up` with its own "
+            "simulator has one that can"
+        )
+    try:
+        theirs = SimulatorWitness(url).now()
+    except (URLError, OSError, ValueError, LookupError) as error:
+        raise ClockStays(
+            f"the gateway {url} is no simulator that answers ({error}); is `again up` running?"
+        ) from None
+    if abs(its.now() - theirs) > APART:
+        raise ClockStays(
+            f"the simulator at {url} shows {instant(theirs)}, and the shop {instant(its.now())}: they do not "
+            "share a clock. Only `again up` with its own simulator has one that can be moved"
+        )
+    return its
+
+
+@contextmanager
+def _alone(clock: "MovedClock") -> Iterator[None]:
+    """One command at a time moves the clock."""
+    descriptor = os.open(clock.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ClockStays("another `again clock` is moving the clock; wait for its end") from None
+    else:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _passing(made: "Services", moved: "MovedClock") -> "Passing":
+    from worker.cli.local.pass_time import Passing
+
+    passing = Passing(made, moved, with_tellings=True)
+    passing.wait_until_quiet()
+    return passing
+
+
+def target_of(text: str, now: datetime) -> datetime:
+    """The time that a person means, now or later; ClockStays when the clock does not go there."""
+    number, unit = text[1:-1], text[-1:]
+    if text.startswith("+"):
+        if not (number.isascii() and number.isdecimal() and unit in UNITS):
+            raise typer.BadParameter(f"{text!r} is no span of time; write it like +1d, +3h, +30m or +10s")
+        most = (LATEST - now).total_seconds()
+        at = now + timedelta(seconds=min(most, int(number) * UNITS[unit]))
+    else:
+        at = read_instant(text)
+    if at < now:
+        raise ClockStays(
+            f"the clock shows {instant(now)}, and {instant(at)} is before it: it never goes back, for the shop "
+            "has rows with its times. For another beginning, stop `again up` and remove its folder .again"
+        )
+    if at >= LATEST:
+        raise ClockStays(f"{text} is beyond {instant(LATEST)}, the end of this clock")
+    return at
+
+
+def _next(made: "Services", passing: "Passing") -> datetime:
+    moments = _moments(made, passing.now())
+    if not moments:
+        raise ClockStays("nothing falls due any more: there is no active subscription and no open charge")
+    return min(moments.values())
+
+
+def _moments(made: "Services", now: datetime) -> dict[str, datetime]:
+    from worker.store.charging import tallies
+
+    with made.engine.begin() as db:
+        return tallies.next_moments(db, now)
+
+
+def _live_until(made: "Services", passing: "Passing", target: datetime) -> Iterator[Step]:
+    """Stand at each moment until target at which something falls due, and at last at the target."""
+    reached = False
+    while not reached:
+        moments = _moments(made, passing.now())
+        at = min((*moments.values(), target))
+        reached = at >= target
+        if at > passing.now():
+            yield _move(made, passing, at)
+
+
+def _move(made: "Services", passing: "Passing", at: datetime) -> Step:
+    from worker.store.charging import tallies
+
+    with made.engine.begin() as db:
+        before = tallies.newest_event(db)
+    passing.move_to(at)
+    _ring(at)
+    passing.wait_until_quiet()
+    with made.engine.begin() as db:
+        return Step(at, tallies.events_after(db, before))
+
+
+def _ring(at: datetime) -> None:
+    """Have the chores done at once that beat would ring for within the next minute."""
+    from kombu.exceptions import OperationalError
+
+    from worker import tasks
+
+    try:
+        for chore in (
+            tasks.open_missed, tasks.dispatch, tasks.chase, tasks.ask_due, tasks.announce, tasks.look_at_cards,
+        ):  # fmt: skip
+            chore.apply_async(expires=tasks.CHORE_EXPIRES)
+    except OperationalError as error:
+        raise ClockStays(
+            f"the clock was moved to {instant(at)}, and the broker does not answer: {error}; see `again status`"
+        ) from None
+
+
+def _print(step: Step) -> None:
+    if not step.events:
+        return
+    rows = [
+        (payload.get("customer_uid"), kind, _money(payload), payload.get("charge") or subject, _words(payload))
+        for kind, subject, payload in step.events
+    ]
+    print_table(f"{step.at:%Y-%m-%d %H:%M:%S}Z", ("customer", "event", "amount", "key", "in words"), rows)
+
+
+def _money(payload: Mapping[str, Any]) -> str | None:
+    amount, currency = payload.get("amount"), payload.get("currency")
+    return amount_words(amount, currency) if isinstance(amount, int) and isinstance(currency, str) else None
+
+
+def _words(payload: Mapping[str, Any]) -> str:
+    parts = {
+        "decline_class": "{}", "reason": "{}", "why": "{}", "due_at": "due {}",
+        "next_attempt_at": "tried again {}",
+        "gives_up_at": "given up {}", "usable_until": "usable until {}", "expires_on": "expires {}",
+        "next_due_at": "next due {}",
+    }  # fmt: skip
+    return ", ".join(words.format(payload[name]) for name, words in parts.items() if payload.get(name))
+
+
+def _document(step: Step) -> dict[str, Any]:
+    return {
+        "at": step.at,
+        "events": [{"type": kind, "subject": subject, "data": payload} for kind, subject, payload in step.events],
+    }
+
+
+def _facts(made: "Services") -> dict[str, Any]:
+    now = made.clock.now()
+    moments = _moments(made, now)
+    following = min(moments.values(), default=None)
+    return {
+        "now": now, "real_time": made.clock.real(), "next_at": following,
+        "next": sorted(name for name, at in moments.items() if at == following),
+    }  # fmt: skip
+
+
+def _show(made: "Services", *, as_json: bool) -> None:
+    facts = _facts(made)
+    if as_json:
+        print_json(facts)
+        return
+    ahead, next_at = facts["now"] - facts["real_time"], facts["next_at"]
+    from worker.clock import MovedClock
+
+    whose = "clock of shop and simulator" if isinstance(made.clock, MovedClock) else "clock of the shop"
+    print_facts(whose, {
+        "now": facts["now"],
+        "ahead_of_real_time": age(ahead) if ahead > APART else "not at all",
+        "next": f"{next_at:%Y-%m-%d %H:%M:%S}Z, {', '.join(facts['next'])}" if next_at else "nothing",
+    })  # fmt: skip

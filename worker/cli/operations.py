@@ -1,0 +1,215 @@
+"""`again migrate`, `stop-charging`, `resume-charging`, `adopt`, `release`, `waive`, `try` and `paid-elsewhere`."""
+
+from typing import Annotated
+
+import typer
+
+from schedules.charging.identity import SUBJECT_LENGTH
+from worker.cli.terminal.dry_run import DryRun, desk, told
+from worker.cli.terminal.options import read_instant
+from worker.cli.terminal.output import Actor, Why, actor, answer, say, warn
+from worker.cli.terminal.request_key import RequestKey, amount, carry_out
+
+Account = Annotated[str, typer.Option(help="A gateway account; all of them unless given.")]
+ChargeKey = Annotated[str, typer.Argument(help="The charge's key.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.command("migrate")(migrate)
+    app.command("stop-charging")(stop_charging)
+    app.command("resume-charging")(resume_charging)
+    app.command("adopt")(adopt)
+    app.command("release")(release)
+    app.command("waive")(waive)
+    app.command("cancel-charge")(cancel_charge)
+    app.command("try")(try_charge)
+    app.command("paid-elsewhere")(paid_elsewhere)
+
+
+def try_charge(
+    key: ChargeKey, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
+) -> None:
+    """Try once to collect a charge now, whatever its ladder says; it uses up none of the automatic tries."""
+    from worker.task_api import verbs
+
+    at = desk(dry_run=dry_run)
+    carry_out(at, verbs.try_charge, request_key, charge=key, reason=why, actor=who)
+    if not told(at, f"try charge {key} at once"):
+        say(f"charge {key} is tried now; `again show {key}` tells what comes of it")
+
+
+def paid_elsewhere(
+    key: ChargeKey, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
+) -> None:
+    """Take a charge as paid by another way, a bank transfer say; nothing more is tried."""
+    from worker.task_api import verbs
+
+    at = desk(dry_run=dry_run)
+    carry_out(at, verbs.paid_elsewhere, request_key, charge=key, reason=why, actor=who)
+    if not told(at, f"take charge {key} as paid"):
+        say(f"charge {key} is paid")
+
+
+def cancel_charge(
+    key: ChargeKey, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
+) -> None:
+    """End a charge that should not be there; its subscription goes on."""
+    from worker.task_api import verbs
+
+    at = desk(dry_run=dry_run)
+    carry_out(at, verbs.cancel_charge, request_key, charge=key, reason=why, actor=who)
+    if not told(at, f"cancel charge {key}"):
+        say(f"charge {key} is canceled")
+
+
+def migrate(who: Actor = actor()) -> None:
+    """Bring the database to this code's revision, and bind a new one to this environment.
+
+    Running processes whose code is for another revision send nothing from then on, say so as an ERROR, and refuse
+    to start again: stop them before, and start this version after. Answers to calls under way are written.
+    """
+    from sqlalchemy.exc import OperationalError
+
+    from worker import wiring
+    from worker.operations import operate
+    from worker.store.operations import revisions
+
+    made = wiring.connect(wiring.settings())
+    try:
+        wiring.refuse_newer(made.engine)
+        revisions.migrate(made.engine)
+    except OperationalError as error:
+        raise wiring.BadDatabase(f"the migration did not finish; nothing was changed: {error.orig}") from None
+    bound = operate.bind_if_new(made, who)
+    answer(
+        {"revision": made.revision, "environment": made.settings.environment, "bound_now": bound},
+        f"the database is at revision {made.revision}",
+    )
+    for other in wiring.other_versions(made):
+        warn(other)
+    if bound:
+        say(f"charges may be sent from it by environment {made.settings.environment!r} only")
+    elif wrong := wiring.wrong_place(made):
+        warn(wrong)
+    for wrong in wiring.wrong_accounts(made):
+        warn(wrong)
+
+
+def stop_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
+    """Let no charge leave any more; calls under way end."""
+    from worker.operations import operate
+    from worker.wiring import services
+
+    operate.stop_charging(services(), who, why, account)
+    answer(
+        {"account": account, "charging": "stopped"},
+        f"charging is stopped for {'all accounts' if account == '*' else account}",
+    )
+
+
+def resume_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
+    """Let charges leave again."""
+    from worker.operations import operate
+    from worker.wiring import services
+
+    operate.resume_charging(services(), who, why, account)
+    answer(
+        {"account": account, "charging": "goes_on"},
+        f"charging goes on for {'all accounts' if account == '*' else account}",
+    )
+
+
+def adopt(
+    why: Why,
+    since: Annotated[
+        str | None,
+        typer.Option(help="The backup's time, ISO 8601; an hour before the newest thing it knows unless given."),
+    ] = None,
+    complete: Annotated[
+        bool,
+        typer.Option("--complete", help="Skip the hold; only for a database that was stopped and moved."),
+    ] = False,
+    account: Annotated[
+        str | None, typer.Option(help="Bind this further account to its present credentials, and nothing else.")
+    ] = None,
+    same_merchant: Annotated[
+        bool, typer.Option("--same-merchant", help="With --account: its new key belongs to the same merchant.")
+    ] = False,
+    who: Actor = actor(),
+) -> None:
+    """Let this environment send charges from this database, and no other any more.
+
+    For a database that was restored, or moved on purpose. A copy that runs beside its original must never be
+    adopted: both would charge the same customers. Nothing is sent until the gateway's list since the backup
+    was compared and each owed charge's next uids were asked for; `again status` shows how far that is.
+    """
+    from worker.operations import operate
+    from worker.reconciliation import restore
+    from worker.wiring import services
+
+    made = services()
+    if account is not None:
+        if since or complete:
+            raise typer.BadParameter("--account binds credentials only; it takes neither --since nor --complete")
+        operate.adopt_account(made, account, who, why, same_merchant=same_merchant)
+        answer({"account": account, "adopted": True}, f"account {account} is charged with its present credentials")
+        return
+    if same_merchant:
+        raise typer.BadParameter("--same-merchant goes with --account")
+    begins = read_instant(since) if since else None
+    if begins is not None and begins > made.clock.now():
+        raise typer.BadParameter(f"--since {since} is not in the past")
+    if not complete:
+        restore.begin_hold(made, who, why, begins)
+    operate.adopt(made, who, why)
+    then = "at once" if complete else "once all that it may have missed is known; see `again status`"
+    answer(
+        {"environment": made.settings.environment, "adopted": True, "held": not complete},
+        f"charges are sent from this database by environment {made.settings.environment!r} {then}",
+    )
+
+
+def release(
+    why: Why,
+    key: Annotated[
+        str | None, typer.Argument(help="A charge's key, or that of a subscription that was set aside.")
+    ] = None,
+    refused: Annotated[
+        bool, typer.Option("--refused", help="Every charge whose last attempt was refused, instead of one key.")
+    ] = False,
+    request_key: RequestKey = None,
+    dry_run: DryRun = False,
+    who: Actor = actor(),
+) -> None:
+    """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
+    if (key is None) is not refused:
+        raise typer.BadParameter("give a key, or --refused for every charge that was refused; not both")
+    from worker.task_api import verbs
+
+    at = desk(dry_run=dry_run)
+    if key is None:
+        done = carry_out(at, verbs.release_refused, request_key, reason=why, actor=who)
+        sums = ", ".join(amount(each["amount"], each["currency"]) for each in done["amounts"])
+        what = f"{done['released']} {'charge' if done['released'] == 1 else 'charges'}" + (sums and f", {sums}")
+        if not told(at, f"collect {what}"):
+            say(f"{what} will be collected")
+        return
+    carry_out(at, verbs.release, request_key, key=key, reason=why, actor=who)
+    if len(key) == SUBJECT_LENGTH:
+        if not told(at, f"look at subscription {key} again"):
+            say(f"subscription {key} is looked at again")
+    elif not told(at, f"collect charge {key}"):
+        say(f"charge {key} will be collected")
+
+
+def waive(
+    key: ChargeKey, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
+) -> None:
+    """Let a debt go."""
+    from worker.task_api import verbs
+
+    at = desk(dry_run=dry_run)
+    carry_out(at, verbs.waive, request_key, charge=key, reason=why, actor=who)
+    if not told(at, f"waive charge {key}"):
+        say(f"charge {key} is waived")

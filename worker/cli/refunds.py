@@ -1,0 +1,90 @@
+"""`again refund` and `again refunds`: what is given back, and what became of it."""
+
+from typing import Annotated
+
+import typer
+
+from schedules.errors import Code, OwnCode
+from schedules.money.amounts import amount_words, parse_money
+from schedules.requests.refunds import Fate, RefundRequest, RefundState
+from worker.cli.terminal.dry_run import DryRun, desk, facts_of, told
+from worker.cli.terminal.output import Actor, AsJson, Why, actor, print_json, print_table, say
+
+
+class NotRefunded(OwnCode):
+    """What was waited for has not been given back."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.command("refund")(refund)
+    app.command("refunds")(refunds)
+
+
+def refund(
+    charge: Annotated[str, typer.Argument(help="The key of a charge that is paid.")],
+    request_key: Annotated[
+        str, typer.Option(help="Your own key of this refund: given again, it answers with the same one.")
+    ],
+    why: Why,
+    amount: Annotated[
+        str | None, typer.Option(help="How much, in major units; all that is left unless given.")
+    ] = None,
+    currency: Annotated[str, typer.Option(help="ISO 4217, of the amount.")] = "KRW",
+    subscription: Annotated[
+        Fate, typer.Option(help="What becomes of the charge's subscription.", case_sensitive=False)
+    ] = Fate.KEEP,
+    another: Annotated[
+        bool, typer.Option("--another", help="This refund is separate from refunds made outside Again.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Give it back now, and say what came of it.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    who: Actor = actor(),
+) -> None:
+    """Give a payment back, whole or in part; a worker does so within seconds."""
+    much = parse_money(amount, currency) if amount is not None else None
+    request = RefundRequest(
+        charge=charge, money=much, request_key=request_key, reason=why, fate=subscription, another=another
+    )  # fmt: skip
+    from worker.refunds import refund_payment
+    from worker.task_api.verbs import refund_words
+
+    at = desk(dry_run=dry_run)
+    asked, is_new = refund_payment.ask(at.services, request, who)
+    words = amount_words(asked.amount, asked.currency)
+    would = f"give back {words} of charge {charge}" if is_new else "do nothing: it was asked for before"
+    if told(at, would, refund_words(asked) | {"is_new": is_new}):
+        return
+    if wait and asked.state is not RefundState.MADE:
+        refund_payment.make(at.services, asked)
+        asked = refund_payment.status(at.services, request_key)
+    if as_json:
+        print_json(refund_words(asked) | {"is_new": is_new} | facts_of(at))
+    else:
+        say(f"refund {request_key}: {words} of charge {charge}: {asked.state}")
+    if wait and asked.state is not RefundState.MADE:
+        raise NotRefunded(
+            Code.DECLINED if asked.state is RefundState.REFUSED else Code.UNKNOWN,
+            f"refund {request_key} is {asked.state}: {asked.words or 'it is looked at again'}",
+        )
+
+
+def refunds(
+    every: Annotated[bool, typer.Option("--all", help="Those that are over too, newest first.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List the refunds that are asked for and not made yet, oldest first."""
+    from worker.store import refunds as rows
+    from worker.wiring import services
+
+    with services().engine.begin() as db:
+        found = rows.listed(db, every=every, limit=limit)
+    names = ("request_key", "charge", "amount", "currency", "state", "actor", "reason", "created_at", "words")
+    if as_json:
+        print_json([{name: row[name] for name in names} for row in found])
+        return
+    shown = [name for name in names if name != "currency"]
+    plain = (row | {"amount": amount_words(row["amount"], row["currency"])} for row in found)
+    print_table("refunds", shown, ([row[name] for name in shown] for row in plain))

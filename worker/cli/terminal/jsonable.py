@@ -1,0 +1,43 @@
+"""`--json` for every command, before its name or after it; one that prints by `answer` has no parameter for it."""
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any
+
+import typer
+
+from worker.cli.terminal.output import AsJson, wants_json
+from worker.cli.terminal.sections import PROCESSES
+
+NAME = "as_json"
+
+
+def add_to_commands(app: typer.Typer) -> None:
+    """Let every command take --json, but those that run until they are told to stop."""
+    for command in app.registered_commands:
+        if command.callback is not None and command.name not in PROCESSES:
+            command.callback = _with_json(command.callback)
+    for group in app.registered_groups:
+        below = group.typer_instance
+        if below is None:
+            continue
+        if below.registered_callback is not None and below.registered_callback.callback is not None:
+            below.registered_callback.callback = _with_json(below.registered_callback.callback)
+        add_to_commands(below)
+
+
+def _with_json(command: Callable[..., Any]) -> Callable[..., Any]:
+    taken = signature(command, eval_str=True)
+    names = taken.parameters
+
+    @wraps(command)
+    def run(**arguments: Any) -> Any:
+        del arguments[NAME]  # it may stand before the command's name as well
+        return command(**arguments, **({NAME: wants_json()} if NAME in names else {}))
+
+    option = Parameter(NAME, Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
+    others = [each.replace(kind=Parameter.KEYWORD_ONLY) for name, each in names.items() if name != NAME]
+    run.__signature__ = taken.replace(parameters=[*others, option])  # type: ignore[attr-defined]  # inspect reads it
+    run.__annotations__ = {**command.__annotations__, NAME: AsJson}
+    return run

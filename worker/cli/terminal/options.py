@@ -1,0 +1,102 @@
+"""What several commands read from a person: cadences, times and dates, each with a clear error."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time, timedelta
+from threading import Event
+
+import typer
+
+from schedules.calendar.cadence import Cadence, Cron, Every, Unit, many_times_warning
+from schedules.dunning.policies import DunningPolicy, FinalAction
+from schedules.errors import BadPolicy
+from worker.cli.terminal.output import warn
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def read_cadence(every: int | None, unit: Unit | None, cron: str | None) -> Cadence:
+    """A cadence from --every and --unit, or from --cron; both or neither is an error."""
+    if cron is not None:
+        if every is not None or unit is not None:
+            raise typer.BadParameter("give --every with --unit, or --cron, not both")
+        return Cron(cron)
+    if unit is None:
+        raise typer.BadParameter("give --unit (day, week, month or year), with --every N, or --cron")
+    return Every(1 if every is None else every, unit)
+
+
+def warn_of_times(cadence: Cadence) -> None:
+    """Say so on standard error when a cron text fires oftener than a day is billed."""
+    warning = many_times_warning(cadence) if isinstance(cadence, Cron) else None
+    if warning:
+        warn(warning)
+
+
+def read_time(text: str) -> time:
+    """A wall time as HH:MM."""
+    hours, colon, minutes = text.partition(":")
+    if not (colon and hours.isdecimal() and minutes.isdecimal() and int(hours) < 24 and int(minutes) < 60):
+        raise typer.BadParameter(f"{text!r} is not a time of day; write it like 09:00")
+    return time(int(hours), int(minutes))
+
+
+def read_date(text: str) -> date:
+    """A date as YYYY-MM-DD."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a date; write it like 2026-01-31") from None
+
+
+def read_month(text: str) -> date:
+    """A month as YYYY-MM; answers its first day."""
+    try:
+        return date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a month; write it like 2026-01") from None
+
+
+def read_instant(text: str) -> datetime:
+    """An instant as ISO 8601; a date is its midnight, and what names no zone is in UTC."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not an instant; write it like 2026-01-31T09:00:00+09:00") from None
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def read_policy(ladder: str, final: FinalAction) -> DunningPolicy:
+    """A dunning policy from offsets such as 1d,3d,7d; an empty text is a ladder without rungs."""
+    offsets = []
+    for text in filter(None, (part.strip() for part in ladder.split(","))):
+        if not (text[:-1].isdecimal() and text[-1] in UNITS):
+            raise BadPolicy(f"ladder offset {text!r} cannot be read; write offsets like 12h,1d,3d")
+        offsets.append(timedelta(seconds=int(text[:-1]) * UNITS[text[-1]]))
+    return DunningPolicy(tuple(offsets), final)
+
+
+def cadence_words(cadence: Cadence) -> str:
+    """A cadence as a person would say it."""
+    match cadence:
+        case Cron(text):
+            return f"cron {text}"
+        case Every(1, unit):
+            return f"every {unit.value}"
+        case Every(every, unit):
+            return f"every {every} {unit.value}s"
+
+
+@contextmanager
+def until_interrupted() -> Iterator[Callable[[], bool]]:
+    """True until Ctrl-C or SIGTERM, so that what is under way can be brought to an end."""
+    interrupted = Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda *_: interrupted.set())
+    try:
+        yield lambda: not interrupted.is_set()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,327 @@
+"""How lists and facts are shown: tables for people, JSON for programs."""
+
+import getpass
+import json
+import logging
+import os
+import pwd
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, date, datetime, time, timedelta
+from enum import Enum
+from functools import cache
+from typing import Annotated, Any, TextIO, cast
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from schedules.calendar.zones import zone
+from schedules.errors import BadZone, Code
+from schedules.money.amounts import amount_words
+from schedules.texts import cleaned, escaped, escaped_in_json
+from worker.cli.terminal.streams import replacing, takes_all
+
+LONGEST_KEY = 80  # characters of a customer_uid
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")  # as JSON has it
+_IN_UTC = re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z(?! \()")
+AMOUNTS = frozenset({"price", "amount", "balance", "refunded"})  # facts in minor units of the fact `currency`
+UNBOUNDED = 10_000  # columns; a table is only as wide as what it holds
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; an error is JSON on standard error.")]
+_AS_JSON: ContextVar[bool] = ContextVar("again_as_json", default=False)
+
+
+def _reason(words: str) -> str:
+    if not words.strip():
+        raise typer.BadParameter("say why, for whoever reads the audit; it is empty")
+    return cleaned("why", words.strip())
+
+
+Why = Annotated[str, typer.Option("--why", help="The reason, for the audit.", callback=_reason)]
+Actor = Annotated[
+    str,
+    typer.Option(
+        "--actor",
+        envvar="AGAIN_ACTOR",
+        help="Who does it, for the audit.",
+        callback=lambda text: cleaned("actor", text),
+    ),
+]
+
+
+def actor() -> str:
+    """The person at the keyboard, as the system names him."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def os_user() -> str:
+    """The user that the operating system runs this process as; no environment variable changes it."""
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+class Escaping:
+    """A stream whose reader may be a terminal: what that would take for a command is written out."""
+
+    encoding = "utf-8"  # it takes every character; the parser would write past a stream that says ASCII
+
+    def __init__(self, stream: TextIO) -> None:
+        self.unescaped = stream
+
+    def write(self, text: str) -> int:
+        """Write the text, with control characters as \\x1b."""
+        return self.unescaped.write(escaped(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unescaped, name)
+
+
+@contextmanager
+def escaping_output() -> Iterator[None]:
+    """Escape control characters in all that a command prints, and replace what the stream does not take."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", Escaping(stream)) for stream in before)
+    with replacing(*before):
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+def wants_json() -> bool:
+    """Whether this command was called with --json."""
+    return _AS_JSON.get()
+
+
+def use_json(*, wanted: bool) -> None:
+    """Let this command print JSON alone."""
+    _AS_JSON.set(wanted)
+
+
+def make_console(*, stderr: bool = False, quiet: bool = False, **options: Any) -> Console:
+    """A console of rich, which writes commands to the terminal itself; texts go through `escaped` before.
+
+    With --json nothing is written to one on standard error unless that is a terminal: progress is for people.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    silent = quiet or (stderr and wants_json() and not stream.isatty())
+    return Console(file=getattr(stream, "unescaped", stream), quiet=silent, **options)
+
+
+def say(text: str, local: ZoneInfo | None = None) -> None:
+    """Print a line for a person, with local times of the shop or of another zone; with --json nothing."""
+    if not wants_json():
+        print(with_local_times(text, local))
+
+
+def answer(document: Mapping[str, Any], *lines: str) -> None:
+    """Print what a command did: lines for a person, or with --json the document."""
+    if wants_json():
+        print_json(document)
+    for line in lines:
+        say(line)
+
+
+def warn(text: str) -> None:
+    """Print a notice on standard error; with --json as an object."""
+    print(json_text({"notice": text}) if wants_json() else f"again: {with_local_times(text)}", file=sys.stderr)
+
+
+class Notices(logging.Handler):
+    """What a command logs, as notices: it has no log of its own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message, and the traceback of an error that the program did not expect."""
+        warn(self.format(record))
+
+
+def print_error(code: Code, message: str, field: str | None = None) -> None:
+    """Print an error on standard error; with --json as an object, in one line."""
+    if wants_json():
+        print(json_text({"error": {"code": code, "field": field, "message": message}}), file=sys.stderr)
+    else:
+        print(f"again: {with_local_times(message)}", file=sys.stderr)
+
+
+def json_text(document: object, indent: int | None = None) -> str:
+    """A document as JSON; instants in UTC with a Z, and no character that a terminal takes for a command."""
+    ascii_only = not takes_all(sys.stdout)  # JSON has escapes of its own
+    return escaped_in_json(json.dumps(document, default=plain, ensure_ascii=ascii_only, indent=indent))
+
+
+def print_json(document: object) -> None:
+    """Print a document as JSON; instants in UTC with a Z."""
+    print(json_text(document, indent=2))
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], local: ZoneInfo | None = None
+) -> None:
+    """Print rows under a title, with no word of them cut; a list that is empty says so. With --json nothing.
+
+    Local times are the shop's, or those of another zone.
+    """
+    if wants_json():
+        return
+    title = with_local_times(title, local)
+    cells = [[as_words(cell, local) for cell in row] for row in rows]
+    if not cells:
+        make_console().print(f"{title}: none")
+        return
+    # A key that is cut, or goes on in the next line, is of no use to whoever wants to copy it.
+    longest = [
+        min(LONGEST_KEY, max(cell_len(word) for row in cells for word in ("", *row[at].split())))
+        for at in range(len(columns))
+    ]
+    shown = make_console()
+    if shown.is_terminal and sum(longest) + 3 * len(columns) + 1 > shown.width:
+        _print_records(shown, title, columns, cells)
+        return
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for at, column in enumerate(columns):
+        table.add_column(column, min_width=longest[at])
+    for row in cells:
+        table.add_row(*map(Text, row))
+    if not shown.is_terminal:
+        shown.width = UNBOUNDED  # not a terminal: a program that reads it needs whole lines
+    shown.print(table, crop=False)
+
+
+def _print_records(shown: Console, title: str, columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+    """Print each row of a table as lines of names and values, in a terminal that is too narrow for the table."""
+    shown.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+    for row in cells:
+        lines = [f"{name}: {cell}" if name else cell for name, cell in zip(columns, row, strict=True) if cell]
+        for at, line in enumerate(lines):
+            shown.print(("- " if at == 0 else "  ") + line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Print names and values, one line each; what is not so is left out. With --json nothing."""
+    if wants_json():
+        return
+    shown = make_console(soft_wrap=True)
+    shown.print(with_local_times(title), style="bold", markup=False)
+    for name, value in facts.items():
+        if value is not None:
+            shown.print(f"  {name.replace('_', ' ')}: {as_words(value)}", markup=False, highlight=False)
+
+
+def with_currency(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts for people: amounts in minor units become amounts with their currency, 990 becomes 9.90 USD."""
+    currency = facts.get("currency")
+    if not isinstance(currency, str):
+        return dict(facts)
+    return {
+        name: amount_words(value, currency) if name in AMOUNTS and isinstance(value, int) else value
+        for name, value in facts.items()
+        if name != "currency"
+    }
+
+
+def _name_of_shop_zone() -> str:
+    from worker.config import shop_zone_name
+
+    return shop_zone_name()
+
+
+OfZone = Annotated[
+    str,
+    typer.Option(
+        "--zone", default_factory=_name_of_shop_zone, show_default="AGAIN_ZONE",
+        help="IANA time zone of days and local times.",
+    ),
+]  # fmt: skip
+
+
+@cache
+def shop_zone() -> ZoneInfo:
+    """The zone of AGAIN_ZONE, whose local times stand beside those in UTC; the usual one where that is wrong."""
+    from worker.config import Settings
+
+    try:
+        return zone(_name_of_shop_zone())
+    except BadZone:  # an error about it has times too
+        return zone(Settings.model_fields["zone"].default)
+
+
+def moment(at: datetime, local: ZoneInfo | None = None) -> str:
+    """An instant for a person, in UTC with the local time: 2026-11-30 15:00:00Z (12-01 00:00 KST)."""
+    return with_local_times(f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z", local)
+
+
+def with_local_times(text: str, local: ZoneInfo | None = None) -> str:
+    """A text for a person: behind each instant in UTC stands the shop's local time, or that of another zone."""
+    return _IN_UTC.sub(lambda found: _beside(found, local or shop_zone()), text)
+
+
+def _beside(found: re.Match[str], local: ZoneInfo) -> str:
+    try:
+        at = datetime.fromisoformat(found[0][:-1]).replace(tzinfo=UTC)
+    except ValueError:
+        return found[0]
+    here = at.astimezone(local)
+    if not here.utcoffset():
+        return found[0]
+    day = "" if here.date() == at.date() else f"{here:%m-%d} "
+    return f"{found[0]} ({day}{here:%H:%M %Z})"
+
+
+def instant(at: datetime) -> str:
+    """An instant in UTC, as JSON shows it: 2026-11-30T00:00:00Z."""
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def age(span: timedelta) -> str:
+    """A span of time as a person says it: 40 s, 12 min, 5 h, 3 d."""
+    seconds = int(span.total_seconds())
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def plain(value: object) -> object:
+    """A value as JSON takes it: instants in UTC with a Z."""
+    match value:
+        case datetime():
+            return instant(value)
+        case date() | time():
+            return value.isoformat()
+        case Enum():
+            return value.value
+        case _:
+            return str(value)
+
+
+def as_words(value: object, local: ZoneInfo | None = None) -> str:
+    """A value for a person, in one line; local times are the shop's, or those of another zone."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return moment(value, local)
+        case str() if _INSTANT.fullmatch(value):
+            return moment(datetime.fromisoformat(value), local)
+        case Mapping():
+            said = {name: as_words(each, local) for name, each in with_currency(value).items() if each is not None}
+            return ", ".join(f"{name.replace('_', ' ')} {each}" for name, each in said.items())
+        case list() | tuple():
+            return ", ".join(as_words(each, local) for each in value)
+        case _:
+            return with_local_times(escaped(str(value), lines=False), local)

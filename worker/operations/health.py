@@ -1,0 +1,181 @@
+"""Health: what an installation shows of itself, and every cause for which it does not work as it should."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from schedules.dunning.decisions import TECHNICAL_DELAYS
+from schedules.operations.health import AccountDue, Cause, CauseCode, Observed, ProcessSeen, Stop, causes
+from worker.charging import circuit_breaker
+from worker.services import Services, clock_is_right
+from worker.store import failures
+from worker.store.charging import attempts, kill_switch, waits
+from worker.store.engine import allow_briefly
+from worker.store.operations import dead_letters, processes
+from worker.store.operations import health as rows
+from worker.store.reconciliation import findings
+
+LOCKED = "55P03"
+TIMED_OUT = "57014"
+DISK_FULL = "53100"
+READ_ONLY = "25006"
+WAITING = ("due", "in_flight", "waits_for_card", "held", "refused", "unknown")
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Health:
+    """What was seen, and what is wrong."""
+
+    processes: list[ProcessSeen] = field(default_factory=list)
+    stops: list[dict[str, Any]] = field(default_factory=list)
+    hold: Any = None
+    counts: dict[str, int | None] = field(default_factory=dict)
+    causes: list[Cause] = field(default_factory=list)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether none of the causes is a failure."""
+        return not any(cause.code.is_failure for cause in self.causes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What the large tables hold that waits."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    accounts: Sequence[AccountDue] = ()
+    oldest_unopened: datetime | None = None
+    oldest_unknown: datetime | None = None
+    refused_channels: Sequence[tuple[str, str, datetime]] = ()
+
+
+def examine(services: Services, messages: Mapping[str, int]) -> Health:
+    """Look at everything, each part within seconds; `messages` are those that wait in each queue."""
+    found = Health(counts=dict.fromkeys(WAITING))
+    now = services.clock.now()
+    if not _read(services, found, lambda db: _read_small(services, db, found)):
+        return found
+    waiting = _read(services, found, lambda db: _read_waiting(services, db, now)) or _Waiting()
+    found.counts |= waiting.counts
+    found.causes += causes(
+        Observed(
+            now=now,
+            processes=found.processes,
+            messages=messages,
+            stops=[_stop(row) for row in found.stops],
+            hold_since=found.hold.since if found.hold is not None else None,
+            accounts=waiting.accounts,
+            oldest_unopened=waiting.oldest_unopened,
+            oldest_unknown=waiting.oldest_unknown,
+            refused_channels=waiting.refused_channels,
+        )
+    )
+    found.causes += _probe_writes(services)
+    return found
+
+
+def _read_small(services: Services, db: Connection, found: Health) -> bool:
+    """Read the small tables: these are read even when the large ones are locked."""
+    found.processes = processes.seen(db)
+    found.stops = [dict(row) for row in kill_switch.stopped(db)]
+    found.hold = kill_switch.hold(db)
+    found.counts |= {"findings": sum(findings.open_counts(db).values()), "dead_letters": dead_letters.total(db)}
+    if not clock_is_right(services, db):
+        ahead = services.clock_check.ahead.total_seconds()
+        found.causes.append(Cause(CauseCode.WRONG_CLOCK, f"the clock of this machine is {ahead:+.0f} s from the "
+                                  "database's; set it right"))  # fmt: skip
+    return True
+
+
+def _read_waiting(services: Services, db: Connection, now: datetime) -> _Waiting:
+    released = rows.released_at(db)
+    due = rows.due(db, services.account_names, now)
+    unsent = rows.unsent(db, now + TECHNICAL_DELAYS[-1])  # one that is tried later waits for something else
+    return _Waiting(
+        counts=waits.waiting(db, now) | {"unknown": attempts.unknown_count(db)},
+        accounts=[_account_due(services, its, unsent.get(its.account), released) for its in due],
+        oldest_unopened=rows.oldest_unopened(db, now),
+        oldest_unknown=rows.oldest_unknown(db),
+        refused_channels=_refused_channels(services, db, now),
+    )
+
+
+def _refused_channels(services: Services, db: Connection, now: datetime) -> list[tuple[str, str, datetime]]:
+    enough = services.settings.breaker_refusals
+    return [
+        (account, str(channel), first)
+        for account in services.account_names
+        for channel, first in circuit_breaker.channels_that_refuse(db, account, enough, now)
+    ]
+
+
+def _account_due(
+    services: Services, its: rows.Due, unsent: tuple[int, datetime] | None, released: datetime | None
+) -> AccountDue:
+    many, oldest_unsent = unsent or (0, None)
+    return AccountDue(
+        its.account,
+        its.due,
+        its.oldest,
+        _could_leave(its.oldest, its.counted_from, released),
+        services.account(its.account).rate,
+        its.last_slot_ago,
+        many,
+        _could_leave(oldest_unsent, its.counted_from, released),
+    )
+
+
+def _could_leave(oldest: datetime | None, *released: datetime | None) -> datetime | None:
+    """Since when the oldest could leave: a stop and a hold do not count."""
+    return None if oldest is None else max(at for at in (oldest, *released) if at is not None)
+
+
+def _stop(row: Mapping[str, Any]) -> Stop:
+    everything = row["account"] == kill_switch.ALL_ACCOUNTS
+    return Stop(row["account"], row["why"], row["actor"] == kill_switch.BREAKER, everything)
+
+
+def _read(services: Services, found: Health, read: Callable[[Connection], T]) -> T | None:
+    """Read one part; a lock or a slow database becomes a cause."""
+    try:
+        with services.engine.begin() as db:
+            allow_briefly(db)
+            return read(db)
+    except failures.DATABASE_ERRORS as error:
+        found.causes.append(database_cause(error))
+        return None
+
+
+def _probe_writes(services: Services) -> list[Cause]:
+    try:
+        with services.engine.begin() as db:
+            allow_briefly(db)
+            rows.write_blocks(db)
+    except failures.DATABASE_ERRORS as error:
+        return [database_cause(error, writing=True)]
+    return []
+
+
+def database_cause(error: BaseException, *, writing: bool = False) -> Cause:
+    """What a database error says of the database."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    state = getattr(cause, "sqlstate", None)
+    words = str(cause).partition("\n")[0]
+    match state:
+        case _ if state == LOCKED:
+            return Cause(CauseCode.DATABASE_LOCKED, f"a table is locked, so not all could be read: {words}")
+        case _ if state == TIMED_OUT:
+            return Cause(CauseCode.DATABASE_SLOW, f"the database takes more than seconds to answer: {words}")
+        case _ if state == DISK_FULL:
+            return Cause(CauseCode.DATABASE_REFUSES_WRITES, f"the database's disk is full: {words}")
+        case _ if state == READ_ONLY:
+            return Cause(CauseCode.DATABASE_REFUSES_WRITES, f"the database is read-only: {words}")
+        case _ if writing and state is not None:
+            return Cause(CauseCode.DATABASE_REFUSES_WRITES, f"the database cannot be written: {words}")
+        case _:
+            return Cause(CauseCode.DATABASE_AWAY, f"the database does not answer: {words}")

@@ -1,0 +1,117 @@
+"""Heartbeats: a process reports its start, that it runs, and what keeps it from its work."""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from schedules.operations.health import ProcessKind
+from worker.clock import elapsed
+from worker.config import installed_version
+from worker.runtime import alive, background
+from worker.runtime.background import Part
+from worker.services import Services, clock_is_right
+from worker.store import failures
+from worker.store.charging import kill_switch
+from worker.store.operations import processes
+from worker.store.operations.processes import Report
+
+log = logging.getLogger("again.heartbeats")
+INTERVAL = 10.0  # seconds between two heartbeats
+IDLE_AFTER = 60.0  # seconds without progress after which it is asked whether there was anything to do
+LAST_WRITE = 3.0  # seconds that a stop waits for a heartbeat under way
+
+
+class Heartbeats:
+    """Those of one start of a process. A beat writes them in its ticks, other processes from a thread."""
+
+    def __init__(
+        self,
+        services: Services,
+        kind: ProcessKind,
+        queues: Sequence[str] = (),
+        has_work: Callable[[], bool] = lambda: True,  # or messages that wait for it
+    ) -> None:
+        self._services = services
+        self._has_work = has_work
+        self._kind, self._queues = kind, tuple(queues)
+        self._id = uuid4().hex
+        self._host, self._pid = socket.gethostname(), os.getpid()
+        self._progress_at = elapsed()
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def progressed(self) -> None:
+        """Note that a message was finished; for any thread."""
+        self._progress_at = elapsed()
+
+    def look_for_work(self) -> None:
+        """Count the time until now as no time without progress, if there was nothing to do."""
+        if elapsed() - self._progress_at >= IDLE_AFTER and not self._has_work():
+            self.progressed()
+        alive.note_idle(self._idle() if self._queues else 0.0)  # without queues, no message waits for it
+
+    def write(self, db: Connection, *, leads: bool = False, plans: int = 0) -> None:
+        """Write one heartbeat."""
+        services = self._services
+        clock_is_right(services, db)
+        # A hold is the same for all processes, and is reported once.
+        permission = replace(kill_switch.permission(db, kill_switch.ALL_ACCOUNTS), hold_since=None)
+        takes_nothing = services.flow.readiness.obstacle if services.flow is not None else None
+        foreign = permission.foreign(services.identity, services.clock)
+        if permission.has_other_schema(services.identity):
+            log.error("%s", foreign)  # every process says so, also one that gets no work
+        its = Report(
+            id=self._id,
+            kind=self._kind,
+            host=self._host,
+            pid=self._pid,
+            version=installed_version(),
+            queues=self._queues,
+            idle=self._idle(),
+            clock_ahead=services.clock_check.ahead.total_seconds(),
+            check_seconds=services.check_times.takes,
+            obstacle=foreign or takes_nothing,
+            leads=leads,
+            plans=plans,
+        )
+        processes.report(db, its)
+
+    def start(self) -> None:
+        """Report the start, and go on reporting from a thread until `stop`."""
+        self._write_once()
+        self._thread = background.start(Part.HEARTBEATS, self._run)
+
+    def stop(self, *, in_order: bool = True) -> None:
+        """Stop reporting; `in_order` says that this process received a stop signal."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join(LAST_WRITE)
+        if in_order:
+            try:
+                with self._services.engine.begin() as db:
+                    processes.end(db, self._id)
+            except failures.DATABASE_ERRORS as error:
+                log.warning("the end of this process is not recorded: %s", failures.summary(error))
+
+    def _idle(self) -> float:
+        return elapsed() - max(self._progress_at, self._services.check_times.last_at)
+
+    def _run(self) -> None:
+        while not self._ending.wait(INTERVAL):
+            self._write_once()
+
+    def _write_once(self) -> None:
+        self.look_for_work()  # before the transaction: the broker may take seconds to answer
+        try:
+            with self._services.engine.begin() as db:
+                self.write(db)
+        except failures.DATABASE_ERRORS as error:
+            failures.outage.failed(f"a heartbeat is not recorded: {failures.summary(error)}")
+        else:
+            failures.outage.succeeded()

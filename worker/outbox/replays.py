@@ -1,0 +1,56 @@
+"""Replaying: what a person may decide about events, each with a reason, each written down."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from schedules.errors import Code, FixedCode
+from worker.services import Services
+from worker.store.outbox import deliveries, event_log
+
+ALL_EVENTS = "events"  # the subject that the audit names when no single one is meant
+
+
+class NoSuchEvent(FixedCode, code=Code.NOT_FOUND):
+    """There is no event of this number; nothing has been done."""
+
+
+class Archived(FixedCode, code=Code.CONFLICT):
+    """The event was delivered long ago, and is archived; nothing has been done."""
+
+
+def replay(services: Services, numbers: Sequence[int], actor: str, why: str) -> None:
+    """Let these events be delivered again from now on, whatever became of them; all of them, or none."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        for number in sorted(set(numbers)):
+            if deliveries.archived(db, number) is not None:
+                raise Archived(f"event {number} was delivered long ago and is archived; it is not sent again")
+            event = found(deliveries.by_number(db, number, lock=True), number)
+            event_log.record(db, actor, "events.replay", event.subject, why, now,
+                         event=number, kind=event.kind, was=event.standing.value, tries=event.tries)  # fmt: skip
+        deliveries.replay(db, numbers, now)
+
+
+def replay_dead(services: Services, actor: str, why: str) -> int:
+    """Let every dead event be delivered again from now on; answers how many."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        count = deliveries.replay_dead(db, now)
+        event_log.record(db, actor, "events.replay", ALL_EVENTS, why, now, dead=count)
+    return count
+
+
+def skip(services: Services, before: datetime, actor: str, why: str) -> int:
+    """Let the events that wait and are older go undelivered; they are kept. Answers how many."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        count = deliveries.skip_before(db, before)
+        event_log.record(db, actor, "events.skip", ALL_EVENTS, why, now, before=before.isoformat(), skipped=count)
+    return count
+
+
+def found(event: deliveries.Listed | None, number: int) -> deliveries.Listed:
+    """The event, or the error that there is none of this number."""
+    if event is None:
+        raise NoSuchEvent(f"there is no event {number}; `again events` lists them")
+    return event

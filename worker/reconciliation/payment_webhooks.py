@@ -1,0 +1,90 @@
+"""Hearing: a webhook says that something has happened; what it was is read from the gateway, never from it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import GatewayPayment
+from worker.charging import resolve_unknown
+from worker.charging.match_payments import compare
+from worker.clock import wait
+from worker.customers import cards
+from worker.gateway.port import Found
+from worker.services import Services, UnusableAccount
+from worker.store.charging import attempts, rates
+from worker.store.customers import customers
+
+log = logging.getLogger("again.hearing")
+WEBHOOK = "webhook"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Look-ups a second that webhooks may cause for an account, and the seconds that one waits for its turn."""
+
+    name: str
+    rate: float
+    patience: float
+
+
+# Two limits, so that made-up uids do not keep webhooks about real debts from being looked up.
+OURS = Limit("webhooks", 5.0, 2.0)
+FOREIGN = Limit("other webhooks", 1.0, 0.0)  # without waiting: a flood must not occupy the threads
+
+
+def hear(services: Services, merchant_uid: str) -> None:
+    """Look at the payments of a uid as the reconciler would, and whether a card that is waited for has changed.
+
+    A webhook does not say which account it is about: the debt does, and for what is no debt of ours all are asked.
+    Anyone may send one, so the calls that they cause are limited for each account. A webhook beyond the limit is
+    dropped: the reconciler, the questions about unknown attempts and the daily look at cards find the same later.
+    """
+    with services.engine.begin() as db:
+        state = attempts.state_of(db, merchant_uid)
+        account = attempts.account_of(db, merchant_uid)
+        if state is not None and state[1] is AttemptState.UNKNOWN:
+            attempts.ask_now(db, state[0], services.clock.now())
+    match state:
+        case (_, AttemptState.PAID | AttemptState.SENDING):
+            return  # we know, or are being told at this moment
+        case (attempt_id, AttemptState.UNKNOWN) if account is not None:
+            if _may_look(services, account, OURS):
+                resolve_unknown.ask(services, attempt_id)
+            return
+    limit = FOREIGN if account is None else OURS
+    for name in services.account_names if account is None else (account,):
+        if _may_look(services, name, limit):
+            _look(services, name, merchant_uid)
+
+
+def _may_look(services: Services, account: str, limit: Limit) -> bool:
+    with services.engine.begin() as db:
+        seconds = rates.grant(db, f"{account}/{limit.name}", limit.rate, limit.patience)
+    if seconds is None:
+        log.warning("a webhook is dropped: account %s has %g look-ups a second for these", account, limit.rate)
+        return False
+    wait(seconds)
+    return True
+
+
+def _look(services: Services, account: str, merchant_uid: str) -> None:
+    gateway = services.gateway_if_ours(account)
+    if gateway is None:
+        return
+    answer = gateway.find_all(merchant_uid)
+    if not isinstance(answer, Found):
+        log.info("%s: the gateway did not tell: %s", merchant_uid, answer.reason)
+        return  # the reconciler and the daily look at cards find it without a webhook
+    compare(services, account, answer.payments)
+    for customer_uid in _waited_for(services, answer.payments):
+        try:
+            cards.changed(services, customer_uid, WEBHOOK, None, believed=False)
+        except (cards.CannotChange, UnusableAccount) as error:
+            log.info("%s", error)
+
+
+def _waited_for(services: Services, payments: Sequence[GatewayPayment]) -> Sequence[str]:
+    named = sorted({payment.customer_uid for payment in payments if payment.customer_uid is not None})
+    with services.engine.begin() as db:
+        return customers.waited_for(db, named)

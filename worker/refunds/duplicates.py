@@ -1,0 +1,163 @@
+"""Refunding: a second payment for one debt is given back, once, guarded by the balance that was approved."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from schedules.charging.outcomes import GatewayPayment, NotSent, Refused, Unknown
+from schedules.errors import Code
+from schedules.money.amounts import Money, amount_words
+from schedules.operations.findings import FindingKind, FindingState
+from schedules.outbox.payment_events import PaymentRefunded
+from worker.charging.match_payments import MENDER, end_second_payment
+from worker.failpoints import Point, reach
+from worker.gateway.port import Cancellation, Cancelled, Found, Gateway
+from worker.operations.operate import CannotOperate
+from worker.services import Services
+from worker.store.charging import kill_switch
+from worker.store.outbox import event_log
+from worker.store.reconciliation import findings, reconciliations
+from worker.store.reconciliation.findings import Finding
+
+log = logging.getLogger("again.refunding")
+BATCH = 100
+LOOK_AGAIN = timedelta(minutes=10)  # above one look, one refund and a token, each within its call's deadline
+REASON = "paid twice"  # shown in the gateway's console
+
+
+def approve(services: Services, finding_id: int, actor: str, why: str) -> Finding:
+    """Let a second payment be given back: all of what is left of it."""
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        finding = found(findings.locked(db, finding_id), finding_id)
+        if finding.kind is not FindingKind.DOUBLE:
+            raise CannotOperate(
+                Code.CONFLICT, f"finding {finding_id} is {finding.kind}; only a double payment can be refunded"
+            )
+        if finding.state is not FindingState.OPEN:
+            raise CannotOperate(Code.ALREADY_DONE, f"finding {finding_id} is {finding.state}; nothing to approve")
+        changed = findings.change(db, finding, FindingState.APPROVED)
+        event_log.record(db, actor, "approve-refund", finding.charge_key or finding.merchant_uid, why, now,
+                     finding=finding_id, imp_uid=finding.imp_uid, balance=finding.balance)  # fmt: skip
+    return changed or finding
+
+
+def found(finding: Finding | None, finding_id: int) -> Finding:
+    """The finding, or the error that there is none of this number."""
+    if finding is None:
+        raise CannotOperate(Code.NOT_FOUND, f"there is no finding {finding_id}; `again findings --all` lists them")
+    return finding
+
+
+def refund_due(services: Services, goes_on: Callable[[], bool] = lambda: True) -> Sequence[int]:
+    """Make every refund that is approved, and look again at those whose outcome is unclear; their numbers."""
+    with services.engine.begin() as db:
+        waiting = findings.to_refund(db, services.clock.now(), BATCH)
+    tried: list[int] = []
+    for finding in waiting:
+        if not goes_on():
+            break
+        refund(services, finding)
+        tried.append(finding.id)
+    return tried
+
+
+def refund(services: Services, finding: Finding) -> FindingState | None:
+    """Give one payment back: claim, look at what is left, ask, write; None when it is not ours to do now.
+
+    A stopped account still gives back: the breaker itself has stopped it. A copy of the database, one on hold,
+    and a machine whose clock is wrong do not.
+    """
+    gateway = services.gateway_if_ours(finding.account)
+    if gateway is None:
+        return None
+    with services.engine.begin() as db:
+        permission = kill_switch.permission(db, finding.account)
+        obstacle = permission.foreign(services.identity, services.clock)
+        if obstacle is not None:
+            log.warning("the refund of %s waits: %s", finding.imp_uid, obstacle)
+            return None
+        lease = {"lease_until": services.clock.now() + LOOK_AGAIN}
+        claimed = findings.change(db, finding, FindingState.REFUNDING, **lease)
+    if claimed is None:
+        return None
+    reach(Point.REFUNDING_CLAIMED, claimed.merchant_uid)
+    payments = look(gateway, claimed.merchant_uid)
+    if payments is None:
+        return claimed.state  # no answer to a question changes nothing; it is asked again after the lease
+    payment = next((found for found in payments if found.imp_uid == claimed.imp_uid), None)
+    if payment is None:
+        return _reopened(services, claimed, "the gateway shows no such payment under its uid")
+    if payment.balance == 0:
+        return _ended(services, claimed, "the gateway shows it as given back")
+    if payment.balance != claimed.balance:
+        there, here = (amount_words(each, claimed.currency) for each in (payment.balance, claimed.balance))
+        return _reopened(services, claimed, f"{there} are left, not {here}")
+    otherwise = _is_paid_otherwise(services, gateway, claimed)
+    if otherwise is None:
+        return claimed.state
+    if not otherwise:
+        return _reopened(services, claimed, "it is the only payment of the debt that is left")
+    order = Cancellation(claimed.imp_uid, Money(claimed.balance, claimed.currency), claimed.balance, REASON)
+    answer = gateway.cancel(order)
+    reach(Point.REFUNDING_ANSWERED, claimed.merchant_uid)
+    match answer:
+        case Cancelled():
+            return _ended(services, claimed, "given back")
+        case Refused(reason):
+            return _reopened(services, claimed, f"the gateway refused the refund: {reason}")
+        case NotSent() | Unknown():
+            # The balance goes with every call, so a second one after a first that went through is refused.
+            log.warning("the refund of %s is unclear: %s", claimed.imp_uid, answer.reason)
+            return claimed.state
+
+
+def look(gateway: Gateway, uid: str) -> Sequence[GatewayPayment] | None:
+    """What the gateway has under a uid that is to be given back; None when it does not say."""
+    answer = gateway.find_all(uid)
+    if isinstance(answer, Found):
+        return answer.payments
+    log.warning("a refund waits for what is paid under %s: %s", uid, answer.reason)
+    return None
+
+
+def _is_paid_otherwise(services: Services, gateway: Gateway, finding: Finding) -> bool | None:
+    """Whether the debt keeps another payment, whole; None when the gateway does not say."""
+    now, environment = services.clock.now(), services.settings.environment
+    with services.engine.begin() as db:
+        debts = reconciliations.debts_of(db, finding.account, environment, [finding.merchant_uid], now)
+    debt = debts.get(finding.merchant_uid)
+    if debt is None or debt.side.paid_uid is None:
+        return False
+    payments = look(gateway, debt.side.paid_uid)
+    if payments is None:
+        return None
+    others = (payment for payment in payments if payment.imp_uid != finding.imp_uid)
+    return any(payment.status == "paid" and payment.cancelled_amount == 0 for payment in others)
+
+
+def _ended(services: Services, finding: Finding, why: str) -> FindingState | None:
+    now = services.clock.now()
+    # The attempt first: whoever dies in between is followed by one who finds the money back, and ends both.
+    end_second_payment(services, finding)
+    with services.engine.begin() as db:
+        ended = {"ended_at": now, "ended_by": MENDER, "ended_why": why, "balance": 0}
+        changed = findings.change(db, finding, FindingState.REFUNDED, **ended)
+        if changed is not None:
+            told = PaymentRefunded(
+                finding=finding.id, charge=finding.charge_key, merchant_uid=finding.merchant_uid,
+                imp_uid=finding.imp_uid, amount=finding.balance, currency=finding.currency,
+            )  # fmt: skip
+            dedupe = f"{finding.account}/{finding.merchant_uid}/{finding.imp_uid}/refunded"
+            event_log.owe(db, told, dedupe, now)
+    if changed is None:
+        return None
+    log.warning("finding %d: %s of %s %s was given back", finding.id, finding.balance, finding.imp_uid, why)
+    return changed.state
+
+
+def _reopened(services: Services, finding: Finding, words: str) -> FindingState | None:
+    log.error("finding %d: no refund: %s", finding.id, words)
+    with services.engine.begin() as db:
+        changed = findings.change(db, finding, FindingState.OPEN, words=f"{finding.words}; {words}")
+    return changed.state if changed else None

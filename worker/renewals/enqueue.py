@@ -1,0 +1,189 @@
+"""Dispatching: charges that are due become messages, oldest first, never more than a bound at once."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from schedules.charging.charges import ChargeKind
+from schedules.errors import Code, FixedCode
+from worker.failpoints import Point, reach
+from worker.services import Services, right_time
+from worker.store.charging import adhoc_charges, charges, kill_switch
+
+log = logging.getLogger("again.dispatching")
+Queued = Sequence[tuple[int, ChargeKind]]
+Publish = Callable[[Queued], None]  # a message for each
+PublishMany = Callable[[Sequence["Envelope"]], None]  # a message for each
+T = TypeVar("T")
+Waiting = Callable[[], int]
+SECONDS_AHEAD = (
+    4.0  # of an account's cap that wait in the broker: whatever goes first comes to its turn within them
+)
+REFILL = 4  # a fourth of the bound is free before it is filled up again: by many at once
+LEAST_AHEAD = 20  # charges; an account with a low cap must not wait for the next look
+GIVEN_BACK = timedelta(seconds=3)  # until what was given back is queued again
+MANY = 200  # charges queued at once from which on they go in envelopes; for a lower cap, a second's worth
+MOST_IN_ENVELOPE = 100
+ENVELOPE_SECONDS = 0.5  # of an account's cap that one envelope takes at most
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Charges of one account and kind that go in one message."""
+
+    charge_ids: Sequence[int]
+    kind: ChargeKind
+    account: str
+
+
+class BrokerUnreachable(FixedCode, code=Code.UNAVAILABLE):
+    """The broker did not take the messages; the charges stay due and are queued again later."""
+
+
+def top_up(
+    services: Services, publish: Publish, waiting: Waiting = lambda: 0, publish_many: PublishMany | None = None
+) -> int:
+    """Fill each account's queue up to its bound with the charges that are due longest; answers how many.
+
+    `waiting` tells how many messages the broker holds: when nobody takes them, no more are sent, however often
+    the patience with those that were sent has run out.
+
+    A charge is marked as queued before its message leaves. A message that is lost after that, or a broker
+    that loses everything, costs one queue_patience: then the charge is queued once more.
+    """
+    accounts = _accounts_due(services)
+    if not accounts or waiting() >= services.settings.queue_bound * len(accounts):
+        return 0
+    queued = {account: few for account in accounts if (few := _queue(services, account))}
+    for account in queued:
+        reach(Point.DISPATCHING_QUEUED, account)
+    try:
+        _publish(services, queued, publish, publish_many)
+    except BrokerUnreachable:
+        with services.engine.begin() as db:
+            charges.unqueue(db, [charge_id for few in queued.values() for charge_id, _ in few])
+        raise
+    for account, few in queued.items():
+        reach(Point.DISPATCHING_PUBLISHED, account)
+        log.debug("queued %d charges of account %s", len(few), account)
+    return sum(len(few) for few in queued.values())
+
+
+def is_more_due(services: Services) -> bool:
+    """Whether any account has a charge that is due, queued or not."""
+    return bool(_accounts_due(services))
+
+
+def _accounts_due(services: Services) -> list[str]:
+    with services.engine.begin() as db:
+        return charges.accounts_with_work(db, services.account_names, services.clock.now())
+
+
+def send_now(services: Services, charge_id: int, publish: Publish) -> None:
+    """Have one charge tried at once, ahead of those that wait to be queued: a person waits for it.
+
+    Whatever goes wrong here costs time alone: the charge is due, and is queued like any other.
+    While its account may not send, it is not queued: it would wait for queue_patience after the resume.
+    """
+    now = services.clock.now()
+    with services.engine.begin() as db:
+        account = adhoc_charges.account_of(db, charge_id)
+        if account is None or _may_not_send(services, db, account):
+            return
+        kind = adhoc_charges.queue_one(db, charge_id, now, timedelta(seconds=services.settings.queue_patience))
+    if kind is None:
+        return
+    reach(Point.DISPATCHING_QUEUED, str(charge_id))
+    try:
+        publish([(charge_id, ChargeKind(kind))])
+    except BrokerUnreachable as error:
+        log.warning("charge %d is queued later: %s", charge_id, error)
+        with services.engine.begin() as db:
+            charges.unqueue(db, [charge_id])
+
+
+def _may_not_send(services: Services, db: Connection, account: str) -> bool:
+    return kill_switch.permission(db, account).obstacle(services.identity, services.clock) is not None
+
+
+def _queue(services: Services, account: str) -> Queued:
+    """Mark an account's charges as queued, as many as there is room for."""
+    now = services.clock.now()
+    patience = timedelta(seconds=services.settings.queue_patience)
+    with services.engine.begin() as db:
+        if _may_not_send(services, db, account):
+            return []
+        if not charges.queues_alone(db, account):
+            return []  # another process fills this account's bound; it would be filled twice
+        bound = _bound(services, account)
+        room = bound - charges.queued_count(db, account, now)
+        if room < max(1, bound // REFILL):
+            return []
+        return [(charge, ChargeKind(kind)) for charge, kind in charges.queue_due(db, account, now, patience, room)]
+
+
+def _publish(
+    services: Services, queued: Mapping[str, Queued], publish: Publish, publish_many: PublishMany | None
+) -> None:
+    many = {account for account, few in queued.items() if publish_many and len(few) >= _many(services, account)}
+    one_by_one = _mixed([few for account, few in queued.items() if account not in many])
+    if one_by_one:
+        publish(one_by_one)
+    if publish_many is not None and many:
+        publish_many(_mixed([_envelopes(services, account, queued[account]) for account in sorted(many)]))
+
+
+def _mixed(lines: Sequence[Sequence[T]]) -> list[T]:
+    """One line of several, each in its order and spread evenly: no account's messages stand behind another's."""
+    placed = [
+        ((place + 0.5) / len(line), number, one)
+        for number, line in enumerate(lines)
+        for place, one in enumerate(line)
+    ]
+    return [one for _, _, one in sorted(placed, key=lambda each: each[:2])]
+
+
+def _envelopes(services: Services, account: str, queued: Queued) -> list[Envelope]:
+    """The charges of each kind, in their order, so many together."""
+    size = _size(services, account)
+    ids = {kind: [charge for charge, its in queued if its is kind] for kind in ChargeKind}
+    return [
+        Envelope(few[begin : begin + size], kind, account)
+        for kind, few in ids.items()
+        for begin in range(0, len(few), size)
+    ]
+
+
+def give_back(services: Services, charge_ids: Sequence[int]) -> None:
+    """Have charges queued again soon that a worker took and has no room for."""
+    with services.engine.begin() as db:
+        charges.queue_again(db, charge_ids, right_time(services, db) + GIVEN_BACK)
+
+
+def is_of(services: Services, charge_id: int, accounts: Collection[str]) -> bool:
+    """Whether a charge is of one of these accounts."""
+    with services.engine.begin() as db:
+        return charges.account_of(db, charge_id) in accounts
+
+
+def _bound(services: Services, account: str) -> int:
+    """How many charges of an account may wait in the broker: what its cap lets go in the next seconds."""
+    rate = services.account(account).rate
+    bound = services.settings.queue_bound
+    return min(bound, max(LEAST_AHEAD, int(rate * SECONDS_AHEAD))) if rate else bound
+
+
+def _many(services: Services, account: str) -> int:
+    """From how many charges of an account on they go in envelopes: their calls are paced better together."""
+    rate = services.account(account).rate
+    return max(LEAST_AHEAD, min(MANY, int(rate))) if rate else MANY
+
+
+def _size(services: Services, account: str) -> int:
+    """How many charges of an account go in one envelope."""
+    rate = services.account(account).rate
+    return max(1, min(MOST_IN_ENVELOPE, int(rate * ENVELOPE_SECONDS))) if rate else MOST_IN_ENVELOPE

@@ -1,0 +1,295 @@
+"""Foreseeing: who will be charged on which day, how much and why; nothing is written."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from schedules.calendar.paces import Pace, pace
+from schedules.calendar.zones import day_bounds, local_date, zone
+from schedules.charging.charges import ChargeKind
+from schedules.charging.identity import charge_key
+from schedules.errors import BROKEN, Code, OwnCode
+from schedules.money.amounts import Money
+from schedules.subscriptions.cursor import Cursor
+from schedules.subscriptions.forecasts import Coming, Stand, coming
+from schedules.subscriptions.plans import Plan, at_own_time
+from worker.charging.rate_limiter import interval
+from worker.services import Services
+from worker.store.customers import plans
+from worker.store.customers.plans import StoredPlan
+from worker.store.reporting import forecasts
+from worker.store.reporting.forecasts import Reach
+
+LONGEST_SPAN = 1827  # days: five years of a daily plan are as many lines for each customer
+EARLIEST_OFFSET = timedelta(hours=14)  # no zone is further ahead of UTC, and none 14 hours behind
+MOST_KEPT = 200_000  # periods that are kept to be used again; some 40 MB
+CARD_WORDS = {
+    "deleted": "its billing key was deleted",
+    "stopped": "its card can never pay; it waits for another one",
+}
+
+
+class CannotForesee(OwnCode):
+    """What was asked about cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The local days that are asked about, both included: of a plan in its own zone, of a debt in this one."""
+
+    first: date
+    last: date
+    zone: str
+    plan: str | None = None  # its code, for all its versions
+
+    def __post_init__(self) -> None:
+        if self.last < self.first:
+            raise CannotForesee(
+                Code.INVALID, f"the days from {self.first} to {self.last} are none; give the earlier day first"
+            )
+        if (self.last - self.first).days >= LONGEST_SPAN:
+            raise CannotForesee(
+                Code.INVALID, f"{self.first} to {self.last} is longer than five years; ask for less at once"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """A charge that a day will bring, if nothing changes until then and every card before it pays."""
+
+    charge: str
+    customer_uid: str
+    subscription: str | None
+    money: Money
+    due_at: datetime
+    at: datetime  # when it is tried
+    day: date
+    why: str
+    left_out: str | None  # why it will not be tried after all
+    account: str  # at the gateway
+
+
+@dataclass(frozen=True, slots=True)
+class DaySum:
+    """What a day will bring in one currency: how many new periods and older debts, and their sum."""
+
+    day: date
+    currency: str
+    periods: int
+    debts: int
+    amount: int  # minor units
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What is due in the same days and will not be tried, and why."""
+
+    why: str
+    currency: str
+    charges: int
+    amount: int  # minor units
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A forecast added up."""
+
+    days: Sequence[DaySum]  # in order, a day for each currency that is charged on it
+    left_out: Sequence[LeftOut]
+    broken: int  # subscriptions that opening cannot work on
+
+
+def foresee(services: Services, asked: Asked) -> Iterator[Foreseen]:
+    """All that is to be collected on these days, in no order: tries at what is owed, then new periods."""
+    with _look(services, asked) as look:
+        for row in forecasts.debts(look.db, look.reach):
+            if asked.first <= (day := look.day_of(row)) <= asked.last:
+                yield _try(row, look.at(row), day)
+        for row in forecasts.each(look.db, look.reach):
+            if not (periods := look.periods(row)):
+                continue
+            plan = look.plans[row.plan_id].plan
+            card = CARD_WORDS[row.card] if row.card else None
+            for period in periods:
+                key = charge_key(ChargeKind.RENEWAL, row.key, period.period_no)
+                yield Foreseen(
+                    key, row.customer_uid, row.key, plan.price, period.due_at, period.at, period.day,
+                    _why(plan, period), period.left_out or card, row.account,
+                )  # fmt: skip
+
+
+def add_up(services: Services, asked: Asked, told: Callable[[int], object] = lambda _: None) -> Totals:
+    """The same, added up by day and currency, without a look at each subscription: equal ones are counted once.
+
+    `told` hears how many subscriptions each step has answered.
+    """
+    tally = _Tally()
+    with _look(services, asked) as look:
+        for row in forecasts.debts(look.db, look.reach):
+            if asked.first <= (day := look.day_of(row)) <= asked.last:
+                left_out = CARD_WORDS[row.card] if row.card else None
+                tally.add(tally.debts, day, Money(row.amount, row.currency), left_out)
+        for row in forecasts.stands(look.db, look.reach):
+            periods = look.periods(row)
+            if periods is None:
+                tally.broken += row.many
+            for period in periods or ():
+                left_out = period.left_out or (CARD_WORDS[row.card] if row.card else None)
+                tally.add(tally.periods, period.day, look.plans[row.plan_id].plan.price, left_out, row.many)
+            told(row.many)
+    return tally.totals()
+
+
+def paces(services: Services, foreseen: Collection[Foreseen]) -> dict[str, Pace]:
+    """How long these charges, in order of time, take at the cap of each gateway account."""
+    told = {}
+    for account in sorted({charge.account for charge in foreseen}):
+        every = timedelta(seconds=interval(services.account(account).rate))
+        if (of_it := pace((charge.at for charge in foreseen if charge.account == account), every)) is not None:
+            told[account] = of_it
+    return told
+
+
+def sums(foreseen: Collection[Foreseen]) -> dict[str, int]:
+    """What is foreseen in all, in minor units by currency."""
+    found: Counter[str] = Counter()
+    for charge in foreseen:
+        found[charge.money.currency] += charge.money.amount
+    return dict(found)
+
+
+@dataclass(slots=True)
+class _Look:
+    """One look at the books, and the periods that were worked out from it."""
+
+    db: Connection
+    asked: Asked
+    reach: Reach
+    plans: dict[int, StoredPlan]
+    now: datetime
+    kept: dict[tuple[Any, ...], Sequence[Coming] | None] = field(default_factory=dict)
+    weight: int = 0
+
+    def at(self, row: Any) -> datetime:
+        """When a debt is tried: at once, if its time is past."""
+        planned: datetime = row.next_attempt_at
+        return max(planned, self.now)
+
+    def day_of(self, row: Any) -> date:
+        """The local day on which a debt is tried."""
+        return local_date(self.at(row), zone(self.asked.zone))
+
+    def periods(self, row: Any) -> Sequence[Coming] | None:
+        """What the days bring for a subscription, worked out once for all that stand alike; None if it is broken.
+
+        What was worked out is forgotten when it has grown too much, so that memory stays flat.
+        """
+        stand = tuple(row[: forecasts.STAND])
+        try:
+            return self.kept[stand]
+        except KeyError:
+            found = self.kept[stand] = self._worked_out(row)
+        self.weight += 1 + len(found or ())
+        if self.weight > MOST_KEPT:
+            self.kept.clear()
+            self.weight = 0
+        return found
+
+    def _worked_out(self, row: Any) -> Sequence[Coming] | None:
+        if row.plan_id not in self.plans:
+            return None
+        plan = at_own_time(self.plans[row.plan_id].plan, row.billing_time)
+        cursor = Cursor(row.next_period_no, row.next_period_date, row.next_due_at)
+        stand = Stand(
+            cursor, row.open_at, row.anchor, row.anchor_no, row.ends_at, row.skip_to or 0, row.anchor_day
+        )
+        try:
+            return tuple(coming(plan, stand, self.now, self.asked.first, self.asked.last))
+        except BROKEN:
+            return None  # opening will set it aside, and say why
+
+
+@contextmanager
+def _look(services: Services, asked: Asked) -> Iterator[_Look]:
+    """Look at the books as they are at one moment: what is opened meanwhile is neither told twice nor lost."""
+    now = services.clock.now()
+    since, last_second = day_bounds(asked.first, asked.last, zone(asked.zone))
+    with services.one_moment(for_long=True) as db:
+        ids = _versions(db, asked.plan) if asked.plan is not None else None
+        known, _ = plans.all_readable(db)
+        # Each zone's days are cut out of what is read for the widest of them.
+        until = max(last_second + timedelta(seconds=1), _ends_everywhere(asked.last))
+        reach = Reach(None if since <= now else since, until, ids)
+        yield _Look(db, asked, reach, known, now)
+
+
+def _versions(db: Connection, code: str) -> list[int]:
+    ids = plans.versions_of(db, code)
+    if not ids:
+        codes = sorted({stored.plan.code for stored in plans.all_readable(db)[0].values()})
+        raise CannotForesee(
+            Code.NOT_FOUND, f"plan {code!r} is not known; there are: {', '.join(codes) or 'none yet'}"
+        )
+    return ids
+
+
+def _ends_everywhere(day: date) -> datetime:
+    """When a date is over in every zone."""
+    return datetime.combine(day, datetime.max.time(), zone("UTC")) + EARLIEST_OFFSET
+
+
+def _try(row: Any, at: datetime, day: date) -> Foreseen:
+    tries = row.attempts
+    why = f"try {tries + 1}, after {row.declines} declines" if tries else "opened, not tried yet"
+    left_out = CARD_WORDS[row.card] if row.card else None
+    money = Money(row.amount, row.currency)
+    return Foreseen(
+        row.key, row.customer_uid, row.subscription, money, row.due_at, at, day, why, left_out, row.account
+    )
+
+
+def _why(plan: Plan, period: Coming) -> str:
+    why = f"period {period.period_no} of plan {plan.code} version {plan.version}"
+    if period.due_at < period.at:
+        why += f", due since {period.due_at:%Y-%m-%d %H:%M}Z; catch-up is {plan.catch_up}"
+    return why
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Charges counted and added up: by day, currency and whether they are new."""
+
+    periods: Counter[tuple[date, str]] = field(default_factory=Counter)
+    debts: Counter[tuple[date, str]] = field(default_factory=Counter)
+    amounts: Counter[tuple[date, str]] = field(default_factory=Counter)
+    out: Counter[tuple[str, str]] = field(default_factory=Counter)
+    out_amounts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    broken: int = 0
+
+    def add(
+        self, counted: Counter[tuple[date, str]], day: date, money: Money, left_out: str | None, many: int = 1
+    ) -> None:
+        """Count so many equal charges of a day."""
+        if left_out is not None:
+            self.out[left_out, money.currency] += many
+            self.out_amounts[left_out, money.currency] += many * money.amount
+            return
+        counted[day, money.currency] += many
+        self.amounts[day, money.currency] += many * money.amount
+
+    def totals(self) -> Totals:
+        """What was counted, in order."""
+        days = [
+            DaySum(day, currency, self.periods[day, currency], self.debts[day, currency], amount)
+            for (day, currency), amount in sorted(self.amounts.items())
+        ]
+        out = [
+            LeftOut(why, currency, charges, self.out_amounts[why, currency])
+            for (why, currency), charges in sorted(self.out.items())
+        ]
+        return Totals(days, out, self.broken)

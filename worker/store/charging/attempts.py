@@ -1,0 +1,400 @@
+"""Attempts as rows: the claim with its fence, the lease that runs out, and the asking."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, select, union_all, update
+from sqlalchemy.dialects.postgresql import insert as insert_or
+
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import Outcome
+from schedules.charging.unknown_outcomes import AskedAbout
+from schedules.dunning.decisions import NOT_THE_CARD
+from schedules.money.amounts import Money
+from worker.store.tables import archived_attempts, attempt_events, attempts, billing_keys, charges
+
+UNRESOLVED_STATES = [state.value for state in AttemptState if state.is_unresolved]
+# States in which the same merchant_uid may be sent: not processed, or failed in a text that decides nothing.
+SENDABLE = (AttemptState.READY, AttemptState.NOT_SENT)
+_ALL = (attempts, archived_attempts)
+
+
+# Statements of the hot path are built once: building one costs as much as running it.
+_OF_CHARGE = attempts.c.charge_id == bindparam("charge")
+_UNRESOLVED = select(attempts).where(_OF_CHARGE, attempts.c.state.in_(UNRESOLVED_STATES))
+_PAID = select(attempts.c.id).where(_OF_CHARGE, attempts.c.state == AttemptState.PAID.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A claimed attempt: whoever holds this fence may write its answer."""
+
+    id: int
+    charge_id: int
+    number: int
+    merchant_uid: str
+    money: Money
+    fence: int
+    last_sent_at: datetime
+    unknown_since: datetime | None
+    quiet_answers: int
+    imp_uid: str | None  # the gateway's record that its last answer was read from
+    sends: int  # times that it was claimed, with this one; a claim need not end in a call
+
+
+def asked_about(attempt: Attempt, customer_uids: frozenset[str]) -> AskedAbout:
+    """What the rules of asking need to know of an attempt."""
+    quiet_since = max(attempt.last_sent_at, attempt.unknown_since or attempt.last_sent_at)
+    return AskedAbout(
+        attempt.merchant_uid,
+        attempt.money,
+        customer_uids,
+        attempt.last_sent_at,
+        quiet_since,
+        attempt.quiet_answers,
+    )
+
+
+def customer_uids_of(db: Connection, charge_id: int) -> frozenset[str]:
+    """The billing keys, deleted ones too, of the customer who owes a charge; it may have moved between them."""
+    key, keys = billing_keys.alias("key"), billing_keys
+    query = (
+        select(keys.c.customer_uid)
+        .join_from(charges, key, key.c.id == charges.c.billing_key_id)
+        .join(keys, keys.c.customer_id == key.c.customer_id)
+        .where(charges.c.id == charge_id)
+    )
+    return frozenset(db.execute(query).scalars())
+
+
+def unresolved(db: Connection, charge_id: int) -> tuple[Attempt, AttemptState] | None:
+    """The one attempt of a charge that is not over, if there is one."""
+    row = db.execute(_UNRESOLVED, {"charge": charge_id}).mappings().first()
+    return (_read(dict(row)), AttemptState(row["state"])) if row else None
+
+
+def has_paid(db: Connection, charge_id: int) -> bool:
+    """Whether the charge has a paid attempt already."""
+    return db.execute(_PAID, {"charge": charge_id}).first() is not None
+
+
+def begin(db: Connection, row: dict[str, Any], words: str = "claimed") -> Attempt | None:
+    """Write a new attempt, claimed; None when a unique constraint says that another worker was faster."""
+    statement = insert_or(attempts).values(row).on_conflict_do_nothing().returning(attempts)
+    written = db.execute(statement).mappings().first()
+    return _noted(db, dict(written), row["created_at"], words) if written else None
+
+
+def from_gateway(
+    charge_id: int, number: int, uid: str, money: Money, sent_at: datetime, now: datetime
+) -> dict[str, Any]:
+    """A row for an attempt that only the gateway knows: made after the backup that these books were put back to.
+
+    It is written as declined, which no other attempt of the charge stands in the way of.
+    """
+    return {
+        "charge_id": charge_id, "number": number, "merchant_uid": uid, "state": AttemptState.DECLINED.value,
+        "amount": money.amount, "currency": money.currency, "fence": 1, "lease_until": None, "sends": 1,
+        "last_sent_at": sent_at, "created_at": now, "settled_at": now,
+        "reason": "made after the backup that was restored; read from the gateway",
+    }  # fmt: skip
+
+
+def claim(db: Connection, attempt: Attempt, now: datetime, lease_until: datetime) -> Attempt | None:
+    """Take an attempt that may be sent again, under the next fence; None when its fence has moved."""
+    a = attempts.c
+    statement = (
+        update(attempts)
+        .where(a.id == attempt.id, a.fence == attempt.fence, a.state.in_([state.value for state in SENDABLE]))
+        .values(
+            state=AttemptState.SENDING.value,
+            fence=a.fence + 1,
+            lease_until=lease_until,
+            sends=a.sends + 1,
+            last_sent_at=now,
+            unknown_since=None,
+            next_ask_at=None,
+            quiet_answers=0,
+            settled_at=None,
+            decline_class=None,
+            decline_rule=None,
+        )
+        .returning(attempts)
+    )
+    row = db.execute(statement).mappings().first()
+    return _noted(db, dict(row), now, "claimed, to be sent again") if row else None
+
+
+def release(db: Connection, attempt: Attempt, now: datetime, why: str) -> bool:
+    """Give back an attempt that was claimed and surely not sent."""
+    values = {"state": AttemptState.READY.value, "lease_until": None, "reason": why}
+    return _write(db, attempt, AttemptState.SENDING, now, values, why)
+
+
+def take_back(db: Connection, attempt: Attempt, now: datetime, why: str) -> bool:
+    """Give back an attempt that was surely not sent, though its lease has ended and it counts as unknown.
+
+    False, and nothing written, when its state is another one, or when it was claimed for another send since.
+    """
+    a = attempts.c
+    statement = (
+        update(attempts)
+        .where(a.id == attempt.id, a.state.concat("") == AttemptState.UNKNOWN.value, a.fence > attempt.fence)
+        # Each claim for a send writes this; a question about the outcome raises only the fence.
+        .where(a.last_sent_at == attempt.last_sent_at)
+        .values(
+            state=AttemptState.READY.value,
+            fence=a.fence + 1,
+            lease_until=None,
+            unknown_since=None,
+            next_ask_at=None,
+            quiet_answers=0,
+            reason=why,
+        )
+        .returning(attempts)
+    )
+    row = db.execute(statement).mappings().first()
+    if row is None:
+        return False
+    _noted(db, dict(row), now, f"not sent: {why}")
+    return True
+
+
+def settle(
+    db: Connection,
+    attempt: Attempt,
+    before: AttemptState,
+    outcome: Outcome,
+    now: datetime,
+    values: dict[str, Any],
+) -> bool:
+    """Write an answer under the fence; False, and nothing written, when the fence has moved."""
+    answer = json.loads(json.dumps(asdict(outcome), default=str))
+    return _write(db, attempt, before, now, values | {"answer": answer, "lease_until": None}, values.get("reason"))
+
+
+def take_lapsed(db: Connection, now: datetime, next_ask_at: datetime, limit: int) -> Sequence[str]:
+    """Turn attempts whose lease has run out into unknown ones, under the next fence; answers their uids."""
+    a = attempts.c
+    lapsed = (
+        select(a.id)
+        .where(a.state == AttemptState.SENDING.value, a.lease_until < now)
+        .order_by(a.lease_until)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("lapsed")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    why = "the worker's lease ran out"
+    statement = (
+        update(attempts)
+        .where(a.id.in_(select(lapsed.c.id)))
+        .values(
+            state=AttemptState.UNKNOWN.value,
+            fence=a.fence + 1,
+            lease_until=None,
+            unknown_since=now,
+            next_ask_at=next_ask_at,
+            reason=why,
+        )
+        .returning(attempts)
+    )
+    rows = [dict(row) for row in db.execute(statement).mappings()]
+    for row in rows:
+        _noted(db, row, now, why)
+    return [row["merchant_uid"] for row in rows]
+
+
+def to_ask(db: Connection, now: datetime, limit: int) -> list[int]:
+    """The unknown attempts whose time to be asked about has come, longest waiting first."""
+    a = attempts.c
+    query = (
+        select(a.id)
+        .where(a.state == AttemptState.UNKNOWN.value, a.next_ask_at <= now)
+        .order_by(a.next_ask_at)
+        .limit(limit)
+    )
+    return list(db.execute(query).scalars())
+
+
+def unknown(db: Connection, limit: int) -> list[dict[str, Any]]:
+    """The attempts whose outcome is unknown, longest first, with whose they are."""
+    a, c = attempts.c, charges.c
+    query = (
+        select(a.merchant_uid, a.amount, a.currency, a.unknown_since, a.next_ask_at, a.asks, a.reason)
+        .add_columns(c.account, c.held_why)
+        .join_from(attempts, charges, a.charge_id == c.id)
+        .where(a.state == AttemptState.UNKNOWN.value)
+        .order_by(a.unknown_since)
+        .limit(limit)
+    )
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def unknown_count(db: Connection) -> int:
+    """How many attempts' outcomes are unknown; counted over ix_attempts_to_ask."""
+    query = select(func.count()).where(attempts.c.state == AttemptState.UNKNOWN.value)
+    return db.execute(query.select_from(attempts)).scalar_one()
+
+
+def in_doubt_count(db: Connection, account: str) -> int:
+    """Return how many attempts of an account are under way or have an unknown outcome."""
+    in_doubt = [AttemptState.SENDING.value, AttemptState.UNKNOWN.value]
+    query = (
+        select(func.count())
+        .select_from(attempts)
+        .join(charges, charges.c.id == attempts.c.charge_id)
+        .where(attempts.c.state.in_(in_doubt), charges.c.account == account)
+    )
+    return db.execute(query).scalar_one()
+
+
+def unknown_since(db: Connection, attempt_id: int) -> datetime | None:
+    """Since when an attempt has been unknown; None when it no longer is."""
+    query = select(attempts.c.unknown_since).where(
+        attempts.c.id == attempt_id, attempts.c.state == AttemptState.UNKNOWN.value
+    )
+    return db.execute(query).scalar()
+
+
+def ask_now(db: Connection, attempt_id: int, now: datetime) -> None:
+    """Bring the next question about an unknown attempt forward."""
+    a = attempts.c
+    unknown = (a.id == attempt_id) & (a.state == AttemptState.UNKNOWN.value) & (a.next_ask_at > now)
+    db.execute(update(attempts).where(unknown).values(next_ask_at=now))
+
+
+def claim_ask(
+    db: Connection, attempt_id: int, now: datetime, next_ask_at: datetime
+) -> tuple[Attempt, str, str | None] | None:
+    """Take the right to ask, under the next fence, with the account and the card's PG; None when not due."""
+    a = attempts.c
+    statement = (
+        update(attempts)
+        .where(a.id == attempt_id, a.state == AttemptState.UNKNOWN.value, a.next_ask_at <= now)
+        .values(fence=a.fence + 1, asks=a.asks + 1, next_ask_at=next_ask_at)
+        .returning(attempts)
+    )
+    row = db.execute(statement).mappings().first()
+    if row is None:
+        return None
+    query = (
+        select(charges.c.account, billing_keys.c.pg_provider)
+        .outerjoin(billing_keys, billing_keys.c.id == charges.c.billing_key_id)
+        .where(charges.c.id == row["charge_id"])
+    )
+    account, pg_provider = db.execute(query).one()
+    return _read(dict(row)), account, pg_provider
+
+
+def state_of(db: Connection, merchant_uid: str) -> tuple[int, AttemptState] | None:
+    """The row id and the state of the attempt with this uid, archived or not."""
+    both = union_all(*(select(t.c.id, t.c.state).where(t.c.merchant_uid == merchant_uid) for t in _ALL))
+    row = db.execute(both).first()
+    return (row.id, AttemptState(row.state)) if row else None
+
+
+def account_of(db: Connection, merchant_uid: str) -> str | None:
+    """The gateway account of the debt that the attempt with this uid is for, archived or not."""
+    c = charges.c
+    each = (select(c.account).join_from(t, charges, t.c.charge_id == c.id) for t in _ALL)
+    both = (query.where(t.c.merchant_uid == merchant_uid) for query, t in zip(each, _ALL, strict=True))
+    return db.execute(union_all(*both)).scalar()
+
+
+def take(db: Connection, attempt_id: int, state: AttemptState, now: datetime) -> Attempt | None:
+    """Take an attempt that is in this state, under the next fence; one whose worker's lease lives is not taken."""
+    a = attempts.c
+    statement = (
+        update(attempts)
+        .where(a.id == attempt_id, a.state == state.value, a.lease_until.is_(None) | (a.lease_until < now))
+        .values(fence=a.fence + 1)
+        .returning(attempts)
+    )
+    row = db.execute(statement).mappings().first()
+    return _read(dict(row)) if row else None
+
+
+def _write(
+    db: Connection,
+    attempt: Attempt,
+    before: AttemptState,
+    now: datetime,
+    values: dict[str, Any],
+    words: str | None,
+) -> bool:
+    a = attempts.c
+    statement = (
+        update(attempts)
+        # Written so, the state leads to no partial index over all that is unresolved.
+        .where(a.id == attempt.id, a.fence == attempt.fence, a.state.concat("") == before.value)
+        .values(**values)
+        .returning(attempts)
+    )
+    row = db.execute(statement).mappings().first()
+    if row is None:
+        return False
+    _noted(db, dict(row), now, words)
+    return True
+
+
+def _noted(db: Connection, row: dict[str, Any], now: datetime, words: str | None) -> Attempt:
+    event = {"attempt_id": row["id"], "at": now, "state": row["state"], "fence": row["fence"], "words": words}
+    db.execute(insert(attempt_events).values(event))
+    return _read(row)
+
+
+def _read(row: dict[str, Any]) -> Attempt:
+    return Attempt(
+        id=row["id"],
+        charge_id=row["charge_id"],
+        number=row["number"],
+        merchant_uid=row["merchant_uid"],
+        money=Money(row["amount"], row["currency"]),
+        fence=row["fence"],
+        last_sent_at=row["last_sent_at"],
+        unknown_since=row["unknown_since"],
+        quiet_answers=row["quiet_answers"],
+        imp_uid=row["imp_uid"],
+        sends=row["sends"],
+    )
+
+
+def is_under_way(db: Connection, charge_id: int) -> bool:
+    """Whether a call of this charge is in flight or its outcome unclear, so that money may have moved."""
+    states = [AttemptState.SENDING.value, AttemptState.UNKNOWN.value]
+    query = select(attempts.c.id).where(attempts.c.charge_id == charge_id, attempts.c.state.in_(states))
+    return db.execute(query).first() is not None
+
+
+def to_present_card() -> ColumnElement[bool]:
+    """Whether an attempt was sent last to the card that its charge has now; joined with the charge and its key."""
+    a, c, k = attempts.c, charges.c, billing_keys.c
+    return and_(
+        k.changed_at.is_(None) | (a.last_sent_at >= k.changed_at),
+        c.card_since.is_(None) | (a.last_sent_at >= c.card_since),
+    )
+
+
+def declined_times(db: Connection, billing_key_id: int, since: datetime, limit: int) -> list[datetime]:
+    """When one card was last declined, since then or since the card changed, newest first.
+
+    What says nothing of the card, or was said of the card before it, is left out. Only charges that were owed
+    since then are looked at.
+    """
+    a, c, k = attempts.c, charges.c, billing_keys.c
+    query = (
+        select(a.settled_at)
+        .join_from(charges, attempts, a.charge_id == c.id)
+        .join(billing_keys, k.id == c.billing_key_id)
+        .where(c.billing_key_id == billing_key_id, c.closed_at.is_(None) | (c.closed_at > since))
+        .where(a.state == AttemptState.DECLINED.value, a.settled_at > since)
+        .where(to_present_card())
+        .where(a.decline_class.not_in([kind.value for kind in NOT_THE_CARD]), c.keyed_in.is_(None))
+        .order_by(a.settled_at.desc())
+        .limit(limit)
+    )
+    return list(db.execute(query).scalars())

@@ -1,0 +1,160 @@
+"""Debts of one customer beside each other, and those that the passing of time changes something for."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, exists, select, text, tuple_, update
+
+from schedules.charging.charges import AttemptState, ChargeKind, TriedBy
+from schedules.dunning.policies import FinalAction
+from worker.store.charging.charges import Charge
+from worker.store.tables import OWED, attempts, charges, subscriptions
+from worker.store.tables.base import INSTANT
+
+UNDER_WAY = (AttemptState.SENDING.value, AttemptState.UNKNOWN.value)
+UNCLEAR_AT_MOST = timedelta(days=1)  # so long an unclear attempt keeps other subscriptions of the card waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """An older debt of the same customer that goes first."""
+
+    key: str
+    next_attempt_at: datetime | None
+    waits: bool
+
+
+def _ahead() -> Select[Any]:
+    c = charges.c
+    same = c.subscription_id == bindparam("subscription")
+    # Of another subscription only what will come to an end by itself: the rest would keep this one for ever.
+    moves = c.next_attempt_at.is_not(None) | c.waits.is_not(None)
+    ends = c.given_up.is_(None) & (c.refusals == 0) & (c.attempts > 0) & moves
+    fresh = c.due_at > bindparam("not_since", type_=INSTANT)
+    return (
+        select(c.key, c.next_attempt_at, c.waits)
+        .where(c.billing_key_id == bindparam("billing_key"), text(OWED), c.held_why.is_(None))
+        .where(c.kind == ChargeKind.RENEWAL.value, c.given_up.is_distinct_from(FinalAction.KEEP.value))
+        .where(tuple_(c.due_at, c.id) < tuple_(bindparam("due_at", type_=INSTANT), bindparam("charge")))
+        .where(same | ends | (fresh & c.given_up.is_(None) & (c.refusals == 0)))
+        .order_by(c.due_at, c.id)
+        .limit(1)
+    )
+
+
+def _behind() -> Select[Any]:
+    c, other = charges.c, charges.alias("ended")
+    same = select(other.c.billing_key_id).where(other.c.id == bindparam("ended"))
+    now = bindparam("now", type_=INSTANT)
+    return (
+        select(c.id)
+        .where(c.billing_key_id == same.scalar_subquery(), text(OWED), c.id != bindparam("ended"))
+        .where((c.attempts == 0) | (c.tried_by == TriedBy.CARD.value))
+        .where(c.kind == ChargeKind.RENEWAL.value, c.next_attempt_at > now, c.due_at <= now)
+        .order_by(c.due_at)
+        .with_for_update(skip_locked=True)
+    )
+
+
+# Statements of the hot path are built once: building one costs as much as running it.
+_AHEAD = _ahead()
+_BEHIND = _behind()
+
+
+def ahead_of(db: Connection, charge: Charge, now: datetime) -> Ahead | None:
+    """The oldest renewal that is owed by the same customer_uid beside this one and before it.
+
+    In nobody's way stands what waits for an operator, or was given up and is kept. What was given up otherwise,
+    is refused, or has been unclear for a day, stands only before debts of its own subscription.
+    """
+    this = {
+        "billing_key": charge.billing_key_id, "due_at": charge.due_at, "charge": charge.id,
+        "subscription": charge.subscription_id, "not_since": now - UNCLEAR_AT_MOST,
+    }  # fmt: skip
+    row = db.execute(_AHEAD, this).first()
+    return Ahead(row.key, row.next_attempt_at, row.waits is not None) if row else None
+
+
+def wake_behind(db: Connection, charge_id: int, now: datetime) -> None:
+    """Let the customer's debts be tried that were not tried yet, or not with a new card: this one went first.
+
+    Those that somebody else works on are left alone: they look again by themselves.
+    """
+    ids = list(db.execute(_BEHIND, {"ended": charge_id, "now": now}).scalars())
+    if ids:
+        db.execute(update(charges).where(charges.c.id.in_(ids)).values(next_attempt_at=now))
+
+
+def owed_by_card(db: Connection, billing_key_id: int) -> list[int]:
+    """Row ids of what is owed by a billing key, oldest first."""
+    c = charges.c
+    query = select(c.id).where(c.billing_key_id == billing_key_id, text(OWED)).order_by(c.due_at, c.id)
+    return list(db.execute(query).scalars())
+
+
+def to_look(db: Connection, now: datetime, after: int, limit: int) -> list[int]:
+    """Row ids of the debts that the passing of time has changed something for, after this one."""
+    c = charges.c
+    query = select(c.id).where(c.look_at.is_not(None), c.look_at <= now, c.id > after).order_by(c.id).limit(limit)
+    return list(db.execute(query).scalars())
+
+
+def others_declined(db: Connection, subscription_id: int, charge_id: int) -> bool:
+    """Whether a subscription owes another debt that was declined."""
+    c = charges.c
+    query = select(c.id).where(c.subscription_id == subscription_id, text(OWED), c.id != charge_id)
+    return db.execute(query.where(c.first_declined_at.is_not(None)).limit(1)).first() is not None
+
+
+def wake_waiting(db: Connection, billing_key_id: int, now: datetime) -> None:
+    """Let the debts be tried that wait for a card which has just paid; those of ended subscriptions wait on."""
+    c = charges.c
+    live = exists().where(subscriptions.c.id == c.subscription_id, subscriptions.c.ends_at.is_(None))
+    waiting = (
+        select(c.id)
+        .where(c.billing_key_id == billing_key_id, text(OWED), c.waits.is_not(None), c.held_why.is_(None), live)
+        .with_for_update(skip_locked=True)
+    )
+    ids = list(db.execute(waiting).scalars())
+    if ids:
+        woken = {"waits": None, "next_attempt_at": now, "tried_by": TriedBy.CARD.value}
+        db.execute(update(charges).where(c.id.in_(ids)).values(woken))
+
+
+@dataclass(frozen=True, slots=True)
+class Owes:
+    """What is true of the charges that a subscription owes."""
+
+    declined: bool
+    sending: bool  # a call is under way
+    unknown: bool  # the outcome of a call is unknown
+    held: bool  # one waits for an operator
+
+
+def facts_of(db: Connection, subscription_id: int) -> Owes:
+    """What is true of the charges that a subscription owes."""
+    c, a = charges.c, attempts.c
+    at_it = select(a.state).where(a.charge_id == c.id, a.state.in_(UNDER_WAY)).limit(1).scalar_subquery()
+    query = select(c.first_declined_at, c.held_why, at_it.label("state")).where(
+        c.subscription_id == subscription_id, text(OWED)
+    )
+    rows = list(db.execute(query))
+    found = {row.state for row in rows}
+    declined = any(row.first_declined_at is not None for row in rows)
+    held = any(row.held_why is not None for row in rows)
+    return Owes(declined, AttemptState.SENDING.value in found, AttemptState.UNKNOWN.value in found, held)
+
+
+def others_rest(db: Connection, subscription_id: int, charge_id: int) -> bool:
+    """Whether a subscription owes another debt for which it was paused."""
+    c = charges.c
+    query = select(c.id).where(c.subscription_id == subscription_id, text(OWED), c.id != charge_id)
+    return db.execute(query.where(c.given_up == FinalAction.PAUSE.value).limit(1)).first() is not None
+
+
+def rests_for(db: Connection, subscription_id: int) -> str | None:
+    """The key of a debt for which a subscription was paused, if it owes one."""
+    c = charges.c
+    query = select(c.key).where(c.subscription_id == subscription_id, text(OWED))
+    return db.execute(query.where(c.given_up == FinalAction.PAUSE.value).limit(1)).scalar()

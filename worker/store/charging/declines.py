@@ -1,0 +1,100 @@
+"""Declined attempts by what their words mean: those that no rule placed, and those that older rules placed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, desc, func, or_, select, update
+
+from schedules.charging.charges import AttemptState
+from schedules.dunning.declines import UNPLACED
+from worker.store.tables import attempts, billing_keys, charges
+
+# A payment that was given back is declined as well, but nobody said no: its answer has no place for a PG's code.
+_SAID_NO = (attempts.c.state == AttemptState.DECLINED.value) & attempts.c.answer.has_key("pg_code")
+
+
+@dataclass(frozen=True, slots=True)
+class DeclinedRow:
+    """What of a declined attempt the rules look at."""
+
+    id: int
+    reason: str
+    pg_provider: str | None
+    decline_class: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeclinedLast:
+    """The newest attempt of a charge, which was declined, and the text that it failed with."""
+
+    id: int
+    merchant_uid: str
+    reason: str | None
+    pg_provider: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnplacedText:
+    """One wording that no rule knows, and how often it came."""
+
+    pg_provider: str | None
+    text: str
+    count: int
+    last_at: datetime
+
+
+def last_of(db: Connection, charge_id: int) -> DeclinedLast | None:
+    """The newest attempt of a charge, if it was declined."""
+    a = attempts.c
+    newest = select(func.max(a.number)).where(a.charge_id == charge_id).scalar_subquery()
+    query = select(a.id, a.merchant_uid, a.reason, a.pg_provider)
+    row = db.execute(query.where(a.charge_id == charge_id, a.number == newest, _SAID_NO)).first()
+    return DeclinedLast(*row) if row else None
+
+
+def unplaced(db: Connection, limit: int) -> Sequence[UnplacedText]:
+    """The wordings of declines that no rule placed, the most frequent first."""
+    a = attempts.c
+    pg = func.coalesce(a.pg_provider, billing_keys.c.pg_provider)
+    count, last_at = func.count(), func.max(a.settled_at)
+    query = (
+        select(pg, a.reason, count, last_at)
+        .join_from(attempts, charges, a.charge_id == charges.c.id)
+        .join(billing_keys, billing_keys.c.id == charges.c.billing_key_id)
+        .where(_SAID_NO, or_(a.decline_rule.is_(None), a.decline_rule.startswith(f"{UNPLACED}@")))
+        .group_by(pg, a.reason)
+        .order_by(desc(count), desc(last_at), a.reason)
+        .limit(limit)
+    )
+    return [UnplacedText(*row) for row in db.execute(query)]
+
+
+def count_stale(db: Connection, version: int) -> int:
+    """How many declines the rules of this version have not placed yet."""
+    return db.execute(select(func.count()).select_from(attempts).where(_stale(version))).scalar_one()
+
+
+def take_stale(db: Connection, version: int, after: int, limit: int) -> Sequence[DeclinedRow]:
+    """The next declines, by row id, that the rules of this version have not placed yet, locked."""
+    a = attempts.c
+    query = (
+        select(a.id, a.reason, func.coalesce(a.pg_provider, billing_keys.c.pg_provider), a.decline_class)
+        .join_from(attempts, charges, a.charge_id == charges.c.id)
+        .join(billing_keys, billing_keys.c.id == charges.c.billing_key_id)
+        .where(_stale(version), a.id > after)
+        .order_by(a.id)
+        .limit(limit)
+        .with_for_update(of=attempts)
+    )
+    return [DeclinedRow(id, reason or "", pg, named) for id, reason, pg, named in db.execute(query)]
+
+
+def _stale(version: int) -> ColumnElement[bool]:
+    rule = attempts.c.decline_rule
+    return and_(_SAID_NO, or_(rule.is_(None), func.split_part(rule, "@", 2) != str(version)))
+
+
+def place(db: Connection, attempt_id: int, columns: Mapping[str, str]) -> None:
+    """Write the class of one declined attempt, which the caller has locked."""
+    db.execute(update(attempts).where(attempts.c.id == attempt_id).values(**columns))

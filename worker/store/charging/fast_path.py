@@ -1,0 +1,186 @@
+"""The plain case by the group: first tries at fresh debts, and debts that are paid at the first try.
+
+What is not plain is not touched here, and is left to the workflows that know every case. Rows that somebody else
+holds are passed over (SKIP LOCKED), so that a group never waits for a row, and never stands in a deadlock.
+
+On the first of the month the planner's figures are of the night before, when next to nothing was owed: reading all
+that is owed looks like one row to it. So a state is written as `status || ''` where it must not lead to a partial
+index, the card's other debts are asked for in the order of the one index that is right for them, and rows are
+named by their numbers, not joined: else a table of some thousand rows is read through for a group of ten, or,
+where a join is named by numbers as well, all of the group is read for each of the group.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from schedules.charging.buyers import Buyer
+from worker.store.charging.asked_before_sending import UNASKED
+from worker.store.charging.attempts import Attempt
+
+# Never tried, never declined, nobody's special wish, and the card's only debt: nothing has to be weighed.
+_TAKE = text(
+    """
+    SELECT c.id, c.key, c.account, k.customer_uid, c.name, c.kind, c.amount, c.currency, u.name AS buyer_name,
+        u.email, u.tel
+    FROM charges c JOIN billing_keys k ON k.id = c.billing_key_id
+        -- OFFSET 0 keeps the planner from a merge join through everybody's billing keys
+        JOIN LATERAL (SELECT name, email, tel FROM customers WHERE id = k.customer_id OFFSET 0) u ON true
+    WHERE c.id = ANY(:ids) AND c.status || '' = 'open' AND c.held_why IS NULL AND c.next_attempt_at <= :now
+        AND c.attempts = 0 AND c.first_declined_at IS NULL AND c.tried_by IS NULL AND c.keyed_in IS NULL
+        AND c.archived_at IS NULL AND k.stopped_as IS NULL
+        AND c.asked_at IS NULL AND NOT (unasked)
+        AND 1 = (SELECT count(*) FROM (SELECT FROM charges other WHERE other.billing_key_id = c.billing_key_id
+            AND other.status IN ('open', 'past_due') ORDER BY other.due_at LIMIT 2) of_card)
+        AND NOT EXISTS (SELECT FROM attempts a WHERE a.charge_id = c.id)
+    FOR UPDATE OF c SKIP LOCKED
+    """.replace("(unasked)", UNASKED)
+)
+# The unique constraints of attempts say whether another worker was faster.
+_BEGIN = text(
+    """
+    WITH begun AS (
+        INSERT INTO attempts (charge_id, number, merchant_uid, state, amount, currency, fence, lease_until, sends,
+            last_sent_at, created_at)
+        SELECT t.charge_id, 1, t.uid, 'sending', t.amount, t.currency, 1, :lease_until, 1, :now, :now
+        FROM json_to_recordset(CAST(:intents AS json))
+            AS t (charge_id bigint, uid text, amount bigint, currency text)
+        ON CONFLICT DO NOTHING
+        RETURNING id, charge_id
+    ), noted AS (
+        INSERT INTO attempt_events (attempt_id, at, state, fence, words)
+        SELECT id, :now, 'sending', 1, 'claimed' FROM begun
+    ), moved AS (
+        UPDATE charges SET next_attempt_at = NULL, queued_until = NULL, attempts = 1
+        WHERE id = ANY(ARRAY(SELECT charge_id FROM begun))
+    )
+    SELECT id, charge_id FROM begun
+    """
+)
+# Paid at the first try, and nothing else hangs on it: no other debt waits behind it, no card is set free by it.
+_LOCK = text(
+    """
+    SELECT c.id, c.key, c.amount, c.currency, c.request_key, k.customer_uid, s.key AS subscription
+    FROM charges c JOIN billing_keys k ON k.id = c.billing_key_id
+        LEFT JOIN subscriptions s ON s.id = c.subscription_id
+    WHERE c.id = ANY(:charges) AND c.status || '' = 'open' AND c.first_declined_at IS NULL AND c.keyed_in IS NULL
+        AND c.given_up IS NULL AND c.held_why IS NULL AND k.stopped_as IS NULL
+        AND s.status || '' IS DISTINCT FROM 'canceled'
+        AND 1 = (SELECT count(*) FROM (SELECT FROM charges other WHERE other.billing_key_id = c.billing_key_id
+            AND other.status IN ('open', 'past_due') ORDER BY other.due_at LIMIT 2) of_card)
+    FOR UPDATE OF c SKIP LOCKED
+    """
+)
+_SETTLE = text(
+    """
+    WITH told AS (
+        SELECT * FROM json_to_recordset(CAST(:payments AS json)) AS t (id bigint, fence bigint, imp_uid text,
+            provider text, answer jsonb, subject text, dedupe text, payload jsonb)
+    ), settled AS (
+        UPDATE attempts a
+        SET state = 'paid', lease_until = NULL, settled_at = :now, next_ask_at = NULL, quiet_answers = 0,
+            imp_uid = told.imp_uid, pg_provider = told.provider, reason = NULL, answer = told.answer
+        -- Written so, the state leads to no partial index: all that is under way would be read through for each.
+        FROM told WHERE a.id = told.id AND a.id = ANY(:attempts) AND a.fence = told.fence
+            AND a.state || '' = 'sending'
+        RETURNING a.id, a.fence, a.charge_id
+    ), noted AS (
+        INSERT INTO attempt_events (attempt_id, at, state, fence) SELECT id, :now, 'paid', fence FROM settled
+    ), closed AS (
+        UPDATE charges
+        SET status = 'paid', closed_at = :now, closed_why = NULL, next_attempt_at = NULL, queued_until = NULL,
+            waits = NULL, look_at = NULL, tried_by = NULL, planned_at = NULL
+        WHERE id = ANY(ARRAY(SELECT charge_id FROM settled))
+    ), owed AS (
+        INSERT INTO outbox (kind, subject, dedupe_key, payload, version, created_at, next_try_at)
+        SELECT :kind, told.subject, told.dedupe, told.payload, :version, :now, :now
+        FROM told JOIN settled USING (id)
+        ON CONFLICT ON CONSTRAINT one_notice_for_each_change DO NOTHING
+    )
+    SELECT id FROM settled
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A debt that has never been tried, locked by the transaction that read it."""
+
+    id: int
+    key: str
+    account: str
+    customer_uid: str
+    name: str
+    kind: str
+    amount: int
+    currency: str
+    buyer: Buyer
+
+
+_FRESH = [field.name for field in fields(Fresh) if field.name != "buyer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What is written of a payment, and told of it."""
+
+    attempt_id: int
+    charge_id: int
+    fence: int
+    imp_uid: str
+    pg_provider: str | None
+    answer: Mapping[str, Any]
+    subject: str
+    dedupe: str
+    payload: Mapping[str, Any]
+
+
+def take_fresh(db: Connection, ids: Sequence[int], now: datetime) -> list[Fresh]:
+    """Lock those of these debts that are plain to try, and due."""
+    found = db.execute(_TAKE, {"ids": list(ids), "now": now}).mappings()
+    return [
+        Fresh(**{name: row[name] for name in _FRESH}, buyer=Buyer(row["buyer_name"], row["email"], row["tel"]))
+        for row in found
+    ]
+
+
+def begin(db: Connection, intents: Sequence[tuple[int, Attempt]], lease_until: datetime) -> dict[int, int]:
+    """Write the first attempt at each of these debts, claimed; the attempts' row ids by the charges'.
+
+    A debt whose attempt another worker has written is not among them.
+    """
+    rows = [
+        {"charge_id": charge_id, "uid": intent.merchant_uid, "amount": intent.money.amount,
+         "currency": intent.money.currency}
+        for charge_id, intent in intents
+    ]  # fmt: skip
+    values = {
+        "intents": json.dumps(rows),
+        "now": intents[0][1].last_sent_at,
+        "lease_until": lease_until,
+    }
+    return {row.charge_id: row.id for row in db.execute(_BEGIN, values)}
+
+
+def lock_to_settle(db: Connection, charge_ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
+    """Lock those of these debts whose payment changes nothing but themselves; what is told of each."""
+    rows = db.execute(_LOCK, {"charges": list(charge_ids)}).mappings()
+    return {row["id"]: dict(row) for row in rows}
+
+
+def settle(db: Connection, payments: Sequence[Settling], kind: str, version: int, now: datetime) -> set[int]:
+    """Write these payments, each under its fence, and the notices of them; the attempts that were settled."""
+    rows = [
+        {"id": each.attempt_id, "fence": each.fence, "imp_uid": each.imp_uid, "provider": each.pg_provider,
+         "answer": each.answer, "subject": each.subject, "dedupe": each.dedupe, "payload": each.payload}
+        for each in payments
+    ]  # fmt: skip
+    values = {
+        "payments": json.dumps(rows, default=str), "kind": kind, "version": version, "now": now,
+        "attempts": [each.attempt_id for each in payments],
+    }  # fmt: skip
+    return set(db.execute(_SETTLE, values).scalars())

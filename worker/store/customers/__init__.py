@@ -1,0 +1,4 @@
+"""Customers, plans, policies and subscriptions as rows.
+
+May import: `worker.store.tables`.
+"""

@@ -1,0 +1,188 @@
+"""Customers and their billing keys as rows."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, exists, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from schedules.dunning.declines import DeclineClass
+from schedules.texts import forms
+from worker.store.tables import OWED, billing_keys, charges, customers
+
+# The columns of what is known of a card, empty.
+NO_FACTS = {
+    "pg_provider": None,
+    "pg_id": None,
+    "card_name": None,
+    "card_number": None,
+    "seen_updated_at": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A billing key and whose it is."""
+
+    id: int
+    customer_id: int
+    customer_uid: str
+    account: str
+    deleted_at: datetime | None
+
+
+def add(
+    db: Connection, reference: str, name: str | None, email: str | None, tel: str | None, now: datetime
+) -> int:
+    """Write a customer, or answer the one that the shop already calls by this reference."""
+    row = {"reference": reference, "name": name, "email": email, "tel": tel, "created_at": now}
+    written = insert(customers).values(row).on_conflict_do_nothing().returning(customers.c.id)
+    customer_id = db.execute(written).scalar()
+    if customer_id is None:
+        customer_id = db.execute(select(customers.c.id).where(customers.c.reference == reference)).scalar_one()
+    return int(customer_id)
+
+
+def add_key(
+    db: Connection,
+    customer_id: int,
+    customer_uid: str,
+    account: str,
+    card: Mapping[str, Any],
+    now: datetime,
+) -> int:
+    """Write a billing key, or answer the one that there is under this customer_uid, which is left as it is.
+
+    The card's facts are columns: pg_provider, pg_id, card_name, card_number, seen_updated_at, deleted_at.
+    """
+    row: dict[str, Any] = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account}
+    values = row | {"created_at": now} | dict(card)
+    written = insert(billing_keys).values(values).on_conflict_do_nothing().returning(billing_keys.c.id)
+    key_id = db.execute(written).scalar()
+    if key_id is None:
+        same = billing_keys.c.customer_uid == customer_uid
+        key_id = db.execute(select(billing_keys.c.id).where(same)).scalar_one()
+    return int(key_id)
+
+
+def unclear_since(db: Connection, key_id: int) -> datetime | None:
+    """Since when it is unclear whether a typed-in card is stored under this key."""
+    since: datetime | None = db.scalar(select(billing_keys.c.unclear_since).where(billing_keys.c.id == key_id))
+    return since
+
+
+def key_by_uid(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKey | None:
+    """The billing key with this customer_uid, locked until the transaction ends if asked for.
+
+    One that the gateway was sent in another normal form is found too; its own customer_uid is what the gateway
+    knows.
+    """
+    c = billing_keys.c
+    query = select(c.id, c.customer_id, c.customer_uid, c.account, c.deleted_at)
+    query = query.where(c.customer_uid.in_(forms(customer_uid)))
+    query = query.order_by((c.customer_uid == customer_uid).desc()).limit(1)
+    row = db.execute(query.with_for_update() if lock else query).first()
+    return StoredKey(*row) if row else None
+
+
+def lock_keys(db: Connection, customer_uids: Collection[str]) -> list[StoredKey]:
+    """Those of these billing keys that are known, locked until the transaction ends, in the order of their ids."""
+    c = billing_keys.c
+    query = select(c.id, c.customer_id, c.customer_uid, c.account, c.deleted_at)
+    uids = [form for uid in customer_uids for form in forms(uid)]
+    query = query.where(c.customer_uid.in_(uids)).order_by(c.id).with_for_update()
+    return [StoredKey(*row) for row in db.execute(query)]
+
+
+def key_by_id(db: Connection, key_id: int) -> StoredKey | None:
+    """The billing key with this row id."""
+    c = billing_keys.c
+    query = select(c.id, c.customer_id, c.customer_uid, c.account, c.deleted_at).where(c.id == key_id)
+    row = db.execute(query).first()
+    return StoredKey(*row) if row else None
+
+
+def change_key(db: Connection, key_id: int, **values: object) -> None:
+    """Write these columns of one billing key."""
+    db.execute(update(billing_keys).where(billing_keys.c.id == key_id).values(**values))
+
+
+def card_facts(db: Connection, key_id: int) -> dict[str, Any]:
+    """What is known of the card behind a billing key."""
+    c = billing_keys.c
+    query = select(c.pg_provider, c.pg_id, c.card_name, c.card_number, c.seen_updated_at, c.changed_at)
+    query = query.add_columns(c.unclear_since)
+    return dict(db.execute(query.where(c.id == key_id)).mappings().one())
+
+
+def expires_on(db: Connection, key_id: int) -> date | None:
+    """The last day of the card behind a billing key, if it is known."""
+    found: date | None = db.execute(
+        select(billing_keys.c.expires_on).where(billing_keys.c.id == key_id)
+    ).scalar_one()
+    return found
+
+
+def take_expiring(db: Connection, now: datetime, limit: int) -> Sequence[tuple[int, str, date]]:
+    """Lock the billing keys of which it is to be told that the card expires: row id, customer_uid, last day."""
+    c = billing_keys.c
+    query = (
+        select(c.id, c.customer_uid, c.expires_on)
+        .where(c.tell_expiry_at.is_not(None), c.tell_expiry_at <= now)
+        .order_by(c.tell_expiry_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [(row.id, row.customer_uid, row.expires_on) for row in db.execute(query)]
+
+
+def take_to_ask(
+    db: Connection, now: datetime, again_at: datetime, unclear_again_at: datetime, limit: int
+) -> Sequence[str]:
+    """The cards that the gateway is to be asked about; the next ask of each is set.
+
+    Debts wait for such a card, or a payment stored it and nothing is known of it yet, or it is unclear whether it
+    is stored, and it is asked about sooner. Any other is not asked about again.
+    """
+    c = billing_keys.c
+    waits = exists().where(charges.c.billing_key_id == c.id, text(OWED), charges.c.waits.is_not(None))
+    is_unread = and_(c.deleted_at.is_(None), *(c[name].is_(None) for name in NO_FACTS))
+    query = (
+        select(c.id, c.customer_uid, c.unclear_since)
+        .add_columns(or_(waits, is_unread, c.unclear_since.is_not(None)).label("waits"))
+        .where(c.ask_at.is_not(None), c.ask_at <= now)
+        .order_by(c.ask_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = list(db.execute(query))
+    for row in rows:
+        later = again_at if row.unclear_since is None else unclear_again_at
+        change_key(db, row.id, ask_at=later if row.waits else None)
+    return [row.customer_uid for row in rows if row.waits]
+
+
+def stopped_as(db: Connection, key_id: int) -> DeclineClass | None:
+    """The class of the decline after which a card is not tried any more, read with its row locked."""
+    query = select(billing_keys.c.stopped_as).where(billing_keys.c.id == key_id).with_for_update()
+    found = db.execute(query).scalar_one()
+    return DeclineClass(found) if found is not None else None
+
+
+def waited_for(db: Connection, customer_uids: Sequence[str]) -> Sequence[str]:
+    """Those of these billing keys that are ours and that debts wait for."""
+    c = billing_keys.c
+    waits = exists().where(charges.c.billing_key_id == c.id, text(OWED), charges.c.waits.is_not(None))
+    return list(db.execute(select(c.customer_uid).where(c.customer_uid.in_(customer_uids), waits)).scalars())
+
+
+def usable(db: Connection, customer_uids: Collection[str]) -> dict[str, str]:
+    """Those of these billing keys that are known and not deleted, each with its customer_uid as it is stored."""
+    c = billing_keys.c
+    uids = [form for uid in customer_uids for form in forms(uid)]
+    query = select(c.customer_uid).where(c.customer_uid.in_(uids), c.deleted_at.is_(None))
+    found = set(db.execute(query).scalars())
+    asked = ((uid, next((form for form in forms(uid) if form in found), None)) for uid in customer_uids)
+    return {uid: stored for uid, stored in asked if stored is not None}

@@ -1,0 +1,238 @@
+"""Subscriptions as rows: who is on what, and the cursor that says which period comes next."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+from sqlalchemy import ARRAY, BigInteger, Connection, Update, any_, bindparam, column, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from schedules.charging.charges import SubscriptionStatus
+from schedules.subscriptions.cursor import Cursor, Opening, Series
+from worker.store.customers import plans as plan_rows
+from worker.store.rows import as_rows, given_rows
+from worker.store.tables import billing_keys, charges, plans, subscriptions
+
+
+@dataclass(frozen=True, slots=True)
+class DueSubscription:
+    """A subscription that opening has locked."""
+
+    id: int
+    key: str
+    billing_key_id: int
+    account: str
+    plan_id: int
+    anchor: date
+    cursor: Cursor
+    ends_at: datetime | None
+    anchor_no: int
+    billing_time: time | None
+    skip_to: int | None
+    anchor_day: int | None = None
+
+    @property
+    def series(self) -> Series:
+        """Its periods, as the rules look at them."""
+        return Series(self.key, self.anchor, self.anchor_no, self.ends_at, self.skip_to or 0, self.anchor_day)
+
+
+def add(db: Connection, row: dict[str, Any]) -> bool:
+    """Write a subscription; False when one_subscription_for_each_external_ref says that it is there.
+
+    False too when one_live_subscription_for_each_customer_and_plan says that its customer has one.
+    """
+    statement = insert(subscriptions).values(row).on_conflict_do_nothing()
+    return db.execute(statement.returning(subscriptions.c.id)).scalar() is not None
+
+
+def by_external_ref(db: Connection, external_ref: str) -> str | None:
+    """The key of the subscription that the system before called so."""
+    return db.execute(select(subscriptions.c.key).where(subscriptions.c.external_ref == external_ref)).scalar()
+
+
+def take_due(db: Connection, plan_id: int | None, now: datetime, limit: int) -> Sequence[DueSubscription]:
+    """Lock the next subscriptions to look at, passing over those that another opener has."""
+    s, k = subscriptions.c, billing_keys.c
+    query = (
+        select(s.id, s.key, s.billing_key_id, k.account, s.plan_id, s.anchor)
+        .add_columns(s.next_period_no, s.next_period_date, s.next_due_at, s.ends_at)
+        .add_columns(s.anchor_no, s.billing_time, s.skip_to, s.anchor_day)
+        .join_from(subscriptions, billing_keys)
+        .where(s.status == SubscriptionStatus.ACTIVE.value, s.open_at <= now)
+        .order_by(s.open_at)
+        .limit(limit)
+        .with_for_update(of=subscriptions, skip_locked=True)
+    )
+    if plan_id is not None:
+        query = query.where(s.plan_id == plan_id)
+    return [
+        DueSubscription(r.id, r.key, r.billing_key_id, r.account, r.plan_id, r.anchor,
+                        Cursor(r.next_period_no, r.next_period_date, r.next_due_at), r.ends_at,
+                        r.anchor_no, r.billing_time, r.skip_to, r.anchor_day)
+        for r in db.execute(query)
+    ]  # fmt: skip
+
+
+def any_due(db: Connection, now: datetime) -> bool:
+    """Whether opening has anything to look at."""
+    s = subscriptions.c
+    query = select(s.id).where(s.status == SubscriptionStatus.ACTIVE.value, s.open_at <= now).limit(1)
+    return db.execute(query).first() is not None
+
+
+def move_cursors(db: Connection, openings: Sequence[tuple[DueSubscription, Opening, timedelta | None]]) -> None:
+    """Write the cursors after opening, and when the next charge is announced, so long before it is due.
+
+    One that has reached its end is not looked at again.
+    """
+    rows = []
+    for due, opening, ahead in openings:
+        ended = due.ends_at is not None and opening.cursor.due_at >= due.ends_at
+        rows.append({
+            "id": due.id, "next_period_no": opening.cursor.period_no,
+            "next_period_date": opening.cursor.period_date, "next_due_at": opening.cursor.due_at,
+            "open_at": None if ended else opening.open_at,
+            "tell_at": None if ended or ahead is None else opening.cursor.due_at - ahead,
+        })  # fmt: skip
+    if rows:
+        db.execute(_MOVE, {**as_rows(rows), "ids": [row["id"] for row in rows]})
+
+
+def _move() -> Update:
+    rows = given_rows("moved", *(column(name, subscriptions.c[name].type) for name in ("id", *MOVED)))
+    # By its number as well: else the planner may read all subscriptions through for a few hundred.
+    by_number = subscriptions.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger)))
+    statement = update(subscriptions).where(subscriptions.c.id == rows.c.id, by_number)
+    return statement.values({name: rows.c[name] for name in MOVED})
+
+
+MOVED = ("next_period_no", "next_period_date", "next_due_at", "open_at", "tell_at")
+_MOVE = _move()
+
+
+def by_key(db: Connection, key: str, *, lock: bool = False) -> dict[str, Any] | None:
+    """A subscription with its plan's code, version and price, and its customer_uid."""
+    query = (
+        select(subscriptions, plans.c.code, plans.c.version, plans.c.price, plans.c.currency)
+        .add_columns(billing_keys.c.customer_uid, billing_keys.c.account)
+        .join_from(subscriptions, plans)
+        .join(billing_keys, billing_keys.c.id == subscriptions.c.billing_key_id)
+        .where(subscriptions.c.key == key)
+    )
+    if lock:
+        query = query.with_for_update(of=subscriptions)
+    row = db.execute(query).mappings().first()
+    return dict(row) if row else None
+
+
+def names(db: Connection, subscription_id: int) -> tuple[str, str]:
+    """A subscription's key and the customer_uid that pays for it."""
+    query = (
+        select(subscriptions.c.key, billing_keys.c.customer_uid)
+        .join_from(subscriptions, billing_keys)
+        .where(subscriptions.c.id == subscription_id)
+    )
+    row = db.execute(query).one()
+    return row.key, row.customer_uid
+
+
+def change(db: Connection, subscription_id: int, **values: object) -> None:
+    """Write these columns of one subscription."""
+    db.execute(update(subscriptions).where(subscriptions.c.id == subscription_id).values(**values))
+
+
+def plans_of(db: Connection, plan_ids: set[int]) -> tuple[dict[int, plan_rows.StoredPlan], dict[int, Exception]]:
+    """The plans with these row ids, and what is wrong with those that no rule allows."""
+    return plan_rows.readable(db.execute(plan_rows.with_policies().where(plans.c.id.in_(plan_ids))).mappings())
+
+
+def held(db: Connection) -> list[dict[str, Any]]:
+    """The subscriptions that opening has set aside, oldest first."""
+    query = select(subscriptions).where(subscriptions.c.held_why.is_not(None)).order_by(subscriptions.c.id)
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def take_to_tell(db: Connection, now: datetime, limit: int) -> Sequence[dict[str, Any]]:
+    """Lock the subscriptions whose next charge is to be announced, with what the announcement says."""
+    s = subscriptions.c
+    query = (
+        select(s.id, s.key, s.status, s.next_period_no, s.next_due_at, s.ends_at, billing_keys.c.customer_uid)
+        .add_columns(s.skip_to, s.told_as, billing_keys.c.card_name, billing_keys.c.card_number)
+        .add_columns(plans.c.price, plans.c.currency)
+        .join_from(subscriptions, billing_keys)
+        .join(plans, plans.c.id == s.plan_id)
+        .where(s.tell_at.is_not(None), s.tell_at <= now)
+        .order_by(s.tell_at)
+        .limit(limit)
+        .with_for_update(of=subscriptions, skip_locked=True)
+    )
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def lock_announced(db: Connection, billing_key_id: int) -> Sequence[dict[str, Any]]:
+    """Lock the subscriptions that are charged to a card and of which a notice stands, with what it said."""
+    s = subscriptions.c
+    query = (
+        select(s.id, s.key, s.next_period_no, s.told_as)
+        .where(s.billing_key_id == billing_key_id, s.status == SubscriptionStatus.ACTIVE.value)
+        .where(s.told_as.is_not(None), s.ends_at.is_(None), s.held_why.is_(None))
+        .order_by(s.id)
+        .with_for_update()
+    )
+    return [dict(row) for row in db.execute(query).mappings()]
+
+
+def told(db: Connection, ids: Sequence[int], says: Mapping[int, str]) -> None:
+    """Note that these were looked at, and what the notices of the next charges of some of them said."""
+    s = subscriptions.c
+    db.execute(update(subscriptions).where(s.id.in_(ids)).values(tell_at=None))
+    if says:
+        statement = (
+            update(subscriptions).where(s.id == bindparam("subscription")).values(told_as=bindparam("said"))
+        )
+        db.execute(statement, [{"subscription": row_id, "said": said} for row_id, said in says.items()])
+
+
+_LOCK_OF_CHARGE = (
+    select(subscriptions.c.id)
+    .where(
+        subscriptions.c.id
+        == select(charges.c.subscription_id).where(charges.c.id == bindparam("charge")).scalar_subquery()
+    )
+    .with_for_update()
+)
+
+
+def lock_of_charge(db: Connection, charge_id: int) -> None:
+    """Lock the subscription that a charge is of, if it is of one."""
+    db.execute(_LOCK_OF_CHARGE, {"charge": charge_id})
+
+
+def is_canceled(db: Connection, subscription_id: int) -> bool:
+    """Whether a subscription has been canceled."""
+    query = select(subscriptions.c.status).where(subscriptions.c.id == subscription_id)
+    return bool(db.execute(query).scalar_one() == SubscriptionStatus.CANCELED.value)
+
+
+def on_plan(db: Connection, code: str, status: str, after: int, limit: int) -> Sequence[tuple[int, str]]:
+    """Row ids and customer_uids of the subscriptions on any version of a plan, in pages by row id."""
+    s = subscriptions.c
+    query = (
+        select(s.id, billing_keys.c.customer_uid)
+        .join_from(subscriptions, billing_keys)
+        .join(plans, plans.c.id == s.plan_id)
+        .where(plans.c.code == code, s.status == status, s.id > after)
+        .order_by(s.id)
+        .limit(limit)
+    )
+    return [(row.id, row.customer_uid) for row in db.execute(query)]
+
+
+def live_by_card(db: Connection, billing_key_id: int) -> Sequence[tuple[int, str]]:
+    """Row ids and keys of the subscriptions that are charged to a card and have not ended."""
+    s = subscriptions.c
+    query = select(s.id, s.key).where(s.billing_key_id == billing_key_id)
+    rows = db.execute(query.where(s.status != SubscriptionStatus.CANCELED.value).order_by(s.id).with_for_update())
+    return [(row.id, row.key) for row in rows]

@@ -1,0 +1,83 @@
+"""Takeovers as rows: subscriptions that another timer charged until now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from schedules.requests.imports import Mapped
+from worker.store.tables import billing_keys, takeovers
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """One subscription between two timers."""
+
+    id: int
+    billing_key_id: int
+    customer_id: int
+    customer_uid: str
+    account: str
+    plan_id: int
+    plan: str
+    subscription_key: str
+    mapped: Mapped
+    actor: str
+    why: str
+    another: bool
+    taken_at: datetime | None
+
+
+def add(db: Connection, row: dict[str, Any], found: Mapped) -> bool:
+    """Write the intent; False when one_takeover_for_each_card_and_plan says that it is there."""
+    entries = [[uid, day.isoformat()] for uid, day in found.dates]
+    values = row | {"entries": entries, "billing_time": found.billing_time}
+    return (
+        db.execute(insert(takeovers).values(values).on_conflict_do_nothing().returning(takeovers.c.id)).scalar()
+        is not None
+    )
+
+
+def of_card(db: Connection, billing_key_id: int, plan: str) -> Takeover | None:
+    """The takeover of a card's schedules to a plan."""
+    t = takeovers.c
+    return _one(db, (t.billing_key_id == billing_key_id) & (t.plan == plan))
+
+
+def is_under_way(db: Connection, subscription_key: str) -> bool:
+    """Whether a takeover is to begin the subscription with this key, and has not yet."""
+    t = takeovers.c
+    query = select(t.id).where(t.subscription_key == subscription_key, t.taken_at.is_(None))
+    return db.execute(query).first() is not None
+
+
+def locked(db: Connection, takeover_id: int) -> Takeover | None:
+    """A takeover, locked until the transaction ends."""
+    return _one(db, takeovers.c.id == takeover_id, lock=True)
+
+
+def unfinished(db: Connection, limit: int) -> Sequence[int]:
+    """Row ids of those that are begun and not over, oldest first."""
+    t = takeovers.c
+    return list(db.execute(select(t.id).where(t.taken_at.is_(None)).order_by(t.id).limit(limit)).scalars())
+
+
+def change(db: Connection, takeover_id: int, **values: object) -> None:
+    """Write these columns of one takeover."""
+    db.execute(update(takeovers).where(takeovers.c.id == takeover_id).values(**values))
+
+
+def _one(db: Connection, wanted: Any, *, lock: bool = False) -> Takeover | None:
+    k = billing_keys.c
+    query = select(takeovers, k.customer_uid, k.account, k.customer_id).join_from(takeovers, billing_keys)
+    query = query.where(wanted)
+    row = db.execute(query.with_for_update(of=takeovers) if lock else query).mappings().first()
+    if row is None:
+        return None
+    billing_time: time = row["billing_time"]
+    dates = tuple((str(uid), date.fromisoformat(day)) for uid, day in row["entries"])
+    plain = {name: row[name] for name in Takeover.__slots__ if name != "mapped"}
+    return Takeover(**plain, mapped=Mapped(billing_time, dates))

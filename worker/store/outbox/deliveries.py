@@ -1,0 +1,176 @@
+"""Events on their way out: which wait, who delivers them now, what came of it, and what a person decides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, case, literal, select, update
+
+from worker.store.tables import archived_outbox, outbox
+
+
+class Standing(StrEnum):
+    """Where an event is on its way out."""
+
+    WAITING = "waiting"  # for its first or its next try
+    DELIVERED = "delivered"
+    DEAD = "dead"  # tried often enough; `again events replay` tries it anew
+    SKIPPED = "skipped"  # a person said so, or it is older than deliveries are
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An event that is this worker's to deliver until its lease runs out."""
+
+    id: int
+    dedupe_key: str
+    kind: str
+    subject: str
+    payload: dict[str, Any]
+    version: int
+    created_at: datetime
+    tries: int
+    leased_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An event as a person sees it."""
+
+    id: int
+    dedupe_key: str
+    kind: str
+    subject: str
+    payload: dict[str, Any]
+    version: int
+    created_at: datetime
+    standing: Standing
+    tries: int
+    next_try_at: datetime | None
+    last_answer: str | None
+    delivered_at: datetime | None
+    dead_at: datetime | None
+
+
+def take_due(db: Connection, now: datetime, until: datetime, limit: int) -> Sequence[Taken]:
+    """Take the events that wait longest, and nobody else's, until an instant; in their order."""
+    o = outbox.c
+    due = (
+        select(o.id, o.next_try_at)
+        .where(o.next_try_at <= now)
+        .order_by(o.next_try_at, o.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    statement = (
+        update(outbox)
+        .where(o.id == due.c.id)
+        .values(next_try_at=until)
+        .returning(
+            o.id, o.dedupe_key, o.kind, o.subject, o.payload, o.version, o.created_at, o.tries,
+            o.next_try_at, due.c.next_try_at.label("was_due_at"),
+        )
+    )  # fmt: skip
+    rows = sorted(db.execute(statement), key=lambda row: (row.was_due_at, row.id))
+    return [Taken(*row[:-1]) for row in rows]
+
+
+def write(
+    db: Connection, taken: Taken, answer: str, *, delivered_at: datetime | None = None,
+    next_try_at: datetime | None = None, dead_at: datetime | None = None,
+) -> bool:  # fmt: skip
+    """Write what came of a try; False when the event was taken, replayed or skipped by somebody else since."""
+    values = {"delivered_at": delivered_at, "next_try_at": next_try_at, "dead_at": dead_at}
+    statement = _still_ours(taken).values(tries=taken.tries + 1, last_answer=answer, **values)
+    return db.execute(statement).rowcount == 1
+
+
+def give_back(db: Connection, unsent: Sequence[Taken], now: datetime) -> None:
+    """Let others have events that were taken and surely not sent."""
+    for taken in unsent:
+        db.execute(_still_ours(taken).values(next_try_at=now))
+
+
+def _still_ours(taken: Taken) -> Any:
+    # The lease is the guard: whoever takes, replays or skips the event moves next_try_at.
+    return update(outbox).where(outbox.c.id == taken.id, outbox.c.next_try_at == taken.leased_until)
+
+
+def listed(
+    db: Connection,
+    limit: int,
+    *,
+    standing: Standing | None = None,
+    kind: str | None = None,
+    subject: str | None = None,
+) -> Sequence[Listed]:
+    """The newest events first: all of them, or those that wait or are dead, of a kind, about a subject."""
+    query = select(*_columns()).order_by(outbox.c.id.desc()).limit(limit)
+    match standing:
+        case Standing.WAITING:
+            query = query.where(outbox.c.next_try_at.is_not(None))
+        case Standing.DEAD:
+            query = query.where(outbox.c.dead_at.is_not(None))
+        case _:
+            pass
+    if kind is not None:
+        query = query.where(outbox.c.kind == kind)
+    if subject is not None:
+        query = query.where(outbox.c.subject == subject)
+    return [_read(row) for row in db.execute(query).mappings()]
+
+
+def by_number(db: Connection, number: int, *, lock: bool = False) -> Listed | None:
+    """One event; None when there is none of this number."""
+    query = select(*_columns()).where(outbox.c.id == number)
+    row = db.execute(query.with_for_update() if lock else query).mappings().first()
+    return _read(row) if row else None
+
+
+def archived(db: Connection, number: int) -> Listed | None:
+    """One event that was delivered long ago; None when none of this number is archived."""
+    row = db.execute(select(*_columns(archived_outbox)).where(archived_outbox.c.id == number)).mappings().first()
+    return _read(row) if row else None
+
+
+def replay(db: Connection, numbers: Sequence[int], now: datetime) -> None:
+    """Let these events be delivered from now on as if they had never been tried."""
+    db.execute(update(outbox).where(outbox.c.id.in_(numbers)).values(_afresh(now)))
+
+
+def replay_dead(db: Connection, now: datetime) -> int:
+    """Let every dead event be delivered as if it had never been tried; answers how many."""
+    return db.execute(update(outbox).where(outbox.c.dead_at.is_not(None)).values(_afresh(now))).rowcount
+
+
+def skip_before(db: Connection, before: datetime) -> int:
+    """Let the events that wait and were written before an instant go undelivered; answers how many."""
+    o = outbox.c
+    statement = update(outbox).where(o.next_try_at.is_not(None), o.created_at < before).values(next_try_at=None)
+    return db.execute(statement).rowcount
+
+
+def _afresh(now: datetime) -> dict[str, Any]:
+    return {"next_try_at": now, "tries": 0, "delivered_at": None, "dead_at": None}
+
+
+def _columns(table: Table = outbox) -> list[ColumnElement[Any]]:
+    o = table.c
+    standing = case(
+        (o.next_try_at.is_not(None), literal(Standing.WAITING.value)),
+        (o.delivered_at.is_not(None), literal(Standing.DELIVERED.value)),
+        (o.dead_at.is_not(None), literal(Standing.DEAD.value)),
+        else_=literal(Standing.SKIPPED.value),
+    )
+    return [
+        o.id, o.dedupe_key, o.kind, o.subject, o.payload, o.version, o.created_at, standing.label("standing"),
+        o.tries, o.next_try_at, o.last_answer, o.delivered_at, o.dead_at,
+    ]  # fmt: skip
+
+
+def _read(row: Any) -> Listed:
+    return Listed(**(dict(row) | {"standing": Standing(row["standing"])}))

@@ -1,0 +1,89 @@
+"""What is told: notices to the outside, and the audit of what people did."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, text, union_all
+from sqlalchemy.dialects.postgresql import insert as insert_or
+
+from schedules.outbox.events import VERSION, Event, payload
+from worker.store.tables import archived_attempt_events, archived_outbox, attempt_events, audit, outbox
+
+_EVENTS = (attempt_events, archived_attempt_events)
+_OWE = insert_or(outbox).on_conflict_do_nothing(constraint="one_notice_for_each_change")
+
+
+def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
+    """Owe the outside one event; a second one under the same dedupe key is left out.
+
+    The key names the change for all time and everywhere: the receiver knows the event by it. So it is made of
+    keys and uids, never of the number of a row.
+    """
+    row = {
+        "kind": event.kind,
+        "subject": event.subject,
+        "dedupe_key": dedupe,
+        "payload": payload(event),
+        "version": VERSION,
+        "created_at": now,
+        "next_try_at": now,
+    }
+    db.execute(_OWE, row)
+
+
+def is_owed(db: Connection, dedupe: str) -> bool:
+    """Whether an event was owed under this dedupe key, and is not archived."""
+    return db.execute(select(outbox.c.id).where(outbox.c.dedupe_key == dedupe)).first() is not None
+
+
+def count(db: Connection, kind: str, subjects: Sequence[str]) -> dict[str, int]:
+    """How many notices of a kind were written about each of these subjects, archived or not."""
+    if not subjects:
+        return {}
+    found = union_all(*(
+        select(o.c.subject).where(o.c.kind == kind, o.c.subject.in_(subjects)) for o in (outbox, archived_outbox)
+    )).subquery()  # fmt: skip
+    query = select(found.c.subject, func.count()).group_by(found.c.subject)
+    return {subject: int(many) for subject, many in db.execute(query)}
+
+
+def newest_event(db: Connection) -> tuple[int, datetime] | None:
+    """The number and time of the newest thing that happened to any attempt; the number only ever rises.
+
+    It may be in the archive, of a shop that has rested for long.
+    """
+    newest_of = (select(e.c.id, e.c.at).order_by(e.c.id.desc()).limit(1).subquery() for e in _EVENTS)
+    row = db.execute(union_all(*(select(each) for each in newest_of)).order_by(text("id DESC")).limit(1)).first()
+    return (row.id, row.at) if row else None
+
+
+def has_event(db: Connection, number: int, at: datetime) -> bool:
+    """Whether this very thing happened in these books, archived or not."""
+    found = union_all(*(select(e.c.id).where(e.c.id == number, e.c.at == at) for e in _EVENTS))
+    return db.execute(found).first() is not None
+
+
+def newest(db: Connection) -> datetime | None:
+    """The time of the newest thing that happened to an attempt or, before there was any, that a person did.
+
+    What people do after a restore must not make the books look newer than they are.
+    """
+    event = newest_event(db)
+    acts = select(audit.c.at).order_by(audit.c.id.desc()).limit(1)
+    return event[1] if event is not None else db.execute(acts).scalar()
+
+
+def record(
+    db: Connection, actor: str, verb: str, subject: str, why: str | None, now: datetime, **details: object
+) -> None:
+    """Write down who did what to which, and why."""
+    row = {"at": now, "actor": actor, "verb": verb, "subject": subject, "why": why, "details": details}
+    db.execute(insert(audit).values(row))
+
+
+def acts_on(db: Connection, subject: str, verbs: str) -> list[dict[str, Any]]:
+    """What people did to a subject by verbs that begin so, in order."""
+    a = audit.c
+    query = select(a.at, a.actor, a.verb, a.why, a.details).where(a.subject == subject, a.verb.startswith(verbs))
+    return [dict(row) for row in db.execute(query.order_by(a.id)).mappings()]

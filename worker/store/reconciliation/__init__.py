@@ -1,0 +1,4 @@
+"""Findings and the reconciler's runs as rows.
+
+May import: `worker.store.tables`.
+"""

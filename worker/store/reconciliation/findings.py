@@ -1,0 +1,205 @@
+"""Findings as rows: where the gateway's records and our books disagree, each once, and what was done about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, case, exists, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import GatewayPayment
+from schedules.operations.findings import Discrepancy, FindingKind, FindingState
+from worker.store.tables import attempts, findings
+
+OVER = [state.value for state in FindingState if state.is_over]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One disagreement, about one payment, or about one that is missing."""
+
+    id: int
+    kind: FindingKind
+    account: str
+    merchant_uid: str
+    imp_uid: str
+    charge_key: str | None
+    amount: int
+    balance: int
+    currency: str
+    words: str
+    state: FindingState
+    fence: int
+    found_at: datetime
+    ended_at: datetime | None
+    ended_by: str | None
+    ended_why: str | None
+
+
+def note(
+    db: Connection,
+    account: str,
+    payment: GatewayPayment,
+    charge_key: str | None,
+    found: Discrepancy,
+    now: datetime,
+) -> tuple[Finding, bool]:
+    """Write a finding, or see it again; answers it, and whether it is new or has come back.
+
+    One that a person has ended comes back only when the payment has changed since.
+    """
+    row = {
+        "kind": found.kind.value, "account": account, "merchant_uid": payment.merchant_uid,
+        "imp_uid": payment.imp_uid, "charge_key": charge_key, "amount": payment.amount,
+        "balance": payment.balance, "currency": payment.currency, "words": found.words,
+        "state": FindingState.OPEN.value, "found_at": now, "seen_at": now,
+    }  # fmt: skip
+    written = db.execute(
+        insert(findings)
+        .values(row)
+        .on_conflict_do_nothing(constraint="one_finding_for_each_payment")
+        .returning(findings)
+    )
+    fresh = written.mappings().first()
+    if fresh is not None:
+        return _read(dict(fresh)), True
+    return _seen_again(db, row, now)
+
+
+def _seen_again(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Finding, bool]:
+    f = findings.c
+    # REPAIRED and seen again means that the repair did not hold; the others come back when money moved since. What
+    # is left of a payment only ever falls: more than we know of was read before it was given back.
+    back = (f.state == FindingState.REPAIRED.value) | (f.state.in_(OVER) & (f.balance > row["balance"]))
+    same = [f[name] == row[name] for name in ("kind", "account", "merchant_uid", "imp_uid")]
+    before = db.execute(select(f.state).where(*same).with_for_update()).scalar_one()
+    statement = (
+        update(findings)
+        .where(*same)
+        .values(
+            seen_at=now,
+            words=row["words"],
+            state=case((back, FindingState.OPEN.value), else_=f.state),
+            ended_at=case((back, None), else_=f.ended_at),
+            # What was approved is given back as it was seen, or not at all.
+            balance=case((f.state.in_([*OVER, FindingState.OPEN.value]), row["balance"]), else_=f.balance),
+        )
+        .returning(findings)
+    )
+    found = _read(dict(db.execute(statement).mappings().one()))
+    return found, found.state.value != before
+
+
+def end_mendable(db: Connection, finding: Finding, now: datetime, by: str) -> None:
+    """End what was found lost or paid late about a payment that has turned out to be something else."""
+    f = findings.c
+    kinds = [kind.value for kind in FindingKind if kind.mends_itself]
+    db.execute(
+        update(findings)
+        .where(f.account == finding.account, f.merchant_uid == finding.merchant_uid, f.imp_uid == finding.imp_uid)
+        .where(f.kind.in_(kinds), f.state == FindingState.OPEN.value)
+        .values(state=FindingState.REPAIRED.value, ended_at=now, ended_by=by, fence=f.fence + 1,
+                ended_why=f"it is finding {finding.id}, {finding.kind}")
+    )  # fmt: skip
+
+
+def end_paid(db: Connection, account: str, now: datetime, by: str) -> Sequence[int]:
+    """End what was found lost or paid late once its attempt is paid by that very payment; their numbers."""
+    f, a = findings.c, attempts.c
+    kinds = [kind.value for kind in FindingKind if kind.mends_itself]
+    paid = (
+        exists()
+        .where(a.merchant_uid == f.merchant_uid, a.state == AttemptState.PAID.value, a.imp_uid == f.imp_uid)
+        .where(a.amount == f.amount, a.currency == f.currency)
+    )
+    statement = (
+        update(findings)
+        .where(f.ended_at.is_(None), f.state == FindingState.OPEN.value, f.kind.in_(kinds), f.account == account)
+        .where(paid)
+        .values(state=FindingState.REPAIRED.value, ended_at=now, ended_by=by, fence=f.fence + 1,
+                ended_why="the attempt is paid by this payment now")
+        .returning(f.id)
+    )  # fmt: skip
+    return list(db.execute(statement).scalars())
+
+
+def open_for(
+    db: Connection, charge_key: str, but: int = 0, kind: FindingKind | None = None
+) -> Finding | None:  # fmt: skip
+    """A finding about a debt that is not over, other than this one; of one kind if asked for."""
+    f = findings.c
+    query = select(findings).where(f.charge_key == charge_key, f.ended_at.is_(None), f.id != but).limit(1)
+    if kind is not None:
+        query = query.where(f.kind == kind.value)
+    row = db.execute(query).mappings().first()
+    return _read(dict(row)) if row else None
+
+
+def change(db: Connection, finding: Finding, state: FindingState, **values: object) -> Finding | None:
+    """Move a finding on, under its fence; None when somebody else has moved it."""
+    f = findings.c
+    statement = (
+        update(findings)
+        .where(f.id == finding.id, f.fence == finding.fence, f.state == finding.state.value)
+        .values(state=state.value, fence=f.fence + 1, **({"lease_until": None} | values))
+        .returning(findings)
+    )
+    row = db.execute(statement).mappings().first()
+    return _read(dict(row)) if row else None
+
+
+def locked(db: Connection, finding_id: int) -> Finding | None:
+    """A finding, locked until the transaction ends."""
+    row = db.execute(select(findings).where(findings.c.id == finding_id).with_for_update()).mappings().first()
+    return _read(dict(row)) if row else None
+
+
+def open_of(db: Connection, account: str, uids: Sequence[str]) -> dict[tuple[str, str], Finding]:
+    """The findings of the judged kinds that are not over about these merchant_uids, by uid and payment."""
+    f = findings.c
+    judged = [kind.value for kind in FindingKind if kind.is_judged]
+    query = select(findings).where(f.ended_at.is_(None), f.account == account, f.merchant_uid.in_(uids))
+    query = query.where(f.kind.in_(judged))
+    found = [_read(dict(row)) for row in db.execute(query).mappings()]
+    return {(finding.merchant_uid, finding.imp_uid): finding for finding in found}
+
+
+def listed(db: Connection, *, ended: bool = False, limit: int = 1000) -> Sequence[Finding]:
+    """The findings that are not over, oldest first; or the newest of all."""
+    query = select(findings).limit(limit)
+    if ended:
+        query = query.order_by(findings.c.id.desc())
+    else:
+        query = query.where(findings.c.ended_at.is_(None)).order_by(findings.c.id)
+    return [_read(dict(row)) for row in db.execute(query).mappings()]
+
+
+def open_counts(db: Connection) -> dict[FindingKind, int]:
+    """How many findings of each kind are not over; counted over the open ones alone."""
+    f = findings.c
+    query = select(f.kind, func.count()).where(f.ended_at.is_(None)).group_by(f.kind)
+    return {FindingKind(kind): count for kind, count in db.execute(query)}
+
+
+def to_refund(db: Connection, now: datetime, limit: int) -> Sequence[Finding]:
+    """Approved refunds, and those under way whose time to be looked at again has come."""
+    f = findings.c
+    query = (
+        select(findings)
+        .where(f.ended_at.is_(None))
+        .where(
+            (f.state == FindingState.APPROVED.value)
+            | ((f.state == FindingState.REFUNDING.value) & (f.lease_until <= now))
+        )
+        .order_by(f.id)
+        .limit(limit)
+    )
+    return [_read(dict(row)) for row in db.execute(query).mappings()]
+
+
+def _read(row: dict[str, Any]) -> Finding:
+    names = Finding.__slots__
+    plain = {name: row[name] for name in names}
+    return Finding(**(plain | {"kind": FindingKind(row["kind"]), "state": FindingState(row["state"])}))

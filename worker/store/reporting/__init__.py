@@ -1,0 +1,4 @@
+"""Read-only queries for people: exports, forecasts, reports, timelines.
+
+May import: `worker.store.tables`.
+"""

@@ -1,0 +1,388 @@
+"""What other backends may ask for: each function is a task, its parameters are the message's fields."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from datetime import time as clock_time
+from typing import Annotated, Any
+
+from pydantic import StringConstraints
+
+from schedules.charging.identity import SUBJECT_LENGTH
+from schedules.dunning.policies import ONCE
+from schedules.errors import BadRequest, Code, RuleBroken
+from schedules.money.amounts import MINOR_DIGITS, Money
+from schedules.outbox.events import in_json
+from schedules.requests.adhoc import ChargeRequest
+from schedules.requests.refunds import Fate, RefundRequest
+from worker.charging import adhoc
+from worker.customers import adjust, cards, enrollment, issued_keys
+from worker.customers.adjustments import Moved, Undoable
+from worker.customers.next_charges import Next
+from worker.operations import operate
+from worker.refunds import refund_payment
+from worker.renewals import enqueue
+from worker.renewals.enqueue import Publish
+from worker.renewals.open_charges import Opened
+from worker.reporting import history
+from worker.services import Services
+from worker.store.refunds import Refund
+
+Words = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where what is asked for is carried out, and charges are handed to workers."""
+
+    services: Services
+    publish: Publish
+    os_user: str | None = None  # who runs the command line; a task has none
+
+
+def charge_adhoc(
+    desk: Desk,
+    *,
+    customer_uid: Words,
+    amount: int,
+    currency: Words,
+    name: Words,
+    request_key: Words,
+    reason: Words,
+    actor: Words,
+    policy: Words = ONCE.code,
+) -> Answer:
+    """Charge a customer once outside of any plan; above a limit the charge waits for a second person."""
+    request = ChargeRequest(
+        customer_uid=customer_uid, money=money(amount, currency), name=name, request_key=request_key,
+        reason=reason, policy=policy,
+    )  # fmt: skip
+    asked = adhoc.charge(desk.services, request, actor, desk.os_user)
+    enqueue.send_now(desk.services, asked.id, desk.publish)
+    return {
+        "charge": asked.key, "status": asked.status.value, "is_new": asked.is_new, "held_why": asked.held_why,
+    }  # fmt: skip
+
+
+def charge_status(desk: Desk, *, charge: Words | None = None, request_key: Words | None = None) -> Answer:
+    """Return the state of a charge, by its key or its request key; nothing is changed."""
+    if (charge is None) is (request_key is None):
+        raise BadRequest(Code.INVALID, "charge", "give the charge's key, or the request_key, and not both")
+    return history.charge_status(desk.services, charge, request_key)
+
+
+def try_charge(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
+    """Try once to collect a charge now, whatever its ladder says."""
+    operate.try_now(desk.services, charge, actor, reason)
+    return {"charge": charge}
+
+
+def card_changed(desk: Desk, *, customer_uid: Words, reason: Words, actor: Words) -> Answer:
+    """Record that a card was replaced or works again: open charges are tried at once."""
+    return {"tried": cards.changed(desk.services, customer_uid, actor, reason)}
+
+
+def delete_card(
+    desk: Desk,
+    *,
+    customer_uid: Words,
+    reason: Words,
+    actor: Words,
+    end_subscriptions: bool = False,
+    request_key: Words | None = None,
+) -> Answer:
+    """Delete a stored card, here and at the gateway.
+
+    `at_gateway` is `deleted`, or why the gateway may still have the card; `code` then says whether to send the
+    same request again.
+    """
+    deleted = issued_keys.delete(
+        desk.services, customer_uid, actor, reason, end_subscriptions=end_subscriptions, request_key=request_key
+    )
+    return {
+        "customer_uid": customer_uid, "subscriptions_ended": deleted.subscriptions_ended,
+        "deleted_at": deleted.deleted_at, "at_gateway": deleted.at_gateway,
+        "code": None if deleted.is_over else deleted.code,
+    }  # fmt: skip
+
+
+def release(desk: Desk, *, key: Words, reason: Words, actor: Words) -> Answer:
+    """Let a charge or a subscription continue now that waits for an operator, or after a refusal."""
+    if len(key) == SUBJECT_LENGTH:
+        operate.release_subscription(desk.services, key, actor, reason)
+    else:
+        operate.release(desk.services, key, actor, reason, desk.os_user)
+    return {"key": key}
+
+
+def release_refused(desk: Desk, *, reason: Words, actor: Words) -> Answer:
+    """Collect now every charge whose last attempt was refused; with a request key in one transaction."""
+    released = operate.release_refused(desk.services, actor, reason)
+    return {
+        "released": released.charges,
+        "amounts": [{"amount": sum_.amount, "currency": sum_.currency} for sum_ in released.sums],
+    }
+
+
+def waive(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
+    """Waive a charge."""
+    operate.waive(desk.services, charge, actor, reason)
+    return {"charge": charge}
+
+
+def cancel_charge(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
+    """Cancel a charge that should not exist."""
+    operate.cancel_charge(desk.services, charge, actor, reason)
+    return {"charge": charge}
+
+
+def paid_elsewhere(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
+    """Record a charge as paid by another way."""
+    operate.paid_elsewhere(desk.services, charge, actor, reason)
+    return {"charge": charge}
+
+
+def add_customer(
+    desk: Desk,
+    *,
+    customer_uid: Words,
+    actor: Words,
+    name: Words | None = None,
+    email: Words | None = None,
+    tel: Words | None = None,
+    of: Words | None = None,
+    account: Words | None = None,
+) -> Answer:
+    """Add a customer whose billing key the gateway has, or a further card of a known customer."""
+    key = enrollment.add_customer(desk.services, customer_uid, name, email, tel, actor, of, account)
+    facts = {"customer_uid": customer_uid, "card_name": key.card_name, "card_number": key.card_number}
+    return facts | {"pg_provider": key.pg_provider}
+
+
+def subscribe(
+    desk: Desk,
+    *,
+    customer_uid: Words,
+    plan: Words,
+    actor: Words,
+    anchor: date | None = None,
+    another: bool = False,
+    trial_again: bool = False,
+) -> Answer:
+    """Begin a subscription; the same request key returns the same one, also after it has ended."""
+    begun = enrollment.subscribe(
+        desk.services, customer_uid, plan, actor, anchor, another=another, trial_again=trial_again
+    )
+    price = begun.plan.price
+    return {
+        "subscription": begun.key, "version": begun.plan.version, "anchor": in_json(begun.anchor),
+        "period_no": begun.first.period_no, "next_due_at": in_json(begun.first.due_at), "amount": price.amount,
+        "currency": price.currency, "trial_days": begun.trial_days, "trial_used_by": begun.trial_used_by,
+    }  # fmt: skip
+
+
+def unsubscribe(desk: Desk, *, subscription: Words, reason: Words, actor: Words, now: bool = False) -> Answer:
+    """End a subscription when its running period ends, or at once with what it owes.
+
+    `unclear` lists charges that may still be paid. `stops` is the next charge, which is not made any more.
+    """
+    ended = enrollment.unsubscribe(desk.services, subscription, actor, reason, at_period_end=not now)
+    return {
+        "subscription": subscription, "ends_at": in_json(ended.ends_at),
+        "charges_canceled": len(ended.debts.closed), "canceled": [asdict(owed) for owed in ended.debts.closed],
+        "unclear": [asdict(owed) for owed in ended.debts.unclear], "opened": _opened(ended.opened),
+        "stops": _charge(ended.not_charged),
+    }  # fmt: skip
+
+
+def pause(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
+    """Open no period until the subscription is resumed; periods that are due are opened first.
+
+    `stops` is the next charge, which is not made during the pause.
+    """
+    paused = adjust.pause(desk.services, subscription, actor, reason)
+    return {
+        "subscription": subscription, "opened": _opened(paused.opened), "stops": _charge(paused.not_charged),
+    }  # fmt: skip
+
+
+def resume(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
+    """Continue a paused subscription with its next period.
+
+    `periods_not_charged` lists the periods that came due during the pause.
+    """
+    resumed = adjust.resume(desk.services, subscription, actor, reason)
+    facts = {"subscription": subscription, "periods_not_charged": _opened(resumed.not_charged)}
+    return facts | _following(resumed.following)
+
+
+def undo(desk: Desk, *, subscription: Words, what: Undoable | None, reason: Words, actor: Words) -> Answer:
+    """Undo an end or a skip, as `what` says.
+
+    Null undoes the one that exists and needs a request key; it is refused when both exist.
+    """
+    undone = adjust.undo(desk.services, subscription, actor, reason, what)
+    facts = {"undone": undone.what.value, "ended_at": in_json(undone.ended_at)}
+    facts |= {"skipped_below": undone.skipped_below, "debts_tried": undone.debts_tried}
+    facts |= {"opened": _opened(undone.opened)}
+    return {"subscription": subscription} | facts | _following(undone.following)
+
+
+def skip(desk: Desk, *, subscription: Words, period_no: int | None, reason: Words, actor: Words) -> Answer:
+    """Skip one period without a charge, by its number, so that a repeated request skips one period only.
+
+    Null skips the next period and needs a request key.
+    """
+    skipped = adjust.skip(desk.services, subscription, actor, reason, period_no)
+    facts = {"period_no": skipped.period_no, "period_date": in_json(skipped.period_date)}
+    facts |= {"due_at": in_json(skipped.due_at)}
+    facts |= {"not_charged": skipped.amount, "opened": _opened(skipped.opened)}
+    return {"subscription": subscription} | facts | _following(skipped.following, "following_period_no")
+
+
+def move_anchor(desk: Desk, *, subscription: Words, anchor: date, reason: Words, actor: Words) -> Answer:
+    """Begin the next period on another day, and count later periods from there."""
+    return _moved(subscription, adjust.move_anchor(desk.services, subscription, anchor, actor, reason))
+
+
+def move_time(desk: Desk, *, subscription: Words, time: clock_time | None, reason: Words, actor: Words) -> Answer:
+    """Bill a subscription at another time of day; null restores its plan's time."""
+    return _moved(subscription, adjust.move_time(desk.services, subscription, time, actor, reason))
+
+
+def change_plan(
+    desk: Desk,
+    *,
+    subscription: Words,
+    plan: Words,
+    reason: Words,
+    actor: Words,
+    another: bool = False,
+    other_currency: bool = False,
+) -> Answer:
+    """Charge by another plan from the next period on."""
+    change = adjust.change_plan(
+        desk.services, subscription, plan, actor, reason, another=another, other_currency=other_currency
+    )
+    return _changed(subscription, change.next, change.next_before, change.opened) | {
+        "version": change.after.version, "version_before": change.before.version,
+    }  # fmt: skip
+
+
+def change_card(desk: Desk, *, subscription: Words, customer_uid: Words, reason: Words, actor: Words) -> Answer:
+    """Charge another card of the same customer from now on; what the subscription owes moves to that card.
+
+    `debts` lists each open charge with what it `became`; the numbers count them.
+    """
+    change = adjust.change_card(desk.services, subscription, customer_uid, actor, reason)
+    debts = [asdict(debt) | {"due_at": in_json(debt.due_at), "became": debt.became.value} for debt in change.debts]
+    counts = {became.value: count for became, count in change.counts.items()}
+    facts = {"subscription": subscription, **counts, "debts": debts, "opened": _opened(change.opened)}
+    return facts | _following(change.following)
+
+
+def refund_charge(
+    desk: Desk,
+    *,
+    charge: Words,
+    request_key: Words,
+    reason: Words,
+    actor: Words,
+    amount: int | None = None,
+    currency: Words | None = None,
+    subscription: Fate = Fate.KEEP,
+    another: bool = False,
+) -> Answer:
+    """Refund a payment: all that is left of it, or an amount with its currency."""
+    if (amount is None) is not (currency is None):
+        raise BadRequest(
+            Code.INVALID, "currency", "give the amount with its currency, or neither for all that is left"
+        )
+    much = None if amount is None or currency is None else money(amount, currency)
+    request = RefundRequest(
+        charge=charge, money=much, request_key=request_key, reason=reason, fate=subscription, another=another
+    )  # fmt: skip
+    asked, is_new = refund_payment.ask(desk.services, request, actor)
+    return refund_words(asked) | {"is_new": is_new}
+
+
+def refund_status(desk: Desk, *, request_key: Words) -> Answer:
+    """Return the state of a refund; nothing is changed."""
+    return refund_words(refund_payment.status(desk.services, request_key))
+
+
+def refund_words(refund: Refund) -> Answer:
+    """A refund in plain fields."""
+    names = ("request_key", "merchant_uid", "amount", "currency", "state", "words")
+    return {name: getattr(refund, name) for name in names} | {"ended_at": in_json(refund.ended_at)}
+
+
+def money(amount: int, currency: str) -> Money:
+    """An amount in minor units; BadRequest names the field that is wrong."""
+    if currency not in MINOR_DIGITS:
+        raise BadRequest(
+            Code.INVALID, "currency", f"{currency!r} is not known; take one of {', '.join(MINOR_DIGITS)}"
+        )
+    try:
+        return Money(amount, currency)
+    except RuleBroken as error:
+        raise BadRequest(Code.INVALID, "amount", str(error)) from None
+
+
+def _moved(subscription: str, moved: Moved) -> Answer:
+    return _changed(subscription, moved.next, moved.before, moved.opened)
+
+
+def _changed(subscription: str, after: Next, before: Next, opened: tuple[Opened, ...]) -> Answer:
+    """The next charge after a change and before it, in plain fields."""
+    return {
+        "subscription": subscription, "period_no": after.period_no, "period_date": in_json(after.period_date),
+        "next_due_at": in_json(after.due_at), "amount": after.amount, "currency": after.currency,
+        "due_at_before": in_json(before.due_at), "amount_before": before.amount,
+        "currency_before": before.currency, "opened": _opened(opened),
+    }  # fmt: skip
+
+
+def _charge(charge: Next | None) -> Answer | None:
+    """A charge that does not come any more, in plain fields."""
+    if charge is None:
+        return None
+    return {
+        "period_no": charge.period_no, "due_at": in_json(charge.due_at), "amount": charge.amount,
+        "currency": charge.currency,
+    }  # fmt: skip
+
+
+def _following(following: Next | None, number: str = "next_period_no") -> Answer:
+    """What is charged next, in plain fields; null where nothing is."""
+    if following is None:
+        return {number: None, "next_due_at": None, "next_amount": None, "currency": None}
+    due = in_json(following.due_at)
+    facts = {number: following.period_no, "next_due_at": due}
+    return facts | {"next_amount": following.amount, "currency": following.currency}
+
+
+def _opened(opened: tuple[Opened, ...]) -> list[Answer]:
+    return [
+        {"charge": each.charge, "period_no": each.period_no, "due_at": in_json(each.due_at),
+         "amount": each.amount, "currency": each.currency, "status": each.status.value,
+         "closed_why": each.closed_why}
+        for each in opened
+    ]  # fmt: skip
+
+
+ASKED: tuple[Callable[..., Answer], ...] = (
+    charge_adhoc, charge_status, try_charge, release, release_refused, waive, cancel_charge, paid_elsewhere,
+    add_customer, card_changed, delete_card, subscribe, unsubscribe, pause, resume, undo, skip, move_anchor,
+    move_time, change_plan, change_card, refund_charge, refund_status,
+)  # fmt: skip
+# What creates or charges needs a request key; charge_adhoc and refund_charge keep theirs in their own rows, and
+# delete_card keeps its own, because it goes on at the gateway after its first transaction.
+NEEDS_KEY: frozenset[Callable[..., Answer]] = frozenset({add_customer, subscribe, try_charge})
+# A field that may be null only under a request key: null means the current value, which differs each time.
+NULL_NEEDS_KEY: Mapping[Callable[..., Answer], str] = {skip: "period_no", undo: "what"}
+TAKES_KEY = NEEDS_KEY | {
+    release, release_refused, waive, cancel_charge, paid_elsewhere, card_changed, unsubscribe, pause, resume, undo,
+    skip, move_anchor, move_time, change_plan, change_card,
+}  # fmt: skip

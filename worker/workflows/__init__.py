@@ -1,1 +1,0 @@
-"""One verb for each file; transactions open and close here and nowhere else."""
