@@ -1,6 +1,6 @@
-"""Errors that a person or another backend meets: what was wrong, with which value, and what to do.
+"""Errors that are shown to a person or another backend: what was wrong, with which value, and what to do.
 
-Each has a code of a closed set, beside its sentence. Whether the same request helps later belongs to the code.
+Each has a code of a closed set beside its message. The code says whether the same request can be repeated.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Code(StrEnum):
-    """What kind of refusal it is; `REMEDIES` and docs/reference/tasks.md say what its caller does."""
+    """The kind of an error; `REMEDIES` and docs/reference/tasks.md say what its caller does."""
 
     INVALID = "invalid"
     NOT_FOUND = "not_found"
@@ -26,15 +26,15 @@ class Code(StrEnum):
 
     @property
     def advice(self) -> str:
-        """What follows the sentence of an error with this code."""
+        """The advice that follows the message of an error with this code."""
         return ADVICE if REMEDIES[self].repeat is Repeat.LATER else ""
 
 
 class Repeat(StrEnum):
     """Whether the same request may be sent once more."""
 
-    NEVER = "never"  # it is refused each time
-    PERSON = "after a person"  # when a person has changed what is in its way
+    NEVER = "never"  # every repetition is refused
+    PERSON = "after a person"  # after a person has removed the cause
     LATER = "later"
 
 
@@ -67,7 +67,7 @@ REMEDIES: Mapping[Code, Remedy] = {
         Repeat.NEVER,
     ),
     Code.ALREADY_DONE: Remedy(
-        "what the request asks for is already the case", "nothing; read the state if in doubt", Repeat.NEVER
+        "what the request asks for is already the case", "nothing; read the state to be sure", Repeat.NEVER
     ),
     Code.LIMIT: Remedy(
         "the request is above a limit of the settings, of a policy or of Again",
@@ -78,7 +78,7 @@ REMEDIES: Mapping[Code, Remedy] = {
         "this actor may not do it, or a person did not confirm it", "have another person do it", Repeat.NEVER
     ),
     Code.HELD: Remedy(
-        "a stop, a hold or the set-up of Again is in the way: charging is stopped, the database is a copy or on "
+        "a stop, a hold or the set-up of Again prevents it: charging is stopped, the database is a copy or on "
         "hold, a clock is wrong, an account has no credentials, a person must release it first",
         "have a person clear it; then send the same request",
         Repeat.PERSON,
@@ -110,7 +110,7 @@ REMEDIES: Mapping[Code, Remedy] = {
 
 
 class ToldInWords(Exception):
-    """An error that a person can meet: its words say what was wrong, with which value, and what to do.
+    """An error that is shown to a person: its message says what was wrong, with which value, and what to do.
 
     Every class of errors is a FixedCode or an OwnCode.
     """
@@ -119,7 +119,7 @@ class ToldInWords(Exception):
 
 
 class FixedCode(ToldInWords):
-    """An error whose class has a code: `class Bad…(FixedCode, code=Code.…)`. Its words say all of the advice."""
+    """An error whose class has a code: `class Bad…(FixedCode, code=Code.…)`. Its message contains the advice."""
 
     def __init_subclass__(cls, *, code: Code) -> None:
         super().__init_subclass__()
@@ -127,25 +127,25 @@ class FixedCode(ToldInWords):
 
 
 class OwnCode(ToldInWords):
-    """An error that gets its code where it is raised; the code's advice follows its words."""
+    """An error whose code is given where it is raised; the code's advice follows its message."""
 
     def __init__(self, code: Code, words: str) -> None:
-        # Words that say themselves when the same request helps need no second advice.
+        # No advice is added to a message that says when to repeat the request.
         super().__init__(words if words.endswith(WHEN_KNOWN) else words + code.advice)
         self.code = code
         self.without_advice = words
 
 
 class RuleBroken(FixedCode, ValueError, code=Code.INVALID):
-    """What was asked for is against a rule; nothing has been done."""
+    """The request breaks a rule; nothing was done."""
 
 
 class BadMoney(RuleBroken, code=Code.INVALID):
-    """An amount that is not a whole, positive number of minor units, or a currency that we do not know."""
+    """An amount that is not a positive whole number of minor units, or an unknown currency."""
 
 
 class BadCadence(RuleBroken, code=Code.INVALID):
-    """A rule of dates that cannot be followed."""
+    """A cadence that yields no dates."""
 
 
 class BadZone(RuleBroken, code=Code.INVALID):
@@ -153,7 +153,7 @@ class BadZone(RuleBroken, code=Code.INVALID):
 
 
 class BadPlan(RuleBroken, code=Code.INVALID):
-    """A plan whose parts do not fit together or that the gateway would not take."""
+    """A plan with contradictory fields, or with a field that the gateway refuses."""
 
 
 class BadUid(RuleBroken, code=Code.INVALID):
@@ -161,15 +161,15 @@ class BadUid(RuleBroken, code=Code.INVALID):
 
 
 class BadPolicy(RuleBroken, code=Code.INVALID):
-    """A dunning policy that cannot be followed."""
+    """An invalid dunning policy."""
 
 
 class BadRules(RuleBroken, code=Code.INVALID):
-    """A file of decline rules that cannot be followed."""
+    """An invalid file of decline rules."""
 
 
 class BadRequest(RuleBroken, code=Code.INVALID):
-    """A field of a request that cannot be; it is named, and its code is given where it is raised."""
+    """An invalid field of a request; it names the field, and its code is given where it is raised."""
 
     def __init__(self, code: Code, field: str, words: str) -> None:
         self.code = code
@@ -179,7 +179,7 @@ class BadRequest(RuleBroken, code=Code.INVALID):
         super().__init__(f"{field}: {self.words}")
 
 
-# What rules raise over a row that none of them allows: it is set aside, and the others go on.
+# Errors about a row that breaks a rule: the row is quarantined, and the others continue.
 BROKEN = (RuleBroken, ValueError, LookupError, ArithmeticError)
 
 

@@ -1,4 +1,4 @@
-"""How often: every so many days, weeks, months or years, or a cron text that describes dates."""
+"""Cadences: every n days, weeks, months or years, or a cron expression that describes dates."""
 
 import re
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from croniter import CroniterBadDateError, CroniterError, croniter
 
 from schedules.errors import BadCadence
 
-LONGEST = {"day": 3660, "week": 520, "month": 120, "year": 10}  # ten years: longer is a slip of the finger
+LONGEST = {"day": 3660, "week": 520, "month": 120, "year": 10}  # ten years; more is a typing error
 SHORT_MONTH_DAYS = (29, 30, 31)  # days that some months do not have
 _MONTH_LENGTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # February's 29th is skipped in most years
-# croniter's own marks, in either case: `r`, `h/10`, `R(1-5)`. It takes a random one without a word.
+# croniter's own extensions, in either case: `r`, `h/10`, `R(1-5)`. It accepts random ones without an error.
 _RANDOM = re.compile(r"[hr](\(.*)?(/.*)?", re.IGNORECASE)
 
 
 class Unit(StrEnum):
-    """What is counted."""
+    """The unit of a cadence."""
 
     DAY = "day"
     WEEK = "week"
@@ -30,7 +30,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """Every so many units, counted from the anchor."""
+    """Every `every` units, counted from the anchor."""
 
     every: int
     unit: Unit
@@ -80,7 +80,7 @@ Cadence = Every | Cron
 
 
 def short_month_warning(cron: Cron) -> str | None:
-    """What to tell a person whose cron text names days that some of its months do not have; None for any other."""
+    """Return a warning for a cron text with days that some of its months do not have; None for any other."""
     short = _short_days(cron)
     if not short:
         return None
@@ -102,7 +102,7 @@ def short_month_warning(cron: Cron) -> str | None:
 
 
 def many_times_warning(cron: Cron) -> str | None:
-    """What to tell a person whose cron text fires more than once a day, for a day is billed once; else None."""
+    """Return a warning for a cron text that fires more than once a day, since a day is billed once; else None."""
     minutes, hours = _expanded(cron.text)[:2]
     times = (60 if "*" in minutes else len(minutes)) * (24 if "*" in hours else len(hours))
     if times == 1:
@@ -112,9 +112,9 @@ def many_times_warning(cron: Cron) -> str | None:
 
 
 def anchor_form(cron: Cron) -> Every | None:
-    """The cadence that a cron text on days 29 to 31 was most likely meant to be, anchored on its last day.
+    """Return the cadence that a cron text on days 29 to 31 probably means, anchored on its last day.
 
-    None when no month is skipped, or when no one anchor says it: earlier days, weekdays or uneven months too.
+    None when no month is skipped, or when one anchor cannot express it (earlier days, weekdays, uneven months).
     """
     _, _, days, _, weekdays = _expanded(cron.text)
     if not _short_days(cron) or not set(days) <= set(SHORT_MONTH_DAYS) or weekdays != ("*",):
@@ -135,7 +135,7 @@ def fire_date_after(cron: Cron, day: date) -> date:
 
 
 def fire_dates(cron: Cron, first: date) -> Iterator[date]:
-    """Every date from this one on which the cron text fires, in order; a BadCadence where the calendar ends."""
+    """Yield each date from this one on which the cron text fires; raise BadCadence at the end of the calendar."""
     last = first
     try:
         for fire in _fires(cron.text, datetime.combine(first, time(0)) - timedelta(seconds=1)):
@@ -147,7 +147,7 @@ def fire_dates(cron: Cron, first: date) -> Iterator[date]:
 
 def _fires(text: str, after: datetime) -> Iterator[datetime]:
     """The midnights, after a time, of the days on which a cron text fires."""
-    # Naive local dates: no zone reaches croniter, so that no DST rule of its own can add or drop a date.
+    # Naive local dates: croniter gets no zone, so that its DST rules cannot add or drop a date.
     days = croniter("0 0 " + " ".join(text.split()[2:]), after, ret_type=datetime)
     while True:
         found = days.get_next()
@@ -162,7 +162,7 @@ def _months(cron: Cron) -> tuple[int, ...]:
 
 
 def _short_days(cron: Cron) -> tuple[int, ...]:
-    """The days that it names and that at least one of its months does not have, rising."""
+    """Return the named days that at least one of its months does not have, in order."""
     if "w" in cron.text.split()[2].lower():  # `31W` is the workday nearest to it, within every month
         return ()
     shortest = min(_MONTH_LENGTHS[month - 1] for month in _months(cron))

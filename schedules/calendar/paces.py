@@ -1,4 +1,4 @@
-"""How long a day takes at a cap: when each call leaves if they stand in line, each an interval after the other."""
+"""The duration of a day's calls at a rate cap: when each call is sent if they are queued one interval apart."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a line of calls goes through a cap."""
+    """The times of queued calls under a rate cap."""
 
     calls: int
-    busy: timedelta  # how long calls leave one right after the other, all such times together
-    last_at: datetime  # when the last one leaves
-    longest_wait: timedelta  # of one call behind others
+    busy: timedelta  # total time in which calls are sent back to back
+    last_at: datetime  # when the last one is sent
+    longest_wait: timedelta  # longest wait of one call behind others
 
 
 def departures(due: Iterable[datetime], every: timedelta) -> Iterator[datetime]:
-    """When each of these calls leaves, in order of time, at one call for each `every`; zero is no cap."""
+    """Return when each of these calls is sent, in order, at one call per `every`; zero is no cap."""
     free_at: datetime | None = None
     for at in due:
         leaves_at = at if free_at is None else max(at, free_at)
@@ -25,7 +25,7 @@ def departures(due: Iterable[datetime], every: timedelta) -> Iterator[datetime]:
 
 
 def pace(due: Iterable[datetime], every: timedelta) -> Pace | None:
-    """Add the departures of these calls up, which are due in this order; None when there are none."""
+    """Summarize the send times of these calls, due in this order; None when there are none."""
     instants = list(due)
     if not instants:
         return None

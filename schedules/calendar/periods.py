@@ -1,4 +1,4 @@
-"""The numbered series of dates: period n is counted from the anchor, never from the period before."""
+"""The numbered dates of a cadence: period n is computed from the anchor, never from period n - 1."""
 
 import calendar
 from datetime import date, timedelta
@@ -30,7 +30,7 @@ def period_date(anchor: date, cadence: Cadence, n: int, *, month_day: int | None
 def next_after(cadence: Cadence, anchor: date, n: int, day: date, *, month_day: int | None = None) -> date:
     """The date of period n + 1, given that period n begins on this day.
 
-    A cron text is walked one step from that day, so a run over many periods stays fast.
+    A cron text advances by one step from that day, so that many periods stay fast.
     """
     match cadence:
         case Every():
@@ -60,7 +60,7 @@ def first_on_or_after(
 
 
 def whole_periods(anchor: date, cadence: Cadence, until: date) -> int:
-    """How many whole periods lie between the anchor and a date: the largest n whose date is not after it."""
+    """Return the number of whole periods from the anchor to a date: the largest n whose date is not after it."""
     n, day = first_on_or_after(anchor, cadence, until)
     return n if day == until else max(0, n - 1)
 
@@ -86,7 +86,7 @@ def trial_end(start: date, trial_days: int) -> date:
 
 
 def _estimate(anchor: date, cadence: Every, day: date) -> int:
-    """A period number close to a day, from plain arithmetic."""
+    """Estimate the period number of a day."""
     match cadence.unit:
         case Unit.DAY:
             return (day - anchor).days // cadence.every

@@ -1,4 +1,4 @@
-"""A charge date on a weekend or a public holiday may move; the anchor and the next period never do."""
+"""Shifts: a charge date on a weekend or a public holiday may move; the anchor and the next period never move."""
 
 from datetime import date, timedelta
 from enum import StrEnum
@@ -10,7 +10,7 @@ SATURDAY = 5  # of `date.weekday`
 
 
 class Shift(StrEnum):
-    """Where a date that is no business day moves to."""
+    """The direction in which a date moves to a business day."""
 
     NONE = "none"
     NEXT = "next"
@@ -30,8 +30,8 @@ def checked_country(country: str) -> str:
 def shifted(day: date, shift: Shift, country: str | None) -> date:
     """The date on which to charge: this one, or the nearest business day in the shift's direction.
 
-    The country's calendar says which days are its weekend, its holidays and its made-up workdays; without a
-    country only Saturdays and Sundays are no business days.
+    The country's calendar contains its weekend, its holidays and its substitute workdays; without a country only
+    Saturdays and Sundays are no business days.
     """
     if shift is Shift.NONE:
         return day
@@ -53,8 +53,8 @@ def _is_off(day: date, country: str | None) -> bool:
 
 @lru_cache(maxsize=512)
 def _days_off(country: str, year: int) -> frozenset[date]:
-    """A year's days on which no business is done; built whole, so that no thread sees it half filled."""
-    # Imported only when a plan has a country: it takes longer than everything else that a command does.
+    """Return a year's days off; the set is complete before it is shared between threads."""
+    # Imported when a plan has a country: the import takes longer than the rest of a command.
     import holidays as calendars
 
     calendar = calendars.country_holidays(country, years=year)

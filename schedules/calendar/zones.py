@@ -1,4 +1,4 @@
-"""Wall times in IANA zones as instants, and back."""
+"""Convert wall times in IANA zones to instants, and back."""
 
 import difflib
 from datetime import UTC, date, datetime, time, timedelta
@@ -10,13 +10,13 @@ from schedules.errors import BadCadence, BadZone
 
 @lru_cache(maxsize=1)
 def _names() -> frozenset[str]:
-    # These are in the folder of some systems, but are no zones of the database.
+    # Some systems have these in their folder of zones; the database does not.
     return frozenset(available_timezones()) - {"localtime", "Factory", "posixrules"}
 
 
 @lru_cache(maxsize=1024)
 def zone(name: str) -> ZoneInfo:
-    """The IANA zone of this very name; 'localtime', paths and other spellings are refused."""
+    """Return the IANA zone with exactly this name; 'localtime', paths and other spellings are refused."""
     if name in _names():
         return ZoneInfo(name)
     lower = {known.lower(): known for known in _names()}
@@ -26,7 +26,7 @@ def zone(name: str) -> ZoneInfo:
 
 
 def wall_to_utc(day: date, wall: time, tz: ZoneInfo) -> datetime:
-    """The instant at which the wall clock shows this time on this date, in UTC.
+    """Return the instant at which the wall clock shows this time on this date, in UTC.
 
     In a gap the time moves forward by the size of the gap; in an overlap it is the first of the two. A date
     that the zone skipped whole (Pacific/Apia, 2011-12-30) is a gap of a day: the time falls on the next date.
@@ -37,7 +37,7 @@ def wall_to_utc(day: date, wall: time, tz: ZoneInfo) -> datetime:
         return datetime.combine(day, wall, tz).replace(fold=0).astimezone(UTC)
     except OverflowError:
         raise BadCadence(
-            f"{day} {wall:%H:%M} in {tz.key} is no instant of the years 1 to 9999; take another date"
+            f"{day} {wall:%H:%M} in {tz.key} is outside the years 1 to 9999; take another date"
         ) from None
 
 
@@ -52,7 +52,7 @@ def day_bounds(first: date, last: date, tz: ZoneInfo) -> tuple[datetime, datetim
     A date that the zone skipped whole has no seconds: its end is one second before its start.
     """
     if last == date.max:
-        raise BadCadence(f"the end of {last} cannot be told: no day follows it; take an earlier one")
+        raise BadCadence(f"the end of {last} is after the last possible day; take an earlier one")
     start = wall_to_utc(first, time(0), tz)
     end = wall_to_utc(last + timedelta(days=1), time(0), tz) - timedelta(seconds=1)
     return start, end

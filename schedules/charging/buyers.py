@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Buyer:
-    """What is known of the customer behind a charge; its repr shows none of it, so no log does."""
+    """The buyer of a charge; its repr hides all fields, so that no log shows them."""
 
     name: str | None = field(default=None, repr=False)
     email: str | None = field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""Cards: numbers where there must be none, in ids, names, rows and logs; and the last day of a card."""
+"""Cards: detection of card numbers in ids, names, rows and logs, and the last valid day of a card."""
 
 import re
 import unicodedata
@@ -8,8 +8,8 @@ from datetime import date, datetime, time, timedelta
 
 from schedules.calendar.zones import local_date, wall_to_utc, zone
 
-ISSUERS_ZONE = "Asia/Seoul"  # in which a card's last day ends
-TOLD_BEFORE = timedelta(days=30)  # before its last day a card is announced as expiring
+ISSUERS_ZONE = "Asia/Seoul"  # the zone in which a card's last day ends
+TOLD_BEFORE = timedelta(days=30)  # time before the last day at which `card.expiring` is sent
 # Ids that may hold long runs of digits: UUIDs, our own merchant_uids and charge keys; in texts dates too.
 _BASE_32 = "[0-9a-hjkmnp-tv-z]"
 _OTHER_IDS = (
@@ -19,20 +19,20 @@ _OTHER_IDS = (
 _DATE = r"(?<![0-9])(?:19|20)[0-9]{2}[-/.]?(?:0[1-9]|1[0-2])[-/.]?(?:0[1-9]|[12][0-9]|3[01])(?![0-9])"
 _NO_CARD_IN_ID = re.compile(_OTHER_IDS)
 _NO_CARD = re.compile(f"{_OTHER_IDS}|{_DATE}")
-# 13 digits or more, with up to three signs between two of them that are no letters and do not part numbers from
-# one another; or groups of four with any sign between them. +49… is a telephone number.
+# 13 digits or more, with up to three characters between two digits that are no letters and do not separate
+# numbers; or groups of four with any character between them. +49… is a telephone number.
 _RUN = re.compile(r"(?<![0-9+])[0-9](?:(?:[^\w,:;+=()]|_){0,3}[0-9]){12,}")
 _FOURS = re.compile(r"(?<![0-9+])[0-9]{4}(?:\W{1,3}[0-9]{4}){2}\W{1,3}[0-9]{1,7}(?![0-9])")
-# What an id may not hold: 13 to 19 digits in one piece, or groups of four as they stand on a card.
+# Not allowed in an id: 13 to 19 consecutive digits, or groups of four as printed on a card.
 _RUN_IN_ID = re.compile(r"(?<![0-9+])(?:[0-9]{13,19}|[0-9]{4}(?:[ .-][0-9]{4}){2}[ .-][0-9]{1,7})(?![0-9])")
 _DIGITS = re.compile(r"[0-9]+")
 LENGTHS = range(13, 20)  # of a card's number
-# First digits that cards have; a time in milliseconds begins with 1, a date with 19 or 20.
+# First digits of cards; a time in milliseconds starts with 1, a date with 19 or 20.
 _ISSUED = re.compile(r"2[2-7]|[3-69]")
 
 
 def last_day_of(year: int, month: int) -> date:
-    """The last day on which a card with this expiry month is good."""
+    """Return the last day on which a card with this expiry month is valid."""
     return date(year, month, monthrange(year, month)[1])
 
 
@@ -53,22 +53,22 @@ def tell_expiry_at(last_day: date) -> datetime:
 
 
 def holds_card_number(text: str) -> bool:
-    """Whether the text holds what could be a card's number: its first digits and its check digit say so."""
+    """Whether the text contains a possible card number, by its first digits and its check digit."""
     return next(card_numbers(text), None) is not None
 
 
 def id_holds_card_number(text: str) -> bool:
-    """Whether an id holds a card's number as it is written or printed.
+    """Whether an id contains a card number as it is written or printed.
 
-    Groups of other sizes are part of many ids that are no cards: `order-664816-69778857`. An id that was taken
-    once must be taken again, or a request that is paid already would be sent under another key.
+    Groups of other sizes are part of many ids that are no cards: `order-664816-69778857`. An id that was accepted
+    once must stay accepted, or a request that is already paid would be sent under another key.
     """
     runs = (re.sub(r"\D", "", run) for run in _RUN_IN_ID.findall(_NO_CARD_IN_ID.sub(" ", text)))
     return any(_ISSUED.match(run) and _has_check_digit(run) for run in runs)
 
 
 def card_numbers(text: str) -> Iterator[tuple[int, int]]:
-    """Where the text holds what could be a card's number: 13 to 19 digits of any script, with any separators."""
+    """Return the places of possible card numbers: 13 to 19 digits of any script, with any separators."""
     if sum(map(str.isdigit, text)) < LENGTHS[0]:
         return
     plain = _NO_CARD.sub(lambda found: "x" * len(found.group()), "".join(map(_ascii_digit, text)))
@@ -78,7 +78,7 @@ def card_numbers(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _numbers_of(groups: Sequence[tuple[int, str]]) -> Iterator[tuple[int, int]]:
-    """Where neighbouring groups of digits, each with the place where it begins, make a card's number together."""
+    """Return the places where neighbouring groups of digits, given with their positions, form a card number."""
     for first, (begin, _) in enumerate(groups):
         digits = ""
         for at, group in groups[first : first + LENGTHS.stop]:
@@ -90,7 +90,7 @@ def _numbers_of(groups: Sequence[tuple[int, str]]) -> Iterator[tuple[int, int]]:
 
 
 def _ascii_digit(character: str) -> str:
-    """The ASCII digit that this character stands for; any other character as it is."""
+    """Return the ASCII digit for a digit of any script; any other character unchanged."""
     return character if character.isascii() or not character.isdigit() else str(unicodedata.digit(character))
 
 

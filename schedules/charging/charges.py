@@ -8,7 +8,7 @@ from schedules.money.amounts import Money
 
 
 class ChargeKind(StrEnum):
-    """Where a debt comes from; its letter is part of every merchant_uid."""
+    """The origin of a debt; its letter is part of every merchant_uid."""
 
     RENEWAL = "renewal"
     ADHOC = "adhoc"
@@ -20,7 +20,7 @@ class ChargeKind(StrEnum):
 
 
 class ChargeStatus(StrEnum):
-    """Where a debt stands. docs/reference/states.md has a paragraph for each."""
+    """The state of a debt. docs/reference/states.md has a paragraph for each."""
 
     OPEN = "open"
     PAST_DUE = "past_due"
@@ -37,7 +37,7 @@ class ChargeStatus(StrEnum):
 
 
 class AttemptState(StrEnum):
-    """Where one call stands. docs/reference/states.md has a paragraph for each."""
+    """The state of one call. docs/reference/states.md has a paragraph for each."""
 
     READY = "ready"
     SENDING = "sending"
@@ -57,21 +57,21 @@ UNRESOLVED = frozenset({AttemptState.READY, AttemptState.SENDING, AttemptState.N
 
 
 class TriedBy(StrEnum):
-    """Who wants an attempt, when it is not the ladder's turn."""
+    """The origin of an attempt that is not part of the ladder."""
 
     PERSON = "person"  # uses up none of the automatic tries
-    CARD = "card"  # another card, or a mended one: the ladder begins anew
+    CARD = "card"  # another or a repaired card: the ladder starts again
 
 
 class KeyedIn(StrEnum):
-    """That a charge's card was typed in: no worker can send it."""
+    """The kind of a charge whose card was typed in; no worker can send it."""
 
-    ONCE = "once"  # the card is forgotten
+    ONCE = "once"  # the card is not stored
     KEEP = "keep"  # the gateway stores it with the payment
 
 
 class SubscriptionStatus(StrEnum):
-    """What a person decided about a subscription; its standing is computed from its charges."""
+    """The decision of a person about a subscription; its standing is computed from its charges."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -80,11 +80,11 @@ class SubscriptionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DueCharge:
-    """A debt that opening is about to write."""
+    """A charge that opening writes."""
 
     key: str
     period_no: int
     due_at: datetime
     money: Money
-    waived: str | None = None  # why it is written off at birth, by the plan's catch-up
-    held: str | None = None  # why it waits for an operator, by the plan's catch-up
+    waived: str | None = None  # why the plan's catch-up waives it at once
+    held: str | None = None  # why the plan's catch-up holds it for an operator

@@ -1,4 +1,4 @@
-"""The grammar of our ids: a merchant_uid is a pure function of the debt and the attempt, readable back."""
+"""The grammar of our ids: a merchant_uid is a pure function of the debt and the attempt, and can be parsed."""
 
 import hashlib
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from schedules.charging.charges import ChargeKind
 from schedules.errors import BadUid
 
-# Crockford's base 32: no i, l, o or u, so that an id read over the telephone comes back the same.
+# Crockford's base 32: no i, l, o or u, so that an id can be spelled over the telephone.
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 CHECK_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 PREFIX = "ag1"  # ours, and the grammar's version
@@ -22,7 +22,7 @@ _SUBJECT = re.compile(f"[{ALPHABET}]{{{SUBJECT_LENGTH}}}")
 
 @dataclass(frozen=True, slots=True)
 class UidParts:
-    """What a merchant_uid says."""
+    """The parts of a merchant_uid."""
 
     environment: str
     kind: ChargeKind
@@ -32,12 +32,12 @@ class UidParts:
 
     @property
     def charge_key(self) -> str:
-        """The key of the debt that this uid is an attempt at."""
+        """The key of the charge that this uid belongs to."""
         return charge_key(self.kind, self.subject, self.period_no)
 
 
 def checked_environment(name: str) -> str:
-    """The environment's name, if it is four lower-case letters or digits and starts with a letter."""
+    """Return the environment's name if it is four lower-case letters or digits and starts with a letter."""
     if not _ENVIRONMENT.fullmatch(name):
         raise BadUid(
             f"environment {name!r} cannot be part of a merchant_uid; "
@@ -53,21 +53,21 @@ def subject_of_request(request_key: str) -> str:
 
 
 def subject_of_entropy(entropy: bytes) -> str:
-    """A subscription key from 13 or more random bytes; the randomness is the caller's."""
+    """Return a subscription key made of 13 or more random bytes, which the caller provides."""
     if len(entropy) * 8 < 5 * SUBJECT_LENGTH:
         raise BadUid(f"{len(entropy)} random bytes are too few for a subscription key; give at least 13")
     return _digits(int.from_bytes(entropy, "big") & ((1 << 5 * SUBJECT_LENGTH) - 1), SUBJECT_LENGTH)
 
 
 def charge_key(kind: ChargeKind, subject: str, period_no: int) -> str:
-    """The debt's own key: kind, subject and period number; an ad-hoc charge has period 0."""
+    """Return a charge key: kind, subject and period number; an ad-hoc charge has period 0."""
     if not _SUBJECT.fullmatch(subject):
         raise BadUid(f"{subject!r} is not a subscription key or request digest of {SUBJECT_LENGTH} characters")
     return kind.letter + subject + _digits(period_no, PERIOD_LENGTH)
 
 
 def merchant_uid(environment: str, key: str, attempt_no: int) -> str:
-    """The uid of one attempt (1, 2, …) at the debt with this key: 38 letters and digits, the last a check."""
+    """Return the uid of attempt 1, 2, … of a charge: 38 letters and digits, the last one a check character."""
     if attempt_no < 1:
         raise BadUid(f"attempt number {attempt_no} is not 1 or more")
     _split_charge_key(key)
@@ -76,7 +76,7 @@ def merchant_uid(environment: str, key: str, attempt_no: int) -> str:
 
 
 def parse_merchant_uid(uid: str) -> UidParts:
-    """Read a merchant_uid back into its parts; a uid that is not ours or was mistyped is refused."""
+    """Parse a merchant_uid; a uid that is not ours or is mistyped is refused."""
     if len(uid) != UID_LENGTH or not uid.startswith(PREFIX):
         raise BadUid(f"{uid!r} is not one of ours: they start with {PREFIX!r} and have {UID_LENGTH} characters")
     if not set(uid) <= set(CHECK_ALPHABET) or _check_character(uid[:-1]) != uid[-1]:

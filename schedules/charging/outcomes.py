@@ -1,4 +1,4 @@
-"""What one call to the gateway came to: five values, told apart by what they allow us to do next."""
+"""The five outcomes of a gateway call; they differ in what may follow."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from schedules.money.amounts import Money
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """The money moved: status paid, with the uid, the amount and the currency that we asked for."""
+    """Money moved: status paid, with the requested uid, amount and currency."""
 
     imp_uid: str
     paid_at: datetime | None = None
@@ -20,9 +20,9 @@ class Paid:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """The bank or the payment gateway said no; a later try needs a new merchant_uid."""
+    """The bank or the payment gateway declined; a later try needs a new merchant_uid."""
 
-    reason: str  # the gateway's own words, with any card number masked
+    reason: str  # the gateway's text, with card numbers masked
     pg_code: str | None = None
     imp_uid: str | None = None
     pg_provider: str | None = None
@@ -30,29 +30,29 @@ class Declined:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Our request was wrong: set-up, validation or credentials. Says nothing about the card."""
+    """Our request was wrong: set-up, validation or credentials. It is no result for the card."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """It surely was not processed, so the same merchant_uid may be sent again."""
+    """The request was definitely not processed; the same merchant_uid may be sent again."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Everything else: money may have moved. Only asking the gateway ends this state."""
+    """Everything else: money may have moved. Only a look-up at the gateway resolves it."""
 
     reason: str
-    mismatch: bool = False  # the gateway answered for another amount, currency or uid: a person must look
+    mismatch: bool = False  # the answer has another amount, currency or uid: an operator must decide
 
 
 @dataclass(frozen=True, slots=True)
 class Voided:
-    """The money moved and is back: the uid is used up, the card said nothing, and a new uid may be tried."""
+    """The payment was made and cancelled: the uid is used, no result for the card, a new uid may follow."""
 
     reason: str
 
@@ -62,11 +62,11 @@ Outcome = Paid | Declined | Refused | NotSent | Unknown | Voided
 
 @dataclass(frozen=True, slots=True)
 class GatewayPayment:
-    """One payment as the gateway's records show it, in words that are no vendor's."""
+    """One payment in the gateway's records, in vendor-neutral terms."""
 
     imp_uid: str
     merchant_uid: str
-    status: str  # ready, paid, cancelled or failed; anything newer is kept as it came
+    status: str  # ready, paid, cancelled or failed; an unknown value is kept unchanged
     amount: int  # minor units
     cancelled_amount: int  # minor units, cumulative
     currency: str
@@ -79,12 +79,12 @@ class GatewayPayment:
     pg_tid: str | None
     receipt_url: str | None
     customer_uid: str | None
-    sandbox: bool = False  # made on a test channel, where no money moves, by an account that is not one for tests
-    unclear: bool = False  # failed, but in words that name a time-out or a line fault: not a verdict yet
+    sandbox: bool = False  # made on a test channel, where no money moves, by an account that is not for tests
+    unclear: bool = False  # failed with a text that names a time-out or a connection error: not definite
 
     @classmethod
     def of(cls, merchant_uid: str, imp_uid: str, status: str, money: Money) -> "GatewayPayment":
-        """A payment of which nothing more is known than this."""
+        """A payment with these fields alone."""
         return cls(
             imp_uid=imp_uid, merchant_uid=merchant_uid, status=status, amount=money.amount, cancelled_amount=0,
             currency=money.currency, started_at=None, paid_at=None, failed_at=None, cancelled_at=None,
@@ -92,7 +92,7 @@ class GatewayPayment:
         )  # fmt: skip
 
     def is_of_other_than(self, customer_uids: Collection[str]) -> bool:
-        """Whether a billing key was charged that is none of these; a payment that names none is not judged."""
+        """Whether a billing key outside these was charged; False for a payment without one."""
         return self.customer_uid is not None and self.customer_uid not in customer_uids
 
     @property

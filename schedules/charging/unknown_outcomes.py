@@ -1,4 +1,4 @@
-"""An unknown outcome is asked about until it is clear: when to ask, and what the answer allows."""
+"""Resolve unknown outcomes: when to ask the gateway, and which outcome its records prove."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,35 +9,35 @@ from schedules.money.amounts import Money, amount_words
 
 FIRST_ASKS = tuple(timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200))
 HOURLY_UNTIL = timedelta(hours=24)
-ALERT_AFTER = timedelta(hours=24)  # a person is told; asking goes on, daily, for ever
-QUIET_TIME = timedelta(minutes=15)  # longer than any gateway's own time-outs, and than it takes to show a payment
+ALERT_AFTER = timedelta(hours=24)  # an operator is notified; the look-ups continue daily, without end
+QUIET_TIME = timedelta(minutes=15)  # longer than a gateway's time-outs and its delay before it lists a payment
 TEST_CHANNEL = "paid on a test channel, where no money moves; see AGAIN_SANDBOX and the channels at PortOne"
-QUIET_ANSWERS = 2  # that many in a row, each after the quiet time, before "not there" counts
+QUIET_ANSWERS = 2  # answers in a row after the quiet time before "not found" counts
 
 
 @dataclass(frozen=True, slots=True)
 class AskedAbout:
-    """What we know of an attempt whose outcome is unknown."""
+    """The facts of an attempt whose outcome is unknown."""
 
     merchant_uid: str
     money: Money
-    customer_uids: frozenset[str]  # the billing keys of the customer who owes it: no other may have been charged
+    customer_uids: frozenset[str]  # the billing keys of the debtor; a payment by another key is a mismatch
     last_sent_at: datetime
-    # From here on the quiet time is counted: the call was over by then, by its answer or by its lease.
+    # Start of the quiet time: the call had ended by then, by its answer or by its lease.
     quiet_since: datetime
-    quiet_answers: int  # answers in a row, after the quiet time, that showed nothing settled
+    quiet_answers: int  # answers in a row, after the quiet time, without a final record
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gateway's records come to, and the count of quiet answers after this one."""
+    """The outcome that the gateway's records prove, and the count of quiet answers including this one."""
 
     outcome: Outcome
     quiet_answers: int
 
 
 def next_ask_at(unknown_since: datetime, now: datetime) -> datetime:
-    """The first time on the asking schedule that is after now; it never ends."""
+    """Return the first time of the look-up schedule after `now`; the schedule has no end."""
     for offset in FIRST_ASKS:
         if unknown_since + offset > now:
             return unknown_since + offset
@@ -49,12 +49,11 @@ def next_ask_at(unknown_since: datetime, now: datetime) -> datetime:
 def read_found(
     found: Sequence[GatewayPayment], asked: AskedAbout, now: datetime, quiet_time: timedelta = QUIET_TIME
 ) -> Verdict:
-    """Judge every payment that the gateway has under the uid.
+    """Judge all payments that the gateway has under the uid.
 
-    A paid one decides; two, another amount, another customer's card, or money that came and went is for a
-    person. Nothing, or a failure in a text that is no definite answer, counts only when answered twice in a row
-    after the quiet time.
-    The decline that such a failure then becomes keeps its uid: see `Said.keeps_uid`.
+    One paid record decides. An operator decides about two paid records, another amount, another customer's card,
+    and a cancelled payment. No record, or a failure whose text is not definite, counts when it is the answer twice
+    in a row after the quiet time. A decline that follows from such a failure keeps its uid: see `Said.keeps_uid`.
     """
     paid = [payment for payment in found if payment.status == "paid"]
     if len(paid) > 1:
@@ -75,7 +74,7 @@ def read_found(
 
 
 def is_settled_by(found: Sequence[GatewayPayment], imp_uid: str | None) -> bool:
-    """Whether all that the gateway has under a uid are failures, and this record, settled before, is the last."""
+    """Whether the gateway has only failures under a uid, and this settled record is the newest."""
     failed = bool(found) and all(payment.status == "failed" for payment in found)
     return failed and max(found, key=_failed_at).imp_uid == imp_uid
 
@@ -98,7 +97,7 @@ def _read_quiet(
 ) -> Verdict:
     words = "the gateway shows an unclear failure" if found else "the gateway has no such payment"
     if now - asked.quiet_since < quiet_time:
-        return Verdict(Unknown(f"{words}, but it is too early to count"), 0)
+        return Verdict(Unknown(f"{words}, but the quiet time is not over"), 0)
     seen = asked.quiet_answers + 1
     if seen < QUIET_ANSWERS:
         return Verdict(Unknown(f"{words}, once"), seen)
@@ -108,7 +107,7 @@ def _read_quiet(
 
 
 def _since_sending(payment: GatewayPayment, asked: AskedAbout) -> bool:
-    """Whether this record belongs to the last sending, not to an earlier one under the same uid."""
+    """Whether this record belongs to the newest call, not to an earlier one with the same uid."""
     # Gateways give whole seconds, and their clock and ours may differ by a few.
     return payment.started_at is not None and payment.started_at >= asked.last_sent_at - timedelta(seconds=5)
 

@@ -1,4 +1,4 @@
-"""What comes after an answer: collected, send again, ask, try again, wait for a card, or give up."""
+"""Decide what follows an outcome: collected, resend, look up, retry, wait for a card, or give up."""
 
 import zlib
 from collections.abc import Iterator
@@ -16,24 +16,24 @@ from schedules.dunning.card_limits import LimitSpan
 from schedules.dunning.declines import INDEFINITE, DeclineClass
 from schedules.dunning.policies import MONTH_END, DunningPolicy, FinalAction, Hours, Way
 
-# A gateway that is down is tried often at first and hourly in the end; none of these uses up a rung.
+# Retries while the gateway is down: frequent at first, hourly at the end. None uses up a rung.
 TECHNICAL_DELAYS = tuple(timedelta(seconds=s) for s in (30, 60, 120, 300, 600, 1800, 3600))
-# A fault of our own set-up needs a person; the customer is not touched, and the debt is never given up.
+# A wrong set-up of ours needs a person. The customer is not affected, and the debt is never given up.
 REFUSED_DELAYS = (timedelta(hours=1), timedelta(hours=6), timedelta(days=1))
-# Answers that say nothing of the card, each asked about: some 30 hours, after which a person must look.
+# Answers without a result for the card, each looked up: about 30 hours, then an operator must decide.
 MOST_UNANSWERED = 12
-# After downtime several rungs may be past at once; they must not be used up within one minute.
+# After downtime several rungs may be overdue at once; they must not be used up within one minute.
 LEAST_SPACING = timedelta(hours=6)
-SPREAD = timedelta(hours=1)  # tries that are moved to the beginning of the allowed hours are spread over this
-_MOST_DAYS = 190  # longer than any patience lasts
-# Nothing but another card, or a person's act, can help.
+SPREAD = timedelta(hours=1)  # span over which retries are spread that are moved to the start of the allowed hours
+_MOST_DAYS = 190  # longer than the longest wait of a policy
+# Only another card, or an act of a person, can help.
 NEEDS_CARD = frozenset({DeclineClass.NEVER_AGAIN, DeclineClass.CUSTOMER_MUST_ACT})
-# The card said nothing: these are no declines of the customer, who is not told and not chased.
+# No result for the card: these are no declines, so the customer is not notified.
 NOT_THE_CARD = frozenset({DeclineClass.NOT_A_DECLINE, DeclineClass.SETUP_FAULT})
 
 
 class Counter(Enum):
-    """What a try that did not collect is counted as; three things that are never mixed, and nothing."""
+    """The counter that a failed try increments; the three counters are independent."""
 
     TECHNICAL = "technical_tries"
     RUNG = "declines"
@@ -44,52 +44,52 @@ class Counter(Enum):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What has come of a charge so far."""
+    """The counters and times of a charge so far."""
 
     first_declined_at: datetime | None = None
-    declines: int = 0  # automatic tries that were declined since the ladder began
+    declines: int = 0  # declined automatic tries since the ladder started
     technical_tries: int = 0
     refusals: int = 0
     manual_tries: int = 0
     ladder_began_at: datetime | None = None  # its first decline, or the first one of a new card
-    unanswered_tries: int = 0  # answers in a row that said nothing of the card
+    unanswered_tries: int = 0  # answers in a row without a result for the card
 
 
 @dataclass(frozen=True, slots=True)
 class Debt:
-    """What is known of a charge when an answer to an attempt at it comes."""
+    """The facts of a charge at the time of an outcome."""
 
     policy: DunningPolicy
     history: History = field(default_factory=History)
-    uid: str = ""  # of the attempt; spreads tries that would fall on one instant
+    uid: str = ""  # of the attempt; spreads tries that would be due at one instant
     zone: str = "Asia/Seoul"
     by_person: bool = False  # the attempt was a person's try
-    stopped: bool = False  # a person has ended the subscription: nothing is tried again by itself
-    old_card: bool = False  # the card has changed since the attempt was sent: its answer is about another one
-    planned_at: datetime | None = None  # when the ladder would have tried, had no person been faster
+    stopped: bool = False  # a person has ended the subscription: no automatic retry
+    old_card: bool = False  # the card has changed since the attempt was sent
+    planned_at: datetime | None = None  # next try of the ladder, before a person's try
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the words of a decline mean, and when the card's cap lets it be tried again."""
+    """The class of a decline's text, and the earliest retry that the card's cap allows."""
 
     decline_class: DeclineClass = DeclineClass.UNKNOWN_WORD
     span: LimitSpan | None = None
     card_free_at: datetime | None = None
-    definite: bool = True  # False when the text also leaves open whether money moved
+    definite: bool = True  # False when the text does not say whether money moved
 
     @property
     def keeps_uid(self) -> bool:
-        """Whether the next try must use the same merchant_uid, because this one may have been paid.
+        """Whether the next try must use the same merchant_uid, because this one may be paid.
 
-        The gateway refuses a uid that is paid; it cannot refuse a new one.
+        The gateway refuses a second payment of a paid uid; a new uid would be charged.
         """
         return not self.definite or self.decline_class in INDEFINITE
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """The money is there."""
+    """The charge is paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +113,12 @@ class WaitForCard:
 
 @dataclass(frozen=True, slots=True)
 class AskGateway:
-    """Do nothing to the charge; the attempt is asked about until it is clear."""
+    """Leave the charge; the attempt is looked up until its outcome is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """Stop this charge and call a person."""
+    """Hold this charge for an operator."""
 
     why: str
 
@@ -134,7 +134,7 @@ Decision = Collected | SendAgain | TryAgain | WaitForCard | AskGateway | SetAsid
 
 
 def decide(outcome: Outcome, debt: Debt, now: datetime, said: Said | None = None) -> Decision:
-    """What to do after an answer; the debt's history is as it was before it."""
+    """Decide what to do after an outcome; `facts` holds the history before it."""
     match outcome:
         case Paid():
             return Collected()
@@ -157,7 +157,7 @@ def decide(outcome: Outcome, debt: Debt, now: datetime, said: Said | None = None
 
 
 def counter(outcome: Outcome, debt: Debt, said: Said | None = None) -> Counter:
-    """What this try is counted as: only an automatic try that the card declined uses up a rung."""
+    """Return the counter of this try; only a declined automatic try uses up a rung."""
     decline_class = (said or Said()).decline_class
     match outcome:
         case NotSent():
@@ -179,7 +179,7 @@ def counter(outcome: Outcome, debt: Debt, said: Said | None = None) -> Counter:
 
 
 def deadline(policy: DunningPolicy, ladder_began_at: datetime) -> datetime:
-    """When the final action comes, if nothing is tried any more by then."""
+    """Return when the final action is due if no other try is made."""
     return ladder_began_at + policy.patience
 
 
@@ -192,7 +192,7 @@ def _after_decline(debt: Debt, said: Said, reason: str, now: datetime) -> Decisi
     if said.decline_class is DeclineClass.NOT_A_DECLINE:
         answers = history.unanswered_tries + 1
         if answers >= MOST_UNANSWERED:
-            return SetAside(f"{answers} answers in a row say nothing of the card, the last: {reason}")
+            return SetAside(f"{answers} answers in a row without a result for the card, the last: {reason}")
         return TryAgain(now + _technical_delay(debt))
     ends = debt.stopped or said.decline_class in NEEDS_CARD
     at = None if ends else _next_try(debt, said, now)
@@ -205,13 +205,13 @@ def _after_decline(debt: Debt, said: Said, reason: str, now: datetime) -> Decisi
 
 def _next_try(debt: Debt, said: Said, now: datetime) -> datetime | None:
     if debt.by_person:
-        # A person's try changes nothing in the ladder's plan; there is none when it waits for a card.
+        # A person's try does not move the ladder's next try; there is none while the charge waits for a card.
         return None if debt.planned_at is None else max(debt.planned_at, now + LEAST_SPACING)
     way = debt.policy.way(_acts_as(said.decline_class))
     began = debt.history.ladder_began_at or now
     at = _next_rung(way, debt.history.declines, began, now)
     if way.resets and said.span is LimitSpan.MONTH:
-        at = None  # until then every try is in vain
+        at = None  # every earlier try would be declined
     elif way.resets and said.span is LimitSpan.DAY and at is not None:
         tz = zone(debt.zone)
         at = wall_to_utc(local_date(now, tz) + timedelta(days=1), debt.policy.hours.begin, tz)
@@ -222,7 +222,7 @@ def _next_try(debt: Debt, said: Said, now: datetime) -> datetime | None:
 
 
 def _acts_as(decline_class: DeclineClass) -> DeclineClass:
-    """An outcome that stayed unclear and is a decline at last came of a fault that passes."""
+    """An unknown outcome that was resolved as a decline has a temporary cause."""
     return DeclineClass.LATER if decline_class is DeclineClass.UNKNOWN_OUTCOME else decline_class
 
 
@@ -234,13 +234,13 @@ def _next_rung(way: Way, declines: int, began: datetime, now: datetime) -> datet
 
 
 def _dates(way: Way, debt: Debt, now: datetime) -> Iterator[datetime]:
-    """The paydays, and the firsts of the month on which limits begin anew, in order."""
+    """Yield the paydays and the first days of months, on which limits start again, in order."""
     if not way.paydays and not way.resets:
         return
     tz = zone(debt.zone)
     today = local_date(now, tz)
     for day in (today + timedelta(days=n) for n in range(_MOST_DAYS)):
-        # A salary comes in the course of the morning; a limit begins anew with the day.
+        # Salaries arrive during the morning; a limit starts again at midnight.
         payday = wall_to_utc(day, debt.policy.payday_time, tz)
         if payday >= now + LEAST_SPACING and day in _paydays(way, day.year, day.month, debt.policy.holidays):
             yield payday
@@ -250,7 +250,7 @@ def _dates(way: Way, debt: Debt, now: datetime) -> Iterator[datetime]:
 
 @lru_cache(maxsize=512)
 def _paydays(way: Way, year: int, month: int, country: str | None) -> frozenset[date]:
-    """The dates on which salaries of a month come, and of the next: on a day off, the business day before."""
+    """Return the paydays of a month and the next; a payday on a day off moves to the business day before."""
     first = date(year, month, 1)
     following = (first + timedelta(days=31)).replace(day=1)
     months = ((first, following), (following, (following + timedelta(days=31)).replace(day=1)))
@@ -263,7 +263,7 @@ def _paydays(way: Way, year: int, month: int, country: str | None) -> frozenset[
 
 
 def _allowed(at: datetime, debt: Debt) -> datetime:
-    """This instant, or the next one within the allowed hours of the local day."""
+    """Return this instant, or the next one within the allowed hours of the local day."""
     hours, tz = debt.policy.hours, zone(debt.zone)
     local = at.astimezone(tz)
     if hours.begin <= local.time() and (hours.end is None or local.time() < hours.end):
@@ -273,7 +273,7 @@ def _allowed(at: datetime, debt: Debt) -> datetime:
 
 
 def _spread(hours: Hours, debt: Debt, tz: ZoneInfo) -> timedelta:
-    """Tries that a night held back do not all leave in the first minute of the morning."""
+    """Spread the tries that were postponed to the start of the allowed hours."""
     end = datetime.combine(date(2000, 1, 1), hours.end or time(23, 59), tz)
     room = end - datetime.combine(date(2000, 1, 1), hours.begin, tz)
     return min(SPREAD, room) * _share(debt.uid)
@@ -289,5 +289,5 @@ def _nth(delays: tuple[timedelta, ...], n: int) -> timedelta:
 
 
 def _share(text: str) -> float:
-    """A share in [0, 1) that differs between attempts, so that an outage's end is no stampede."""
+    """Return a share in [0, 1) that differs between attempts, so that retries after an outage are spread."""
     return zlib.crc32(text.encode()) / 2**32

@@ -1,4 +1,4 @@
-"""What a decline means: the gateway's words and codes, placed in a class by rules that are data."""
+"""Decline rules: data that assign a decline class to the codes and texts of the gateway."""
 
 import re
 import tomllib
@@ -10,14 +10,14 @@ from typing import NoReturn
 
 from schedules.errors import BadRules
 
-GENERAL = "general"  # the file whose words count for every PG, after the PG's own
-UNPLACED = "unplaced"  # stands for a rule where none fits
-SEEN = 5000  # characters of a text that are looked at
+GENERAL = "general"  # the file whose texts apply to every PG, after the PG's own file
+UNPLACED = "unplaced"  # rule id of a text that no rule matches
+SEEN = 5000  # characters of a text that are compared
 
 _BRACKETED = re.compile(r"\[\s*([A-Za-z0-9_-]{2,40})\s*[\]|]")
 _LEADING = re.compile(r"\s*([A-Z0-9]{4,6})(?![A-Za-z0-9])(?!\s*(?:원|KRW|USD))")
 _ALONE = re.compile(r"\s*\[?\s*([A-Za-z0-9_-]{1,40})\s*[\]|]?\s*")
-# A code with a figure in it is no wording: what stands after it begins the text. `[TIMEOUT]` is one.
+# A code contains a digit and is not part of the text. `[TIMEOUT]` has none, so it is text.
 _NUMBERED = re.compile(
     r"\[\s*(?=[A-Z0-9]*\d)[A-Z0-9]{1,8}\s*[\]|]|^\s*(?=[A-Z0-9]*\d)[A-Z0-9]{4,6}(?=\s)(?!\s*(?:원|KRW|USD))"
 )
@@ -28,7 +28,7 @@ _RULE_KEYS = {"id", "class", "source", "note", "codes", "words", "patterns"}
 
 
 class DeclineClass(StrEnum):
-    """What is done about a decline; what each class means stands in docs/reference/declines.md."""
+    """The decline classes; their meanings are in docs/reference/declines.md."""
 
     NEVER_AGAIN = "never_again"
     CUSTOMER_MUST_ACT = "customer_must_act"
@@ -41,12 +41,12 @@ class DeclineClass(StrEnum):
     NOT_A_DECLINE = "not_a_decline"
 
 
-# Texts of these classes do not say what became of the money: the same merchant_uid is asked about and sent again.
+# Texts of these classes do not say whether money moved: the same merchant_uid is looked up and sent again.
 INDEFINITE = frozenset({DeclineClass.UNKNOWN_OUTCOME, DeclineClass.NOT_A_DECLINE})
 
 
 class Source(StrEnum):
-    """Where a wording comes from: an official table or page of the PG, or our own guess."""
+    """The source of a rule: an official table or page of the PG, or our own assumption."""
 
     DOCUMENT = "document"
     GUESS = "guess"
@@ -54,27 +54,27 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The class of a text, and which rule of which version says so; `unplaced` when none does."""
+    """The class of a text with the rule and version that assigned it; `unplaced` when no rule matched."""
 
     decline_class: DeclineClass
     rule: str
     version: int
-    definite: bool = True  # False when the text leaves open whether money moved, so that no new uid may follow
+    definite: bool = True  # False when the text does not say whether money moved: no new uid may follow
 
     @property
     def is_placed(self) -> bool:
-        """Whether a rule spoke; an explicit `unknown_word` is placed too."""
+        """Whether a rule matched; a rule may assign `unknown_word` explicitly."""
         return self.rule != UNPLACED
 
     @property
     def stamp(self) -> str:
-        """Rule and version as they are kept with an attempt: `kcp/no-money@1`."""
+        """Rule and version as stored with an attempt: `kcp/no-money@1`."""
         return f"{self.rule}@{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: a text belongs to its class when one of its codes, or one of its wordings, is in it."""
+    """One rule: a text belongs to its class when it contains one of its codes or texts."""
 
     id: str  # with its file: general/no-money
     decline_class: DeclineClass
@@ -83,13 +83,13 @@ class Rule:
     wording: re.Pattern[str] | None = field(default=None, repr=False)
 
     def says(self, plain: str) -> bool:
-        """Whether one of the wordings stands in a text that has been made plain."""
+        """Whether a normalized text contains one of the rule's texts."""
         return self.wording is not None and self.wording.search(plain) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class RuleFile:
-    """The rules of one PG, in the order in which they are tried."""
+    """The rules of one PG, in order of precedence."""
 
     name: str
     version: int
@@ -101,7 +101,7 @@ class RuleFile:
 
     @property
     def unclear(self) -> Iterator[Rule]:
-        """The rules for texts that leave open what became of the money."""
+        """The rules for texts that do not say whether money moved."""
         return (rule for rule in self.rules if rule.decline_class is DeclineClass.UNKNOWN_OUTCOME)
 
 
@@ -131,9 +131,9 @@ class Rulebook:
 
 
 def classify(text: str | None, pg_provider: str | None, rulebook: Rulebook) -> Placed:
-    """The class of a decline's text: its PG's codes, then its PG's words, then the general ones.
+    """Classify a decline's text: by the PG's codes, then the PG's texts, then the general ones.
 
-    What no rule knows is `unknown_word`, never a class that stops a card.
+    A text that no rule matches is `unknown_word`, never a class that stops a card.
     """
     rule = _ruling(text or "", pg_provider, rulebook)
     if rule is None:
@@ -164,7 +164,7 @@ def _by_code(file: RuleFile, codes: Iterable[str]) -> Rule | None:
 
 
 def _unnamed(codes: Iterable[str], rulebook: Rulebook) -> Rule | None:
-    """PortOne did not say which PG it was: a code that would leave the outcome open there leaves it open."""
+    """For an unnamed PG: a code that leaves the outcome open at any PG leaves it open."""
     for file in rulebook.others:
         rule = _by_code(file, codes) if file.counts_when_unnamed else None
         if rule is not None and rule.decline_class is DeclineClass.UNKNOWN_OUTCOME:
@@ -173,7 +173,7 @@ def _unnamed(codes: Iterable[str], rulebook: Rulebook) -> Rule | None:
 
 
 def unclear(text: str | None, pg_provider: str | None, rulebook: Rulebook) -> Iterator[Rule]:
-    """The rules by which these words leave open what became of the money, whatever else the words say."""
+    """Return the rules by which this text does not say whether money moved; they take precedence."""
     if not text:
         return
     codes, plain = codes_in(text), plain_words(text, rulebook)
@@ -191,13 +191,13 @@ def _named(pg_provider: str | None) -> bool:
 
 
 def pg_code(text: str) -> str | None:
-    """The PG's own code, as it stands in brackets in its words: `[2116]…` or `[500626|…]`."""
+    """Return the PG's own code, in brackets at the start of its text: `[2116]…` or `[500626|…]`."""
     found = _BRACKETED.search(text)
     return found.group(1) if found else None
 
 
 def codes_in(text: str) -> tuple[str, ...]:
-    """What may be a code in a text, in order: in brackets, at the very beginning, or all that there is."""
+    """Return possible codes of a text, in order: in brackets, at the start, or the whole text."""
     head = text[:SEEN]
     found = [code.upper() for code in _BRACKETED.findall(head)]
     if leading := _LEADING.match(head):
@@ -208,7 +208,7 @@ def codes_in(text: str) -> tuple[str, ...]:
 
 
 def plain_words(text: str, rulebook: Rulebook) -> str:
-    """The text as wordings are compared: without PortOne's own preamble, blanks, dashes and case."""
+    """Normalize a text for comparison: without PortOne's prefix, blanks, dashes and case."""
     plain = _squeezed(_NUMBERED.sub("", text[:SEEN]))
     wrappers = rulebook.general.wrappers
     return plain if wrappers is None else wrappers.sub("", plain)
@@ -219,7 +219,7 @@ def _squeezed(text: str) -> str:
 
 
 def read_rules(name: str, text: str) -> RuleFile:
-    """One rules file, checked; a fault is refused with the file, the rule and the reason."""
+    """Read and check one rules file; an error names the file, the rule and the reason."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -289,19 +289,19 @@ def _texts(name: str, rule: str | None, document: Mapping[str, object], key: str
 def _wording(
     name: str, rule: str | None, words: tuple[str, ...], patterns: tuple[str, ...]
 ) -> re.Pattern[str] | None:
-    """One expression for all wordings of a rule; what would fit every text is refused."""
+    """Return one expression for all texts of a rule; an expression that matches every text is refused."""
     for pattern in patterns:
         try:
             compiled = re.compile(pattern)
         except re.error as error:
             _refuse(name, rule, f"pattern {pattern!r} cannot be read: {error}")
         if compiled.search(""):
-            _refuse(name, rule, f"pattern {pattern!r} fits every text")
+            _refuse(name, rule, f"pattern {pattern!r} matches every text")
         if pattern != pattern.casefold() or re.search(r"\s", pattern):
-            _refuse(name, rule, f"pattern {pattern!r} has blanks or capitals, which no plain text has")
+            _refuse(name, rule, f"pattern {pattern!r} has blanks or capitals, unlike a normalized text")
     plain = [_squeezed(word) for word in words]
     if "" in plain:
-        _refuse(name, rule, f"word {words[plain.index('')]!r} has nothing to compare")
+        _refuse(name, rule, f"word {words[plain.index('')]!r} is empty after normalization")
     parts = [re.escape(word) for word in plain] + [f"(?:{pattern})" for pattern in patterns]
     return re.compile("|".join(parts)) if parts else None
 
@@ -327,7 +327,7 @@ def _refuse(name: str, rule: str | None, why: str) -> NoReturn:
 
 
 def bound(files: Iterable[RuleFile]) -> Rulebook:
-    """The files as one book; two files for one PG, or no general one, are refused."""
+    """Combine the files; two files for one PG, or a missing general file, are refused."""
     others: list[RuleFile] = []
     general: RuleFile | None = None
     by_provider: dict[str, RuleFile] = {}

@@ -1,4 +1,4 @@
-"""A dunning policy: what is done about a decline, when, how often, and what comes at the end; data, versioned."""
+"""A dunning policy: retries after a decline, their times and number, and the final action; versioned data."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,13 +10,13 @@ from schedules.calendar.shifts import checked_country
 from schedules.dunning.declines import DeclineClass
 from schedules.errors import BadPolicy
 
-MONTH_END = 31  # as a payday: the last day of the month, however long it is
+MONTH_END = 31  # as a payday: the last day of the month
 _HOURS = re.compile(r"(\d\d:\d\d) *- *(\d\d:\d\d)")
-A_MONTH = timedelta(days=35)  # a whole round of paydays, wherever days off put them
+A_MONTH = timedelta(days=35)  # a full cycle of paydays, also when days off move them
 MOST_RUNGS = 20
-LONGEST = timedelta(days=180)  # a debt that is older is not collected by trying a card
+LONGEST = timedelta(days=180)  # an older debt is not collected by trying a card
 
-# What is done about the other classes is no policy's choice; docs/explanation/dunning.md says it.
+# A policy cannot change the other classes; docs/explanation/dunning.md says it.
 CHOSEN_CLASSES = (
     DeclineClass.MONEY_SHORT,
     DeclineClass.LIMIT,
@@ -26,10 +26,10 @@ CHOSEN_CLASSES = (
 
 
 class FinalAction(StrEnum):
-    """What becomes of the debt and its subscription when the ladder has ended without money."""
+    """What happens to the debt and its subscription when the ladder has ended without a payment."""
 
     CANCEL = "cancel"  # both end
-    PAUSE = "pause"  # the debt stays, the subscription rests until it is paid
+    PAUSE = "pause"  # the debt stays, the subscription is paused until it is paid
     UNPAID = "unpaid"  # the debt stays, later ones wait behind it
     KEEP = "keep"  # the debt stays past due, later ones are collected
     WRITE_OFF = "write_off"  # the debt is given up, the subscription goes on
@@ -37,11 +37,11 @@ class FinalAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """When a class of declines is tried again: rungs from the ladder's beginning, and paydays beside them."""
+    """When a decline class is retried: rungs from the start of the ladder, and paydays."""
 
     ladder: tuple[timedelta, ...] = ()
     paydays: tuple[int, ...] = ()  # days of the month; MONTH_END is the last
-    resets: bool = False  # the first of the next month, or the next day, whichever the words speak of
+    resets: bool = False  # the first of the next month or the next day, by the decline's text
 
     def __post_init__(self) -> None:
         checked_ladder(self.ladder)
@@ -54,7 +54,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """The hours of the local day in which a card may be tried; never over midnight, when issuers maintain."""
+    """The hours of the local day in which a card may be tried; never across midnight, the time of maintenance."""
 
     begin: time = time(0)
     end: time | None = None  # None is midnight
@@ -69,7 +69,7 @@ class Hours:
 
 @dataclass(frozen=True, slots=True)
 class CardCap:
-    """How often one card may be declined within a span; the networks fine the shop above theirs.
+    """The largest number of declines of one card within a span; card networks fine the shop above theirs.
 
     Visa allows 15 tries in 30 days after a decline, Mastercard 35; the gateway does not say which a card is.
     """
@@ -86,7 +86,7 @@ class CardCap:
 
 @dataclass(frozen=True, slots=True)
 class DunningPolicy:
-    """A version of a policy. With a plain ladder alone, every class that may be tried climbs it."""
+    """A version of a policy. With a plain ladder alone, every class that may be retried uses it."""
 
     ladder: tuple[timedelta, ...] = (
         timedelta(days=1),
@@ -102,9 +102,9 @@ class DunningPolicy:
     payday_time: time = time(11)
     holidays: str | None = None  # the country whose holidays bring a payday forward
     wait: timedelta | None = None  # from the ladder's beginning to the final action
-    grace: timedelta | None = None  # from the first decline; the subscription stays usable; None is for ever
-    upcoming: timedelta | None = None  # this long before it is due, a charge is announced
-    last_warning: timedelta | None = None  # this long before the final action
+    grace: timedelta | None = None  # from the first decline; the subscription stays usable; None is without end
+    upcoming: timedelta | None = None  # time before its due time at which a charge is announced
+    last_warning: timedelta | None = None  # time before the final action
     cap: CardCap = CardCap()
 
     def __post_init__(self) -> None:
@@ -125,12 +125,12 @@ class DunningPolicy:
             checked_country(self.holidays)
 
     def way(self, decline_class: DeclineClass) -> Way:
-        """How a class is tried again; the plain ladder for one that the policy does not name."""
+        """Return how a class is retried; the plain ladder for a class that the policy does not name."""
         return self.ways.get(decline_class, Way(self.ladder))
 
     @property
     def patience(self) -> timedelta:
-        """From the ladder's beginning to the final action; unless given, the longest that any class may take."""
+        """The time from the start of the ladder to the final action; by default, the longest of any class."""
         if self.wait is not None:
             return self.wait
         dated = [A_MONTH for way in self.ways.values() if way.paydays or way.resets]
@@ -138,7 +138,7 @@ class DunningPolicy:
         return max([*dated, *rungs], default=timedelta(0))
 
     def to_json(self) -> dict[str, object]:
-        """The policy as it is kept: spans in whole seconds, what is not chosen left out."""
+        """Return the policy for storage: spans in whole seconds, without unset fields."""
         chosen: dict[str, object] = {"ladder": _seconds(self.ladder), "final": self.final.value}
         ways = {str(name): _way_json(way) for name, way in self.ways.items()}
         spans = {name: getattr(self, name) for name in ("wait", "grace", "upcoming", "last_warning")}
@@ -153,7 +153,7 @@ class DunningPolicy:
 
     @classmethod
     def from_json(cls, document: Mapping[str, object], code: str = "", version: int = 1) -> "DunningPolicy":
-        """Read back what `to_json` wrote."""
+        """Parse the output of `to_json`."""
         kept = dict(document)
         ways = _mapping(kept, "ways")
         cap = _mapping(kept, "cap")
@@ -173,7 +173,7 @@ class DunningPolicy:
 
 
 def checked_ladder(ladder: tuple[timedelta, ...]) -> None:
-    """Raise BadPolicy unless the offsets rise, and are not too many or too far."""
+    """Raise BadPolicy unless the offsets rise and are within the limits."""
     if len(ladder) > MOST_RUNGS:
         raise BadPolicy(f"a ladder of {len(ladder)} rungs is too long; give at most {MOST_RUNGS}")
     steps = (timedelta(0), *ladder)
@@ -250,7 +250,7 @@ def _days(*days: int) -> tuple[timedelta, ...]:
     return tuple(timedelta(days=day) for day in days)
 
 
-# What a Korean shop would keep: paydays instead of guesses, nothing at night, and a month is enough. Tuned on the
+# The default for a Korean shop: paydays, no tries at night, one month. Tuned on the
 # model of docs/explanation/dunning-model.md.
 STANDARD = DunningPolicy(
     code="standard",
@@ -258,21 +258,21 @@ STANDARD = DunningPolicy(
     final=FinalAction.CANCEL,
     ways={
         DeclineClass.MONEY_SHORT: Way(paydays=(5, 10, 15, 21, 25, MONTH_END)),
-        # Which limit it is, is often not said: a card's month ends on any day.
+        # The text often does not name the limit: a card's month can end on any day.
         DeclineClass.LIMIT: Way(ladder=_days(1, 7, 14, 21, 28), resets=True),
         DeclineClass.LATER: Way(ladder=(timedelta(hours=3), timedelta(hours=12), *_days(1, 2, 4, 7))),
-        # Behind a no without a reason is often a lack of money.
+        # A decline without a reason is often caused by a lack of money.
         DeclineClass.UNKNOWN_WORD: Way(ladder=_days(1), paydays=(10, 25, MONTH_END)),
     },
     hours=Hours(time(8), time(22)),
-    payday_time=time(16),  # salaries are there; a charge that was declined at 09:00 may be tried on the same day
+    payday_time=time(16),  # salaries have arrived; a charge declined at 09:00 may be retried that day
     holidays="KR",
-    wait=timedelta(days=35),  # a whole round of paydays, wherever days off put them
+    wait=timedelta(days=35),  # a full cycle of paydays, also when days off move them
     grace=timedelta(days=7),
     upcoming=timedelta(days=3),
     last_warning=timedelta(days=3),
 )
 
-# What an ad-hoc charge gets unless it asks for another: one try, which only our own faults and lines repeat.
+# The default for an ad-hoc charge: one try, repeated only after errors of our set-up or the connection.
 ONCE = DunningPolicy(code="once", ladder=(), final=FinalAction.WRITE_OFF)
 BUILT_IN = {policy.code: policy for policy in (STANDARD, ONCE)}

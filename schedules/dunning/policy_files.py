@@ -1,4 +1,4 @@
-"""A dunning policy as a person writes it: TOML, refused with the line and the reason."""
+"""Policy files: a dunning policy in TOML; an error names the line and the reason."""
 
 import re
 import tomllib
@@ -25,7 +25,7 @@ _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _SPAN = re.compile(r"(\d{1,5})([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LINE_OF_ERROR = re.compile(r"\(at line (\d+)")
-_LAST = "last"  # how a person writes the month's last day
+_LAST = "last"  # the month's last day in a file
 
 
 def read_span(text: object) -> timedelta:
@@ -37,7 +37,7 @@ def read_span(text: object) -> timedelta:
 
 
 def read_policy_file(text: str, name: str) -> DunningPolicy:
-    """The policy that a file holds; `name` is the file's, for what is refused."""
+    """Parse a policy file; `name` is the file's name, for errors."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -48,7 +48,7 @@ def read_policy_file(text: str, name: str) -> DunningPolicy:
 
 
 class _File:
-    """The text beside what was read from it, so that a fault can be told with its line."""
+    """The text and its parsed content, so that an error can name the line."""
 
     def __init__(self, text: str, name: str) -> None:
         self._lines = text.splitlines()
@@ -104,7 +104,7 @@ class _File:
                 raise BadPolicy(f"{self._where(table, key)}: {key!r} is not known; there are: {there}")
 
     def _where_of(self, told: str) -> str:
-        """The line of what the policy as a whole refuses: the first key that its words name."""
+        """Return the line of an error about the whole policy: the first key that its message names."""
         keys = ("wait", "grace", "upcoming", "last_warning", "holidays", "country", "ladder", "cap", "hours")
         key = next((key for key in keys if key in told), None)
         return self._where(None, "holidays" if key == "country" else key)
@@ -114,7 +114,7 @@ class _File:
         return f"{self._name}, line {line}" if line else self._name
 
     def _line(self, table: str | None, key: str | None) -> int | None:
-        """The line on which a key stands: after its table's header, or before any header."""
+        """Return the line of a key: after its table's header, or before any header."""
         here: str | None = None
         for number, line in enumerate(self._lines, start=1):
             header = re.match(r"\s*\[\s*classes\s*\.\s*\"?([\w-]+)\"?\s*\]", line)
@@ -191,7 +191,7 @@ def _cap(value: object) -> CardCap:
 
 
 def written(policy: DunningPolicy) -> str:
-    """A policy as a file that reads back as it."""
+    """Return a policy file that parses to this policy."""
     lines = [f'code = "{policy.code}"', f'final = "{policy.final}"', f"ladder = {_list(policy.ladder)}"]
     lines += [f'hours = "{policy.hours}"', f'payday_time = "{policy.payday_time:%H:%M}"']
     if policy.holidays is not None:

@@ -1,4 +1,4 @@
-"""What a failure would get under a policy: each try, and what time brings, if the card went on saying the same."""
+"""Preview a policy: each try and each step that follows a failure, if every try fails in the same way."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,30 +21,30 @@ from schedules.dunning.declines import DeclineClass
 from schedules.dunning.policies import DunningPolicy
 from schedules.dunning.standings import Overdue, Step, due_steps, gives_up_at, next_look
 
-MOST_TRIES = 60  # a fault of a line is tried on and on
-SHOWN_OF_ENDLESS = 12  # tries of such a fault
+MOST_TRIES = 60  # a connection error is retried without end
+SHOWN_OF_ENDLESS = 12  # tries that are shown then
 
 
 @dataclass(frozen=True, slots=True)
 class Coming:
-    """One thing that a failure brings, and when."""
+    """One step after a failure, and its time."""
 
     at: datetime
     what: str
 
 
 def preview(policy: DunningPolicy, said: Said, first_declined_at: datetime, zone: str) -> list[Coming]:
-    """All that follows a first decline at this instant, in order; the tries are of a card that never pays."""
+    """Return all steps after a first decline at this instant, in order, for a card that never pays."""
     tries, ended = _tries(policy, said, first_declined_at, zone)
     if said.decline_class in NOT_THE_CARD:
-        coming = [Coming(first_declined_at, "failed, by no fault of the card: nobody is told, no rung is used up")]
+        coming = [Coming(first_declined_at, "failed without a decline: no notice, no rung is used up")]
         coming += [Coming(at, f"try {number}") for number, at in enumerate(tries[:SHOWN_OF_ENDLESS], start=2)]
         is_endless = said.decline_class is not DeclineClass.NOT_A_DECLINE
         last = "and so on, until it is paid or declined" if is_endless else "the last one is held: charge.held"
         return [*coming, Coming(coming[-1].at, last)]
     coming = [Coming(first_declined_at, "declined: charge.failed, subscription.past_due")]
     if said.decline_class in NEEDS_CARD:
-        coming.append(Coming(first_declined_at, "nothing is tried before the card changes: card.needs_update"))
+        coming.append(Coming(first_declined_at, "no try until the card changes: card.needs_update"))
     coming += [Coming(at, f"try {number}") for number, at in enumerate(tries, start=2)]
     if ended is None:
         ended = gives_up_at(_overdue(policy, first_declined_at))
@@ -57,7 +57,7 @@ def preview(policy: DunningPolicy, said: Said, first_declined_at: datetime, zone
 def _tries(
     policy: DunningPolicy, said: Said, begin: datetime, zone: str
 ) -> tuple[list[datetime], datetime | None]:
-    """The tries, and when the policy gives up, if that is right after the last one."""
+    """Return the tries, and when the policy gives up if that directly follows the last one."""
     no = Declined("no")
     debt, now, tries = Debt(policy, zone=zone), begin, list[datetime]()
     while len(tries) < MOST_TRIES:

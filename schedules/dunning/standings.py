@@ -1,4 +1,4 @@
-"""Where a subscription stands, and what time alone brings: computed from facts at each look, never stepped."""
+"""Standings: the standing of a subscription and its overdue steps, computed from facts at each look."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from schedules.charging.charges import SubscriptionStatus
 from schedules.dunning.decisions import deadline
 from schedules.dunning.policies import DunningPolicy, FinalAction
 
-# A charge that is due is collected within minutes; a subscription is past due when something keeps it longer.
+# A due charge is collected within minutes; after longer than this its subscription is past due.
 USUAL_DELAY = timedelta(hours=1)
 
 
 class Standing(StrEnum):
-    """Where a subscription stands. docs/reference/states.md has a paragraph for each."""
+    """The standing of a subscription. docs/reference/states.md has a paragraph for each."""
 
     ACTIVE = "active"
     PAST_DUE = "past_due"
@@ -24,12 +24,12 @@ class Standing(StrEnum):
 
     @property
     def is_usable(self) -> bool:
-        """Whether the customer may use what the subscription is for."""
+        """Whether the customer may use the subscription."""
         return self not in (Standing.SUSPENDED, Standing.ENDED)
 
 
 class Step(Enum):
-    """What the passing of time brings to a debt that was declined."""
+    """The steps of a declined debt that are due by time alone."""
 
     SUSPEND = "the grace is over"
     WARN = "the final action is near"
@@ -38,7 +38,7 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """What is known of a debt that is owed."""
+    """The facts of an open debt."""
 
     policy: DunningPolicy
     due_at: datetime
@@ -51,7 +51,7 @@ class Overdue:
 def standing(
     status: SubscriptionStatus, ends_at: datetime | None, owed: Sequence[Overdue], now: datetime
 ) -> Standing:
-    """Where a subscription stands now, by what a person decided and by what is owed for it."""
+    """Compute a subscription's standing from a person's decision and its open debts."""
     if status is SubscriptionStatus.CANCELED or (ends_at is not None and ends_at <= now):
         return Standing.ENDED
     if status is SubscriptionStatus.PAUSED or any(_is_suspended(debt, now) for debt in owed):
@@ -64,26 +64,26 @@ def standing(
 
 
 def usable_until(debt: Overdue) -> datetime | None:
-    """When the grace of a declined debt ends; None when it was not declined, or the policy's grace never ends."""
+    """Return when the grace of a declined debt ends; None when it was not declined, or the grace has no end."""
     if debt.first_declined_at is None or debt.policy.grace is None:
         return None
     return debt.first_declined_at + debt.policy.grace
 
 
 def gives_up_at(debt: Overdue) -> datetime | None:
-    """When the final action comes, as things stand; None when it was taken, or nothing is declined."""
+    """Return when the final action is due; None when it was taken, or nothing is declined."""
     if debt.ladder_began_at is None or debt.given_up is not None:
         return None
     return deadline(debt.policy, debt.ladder_began_at)
 
 
 def due_steps(debt: Overdue, now: datetime) -> list[Step]:
-    """What has come by now; each is done once, however often it is looked at."""
+    """Return the steps that are due; each is taken once."""
     return [step for at, step in _steps(debt) if at <= now]
 
 
 def next_look(debt: Overdue, now: datetime) -> datetime | None:
-    """When the passing of time changes something next; None when it never will."""
+    """Return when the next step is due; None when there is none."""
     return min((at for at, _ in _steps(debt) if at > now), default=None)
 
 

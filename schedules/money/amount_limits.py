@@ -1,4 +1,4 @@
-"""Limits of amounts, one for each currency; above them a second person decides."""
+"""Limits of amounts, one for each currency; an amount above its limit needs a second person."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class AmountLimits:
     by_currency: Mapping[str, int]
 
     def of(self, currency: str) -> int:
-        """The limit of a currency; 0 for one without a limit, so that every amount of it is above."""
+        """The limit of a currency; 0 for a currency without one, so that every amount is above it."""
         return self.by_currency.get(currency, 0)
 
     def exceeded_by(self, money: Money) -> bool:

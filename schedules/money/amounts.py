@@ -8,13 +8,13 @@ from schedules.errors import BadMoney
 
 # Decimal places by ISO 4217. KRW and JPY have no minor unit: 1 is one won, one yen.
 MINOR_DIGITS = {"KRW": 0, "JPY": 0, "USD": 2, "EUR": 2}
-MAX_AMOUNT = 10**12  # above any card's limit in any of these currencies; a slip of the finger, not a price
+MAX_AMOUNT = 10**12  # above every card's limit in these currencies; a larger amount is taken as a typing error
 _PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """An amount to charge: 1 or more minor units of a currency that we know."""
+    """An amount to charge: 1 or more minor units of a known currency."""
 
     amount: int
     currency: str
@@ -29,7 +29,7 @@ class Money:
 
     @property
     def major(self) -> Decimal:
-        """The amount in major units, exactly, as a gateway wants it: 12.34 for 1234 US cents."""
+        """The exact amount in major units, as gateways expect it: 12.34 for 1234 US cents."""
         return Decimal(self.amount).scaleb(-MINOR_DIGITS[self.currency])
 
     def __str__(self) -> str:
@@ -37,12 +37,12 @@ class Money:
 
 
 def amount_words(amount: int, currency: str) -> str:
-    """Minor units as a person reads them, with their currency; an amount that is no charge, such as 0, too."""
+    """Format minor units in major units with their currency; 0 and negative amounts are allowed."""
     return f"{Decimal(amount).scaleb(-MINOR_DIGITS.get(currency, 0)):,} {currency}"
 
 
 def parse_money(text: str, currency: str) -> Money:
-    """Read what a person typed in major units ("9900", "12.34"); too many decimals are refused."""
+    """Parse an amount in major units ("9900", "12.34"); too many decimals are refused."""
     digits = MINOR_DIGITS.get(currency)
     if digits is None:
         raise BadMoney(f"currency {currency!r} is not known; take one of {', '.join(MINOR_DIGITS)}")
@@ -57,6 +57,6 @@ def parse_money(text: str, currency: str) -> Money:
 
 
 def minor_units(major: Decimal, currency: str) -> int | None:
-    """A gateway's amount in major units as minor units; None when it is no whole number of them."""
+    """Convert a gateway's amount in major units to minor units; None when it is not a whole number of them."""
     minor = major.scaleb(MINOR_DIGITS.get(currency, 2))
     return int(minor) if minor == minor.to_integral_value() else None

@@ -1,4 +1,4 @@
-"""Whether one process works, by what it last recorded of itself: the rules of `again alive`."""
+"""Decide whether one process works, from the record that it last wrote: the rules of `again alive`."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ LONGEST_OBSTACLE = 300  # characters of one that are recorded
 
 @dataclass(frozen=True, slots=True)
 class AliveRecord:
-    """What a process records of itself every few seconds. Moments are seconds of the machine's monotonic clock."""
+    """The record that a process writes every few seconds. Times are seconds of the machine's monotonic clock."""
 
     kind: str
     pid: int
     written_at: float
-    looped_at: float  # when its main loop began its newest round
-    waits_for: str | None  # what its main loop waits for, for as long as that takes
+    looped_at: float  # start of the newest round of its main loop
+    waits_for: str | None  # what its main loop waits for, without a time limit
     idle: float  # seconds without progress while there was work
     obstacle: str | None  # why it takes no charges
 
@@ -26,9 +26,9 @@ class AliveRecord:
 
 
 def fault(record: AliveRecord, now: float) -> str | None:
-    """Why a process that runs does not work, so that only a new start helps; None when it works.
+    """Return why a running process must be restarted; None when it works.
 
-    What lies outside of it is no fault: a database, broker or gateway that is away, a stop, a hold.
+    External causes do not count: an unreachable database, broker or gateway, a stop, a hold.
     """
     silent = now - record.written_at
     if not 0 <= silent < SILENT_AFTER:
@@ -42,7 +42,7 @@ def fault(record: AliveRecord, now: float) -> str | None:
 
 
 def state(record: AliveRecord, now: float) -> str:
-    """What a process without a fault does, in a sentence."""
+    """Describe in one sentence what a process without a fault does."""
     if record.waits_for is not None:
         return f"{record.name} runs, and waits for {record.waits_for}"
     if record.obstacle is not None:

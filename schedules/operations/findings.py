@@ -1,4 +1,4 @@
-"""What can be wrong between the gateway's records and our books, and what a payment there means for a debt."""
+"""Compare a payment in the gateway's records with the database, and name what differs."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +11,7 @@ from schedules.money.amounts import Money, amount_words
 
 
 class FindingKind(StrEnum):
-    """What a person may have to look at. The runbook has a page for each."""
+    """The kinds of findings. The runbook has a section for each."""
 
     DOUBLE = "double"  # two payments for one debt
     LOST = "lost"  # paid there, open here
@@ -24,62 +24,62 @@ class FindingKind(StrEnum):
 
     @property
     def mends_itself(self) -> bool:
-        """Whether the books are put right at once, by settling the attempt as paid."""
+        """Whether it is repaired at once, by settling the attempt as paid."""
         return self in (FindingKind.LOST, FindingKind.LATE_PAID)
 
     @property
     def is_judged(self) -> bool:
-        """Whether `judge` finds it, so that it ends when the database agrees with the gateway's records.
+        """Whether `judge` finds it, so that it is closed when the database agrees with the gateway's records.
 
-        A payment after the end is in agreement from the start: a person ends it, or its refund.
+        A payment after the end never disagrees: a person closes it, or its refund.
         """
         return self is not FindingKind.PAID_AFTER_END
 
 
 class FindingState(StrEnum):
-    """What has been done about a finding."""
+    """The state of a finding."""
 
-    OPEN = "open"  # a person must look
+    OPEN = "open"  # an operator must decide
     APPROVED = "approved"  # a refund may be made
-    REFUNDING = "refunding"  # a refund is under way, or its outcome is unclear
-    REPAIRED = "repaired"  # the books were put right
-    REFUNDED = "refunded"  # the money was given back
-    RESOLVED = "resolved"  # a person ended it
+    REFUNDING = "refunding"  # a refund is under way, or its outcome is unknown
+    REPAIRED = "repaired"  # the database was repaired
+    REFUNDED = "refunded"  # the payment was refunded
+    RESOLVED = "resolved"  # a person closed it
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is to be done any more."""
+        """Whether it is closed."""
         return self in (FindingState.REPAIRED, FindingState.REFUNDED, FindingState.RESOLVED)
 
 
 @dataclass(frozen=True, slots=True)
 class OurSide:
-    """What our books hold of the debt that a uid names."""
+    """The database's facts of the debt that a uid names."""
 
-    attempt_state: AttemptState | None  # None when the books have no attempt with this uid
+    attempt_state: AttemptState | None  # None when the database has no attempt with this uid
     attempt_imp_uid: str | None
-    money: Money  # what the attempt asked for, or what the debt is when there is no attempt
-    customer_uids: frozenset[str]  # the billing keys of the customer who owes it
-    under_way: bool  # a worker holds the attempt's lease: its own answer comes first
+    money: Money  # of the attempt, or of the debt when there is no attempt
+    customer_uids: frozenset[str]  # the billing keys of the debtor
+    under_way: bool  # a worker holds the attempt's lease and will write its outcome
     charge_status: ChargeStatus
-    paid_uid: str | None  # the merchant_uid that paid the debt, by our books
-    refunded: int  # minor units that our books say were given back
-    refund_under_way: bool = False  # its answer comes first
+    paid_uid: str | None  # the merchant_uid that paid the debt, in the database
+    refunded: int  # refunded minor units in the database
+    refund_under_way: bool = False  # its outcome is written first
 
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """What is wrong, in words for a person."""
+    """A finding, described for a person."""
 
     kind: FindingKind
     words: str
 
 
 def judge(payment: GatewayPayment, ours: OurSide | None, environment: str) -> Discrepancy | None:
-    """Hold one payment that moved money at the gateway against our side of it; None when all is well.
+    """Compare one payment at the gateway with the database; None when they agree.
 
-    `ours` is None when the books have no such debt. A payment that was given back in full is a discrepancy
-    only where the books still call it theirs. A payment on a test channel moved no money, so it pays no debt.
+    `ours` is None when the database has no such debt. A fully refunded payment is a finding only while the
+    database calls it paid. A payment on a test channel moved no money, so it pays no debt.
     """
     if payment.status not in ("paid", "cancelled") or payment.sandbox:
         return None
@@ -108,7 +108,7 @@ def judge(payment: GatewayPayment, ours: OurSide | None, environment: str) -> Di
 
 
 def _is_ours(payment: GatewayPayment, ours: OurSide) -> bool:
-    """Whether this is the very payment that our books call the debt's."""
+    """Whether this is the payment that the database records for the debt."""
     if ours.attempt_state is not AttemptState.PAID or ours.paid_uid != payment.merchant_uid:
         return False
     return ours.attempt_imp_uid in (None, payment.imp_uid)
@@ -131,11 +131,11 @@ def _judge_foreign(payment: GatewayPayment, environment: str) -> Discrepancy | N
         made_by = parse_merchant_uid(payment.merchant_uid).environment
     except BadUid:
         if payment.customer_uid is None:
-            return None  # paid in a payment window: no billing key, no concern of ours
+            return None  # paid in a payment window, without a billing key: not compared
         return Discrepancy(FindingKind.ORPHAN, f"billing key {payment.customer_uid} was charged, not by us")
     if made_by != environment:
         return Discrepancy(FindingKind.ORPHAN, f"environment {made_by!r} charged a card of this account")
-    return Discrepancy(FindingKind.LOST, "the books have no such charge: it is younger than a restored backup")
+    return Discrepancy(FindingKind.LOST, "the database has no such charge: it is newer than a restored backup")
 
 
 def _other_than_asked(payment: GatewayPayment, ours: OurSide) -> str | None:

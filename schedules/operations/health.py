@@ -1,32 +1,32 @@
-"""What makes an installation unhealthy: the causes, and the rules that find them in what was observed."""
+"""Health: the causes of an unhealthy installation, and the rules that find them in observations."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-LATE_AFTER = 300.0  # seconds that a due charge may wait besides what the cap explains
-SHARE_OF_CAP = 1.25  # charges may take so many times as long as at the whole cap
-UNSENT_AFTER = 600.0  # seconds, besides what the cap explains; a short outage's tries take so long
-UNKNOWN_AFTER = timedelta(hours=1)  # three quiet times; a gateway that answers is understood long before
-UNOPENED_AFTER = 600.0  # seconds after its time by which a period must have been opened
+LATE_AFTER = 300.0  # seconds that a due charge may wait beyond what the cap explains
+SHARE_OF_CAP = 1.25  # allowed duration as a multiple of that at the full cap
+UNSENT_AFTER = 600.0  # seconds beyond what the cap explains; the retries of a short outage take as long
+UNKNOWN_AFTER = timedelta(hours=1)  # three quiet times; a gateway that answers resolves it much earlier
+UNOPENED_AFTER = 600.0  # seconds after its due time until which a period must be opened
 STUCK_AFTER = 300.0  # seconds without progress; a call and a slice of long work each take less
-CRASHES_WITHIN = 1200.0  # seconds; the starts that are counted
-CRASH_LOOP = 3  # starts that ended by themselves
-# A machine whose clock is further off judges leases, quiet times and due times wrongly; NTP keeps it in a second.
+CRASHES_WITHIN = 1200.0  # seconds within which starts are counted
+CRASH_LOOP = 3  # starts that ended without a stop signal
+# A larger clock error makes leases, quiet times and due times wrong; NTP keeps clocks within a second.
 MOST_SKEW = timedelta(seconds=10)
 SLOW_CHECK = 0.1  # seconds of a pre-send check that mean fewer calls
-BROKEN_CHECK = 1.0  # seconds that no distance between worker and database explains
+BROKEN_CHECK = 1.0  # seconds; more than the distance between worker and database can cause
 FIX_CHANNEL = (
     "fix the channel at PortOne or the PG, then for each charge `again release KEY`, or `again release --refused` "
     "for all accounts"
 )
-SILENT_AFTER = 30.0  # seconds without a heartbeat by which a process that runs has sent one
+SILENT_AFTER = 30.0  # seconds within which a running process sends a heartbeat
 GONE_AFTER = 60.0  # seconds without a heartbeat; a process sends one every ten, a slow beat every 25
 
 
 class ProcessKind(StrEnum):
-    """The programs that report that they run."""
+    """The programs that send heartbeats."""
 
     BEAT = "beat"
     LISTENER = "listener"
@@ -35,7 +35,7 @@ class ProcessKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProcessSeen:
-    """One start of a process, as its heartbeats tell; ages in seconds."""
+    """One start of a process, from its heartbeats; ages in seconds."""
 
     kind: str
     host: str
@@ -45,11 +45,11 @@ class ProcessSeen:
     started_at: datetime
     seen_at: datetime
     leads: bool
-    plans: int  # that a beat rings for
+    plans: int  # plans that a beat schedules
     clock_ahead: float  # seconds that its machine's clock is ahead of the database's
-    check_seconds: float  # that a pre-send check takes; 0 without recent ones
+    check_seconds: float  # seconds of a pre-send check; 0 without recent ones
     obstacle: str | None  # why it does not act on this database
-    ended: bool  # it stopped in good order
+    ended: bool  # it stopped after a stop signal
     started_ago: float
     seconds_ago: float  # since its last heartbeat
     progress_ago: float  # since it last finished a message, check or tick
@@ -66,7 +66,7 @@ class ProcessSeen:
 
 
 class CauseCode(StrEnum):
-    """Why an installation is not healthy, or what else is worth a look. The runbook has a section for each."""
+    """The causes of an unhealthy installation, and warnings. The runbook has a section for each."""
 
     DATABASE_AWAY = "database_away"
     DATABASE_LOCKED = "database_locked"
@@ -97,15 +97,15 @@ class CauseCode(StrEnum):
     def is_failure(self) -> bool:
         """Whether `again status --healthy` fails for it.
 
-        A person's stop is what that person wants, and slow checks mean fewer calls: both are told, and are no
-        failures. If fewer calls are not enough, LATE_CHARGES fails.
+        A person's stop is intended, and slow checks only reduce the calls: both are reported and are no
+        failures. When the calls are too few, LATE_CHARGES fails.
         """
         return self not in (CauseCode.STOPPED_BY_PERSON, CauseCode.SLOW_CHECKS)
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One cause, in a sentence for a person."""
+    """One cause, described in one sentence."""
 
     code: CauseCode
     sentence: str
@@ -123,20 +123,20 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class AccountDue:
-    """What is due of a gateway account now."""
+    """The due charges of a gateway account now."""
 
     account: str
     due: int
-    oldest: datetime | None  # when the charge that waits longest was due
-    since: datetime | None  # since when it could have left: later than `oldest` after a stop or a hold
+    oldest: datetime | None  # due time of the charge that waits longest
+    since: datetime | None  # since when it could be sent: later than `oldest` after a stop or a hold
     rate: float  # calls a second; 0 without a cap
     last_slot_ago: float | None  # seconds since the last slot under the cap; None without one
-    unsent: int = 0  # charges that were claimed and never sent, and wait for their next try
-    unsent_since: datetime | None = None  # since when the oldest of them could have been sent
+    unsent: int = 0  # charges that were claimed, not sent, and wait for their next try
+    unsent_since: datetime | None = None  # since when the oldest of them could be sent
 
     @property
     def explained(self) -> float:
-        """Seconds that the oldest one may wait: what is due takes so long at the cap, and some more."""
+        """Seconds that the oldest one may wait: the duration of all due charges at the cap, with a margin."""
         return LATE_AFTER + self._takes(self.due)
 
     @property
@@ -150,21 +150,21 @@ class AccountDue:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What was seen at one moment."""
+    """The observations of one moment."""
 
     now: datetime
     processes: Sequence[ProcessSeen]
-    messages: Mapping[str, int]  # that wait in each queue; empty when the broker could not be asked
+    messages: Mapping[str, int]  # waiting messages of each queue; empty when the broker is unreachable
     stops: Sequence[Stop]
     hold_since: datetime | None
     accounts: Sequence[AccountDue]
-    oldest_unopened: datetime | None  # when the oldest period was due that is not opened
-    oldest_unknown: datetime | None = None  # when the oldest attempt began whose outcome is unknown
-    refused_channels: Sequence[tuple[str, str, datetime]] = ()  # account, channel, since when all its calls fail
+    oldest_unopened: datetime | None  # due time of the oldest period that is not opened
+    oldest_unknown: datetime | None = None  # start of the oldest attempt whose outcome is unknown
+    refused_channels: Sequence[tuple[str, str, datetime]] = ()  # account, channel, start of the failures
 
 
 def causes(observed: Observed) -> list[Cause]:
-    """Every cause in what was observed."""
+    """Return every cause that the observations show."""
     return [
         *_stops(observed),
         *_processes(observed),
@@ -211,7 +211,7 @@ def _processes(observed: Observed) -> Iterator[Cause]:
         elif process.check_seconds > SLOW_CHECK:
             yield Cause(
                 CauseCode.SLOW_CHECKS,
-                f"a pre-send check takes {process.check_seconds:.2f} s in {process.name}: fewer calls leave",
+                f"a pre-send check takes {process.check_seconds:.2f} s in {process.name}: fewer calls are sent",
             )
     yield from _crash_loops(observed.processes)
 

@@ -1,9 +1,9 @@
-"""When an event that the receiver did not take is tried again, and when it is given up."""
+"""Retry times of an event that the receiver did not accept, and when it becomes dead."""
 
 import zlib
 from datetime import datetime, timedelta
 
-# The first for a slip of the line, the middle for a release gone wrong, the last for a weekend: three days in all.
+# Three days in all: short waits for network errors, longer ones for a failed release, the last for a weekend.
 WAITS = (
     timedelta(seconds=5),
     timedelta(minutes=5),
@@ -15,11 +15,11 @@ WAITS = (
     timedelta(hours=20),
     timedelta(hours=24),
 )
-SPREAD = 0.1  # of a wait, at most, is added to it, so that what failed together does not come back together
+SPREAD = 0.1  # largest random share added to a wait, so that events that failed together are spread
 
 
 def next_try_at(event_id: str, tries: int, now: datetime) -> datetime | None:
-    """When to try again after so many tries that failed, the newest just now; None when the event is dead."""
+    """Return when to retry after `failed` tries, the newest at `now`; None when the event is dead."""
     if tries > len(WAITS):
         return None
     share = zlib.crc32(f"{event_id}/{tries}".encode()) / 2**32

@@ -6,37 +6,37 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 
-VERSION = 1  # of all payloads; a field that goes or changes its meaning makes the next, one that is added does not
+VERSION = 1  # of all payloads; it rises when a field is removed or changes its meaning, not when one is added
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event(ABC):
-    """One change, as it is told: plain fields only. Amounts are minor units, keys are those that leave us."""
+    """One event: plain fields only. Amounts are minor units, keys are public ones."""
 
     kind: ClassVar[str]
 
     @property
     @abstractmethod
     def subject(self) -> str:
-        """The key of what it is about."""
+        """The key of its subject."""
 
 
 def payload(event: Event) -> dict[str, Any]:
-    """The event's fields as JSON takes them: instants in UTC with a Z, dates as YYYY-MM-DD."""
+    """Return the event's fields for JSON: instants in UTC with a Z, dates as YYYY-MM-DD."""
     return {field.name: in_json(getattr(event, field.name)) for field in fields(event)}
 
 
 def event_id(dedupe: str) -> str:
-    """What the receiver knows an event by: the same for each try and each replay, and in a restored database."""
+    """Return the event's id for the receiver: the same for each try and replay, also after a restore."""
     return "evt_" + hashlib.sha256(dedupe.encode()).hexdigest()[:32]
 
 
 def in_json(value: object) -> object:
-    """A field as JSON takes it; an instant without a zone is refused."""
+    """Return a field for JSON; an instant without a zone is refused."""
     match value:
         case datetime():
             if value.tzinfo is None:
-                raise ValueError(f"{value} has no zone; an event tells instants")
+                raise ValueError(f"{value} has no zone; give an instant with a zone")
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case date():
             return value.isoformat()
@@ -95,7 +95,7 @@ class ChargeUpcoming(OfCharge):
 
     @property
     def says(self) -> str:
-        """What the notice says, in one text: another text is another notice."""
+        """The content of the notice as one text; another content is another notice."""
         card = f"{self.customer_uid}/{self.card_name or ''}/{self.card_number or ''}"
         return f"{self.charge}/{self.amount}/{self.currency}/{in_json(self.due_at)}/{card}"
 
@@ -357,7 +357,7 @@ class CardExpiring(OfCustomer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfAccount(Event):
-    """About a gateway account, and why it is so."""
+    """An event about a gateway account, with its reason."""
 
     account: str
     why: str

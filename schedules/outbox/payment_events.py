@@ -1,4 +1,4 @@
-"""Events about payments at the gateway: what was found wrong with one, and that it was given back."""
+"""Events about payments at the gateway: findings and refunds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from schedules.outbox.events import Event
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfPayment(Event):
-    """About one payment at the gateway, and the finding that names it; no charge when no debt of ours fits."""
+    """About one payment at the gateway and its finding; without a charge when no charge matches."""
 
     finding: int
     charge: str | None
@@ -34,7 +34,7 @@ class PaymentRefunded(OfPayment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found(OfPayment):
-    """The gateway's records and our books disagree about a payment."""
+    """The gateway's records and the database disagree about a payment."""
 
     words: str
 

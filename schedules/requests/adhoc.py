@@ -1,4 +1,4 @@
-"""What a shop asks for outside the schedule: checked as a whole, and known again by its request key."""
+"""Requests of a shop outside the schedule: checked as a whole and identified by a request key."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ LONGEST_WORDS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeRequest:
-    """A charge that no plan asks for. The request key makes it one debt, however often it is asked for."""
+    """An ad-hoc charge. The request key makes repeated requests one charge."""
 
     customer_uid: str
     money: Money
@@ -39,11 +39,11 @@ class ChargeRequest:
 
     @property
     def fingerprint(self) -> str:
-        """Tells another request under the same key from the same one; who sends it again is no difference."""
+        """A fingerprint that distinguishes two requests under one key; the sender is not part of it."""
         return self._said_in("NFC")
 
     def fingerprints(self) -> frozenset[str]:
-        """Its fingerprint, and the one that it has in NFD if it was stored before texts were normalized."""
+        """Its fingerprint, and its fingerprint in NFD, as stored before texts were normalized."""
         return frozenset((self.fingerprint, self._said_in("NFD")))
 
     def _said_in(self, form: Literal["NFC", "NFD"]) -> str:
@@ -55,29 +55,29 @@ class ChargeRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerbRequest:
-    """A verb with its arguments under a request key: carried out once, however often it is sent."""
+    """A verb with its arguments under a request key: executed once for repeated requests."""
 
     request_key: str
     verb: str
-    arguments: Mapping[str, object]  # without the actor, and without those that have their default
+    arguments: Mapping[str, object]  # without the actor and without defaults
 
     def __post_init__(self) -> None:
         checked_words("request_key", self.request_key, LONGEST_REQUEST_KEY)
 
     @property
     def fingerprint(self) -> str:
-        """Differs for another verb and for other arguments."""
+        """A fingerprint of the verb and its arguments."""
         arguments = json.dumps(dict(self.arguments), sort_keys=True, ensure_ascii=False, default=str)
         return digest("verb", self.verb, arguments)
 
 
 def digest(*parts: str | int) -> str:
-    """The fingerprint of what a request says."""
+    """Return the fingerprint of a request's content."""
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 
 def checked_words(field: str, text: str, longest: int) -> str:
-    """The text in NFC, if it says something and fits; else BadRequest names the field."""
+    """Return the text in NFC; BadRequest names the field when it is empty or too long."""
     text = cleaned(field, text)
     if not text.strip() or not text.isprintable():
         raise BadRequest(Code.INVALID, field, f"{text[:longest]!r} is empty or cannot be printed")

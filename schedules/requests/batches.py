@@ -1,4 +1,4 @@
-"""Batches: many charges asked for together, read line by line; looked at whole before anything is charged."""
+"""Batches: many charges requested together, read line by line, checked as a whole before the first charge."""
 
 import heapq
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from schedules.texts import cleaned
 COLUMNS = ("customer_uid", "amount", "currency", "name", "request_key")
 NEEDED = ("customer_uid", "amount")
 MOST_LARGEST = 10
-MOST_SHOWN = 1000  # bad lines that are kept; the others are counted
+MOST_SHOWN = 1000  # bad lines that are stored; further ones are only counted
 
 
 class BatchState(StrEnum):
-    """Where a batch stands. docs/reference/states.md has a paragraph for each."""
+    """The state of a batch. docs/reference/states.md has a paragraph for each."""
 
     DRAFT = "draft"
     WAITING = "waiting"
@@ -35,11 +35,11 @@ def held_words(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a batch as it came: its number in the file, and its columns."""
+    """A line of a batch as received: its number in the file, and its columns."""
 
     number: int
     columns: Mapping[str, str]
-    wrong: str | None = None  # it could not even be taken apart
+    wrong: str | None = None  # it could not be split into columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +53,16 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What holds for every line of a batch, unless the line says otherwise."""
+    """The defaults for every line of a batch."""
 
     key: str  # of the batch: given again, it is the same batch
     name: str
     reason: str
     policy: str
     currency: str = "KRW"
-    canary: int = 0  # lines that are charged first, and looked at before the others; 0 is none
+    canary: int = 0  # lines that are charged first and checked before the others; 0 is none
     canary_bound: Decimal = Decimal(20)  # percent of them that may fail
-    repeats: str = ""  # key of the earlier batch with the same lines that is charged once more on purpose
+    repeats: str = ""  # key of an earlier batch with the same lines that is intentionally charged again
 
     def __post_init__(self) -> None:
         checked_words("key", self.key, LONGEST_UID)
@@ -83,9 +83,9 @@ class Terms:
 
 
 def line_digest(line: Line, request: ChargeRequest) -> int:
-    """A number made of a line's customer, amount, currency and own request key.
+    """Return a hash of a line's customer, amount, currency and own request key.
 
-    The sum of these over a batch, modulo 2**256, tells whether another batch has the same lines in any order.
+    Two batches with the same lines in any order have the same sum of these, modulo 2**256.
     """
     own_key = (line.columns.get("request_key") or "").strip()
     parts = (request.customer_uid, request.money.amount, request.money.currency, own_key)
@@ -129,7 +129,7 @@ def read_line(line: Line, terms: Terms) -> ChargeRequest:
 
 @dataclass(slots=True)
 class Preview:
-    """What a batch would charge, counted line by line; only the largest are kept."""
+    """The totals of a batch, added line by line; only the largest lines are kept."""
 
     count: int = 0
     sums: dict[str, int] = field(default_factory=dict)  # minor units by currency

@@ -1,4 +1,4 @@
-"""Moving in: where a subscription that another system charged goes on here, without a gap or an overlap."""
+"""Import: the period at which a subscription of another system continues here, without a gap or an overlap."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ COLUMNS = (
 )  # fmt: skip
 NEEDED = ("customer_uid", "plan", "next_date")
 YES, NO = ("yes", "true", "1"), ("", "no", "false", "0")
-SEAM = timedelta(hours=1)  # what the other timer charges within this is left to it
+SEAM = timedelta(hours=1)  # the other system makes the charges that are due within this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """A subscription as a file has it: everything before `next_date` was charged elsewhere."""
+    """A subscription of an import file; the other system charged everything before `next_date`."""
 
     customer_uid: str
     plan: str
@@ -35,13 +35,13 @@ class Incoming:
     email: str | None
     tel: str | None
     account: str | None
-    another: bool  # though its customer is on the plan already
+    another: bool  # the customer may have another subscription to the plan
 
 
 def read_incoming(columns: Mapping[str, str]) -> Incoming:
     """The subscription that a line describes; BadRequest names the column that is wrong.
 
-    Without a reference of its own it is known by its customer and plan.
+    Without a reference, customer and plan identify it.
     """
     said = {name: cleaned(name, (columns.get(name) or "").strip()) for name in COLUMNS}
     for name in ("customer_uid", "plan"):
@@ -73,7 +73,7 @@ def _date(column: str, text: str) -> date:
 
 
 def seam(plan: Plan, incoming: Incoming, now: datetime) -> Cursor:
-    """The first period that is charged here; BadRequest when its date is none of the plan's, or has come."""
+    """Return the first period that is charged here; BadRequest when its date is past or not one of the plan's."""
     if incoming.anchor > incoming.next_date:
         raise BadRequest(Code.INVALID, "anchor", f"{incoming.anchor} is after next_date {incoming.next_date}")
     number, day = first_on_or_after(incoming.anchor, plan.cadence, incoming.next_date)
@@ -96,7 +96,7 @@ def seam(plan: Plan, incoming: Incoming, now: datetime) -> Cursor:
 
 @dataclass(frozen=True, slots=True)
 class TimerEntry:
-    """One charge that another timer was, or is, to make."""
+    """One charge in the schedule of another system."""
 
     merchant_uid: str
     at: datetime
@@ -106,13 +106,13 @@ class TimerEntry:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """How a timer's entries fit a plan: its time of day, and the local date of each that is still to come."""
+    """How a schedule's entries match a plan: its time of day, and the local date of each future entry."""
 
     billing_time: time
     dates: tuple[tuple[str, date], ...]  # merchant_uid and date, in order
 
     def month_day(self, cadence: Cadence) -> int | None:
-        """The day of the month of these dates, where the first one's month is too short for it."""
+        """Return the day of the month of these dates if the first one's month is too short for it."""
         return _month_day(cadence, [day for _, day in self.dates])
 
 
@@ -122,9 +122,9 @@ def _month_day(cadence: Cadence, dates: Sequence[date]) -> int | None:
 
 
 def mapped(plan: Plan, entries: Sequence[TimerEntry], now: datetime) -> Mapped:
-    """Fit what a timer is to charge to a plan's series; BadRequest says why it does not.
+    """Match a schedule's entries with a plan's periods; BadRequest says why they do not match.
 
-    What it charges within SEAM is left to it.
+    The other system makes the charges that are due within SEAM.
     """
     coming = sorted((entry for entry in entries if entry.status == "scheduled"), key=lambda entry: entry.at)
     ours = [entry for entry in coming if entry.at > now + SEAM]
@@ -150,7 +150,7 @@ def mapped(plan: Plan, entries: Sequence[TimerEntry], now: datetime) -> Mapped:
 
 
 def _series(plan: Plan, found: Sequence[date]) -> list[date]:
-    """The plan's dates from the first of these on, as many as they are."""
+    """Return as many dates of the plan as these, from the first one on."""
     anchor, month_day = found[0], _month_day(plan.cadence, found)
     cursor, dates = first_cursor(plan, anchor, month_day=month_day), list[date]()
     while len(dates) < len(found):
@@ -160,7 +160,7 @@ def _series(plan: Plan, found: Sequence[date]) -> list[date]:
 
 
 def first_here(plan: Plan, found: Mapped, revoked: frozenset[str]) -> Cursor:
-    """The first period that is charged here: the one after the last that the timer has charged after all."""
+    """Return the first period that is charged here: the one after the last that the other system charged."""
     begin = 0
     for place, (uid, _) in enumerate(found.dates):
         if uid not in revoked:

@@ -1,4 +1,4 @@
-"""Refunds: what may be given back, and what the gateway's records say became of it."""
+"""Refunds: the amount that may be refunded, and the result in the gateway's records."""
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -10,7 +10,7 @@ from schedules.requests.adhoc import LONGEST_REQUEST_KEY, LONGEST_WORDS, checked
 
 
 class RefundState(StrEnum):
-    """Where a refund stands. docs/reference/states.md has a paragraph for each."""
+    """The state of a refund. docs/reference/states.md has a paragraph for each."""
 
     ASKED = "asked"
     SENDING = "sending"
@@ -19,7 +19,7 @@ class RefundState(StrEnum):
 
 
 class Fate(StrEnum):
-    """What becomes of the subscription of a charge that is given back."""
+    """The effect of a refund on the charge's subscription."""
 
     KEEP = "keep"
     END_NOW = "end_now"
@@ -27,19 +27,19 @@ class Fate(StrEnum):
 
 
 class Seen(Enum):
-    """What the gateway's record of the payment says about a refund."""
+    """The state of a refund in the gateway's record of the payment."""
 
-    NOT_YET = "all that should be is left"
-    MADE = "it was given back"
-    OTHERWISE = "more or less is left than either"
+    NOT_YET = "the balance is unchanged"
+    MADE = "the refund was made"
+    OTHERWISE = "the balance is neither of the two"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundRequest:
-    """A payment, or a part of it, that is to be given back. The request key makes it one refund."""
+    """A request to refund a payment or a part of it. The request key makes it one refund."""
 
     charge: str
-    money: Money | None  # None is all that is left
+    money: Money | None  # None is the whole balance
     request_key: str
     reason: str
     fate: Fate = Fate.KEEP
@@ -51,12 +51,12 @@ class RefundRequest:
 
     @property
     def fingerprint(self) -> str:
-        """Tells another request under the same key from the same one."""
+        """Return a fingerprint that distinguishes two requests under one key."""
         much = (self.money.amount, self.money.currency) if self.money else ("all",)
         return digest("refund", self.charge, *much, self.reason, self.fate)
 
     def amount_of(self, left: Money) -> Money:
-        """How much is given back of what is left; BadRequest when it is more, or another currency."""
+        """Return the amount to refund of the balance; BadRequest for more, or another currency."""
         if self.money is None:
             return left
         if self.money.currency != left.currency:
@@ -67,15 +67,15 @@ class RefundRequest:
             raise BadRequest(
                 Code.CONFLICT,
                 "amount",
-                f"{self.money} is more than the {left} that is left of charge {self.charge}",
+                f"{self.money} is more than the balance {left} of charge {self.charge}",
             )
         return self.money
 
 
 def seen(payment: GatewayPayment, balance: int, amount: int, sends: int) -> Seen:
-    """What a payment's balance says about a refund of `amount` minor units from `balance`, sent so many times.
+    """Judge by a payment's balance whether a refund of `amount` minor units from `balance` was made.
 
-    The same amount that somebody gave back elsewhere before we sent anything is not ours.
+    The same amount refunded elsewhere before our first call is not our refund.
     """
     if payment.balance == balance:
         return Seen.NOT_YET

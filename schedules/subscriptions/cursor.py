@@ -1,4 +1,4 @@
-"""A subscription's cursor walks the series by number: every period that is due is answered once."""
+"""A subscription's cursor advances by period number: each due period is opened once."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -9,10 +9,10 @@ from schedules.charging.charges import ChargeKind, DueCharge
 from schedules.charging.identity import charge_key
 from schedules.subscriptions.plans import CatchUp, Plan, due_at
 
-MISSED_AFTER = timedelta(hours=24)  # later than this, a period was missed and the plan's catch-up decides
+MISSED_AFTER = timedelta(hours=24)  # a period that is later than this was missed: the plan's catch-up decides
 MOST_IN_ONE_RUN = 400  # periods of one subscription; a daily plan after a year's outage takes two runs
-CAP_PAUSE = timedelta(days=1)  # until the next run for a customer whose catch-up cap was reached
-SKIPPED_WHY = "a person has let it be skipped"  # written as closed_why of its charge
+CAP_PAUSE = timedelta(days=1)  # wait before the next run for a customer whose catch-up cap was reached
+SKIPPED_WHY = "skipped by a person"  # written as closed_why of its charge
 LONGEST_SHIFT = timedelta(days=15)  # the longest run of days off in any country, 1970-2100, is 12
 
 
@@ -27,7 +27,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What one run opens for a subscription, and where the cursor stands afterwards."""
+    """The charges that one run opens for a subscription, and the cursor afterwards."""
 
     charges: tuple[DueCharge, ...]
     cursor: Cursor
@@ -44,7 +44,7 @@ def first_cursor(
 ) -> Cursor:
     """The first period, or the first one that is due no earlier than a given instant.
 
-    `anchor_no` is the number of the period at the anchor: numbers go on when an anchor is moved. `month_day` is
+    `anchor_no` is the number of the period at the anchor: numbers continue when an anchor is moved. `month_day` is
     that of `period_date`.
     """
     if not_before is None:
@@ -69,14 +69,14 @@ def advance(
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A subscription's own periods, as far as they differ from its plan's."""
+    """The settings of a subscription that differ from its plan's."""
 
     key: str
     anchor: date
     anchor_no: int = 0
     ends_at: datetime | None = None
     skip_to: int = 0  # periods below this number are not charged
-    month_day: int | None = None  # the day of the month asked for, where the anchor's month is too short for it
+    month_day: int | None = None  # the requested day of the month, if the anchor's month is too short for it
 
     def after(self, plan: Plan, cursor: Cursor) -> Cursor:
         """The period after this one."""
@@ -84,11 +84,11 @@ class Series:
 
 
 def open_due(plan: Plan, series: Series, cursor: Cursor, now: datetime) -> Opening:
-    """Answer every period that is due, in order, none twice and none left out.
+    """Return a charge for each due period, in order, without gaps and duplicates.
 
-    Periods due at or after `ends_at` are not opened. The plan's catch-up decides about those that were missed,
-    due more than MISSED_AFTER ago. `latest` also waives a younger one when another came due after it, but none
-    of several that a shift put on one instant: those are all on time.
+    Periods due at or after `ends_at` are not opened. The plan's catch-up decides about missed periods, due more
+    than MISSED_AFTER ago. `latest` also waives a newer one when another came due after it, but none of several
+    that a shift moved to one instant: all of those are on time.
     """
     periods: list[Cursor] = []
     while cursor.due_at <= now and (series.ends_at is None or cursor.due_at < series.ends_at):
@@ -105,9 +105,9 @@ def open_due(plan: Plan, series: Series, cursor: Cursor, now: datetime) -> Openi
 def open_all_due(
     plan: Plan, series: Series, cursor: Cursor, now: datetime
 ) -> tuple[Opening, tuple[datetime, ...]]:
-    """Answer every period that is due at once, and when each charge may be tried first.
+    """Return charges for all due periods at once, with the time of each first try.
 
-    What the plan's cap would leave to a later run is opened now and tried on the day of that run.
+    Charges that the plan's cap leaves to a later run are opened now and tried on the day of that run.
     """
     charges: list[DueCharge] = []
     not_before: list[datetime] = []
@@ -122,9 +122,9 @@ def open_all_due(
 
 
 def pass_over(plan: Plan, series: Series, cursor: Cursor, now: datetime, why: str) -> Opening:
-    """Answer every period that came due before now with a charge that is waived for this reason.
+    """Return a waived charge with this reason for each period that came due before now.
 
-    A period that a person has let be skipped keeps that reason. Periods due at or after `ends_at` are left out.
+    A period that a person skipped keeps that reason. Periods due at or after `ends_at` are left out.
     """
     charges: list[DueCharge] = []
     while cursor.due_at < now and (series.ends_at is None or cursor.due_at < series.ends_at):

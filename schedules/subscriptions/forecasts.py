@@ -1,4 +1,4 @@
-"""What opening will make of a subscription until a day, run after run, worked out with opening's own rules."""
+"""Forecast the charges that opening will write for a subscription until a day, by the same rules."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _ANYBODY = ALPHABET[0] * SUBJECT_LENGTH
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """Where a subscription stands, all that its periods hang on beside its plan."""
+    """The facts of a subscription that determine its periods, beside its plan."""
 
     cursor: Cursor
     open_at: datetime  # when opening looks at it next
@@ -26,25 +26,25 @@ class Stand:
 
     @property
     def series(self) -> Series:
-        """Its periods, under nobody's key: they are the same whatever it is."""
+        """Its periods, without a key, on which they do not depend."""
         return Series(_ANYBODY, self.anchor, self.anchor_no, self.ends_at, self.skip_to, self.month_day)
 
 
 @dataclass(frozen=True, slots=True)
 class Coming:
-    """A period that is opened on one of the days that were asked about."""
+    """A period that is opened on one of the requested days."""
 
     period_no: int
     due_at: datetime
-    at: datetime  # when it is opened: when it is due, unless that is past or the plan's cap puts it off
+    at: datetime  # when it is opened: when it is due, unless that is past or the plan's cap postpones it
     day: date  # of `at`, in the plan's zone
     left_out: str | None  # why it is skipped, waived or held, and not charged
 
 
 def coming(plan: Plan, stand: Stand, now: datetime, first: date, last: date) -> Iterator[Coming]:
-    """The periods that are opened from one local day to another, both included, if opening always runs in time.
+    """Yield the periods that are opened from one local day to another, both included, if opening is never late.
 
-    Nothing is opened before `now`; a cursor that is behind is caught up then, as the plan says.
+    Nothing is opened before `now`; a cursor that is behind is caught up then, by the plan's catch-up.
     """
     tz = zone(plan.zone)
     series, cursor, look_at = stand.series, stand.cursor, max(stand.open_at, now)

@@ -18,7 +18,7 @@ _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 class CatchUp(StrEnum):
-    """What becomes of periods that were missed in an outage."""
+    """The treatment of periods that were missed in an outage."""
 
     ALL = "all"  # each is charged, oldest first
     LATEST = "latest"  # the newest is charged, older ones are waived
@@ -77,7 +77,7 @@ class Plan:
 
 
 def at_own_time(plan: Plan, billing_time: time | None) -> Plan:
-    """The plan as a subscription has it that is billed at another time of day than the others."""
+    """Return the plan with another billing time, for a subscription that has its own."""
     return plan if billing_time is None else replace(plan, billing_time=billing_time)
 
 

@@ -1,4 +1,4 @@
-"""What each verb does in each state of a subscription: one table for the verbs and for docs/reference/verbs.md."""
+"""The effect of each verb in each state of a subscription: one table for the code and docs/reference/verbs.md."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from schedules.subscriptions.cursor import MISSED_AFTER
 
 
 class Verb(StrEnum):
-    """What a person does to one subscription; the last two begin one, beside what the customer has of the plan."""
+    """The verbs for one subscription; the last two create one, beside the customer's others of the plan."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -29,7 +29,7 @@ class Verb(StrEnum):
 
 
 class State(StrEnum):
-    """What is true of a subscription at one instant; several may be true at once."""
+    """The states of a subscription at one instant; several may apply at once."""
 
     NONE = "none"
     SIGNUP = "signup"
@@ -56,8 +56,8 @@ MEANINGS: Mapping[State, str] = {
     State.SIGNUP: "its first payment is under way, so that it does not exist yet",
     State.TAKEOVER: "its takeover from PortOne's schedules is not finished, so that it does not exist yet",
     State.ENDED: "it was canceled, or has reached the end that a person gave it",
-    State.HELD: "opening has set it aside until a person looks",
-    State.ENDING: "a person has said when it ends, and that has not come",
+    State.HELD: "it is quarantined until a person releases it",
+    State.ENDING: "a person has set its end, which is in the future",
     State.RESTING: "its policy has paused it for a debt",
     State.PAUSED: "a person has paused it",
     State.BACKLOG: "several periods are due and not opened, or one has been for more than 24 hours",
@@ -83,7 +83,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What a verb does in a state, and why."""
+    """The effect of a verb in a state, and the reason."""
 
     verdict: Verdict
     why: str  # of a refusal, with {fields} of `Facts`
@@ -118,12 +118,12 @@ RULES: Mapping[State, Mapping[Verb, Ruling]] = {
     State.SIGNUP: _refused(Code.BUSY, "its first payment is under way; it begins when that is paid", *_OF_ONE)
     | _refused(
         Code.CONFLICT,
-        "has a signup for plan {plan!r} under way; `again show {key}` tells what becomes of its payment, and the "
+        "has a signup for plan {plan!r} under way; `again show {key}` shows its payment, and the "
         "subscription begins if it is there",
         *_BEGINS,
     ),
     State.TAKEOVER: _refused(
-        Code.BUSY, "it is being taken over; the takeover is finished by itself", *_OF_ONE
+        Code.BUSY, "it is being taken over; wait until the takeover is finished", *_OF_ONE
     )
     | _refused(
         Code.CONFLICT, "has a takeover to plan {plan!r} under way, to become subscription {key}", Verb.SUBSCRIBE
@@ -134,7 +134,7 @@ RULES: Mapping[State, Mapping[Verb, Ruling]] = {
     | _refused(Code.ALREADY_DONE, _ENDED, Verb.END_LATER, Verb.END_NOW),
     State.HELD: _refused(
         Code.HELD,
-        "it is set aside: {held_why}; `again release` it first", *(v for v in _OF_ONE if v is not Verb.END_NOW)
+        "it is quarantined: {held_why}; `again release` it first", *(v for v in _OF_ONE if v is not Verb.END_NOW)
     ),
     State.ENDING: _refused(
         Code.CONFLICT, "it ends at {ends_at}; `again undo` that first", Verb.PAUSE, *_CHANGES_SERIES
@@ -147,7 +147,7 @@ RULES: Mapping[State, Mapping[Verb, Ruling]] = {
     ),
     State.RESTING: _refused(
         Code.CONFLICT,
-        "it rests until charge {rests_for} is paid; `again try`, `waive` or `paid-elsewhere` ends that, "
+        "it is paused until charge {rests_for} is paid; `again try`, `waive` or `paid-elsewhere` ends that, "
         "and the pause with it",
         Verb.PAUSE, Verb.RESUME, *_CHANGES_SERIES,
     )
@@ -170,7 +170,7 @@ RULES: Mapping[State, Mapping[Verb, Ruling]] = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is read of a subscription to tell its states."""
+    """The facts of a subscription that determine its states."""
 
     status: SubscriptionStatus
     next_period_no: int
@@ -189,7 +189,7 @@ class Facts:
 
 
 def states(facts: Facts, now: datetime) -> frozenset[State]:
-    """All that is true of a subscription now; ACTIVE for one that goes on charging."""
+    """Return all states of a subscription now; ACTIVE for one without another."""
     is_ended = facts.status is SubscriptionStatus.CANCELED or (facts.ends_at is not None and facts.ends_at <= now)
     is_active = facts.status is SubscriptionStatus.ACTIVE and not is_ended
     is_due = (
@@ -219,7 +219,7 @@ def states(facts: Facts, now: datetime) -> frozenset[State]:
 
 
 def ruling(verb: Verb, found: Collection[State]) -> Ruling:
-    """What a verb does to a subscription in these states; a refusal goes first, then what opens before."""
+    """Return the effect of a verb in these states; a refusal takes precedence, then opening first."""
     rulings = [RULES[state].get(verb, _ACCEPTED) for state in State if state in found]
     if State.ENDING not in found:
         rulings.append(_NO_END.get(verb, _ACCEPTED))
@@ -233,7 +233,7 @@ def ruling(verb: Verb, found: Collection[State]) -> Ruling:
 
 
 ALONE = (State.NONE, State.SIGNUP, State.TAKEOVER, State.ENDED)
-# The states beside the one of a row of the shown table.
+# The states that accompany the state of a row in the shown table.
 BESIDE: Mapping[State, frozenset[State]] = {
     state: frozenset({state} if state in ALONE else {state, State.ACTIVE}) for state in State
 } | {
@@ -243,7 +243,7 @@ BESIDE: Mapping[State, frozenset[State]] = {
 
 
 def as_markdown() -> str:
-    """The table as docs/reference/verbs.md shows it, with the reason of each refusal below."""
+    """Return the table of docs/reference/verbs.md, with the reason of each refusal below it."""
     head = ["| | " + " | ".join(f"`{verb}`" for verb in Verb) + " |", "|---|" + "---|" * len(Verb)]
     rows = [f"| **{state}** | " + " | ".join(_cell(verb, state) for verb in Verb) + " |" for state in State]
     meanings = [f"- **{state}**: {MEANINGS[state]}." for state in State]

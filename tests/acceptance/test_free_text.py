@@ -86,7 +86,7 @@ def test_no_field_of_a_task_takes_a_card_number(
             answer = answers.answer(desk, asked, (), {field: text})
         assert answer["ok"] is False
         assert answer["errors"] == [
-            {"field": field, "words": "it looks like a card number; those belong to the gateway alone"}
+            {"field": field, "words": "it looks like a card number; only the gateway may have those"}
         ]
         assert not any(end in str(answer) + caplog.text for end in ENDS)
 

@@ -394,10 +394,10 @@ BAD = [
     ("version = 1\n" + RULE.replace('"guess"', '"hearsay"'), "rule 'a-rule': source 'hearsay' is not known"),
     ("version = 1\n" + RULE.replace('["x"]', "[]"), "rule 'a-rule': it names no codes, words or patterns"),
     ("version = 1\n" + RULE.replace('["x"]', '["x", "x"]'), "rule 'a-rule': words names 'x' twice"),
-    ("version = 1\n" + RULE.replace('["x"]', '["-_-"]'), "rule 'a-rule': word '-_-' has nothing to compare"),
+    ("version = 1\n" + RULE.replace('["x"]', '["-_-"]'), "rule 'a-rule': word '-_-' is empty after normalization"),
     ("version = 1\n" + RULE.replace("words", "wordz"), "rule 'a-rule': unknown keys wordz"),
     ("version = 1\n" + RULE + 'patterns = ["("]\n', "rule 'a-rule': pattern '(' cannot be read"),
-    ("version = 1\n" + RULE + 'patterns = ["x*"]\n', "rule 'a-rule': pattern 'x*' fits every text"),
+    ("version = 1\n" + RULE + 'patterns = ["x*"]\n', "rule 'a-rule': pattern 'x*' matches every text"),
     ("version = 1\n" + RULE + 'patterns = ["a b"]\n', "rule 'a-rule': pattern 'a b' has blanks or capitals"),
     ("version = 1\n" + RULE + RULE, "rule 'a-rule': its id is used twice"),
     (

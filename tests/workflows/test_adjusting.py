@@ -72,7 +72,7 @@ def test_what_rests_for_a_debt_is_not_resumed_beside_it(services: Services, gate
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
     collect_due(services)
     assert row_of(services)["status"] == "paused"
-    with pytest.raises(CannotAdjust, match="rests until charge"):
+    with pytest.raises(CannotAdjust, match="is paused until charge"):
         adjust.resume(services, key, *WHO)
 
 

@@ -173,7 +173,7 @@ def test_a_charge_that_is_never_answered_is_held_with_an_event_and_begins_anew_w
     opened(services)
     assert answer_all_with_nothing(services, gateway, LINE) == MOST_UNANSWERED
     row = charge_rows(services)[0]
-    why = f"{MOST_UNANSWERED} answers in a row say nothing of the card, the last: {LINE}"
+    why = f"{MOST_UNANSWERED} answers in a row without a result for the card, the last: {LINE}"
     assert row["held_why"].startswith(why)
     assert (row["status"], row["declines"]) == ("open", 0)
     assert held_events(services) == [row["key"]]

@@ -102,7 +102,7 @@ def test_a_skip_stays_the_reason_of_its_own_period_in_a_pause(services: Services
     move_to(services, datetime(2026, 4, 2, tzinfo=UTC))
     adjust.resume(services, key, *WHO)
     assert [why for _, _, why in rows_of(services)] == [
-        None, "a person has let it be skipped", "the subscription was paused",
+        None, "skipped by a person", "the subscription was paused",
     ]  # fmt: skip
 
 
