@@ -1,4 +1,4 @@
-"""Batches and their lines as rows."""
+"""Queries of batches and their lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from schedules.charging.charges import AttemptState, ChargeStatus
 from schedules.requests.batches import BatchState, Terms
 from worker.store.tables import BEGUN, attempts, batch_lines, batches, billing_keys, charges
 
-PAGE = 1000  # lines read at once, so that memory stays flat
+PAGE = 1000  # lines per read, so that memory is bounded
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as it stands."""
+    """A row of batches."""
 
     id: int
     key: str
@@ -41,7 +41,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What has become of the lines that were opened."""
+    """The results of the opened lines."""
 
     paid: int
     failed: int
@@ -50,7 +50,7 @@ class Tally:
 
 
 def add(db: Connection, terms: Terms, actor: str, now: datetime) -> int | None:
-    """Write a draft that has no lines yet; None when one_batch_for_each_key says that there is one."""
+    """Insert a draft without lines; None when one_batch_for_each_key refuses it."""
     row = {
         "key": terms.key, "fingerprint": "", "terms": _document(terms), "state": BatchState.DRAFT.value,
         "lines": 0, "sums": {}, "canary_passed": terms.canary == 0, "created_by": actor, "created_at": now,
@@ -59,7 +59,7 @@ def add(db: Connection, terms: Terms, actor: str, now: datetime) -> int | None:
 
 
 def add_lines(db: Connection, rows: Sequence[Mapping[str, Any]]) -> set[int]:
-    """Write lines; answers the numbers of those that were, which one_line_for_each_request_key may lessen."""
+    """Insert lines; return the numbers of those that one_line_for_each_request_key did not refuse."""
     if not rows:
         return set()
     statement = insert(batch_lines).on_conflict_do_nothing().returning(batch_lines.c.number)
@@ -72,7 +72,7 @@ def change(db: Connection, batch_id: int, **values: object) -> None:
 
 
 def draft_again(db: Connection, batch_id: int, terms: Terms, actor: str) -> None:
-    """Forget the lines of a batch of which nothing was charged, so that it can be read anew."""
+    """Delete the lines of a batch without charges, so that it can be read again."""
     db.execute(delete(batch_lines).where(batch_lines.c.batch_id == batch_id))
     change(
         db, batch_id, terms=_document(terms), state=BatchState.DRAFT.value, canary_passed=terms.canary == 0,
@@ -113,13 +113,13 @@ def shares(db: Connection, batch_id: int) -> Sequence[Share]:
 
 
 def running(db: Connection) -> Sequence[str]:
-    """The keys of the batches that go on, oldest first."""
+    """Return the keys of the running batches, oldest first."""
     query = select(batches.c.key).where(batches.c.state == BatchState.RUNNING.value).order_by(batches.c.id)
     return list(db.execute(query).scalars())
 
 
 def newest_with(db: Connection, content: str, but: int) -> Batch | None:
-    """The newest other batch with the same lines that was begun, in any state."""
+    """Return the newest other batch with the same lines that was started, in any state."""
     b = batches.c
     query = select(batches).where(b.content == content, text(BEGUN), b.id != but).order_by(b.id.desc()).limit(1)
     row = db.execute(query).mappings().first()
@@ -133,7 +133,7 @@ def listed(db: Connection, limit: int) -> Sequence[Batch]:
 
 
 def following(db: Connection, batch: Batch, limit: int) -> Sequence[dict[str, Any]]:
-    """The next lines that were not opened yet, each with the billing key that its customer has now."""
+    """Return the next lines that are not opened, each with its customer's present billing key."""
     n, k = batch_lines.c, billing_keys.c
     query = (
         select(batch_lines, k.id.label("key_id"), k.account, k.deleted_at)
@@ -146,7 +146,7 @@ def following(db: Connection, batch: Batch, limit: int) -> Sequence[dict[str, An
 
 
 def keep_charges(db: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write which charge each line has, or why it has none; rows are batch, number, charge and words."""
+    """Write the charge of each line, or why it has none; rows are batch, number, charge and reason."""
     n = batch_lines.c
     statement = (
         update(batch_lines)
@@ -158,7 +158,7 @@ def keep_charges(db: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def untried(db: Connection, batch: Batch, window: int) -> int:
-    """How many of the lines opened last have a charge that nobody has tried yet."""
+    """Return how many of the last opened lines have a charge without an attempt."""
     n, c = batch_lines.c, charges.c
     query = (
         select(func.count())
@@ -170,7 +170,7 @@ def untried(db: Connection, batch: Batch, window: int) -> int:
 
 
 def tally(db: Connection, batch: Batch, first: int | None = None) -> Tally:
-    """What has become of the lines that were opened, or of the first so many of them."""
+    """Return the results of the opened lines, or of the first `first` of them."""
     n, c = batch_lines.c, charges.c
     lines = select(n.charge_id).where(n.batch_id == batch.id, n.number <= batch.opened_to).order_by(n.number)
     chosen = (lines.limit(first) if first is not None else lines).subquery()
@@ -187,7 +187,7 @@ def tally(db: Connection, batch: Batch, first: int | None = None) -> Tally:
 
 
 def hold_untried(db: Connection, batch_id: int, why: str) -> int:
-    """Let the charges of a batch wait that nobody has tried yet; answers how many."""
+    """Hold the charges of a batch that have no attempt; return how many."""
     statement = (
         update(charges)
         .where(charges.c.id.in_(_charges_of(batch_id)), charges.c.status == ChargeStatus.OPEN.value)
@@ -198,7 +198,7 @@ def hold_untried(db: Connection, batch_id: int, why: str) -> int:
 
 
 def release_held(db: Connection, batch_id: int, why: str) -> int:
-    """Let those go on that wait for this reason; answers how many."""
+    """Release the charges that are held for this reason; return how many."""
     statement = (
         update(charges)
         .where(charges.c.id.in_(_charges_of(batch_id)), charges.c.held_why == why)
@@ -208,7 +208,7 @@ def release_held(db: Connection, batch_id: int, why: str) -> int:
 
 
 def results(db: Connection, batch_id: int) -> Iterator[dict[str, Any]]:
-    """Every line with what became of it, in order, page by page."""
+    """Yield every line with its result, in order, in pages."""
     n, c, a = batch_lines.c, charges.c, attempts.c
     last = (
         select(a.merchant_uid, a.imp_uid, a.reason, a.decline_class, a.state)

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, with time-outs of its own on everything that could wait for ever."""
+"""Connections to PostgreSQL, with a time-out for everything that can wait."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from sqlalchemy.exc import OperationalError
 
 from schedules.errors import Code, FixedCode
 
-PATIENCE = "10min"  # for a reader who stops reading, and for a statement over all that is there
-# The settings of every session, as `SHOW` prints them; `_set_session` is the one place that sets them.
-# A statement of ours takes milliseconds; a lock is held for one short transaction; nobody thinks inside one.
-# What is small at midnight is large at one: a plan made for a table of no rows would read all of them, a million
-# times. Every question of ours has its index, so nothing is read from end to end; but see `allow_time`.
-# Without sequential scans a plan looks expensive, and PostgreSQL's default is to compile (JIT) expensive plans:
-# that takes 60 to 700 ms for each statement, and each of ours runs for less than one.
+PATIENCE = "10min"  # time-out of a reader that stops reading, and of a statement over whole tables
+# The settings of every session, as `SHOW` prints them; `_set_session` is the one place that sets them. A statement
+# takes milliseconds; a lock is held for one short transaction. Tables that are small at midnight are large an hour
+# later, and a plan made for an empty table would scan them. Every query has an index, so sequential scans are
+# disabled; but see `allow_time`. Without sequential scans a plan looks expensive, and PostgreSQL's default is to
+# compile (JIT) expensive plans: that takes 60 to 700 ms for each statement, and each statement runs for less than
+# 1 ms.
 SESSION = {
     "statement_timeout": "30s",
     "lock_timeout": "10s",
@@ -25,26 +25,26 @@ SESSION = {
 _SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SESSION.items())
 _LEFT_OVER = "(SELECT count(*) FROM pg_prepared_statements)"
 _READ = "SELECT " + ", ".join([*(f"current_setting('{name}')" for name in SESSION), _LEFT_OVER])
-# Which server process answers: process ids are used again, and two servers may have the same.
+# Identifies the server process: process ids are reused, and two servers may have the same one.
 _BACKEND = text("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
-# In which order two connections are asked. A pooler that lends its server connections for one transaction gives
-# the second what the first has just returned, or gives one connection two of them in turn.
+# The order in which two connections are queried. A pooler in transaction mode gives the second connection the
+# server connection that the first has just returned, or gives one connection two of them in turn.
 _ASKED = (0, 0, 1, 0, 1, 1, 0, 1)
 POOLING = (
     "the connection pooler between this process and PostgreSQL is in transaction or statement mode, which mixes "
     "up the prepared statements of its clients; set `pool_mode = session` for this database (PgBouncer), or "
     "connect to PostgreSQL directly; see docs/how-to/databases.md"
 )
-# One thread asks for many, so a line that is dead without a word must be noticed well within a lease.
+# One thread sends queries for many charges, so a broken connection must be detected well within a lease.
 LINE = {"tcp_user_timeout": 35_000, "keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 class BadSession(FixedCode, code=Code.HELD):
-    """A database session does not have the settings that this code depends on."""
+    """A database session lacks settings that this code depends on."""
 
 
 def make_engine(url: str, connections: int, name: str) -> Engine:
-    """An engine with at most so many connections; parameters never show in its errors."""
+    """Create an engine with at most this many connections; its errors never show parameters."""
     engine = create_engine(
         url,
         pool_size=connections,
@@ -87,7 +87,7 @@ def _set_session(connection: Any, _: object) -> None:
 
 
 def allow_waiting(db: Connection) -> None:
-    """Let this transaction wait for another one that writes hundreds of rows, on a slow machine too."""
+    """Allow this transaction to wait for another one that writes hundreds of rows, also on a slow machine."""
     db.execute(text("SET LOCAL statement_timeout = '2min'"))
     db.execute(text("SET LOCAL lock_timeout = '2min'"))
 
@@ -95,15 +95,15 @@ def allow_waiting(db: Connection) -> None:
 def check_sessions(engine: Engine) -> None:
     """Raise BadSession when a connection pooler lends one server process to several connections in turn.
 
-    Reading the settings back does not show it: while nobody else uses the pooler, the same server process answers.
-    Eight round trips.
+    Reading the settings back does not show it: while the pooler has no other client, the same server process
+    answers. It takes eight round trips.
     """
     try:
         with engine.connect() as first, engine.connect() as second:
             pair = [each.execution_options(isolation_level="AUTOCOMMIT") for each in (first, second)]
             answered = [(which, tuple(pair[which].execute(_BACKEND).one())) for which in _ASKED]
     except OperationalError as error:
-        if "pooling mode" in str(error.orig):  # statement mode refuses the driver's first transaction
+        if "pooling mode" in str(error.orig):  # statement mode rejects the driver's first transaction
             raise BadSession(POOLING) from None
         raise
     backends = [{backend for which, backend in answered if which == each} for each in (0, 1)]
@@ -112,7 +112,7 @@ def check_sessions(engine: Engine) -> None:
 
 
 def allow_time(db: Connection) -> None:
-    """Let this transaction last as long as a reader takes, within bounds, and plan for reading to the end."""
+    """Allow this transaction to last as long as a slow reader, within bounds, and plan for a full read."""
     db.execute(text(f"SET LOCAL statement_timeout = '{PATIENCE}'"))
     db.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{PATIENCE}'"))
     db.execute(text("SET LOCAL cursor_tuple_fraction = 1"))
@@ -120,5 +120,5 @@ def allow_time(db: Connection) -> None:
 
 
 def allow_briefly(db: Connection) -> None:
-    """Let this transaction wait for a lock and for each statement no longer than a person does."""
+    """Set the time-outs of this transaction's locks and statements for an interactive user."""
     db.execute(text("SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '5s', true)"))

@@ -20,7 +20,7 @@ TRANSIENT_CLASSES = frozenset({
     "58",  # system error outside of PostgreSQL
 })  # fmt: skip
 TRANSIENT_STATES = frozenset({
-    "25006",  # read-only transaction: a standby, before it is promoted or the name moves on
+    "25006",  # read-only transaction: a standby before its promotion, or before the host name changes
     "25P03",  # idle-in-transaction time-out
     "25P04",  # transaction time-out
     "55006",  # object in use

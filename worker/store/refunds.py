@@ -1,4 +1,4 @@
-"""Refunds as rows: one for each request key, one at a time for a charge, moved on under a fence."""
+"""Queries of refunds: one for each request key, one at a time for a charge, updated under a fence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from worker.store.tables import REFUND_OPEN, attempts, charges, refunds
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """One refund, as it stands."""
+    """A row of refunds."""
 
     id: int
     request_key: str
@@ -38,20 +38,20 @@ class Refund:
 
 
 def add(db: Connection, row: Mapping[str, Any]) -> Refund | None:
-    """Write a refund; None when one of its request key, or another of its charge that is not over, is there."""
+    """Insert a refund; None when its request key exists, or its charge has another open one."""
     statement = insert(refunds).values(**row).on_conflict_do_nothing().returning(refunds)
     written = db.execute(statement).mappings().first()
     return _read(dict(written)) if written else None
 
 
 def by_request(db: Connection, request_key: str) -> Refund | None:
-    """The refund that was asked for under this key."""
+    """Return the refund with this request key."""
     row = db.execute(select(refunds).where(refunds.c.request_key == request_key)).mappings().first()
     return _read(dict(row)) if row else None
 
 
 def claim(db: Connection, refund: Refund, now: datetime, lease_until: datetime) -> Refund | None:
-    """Take a refund under the next fence; None when it has moved since, or another process is at it."""
+    """Claim a refund under the next fence; None when it has changed, or another process has claimed it."""
     r = refunds.c
     statement = (
         update(refunds)
@@ -65,7 +65,7 @@ def claim(db: Connection, refund: Refund, now: datetime, lease_until: datetime) 
 
 
 def move(db: Connection, refund: Refund, state: RefundState, **values: object) -> Refund | None:
-    """Move a refund on, under its fence; None when somebody else has moved it."""
+    """Update a refund under its fence; None when the fence has changed."""
     r = refunds.c
     statement = (
         update(refunds)
@@ -78,21 +78,21 @@ def move(db: Connection, refund: Refund, state: RefundState, **values: object) -
 
 
 def due(db: Connection, now: datetime, limit: int) -> Sequence[Refund]:
-    """The refunds that are to be made, and those under way whose time to be looked at again has come."""
+    """Return the requested refunds, and those under way whose next look is due."""
     r = refunds.c
     query = select(refunds).where(text(REFUND_OPEN), (r.lease_until.is_(None)) | (r.lease_until <= now))
     return [_read(dict(row)) for row in db.execute(query.order_by(r.id).limit(limit)).mappings()]
 
 
 def listed(db: Connection, *, every: bool, limit: int) -> Sequence[dict[str, Any]]:
-    """Refunds with their charges' keys: those that are not over, oldest first, or the newest of all."""
+    """Return refunds with their charges' keys: the open ones, oldest first, or the newest of all."""
     query = select(refunds, charges.c.key.label("charge")).join_from(refunds, charges).limit(limit)
     asked = query.order_by(refunds.c.id.desc()) if every else query.where(text(REFUND_OPEN)).order_by(refunds.c.id)
     return [dict(row) for row in db.execute(asked).mappings()]
 
 
 def paid_attempt(db: Connection, charge_id: int) -> tuple[str, str | None] | None:
-    """The merchant_uid and the gateway's own id of the payment that paid a charge."""
+    """Return the merchant_uid and the gateway's id of the payment of a charge."""
     a = attempts.c
     query = select(a.merchant_uid, a.imp_uid).where(a.charge_id == charge_id, a.state == AttemptState.PAID.value)
     row = db.execute(query).first()
@@ -100,12 +100,12 @@ def paid_attempt(db: Connection, charge_id: int) -> tuple[str, str | None] | Non
 
 
 def refunded(db: Connection, charge_id: int) -> int:
-    """Minor units of a charge that were given back, as our books say."""
+    """Return the refunded minor units of a charge."""
     return int(db.execute(select(charges.c.refunded).where(charges.c.id == charge_id)).scalar_one())
 
 
 def made(db: Connection, charge_id: int) -> int:
-    """Minor units of a charge that were given back by refunds that are known here."""
+    """Return the minor units of a charge that refunds in this database returned."""
     r = refunds.c
     query = select(func.coalesce(func.sum(r.amount), 0)).where(r.charge_id == charge_id)
     return int(db.execute(query.where(r.state == RefundState.MADE.value)).scalar_one())

@@ -1,4 +1,4 @@
-"""Request keys as rows: the verb, its fingerprint and its answer, written with what the verb did."""
+"""Request keys: the verb, its fingerprint and its answer, written in the verb's transaction."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from worker.store.tables import requests
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
-    """What was done under a request key."""
+    """A row of requests."""
 
     verb: str
     fingerprint: str
@@ -20,14 +20,14 @@ class StoredRequest:
 
 
 def find(db: Connection, request_key: str) -> StoredRequest | None:
-    """The request that was carried out under this key."""
+    """Return the request with this key."""
     r = requests.c
     row = db.execute(select(r.verb, r.fingerprint, r.answer).where(r.request_key == request_key)).first()
     return StoredRequest(row.verb, row.fingerprint, row.answer) if row else None
 
 
 def claim(db: Connection, request_key: str, verb: str, fingerprint: str, now: datetime) -> bool:
-    """Write the key; False when one_request_for_each_request_key says that it is there.
+    """Insert the key; False when one_request_for_each_request_key refuses it.
 
     A second transaction that claims the same key waits until the first one ends.
     """

@@ -1,4 +1,4 @@
-"""Many rows as one JSON text: a parameter for each value costs more time than all that is done with them."""
+"""Rows as one JSON parameter: one parameter for each value costs more time than the statement."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ ROWS = "rows"  # the name of the parameter
 
 
 def given_rows(name: str, *columns: ColumnClause[Any]) -> TableValuedAlias:
-    """The rows that a statement is given, as a table of this name with these columns, each with its type."""
+    """Return the given rows as a table with this name and these typed columns, for a statement."""
     text = cast(bindparam(ROWS, type_=_AsItIs()), JSON)
     return func.json_to_recordset(text).table_valued(*columns).render_derived(name=name, with_types=True)
 
@@ -22,6 +22,6 @@ def as_rows(rows: Sequence[Mapping[str, object]]) -> dict[str, str]:
 
 
 class _AsItIs(TypeEngine[str]):
-    """JSON that is text already; SQLAlchemy's own type would encode it once more."""
+    """JSON that is encoded already; SQLAlchemy's own type would encode it again."""
 
     __visit_name__ = "text"

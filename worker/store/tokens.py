@@ -1,4 +1,4 @@
-"""The gateway's access token, shared by all processes: sealed in a row, refreshed by one of them."""
+"""The gateway's access token, shared by all processes: encrypted in a row, refreshed by one of them."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ _DROP = text(
 
 
 class SealedTokens:
-    """A TokenStore in PostgreSQL; a row or a dump shows nothing without the account's secret."""
+    """A TokenStore in PostgreSQL; a row cannot be decrypted without the account's secret."""
 
     def __init__(self, engine: Engine, account: str, secret: str) -> None:
         self._engine = engine
@@ -42,34 +42,34 @@ class SealedTokens:
         return f"SealedTokens({self._account!r})"
 
     def read(self) -> tuple[str, float] | None:
-        """The shared token and the seconds it has left, or None when there is none alive that we can open."""
+        """Return the shared token and its remaining seconds; None without a valid token that we can decrypt."""
         row = self._read_row()
         if row is None:
             return None
         try:
             return self._seal.decrypt(row[0]).decode(), row[1]
         except InvalidToken:
-            return None  # sealed under another secret, which was replaced since
+            return None  # encrypted under a former secret
 
     def begin_refresh(self, seconds: float) -> bool:
-        """Take the right to refresh for so many seconds; False when another process has it."""
+        """Acquire the lease to refresh for these seconds; False when another process has it."""
         with self._engine.begin() as db:
             values = {"account": self._account, "seconds": float(seconds)}
             return db.execute(_BEGIN, values).first() is not None
 
     def write(self, token: str, seconds_left: float) -> None:
-        """Share a fresh token and give the right to refresh back."""
+        """Store a fresh token and release the lease to refresh."""
         sealed = self._seal.encrypt(token.encode())
         with self._engine.begin() as db:
             db.execute(_WRITE, {"account": self._account, "sealed": sealed, "seconds": float(seconds_left)})
 
     def end_refresh(self) -> None:
-        """Give the right to refresh back without a token, after a failed refresh."""
+        """Release the lease to refresh without a token, after a failed refresh."""
         with self._engine.begin() as db:
             db.execute(_END, {"account": self._account})
 
     def drop(self, token: str) -> None:
-        """Forget this token if it is still the shared one: the gateway has refused it."""
+        """Delete this token if it is still the shared one: the gateway has refused it."""
         row = self._read_row()
         if row is None:
             return

@@ -1,4 +1,4 @@
-"""Charges that were asked for by a request key, and what is tried at once."""
+"""Charges that were requested under a request key, and charges that are queued at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from worker.store.tables import attempts, charges
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """A charge that somebody asked for by a request key."""
+    """A charge with a request key."""
 
     id: int
     key: str
@@ -24,18 +24,18 @@ class Requested:
 
 
 def open_one(db: Connection, row: Mapping[str, Any]) -> bool:
-    """Write a debt that was asked for; False when one_charge_for_each_request_key says that it is there."""
+    """Insert a requested charge; False when one_charge_for_each_request_key refuses it."""
     statement = insert(charges).values(**row).on_conflict_do_nothing().returning(charges.c.id)
     return db.execute(statement).scalar() is not None
 
 
 def by_request(db: Connection, request_key: str) -> Requested | None:
-    """The charge that was asked for under this key."""
+    """Return the charge with this request key."""
     return by_requests(db, [request_key]).get(request_key)
 
 
 def by_requests(db: Connection, request_keys: Sequence[str]) -> dict[str, Requested]:
-    """The charges that were asked for under these keys."""
+    """Return the charges with these request keys."""
     c = charges.c
     query = select(c.id, c.key, c.status, c.request_fingerprint, c.request_key, c.held_why)
     rows = db.execute(query.where(c.request_key.in_(request_keys)))
@@ -48,7 +48,7 @@ def by_requests(db: Connection, request_keys: Sequence[str]) -> dict[str, Reques
 
 
 def outcome(db: Connection, charge_id: int) -> tuple[str, str, str | None, str | None] | None:
-    """A charge's key, its status, why it ended, and what its newest attempt was answered."""
+    """Return a charge's key, status, reason of its end, and the answer to its newest attempt."""
     c, a = charges.c, attempts.c
     query = (
         select(c.key, c.status, c.closed_why, a.reason)
@@ -65,7 +65,7 @@ def account_of(db: Connection, charge_id: int) -> str | None:
 
 
 def queue_one(db: Connection, charge_id: int, now: datetime, patience: timedelta) -> str | None:
-    """Mark one charge as queued; its kind, or None when it is not its time or it is queued already."""
+    """Mark one charge as queued; return its kind, or None when it is not due or is queued already."""
     c = charges.c
     statement = (
         update(charges)
@@ -78,7 +78,7 @@ def queue_one(db: Connection, charge_id: int, now: datetime, patience: timedelta
 
 
 def unqueue_account(db: Connection, account: str, now: datetime) -> None:
-    """Let the next dispatch queue the account's due charges again, also those for which a message was sent before.
+    """Clear the queued mark of the account's due charges, so that the next dispatch queues them again.
 
     The queue bound limits how many rows this changes. A row that another transaction holds is being claimed.
     """

@@ -1,4 +1,4 @@
-"""Charges whose key may have been used before a restore: the gateway is asked for them before they are sent."""
+"""Charges whose key may have been used before a restore: they are looked up before they are sent."""
 
 from dataclasses import dataclass
 
@@ -35,18 +35,18 @@ _KEY_IS_UNASKED = text(
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What may have happened under a charge's key that this database does not know."""
+    """The facts of a charge whose key may have been used before a restore."""
 
-    is_unasked: bool  # the gateway must be asked for the key's next uids first
+    is_unasked: bool  # the key's next uids must be looked up first
     finding: int | None  # an open finding under the key
 
 
 def before_sending(db: Connection, charge_id: int) -> Prior:
-    """What keeps a charge from being sent because its key may have been used before."""
+    """Return why a charge must not be sent because its key may have been used before."""
     row = db.execute(_BEFORE_SENDING, {"charge": charge_id}).one()
     return Prior(bool(row[0]), row[1])
 
 
 def key_is_unasked(db: Connection, charge_key: str) -> bool:
-    """Whether a charge that is not written yet must be asked for before it is sent."""
+    """Whether a charge that is about to be inserted must be looked up before it is sent."""
     return bool(db.execute(_KEY_IS_UNASKED, {"key": charge_key}).scalar_one())

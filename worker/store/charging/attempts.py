@@ -1,4 +1,4 @@
-"""Attempts as rows: the claim with its fence, the lease that runs out, and the asking."""
+"""Queries of attempts: the claim with its fence, the lease, and the look-ups of unknown outcomes."""
 
 import json
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from schedules.money.amounts import Money
 from worker.store.tables import archived_attempts, attempt_events, attempts, billing_keys, charges
 
 UNRESOLVED_STATES = [state.value for state in AttemptState if state.is_unresolved]
-# States in which the same merchant_uid may be sent: not processed, or failed in a text that decides nothing.
+# States in which the same merchant_uid may be sent again: not processed, or failed with an indefinite text.
 SENDABLE = (AttemptState.READY, AttemptState.NOT_SENT)
 _ALL = (attempts, archived_attempts)
 
 
-# Statements of the hot path are built once: building one costs as much as running it.
+# Statements of the hot path are built once: building one costs as much time as executing it.
 _OF_CHARGE = attempts.c.charge_id == bindparam("charge")
 _UNRESOLVED = select(attempts).where(_OF_CHARGE, attempts.c.state.in_(UNRESOLVED_STATES))
 _PAID = select(attempts.c.id).where(_OF_CHARGE, attempts.c.state == AttemptState.PAID.value)
@@ -30,7 +30,7 @@ _PAID = select(attempts.c.id).where(_OF_CHARGE, attempts.c.state == AttemptState
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A claimed attempt: whoever holds this fence may write its answer."""
+    """A claimed attempt: the holder of this fence may write its outcome."""
 
     id: int
     charge_id: int
@@ -42,11 +42,11 @@ class Attempt:
     unknown_since: datetime | None
     quiet_answers: int
     imp_uid: str | None  # the gateway's record that its last answer was read from
-    sends: int  # times that it was claimed, with this one; a claim need not end in a call
+    sends: int  # number of claims including this one; a claim does not always lead to a call
 
 
 def asked_about(attempt: Attempt, customer_uids: frozenset[str]) -> AskedAbout:
-    """What the rules of asking need to know of an attempt."""
+    """The facts of an attempt for `schedules.charging.unknown_outcomes`."""
     quiet_since = max(attempt.last_sent_at, attempt.unknown_since or attempt.last_sent_at)
     return AskedAbout(
         attempt.merchant_uid,
@@ -59,7 +59,7 @@ def asked_about(attempt: Attempt, customer_uids: frozenset[str]) -> AskedAbout:
 
 
 def customer_uids_of(db: Connection, charge_id: int) -> frozenset[str]:
-    """The billing keys, deleted ones too, of the customer who owes a charge; it may have moved between them."""
+    """Return the billing keys of the charge's customer, deleted ones too; it may have moved between them."""
     key, keys = billing_keys.alias("key"), billing_keys
     query = (
         select(keys.c.customer_uid)
@@ -71,7 +71,7 @@ def customer_uids_of(db: Connection, charge_id: int) -> frozenset[str]:
 
 
 def unresolved(db: Connection, charge_id: int) -> tuple[Attempt, AttemptState] | None:
-    """The one attempt of a charge that is not over, if there is one."""
+    """Return the unresolved attempt of a charge, if there is one."""
     row = db.execute(_UNRESOLVED, {"charge": charge_id}).mappings().first()
     return (_read(dict(row)), AttemptState(row["state"])) if row else None
 
@@ -82,7 +82,7 @@ def has_paid(db: Connection, charge_id: int) -> bool:
 
 
 def begin(db: Connection, row: dict[str, Any], words: str = "claimed") -> Attempt | None:
-    """Write a new attempt, claimed; None when a unique constraint says that another worker was faster."""
+    """Insert a claimed attempt; None when a unique constraint shows that another worker was faster."""
     statement = insert_or(attempts).values(row).on_conflict_do_nothing().returning(attempts)
     written = db.execute(statement).mappings().first()
     return _noted(db, dict(written), row["created_at"], words) if written else None
@@ -91,9 +91,9 @@ def begin(db: Connection, row: dict[str, Any], words: str = "claimed") -> Attemp
 def from_gateway(
     charge_id: int, number: int, uid: str, money: Money, sent_at: datetime, now: datetime
 ) -> dict[str, Any]:
-    """A row for an attempt that only the gateway knows: made after the backup that these books were put back to.
+    """Insert an attempt that only the gateway has: made after the backup that was restored.
 
-    It is written as declined, which no other attempt of the charge stands in the way of.
+    It is written as declined, a state that no constraint on other attempts forbids.
     """
     return {
         "charge_id": charge_id, "number": number, "merchant_uid": uid, "state": AttemptState.DECLINED.value,
@@ -104,7 +104,7 @@ def from_gateway(
 
 
 def claim(db: Connection, attempt: Attempt, now: datetime, lease_until: datetime) -> Attempt | None:
-    """Take an attempt that may be sent again, under the next fence; None when its fence has moved."""
+    """Claim an attempt that may be sent again, under the next fence; None when its fence has changed."""
     a = attempts.c
     statement = (
         update(attempts)
@@ -129,21 +129,21 @@ def claim(db: Connection, attempt: Attempt, now: datetime, lease_until: datetime
 
 
 def release(db: Connection, attempt: Attempt, now: datetime, why: str) -> bool:
-    """Give back an attempt that was claimed and surely not sent."""
+    """Release a claimed attempt that was definitely not sent."""
     values = {"state": AttemptState.READY.value, "lease_until": None, "reason": why}
     return _write(db, attempt, AttemptState.SENDING, now, values, why)
 
 
 def take_back(db: Connection, attempt: Attempt, now: datetime, why: str) -> bool:
-    """Give back an attempt that was surely not sent, though its lease has ended and it counts as unknown.
+    """Release an attempt that was definitely not sent, though its lease has expired and it is unknown.
 
-    False, and nothing written, when its state is another one, or when it was claimed for another send since.
+    Return False and write nothing when its state is another one, or when it was claimed for another send since.
     """
     a = attempts.c
     statement = (
         update(attempts)
         .where(a.id == attempt.id, a.state.concat("") == AttemptState.UNKNOWN.value, a.fence > attempt.fence)
-        # Each claim for a send writes this; a question about the outcome raises only the fence.
+        # Each claim for a send writes this; a look-up only raises the fence.
         .where(a.last_sent_at == attempt.last_sent_at)
         .values(
             state=AttemptState.READY.value,
@@ -171,13 +171,13 @@ def settle(
     now: datetime,
     values: dict[str, Any],
 ) -> bool:
-    """Write an answer under the fence; False, and nothing written, when the fence has moved."""
+    """Write an outcome under the fence; return False and write nothing when the fence has changed."""
     answer = json.loads(json.dumps(asdict(outcome), default=str))
     return _write(db, attempt, before, now, values | {"answer": answer, "lease_until": None}, values.get("reason"))
 
 
 def take_lapsed(db: Connection, now: datetime, next_ask_at: datetime, limit: int) -> Sequence[str]:
-    """Turn attempts whose lease has run out into unknown ones, under the next fence; answers their uids."""
+    """Set attempts with an expired lease to unknown, under the next fence; return their uids."""
     a = attempts.c
     lapsed = (
         select(a.id)
@@ -209,7 +209,7 @@ def take_lapsed(db: Connection, now: datetime, next_ask_at: datetime, limit: int
 
 
 def to_ask(db: Connection, now: datetime, limit: int) -> list[int]:
-    """The unknown attempts whose time to be asked about has come, longest waiting first."""
+    """Return the unknown attempts whose look-up is due, longest waiting first."""
     a = attempts.c
     query = (
         select(a.id)
@@ -221,7 +221,7 @@ def to_ask(db: Connection, now: datetime, limit: int) -> list[int]:
 
 
 def unknown(db: Connection, limit: int) -> list[dict[str, Any]]:
-    """The attempts whose outcome is unknown, longest first, with whose they are."""
+    """Return the attempts with an unknown outcome, oldest first, with their customers."""
     a, c = attempts.c, charges.c
     query = (
         select(a.merchant_uid, a.amount, a.currency, a.unknown_since, a.next_ask_at, a.asks, a.reason)
@@ -235,7 +235,7 @@ def unknown(db: Connection, limit: int) -> list[dict[str, Any]]:
 
 
 def unknown_count(db: Connection) -> int:
-    """How many attempts' outcomes are unknown; counted over ix_attempts_to_ask."""
+    """Return the number of attempts with an unknown outcome, counted with ix_attempts_to_ask."""
     query = select(func.count()).where(attempts.c.state == AttemptState.UNKNOWN.value)
     return db.execute(query.select_from(attempts)).scalar_one()
 
@@ -253,7 +253,7 @@ def in_doubt_count(db: Connection, account: str) -> int:
 
 
 def unknown_since(db: Connection, attempt_id: int) -> datetime | None:
-    """Since when an attempt has been unknown; None when it no longer is."""
+    """Return since when an attempt has been unknown; None when it is not."""
     query = select(attempts.c.unknown_since).where(
         attempts.c.id == attempt_id, attempts.c.state == AttemptState.UNKNOWN.value
     )
@@ -261,7 +261,7 @@ def unknown_since(db: Connection, attempt_id: int) -> datetime | None:
 
 
 def ask_now(db: Connection, attempt_id: int, now: datetime) -> None:
-    """Bring the next question about an unknown attempt forward."""
+    """Make the next look-up of an unknown attempt due at this time."""
     a = attempts.c
     unknown = (a.id == attempt_id) & (a.state == AttemptState.UNKNOWN.value) & (a.next_ask_at > now)
     db.execute(update(attempts).where(unknown).values(next_ask_at=now))
@@ -270,7 +270,7 @@ def ask_now(db: Connection, attempt_id: int, now: datetime) -> None:
 def claim_ask(
     db: Connection, attempt_id: int, now: datetime, next_ask_at: datetime
 ) -> tuple[Attempt, str, str | None] | None:
-    """Take the right to ask, under the next fence, with the account and the card's PG; None when not due."""
+    """Claim a look-up, under the next fence, with the account and the card's PG; None when it is not due."""
     a = attempts.c
     statement = (
         update(attempts)
@@ -291,14 +291,14 @@ def claim_ask(
 
 
 def state_of(db: Connection, merchant_uid: str) -> tuple[int, AttemptState] | None:
-    """The row id and the state of the attempt with this uid, archived or not."""
+    """Return the row id and the state of the attempt with this uid, also from the archive."""
     both = union_all(*(select(t.c.id, t.c.state).where(t.c.merchant_uid == merchant_uid) for t in _ALL))
     row = db.execute(both).first()
     return (row.id, AttemptState(row.state)) if row else None
 
 
 def account_of(db: Connection, merchant_uid: str) -> str | None:
-    """The gateway account of the debt that the attempt with this uid is for, archived or not."""
+    """Return the gateway account of the attempt with this uid, also from the archive."""
     c = charges.c
     each = (select(c.account).join_from(t, charges, t.c.charge_id == c.id) for t in _ALL)
     both = (query.where(t.c.merchant_uid == merchant_uid) for query, t in zip(each, _ALL, strict=True))
@@ -306,7 +306,7 @@ def account_of(db: Connection, merchant_uid: str) -> str | None:
 
 
 def take(db: Connection, attempt_id: int, state: AttemptState, now: datetime) -> Attempt | None:
-    """Take an attempt that is in this state, under the next fence; one whose worker's lease lives is not taken."""
+    """Claim an attempt in this state, under the next fence; not one with a valid lease."""
     a = attempts.c
     statement = (
         update(attempts)
@@ -329,7 +329,7 @@ def _write(
     a = attempts.c
     statement = (
         update(attempts)
-        # Written so, the state leads to no partial index over all that is unresolved.
+        # Written like this, the state matches no partial index over all unresolved attempts.
         .where(a.id == attempt.id, a.fence == attempt.fence, a.state.concat("") == before.value)
         .values(**values)
         .returning(attempts)
@@ -364,14 +364,14 @@ def _read(row: dict[str, Any]) -> Attempt:
 
 
 def is_under_way(db: Connection, charge_id: int) -> bool:
-    """Whether a call of this charge is in flight or its outcome unclear, so that money may have moved."""
+    """Whether a call of this charge is in flight or its outcome unknown, so that money may have moved."""
     states = [AttemptState.SENDING.value, AttemptState.UNKNOWN.value]
     query = select(attempts.c.id).where(attempts.c.charge_id == charge_id, attempts.c.state.in_(states))
     return db.execute(query).first() is not None
 
 
 def to_present_card() -> ColumnElement[bool]:
-    """Whether an attempt was sent last to the card that its charge has now; joined with the charge and its key."""
+    """Whether an attempt was last sent to the present card of its charge; joined with the charge and its key."""
     a, c, k = attempts.c, charges.c, billing_keys.c
     return and_(
         k.changed_at.is_(None) | (a.last_sent_at >= k.changed_at),
@@ -380,10 +380,10 @@ def to_present_card() -> ColumnElement[bool]:
 
 
 def declined_times(db: Connection, billing_key_id: int, since: datetime, limit: int) -> list[datetime]:
-    """When one card was last declined, since then or since the card changed, newest first.
+    """Return the declines of one card since an instant or its last change, newest first.
 
-    What says nothing of the card, or was said of the card before it, is left out. Only charges that were owed
-    since then are looked at.
+    Outcomes without a result for the card, and those of the card before it, are excluded. Only charges that were
+    open since then are read.
     """
     a, c, k = attempts.c, charges.c, billing_keys.c
     query = (

@@ -1,4 +1,4 @@
-"""Charges as rows: writing debts, finding those that are due, and closing them."""
+"""Queries of charges: insert them, find those that are due, close them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -58,7 +58,7 @@ OWED_STATUSES = [status.value for status in ChargeStatus if status.is_owed]
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """A debt, locked by the transaction that read it."""
+    """A charge, locked by the transaction that read it."""
 
     id: int
     key: str
@@ -69,7 +69,7 @@ class Charge:
     billing_key_id: int
     customer_uid: str
     pg_provider: str | None  # where the card was stored
-    card_stopped: DeclineClass | None  # the card is not tried any more, since a decline of this class
+    card_stopped: DeclineClass | None  # the decline class after which the card is not tried
     card_changed_at: datetime | None
     ends_at: datetime | None  # of its subscription, as a person said
     zone: str  # of its plan
@@ -82,28 +82,28 @@ class Charge:
     attempts: int
     history: History
     due_at: datetime
-    waits: bool  # for another card, or a person's word
+    waits: bool  # for another card, or a person's act
     tried_by: TriedBy | None
     planned_at: datetime | None
     look_at: datetime | None
     given_up: FinalAction | None
-    request_key: str | None  # under which it was asked for, when no plan did
+    request_key: str | None  # of an ad-hoc charge
     keyed_in: KeyedIn | None
     buyer: Buyer = NOBODY
     is_archived: bool = False  # its attempts are in the archive
     card_since: datetime | None = None  # when it was moved to its present card from another one
     is_of_canceled: bool = False  # its subscription was canceled
-    current_key_id: int | None = None  # the billing key that its subscription is charged to now
+    current_key_id: int | None = None  # the present billing key of its subscription
 
 
 def open_many(db: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Write debts; one_charge_for_each_period leaves alone what is there. Answers the new keys."""
+    """Insert charges and return the new keys; one_charge_for_each_period skips existing ones."""
     return list(db.execute(_open_many(tuple(rows[0])), as_rows(rows)).scalars()) if rows else []
 
 
 @lru_cache(maxsize=8)
 def _open_many(names: tuple[str, ...]) -> ReturningInsert[str]:
-    """The statement for rows of these columns: one for the openings, and one for what is asked for."""
+    """Return the statement for rows of these columns: one for openings, and one for requested charges."""
     rows = given_rows("opened", *(column(name, charges.c[name].type) for name in names))
     statement = insert(charges).from_select(names, select(rows))
     return statement.on_conflict_do_nothing().returning(charges.c.key)
@@ -116,7 +116,7 @@ def locked(db: Connection, charge_id: int) -> Charge | None:
 
 
 def read(row: Mapping[str, Any]) -> Charge:
-    """A row of charges, with what stands around it, as a value."""
+    """Return a row of charges with its joined columns as a value."""
     return Charge(
         id=row["id"],
         key=row["key"],
@@ -160,9 +160,9 @@ def _history(row: Mapping[str, Any]) -> History:
 
 
 def hold(db: Connection, key: str, why: str, instead_of: str | None = None) -> bool:
-    """Let a charge wait for an operator; False when nothing is owed, or it waits for a reason but `instead_of`.
+    """Hold a charge for an operator; False when it is closed, or held for another reason than `instead_of`.
 
-    It reads nothing of the row, so that a row that breaks a rule can be set aside too.
+    It reads no values of the row, so that a row that breaks a rule can be held too.
     """
     c = charges.c
     statement = update(charges).where(c.key == key, text(OWED), c.held_why.is_not_distinct_from(instead_of))
@@ -170,7 +170,7 @@ def hold(db: Connection, key: str, why: str, instead_of: str | None = None) -> b
 
 
 def held_why(db: Connection, key: str) -> str | None:
-    """Why a charge waits for an operator; None when it does not. As `hold`, it reads nothing else of the row."""
+    """Return why a charge is held; None when it is not. Like `hold`, it reads nothing else of the row."""
     return db.execute(select(charges.c.held_why).where(charges.c.key == key)).scalar()
 
 
@@ -202,7 +202,7 @@ def account_of(db: Connection, charge_id: int) -> str | None:
 
 
 def accounts_with_work(db: Connection, accounts: Collection[str], now: datetime) -> list[str]:
-    """Those of these gateway accounts that have a charge due, each found by one step through ix_charges_due."""
+    """Return those of these gateway accounts that have a due charge, with one step in ix_charges_due for each."""
     c = charges.c
     known = func.unnest(bindparam("accounts", type_=ARRAY(Text))).table_valued("name").render_derived("known")
     due = exists().where(c.account == known.c.name, text(IS_DUE), c.next_attempt_at <= now)
@@ -211,13 +211,13 @@ def accounts_with_work(db: Connection, accounts: Collection[str], now: datetime)
 
 
 def queues_alone(db: Connection, account: str) -> bool:
-    """Whether no other transaction queues charges of this account now; none does until this one ends."""
+    """Lock the queueing of an account's charges until the transaction ends; False when another one holds it."""
     key = func.hashtextextended(f"again queues {account}", 0)
     return bool(db.execute(select(func.pg_try_advisory_xact_lock(key))).scalar_one())
 
 
 def queued_count(db: Connection, account: str, now: datetime) -> int:
-    """How many charges of the account are thought to wait in the broker."""
+    """Return how many charges of the account are marked as queued."""
     c = charges.c
     query = select(func.count()).where(c.account == account, c.queued_until.is_not(None), c.queued_until > now)
     return db.execute(query).scalar_one()
@@ -226,9 +226,9 @@ def queued_count(db: Connection, account: str, now: datetime) -> int:
 def queue_due(
     db: Connection, account: str, now: datetime, patience: timedelta, limit: int
 ) -> list[tuple[int, str]]:
-    """Mark charges of an account that are due as queued, longest due first; answers (id, kind) of each.
+    """Mark due charges of an account as queued, longest due first; return (id, kind) of each.
 
-    Those that were asked for take half of the room while others are due: no renewal waits until a batch ends.
+    Requested charges take at most half of the room while others are due, so that renewals do not wait for a batch.
     """
     asked_for, *others = FIRST_THINGS_FIRST
     half = limit - limit // 2
@@ -263,18 +263,18 @@ def _queue_due(
 
 
 def unqueue(db: Connection, ids: Sequence[int]) -> None:
-    """Forget that these were queued: the broker did not take their messages."""
+    """Mark these as not queued: the broker did not accept their messages."""
     db.execute(update(charges).where(charges.c.id.in_(ids)).values(queued_until=None))
 
 
 def queue_again(db: Connection, ids: Sequence[int], at: datetime) -> None:
-    """Think these to wait in the broker until then, unless they were claimed or closed meanwhile."""
+    """Mark these as queued until then, unless they were claimed or closed meanwhile."""
     due = charges.c.id.in_(ids) & charges.c.next_attempt_at.is_not(None) & charges.c.queued_until.is_not(None)
     db.execute(update(charges).where(due).values(queued_until=at))
 
 
 class Then(Enum):
-    """What becomes of a charge that a last look keeps from being sent."""
+    """What follows for a charge that the pre-send check stops."""
 
     LATER = "it is tried again soon"
     AT_ONCE = "another process tries it at once"
@@ -284,7 +284,7 @@ class Then(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why an attempt must not be sent now."""
+    """The reason why an attempt must not be sent now."""
 
     why: str
     then: Then = Then.LATER
@@ -292,7 +292,7 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a last look sees, just before a call."""
+    """The facts of the pre-send check."""
 
     status: str
     held_why: str | None
@@ -309,11 +309,11 @@ class Sight:
 
     @property
     def no_card(self) -> bool:
-        """Whether there is no card to charge; one that was typed in needs no stored one."""
+        """Whether there is no card to charge; a typed-in card needs no stored one."""
         return self.key_deleted_at is not None and self.keyed_in is None
 
     def obstacle(self, intent: Attempt, clock: Clock, call_takes: timedelta, sender: Identity) -> Obstacle | None:
-        """Why this attempt must not be sent now; None when all is as it was claimed."""
+        """Return why this attempt must not be sent now; None when nothing changed since the claim."""
         now = clock.now()
         ours = self.fence == intent.fence and self.state == AttemptState.SENDING.value
         lasts = self.lease_until is not None and self.lease_until >= now + call_takes
@@ -347,7 +347,7 @@ def _last_look() -> Select[Any]:
     )
 
 
-# Statements of the hot path are built once: building one costs as much as running it.
+# Statements of the hot path are built once: building one costs as much time as executing it.
 _LAST_LOOK = _last_look()
 _READ = (
     select(charges, billing_keys.c.customer_uid, billing_keys.c.pg_provider, billing_keys.c.stopped_as)
@@ -367,7 +367,7 @@ _LOCKED = _READ.where(charges.c.id == bindparam("charge")).with_for_update(of=ch
 
 
 def last_looks(db: Connection, attempt_ids: Sequence[int]) -> dict[int, Sight]:
-    """Everything that may have changed since these attempts were claimed, by their row ids, in one statement."""
+    """Read the facts of the pre-send check of these attempts, by their row ids, in one statement."""
     own = len(fields(Sight)) - 1
     sights = {}
     for row in db.execute(_LAST_LOOK, {"attempts": list(attempt_ids)}):
@@ -386,14 +386,14 @@ def of_subscription(db: Connection, subscription_id: int, *, owed_only: bool = F
 
 
 def owed_of(db: Connection, subscription_id: int) -> list[Charge]:
-    """What is owed for a subscription, oldest first; nothing is locked."""
+    """Return the open charges of a subscription, oldest first, without a lock."""
     c = charges.c
     query = _READ.where(c.subscription_id == subscription_id, c.status.in_(OWED_STATUSES)).order_by(c.period_no)
     return [read(dict(row)) for row in db.execute(query).mappings()]
 
 
 def owed_after(db: Connection, charge_id: int, limit: int) -> list[int]:
-    """Owed charges with a row id above this one, in order: through ix_charges_owed, not through history."""
+    """Return open charges with a row id above this one, in order, with ix_charges_owed."""
     query = (
         select(charges.c.id).where(text(NOT_ENDED), charges.c.id > charge_id).order_by(charges.c.id).limit(limit)
     )

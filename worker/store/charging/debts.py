@@ -1,4 +1,4 @@
-"""Debts of one customer beside each other, and those that the passing of time changes something for."""
+"""Several debts of one customer, and debts whose next step is due by time alone."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from worker.store.tables import OWED, attempts, charges, subscriptions
 from worker.store.tables.base import INSTANT
 
 UNDER_WAY = (AttemptState.SENDING.value, AttemptState.UNKNOWN.value)
-UNCLEAR_AT_MOST = timedelta(days=1)  # so long an unclear attempt keeps other subscriptions of the card waiting
+UNCLEAR_AT_MOST = timedelta(days=1)  # how long an unknown attempt delays other subscriptions of the card
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Ahead:
 def _ahead() -> Select[Any]:
     c = charges.c
     same = c.subscription_id == bindparam("subscription")
-    # Of another subscription only what will come to an end by itself: the rest would keep this one for ever.
+    # Of another subscription only debts that end without a person: others could block this one without end.
     moves = c.next_attempt_at.is_not(None) | c.waits.is_not(None)
     ends = c.given_up.is_(None) & (c.refusals == 0) & (c.attempts > 0) & moves
     fresh = c.due_at > bindparam("not_since", type_=INSTANT)
@@ -57,16 +57,16 @@ def _behind() -> Select[Any]:
     )
 
 
-# Statements of the hot path are built once: building one costs as much as running it.
+# Statements of the hot path are built once: building one costs as much time as executing it.
 _AHEAD = _ahead()
 _BEHIND = _behind()
 
 
 def ahead_of(db: Connection, charge: Charge, now: datetime) -> Ahead | None:
-    """The oldest renewal that is owed by the same customer_uid beside this one and before it.
+    """Return the oldest open renewal of the same customer_uid that is due before this one.
 
-    In nobody's way stands what waits for an operator, or was given up and is kept. What was given up otherwise,
-    is refused, or has been unclear for a day, stands only before debts of its own subscription.
+    A held debt, or one that was given up and kept, blocks no other. A debt that was given up otherwise, was
+    refused, or has been unknown for a day blocks only debts of its own subscription.
     """
     this = {
         "billing_key": charge.billing_key_id, "due_at": charge.due_at, "charge": charge.id,
@@ -77,9 +77,9 @@ def ahead_of(db: Connection, charge: Charge, now: datetime) -> Ahead | None:
 
 
 def wake_behind(db: Connection, charge_id: int, now: datetime) -> None:
-    """Let the customer's debts be tried that were not tried yet, or not with a new card: this one went first.
+    """Reschedule the customer's debts that were blocked by this one.
 
-    Those that somebody else works on are left alone: they look again by themselves.
+    Locked debts are skipped: they have a time of their own at which they are looked at.
     """
     ids = list(db.execute(_BEHIND, {"ended": charge_id, "now": now}).scalars())
     if ids:
@@ -87,14 +87,14 @@ def wake_behind(db: Connection, charge_id: int, now: datetime) -> None:
 
 
 def owed_by_card(db: Connection, billing_key_id: int) -> list[int]:
-    """Row ids of what is owed by a billing key, oldest first."""
+    """Return the row ids of a billing key's open charges, oldest first."""
     c = charges.c
     query = select(c.id).where(c.billing_key_id == billing_key_id, text(OWED)).order_by(c.due_at, c.id)
     return list(db.execute(query).scalars())
 
 
 def to_look(db: Connection, now: datetime, after: int, limit: int) -> list[int]:
-    """Row ids of the debts that the passing of time has changed something for, after this one."""
+    """Return the row ids, above this one, of the debts whose next step is due by time."""
     c = charges.c
     query = select(c.id).where(c.look_at.is_not(None), c.look_at <= now, c.id > after).order_by(c.id).limit(limit)
     return list(db.execute(query).scalars())
@@ -108,7 +108,7 @@ def others_declined(db: Connection, subscription_id: int, charge_id: int) -> boo
 
 
 def wake_waiting(db: Connection, billing_key_id: int, now: datetime) -> None:
-    """Let the debts be tried that wait for a card which has just paid; those of ended subscriptions wait on."""
+    """Reschedule the debts that wait for a card that has just paid, except those of ended subscriptions."""
     c = charges.c
     live = exists().where(subscriptions.c.id == c.subscription_id, subscriptions.c.ends_at.is_(None))
     waiting = (
@@ -124,7 +124,7 @@ def wake_waiting(db: Connection, billing_key_id: int, now: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Owes:
-    """What is true of the charges that a subscription owes."""
+    """The states of a subscription's open charges."""
 
     declined: bool
     sending: bool  # a call is under way
@@ -133,7 +133,7 @@ class Owes:
 
 
 def facts_of(db: Connection, subscription_id: int) -> Owes:
-    """What is true of the charges that a subscription owes."""
+    """The states of a subscription's open charges."""
     c, a = charges.c, attempts.c
     at_it = select(a.state).where(a.charge_id == c.id, a.state.in_(UNDER_WAY)).limit(1).scalar_subquery()
     query = select(c.first_declined_at, c.held_why, at_it.label("state")).where(

@@ -1,4 +1,4 @@
-"""Declined attempts by what their words mean: those that no rule placed, and those that older rules placed."""
+"""Declined attempts by class: those without a class, and those that older rules classified."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from schedules.charging.charges import AttemptState
 from schedules.dunning.declines import UNPLACED
 from worker.store.tables import attempts, billing_keys, charges
 
-# A payment that was given back is declined as well, but nobody said no: its answer has no place for a PG's code.
+# A cancelled payment has the state declined too, but no decline: its answer has no field for a PG's code.
 _SAID_NO = (attempts.c.state == AttemptState.DECLINED.value) & attempts.c.answer.has_key("pg_code")
 
 
 @dataclass(frozen=True, slots=True)
 class DeclinedRow:
-    """What of a declined attempt the rules look at."""
+    """The input of the decline rules for one attempt."""
 
     id: int
     reason: str
@@ -26,7 +26,7 @@ class DeclinedRow:
 
 @dataclass(frozen=True, slots=True)
 class DeclinedLast:
-    """The newest attempt of a charge, which was declined, and the text that it failed with."""
+    """The newest attempt of a charge, which was declined, and its text."""
 
     id: int
     merchant_uid: str
@@ -36,7 +36,7 @@ class DeclinedLast:
 
 @dataclass(frozen=True, slots=True)
 class UnplacedText:
-    """One wording that no rule knows, and how often it came."""
+    """One text that no rule matches, and its frequency."""
 
     pg_provider: str | None
     text: str
@@ -54,7 +54,7 @@ def last_of(db: Connection, charge_id: int) -> DeclinedLast | None:
 
 
 def unplaced(db: Connection, limit: int) -> Sequence[UnplacedText]:
-    """The wordings of declines that no rule placed, the most frequent first."""
+    """Return the decline texts that no rule matches, the most frequent first."""
     a = attempts.c
     pg = func.coalesce(a.pg_provider, billing_keys.c.pg_provider)
     count, last_at = func.count(), func.max(a.settled_at)
@@ -71,12 +71,12 @@ def unplaced(db: Connection, limit: int) -> Sequence[UnplacedText]:
 
 
 def count_stale(db: Connection, version: int) -> int:
-    """How many declines the rules of this version have not placed yet."""
+    """Return how many declines the rules of this version have not classified."""
     return db.execute(select(func.count()).select_from(attempts).where(_stale(version))).scalar_one()
 
 
 def take_stale(db: Connection, version: int, after: int, limit: int) -> Sequence[DeclinedRow]:
-    """The next declines, by row id, that the rules of this version have not placed yet, locked."""
+    """Lock and return the next declines, by row id, that the rules of this version have not classified."""
     a = attempts.c
     query = (
         select(a.id, a.reason, func.coalesce(a.pg_provider, billing_keys.c.pg_provider), a.decline_class)

@@ -1,13 +1,13 @@
-"""The plain case by the group: first tries at fresh debts, and debts that are paid at the first try.
+"""Batch claim and batch settle of fast-path charges: first tries, and charges that are paid at the first try.
 
-What is not plain is not touched here, and is left to the workflows that know every case. Rows that somebody else
-holds are passed over (SKIP LOCKED), so that a group never waits for a row, and never stands in a deadlock.
+Other charges are not changed here; they take the general path. Locked rows are skipped (SKIP LOCKED), so that a
+batch never waits for a row and never deadlocks.
 
-On the first of the month the planner's figures are of the night before, when next to nothing was owed: reading all
-that is owed looks like one row to it. So a state is written as `status || ''` where it must not lead to a partial
-index, the card's other debts are asked for in the order of the one index that is right for them, and rows are
-named by their numbers, not joined: else a table of some thousand rows is read through for a group of ten, or,
-where a join is named by numbers as well, all of the group is read for each of the group.
+On the first of the month the planner's statistics are from the night before, when almost nothing was due: a scan
+of all open charges looks like one row to it. So a state is written as `status || ''` where it must not match a
+partial index, the card's other debts are selected in the order of the right index, and rows are selected by their
+ids, not by joins. Otherwise a table of thousands of rows is scanned for a batch of ten, or, where a join is
+restricted by ids as well, the whole batch is read for each of its rows.
 """
 
 import json
@@ -22,13 +22,13 @@ from schedules.charging.buyers import Buyer
 from worker.store.charging.asked_before_sending import UNASKED
 from worker.store.charging.attempts import Attempt
 
-# Never tried, never declined, nobody's special wish, and the card's only debt: nothing has to be weighed.
+# Fast-path rows: no attempts, no declines, no holds, the card's only open charge.
 _TAKE = text(
     """
     SELECT c.id, c.key, c.account, k.customer_uid, c.name, c.kind, c.amount, c.currency, u.name AS buyer_name,
         u.email, u.tel
     FROM charges c JOIN billing_keys k ON k.id = c.billing_key_id
-        -- OFFSET 0 keeps the planner from a merge join through everybody's billing keys
+        -- OFFSET 0 prevents a merge join over all billing keys
         JOIN LATERAL (SELECT name, email, tel FROM customers WHERE id = k.customer_id OFFSET 0) u ON true
     WHERE c.id = ANY(:ids) AND c.status || '' = 'open' AND c.held_why IS NULL AND c.next_attempt_at <= :now
         AND c.attempts = 0 AND c.first_declined_at IS NULL AND c.tried_by IS NULL AND c.keyed_in IS NULL
@@ -40,7 +40,7 @@ _TAKE = text(
     FOR UPDATE OF c SKIP LOCKED
     """.replace("(unasked)", UNASKED)
 )
-# The unique constraints of attempts say whether another worker was faster.
+# The unique constraints of attempts detect that another worker was faster.
 _BEGIN = text(
     """
     WITH begun AS (
@@ -61,7 +61,7 @@ _BEGIN = text(
     SELECT id, charge_id FROM begun
     """
 )
-# Paid at the first try, and nothing else hangs on it: no other debt waits behind it, no card is set free by it.
+# Paid at the first try without further effects: it blocks no other debt, and no debt waits for its card.
 _LOCK = text(
     """
     SELECT c.id, c.key, c.amount, c.currency, c.request_key, k.customer_uid, s.key AS subscription
@@ -84,7 +84,7 @@ _SETTLE = text(
         UPDATE attempts a
         SET state = 'paid', lease_until = NULL, settled_at = :now, next_ask_at = NULL, quiet_answers = 0,
             imp_uid = told.imp_uid, pg_provider = told.provider, reason = NULL, answer = told.answer
-        -- Written so, the state leads to no partial index: all that is under way would be read through for each.
+        -- Written like this, the state matches no partial index over all attempts under way.
         FROM told WHERE a.id = told.id AND a.id = ANY(:attempts) AND a.fence = told.fence
             AND a.state || '' = 'sending'
         RETURNING a.id, a.fence, a.charge_id
@@ -108,7 +108,7 @@ _SETTLE = text(
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A debt that has never been tried, locked by the transaction that read it."""
+    """A charge without attempts, locked by the transaction that read it."""
 
     id: int
     key: str
@@ -126,7 +126,7 @@ _FRESH = [field.name for field in fields(Fresh) if field.name != "buyer"]
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """What is written of a payment, and told of it."""
+    """The values of a payment for its row and its event."""
 
     attempt_id: int
     charge_id: int
@@ -140,7 +140,7 @@ class Settling:
 
 
 def take_fresh(db: Connection, ids: Sequence[int], now: datetime) -> list[Fresh]:
-    """Lock those of these debts that are plain to try, and due."""
+    """Lock and return the due fast-path rows among these charges."""
     found = db.execute(_TAKE, {"ids": list(ids), "now": now}).mappings()
     return [
         Fresh(**{name: row[name] for name in _FRESH}, buyer=Buyer(row["buyer_name"], row["email"], row["tel"]))
@@ -149,9 +149,9 @@ def take_fresh(db: Connection, ids: Sequence[int], now: datetime) -> list[Fresh]
 
 
 def begin(db: Connection, intents: Sequence[tuple[int, Attempt]], lease_until: datetime) -> dict[int, int]:
-    """Write the first attempt at each of these debts, claimed; the attempts' row ids by the charges'.
+    """Insert a claimed first attempt for each of these charges; return the attempts' row ids by charge id.
 
-    A debt whose attempt another worker has written is not among them.
+    A charge whose attempt another worker has inserted is not included.
     """
     rows = [
         {"charge_id": charge_id, "uid": intent.merchant_uid, "amount": intent.money.amount,
@@ -167,13 +167,13 @@ def begin(db: Connection, intents: Sequence[tuple[int, Attempt]], lease_until: d
 
 
 def lock_to_settle(db: Connection, charge_ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
-    """Lock those of these debts whose payment changes nothing but themselves; what is told of each."""
+    """Lock the charges among these whose payment has no further effects; return the values of their events."""
     rows = db.execute(_LOCK, {"charges": list(charge_ids)}).mappings()
     return {row["id"]: dict(row) for row in rows}
 
 
 def settle(db: Connection, payments: Sequence[Settling], kind: str, version: int, now: datetime) -> set[int]:
-    """Write these payments, each under its fence, and the notices of them; the attempts that were settled."""
+    """Write these payments, each under its fence, and their events; return the settled attempts."""
     rows = [
         {"id": each.attempt_id, "fence": each.fence, "imp_uid": each.imp_uid, "provider": each.pg_provider,
          "answer": each.answer, "subject": each.subject, "dedupe": each.dedupe, "payload": each.payload}

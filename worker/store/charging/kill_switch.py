@@ -1,4 +1,4 @@
-"""What stops a charge from leaving: the kill switch, and a database of another environment."""
+"""The kill switch and the environment binding, which stop charges from being sent."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ from worker.store.tables import (
 ALL_ACCOUNTS = "*"
 UNBOUND = "no environment is bound to this database; see `again adopt`"
 BREAKER = "again"  # the actor of a stop that the breaker made
-# Asked of the database in the same statement as the rest, for the name may lead to another one by now.
+# Read in the same statement as the rest, because the host name may lead to another database by now.
 _IDENTITY: ColumnElement[str] = literal_column(
     "(SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) "
     "|| '/' || CASE WHEN pg_is_in_recovery() THEN 'standby' "
@@ -56,13 +56,13 @@ def stop(db: Connection, account: str, actor: str, why: str, now: datetime) -> N
 
 
 def resume(db: Connection, account: str) -> bool:
-    """Let charging go on, for all accounts whoever stopped them or for one; False when it was not stopped."""
+    """Resume charging for all accounts or for one, whoever stopped it; False when it was not stopped."""
     statement = delete(stops) if account == ALL_ACCOUNTS else delete(stops).where(stops.c.account == account)
     return db.execute(statement).rowcount > 0
 
 
 def stopped_by(db: Connection, account: str) -> str | None:
-    """Who stopped this very account; None when nobody did."""
+    """Return who stopped this account; None when it is not stopped."""
     return db.execute(select(stops.c.actor).where(stops.c.account == account)).scalar()
 
 
@@ -73,11 +73,11 @@ def stopped(db: Connection) -> Sequence[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What this process is: its environment with the main account, each further account, and its code's schema."""
+    """The identity of a process: its environment with the main account, further accounts, and its schema."""
 
     fingerprint_in: Callable[[str], str]  # of the environment, in the database that has this identity
     accounts: Mapping[str, str]  # the fingerprint of each further account
-    revision: str  # of the schema that this process's code was written for
+    revision: str  # the schema revision of this process's code
 
     def wrong_account(self, account: str, bound: str | None) -> str | None:
         """Return why this process may not use an account that is bound to `bound`; None when it may.
@@ -98,9 +98,9 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Whether this process may send from this database, and why not."""
+    """The facts that decide whether this process may send from this database."""
 
-    fingerprint: str | None  # of the environment and the database that were bound together
+    fingerprint: str | None  # of the bound environment and database
     database: str  # the identity of the database that answers now
     revision: str | None  # of the schema
     hold_since: datetime | None
@@ -114,16 +114,16 @@ class Permission:
         return self.revision != identity.revision
 
     def obstacle(self, identity: Identity, clock: Clock) -> str | None:
-        """Why nothing may be sent from this database by this process; None when all is well."""
+        """Return why this process may send nothing from this database; None when it may."""
         stopped = f"charging is stopped: {self.stopped_why}" if self.stopped_why is not None else None
         return self.foreign(identity, clock) or stopped
 
     def other_credentials(self, identity: Identity) -> str | None:
-        """Why the account's gateway may not even be asked from here; None when its credentials are the bound ones.
+        """Return why this process may not call the account's gateway; None when the credentials are bound.
 
         Those of the main account are part of the environment's fingerprint.
         """
-        # Computed each time: the connection may lead to another database by now, and that one may be adopted.
+        # Computed each time: the connection may lead to another database by now, which may be adopted.
         if self.fingerprint is None:
             return UNBOUND
         if self.fingerprint != identity.fingerprint_in(self.database):
@@ -131,7 +131,7 @@ class Permission:
         return identity.wrong_account(self.account, self.account_fingerprint)
 
     def unfit(self, identity: Identity, clock: Clock) -> str | None:
-        """Why this very process may not send, though another one may; None when it may."""
+        """Return why this process may not send though another may; None when it may."""
         if foreign := self.not_ours(identity):
             return foreign
         skew = clock.ahead_of(self.database_clock)
@@ -140,7 +140,7 @@ class Permission:
         return None
 
     def not_ours(self, identity: Identity) -> str | None:
-        """Why the database is not one for this process, whatever its clock shows; None when it is."""
+        """Return why this process may not use the database, apart from its clock; None when it may."""
         if self.has_other_schema(identity):
             return (
                 f"the database is at revision {self.revision} and this process's code is for {identity.revision}: "
@@ -149,7 +149,7 @@ class Permission:
         return self.other_credentials(identity)
 
     def foreign(self, identity: Identity, clock: Clock) -> str | None:
-        """Why this process may not act on these books at all; None when they are its own, and known."""
+        """Return why this process may not act on this database; None when it may."""
         if unfit := self.unfit(identity, clock):
             return unfit
         if self.hold_since is not None:
@@ -158,7 +158,7 @@ class Permission:
 
 
 def permission_columns(account: ColumnElement[str]) -> list[ColumnElement[Any]]:
-    """What Permission is made of, for an account; part of the one statement of a claim and of a last look."""
+    """Return the columns of Permission for an account, for the statement of a claim or a pre-send check."""
     stopped = select(stops.c.why).where(stops.c.account.in_([account, ALL_ACCOUNTS])).limit(1)
     return [
         select(installation.c.fingerprint).scalar_subquery(),
@@ -172,26 +172,26 @@ def permission_columns(account: ColumnElement[str]) -> list[ColumnElement[Any]]:
     ]
 
 
-# Built once, for it is asked with every claim.
+# Built once, because every claim uses it.
 _PERMISSION = select(*permission_columns(bindparam("account", type_=Text)))
 
 
 def permission(db: Connection, account: str) -> Permission:
-    """Whether charges of an account may leave, in one look."""
+    """Read the Permission of an account in one statement."""
     return Permission(*db.execute(_PERMISSION, {"account": account}).one())
 
 
 def database_clock(db: Connection) -> datetime:
-    """What time the database's machine has."""
+    """Return the time of the database's machine."""
     at: datetime = db.execute(select(func.clock_timestamp())).scalar_one()
     return at
 
 
 def database_identity(db: Connection) -> str:
-    """Which database this is: its cluster's number, its own within the cluster, and the cluster's timeline.
+    """Return the identity of this database: the cluster's number, its own within the cluster, and the timeline.
 
-    A dump that is restored has another number; a standby that was promoted, or a cluster put back to a point
-    in time, has another timeline. A copy of a stopped cluster's files shares all of it.
+    A restored dump has another number; a promoted standby, or a cluster restored to a point in time, has another
+    timeline. A copy of a stopped cluster's files has the same identity.
     """
     return str(db.execute(select(_IDENTITY)).scalar_one())
 
@@ -207,7 +207,7 @@ def bound_environment(db: Connection) -> str | None:
 
 
 def has_signed_mark(db: Connection) -> bool:
-    """Whether the restore mark was signed from this database; a backup from before does not know it."""
+    """Whether the restore mark was signed from this database; an older backup has no such row."""
     return db.execute(select(installation.c.mark_signed_at)).scalar() is not None
 
 
@@ -218,7 +218,7 @@ def note_signed_mark(db: Connection, now: datetime) -> None:
 
 
 def bind(db: Connection, fingerprint: str, environment: str, actor: str, now: datetime) -> None:
-    """Let this environment, and no other, send from this database."""
+    """Bind this environment, and no other, to this database."""
     row = {
         "id": 1, "identity": database_identity(db), "fingerprint": fingerprint, "environment": environment,
         "bound_at": now, "bound_by": actor,
@@ -252,11 +252,11 @@ def bind_account(db: Connection, account: str, fingerprint: str, actor: str, now
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Nothing is sent: what the gateway did since `hold_from` may be missing in these books."""
+    """A hold: nothing is sent, because payments since `hold_from` may be missing in this database."""
 
     since: datetime
     hold_from: datetime
-    cursor: int  # owed charges up to this row id have been asked for
+    cursor: int  # open charges up to this row id have been looked up
 
 
 def hold(db: Connection) -> Hold | None:
@@ -267,21 +267,21 @@ def hold(db: Connection) -> Hold | None:
 
 
 def begin_hold(db: Connection, now: datetime, hold_from: datetime) -> None:
-    """Let nothing be sent until all that may have happened since `hold_from` was asked for.
+    """Begin a hold: nothing is sent until all charges were looked up at the gateway since `hold_from`.
 
-    A second hold begins anew, and reaches as far back as the first.
+    A second hold starts again and reaches back as far as the first.
     """
     earliest = func.least(func.coalesce(installation.c.hold_from, hold_from), hold_from)
     db.execute(update(installation).values(hold_since=now, hold_from=earliest, hold_cursor=0))
 
 
 def move_hold(db: Connection, cursor: int) -> None:
-    """Owed charges up to this row have been asked for."""
+    """Write that open charges up to this row were looked up."""
     db.execute(update(installation).where(installation.c.hold_since.is_not(None)).values(hold_cursor=cursor))
 
 
 def end_hold(db: Connection, now: datetime) -> None:
-    """Let charges leave again. Charges written later are looked up first: see `asked_before_sending`."""
+    """End the hold. Charges that are inserted later are looked up before they are sent (asked_before_sending)."""
     db.execute(
         update(installation).values(
             hold_since=None, hold_from=None, hold_cursor=None, restored_at=now, asked_to=installation.c.hold_cursor
@@ -290,7 +290,7 @@ def end_hold(db: Connection, now: datetime) -> None:
 
 
 def count_refusals_from(db: Connection, account: str, now: datetime) -> None:
-    """Leave refused calls before now out of the breaker's count: a person has looked."""
+    """Exclude refused calls before now from the breaker's count: a person has handled them."""
     row = {"account": account, "counted_from": now}
     statement = insert(breakers).values(row)
     db.execute(statement.on_conflict_do_update(index_elements=["account"], set_=row))
@@ -332,7 +332,7 @@ def refused_customers(
 ) -> Sequence[datetime]:
     """Return when the newest refused call of each refused customer was sent, the newest first, at most so many.
 
-    Refusals that were settled before `since`, or that a person has looked at, are left out.
+    Refusals that were settled before `since`, or that a person has handled, are excluded.
     """
     k = billing_keys.c
     sent_at = func.max(attempts.c.last_sent_at)

@@ -1,8 +1,8 @@
-"""The rule that no charge waits in silence, and the charges that break it.
+"""The rule that every open charge has a next action, and the charges that break it.
 
-Each charge that has not ended has a next action at a time: its next attempt, the lease or the next question of an
-attempt under way, or the next look at a debt that waits for a card. Any other is held: `again held` lists it with
-the reason, and an event has told of that reason.
+The next action of an open charge has a time: its next attempt, the lease or the next look-up of an attempt under
+way, or the next look at a debt that waits for a card. Any other open charge is held: `again held` lists it with
+the reason, and an event with that reason was enqueued.
 """
 
 from sqlalchemy import Connection, exists, func, literal, or_, select, text
@@ -16,7 +16,7 @@ _UNDER_WAY = [AttemptState.SENDING.value, AttemptState.UNKNOWN.value]
 
 
 def stranded(db: Connection, limit: int) -> list[tuple[int, str]]:
-    """Owed charges without next attempt, attempt under way, hold or wait, locked: there should be none."""
+    """Lock and return open charges without a next attempt, a call under way, a hold or a wait; expected none."""
     c, a = charges.c, attempts.c
     attempt = exists().where(a.charge_id == c.id, a.state.in_(_UNDER_WAY))
     query = select(c.id, c.key).where(text(IN_FLIGHT), ~attempt).limit(limit).with_for_update(skip_locked=True)
@@ -24,9 +24,9 @@ def stranded(db: Connection, limit: int) -> list[tuple[int, str]]:
 
 
 def untold(db: Connection, limit: int) -> list[tuple[str, str]]:
-    """Key and reason of the held charges without an event for their reason, locked: there should be none.
+    """Lock held charges without an event for their reason and return key and reason; there should be none.
 
-    The charges that a batch's stop holds have one event together, that of their batch.
+    The charges that a stopped batch holds share the event of their batch.
     """
     c, b = charges.c, batches.c
     told = or_(*(

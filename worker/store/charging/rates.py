@@ -1,18 +1,18 @@
-"""A cap on calls for each gateway account, shared by all workers: one row and the database's clock."""
+"""The rate limiter: a cap on calls for each gateway account, kept by one row and the database's clock."""
 
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
 LONGEST_PATIENCE = 60.0  # seconds; no caller waits longer
-MOST_AT_ONCE = 100  # calls that one caller takes moments for
-# The next free moment moves on by one interval for each grant; nobody is let in who would wait longer than
-# he is willing to, so the row never runs far ahead of the clock.
+MOST_AT_ONCE = 100  # send slots that one caller takes at once
+# Each grant advances the next free slot by one interval. A caller that would wait longer than its patience gets
+# none, so the row never runs far ahead of the clock.
 _GRANT = text(
     """
     INSERT INTO rate_buckets AS bucket (account, next_free_at)
     SELECT :account, clock_timestamp() + make_interval(secs => :ahead + :overrun + :many / :rate)
-    -- Losing the last grants in a crash lets a few calls come early; waiting for the disk would cost each one.
+    -- A crash may lose the last grants, so that a few calls are early; a sync would delay every grant.
     FROM set_config('synchronous_commit', 'off', true)
     ON CONFLICT (account) DO UPDATE
     SET next_free_at = CASE WHEN bucket.next_free_at > clock_timestamp() + make_interval(secs => :most)
@@ -21,7 +21,7 @@ _GRANT = text(
         + make_interval(secs => :overrun + :many / :rate)
     WHERE bucket.next_free_at < clock_timestamp() + make_interval(secs => :patience)
         OR bucket.next_free_at > clock_timestamp() + make_interval(secs => :most)
-    -- Absolute times: the clock goes on between two readings of it.
+    -- Absolute times: the clock advances between two reads.
     RETURNING extract(epoch FROM next_free_at)::float8 - :many / :rate,
         extract(epoch FROM clock_timestamp())::float8
     """
@@ -38,16 +38,16 @@ _PUT_OFF = text(
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a call may leave."""
+    """A send slot."""
 
-    seconds: float  # from the time that the database had then
+    seconds: float  # from the database's time at the grant
     database_time: float  # seconds since 1970
 
 
 def grant(db: Connection, account: str, rate: float, patience: float, many: int = 1) -> float | None:
-    """Seconds to wait before the first of so many calls may leave, the others an interval apart each.
+    """Take `many` slots, one interval apart, and return the seconds until the first one.
 
-    None, and nothing is taken, when that would be longer than `patience` seconds.
+    None, and nothing is taken, when that is longer than `patience` seconds.
     """
     moment = take(db, account, rate, patience, many)
     return None if moment is None else max(0.0, moment.seconds)
@@ -62,11 +62,11 @@ def take(
     overrun: float = 0.0,
     ahead: float = 0.0,
 ) -> Moment | None:
-    """As `grant`, with the database's own time; `overrun` seconds are left free first, as by `put_off`.
+    """Like `grant`, with the database's time; `overrun` seconds are skipped first, as by `put_off`.
 
-    No slot begins sooner than `ahead` seconds from now: the caller needs as long until it can call.
+    No slot starts sooner than `ahead` seconds from now: the caller needs that time before it can call.
     """
-    # Nobody writes a moment further ahead than this: one that is comes from a clock that was set back.
+    # No grant is further ahead than this; a value beyond it comes from a clock that was set back.
     most = max(float(patience), LONGEST_PATIENCE) + MOST_AT_ONCE / rate
     values = {
         "account": account, "rate": float(rate), "patience": float(patience), "most": most,
@@ -80,5 +80,5 @@ def take(
 
 
 def put_off(db: Connection, account: str, seconds: float) -> None:
-    """Let the account's next calls leave so much later: one has left too late, and would share their second."""
+    """Delay the account's next slots by these seconds, after a call that was sent late."""
     db.execute(_PUT_OFF, {"account": account, "seconds": float(seconds), "most": LONGEST_PATIENCE})

@@ -1,4 +1,4 @@
-"""Counts over the books: what is left to do at a moment, when the next moment is, and what came of all."""
+"""Counts: the work that is due, the time of the next work, and the results of all charges."""
 
 from datetime import datetime
 from typing import Any
@@ -9,11 +9,11 @@ from schedules.charging.charges import AttemptState, ChargeStatus
 from worker.store.tables import OWED, attempts, billing_keys, charges, outbox, subscriptions
 
 ASKED_CARDS, ASKED_OUTCOMES = "a card is asked about", "an outcome is asked for"
-_TO_ASK = attempts.c.state == AttemptState.UNKNOWN.value  # of charges that are held too
+_TO_ASK = attempts.c.state == AttemptState.UNKNOWN.value  # also of held charges
 
 
 def work_left(db: Connection, now: datetime) -> dict[str, int]:
-    """What the workers still have to do at this moment: all zero when everything waits for a later one."""
+    """The work that is due at this moment; all zero when everything is due later."""
     s, c, a = subscriptions.c, charges.c, attempts.c
     counts = {
         "to open": select(func.count()).where(s.status == "active", s.open_at <= now).select_from(subscriptions),
@@ -29,9 +29,9 @@ def work_left(db: Connection, now: datetime) -> dict[str, int]:
 
 
 def next_moment(db: Connection) -> datetime | None:
-    """When there is something to do next; None when never.
+    """Return when the next work is due; None when there is none.
 
-    Asks about held charges are left out: they may go on until a person acts.
+    Look-ups of held charges are excluded: they may continue until a person acts.
     """
     work = {name: query for name, (query, _) in _work().items()}
     work[ASKED_OUTCOMES] = work[ASKED_OUTCOMES].join_from(attempts, charges).where(charges.c.held_why.is_(None))
@@ -40,15 +40,15 @@ def next_moment(db: Connection) -> datetime | None:
 
 
 def next_telling(db: Connection) -> datetime | None:
-    """When something is announced or a card is asked about next; None when never."""
+    """Return when the next announcement or card look-up is due; None when there is none."""
     times = (db.execute(query).scalar() for query, _ in _tellings().values())
     return min((at for at in times if at is not None), default=None)
 
 
 def next_moments(db: Connection, now: datetime) -> dict[str, datetime]:
-    """What falls due after this moment, and when each of it does first.
+    """Return the kinds of work that are due after this moment, each with its first time.
 
-    Cards that are asked about are left out: some are each day for as long as a debt waits for another card.
+    Card look-ups are excluded: some are daily while a debt waits for another card.
     """
     found = (
         (name, db.execute(query.where(column > now)).scalar())
@@ -59,7 +59,7 @@ def next_moments(db: Connection, now: datetime) -> dict[str, datetime]:
 
 
 def tellings_left(db: Connection, now: datetime) -> dict[str, int]:
-    """What is still to be announced at this moment, and how many cards are to be asked about."""
+    """Return the number of announcements and of card look-ups that are due at this moment."""
     counts = {
         name: db.execute(select(func.count()).where(column <= now)).scalar_one()
         for name, (_, column) in _tellings().items()
@@ -80,7 +80,7 @@ def events_after(db: Connection, number: int) -> list[tuple[str, str, dict[str, 
 
 
 def _work() -> dict[str, tuple[Select[Any], Column[Any]]]:
-    """By its name, the first time of each kind of work, and the column that the time is of."""
+    """The first time of each kind of work, by its name, and the column of that time."""
     s, c, a = subscriptions.c, charges.c, attempts.c
     return {
         "a period opens": (select(func.min(s.open_at)).where(s.status == "active"), s.open_at),
@@ -93,7 +93,7 @@ def _work() -> dict[str, tuple[Select[Any], Column[Any]]]:
 
 
 def _tellings() -> dict[str, tuple[Select[Any], Column[Any]]]:
-    """By its name, the first time of each kind of announcement, and the column that the time is of."""
+    """The first time of each kind of announcement, by its name, and the column of that time."""
     s, k = subscriptions.c, billing_keys.c
     return {
         "a charge or an end is announced": (select(func.min(s.tell_at)), s.tell_at),
@@ -116,7 +116,7 @@ def paid_uids(db: Connection) -> dict[str, int]:
 
 
 def charge_counts(db: Connection) -> dict[str, int]:
-    """How many charges were expected, and what came of them."""
+    """Return the number of expected charges, and their results."""
     c, a = charges.c, attempts.c
     by_status: dict[str, int] = dict(db.execute(select(c.status, func.count()).group_by(c.status)).tuples().all())
     paid = c.status == ChargeStatus.PAID.value

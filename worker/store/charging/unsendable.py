@@ -1,4 +1,4 @@
-"""Charges that no process sends: those that are due at a gateway account that is not configured."""
+"""Charges that no process sends: those of a gateway account that is not configured."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select, text
 
 from worker.store.tables import IS_DUE, charges
 
-# Each account is found by one step through ix_charges_due, however many charges it has.
+# Each account takes one index step (ix_charges_due), independent of the number of its charges.
 _ACCOUNTS = text(f"""
     WITH RECURSIVE known AS (
         (SELECT account FROM charges WHERE {IS_DUE} AND account > '' ORDER BY account LIMIT 1)
@@ -19,7 +19,7 @@ _ACCOUNTS = text(f"""
         FROM known WHERE known.account IS NOT NULL
     )
     SELECT account FROM known WHERE account IS NOT NULL
-""")  # noqa: S608 # the one part put in is a constant of the schema
+""")  # noqa: S608 # the inserted part is a constant of the schema
 
 
 def due_at_other_accounts(

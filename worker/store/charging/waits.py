@@ -1,4 +1,4 @@
-"""Charges that wait, for an operator, for a card or after a refusal: which they are, and how many."""
+"""Charges that wait for an operator, for a card or after a refusal: lists and counts."""
 
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ def held(db: Connection) -> list[dict[str, Any]]:
 
 
 def for_card(db: Connection, limit: int) -> list[dict[str, Any]]:
-    """The charges that wait for another card and for no operator, oldest first, with what was said last."""
+    """Return the charges that wait for another card and for no operator, oldest first, with the last answer."""
     c, a, k = charges.c, attempts.c, billing_keys.c
     last = select(a.reason).where(a.charge_id == c.id).order_by(a.number.desc()).limit(1).scalar_subquery()
     query = (
@@ -42,7 +42,7 @@ def is_refused(db: Connection, charge_id: int) -> bool:
 
 
 def _refused() -> ColumnElement[bool]:
-    """Owed, waiting, and refused the last time: found through ix_charges_owed, by one attempt for each."""
+    """Open charges that wait and whose newest attempt was refused, with ix_charges_owed."""
     c, a = charges.c, attempts.c
     last = select(text(REFUSED)).where(a.charge_id == c.id).order_by(a.number.desc()).limit(1).scalar_subquery()
     waits = (c.next_attempt_at.is_not(None), c.held_why.is_(None), c.refusals > 0)
@@ -50,7 +50,7 @@ def _refused() -> ColumnElement[bool]:
 
 
 def waiting(db: Connection, now: datetime) -> dict[str, int]:
-    """How many charges are due, in flight, held and refused the last time; counted over partial indexes."""
+    """Return how many charges are due, in flight, held and last refused, counted with partial indexes."""
     c = charges.c
     due = and_(c.next_attempt_at <= now, c.next_attempt_at.is_not(None), c.held_why.is_(None))
     counted: dict[str, ColumnElement[bool] | TextClause] = {

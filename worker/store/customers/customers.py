@@ -1,4 +1,4 @@
-"""Customers and their billing keys as rows."""
+"""Queries of customers and their billing keys."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from schedules.dunning.declines import DeclineClass
 from schedules.texts import forms
 from worker.store.tables import OWED, billing_keys, charges, customers
 
-# The columns of what is known of a card, empty.
+# The columns of a card's facts, empty.
 NO_FACTS = {
     "pg_provider": None,
     "pg_id": None,
@@ -24,7 +24,7 @@ NO_FACTS = {
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A billing key and whose it is."""
+    """A billing key and its customer."""
 
     id: int
     customer_id: int
@@ -36,7 +36,7 @@ class StoredKey:
 def add(
     db: Connection, reference: str, name: str | None, email: str | None, tel: str | None, now: datetime
 ) -> int:
-    """Write a customer, or answer the one that the shop already calls by this reference."""
+    """Insert a customer, or return the existing one with this reference."""
     row = {"reference": reference, "name": name, "email": email, "tel": tel, "created_at": now}
     written = insert(customers).values(row).on_conflict_do_nothing().returning(customers.c.id)
     customer_id = db.execute(written).scalar()
@@ -53,7 +53,7 @@ def add_key(
     card: Mapping[str, Any],
     now: datetime,
 ) -> int:
-    """Write a billing key, or answer the one that there is under this customer_uid, which is left as it is.
+    """Insert a billing key, or return the existing one with this customer_uid unchanged.
 
     The card's facts are columns: pg_provider, pg_id, card_name, card_number, seen_updated_at, deleted_at.
     """
@@ -68,16 +68,15 @@ def add_key(
 
 
 def unclear_since(db: Connection, key_id: int) -> datetime | None:
-    """Since when it is unclear whether a typed-in card is stored under this key."""
+    """Return since when it is unknown whether a typed-in card is stored under this key."""
     since: datetime | None = db.scalar(select(billing_keys.c.unclear_since).where(billing_keys.c.id == key_id))
     return since
 
 
 def key_by_uid(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKey | None:
-    """The billing key with this customer_uid, locked until the transaction ends if asked for.
+    """Return the billing key with this customer_uid, optionally locked until the transaction ends.
 
-    One that the gateway was sent in another normal form is found too; its own customer_uid is what the gateway
-    knows.
+    A key stored in another normal form is found too; its stored customer_uid is the one that the gateway has.
     """
     c = billing_keys.c
     query = select(c.id, c.customer_id, c.customer_uid, c.account, c.deleted_at)
@@ -88,7 +87,7 @@ def key_by_uid(db: Connection, customer_uid: str, *, lock: bool = False) -> Stor
 
 
 def lock_keys(db: Connection, customer_uids: Collection[str]) -> list[StoredKey]:
-    """Those of these billing keys that are known, locked until the transaction ends, in the order of their ids."""
+    """Return the existing ones of these billing keys, locked until the transaction ends, ordered by id."""
     c = billing_keys.c
     query = select(c.id, c.customer_id, c.customer_uid, c.account, c.deleted_at)
     uids = [form for uid in customer_uids for form in forms(uid)]
@@ -110,7 +109,7 @@ def change_key(db: Connection, key_id: int, **values: object) -> None:
 
 
 def card_facts(db: Connection, key_id: int) -> dict[str, Any]:
-    """What is known of the card behind a billing key."""
+    """Return the facts of a billing key's card."""
     c = billing_keys.c
     query = select(c.pg_provider, c.pg_id, c.card_name, c.card_number, c.seen_updated_at, c.changed_at)
     query = query.add_columns(c.unclear_since)
@@ -118,7 +117,7 @@ def card_facts(db: Connection, key_id: int) -> dict[str, Any]:
 
 
 def expires_on(db: Connection, key_id: int) -> date | None:
-    """The last day of the card behind a billing key, if it is known."""
+    """Return the last day of a billing key's card, if it is known."""
     found: date | None = db.execute(
         select(billing_keys.c.expires_on).where(billing_keys.c.id == key_id)
     ).scalar_one()
@@ -126,7 +125,7 @@ def expires_on(db: Connection, key_id: int) -> date | None:
 
 
 def take_expiring(db: Connection, now: datetime, limit: int) -> Sequence[tuple[int, str, date]]:
-    """Lock the billing keys of which it is to be told that the card expires: row id, customer_uid, last day."""
+    """Lock the billing keys whose expiry notice is due: row id, customer_uid, last day."""
     c = billing_keys.c
     query = (
         select(c.id, c.customer_uid, c.expires_on)
@@ -141,10 +140,10 @@ def take_expiring(db: Connection, now: datetime, limit: int) -> Sequence[tuple[i
 def take_to_ask(
     db: Connection, now: datetime, again_at: datetime, unclear_again_at: datetime, limit: int
 ) -> Sequence[str]:
-    """The cards that the gateway is to be asked about; the next ask of each is set.
+    """Return the cards whose look-up is due, and set the next look-up of each.
 
-    Debts wait for such a card, or a payment stored it and nothing is known of it yet, or it is unclear whether it
-    is stored, and it is asked about sooner. Any other is not asked about again.
+    A card is looked up while charges wait for it, while its facts are missing, and more often while it is unknown
+    whether it is stored. Other cards are not looked up again.
     """
     c = billing_keys.c
     waits = exists().where(charges.c.billing_key_id == c.id, text(OWED), charges.c.waits.is_not(None))
@@ -165,21 +164,21 @@ def take_to_ask(
 
 
 def stopped_as(db: Connection, key_id: int) -> DeclineClass | None:
-    """The class of the decline after which a card is not tried any more, read with its row locked."""
+    """Lock a billing key and return the decline class after which its card is not tried."""
     query = select(billing_keys.c.stopped_as).where(billing_keys.c.id == key_id).with_for_update()
     found = db.execute(query).scalar_one()
     return DeclineClass(found) if found is not None else None
 
 
 def waited_for(db: Connection, customer_uids: Sequence[str]) -> Sequence[str]:
-    """Those of these billing keys that are ours and that debts wait for."""
+    """Return the known ones of these billing keys for which charges wait."""
     c = billing_keys.c
     waits = exists().where(charges.c.billing_key_id == c.id, text(OWED), charges.c.waits.is_not(None))
     return list(db.execute(select(c.customer_uid).where(c.customer_uid.in_(customer_uids), waits)).scalars())
 
 
 def usable(db: Connection, customer_uids: Collection[str]) -> dict[str, str]:
-    """Those of these billing keys that are known and not deleted, each with its customer_uid as it is stored."""
+    """Return the known and not deleted ones of these billing keys, each with its stored customer_uid."""
     c = billing_keys.c
     uids = [form for uid in customer_uids for form in forms(uid)]
     query = select(c.customer_uid).where(c.customer_uid.in_(uids), c.deleted_at.is_(None))

@@ -1,4 +1,4 @@
-"""Plans as rows: immutable versions, and a revision that tells beat when one has come or gone."""
+"""Queries of plans: immutable versions, and a revision by which beat detects changes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class StoredPlan:
 
 
 def add(db: Connection, plan: Plan, policy: str, now: datetime) -> int:
-    """Write a version under a policy's code; one of that number is there? one_plan_for_each_code_and_version."""
+    """Insert a version under a policy's code; one_plan_for_each_code_and_version refuses an existing number."""
     row: dict[str, Any] = {
         "code": plan.code,
         "version": plan.version,
@@ -100,18 +100,18 @@ def listed(db: Connection, *, archived: bool = False) -> Sequence[StoredPlan]:
 
 
 def archive(db: Connection, code: str, now: datetime) -> int:
-    """Take every version of a plan off sale; answers how many were on sale."""
+    """Archive every version of a plan; return how many were on sale."""
     statement = update(plans).where(plans.c.code == code, plans.c.archived_at.is_(None)).values(archived_at=now)
     return int(db.execute(statement).rowcount)
 
 
 def revision(db: Connection) -> int:
-    """A number that rises whenever any plan is written."""
+    """Return a number that rises with every change of a plan."""
     return int(db.execute(select(func.coalesce(func.max(plan_revision.c.revision), 0))).scalar_one())
 
 
 def readable(rows: Iterable[RowMapping]) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
-    """Rows of plans as values by row id, and what is wrong with those that no rule allows."""
+    """Return plans by row id, and the errors of rows that break a rule."""
     plans: dict[int, StoredPlan] = {}
     broken: dict[int, Exception] = {}
     for row in rows:
@@ -123,7 +123,7 @@ def readable(rows: Iterable[RowMapping]) -> tuple[dict[int, StoredPlan], dict[in
 
 
 def all_readable(db: Connection) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
-    """All versions of all plans, archived ones too, and what is wrong with those that no rule allows."""
+    """Return all versions of all plans, archived ones too, and the errors of rows that break a rule."""
     return readable(db.execute(with_policies()).mappings())
 
 

@@ -1,4 +1,4 @@
-"""Policies as rows: immutable versions, so that a change leaves the debts that are being dunned alone."""
+"""Queries of policies: immutable versions, so that a change does not affect debts in dunning."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from schedules.dunning.policies import BUILT_IN, DunningPolicy
 from worker.store.tables import policies
 
-# A policy is read for every charge: as text, so that one that was read before need not be taken apart again.
+# A policy is read for every charge: as text, so that its parsed form can be cached by it.
 DOCUMENT = cast(policies.c.document, Text).label("policy_document")
 
 
@@ -26,7 +26,7 @@ class StoredPolicy:
 
 
 def put(db: Connection, policy: DunningPolicy, now: datetime) -> StoredPolicy:
-    """Write a policy as its code's next version; the newest one, if it says the same already."""
+    """Insert a policy as its code's next version; return the newest version if it is equal."""
     before = newest(db, policy.code)
     version = before.policy.version + 1 if before else 1
     if before is not None and replace(policy, version=before.policy.version) == before.policy:
@@ -36,12 +36,12 @@ def put(db: Connection, policy: DunningPolicy, now: datetime) -> StoredPolicy:
     statement = statement.on_conflict_do_nothing(constraint="one_policy_for_each_code_and_version")
     policy_id = db.execute(statement.returning(policies.c.id)).scalar()
     if policy_id is None:
-        return put(db, policy, now)  # somebody else wrote one at this moment: it may say the same
+        return put(db, policy, now)  # another process inserted a version at the same time; it may be equal
     return StoredPolicy(policy_id, replace(policy, version=version), now)
 
 
 def known(db: Connection, code: str, now: datetime) -> StoredPolicy | None:
-    """The newest version of a policy; one that is built in is written when it is first needed."""
+    """Return the newest version of a policy; a built-in one is inserted on first use."""
     kept = newest(db, code)
     if kept is None and code in BUILT_IN:
         return put(db, BUILT_IN[code], now)
@@ -73,5 +73,5 @@ def listed(db: Connection, *, every_version: bool = False) -> Sequence[StoredPol
 
 @lru_cache(maxsize=256)
 def read(document: str, code: str, version: int) -> DunningPolicy:
-    """A kept document as a policy."""
+    """Parse a stored document as a policy."""
     return DunningPolicy.from_json(json.loads(document), code, version)

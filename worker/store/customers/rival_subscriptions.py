@@ -1,4 +1,4 @@
-"""Rivals: subscriptions of a customer to a plan that are live or about to begin, and trials that were used."""
+"""Rivals: active or starting subscriptions of a customer to a plan, and used trials."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from worker.store.tables import OWED, billing_keys, charges, customers, signups,
 
 
 class RivalKind(StrEnum):
-    """What a rival is."""
+    """The kind of a rival."""
 
     SUBSCRIPTION = "subscription"
     SIGNUP = "signup"  # its first payment is under way
@@ -21,7 +21,7 @@ class RivalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """A subscription that a customer has or is about to have."""
+    """An active or starting subscription of a customer."""
 
     kind: RivalKind
     key: str  # of the subscription; of the charge for a signup
@@ -30,18 +30,18 @@ class Rival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A subscription that is to begin, or to go on."""
+    """A subscription that starts or is imported."""
 
     customer_id: int
     plan: str  # the plan's code
     starts_at: datetime  # its first charge, or its next one
     but: int = 0  # row id of the subscription itself
     but_card: int = 0  # row id of the billing key whose takeover it is
-    but_deliberate: bool = False  # those that were asked for beside another one do not count
+    but_deliberate: bool = False  # those that were requested beside another one do not count
 
 
 def lock_customer(db: Connection, customer_id: int) -> None:
-    """Lock a customer until the transaction ends: one subscription of a customer begins at a time."""
+    """Lock a customer until the transaction ends, so that its subscriptions start one at a time."""
     lock_customers(db, (customer_id,))
 
 
@@ -52,7 +52,7 @@ def lock_customers(db: Connection, customer_ids: Collection[int]) -> None:
 
 
 def find(db: Connection, wanted: Wanted) -> Rival | None:
-    """A subscription that would run beside the wanted one, or one that is about to begin."""
+    """Return a subscription that conflicts with the wanted one: active, or about to start."""
     s = subscriptions.c
     runs: ColumnElement[bool] = or_(s.ends_at.is_(None), s.ends_at > wanted.starts_at)
     live = (
@@ -76,7 +76,7 @@ def _signup(db: Connection, wanted: Wanted) -> Rival | None:
         .join_from(billing_keys, signups, signups.c.billing_key_id == k.id)
         .where(k.customer_id == wanted.customer_id, signups.c.plan == wanted.plan)
     )
-    ids = list(db.execute(made).scalars())  # each by its row id: not through everybody's debts
+    ids = list(db.execute(made).scalars())  # by row id: not by a scan of all debts
     owed = select(c.key).where(c.id.in_(ids), text(OWED)).limit(1)
     key = db.execute(owed).scalar() if ids else None
     return None if key is None else Rival(RivalKind.SIGNUP, key, None)
@@ -96,7 +96,7 @@ def _takeover(db: Connection, wanted: Wanted) -> Rival | None:
 
 
 def trial_used(db: Connection, customer_id: int, code: str) -> str | None:
-    """The key of a customer's subscription that had the trial of a plan, in any state."""
+    """Return the key of a customer's subscription that used the trial of a plan, in any state."""
     s = subscriptions.c
     return db.execute(
         select(s.key).where(s.customer_id == customer_id, s.trial_of == code).order_by(s.id).limit(1)

@@ -1,4 +1,4 @@
-"""Signups as rows: subscriptions that begin when their first payment is there."""
+"""Queries of signups: subscriptions that start with their first payment."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -11,7 +11,7 @@ from worker.store.tables import OWED, billing_keys, charges, signups
 
 @dataclass(frozen=True, slots=True)
 class Signup:
-    """A subscription that begins when a charge is paid."""
+    """A subscription that starts when a charge is paid."""
 
     id: int
     charge_id: int
@@ -29,7 +29,7 @@ def add(db: Connection, row: dict[str, Any]) -> None:
 
 
 def count(db: Connection, billing_key_id: int, plan: str) -> int:
-    """How often this card was signed up for a plan before."""
+    """Return how often this card was signed up for a plan before."""
     s = signups.c
     query = select(func.count()).where(s.billing_key_id == billing_key_id, s.plan == plan)
     return int(db.execute(query).scalar_one())
@@ -42,7 +42,7 @@ def of_charge(db: Connection, charge_id: int) -> Signup | None:
 
 
 def asked_as(db: Connection, charge_id: int) -> tuple[str, str] | None:
-    """The customer_uid and the plan's code that the signup of a charge was asked for with."""
+    """Return the requested customer_uid and plan code of the signup of a charge."""
     s, k = signups.c, billing_keys.c
     query = select(k.customer_uid, s.plan).join_from(signups, billing_keys, k.id == s.billing_key_id)
     row = db.execute(query.where(s.charge_id == charge_id)).first()
@@ -50,12 +50,12 @@ def asked_as(db: Connection, charge_id: int) -> tuple[str, str] | None:
 
 
 def begun(db: Connection, signup_id: int, now: datetime) -> None:
-    """Say that its subscription has begun."""
+    """Mark its subscription as started."""
     db.execute(update(signups).where(signups.c.id == signup_id).values(begun_at=now))
 
 
 def is_under_way(db: Connection, subscription_key: str) -> bool:
-    """Whether the subscription with this key begins when a payment that is under way is there."""
+    """Whether the subscription with this key starts with a payment that is under way."""
     s, c = signups.c, charges.c
     query = select(s.id).join_from(signups, charges, c.id == s.charge_id)
     query = query.where(s.subscription_key == subscription_key, s.begun_at.is_(None), text(OWED))
@@ -63,6 +63,6 @@ def is_under_way(db: Connection, subscription_key: str) -> bool:
 
 
 def subscription_of(db: Connection, charge_key: str) -> str | None:
-    """The key of the subscription that begins with this charge."""
+    """Return the key of the subscription that starts with this charge."""
     query = select(signups.c.subscription_key).join_from(signups, charges, charges.c.id == signups.c.charge_id)
     return db.execute(query.where(charges.c.key == charge_key)).scalar()

@@ -1,4 +1,4 @@
-"""Subscriptions as rows: who is on what, and the cursor that says which period comes next."""
+"""Queries of subscriptions and their cursors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,26 +34,26 @@ class DueSubscription:
 
     @property
     def series(self) -> Series:
-        """Its periods, as the rules look at them."""
+        """Its periods as a value of `schedules`."""
         return Series(self.key, self.anchor, self.anchor_no, self.ends_at, self.skip_to or 0, self.anchor_day)
 
 
 def add(db: Connection, row: dict[str, Any]) -> bool:
-    """Write a subscription; False when one_subscription_for_each_external_ref says that it is there.
+    """Insert a subscription; False when one_subscription_for_each_external_ref refuses it.
 
-    False too when one_live_subscription_for_each_customer_and_plan says that its customer has one.
+    False too when one_live_subscription_for_each_customer_and_plan refuses it.
     """
     statement = insert(subscriptions).values(row).on_conflict_do_nothing()
     return db.execute(statement.returning(subscriptions.c.id)).scalar() is not None
 
 
 def by_external_ref(db: Connection, external_ref: str) -> str | None:
-    """The key of the subscription that the system before called so."""
+    """Return the key of the subscription with this reference of the former system."""
     return db.execute(select(subscriptions.c.key).where(subscriptions.c.external_ref == external_ref)).scalar()
 
 
 def take_due(db: Connection, plan_id: int | None, now: datetime, limit: int) -> Sequence[DueSubscription]:
-    """Lock the next subscriptions to look at, passing over those that another opener has."""
+    """Lock the next subscriptions to open, skipping those that another process has locked."""
     s, k = subscriptions.c, billing_keys.c
     query = (
         select(s.id, s.key, s.billing_key_id, k.account, s.plan_id, s.anchor)
@@ -76,16 +76,16 @@ def take_due(db: Connection, plan_id: int | None, now: datetime, limit: int) -> 
 
 
 def any_due(db: Connection, now: datetime) -> bool:
-    """Whether opening has anything to look at."""
+    """Whether a subscription is due for opening."""
     s = subscriptions.c
     query = select(s.id).where(s.status == SubscriptionStatus.ACTIVE.value, s.open_at <= now).limit(1)
     return db.execute(query).first() is not None
 
 
 def move_cursors(db: Connection, openings: Sequence[tuple[DueSubscription, Opening, timedelta | None]]) -> None:
-    """Write the cursors after opening, and when the next charge is announced, so long before it is due.
+    """Write the cursors after opening, and when the next charge is announced before it is due.
 
-    One that has reached its end is not looked at again.
+    A subscription that has reached its end is not opened again.
     """
     rows = []
     for due, opening, ahead in openings:
@@ -102,7 +102,7 @@ def move_cursors(db: Connection, openings: Sequence[tuple[DueSubscription, Openi
 
 def _move() -> Update:
     rows = given_rows("moved", *(column(name, subscriptions.c[name].type) for name in ("id", *MOVED)))
-    # By its number as well: else the planner may read all subscriptions through for a few hundred.
+    # By row id as well: else the planner may scan all subscriptions for a few hundred rows.
     by_number = subscriptions.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger)))
     statement = update(subscriptions).where(subscriptions.c.id == rows.c.id, by_number)
     return statement.values({name: rows.c[name] for name in MOVED})
@@ -144,18 +144,18 @@ def change(db: Connection, subscription_id: int, **values: object) -> None:
 
 
 def plans_of(db: Connection, plan_ids: set[int]) -> tuple[dict[int, plan_rows.StoredPlan], dict[int, Exception]]:
-    """The plans with these row ids, and what is wrong with those that no rule allows."""
+    """Return the plans with these row ids, and the errors of rows that break a rule."""
     return plan_rows.readable(db.execute(plan_rows.with_policies().where(plans.c.id.in_(plan_ids))).mappings())
 
 
 def held(db: Connection) -> list[dict[str, Any]]:
-    """The subscriptions that opening has set aside, oldest first."""
+    """Return the quarantined subscriptions, oldest first."""
     query = select(subscriptions).where(subscriptions.c.held_why.is_not(None)).order_by(subscriptions.c.id)
     return [dict(row) for row in db.execute(query).mappings()]
 
 
 def take_to_tell(db: Connection, now: datetime, limit: int) -> Sequence[dict[str, Any]]:
-    """Lock the subscriptions whose next charge is to be announced, with what the announcement says."""
+    """Lock the subscriptions whose announcement is due, with its content."""
     s = subscriptions.c
     query = (
         select(s.id, s.key, s.status, s.next_period_no, s.next_due_at, s.ends_at, billing_keys.c.customer_uid)
@@ -172,7 +172,7 @@ def take_to_tell(db: Connection, now: datetime, limit: int) -> Sequence[dict[str
 
 
 def lock_announced(db: Connection, billing_key_id: int) -> Sequence[dict[str, Any]]:
-    """Lock the subscriptions that are charged to a card and of which a notice stands, with what it said."""
+    """Lock the subscriptions of a card whose next charge was announced, with the content of the notice."""
     s = subscriptions.c
     query = (
         select(s.id, s.key, s.next_period_no, s.told_as)
@@ -185,7 +185,7 @@ def lock_announced(db: Connection, billing_key_id: int) -> Sequence[dict[str, An
 
 
 def told(db: Connection, ids: Sequence[int], says: Mapping[int, str]) -> None:
-    """Note that these were looked at, and what the notices of the next charges of some of them said."""
+    """Write that these were handled, and the content of the notices that were sent for some of them."""
     s = subscriptions.c
     db.execute(update(subscriptions).where(s.id.in_(ids)).values(tell_at=None))
     if says:
@@ -206,7 +206,7 @@ _LOCK_OF_CHARGE = (
 
 
 def lock_of_charge(db: Connection, charge_id: int) -> None:
-    """Lock the subscription that a charge is of, if it is of one."""
+    """Lock the subscription of a charge, if it has one."""
     db.execute(_LOCK_OF_CHARGE, {"charge": charge_id})
 
 

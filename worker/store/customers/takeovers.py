@@ -1,4 +1,4 @@
-"""Takeovers as rows: subscriptions that another timer charged until now."""
+"""Queries of takeovers: subscriptions that PortOne's schedules charged until now."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from worker.store.tables import billing_keys, takeovers
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """One subscription between two timers."""
+    """A row of takeovers."""
 
     id: int
     billing_key_id: int
@@ -32,7 +32,7 @@ class Takeover:
 
 
 def add(db: Connection, row: dict[str, Any], found: Mapped) -> bool:
-    """Write the intent; False when one_takeover_for_each_card_and_plan says that it is there."""
+    """Insert the intent; False when one_takeover_for_each_card_and_plan refuses it."""
     entries = [[uid, day.isoformat()] for uid, day in found.dates]
     values = row | {"entries": entries, "billing_time": found.billing_time}
     return (
@@ -48,7 +48,7 @@ def of_card(db: Connection, billing_key_id: int, plan: str) -> Takeover | None:
 
 
 def is_under_way(db: Connection, subscription_key: str) -> bool:
-    """Whether a takeover is to begin the subscription with this key, and has not yet."""
+    """Whether an unfinished takeover will start the subscription with this key."""
     t = takeovers.c
     query = select(t.id).where(t.subscription_key == subscription_key, t.taken_at.is_(None))
     return db.execute(query).first() is not None
@@ -60,7 +60,7 @@ def locked(db: Connection, takeover_id: int) -> Takeover | None:
 
 
 def unfinished(db: Connection, limit: int) -> Sequence[int]:
-    """Row ids of those that are begun and not over, oldest first."""
+    """Return the row ids of unfinished takeovers, oldest first."""
     t = takeovers.c
     return list(db.execute(select(t.id).where(t.taken_at.is_(None)).order_by(t.id).limit(limit)).scalars())
 

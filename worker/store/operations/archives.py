@@ -1,4 +1,4 @@
-"""The archive: which charges' attempts may go there, the move itself, there and back, each in one transaction."""
+"""The archive: select charges whose attempts can be archived, and move them there and back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ SETTLED = sorted(state.value for state in set(AttemptState) - UNRESOLVED)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows in the order of their numbers: those that may be old enough, and where the next page begins."""
+    """A page of rows by row id: those that may be old enough, and the start of the next page."""
 
     ids: Sequence[int]
     last: int
-    is_too_young: bool  # nothing in it was there before the month, and nothing after it was
+    is_too_young: bool  # every row in it is newer than the month, and so is every later row
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A charge whose attempts may go."""
+    """A charge whose attempts may be archived."""
 
     id: int
     key: str
@@ -43,7 +43,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """How many rows went from one place to the other."""
+    """The number of rows that were moved."""
 
     attempts: int = 0
     events: int = 0
@@ -74,10 +74,10 @@ def notices_after(db: Connection, notice_id: int, before: datetime, limit: int) 
 
 
 def ended_before(db: Connection, ids: Sequence[int], before: datetime, *, lock: bool) -> Sequence[Ended]:
-    """Those of these charges whose attempts nothing needs any more; one that anybody has locked is passed over.
+    """Lock and return those of these charges whose attempts can be archived; a locked charge is skipped.
 
-    The lock comes first, and what else must be so is read after it: whoever writes a refund or a finding of a
-    charge holds its lock, so what he wrote is seen here, or he waits and finds the charge archived.
+    The other conditions are read after the lock. A writer of a refund or a finding of a charge holds its lock, so
+    its row is seen here, or the writer waits and finds the charge archived.
     """
     c = charges.c
     if lock:
@@ -114,20 +114,20 @@ def attempts_of(db: Connection, ended: Sequence[Ended]) -> Sequence[int]:
 
 
 def count_events(db: Connection, attempt_ids: Sequence[int]) -> int:
-    """How many things happened to these attempts."""
+    """Return the number of events of these attempts."""
     query = select(attempt_events.c.id).where(attempt_events.c.attempt_id.in_(attempt_ids))
     return len(db.execute(query).all())
 
 
 def notices_about(db: Connection, keys: Sequence[str], before: datetime, *, lock: bool) -> Sequence[int]:
-    """The numbers of the notices about these charges that were delivered; one that is locked is passed over."""
+    """Lock and return the numbers of the delivered notices about these charges; a locked notice is skipped."""
     o = outbox.c
     query = select(o.id).where(o.subject.in_(keys), o.delivered_at < before, ~_told_before())
     return list(db.execute(query.with_for_update(skip_locked=True) if lock else query).scalars())
 
 
 def other_notices(db: Connection, ids: Sequence[int], before: datetime, *, lock: bool) -> Sequence[int]:
-    """Those of these notices that are about no charge of which more may come, and were delivered.
+    """Return the delivered ones of these notices, without those about a charge that is not archived.
 
     A charge keeps its notices for as long as it keeps its attempts: their dedupe keys are a guard.
     """
@@ -140,12 +140,12 @@ def other_notices(db: Connection, ids: Sequence[int], before: datetime, *, lock:
 
 
 def _told_before() -> ColumnElement[bool]:
-    # Whoever owes a notice does not look into the archive. One that was owed anew long after stays here.
+    # Writers of notices do not read the archive. A notice that is written again later stays here.
     return exists().where(archived_outbox.c.dedupe_key == outbox.c.dedupe_key)
 
 
 def put_away(db: Connection, ended: Sequence[Ended], attempt_ids: Sequence[int], now: datetime) -> Moved:
-    """Move the attempts of these charges, which the caller has locked, with all that happened to them."""
+    """Move the attempts of these charges, which the caller has locked, with their events."""
     events = _move(db, attempt_events, archived_attempt_events, "attempt_id", attempt_ids)
     moved = _move(db, attempts, archived_attempts, "id", attempt_ids)
     c = charges.c
@@ -154,14 +154,14 @@ def put_away(db: Connection, ended: Sequence[Ended], attempt_ids: Sequence[int],
 
 
 def put_notices_away(db: Connection, ids: Sequence[int]) -> int:
-    """Move these notices, which the caller has locked; answers how many."""
+    """Move these notices, which the caller has locked; return how many."""
     return _move(db, outbox, archived_outbox, "id", ids)
 
 
 def bring_back(db: Connection, charge_id: int) -> bool:
-    """Lock a charge and, if it is archived, bring all that went back: what has to change is changed in one place.
+    """Lock a charge and move its archived rows back, so that changes are made in one place.
 
-    Whoever writes what keeps a charge from the archive calls this first, in the same transaction.
+    A function whose rows keep a charge out of the archive calls this first, in the same transaction.
     """
     c = charges.c
     row = db.execute(select(c.key, c.archived_at).where(c.id == charge_id).with_for_update()).first()
@@ -177,12 +177,12 @@ def bring_back(db: Connection, charge_id: int) -> bool:
 
 
 def _move(db: Connection, source: Table, target: Table, by: str, values: Sequence[int] | Sequence[str]) -> int:
-    """Take rows out of one table and write them into the other in one statement, which the database checks."""
+    """Move rows from one table to the other in one statement."""
     if not values:
         return 0
     names = ", ".join(f'"{column.name}"' for column in source.c)
     statement = (
         f"WITH gone AS (DELETE FROM {source.name} WHERE {by} = ANY(:chosen) RETURNING {names}) "  # noqa: S608
         f"INSERT INTO {target.name} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM gone"
-    )  # every name in it is one of our schema's
+    )  # every name in it is from our schema
     return db.execute(text(statement), {"chosen": list(values)}).rowcount

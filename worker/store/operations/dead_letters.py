@@ -1,4 +1,4 @@
-"""Dead letters: messages that were refused. The newest are kept one by one, older ones as a sum by reason."""
+"""Dead letters: refused messages. The newest have a row each, older ones a count by reason."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from worker.broker.messages import DeadLetter
 from worker.store.tables import dead_letters
 
-MOST_KEPT = 1000  # rows; an attacker must not fill the disk
-_LOCK = 7_260_013  # writers take turns: each sums up what is beyond the bound
+MOST_KEPT = 1000  # rows; bounded against attackers
+_LOCK = 7_260_013  # serializes writers: each counts the rows beyond the bound together
 _ADDED = insert(dead_letters)
 _ADD = _ADDED.on_conflict_do_update(
     constraint="one_row_for_each_dead_letter",
@@ -41,7 +41,7 @@ _SUM_UP = text(
 
 
 def add(db: Connection, letters: Sequence[DeadLetter], now: datetime, kept: int = MOST_KEPT) -> None:
-    """Count these messages; the same one again counts on its row."""
+    """Count these messages; a repeated one is counted in its row."""
     if not letters:
         return
     db.execute(select(func.pg_advisory_xact_lock(_LOCK)))
@@ -59,17 +59,17 @@ def _row(letter: DeadLetter, count: int, now: datetime) -> dict[str, Any]:
 
 
 def total(db: Connection) -> int:
-    """How many messages were refused since the list was last purged."""
+    """Return how many messages were refused since the last purge."""
     return int(db.execute(select(func.coalesce(func.sum(dead_letters.c.count), 0))).scalar_one())
 
 
 def listed(db: Connection, limit: int) -> Sequence[dict[str, Any]]:
-    """The newest first."""
+    """Return the rows, newest first."""
     newest = select(dead_letters).order_by(dead_letters.c.last_at.desc(), dead_letters.c.id.desc()).limit(limit)
     return [dict(row) for row in db.execute(newest).mappings()]
 
 
 def purge(db: Connection) -> int:
-    """Remove all; answers how many messages they counted."""
+    """Delete all rows; return the number of counted messages."""
     removed = db.execute(delete(dead_letters).returning(dead_letters.c.count)).scalars().all()
     return sum(removed)

@@ -1,4 +1,4 @@
-"""Whether there is anything to ring for: one statement that asks all of it, each by one step through an index."""
+"""Which chores have work to do: one statement for all, with one index step for each."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -29,7 +29,7 @@ def _due(table_column: ColumnElement[datetime]) -> ColumnElement[bool]:
 _a, _c, _s = attempts.c, charges.c, subscriptions.c
 _account = func.unnest(bindparam("accounts", type_=ARRAY(Text))).table_valued("name").render_derived("known")
 _WAITS: dict[str, ColumnElement[bool]] = {
-    # Account by account: what is due in a month stands in the same index, behind what is due now.
+    # For each account: charges that are due in a month are in the same index, after those that are due now.
     "dispatch": exists().where(_c.account == _account.c.name, text(IS_DUE), _c.next_attempt_at <= _NOW),
     "ask_due": exists().where(_a.state == text(f"'{AttemptState.UNKNOWN.value}'"), _due(_a.next_ask_at)),
     "open_missed": exists().where(_s.status == text(f"'{SubscriptionStatus.ACTIVE.value}'"), _due(_s.open_at)),
@@ -44,6 +44,6 @@ ASKED = frozenset(_WAITS)
 
 
 def wanted(db: Connection, accounts: Collection[str], now: datetime) -> set[str]:
-    """The chores, by name, that there is something to do for."""
+    """Return the names of the chores that have work to do."""
     row = db.execute(_QUESTION, {"accounts": sorted(accounts), "now": now}).mappings().one()
     return {name for name in ASKED if row[name]}

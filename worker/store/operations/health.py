@@ -1,4 +1,4 @@
-"""What `again status` looks at besides the usual counts; each statement's cost grows with what is due."""
+"""Queries of `again status` beside the usual counts; the cost of each grows with the number of due charges."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ _DUE = text(
     ORDER BY known.name
     """  # noqa: S608 # a constant of ours
 )
-# A decline that decides nothing has a class, and an attempt that was asked about in vain has quiet answers: both
-# were sent. The words of the state lead to the index of what is unresolved.
+# An indefinite decline has a class, and an attempt that was looked up without a result has quiet answers: both
+# were sent. The literal states select the index of unresolved attempts.
 _UNSENT = text(
     f"""
     SELECT charge.account, count(*) AS unsent, min(attempt.created_at) AS oldest
@@ -36,11 +36,12 @@ _UNSENT = text(
     GROUP BY charge.account
     """  # noqa: S608 # a constant of ours
 )
-# By its beginning: it is unknown anew after each sending, and one that is asked about in vain is sent again.
+# By created_at: an attempt becomes unknown again after each call, and is sent again after look-ups without a
+# result.
 _UNKNOWN = text("SELECT min(created_at) FROM attempts WHERE state = 'unknown'")
 _UNOPENED = text("SELECT min(open_at) FROM subscriptions WHERE status = 'active' AND open_at <= :now")
 _RELEASED = text("SELECT greatest(bound_at, restored_at) FROM installation")
-# The lock lets one probe run at a time; it goes with the transaction.
+# The lock serializes probes; it is released with the transaction.
 _ALONE = text("SELECT pg_try_advisory_xact_lock(hashtextextended('again write probe', 0))")
 _EMPTY = text("TRUNCATE write_probe")
 _FILL = text("INSERT INTO write_probe (filler) SELECT repeat('x', 7900) FROM generate_series(1, :blocks)")
@@ -53,42 +54,42 @@ class Due:
     account: str
     due: int
     oldest: datetime | None
-    counted_from: datetime | None  # when a person let its charging go on last
+    counted_from: datetime | None  # when a person last resumed its charging
     last_slot_ago: float | None  # seconds
 
 
 def due(db: Connection, accounts: Collection[str], now: datetime) -> list[Due]:
-    """What is due of each of these accounts."""
+    """Return the due charges of each of these accounts."""
     return [Due(**row) for row in db.execute(_DUE, {"accounts": sorted(accounts), "now": now}).mappings()]
 
 
 def unsent(db: Connection, until: datetime) -> dict[str, tuple[int, datetime]]:
-    """By account: the charges never sent that are tried again by then, and when the oldest was claimed."""
+    """Return, by account, the unsent charges that are tried again by then, and when the oldest was claimed."""
     return {row.account: (row.unsent, row.oldest) for row in db.execute(_UNSENT, {"until": until})}
 
 
 def oldest_unknown(db: Connection) -> datetime | None:
-    """When the oldest attempt began whose outcome is unknown; read over ix_attempts_to_ask."""
+    """Return the start of the oldest attempt with an unknown outcome, with ix_attempts_to_ask."""
     at: datetime | None = db.execute(_UNKNOWN).scalar()
     return at
 
 
 def oldest_unopened(db: Connection, now: datetime) -> datetime | None:
-    """When the oldest period was due that is not opened yet."""
+    """Return the due time of the oldest period that is not opened."""
     at: datetime | None = db.execute(_UNOPENED, {"now": now}).scalar()
     return at
 
 
 def released_at(db: Connection) -> datetime | None:
-    """Since when charges may leave at all: the newest binding, or the end of the last hold."""
+    """Return since when charges can be sent: the newest binding, or the end of the last hold."""
     at: datetime | None = db.execute(_RELEASED).scalar()
     return at
 
 
 def write_blocks(db: Connection) -> None:
-    """Write blocks that the table does not have: raises what the database raises when it cannot store more.
+    """Write new blocks to a table; the database's error is raised when it cannot store more.
 
-    An update would find room in a block that is there, and a transaction that is undone writes no log.
+    An update could use room in an existing block, and a transaction that is rolled back writes no log.
     """
     if db.execute(_ALONE).scalar_one():
         db.execute(_EMPTY)

@@ -1,8 +1,8 @@
-"""Leads: work that one process does at a time is led under a lease in SQL."""
+"""Leadership: one process at a time does some work, under a lease in SQL."""
 
 from sqlalchemy import Connection, text
 
-BEAT = "beat"  # the lead among beats; other work that one process does at a time has names of its own
+BEAT = "beat"  # the lease of beats; other work has leases with other names
 _LEAD = text(
     """
     INSERT INTO leases AS lease (name, holder, until)
@@ -16,10 +16,10 @@ _RESIGN = text("DELETE FROM leases WHERE name = :name AND holder = :holder")
 
 
 def lead(db: Connection, holder: str, seconds: float, name: str = BEAT) -> bool:
-    """Take or keep a lead for so many seconds; False when another process has it."""
+    """Acquire or renew a lease for these seconds; False when another process holds it."""
     return db.execute(_LEAD, {"name": name, "holder": holder, "seconds": float(seconds)}).first() is not None
 
 
 def resign(db: Connection, holder: str, name: str = BEAT) -> None:
-    """Give a lead back."""
+    """Release a lease."""
     db.execute(_RESIGN, {"name": name, "holder": holder})

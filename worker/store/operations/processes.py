@@ -1,4 +1,4 @@
-"""Processes as rows: one for each start, renewed by heartbeats; all times are by the database's own clock."""
+"""Queries of processes: one row for each start, updated by heartbeats; all times are by the database's clock."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from sqlalchemy import Connection, text
 
 from schedules.operations.health import ProcessKind, ProcessSeen
 
-KEPT_HOURS = 24  # a process that was not seen for this long is deleted from the table
-MOST_KEPT = 1000  # rows, however often something starts
+KEPT_HOURS = 24  # age of the last heartbeat at which a row is deleted
+MOST_KEPT = 1000  # rows at most
 _REPORT = text(
     """
     INSERT INTO processes AS process (id, kind, host, pid, version, queues, started_at, seen_at, progress_at,
@@ -45,7 +45,7 @@ _SEEN = text(
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a process tells with a heartbeat."""
+    """The content of a heartbeat."""
 
     id: str
     kind: ProcessKind
@@ -68,15 +68,15 @@ def report(db: Connection, its: Report) -> None:
 
 
 def end(db: Connection, process_id: str) -> None:
-    """Write that a process stopped in good order."""
+    """Write that a process stopped after a stop signal."""
     db.execute(_END, {"id": process_id})
 
 
 def forget(db: Connection) -> None:
-    """Delete the rows of processes that were not seen for long, and the oldest of too many."""
+    """Delete the rows without a recent heartbeat, and the oldest beyond the limit."""
     db.execute(_FORGET, {"hours": KEPT_HOURS, "most": MOST_KEPT})
 
 
 def seen(db: Connection) -> list[ProcessSeen]:
-    """Every start that is remembered, oldest first."""
+    """Return every stored start, oldest first."""
     return [ProcessSeen(**row) for row in db.execute(_SEEN).mappings()]

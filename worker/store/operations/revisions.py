@@ -1,4 +1,4 @@
-"""Which revisions of the schema this code knows, and how a database is brought to the newest."""
+"""Schema revisions: those that this code knows, and migrations to the newest."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +9,13 @@ from sqlalchemy import Connection, Engine, column, func, inspect, or_, select, t
 if TYPE_CHECKING:
     from alembic.config import Config
 
-_PROCESS = "again"  # how the application_name of each process of ours begins
+_PROCESS = "again"  # prefix of the application_name of each process
 MIGRATIONS = Path(__file__).resolve().parents[3] / "migrations"
 
 
 @dataclass(frozen=True, slots=True)
 class Revisions:
-    """The newest revision, and all that lead to it."""
+    """Return the newest revision and its ancestors."""
 
     newest: str
     known: frozenset[str]
@@ -30,27 +30,27 @@ def _config() -> "Config":
 
 
 def newest_revision() -> Revisions:
-    """The revisions in migrations/, by the names of their files: a start must not read them all."""
+    """Return the revisions in migrations/ by file name, without loading the files."""
     known = frozenset(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
     return Revisions(max(known), known)
 
 
 def current_revision(db: Connection) -> str | None:
-    """The revision that a database is at; None when it has no tables of ours yet."""
+    """Return the revision of a database; None when it has no tables of ours."""
     if not inspect(db).has_table("alembic_version"):
         return None
     return db.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def process_name(revision: str) -> str:
-    """The application_name of a process whose code is for a revision: others see by it what is connected."""
+    """Return the application_name of a process whose code is for a revision; other processes read it."""
     return f"{_PROCESS}/{revision}"
 
 
 def others_connected(db: Connection, revision: str) -> dict[str, int]:
-    """The connections of processes whose code is for another revision, by that revision; "" is an unknown one.
+    """Return the connections of processes whose code is for another revision, by revision; "" is an unknown one.
 
-    Those of an unknown revision are from before processes said it, and do not look at it either.
+    Those of an unknown revision run code from before this check.
     """
     a = table("pg_stat_activity", column("application_name"), column("datname")).c
     of_ours = or_(a.application_name == _PROCESS, a.application_name.like(f"{_PROCESS}/%"))
@@ -64,12 +64,12 @@ def others_connected(db: Connection, revision: str) -> dict[str, int]:
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
-    """Bring the database up to a revision, in one transaction."""
+    """Upgrade the database to a revision, in one transaction."""
     _run(engine, revision, upward=True)
 
 
 def migrate_down(engine: Engine, revision: str = "base") -> None:
-    """Bring the database down to a revision, in one transaction; what newer tables held is gone."""
+    """Downgrade the database to a revision, in one transaction; rows of newer tables are lost."""
     _run(engine, revision, upward=False)
 
 

@@ -1,4 +1,4 @@
-"""Events on their way out: which wait, who delivers them now, what came of it, and what a person decides."""
+"""Delivery of events: which wait, their leases, the results, replay and skip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from worker.store.tables import archived_outbox, outbox
 
 
 class Standing(StrEnum):
-    """Where an event is on its way out."""
+    """The delivery state of an event."""
 
     WAITING = "waiting"  # for its first or its next try
     DELIVERED = "delivered"
-    DEAD = "dead"  # tried often enough; `again events replay` tries it anew
-    SKIPPED = "skipped"  # a person said so, or it is older than deliveries are
+    DEAD = "dead"  # out of tries; `again events replay` tries it again
+    SKIPPED = "skipped"  # by a person, or it is older than the delivery feature
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An event that is this worker's to deliver until its lease runs out."""
+    """An event that this worker delivers under a lease."""
 
     id: int
     dedupe_key: str
@@ -37,7 +37,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An event as a person sees it."""
+    """An event for display."""
 
     id: int
     dedupe_key: str
@@ -55,7 +55,7 @@ class Listed:
 
 
 def take_due(db: Connection, now: datetime, until: datetime, limit: int) -> Sequence[Taken]:
-    """Take the events that wait longest, and nobody else's, until an instant; in their order."""
+    """Lease the events that wait longest until an instant, in their order; leased ones are skipped."""
     o = outbox.c
     due = (
         select(o.id, o.next_try_at)
@@ -83,20 +83,20 @@ def write(
     db: Connection, taken: Taken, answer: str, *, delivered_at: datetime | None = None,
     next_try_at: datetime | None = None, dead_at: datetime | None = None,
 ) -> bool:  # fmt: skip
-    """Write what came of a try; False when the event was taken, replayed or skipped by somebody else since."""
+    """Write the result of a try; False when the event was leased, replayed or skipped since."""
     values = {"delivered_at": delivered_at, "next_try_at": next_try_at, "dead_at": dead_at}
     statement = _still_ours(taken).values(tries=taken.tries + 1, last_answer=answer, **values)
     return db.execute(statement).rowcount == 1
 
 
 def give_back(db: Connection, unsent: Sequence[Taken], now: datetime) -> None:
-    """Let others have events that were taken and surely not sent."""
+    """Release leased events that were definitely not sent."""
     for taken in unsent:
         db.execute(_still_ours(taken).values(next_try_at=now))
 
 
 def _still_ours(taken: Taken) -> Any:
-    # The lease is the guard: whoever takes, replays or skips the event moves next_try_at.
+    # next_try_at is the lease and the guard: leasing, replay and skip change it.
     return update(outbox).where(outbox.c.id == taken.id, outbox.c.next_try_at == taken.leased_until)
 
 
@@ -108,7 +108,7 @@ def listed(
     kind: str | None = None,
     subject: str | None = None,
 ) -> Sequence[Listed]:
-    """The newest events first: all of them, or those that wait or are dead, of a kind, about a subject."""
+    """Return events, newest first, optionally by delivery state, kind and subject."""
     query = select(*_columns()).order_by(outbox.c.id.desc()).limit(limit)
     match standing:
         case Standing.WAITING:
@@ -132,23 +132,23 @@ def by_number(db: Connection, number: int, *, lock: bool = False) -> Listed | No
 
 
 def archived(db: Connection, number: int) -> Listed | None:
-    """One event that was delivered long ago; None when none of this number is archived."""
+    """Return one archived event; None when there is none of this number."""
     row = db.execute(select(*_columns(archived_outbox)).where(archived_outbox.c.id == number)).mappings().first()
     return _read(row) if row else None
 
 
 def replay(db: Connection, numbers: Sequence[int], now: datetime) -> None:
-    """Let these events be delivered from now on as if they had never been tried."""
+    """Reset these events, so that they are delivered as new ones."""
     db.execute(update(outbox).where(outbox.c.id.in_(numbers)).values(_afresh(now)))
 
 
 def replay_dead(db: Connection, now: datetime) -> int:
-    """Let every dead event be delivered as if it had never been tried; answers how many."""
+    """Reset every dead event, so that it is delivered as a new one; return how many."""
     return db.execute(update(outbox).where(outbox.c.dead_at.is_not(None)).values(_afresh(now))).rowcount
 
 
 def skip_before(db: Connection, before: datetime) -> int:
-    """Let the events that wait and were written before an instant go undelivered; answers how many."""
+    """Skip the waiting events that were written before an instant; return how many."""
     o = outbox.c
     statement = update(outbox).where(o.next_try_at.is_not(None), o.created_at < before).values(next_try_at=None)
     return db.execute(statement).rowcount

@@ -1,4 +1,4 @@
-"""What is told: notices to the outside, and the audit of what people did."""
+"""The outbox and the audit: insert events for the shop, and record what people did."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,10 +15,10 @@ _OWE = insert_or(outbox).on_conflict_do_nothing(constraint="one_notice_for_each_
 
 
 def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
-    """Owe the outside one event; a second one under the same dedupe key is left out.
+    """Enqueue one event; a second one with the same dedupe key is skipped.
 
-    The key names the change for all time and everywhere: the receiver knows the event by it. So it is made of
-    keys and uids, never of the number of a row.
+    The key identifies the change permanently and in every database, because the receiver deduplicates by it. It is
+    made of keys and uids, never of a row id.
     """
     row = {
         "kind": event.kind,
@@ -33,12 +33,12 @@ def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
 
 
 def is_owed(db: Connection, dedupe: str) -> bool:
-    """Whether an event was owed under this dedupe key, and is not archived."""
+    """Whether the outbox has an event with this dedupe key, without archived ones."""
     return db.execute(select(outbox.c.id).where(outbox.c.dedupe_key == dedupe)).first() is not None
 
 
 def count(db: Connection, kind: str, subjects: Sequence[str]) -> dict[str, int]:
-    """How many notices of a kind were written about each of these subjects, archived or not."""
+    """Return the number of notices of a kind about each of these subjects, including archived ones."""
     if not subjects:
         return {}
     found = union_all(*(
@@ -49,9 +49,9 @@ def count(db: Connection, kind: str, subjects: Sequence[str]) -> dict[str, int]:
 
 
 def newest_event(db: Connection) -> tuple[int, datetime] | None:
-    """The number and time of the newest thing that happened to any attempt; the number only ever rises.
+    """Return the number and time of the newest attempt event; the number only rises.
 
-    It may be in the archive, of a shop that has rested for long.
+    It may be in the archive, if the shop had no attempts for months.
     """
     newest_of = (select(e.c.id, e.c.at).order_by(e.c.id.desc()).limit(1).subquery() for e in _EVENTS)
     row = db.execute(union_all(*(select(each) for each in newest_of)).order_by(text("id DESC")).limit(1)).first()
@@ -59,15 +59,15 @@ def newest_event(db: Connection) -> tuple[int, datetime] | None:
 
 
 def has_event(db: Connection, number: int, at: datetime) -> bool:
-    """Whether this very thing happened in these books, archived or not."""
+    """Whether this database has this attempt event, including archived ones."""
     found = union_all(*(select(e.c.id).where(e.c.id == number, e.c.at == at) for e in _EVENTS))
     return db.execute(found).first() is not None
 
 
 def newest(db: Connection) -> datetime | None:
-    """The time of the newest thing that happened to an attempt or, before there was any, that a person did.
+    """Return the time of the newest attempt event or, without one, of the newest audit entry.
 
-    What people do after a restore must not make the books look newer than they are.
+    Acts of people after a restore must not make the database look newer than its backup.
     """
     event = newest_event(db)
     acts = select(audit.c.at).order_by(audit.c.id.desc()).limit(1)
@@ -77,13 +77,13 @@ def newest(db: Connection) -> datetime | None:
 def record(
     db: Connection, actor: str, verb: str, subject: str, why: str | None, now: datetime, **details: object
 ) -> None:
-    """Write down who did what to which, and why."""
+    """Record in the audit who did what to which subject, and why."""
     row = {"at": now, "actor": actor, "verb": verb, "subject": subject, "why": why, "details": details}
     db.execute(insert(audit).values(row))
 
 
 def acts_on(db: Connection, subject: str, verbs: str) -> list[dict[str, Any]]:
-    """What people did to a subject by verbs that begin so, in order."""
+    """Return the audit entries of a subject whose verb has this prefix, in order."""
     a = audit.c
     query = select(a.at, a.actor, a.verb, a.why, a.details).where(a.subject == subject, a.verb.startswith(verbs))
     return [dict(row) for row in db.execute(query.order_by(a.id)).mappings()]

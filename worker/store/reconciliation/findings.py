@@ -1,4 +1,4 @@
-"""Findings as rows: where the gateway's records and our books disagree, each once, and what was done about it."""
+"""Queries of findings: disagreements between the gateway's records and the database, one row for each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ OVER = [state.value for state in FindingState if state.is_over]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One disagreement, about one payment, or about one that is missing."""
+    """A row of findings: one payment, or one that is missing."""
 
     id: int
     kind: FindingKind
@@ -46,9 +46,9 @@ def note(
     found: Discrepancy,
     now: datetime,
 ) -> tuple[Finding, bool]:
-    """Write a finding, or see it again; answers it, and whether it is new or has come back.
+    """Insert a finding or update the existing one; return it, and whether it is new or reopened.
 
-    One that a person has ended comes back only when the payment has changed since.
+    A finding that a person closed is reopened only when the payment has changed since.
     """
     row = {
         "kind": found.kind.value, "account": account, "merchant_uid": payment.merchant_uid,
@@ -70,8 +70,8 @@ def note(
 
 def _seen_again(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Finding, bool]:
     f = findings.c
-    # REPAIRED and seen again means that the repair did not hold; the others come back when money moved since. What
-    # is left of a payment only ever falls: more than we know of was read before it was given back.
+    # A repaired finding that is found again was not repaired; the others are reopened when money moved since. The
+    # balance of a payment only falls: a larger one was read before the refund.
     back = (f.state == FindingState.REPAIRED.value) | (f.state.in_(OVER) & (f.balance > row["balance"]))
     same = [f[name] == row[name] for name in ("kind", "account", "merchant_uid", "imp_uid")]
     before = db.execute(select(f.state).where(*same).with_for_update()).scalar_one()
@@ -83,7 +83,7 @@ def _seen_again(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Fin
             words=row["words"],
             state=case((back, FindingState.OPEN.value), else_=f.state),
             ended_at=case((back, None), else_=f.ended_at),
-            # What was approved is given back as it was seen, or not at all.
+            # An approved refund is made from the approved balance, or not at all.
             balance=case((f.state.in_([*OVER, FindingState.OPEN.value]), row["balance"]), else_=f.balance),
         )
         .returning(findings)
@@ -93,7 +93,7 @@ def _seen_again(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Fin
 
 
 def end_mendable(db: Connection, finding: Finding, now: datetime, by: str) -> None:
-    """End what was found lost or paid late about a payment that has turned out to be something else."""
+    """Close LOST and LATE_PAID findings about a payment that has another finding now."""
     f = findings.c
     kinds = [kind.value for kind in FindingKind if kind.mends_itself]
     db.execute(
@@ -106,7 +106,7 @@ def end_mendable(db: Connection, finding: Finding, now: datetime, by: str) -> No
 
 
 def end_paid(db: Connection, account: str, now: datetime, by: str) -> Sequence[int]:
-    """End what was found lost or paid late once its attempt is paid by that very payment; their numbers."""
+    """Close LOST and LATE_PAID findings whose attempt is paid by their payment; return their numbers."""
     f, a = findings.c, attempts.c
     kinds = [kind.value for kind in FindingKind if kind.mends_itself]
     paid = (
@@ -128,7 +128,7 @@ def end_paid(db: Connection, account: str, now: datetime, by: str) -> Sequence[i
 def open_for(
     db: Connection, charge_key: str, but: int = 0, kind: FindingKind | None = None
 ) -> Finding | None:  # fmt: skip
-    """A finding about a debt that is not over, other than this one; of one kind if asked for."""
+    """Return an open finding about a charge, other than this one, optionally of one kind."""
     f = findings.c
     query = select(findings).where(f.charge_key == charge_key, f.ended_at.is_(None), f.id != but).limit(1)
     if kind is not None:
@@ -138,7 +138,7 @@ def open_for(
 
 
 def change(db: Connection, finding: Finding, state: FindingState, **values: object) -> Finding | None:
-    """Move a finding on, under its fence; None when somebody else has moved it."""
+    """Update a finding under its fence; None when the fence has changed."""
     f = findings.c
     statement = (
         update(findings)
@@ -157,7 +157,7 @@ def locked(db: Connection, finding_id: int) -> Finding | None:
 
 
 def open_of(db: Connection, account: str, uids: Sequence[str]) -> dict[tuple[str, str], Finding]:
-    """The findings of the judged kinds that are not over about these merchant_uids, by uid and payment."""
+    """Return the open findings of the judged kinds about these merchant_uids, by uid and payment."""
     f = findings.c
     judged = [kind.value for kind in FindingKind if kind.is_judged]
     query = select(findings).where(f.ended_at.is_(None), f.account == account, f.merchant_uid.in_(uids))
@@ -167,7 +167,7 @@ def open_of(db: Connection, account: str, uids: Sequence[str]) -> dict[tuple[str
 
 
 def listed(db: Connection, *, ended: bool = False, limit: int = 1000) -> Sequence[Finding]:
-    """The findings that are not over, oldest first; or the newest of all."""
+    """Return the open findings, oldest first, or the newest of all."""
     query = select(findings).limit(limit)
     if ended:
         query = query.order_by(findings.c.id.desc())
@@ -177,14 +177,14 @@ def listed(db: Connection, *, ended: bool = False, limit: int = 1000) -> Sequenc
 
 
 def open_counts(db: Connection) -> dict[FindingKind, int]:
-    """How many findings of each kind are not over; counted over the open ones alone."""
+    """Return the number of open findings of each kind."""
     f = findings.c
     query = select(f.kind, func.count()).where(f.ended_at.is_(None)).group_by(f.kind)
     return {FindingKind(kind): count for kind, count in db.execute(query)}
 
 
 def to_refund(db: Connection, now: datetime, limit: int) -> Sequence[Finding]:
-    """Approved refunds, and those under way whose time to be looked at again has come."""
+    """Return approved refunds, and those under way whose next look is due."""
     f = findings.c
     query = (
         select(findings)

@@ -1,4 +1,4 @@
-"""The reconciler's runs as rows, and the two sides that it compares."""
+"""Queries of the reconciler: its runs, and the database's side of the comparison."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from worker.store.tables import archived_attempts, attempts, billing_keys, charg
 
 
 class RunKind(StrEnum):
-    """Why a run was begun."""
+    """The kind of a run."""
 
     HOURLY = "hourly"
     DAILY = "daily"
@@ -42,7 +42,7 @@ class RunKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run over a span of the gateway's list; what lies before `done_until` is compared."""
+    """One run over a span of the gateway's list; the part before `done_until` is compared."""
 
     id: int
     account: str
@@ -61,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Debt:
-    """Our side of a payment, and where to mend it."""
+    """The database's side of a payment, and the rows to repair."""
 
     side: OurSide
     charge_id: int
@@ -72,7 +72,7 @@ class Debt:
 def begin(
     db: Connection, account: str, kind: RunKind, since: datetime, until: datetime, now: datetime
 ) -> Run | None:
-    """Begin a run; None when one of its kind is under way, which one_reconciliation_at_a_time says."""
+    """Insert a run; None when one_reconciliation_at_a_time refuses it because one of its kind is under way."""
     row = {
         "account": account, "kind": kind.value, "since": since, "until": until, "done_until": since,
         "started_at": now, "fence": 0, "lease_until": now, "calls": 0, "payments": 0, "findings": 0,
@@ -83,7 +83,7 @@ def begin(
 
 
 def newest(db: Connection, account: str, kind: RunKind) -> Run | None:
-    """The newest run of a kind, over or not."""
+    """Return the newest run of a kind."""
     r = reconciliations.c
     query = select(reconciliations).where(r.account == account, r.kind == kind.value)
     row = db.execute(query.order_by(r.id.desc()).limit(1)).mappings().first()
@@ -99,7 +99,7 @@ def under_way(db: Connection, account: str, kind: RunKind) -> Run | None:
 
 
 def claim(db: Connection, run_id: int, now: datetime, lease_until: datetime) -> Run | None:
-    """Take a run whose lease is free, under the next fence; None when another process has it, or it is over."""
+    """Claim a run whose lease is free, under the next fence; None when another process has it, or it has ended."""
     r = reconciliations.c
     statement = (
         update(reconciliations)
@@ -112,7 +112,7 @@ def claim(db: Connection, run_id: int, now: datetime, lease_until: datetime) -> 
 
 
 def advance(db: Connection, run: Run, **values: object) -> Run | None:
-    """Write how far a run has come, under its fence; None when another process has taken it."""
+    """Write the progress of a run, under its fence; None when another process has claimed it."""
     r = reconciliations.c
     statement = (
         update(reconciliations)
@@ -127,13 +127,13 @@ def advance(db: Connection, run: Run, **values: object) -> Run | None:
 def debts_of(
     db: Connection, account: str, environment: str, uids: Sequence[str], now: datetime
 ) -> dict[str, Debt]:
-    """Our side of each of these merchant_uids, by attempt or, where there is none, by the debt it names.
+    """Return the database's side of each of these merchant_uids, by attempt or else by the charge that it names.
 
-    A uid that another environment made names no debt of ours, whatever its other parts say.
+    A uid of another environment names no charge of this database.
     """
     by_uid = {row.merchant_uid: _debt(row, now) for row in db.execute(_by_uid(attempts, account, uids))}
     if missing := [uid for uid in uids if uid not in by_uid]:
-        # In one statement, which sees one moment: what is brought back meanwhile would be in neither.
+        # One statement has one snapshot: rows that are moved back meanwhile would be missing in both tables.
         both = union_all(_by_uid(attempts, account, missing), _by_uid(archived_attempts, account, missing))
         by_uid |= {row.merchant_uid: _debt(row, now) for row in db.execute(both)}
     keys = {uid: key for uid in uids if uid not in by_uid and (key := charge_key_of(uid, environment))}
@@ -160,7 +160,7 @@ _SIDE = (
 
 
 def _by_uid(table: Table, account: str, uids: Sequence[str]) -> Select[Any]:
-    """By an attempt, which stands beside the paid one of its charge: all of a charge are archived, or none."""
+    """By attempt; all attempts of a charge are archived, or none."""
     a, c, paid = table.c, charges.c, table.alias("paid")
     return (
         select(*_SIDE, paid.c.merchant_uid.label("paid_uid"))
@@ -208,7 +208,7 @@ def _debt(row: Row[Any], now: datetime) -> Debt:
 def paid_between(
     db: Connection, account: str, since: datetime, until: datetime, after: int, limit: int
 ) -> Sequence[tuple[int, str]]:
-    """Attempts that our books call paid and that were sent in a span of time, in pages by row id; archived too."""
+    """Return paid attempts that were sent in a span of time, in pages by row id, including archived ones."""
     c = charges.c
     pages = (
         select(t.c.id, t.c.merchant_uid)

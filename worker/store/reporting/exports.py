@@ -1,4 +1,4 @@
-"""What is exported, each with columns that stay: read from one snapshot, through a cursor, never all at once."""
+"""Exports, each with stable columns: read from one snapshot with a cursor, in pages."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ from worker.store.tables import (
     subscriptions,
 )
 
-AT_ONCE = 1000  # rows fetched in one go
+AT_ONCE = 1000  # rows per fetch
 
 
 def _queries() -> Mapping[str, Select[Any]]:
@@ -79,7 +79,7 @@ def _queries() -> Mapping[str, Select[Any]]:
 
 
 def _with_archived(table: Table, archived: Table) -> FromClause:
-    """All rows that ever were: what is taken along does not hang on what was archived."""
+    """Return all rows including archived ones, so that an export does not depend on archiving."""
     names = [column.name for column in table.c]
     both = (select(*(each.c[name] for name in names)) for each in (table, archived))
     return union_all(*both).subquery(f"all_{table.name}")
@@ -89,12 +89,12 @@ QUERIES = _queries()
 
 
 def columns(thing: str) -> list[str]:
-    """The names of the columns of what is exported, in order."""
+    """Return the column names of an export, in order."""
     return [str(column.name) for column in QUERIES[thing].selected_columns]
 
 
 def rows(db: Connection, thing: str) -> Iterator[dict[str, Any]]:
-    """Every row, through a cursor of the database's."""
+    """Yield every row with a server-side cursor."""
     result = db.execution_options(yield_per=AT_ONCE).execute(QUERIES[thing])
     for row in result.mappings():
         yield dict(row)

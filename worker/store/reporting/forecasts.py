@@ -1,4 +1,4 @@
-"""What a forecast reads: where subscriptions stand, and which debts are tried next, as one look sees them."""
+"""Queries of a forecast: subscriptions and the next tries of debts, from one snapshot."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -10,27 +10,27 @@ from sqlalchemy import Connection, Row, Select, case, func, select
 from schedules.charging.charges import SubscriptionStatus, TriedBy
 from worker.store.tables import billing_keys, charges, subscriptions
 
-PAGE = 5000  # rows that are held at once
-STAND = 11  # columns of a row that say where a subscription stands; they come first
+PAGE = 5000  # rows in memory at once
+STAND = 11  # leading columns of a row that hold the subscription's state
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What of the books is asked for."""
+    """The filter of a forecast."""
 
-    since: datetime | None  # of a debt's next attempt; None also takes those that are late
+    since: datetime | None  # of a debt's next attempt; None includes late ones
     until: datetime  # not included
-    plans: Collection[int] | None  # row ids; None takes all, and debts that are of no plan
+    plans: Collection[int] | None  # row ids; None includes all, and debts without a plan
 
 
 def stands(db: Connection, reach: Reach) -> Iterator[Row[Any]]:
-    """Where the subscriptions stand that opening looks at, and how many stand there: their keys do not matter."""
+    """Count the subscriptions that opening reads by their state, without their keys."""
     query = _of(select(*_stand(), _card(), func.count().label("many")), reach)
     return _stream(db, query.group_by(*_stand(), "card"))
 
 
 def each(db: Connection, reach: Reach) -> Iterator[Row[Any]]:
-    """The subscriptions that opening looks at, one by one, in no order."""
+    """Yield the subscriptions that opening reads, in no order."""
     return _stream(
         db,
         _of(
@@ -41,7 +41,7 @@ def each(db: Connection, reach: Reach) -> Iterator[Row[Any]]:
 
 
 def debts(db: Connection, reach: Reach) -> Iterator[Row[Any]]:
-    """The owed charges whose next attempt falls into the time asked for, in no order."""
+    """Yield the open charges whose next attempt is in the requested span, in no order."""
     c = charges.c
     query = (
         select(c.key, c.account, c.amount, c.currency, c.due_at, c.next_attempt_at, c.attempts, c.declines)
@@ -66,7 +66,7 @@ def _stand() -> tuple[Any, ...]:
 
 
 def _card(*heeded: Any) -> Any:
-    """What keeps the card from being tried: None when nothing does."""
+    """Return what prevents a try of the card; None when nothing does."""
     k = billing_keys.c
     stopped = k.stopped_as.is_not(None)
     for condition in heeded:

@@ -1,4 +1,4 @@
-"""Sums over what failed: cohorts by the day of the first decline, and declines by class and PG."""
+"""Sums of failed charges: cohorts by the day of the first decline, and declines by class and PG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Date, Select, Table, cast, func, select, text
 from schedules.charging.charges import AttemptState, ChargeStatus
 from worker.store.tables import OWED, archived_attempts, attempts, billing_keys, charges
 
-RECOVERED = [ChargeStatus.PAID.value, ChargeStatus.REFUNDED.value]  # given back later is another story
+RECOVERED = [ChargeStatus.PAID.value, ChargeStatus.REFUNDED.value]  # including those that were refunded later
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Cohort:
     owed: int
     owed_money: int
     attempts: int  # of the recovered ones
-    median_days: float | None  # from the first decline to the money
+    median_days: float | None  # from the first decline to the payment
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _cohort(cells: list[Any]) -> Cohort:
 
 
 def failures(db: Connection, since: datetime, until: datetime) -> Sequence[Failures]:
-    """Declines settled in a span by class and PG, the most frequent first; what a person voided is left out."""
+    """Return declines settled in a span by class and PG, the most frequent first, without voided ones."""
     declined = union_all(*(_said_no(table, since, until) for table in (attempts, archived_attempts))).subquery()
     a = declined.c
     pg = func.coalesce(a.pg_provider, billing_keys.c.pg_provider)

@@ -1,4 +1,4 @@
-"""Reading for people: everything that happened to a subscription, a charge or a merchant_uid, in order."""
+"""Queries for display: the history of a subscription, a charge or a merchant_uid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,14 +38,14 @@ def charge_row(db: Connection, key: str) -> dict[str, Any] | None:
 
 
 def attempts_of(db: Connection, charge_id: int) -> Sequence[dict[str, Any]]:
-    """The attempts at a charge by number, archived or not."""
+    """Return the attempts of a charge by number, including archived ones."""
     tables = (attempts, archived_attempts)
     both = union_all(*(select(*_same(t, attempts)).where(t.c.charge_id == charge_id) for t in tables))
     return [dict(row) for row in db.execute(both.order_by("number")).mappings()]
 
 
 def events_of(db: Connection, charge_id: int) -> Sequence[dict[str, Any]]:
-    """What happened to the attempts at a charge, archived or not, in order."""
+    """Return the events of a charge's attempts in order, including archived ones."""
     pairs = ((attempt_events, attempts), (archived_attempt_events, archived_attempts))
     both = union_all(
         *(
@@ -59,26 +59,26 @@ def events_of(db: Connection, charge_id: int) -> Sequence[dict[str, Any]]:
 
 
 def notices_of(db: Connection, subject: str) -> Sequence[dict[str, Any]]:
-    """The notices owed about a charge or subscription, archived or not, in order."""
+    """Return the notices about a charge or subscription in order, including archived ones."""
     tables = (outbox, archived_outbox)
     both = union_all(*(select(*_same(t, outbox)).where(t.c.subject == subject) for t in tables))
     return [dict(row) for row in db.execute(both.order_by("id")).mappings()]
 
 
 def _same(table: Table, like: Table) -> list[Column[Any]]:
-    """A table's columns in the order of another's, for the two to stand in one list."""
+    """Return a table's columns in the order of another's, for a union."""
     return [table.c[column.name] for column in like.c]
 
 
 def audit_of(db: Connection, subject: str) -> Sequence[dict[str, Any]]:
-    """What people did to a subject, in order."""
+    """Return the audit entries of a subject, in order."""
     query = select(audit).where(audit.c.subject == subject).order_by(audit.c.id)
     return [dict(row) for row in db.execute(query).mappings()]
 
 
 @dataclass(frozen=True, slots=True)
 class Acts:
-    """Which of the things that people did."""
+    """The filter of audit entries."""
 
     subject: str | None = None
     actor: str | None = None
@@ -87,7 +87,7 @@ class Acts:
 
 
 def audit_page(db: Connection, wanted: Acts, limit: int) -> Sequence[dict[str, Any]]:
-    """The newest things that people did, newest first."""
+    """Return the newest audit entries, newest first."""
     a = audit.c
     query = select(audit).order_by(a.id.desc()).limit(limit)
     for column, value in ((a.subject, wanted.subject), (a.actor, wanted.actor), (a.verb, wanted.verb)):
@@ -99,7 +99,7 @@ def audit_page(db: Connection, wanted: Acts, limit: int) -> Sequence[dict[str, A
 
 
 def columns_of(db: Connection, key: str | None) -> dict[str, Any] | None:
-    """Every column of the subscription or charge with this key; None when there is none."""
+    """Return every column of the subscription or charge with this key; None when there is none."""
     if key is None:
         return None
     table = subscriptions if len(key) == SUBJECT_LENGTH else charges

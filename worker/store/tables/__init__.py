@@ -1,4 +1,4 @@
-"""The tables and their guards, as declared; migrations/ brings a database here, and a test compares them."""
+"""The declared tables and constraints; migrations/ creates them, and a test compares the two."""
 
 from worker.store.tables.archived import archived_attempt_events, archived_attempts, archived_outbox
 from worker.store.tables.base import metadata

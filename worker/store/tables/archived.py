@@ -1,4 +1,4 @@
-"""Where the attempts, their events and the notices of old months stand: the same columns, and few indexes."""
+"""The archive tables: attempts, their events and notices of old months, with the same columns and few indexes."""
 
 from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Index, Table, UniqueConstraint, text
 
@@ -7,7 +7,7 @@ from worker.store.tables.base import metadata, one_of
 from worker.store.tables.charges import attempt_events, attempts
 from worker.store.tables.outbox import outbox
 
-# Written once, and hardly ever again: rows are frozen soon after they came, and nothing waits for a big vacuum.
+# Rows are rarely updated: they are frozen early, so that no large vacuum is needed.
 COLD = {"autovacuum_vacuum_insert_scale_factor": "0.02", "autovacuum_analyze_scale_factor": "0.02"}
 SETTLED_STATES = one_of("state", sorted(set(AttemptState) - UNRESOLVED))
 

@@ -1,4 +1,4 @@
-"""What every table is made of: one metadata, instants with zones, row ids, closed sets as checks."""
+"""The parts of every table: metadata, instants with zones, row ids, closed sets as checks."""
 
 from sqlalchemy import BigInteger, Column, DateTime, Identity, MetaData
 
@@ -12,7 +12,7 @@ metadata = MetaData(
     }
 )
 INSTANT = DateTime(timezone=True)
-# Rows that are written several times each: room for updates in place, and vacuum before they pile up.
+# Rows are updated several times: keep room for updates in place, and vacuum early.
 HOT = {
     "fillfactor": "70",
     "autovacuum_vacuum_scale_factor": "0.02",
@@ -21,11 +21,11 @@ HOT = {
 
 
 def one_of(column: str, values: list[str]) -> str:
-    """The SQL that says that a column has one of these values."""
+    """Return the SQL condition that a column has one of these values."""
     quoted = ", ".join(f"'{value}'" for value in values)
     return f"{column} IN ({quoted})"
 
 
 def row_id() -> Column[int]:
-    """A row id that the database gives; never part of an id that leaves it."""
+    """A generated row id; never part of a public id."""
     return Column("id", BigInteger, Identity(always=True), primary_key=True)

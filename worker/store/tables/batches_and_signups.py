@@ -1,4 +1,4 @@
-"""What is asked for together: batches with their lines, and subscriptions with their first payment."""
+"""The tables of batches with their lines, signups and takeovers."""
 
 from sqlalchemy import (
     BigInteger,

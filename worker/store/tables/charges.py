@@ -1,4 +1,4 @@
-"""What is sold, to whom, what is owed for it, and every call that was made to collect it."""
+"""The billing tables: plans, customers, subscriptions, charges, attempts and refunds."""
 
 from sqlalchemy import (
     BigInteger,
@@ -33,14 +33,14 @@ from schedules.requests.refunds import RefundState
 from worker.store.tables.base import HOT, INSTANT, metadata, one_of, row_id
 
 OWED = "status IN ('open', 'past_due')"
-NOT_ENDED = "closed_at IS NULL"  # the same as OWED, as a constraint says
+NOT_ENDED = "closed_at IS NULL"  # the same as OWED, in a constraint
 UNAPPROVED_WAITS = "unapproved_actor IS NULL OR held_why IS NOT NULL OR closed_at IS NOT NULL"
 IS_DUE = "next_attempt_at IS NOT NULL AND held_why IS NULL"
 DUE_ADHOC = f"kind = 'adhoc' AND {IS_DUE}"
 DUE_AGAIN = f"kind = 'renewal' AND attempts > 0 AND {IS_DUE}"
 IN_FLIGHT = f"{OWED} AND next_attempt_at IS NULL AND held_why IS NULL AND waits IS NULL"
 TO_ARCHIVE = "kind = 'renewal' AND closed_at IS NOT NULL AND archived_at IS NULL"
-REFUSED = "(state = 'refused' OR decline_class = 'setup_fault')"  # our own set-up is wrong, says the gateway or PG
+REFUSED = "(state = 'refused' OR decline_class = 'setup_fault')"  # our set-up is wrong, by the gateway or PG
 UNRESOLVED_STATES = one_of("state", sorted(UNRESOLVED))
 
 policies = Table(
@@ -278,7 +278,7 @@ charges = Table(
     Index("ix_charges_due_adhoc", "account", "next_attempt_at", postgresql_where=text(DUE_ADHOC)),
     Index("ix_charges_due_again", "account", "next_attempt_at", postgresql_where=text(DUE_AGAIN)),
     Index("ix_charges_queued", "account", "queued_until", postgresql_where=text("queued_until IS NOT NULL")),
-    # Not in the words of OWED: whoever asks for one card's debts must not be led through everybody's.
+    # Not written as OWED: a query of one card's debts must not use the index of all debts.
     Index("ix_charges_owed", "id", postgresql_where=text(NOT_ENDED)),
     Index("ix_charges_in_flight", "id", postgresql_where=text(IN_FLIGHT)),
     Index("ix_charges_owed_by_card", "billing_key_id", "due_at", postgresql_where=text(OWED)),
@@ -391,5 +391,5 @@ attempt_events = Table(
     Column("fence", BigInteger, nullable=False),
     Column("words", Text),
     comment="Everything that happened to an attempt, in order; append only.",
-    postgresql_with={"autovacuum_vacuum_scale_factor": "0.02"},  # archiving takes many at once
+    postgresql_with={"autovacuum_vacuum_scale_factor": "0.02"},  # archiving deletes many rows at once
 )

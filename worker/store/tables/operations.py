@@ -1,4 +1,4 @@
-"""What keeps charging safe and going: who may send, what stops it, what was found, and who is alive."""
+"""The tables of operation: bindings, stops, findings, rate limits, leases and processes."""
 
 from sqlalchemy import (
     ARRAY,

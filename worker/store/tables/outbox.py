@@ -1,4 +1,4 @@
-"""What a change writes beside its own rows: notices that are owed to the outside, and who did what."""
+"""The outbox and the audit, which a change writes beside its own rows."""
 
 from sqlalchemy import CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB

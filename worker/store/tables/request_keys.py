@@ -1,4 +1,4 @@
-"""Request keys: what was done under each, and the answer that the same request gets again."""
+"""Request keys: the verb of each, and the answer that a repeated request gets."""
 
 from sqlalchemy import Column, Table, Text, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
