@@ -183,6 +183,16 @@ def test_every_document_links_to_files_that_exist() -> None:
     assert {page.name: links for page in pages if (links := broken_links(page))} == {}
 
 
+def test_the_files_that_a_document_names_exist() -> None:
+    named = re.compile(r"`((?:worker|schedules|simulator|tools|benchmarks|deploy)/[\w./-]+)`")
+    walk = (DOCS / "explanation" / "walk-of-a-renewal.md").read_text()
+    assert len(named.findall(walk)) > 20
+    pages = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+    absent = {(page.name, path) for page in pages for path in named.findall(page.read_text())
+              if not (ROOT / path).exists()}  # fmt: skip
+    assert absent == set()
+
+
 def test_the_index_of_the_documents_links_to_each() -> None:
     """Decision records have an index of their own."""
     linked = set(re.findall(r"\]\(([^)#]+)\)", (DOCS / "README.md").read_text()))
