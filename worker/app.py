@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 from celery import Celery
 from kombu import Queue
 
-from worker import brokers, wiring
+from worker import wiring
+from worker.broker import rabbitmq
 from worker.config import Settings
 
 OPS = "ops"  # opening, dispatching, sweeping: never behind charges
@@ -18,7 +19,6 @@ REQUESTS = "requests"  # what other backends ask for
 QUEUES = (OPS, RECONCILE, CHARGES, BULK, EVENTS, REQUESTS)
 ANSWER_LIVES = 3600  # seconds; whoever asked has long stopped waiting, and may ask again
 
-brokers.use()
 app = Celery("again", set_as_current=True)
 
 
@@ -31,6 +31,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # A broker that is away comes back; a worker that gave up would need a person.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A replica, a full memory and a key of a wrong type are channel errors: the worker connects again.
+        "broker_channel_error_retry": True,
         # JSON only: a pickle from a broker is somebody else's code.
         "accept_content": ["json"],
         "task_serializer": "json",
@@ -117,7 +119,10 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
     if not _is_redis(settings):
         # RabbitMQ says when it has a message; without that, one that it loses is thought to be sent. A queue that
         # has no leader answers nobody, and whoever asks it must not wait for ever.
-        return {"confirm_publish": True, "read_timeout": 30, "write_timeout": 30}
+        return {
+            "confirm_publish": True, "read_timeout": 30, "write_timeout": 30,
+            "frame_handler": rabbitmq.read_frames, "frame_writer": rabbitmq.write_frames,
+        }  # fmt: skip
     return {
         # Above the lease, which is above the calls: no message of a charge is handed out while it is at work. One
         # of an envelope may be, where a gateway takes a minute for each call: its charges are claimed once all the

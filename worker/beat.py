@@ -18,11 +18,12 @@ from sqlalchemy import Connection
 
 from schedules.calendar.zones import local_date, wall_to_utc, zone
 from schedules.operations.health import ProcessKind
-from worker import brokers, tasks
+from worker import tasks
 from worker.app import EVENTS, OPS, RECONCILE
+from worker.broker import rabbitmq
 from worker.clock import elapsed
 from worker.operations.heartbeats import Heartbeats
-from worker.runtime import alive, stop_signal
+from worker.runtime import alive, outages, stop_signal
 from worker.services import Services, clock_is_right
 from worker.store import failures
 from worker.store.charging import kill_switch
@@ -126,13 +127,13 @@ class PlanScheduler(Scheduler):
             if self._leads:
                 self._ring_plans(made)
                 self._ring_chores(made, interval)
-                brokers.outage.succeeded()
+                outages.broker.succeeded()
                 return self._until_next_bell(made, interval)
         except failures.DATABASE_ERRORS as error:
             failures.outage.failed(str(getattr(error, "orig", None) or error).partition("\n")[0])
         except self._broker_errors() as error:
-            brokers.outage.failed(str(error))
-            if not isinstance(error, brokers.Blocked):
+            outages.broker.failed(str(error))
+            if not isinstance(error, rabbitmq.Blocked):
                 self._connect_anew()
         return interval
 

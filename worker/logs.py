@@ -84,27 +84,33 @@ class JsonLines(logging.Formatter):
         return masked(escaped_in_json(json.dumps(line, ensure_ascii=False)))
 
 
-class LostBroker(logging.Filter):
-    """Of a broker that is away: the first failure to connect, and one each minute, until Celery connects.
+CANNOT_CONNECT = "Cannot connect to"
+REPEATED = (CANNOT_CONNECT, "Connection to broker lost", "Frequent restarts detected")
 
-    It tries for ever, at first every two seconds, and logs each try.
+
+class LostBroker(logging.Filter):
+    """Of a broker that is away or refuses writes: the first line of each kind, and one each minute.
+
+    Celery tries for ever, at first every two seconds, and logs each try. After it has connected, the next failure
+    to connect is logged at once.
     """
 
     def __init__(self, now: Callable[[], float] = elapsed) -> None:
         super().__init__()
         self._now = now
-        self._logged_at: float | None = None
+        self._logged_at: dict[str, float] = {}
 
     def connected(self) -> None:
         """Note that Celery has connected: its line about that is not logged at each level."""
-        self._logged_at = None
+        self._logged_at.pop(CANNOT_CONNECT, None)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is logged."""
-        if "Cannot connect to" in str(record.msg):
-            if self._logged_at is not None and self._now() - self._logged_at < REMINDED_AFTER:
+        kind = next((kind for kind in REPEATED if kind in str(record.msg)), None)
+        if kind is not None:
+            if self._now() - self._logged_at.get(kind, -REMINDED_AFTER) < REMINDED_AFTER:
                 return False
-            self._logged_at = self._now()
+            self._logged_at[kind] = self._now()
         # That calls under way outlive a lost connection is set on purpose: see worker.app.
         return "worker_cancel_long_running_tasks_on_connection_loss" not in record.getMessage()
 

@@ -12,10 +12,11 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import ResponseError, WatchError
 
-from worker import brokers
 from worker.broker import messages
 from worker.broker.messages import Reason
 from worker.reconciliation import restore
+from worker.runtime import outages
+from worker.runtime.outages import Outage
 from worker.services import Services
 from worker.store.charging import kill_switch
 from worker.store.operations import dead_letters
@@ -34,7 +35,7 @@ class Mark:
     at: datetime
 
 
-def check(app: Celery, services: Services) -> bool:
+def check(app: Celery, services: Services, outage: Outage = outages.broker) -> bool:
     """Hold charging when the books are behind their mark, and move the mark on; False when they were behind.
 
     A second line: a restore into another database or cluster is seen by its fingerprint, one in place only by
@@ -52,7 +53,7 @@ def check(app: Celery, services: Services) -> bool:
             return store is None or _compare(store, services)
         except lost as error:
             words = str(error).rpartition("caused error: ")[2]  # without the command, which holds the mark
-            brokers.outage.failed(f"the mark of the restore detector cannot be read or written: {words}")
+            outage.failed(f"the mark of the restore detector cannot be read or written: {words}")
             return True
 
 

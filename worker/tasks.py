@@ -10,7 +10,7 @@ from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from schedules.charging.charges import ChargeKind
-from worker import brokers, restore_detector
+from worker import restore_detector
 from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # whoever starts it from here has the tasks registered
 from worker.batches import run_batch
@@ -24,7 +24,7 @@ from worker.outbox import announcements, delivery
 from worker.reconciliation import payment_webhooks, reconciler, restore
 from worker.refunds import duplicates, refund_payment
 from worker.renewals import enqueue, open_charges
-from worker.runtime import stop_signal
+from worker.runtime import outages, stop_signal
 from worker.task_api import answers, verbs
 from worker.wiring import services
 
@@ -360,7 +360,7 @@ def _publish(messages: Sequence[tuple[Any, tuple[Any, ...], str]]) -> None:
             with producer.batch(PUBLISH_BATCH):
                 for task, arguments, queue in messages:
                     task.apply_async(arguments, producer=producer, queue=queue)
-            brokers.outage.succeeded()
+            outages.broker.succeeded()
         except lost as error:
             raise enqueue.BrokerUnreachable(f"the broker took no messages: {error}") from error
 

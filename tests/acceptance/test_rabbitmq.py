@@ -14,8 +14,8 @@ from schedules.operations.health import CauseCode
 from tests.installation import QUICK, Installation, installed
 from tests.rabbit import NEEDS_RABBITMQ, Rabbit, rabbit
 from tests.services import drop_database, fresh_database
-from worker import brokers
 from worker.app import QUEUES
+from worker.broker import rabbitmq
 from worker.clock import wait_until
 from worker.embedded import EmbeddedServices
 
@@ -23,6 +23,10 @@ pytestmark = [
     NEEDS_RABBITMQ,
     pytest.mark.timeout(600),
 ]
+OPTIONS = {
+    "confirm_publish": True, "read_timeout": 30,
+    "frame_handler": rabbitmq.read_frames, "frame_writer": rabbitmq.write_frames,
+}  # fmt: skip
 IDENTITY = "5b0c0f63-2e4f-4a8e-9f7f-0d6a1c2b3e4f"
 
 
@@ -154,10 +158,10 @@ def assert_beats_are_seen(shop: Installation) -> None:
 def test_a_connection_that_a_node_blocks_takes_no_message_until_the_alarm_ends(node: Rabbit) -> None:
     with publisher(node) as (connection, publish):
         with node.memory_alarm():
-            with suppress(brokers.Blocked):
+            with suppress(rabbitmq.Blocked):
                 publish()  # the node may accept the first
             for _ in range(3):
-                with pytest.raises(brokers.Blocked):
+                with pytest.raises(rabbitmq.Blocked):
                     publish()
             assert connection.connected
         with suppress(*connection.connection_errors):  # it reads that the alarm is over
@@ -170,7 +174,7 @@ def test_a_connection_that_a_node_blocks_is_closed_without_an_answer(node: Rabbi
     had = node.connections()
     with node.memory_alarm():
         for _ in range(3):
-            with publisher(node, heartbeat=2) as (_, publish), suppress(brokers.Blocked):
+            with publisher(node, heartbeat=2) as (_, publish), suppress(rabbitmq.Blocked):
                 publish()
                 publish()
         assert wait_until(lambda: node.connections() <= had, 60)
@@ -178,7 +182,7 @@ def test_a_connection_that_a_node_blocks_is_closed_without_an_answer(node: Rabbi
 
 def test_a_publisher_whose_connection_was_lost_goes_on_over_a_new_one(node: Rabbit) -> None:
     app = Celery(broker=node.url)
-    app.conf.broker_transport_options = {"confirm_publish": True, "read_timeout": 30}
+    app.conf.broker_transport_options = OPTIONS
     with app.connection_for_write() as connection, connection.Producer() as producer:
         producer.publish("words", routing_key="nowhere", retry=False)
         lost: Any = producer.channel
@@ -193,7 +197,7 @@ def test_a_publisher_whose_connection_was_lost_goes_on_over_a_new_one(node: Rabb
 def publisher(node: Rabbit, heartbeat: int | None = None) -> Iterator[tuple[Any, Callable[[], object]]]:
     """A connection as ours are, and what publishes a message over it."""
     app = Celery(broker=node.url)
-    app.conf.broker_transport_options = {"confirm_publish": True, "read_timeout": 30}
+    app.conf.broker_transport_options = OPTIONS
     with app.connection_for_write(heartbeat=heartbeat) as connection:
         yield connection, lambda: connection.Producer().publish("words", routing_key="nowhere", retry=False)
 

@@ -46,5 +46,8 @@ def test_celerys_lines_about_a_broker_that_is_away_come_once_a_minute_until_it_c
         now[0] = float(second)
         seen += [second] if is_logged(cannot_connect) else []
     assert seen == [0, 60, 120]
+    for again in ("Connection to broker lost. Trying", "Frequent restarts detected: %r"):
+        assert is_logged(again)
+        assert not is_logged(again)
     lines.connected()
     assert is_logged(cannot_connect), "the next outage"

@@ -1,6 +1,7 @@
 """The restore mark in the broker: what others write there changes nothing, and is reported."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy import event, text
 
 from tests.doubles import ScriptedGateway
 from tests.factories import opened
-from worker import brokers, restore_detector
+from worker import restore_detector
 from worker.broker.messages import Reason
 from worker.charging import attempt_charge
 from worker.embedded import EmbeddedServices
@@ -161,48 +162,52 @@ def end_clients(broker: redis.Redis) -> None:
             broker.client_kill_filter(_id=client["id"])
 
 
-def logged_outages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What the log says of the broker from now on, whatever failed in this process before."""
-    monkeypatch.setattr(brokers, "outage", Outage(brokers.log, "the broker"))
-    return lambda: [line for line in caplog.messages if line.startswith("the broker fails: the mark of")]
+@pytest.fixture
+def outage() -> Outage:
+    """The broker's, whatever failed in this process before."""
+    return Outage(logging.getLogger("again.brokers"), "the broker")
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the log says of the broker."""
+    return [line for line in caplog.messages if line.startswith("the broker fails: the mark of")]
 
 
 def test_a_connection_that_is_lost_before_the_mark_is_read_is_an_outage(
-    app: Celery, broker: redis.Redis, services: Services, monkeypatch: pytest.MonkeyPatch,
+    app: Celery, broker: redis.Redis, services: Services, monkeypatch: pytest.MonkeyPatch, outage: Outage,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """redis-py raises WatchError for it, which would end a worker that starts."""
-    outages, get = logged_outages(monkeypatch, caplog), Pipeline.get
+    get = Pipeline.get
 
     def lose_and_get(watched: Pipeline, key: str) -> object:
         end_clients(broker)
         return get(watched, key)
 
     monkeypatch.setattr(Pipeline, "get", lose_and_get)
-    assert restore_detector.check(app, services)
-    assert len(outages()) == 1
+    assert restore_detector.check(app, services, outage)
+    assert len(logged(caplog)) == 1
 
 
 def test_a_connection_that_is_lost_before_the_mark_is_written_is_an_outage(
-    app: Celery, broker: redis.Redis, services: Services, monkeypatch: pytest.MonkeyPatch,
-    gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture,
+    app: Celery, broker: redis.Redis, services: Services, gateway: ScriptedGateway, outage: Outage,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """And not another process that wrote the mark meanwhile."""
     attempt_charge.attempt(services, opened(services))
-    outages = logged_outages(monkeypatch, caplog)
 
     @event.listens_for(services.engine, "before_cursor_execute")
     def lose_meanwhile(_c: object, _u: object, statement: str, *_: object) -> None:
         if "FROM attempt_events" in statement:  # the mark was read, and is compared now
             end_clients(broker)
 
-    assert restore_detector.check(app, services)
+    assert restore_detector.check(app, services, outage)
     event.remove(services.engine, "before_cursor_execute", lose_meanwhile)
-    assert len(outages()) == 1
+    assert len(logged(caplog)) == 1
     assert broker.get(name(services)) is None
-    assert restore_detector.check(app, services)
+    assert restore_detector.check(app, services, outage)
     assert broker.get(name(services)) is not None
-    assert len(outages()) == 1
+    assert len(logged(caplog)) == 1
 
 
 def put_back(services: Services) -> None:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery.worker import consumer
+from kombu import compression
 from kombu.exceptions import ContentDisallowed, DecodeError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from worker import tasks
 from worker.app import BULK, CHARGES, QUEUES
-from worker.broker import messages
+from worker.broker import messages, redis_broker
 from worker.broker.messages import DeadLetter, MessageRefused, Reason, Received
 from worker.clock import Clock, SystemClock
 from worker.logs import lost_broker
@@ -31,6 +32,7 @@ log = logging.getLogger("again.receiving")
 MOST_PENDING = 1000  # dead letters of a process that wait for the database; the log alone has those beyond it
 PAUSE = 1.0  # seconds between two writes: one line in the log and one transaction for all that came meanwhile
 LOOK_EVERY = 1.0  # seconds
+REPAIR_EVERY = 10.0  # seconds; as often, kombu returns what is not acknowledged in time
 LAST_WRITE = 3.0  # seconds that a stop waits for those that are not written yet
 # What a message can raise in Celery that the checks did not foresee; no errors of the broker or the pool.
 BAD_MESSAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -98,12 +100,13 @@ class Consumer(consumer.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        _refuse_compression()
         self._recorder = Recorder()
         self._clock: Clock = SystemClock()
         self._queue_of_tag: dict[str, str] = {}  # RabbitMQ's, those of queues that are not read any more too
         chosen: Any = self.app.amqp.queues.consume_from
         self._of_charges = [name for name in (CHARGES, BULK) if name in chosen]
-        self._looks: Any = None
+        self._timers: tuple[Any, ...] = ()
         self._readiness = tasks.flow().readiness
 
     def connect(self) -> Any:
@@ -111,6 +114,14 @@ class Consumer(consumer.Consumer):
         with alive.waiting_for("the broker"):
             connection = super().connect()
         lost_broker.connected()
+        return connection
+
+    def connection_for_read(self, *args: Any, **kwargs: Any) -> Any:
+        """A connection to a broker whose contents kombu can read."""
+        connection = super().connection_for_read(*args, **kwargs)
+        if _is_redis(connection):
+            redis_broker.check_messages(connection.default_channel)
+            redis_broker.repair(connection.default_channel, QUEUES, self._clock.now())
         return connection
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
@@ -132,10 +143,17 @@ class Consumer(consumer.Consumer):
     def register_with_event_loop(self, hub: Any) -> None:
         """Be driven by a loop, and look in each second whether messages of charges may be taken."""
         super().register_with_event_loop(hub)
-        if self._looks is not None:
-            self._looks.cancel()
+        for timer in self._timers:
+            timer.cancel()
         self._take_charges_or_not()
-        self._looks = hub.call_repeatedly(LOOK_EVERY, self._take_charges_or_not)
+        self._timers = (
+            hub.call_repeatedly(LOOK_EVERY, self._take_charges_or_not),
+            hub.call_repeatedly(REPAIR_EVERY, self._repair),
+        )
+
+    def _repair(self) -> None:
+        if self.connection is not None and _is_redis(self.connection):
+            redis_broker.repair(self.connection.default_channel, QUEUES, self._clock.now())
 
     def _take_charges_or_not(self) -> None:
         """Read the queues of charges only while this process may and can send them."""
@@ -158,7 +176,7 @@ class Consumer(consumer.Consumer):
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Refuse a body that cannot be decoded."""
         del exc
-        self._refuse(message, Reason.BAD_BODY)
+        self._refuse(message, Reason.COMPRESSED if message.headers.get("compression") else Reason.BAD_BODY)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Refuse what has no task."""
@@ -176,9 +194,11 @@ class Consumer(consumer.Consumer):
         self._refuse(message, Reason.BAD_BODY)
 
     def _checked(self, message: Any) -> dict[str, Any]:
-        if message.refused is not None:
-            raise MessageRefused(message.refused[0])
-        received = _received(message, self._queue_of(message))
+        name = self._queue_of(message)
+        letter = messages.refused_letter(name, message.properties)
+        if letter is not None:
+            raise MessageRefused(letter.reason)
+        received = _received(message, name)
         now = self._clock.now()
         ahead = services().clock_check.ahead_at(now)
         headers = messages.accepted_headers(received, tasks.allowed_on(received.queue), QUEUES, now, ahead)
@@ -194,7 +214,7 @@ class Consumer(consumer.Consumer):
     def _queue_of(self, message: Any) -> str:
         """The queue that the message was taken from, which its sender cannot choose."""
         tag = message.delivery_info.get("consumer_tag")
-        if tag is None:  # Redis: our transport has put the list's name there
+        if tag is None:  # Redis: `redis_broker` has put the list's name there
             return str(message.delivery_info["routing_key"])
         # RabbitMQ: a message may have any routing key, and comes to the consumer of the queue that it was in.
         active = {known: name for name, known in self.task_consumer._active_tags.items()}
@@ -202,11 +222,27 @@ class Consumer(consumer.Consumer):
         return active.get(tag) or self._queue_of_tag.get(tag, "")
 
     def _refuse(self, message: Any, reason: Reason) -> None:
-        raw = message.refused[1] if message.refused is not None else messages.body_bytes(message.body)
+        name, raw = self._queue_of(message), messages.body_bytes(message.body)
         headers: Mapping[str, object] = message.headers
-        self._recorder.add(messages.dead_letter(self._queue_of(message), raw, headers, reason))
+        self._recorder.add(
+            messages.refused_letter(name, message.properties) or messages.dead_letter(name, raw, headers, reason)
+        )
         if not message.acknowledged:
             message.ack_log_error(log, self.connection_errors)
+
+
+def _is_redis(connection: Any) -> bool:
+    return bool(connection.transport.driver_type == "redis")
+
+
+def _refuse_compression() -> None:
+    """Have kombu decompress nothing in this process: a small body could take all of its memory."""
+
+    def refuse(_body: bytes) -> bytes:
+        raise MessageRefused(Reason.COMPRESSED)
+
+    for content_type in compression.encoders():
+        compression.register(refuse, refuse, content_type)
 
 
 def _received(message: Any, name: str) -> Received:

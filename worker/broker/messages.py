@@ -8,7 +8,7 @@ the headers that `accepted_headers` returns.
 import base64
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -23,6 +23,10 @@ _ROUTE = re.compile(r"[\x21-\x7e]{1,255}")  # reply_to and correlation_id: an AM
 _TASK = re.compile(r"[A-Za-z_.]{1,80}")  # a task name that may be stored: without digits, so never a card number
 _EMBEDDED = frozenset({"callbacks", "errbacks", "chain", "chord"})
 BODY_ENCODINGS = (None, "base64", "utf-8")
+# Of a message in Redis, the only headers and properties that are read.
+HEADERS = ("task", "id", "eta", "expires", "retries", "timelimit", "ignore_result")
+ROUTES = ("correlation_id", "reply_to")
+REFUSED = "again-refused"  # the property that says why a message is refused; no sender's property has this name
 
 
 class Reason(StrEnum):
@@ -95,7 +99,8 @@ def read_envelope(raw: bytes, queue: str) -> dict[str, Any]:
     """Read the JSON document that one entry of a Redis list is, and rebuild it from the fields that are used.
 
     The delivery tag is a fresh one and the routing key is the list's name: neither is taken from the sender, who
-    could name another message's tag or another queue.
+    could name another message's tag or another queue. Nested values are removed: kombu makes objects of some, and
+    may not be able to write others again.
     """
     if len(raw) > LARGEST:
         raise MessageRefused(Reason.TOO_LARGE)
@@ -111,16 +116,34 @@ def read_envelope(raw: bytes, queue: str) -> dict[str, Any]:
         raise MessageRefused(Reason.COMPRESSED)
     encoding = properties.get("body_encoding")
     _check_body_text(envelope.get("body"), encoding)
-    used = {name: properties[name] for name in ("correlation_id", "reply_to") if name in properties}
-    return _envelope(queue, envelope["body"], headers, used | {"body_encoding": encoding}) | {
-        "content-type": envelope.get("content-type"),
-        "content-encoding": envelope.get("content-encoding"),
-    }
+    return _envelope(
+        queue, envelope["body"], _flat(headers, HEADERS), _flat(properties, ROUTES) | {"body_encoding": encoding}
+    ) | _flat(envelope, ("content-type", "content-encoding"))
 
 
-def empty_envelope(queue: str) -> dict[str, Any]:
-    """The envelope that stands for one that cannot be read, until it is acknowledged."""
-    return _envelope(queue, "", {}, {"body_encoding": "utf-8"})
+def refused_envelope(raw: bytes, queue: str, reason: Reason) -> dict[str, Any]:
+    """The envelope that replaces one that is refused, until it is acknowledged."""
+    return _envelope(
+        queue, "", {}, {"body_encoding": "utf-8", REFUSED: [reason, len(raw), sha256(raw).hexdigest()]}
+    )
+
+
+def refused_letter(queue: str, properties: Mapping[str, Any]) -> DeadLetter | None:
+    """The dead letter of a message that `refused_envelope` replaced; None for any other message."""
+    if REFUSED not in properties:
+        return None
+    reason, size, digest = properties[REFUSED]
+    return DeadLetter(queue, Reason(reason), size, digest, None, None)
+
+
+def _flat(found: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """These fields; an empty object, which is refused later, replaces a value that is nested."""
+    return {name: found[name] if _is_flat(found[name]) else {} for name in names if name in found}
+
+
+def _is_flat(value: object) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return not any(isinstance(each, (list, dict)) for each in values)
 
 
 def _envelope(queue: str, body: str, headers: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:

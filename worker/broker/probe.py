@@ -7,7 +7,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ResponseError
 
 from schedules.operations.health import Cause, CauseCode
-from worker import brokers
+from worker.broker import rabbitmq
 
 KEY = "again.probe"
 LASTS = 60  # seconds
@@ -44,7 +44,7 @@ def _ask_rabbitmq(connection: Any) -> Cause | None:
             for _ in range(2):
                 # To a queue that is not there: RabbitMQ confirms such a message, and drops it.
                 producer.publish("", routing_key=KEY, retry=False, timeout=PATIENCE, confirm_timeout=PATIENCE)
-        except brokers.Blocked as error:
+        except rabbitmq.Blocked as error:
             return Cause(CauseCode.BROKER_REFUSES_WRITES, f"the broker answers, and refuses to store: {error}")
         except TimeoutError:
             connection.collect()  # closing it in order would wait for the node

@@ -8,9 +8,9 @@ from typing import ParamSpec
 
 from celery.exceptions import Reject
 
-from worker import brokers
 from worker.clock import wait
 from worker.renewals.enqueue import BrokerUnreachable
+from worker.runtime import outages
 from worker.runtime.outages import Outage
 from worker.store import failures
 from worker.wiring import BadDatabase
@@ -28,7 +28,7 @@ def rung_again(work: Callable[P, None]) -> Callable[P, None]:
         try:
             work(*args, **kwargs)
         except BrokerUnreachable as error:
-            brokers.outage.failed(str(error))
+            outages.broker.failed(str(error))
         except (*failures.DATABASE_ERRORS, BadDatabase) as error:
             if not (isinstance(error, BadDatabase) or failures.is_transient(error)):
                 raise

@@ -50,3 +50,6 @@ class Outage:
             lasted, failures = now - self._began_at, self._failures
             self._began_at = None
         self._log.warning("%s works again: it failed %d times within %.0f s", self._what, failures, lasted)
+
+
+broker = Outage(logging.getLogger("again.brokers"), "the broker")  # of this process

@@ -1,0 +1,52 @@
+"""A Redis broker that refuses writes for a while: the worker stays up, logs it once, and goes on afterwards."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.working import Worker, working
+from worker.clock import wait
+from worker.embedded import EmbeddedServices, ValkeyServer, free_port
+
+STATUS = "again.charge_status"
+AS_REPLICA = 4.0  # seconds
+FULL = 11.0  # seconds; a worker looks for what must be returned every ten
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A broker of this test's own."""
+    running = ValkeyServer(tmp_path / "valkey")
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def worker(
+    embedded: EmbeddedServices, migrated_template: str, server: ValkeyServer, tmp_path: Path
+) -> Iterator[Worker]:
+    """A worker on it."""
+    with working(embedded, migrated_template, server.url, tmp_path) as running:
+        yield running
+
+
+def test_a_worker_outlives_a_broker_that_refuses_writes_for_a_while(worker: Worker, server: ValkeyServer) -> None:
+    """As a replica it refuses each read of a queue; with a full memory, what a worker writes."""
+    broker = redis.Redis.from_url(server.url)
+    broker.replicaof("127.0.0.1", str(free_port()))
+    wait(AS_REPLICA)
+    broker.replicaof("NO", "ONE")
+    broker.config_set("maxmemory", "1")
+    wait(FULL)
+    broker.config_set("maxmemory", "0")
+    answer = worker.answer(STATUS, request_key="nothing")
+    assert (answer["ok"], answer["error"]) == (False, "refused")
+    assert worker.starts() == 1
+    log = worker.log()
+    assert "it is started again" not in log
+    for line in ("Connection to broker lost", "Frequent restarts detected"):
+        assert log.count(line) == 1, log
+    assert 1 <= log.count("Cannot connect to") <= 2, log  # at most once after each connection
