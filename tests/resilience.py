@@ -21,14 +21,14 @@ RECORD = ROOT / "docs/reference/resilience-run.md"
 CRASHES = "tests/crashes"
 NOT_RUN = "not run"
 NO_TEST = "no test of its own"  # a row that a command alone shows
-HEAD = """# How the faults ended
+HEAD = """# Outcomes of the faults
 
-What `make resilience` recorded: each row of [what was tried against it](resilience.md), and how its tests ended.
-`make resilience ROWS="failover pooler"` runs the rows whose fault or tests have one of these words, and records
-those alone. `python -m tests.resilience --report FILE` runs nothing, and reads what `pytest --junitxml=FILE` wrote
-of all tests. Neither runs `make bench`, `make chaos` and `make test-oldest`, which some rows name.
+`make resilience` records here how the tests of each row of [the faults](resilience.md) ended.
+`make resilience ROWS="failover pooler"` runs and records only the rows whose fault or tests have one of these
+words. `python -m tests.resilience --report FILE` runs nothing, and reads the file that `pytest --junitxml=FILE` wrote
+for all tests. Neither runs `make bench`, `make chaos` and `make test-oldest`, which some rows name.
 
-| part | fault | how it ended |
+| part | fault | outcome |
 |---|---|---|
 """
 _TEST = re.compile(r"`(tests/\S+\.py)::(test_\w+)`")
