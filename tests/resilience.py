@@ -25,7 +25,7 @@ HEAD = """# Outcomes of the faults
 
 `make resilience` records here how the tests of each row of [the faults](resilience.md) ended.
 `make resilience ROWS="failover pooler"` runs and records only the rows whose fault or tests have one of these
-words. `python -m tests.resilience --report FILE` runs nothing, and reads the file that `pytest --junitxml=FILE` wrote
+words. `python -m tests.resilience --report FILE` runs nothing, and reads what `pytest --junitxml=FILE` wrote
 for all tests. Neither runs `make bench`, `make chaos` and `make test-oldest`, which some rows name.
 
 | part | fault | outcome |

@@ -90,5 +90,7 @@ def test_the_page_has_every_number_of_the_model() -> None:
 
 
 def test_the_page_tells_the_result_under_every_change_of_the_model() -> None:
-    told = re.findall(r"^\| ([a-z0-9-]+) \| [^|]+ \| \d", section("Sensitivity to the assumptions"), flags=re.MULTILINE)
+    told = re.findall(
+        r"^\| ([a-z0-9-]+) \| [^|]+ \| \d", section("Sensitivity to the assumptions"), flags=re.MULTILINE
+    )
     assert told == list(DOUBTS)
