@@ -13,8 +13,5 @@ depends_on = None
 def upgrade() -> None:
     """${message}."""
     ${upgrades if upgrades else "pass"}
-
-
-def downgrade() -> None:
-    """Undo it."""
-    ${downgrades if downgrades else "pass"}
+    # Only if it breaks code of a former revision (docs/decisions/0007-expand-deploy-contract.md):
+    # op.execute("UPDATE served_code SET oldest_revision = '${up_revision}'")

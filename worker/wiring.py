@@ -23,7 +23,14 @@ from worker.services import Services
 from worker.store.charging import kill_switch
 from worker.store.engine import check_sessions, make_engine
 from worker.store.failures import DATABASE_ERRORS
-from worker.store.operations.revisions import current_revision, newest_revision, others_connected, process_name
+from worker.store.operations.revisions import (
+    Revisions,
+    Schema,
+    current_schema,
+    newest_revision,
+    process_name,
+    unserved_connected,
+)
 from worker.store.tokens import SealedTokens
 from worker.webhooks.port import Receiver
 from worker.webhooks.standard import StandardWebhook
@@ -60,7 +67,7 @@ def services() -> Services:
 @lru_cache(maxsize=1)
 def _wired() -> "Wired":
     made = connect(settings())
-    check_revision(made.engine)
+    check_revision(made.engine, newest_revision())
     return Wired(replace(made, flow=Flow(made)))
 
 
@@ -272,9 +279,10 @@ def wrong_place(made: Services) -> str | None:
 
 
 def other_versions(made: Services) -> tuple[str, ...]:
-    """Return what to say of connected processes whose code is for another revision, one message for each."""
+    """Return what to say of connected processes whose code the schema does not serve, one message for each."""
     with made.engine.begin() as db:
-        found = others_connected(db, made.revision)
+        schema = current_schema(db)
+        found = unserved_connected(db, schema) if schema is not None else {}
     then = "stop them, and start them again with this version"
     return tuple(
         f"processes for revision {revision} hold {count} connections, and send nothing: {then}"
@@ -290,23 +298,37 @@ def unreachable(settings: Settings, error: OperationalError) -> str:
     return f"the database at {url} does not answer ({error.orig}); see AGAIN_DATABASE_URL"
 
 
-def check_revision(engine: Engine) -> None:
-    """Refuse a database whose migrations are behind or ahead of this code."""
-    found = refuse_newer(engine)
-    wanted = newest_revision().newest
+def check_revision(engine: Engine, code: Revisions) -> None:
+    """Refuse a database whose schema does not serve this code; a newer schema may serve it."""
+    with engine.connect() as db:
+        found = current_schema(db)
     if found is None:
         raise BadDatabase("the database has no tables of ours yet; run `again migrate`")
-    if found != wanted:
-        raise BadDatabase(f"the database is at revision {found}, behind this code ({wanted}); run `again migrate`")
+    if found.serves(code.newest):
+        return
+    _refuse_unknown(found, code)
+    raise BadDatabase(
+        f"the database is at revision {found.revision}, behind this code ({code.newest}); run `again migrate`"
+    )
 
 
-def refuse_newer(engine: Engine) -> str | None:
-    """The database's revision; one that this code does not know is refused."""
+def refuse_newer(engine: Engine) -> None:
+    """Refuse to migrate a database whose revision this code does not know."""
     with engine.connect() as db:
-        found = current_revision(db)
-    if found is not None and found not in newest_revision().known:
+        found = current_schema(db)
+    if found is not None:
+        _refuse_unknown(found, newest_revision())
+
+
+def _refuse_unknown(found: Schema, code: Revisions) -> None:
+    if found.oldest_code is None:
         raise BadDatabase(
-            f"the database is at revision {found}, which this code does not know: "
+            f"the database is at revision {found.revision} of a version from before the first release, which this "
+            "code can neither use nor migrate: create an empty database, and run `again migrate` there; see "
+            "docs/how-to/databases.md"
+        )
+    if found.revision not in code.known:
+        raise BadDatabase(
+            f"the database is at revision {found.revision}, which this code does not know: "
             "it is ahead; install the newer Again that made it"
         )
-    return found

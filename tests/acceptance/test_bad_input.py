@@ -138,15 +138,18 @@ def test_a_database_without_tables_is_refused(settings: Settings, command: list[
     assert "run `again migrate`" in refused(*command, settings=settings)
 
 
-def test_a_database_behind_or_ahead_of_the_code_is_refused(settings: Settings) -> None:
+def test_a_database_that_does_not_serve_the_code_is_refused(settings: Settings) -> None:
     engine = create_engine(settings["AGAIN_DATABASE_URL"])
-    revisions.migrate(engine, "0001")
-    assert "behind this code" in refused("worker", settings=settings)
     revisions.migrate(engine)
     with engine.begin() as db:
         db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        db.execute(text("UPDATE served_code SET oldest_revision = '9999'"))
     assert "it is ahead" in refused("beat", settings=settings)
     assert "it is ahead" in refused("migrate", settings=settings)
+    with engine.begin() as db:
+        db.execute(text("DROP TABLE served_code"))
+    for command in ("worker", "migrate"):
+        assert "create an empty database" in refused(command, settings=settings)
     engine.dispose()
 
 

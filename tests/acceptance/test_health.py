@@ -391,7 +391,7 @@ def _drop_role(shop: Shop) -> None:
 
 
 def test_a_database_of_another_revision_is_a_cause(shop: Shop) -> None:
-    shop.run("UPDATE alembic_version SET version_num = '0001'")
+    shop.run("UPDATE alembic_version SET version_num = '0000'")
     status, told = shop.status()
     assert status == 1
     assert [each["code"] for each in told["causes"]] == [CauseCode.WRONG_REVISION]

@@ -1,10 +1,10 @@
-"""`again migrate` of a newer version under running processes: at no time does a part of the fleet charge."""
+"""`again migrate` of a newer version under running processes: they go on beside new ones, or charge nothing."""
 
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,18 +29,26 @@ depends_on = None
 
 def upgrade() -> None:
     """Change something."""
-    op.execute("COMMENT ON TABLE charges IS 'later'")
+    for statement in {statements!r}:
+        op.execute(statement)
 '''
+EXPAND = (
+    "ALTER TABLE charges ADD COLUMN later text",
+    "ALTER TABLE attempts ADD COLUMN later text",
+    "ALTER TABLE archived_attempts ADD COLUMN later text",
+    "CREATE TABLE later (id bigint PRIMARY KEY)",
+)
+CONTRACT = (f"UPDATE served_code SET oldest_revision = '{NEWER}'",)
 
 
 class NewerVersion:
     """A copy of the code with one more migration, and commands of it."""
 
-    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str], statements: Sequence[str]) -> None:
         self._folder, self._environment = folder, plain_environment(settings)
         for room in ("schedules", "worker", "migrations"):
             shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-        text = MIGRATION.format(newer=NEWER, newest=newest_revision().newest)
+        text = MIGRATION.format(newer=NEWER, newest=newest_revision().newest, statements=tuple(statements))
         (folder / f"migrations/versions/{NEWER}_change_something.py").write_text(text)
         self._running: list[subprocess.Popen[bytes]] = []
 
@@ -81,16 +89,58 @@ def shop() -> Iterator[Installation]:
 
 
 @pytest.fixture
-def newer(shop: Installation, tmp_path: Path) -> Iterator[NewerVersion]:
-    """The next version."""
-    made = NewerVersion(tmp_path / "newer", shop.settings)
-    yield made
-    made.stop()
+def version(shop: Installation, tmp_path: Path) -> Iterator[Callable[[Sequence[str]], NewerVersion]]:
+    """Make the next version, whose migration has these statements."""
+    made: list[NewerVersion] = []
+
+    def make(statements: Sequence[str]) -> NewerVersion:
+        made.append(NewerVersion(tmp_path / "newer", shop.settings, statements))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
 
 
-def test_after_a_migration_no_old_process_charges_and_the_new_ones_charge_everything(
-    shop: Installation, newer: NewerVersion
+def test_after_a_migration_that_only_adds_old_and_new_processes_charge_side_by_side(
+    shop: Installation, version: Callable[[Sequence[str]], NewerVersion]
 ) -> None:
+    """Expand, deploy: the processes are replaced one after another, and charges go on all the time."""
+    newer = version(EXPAND)
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        newer.run("status")
+    assert f"behind this code ({NEWER}); run `again migrate`" in refused.value.stderr + refused.value.stdout
+    migrated = newer.run("migrate")
+    assert f"at revision {NEWER}" in migrated.stdout
+    assert "processes for revision" not in migrated.stderr
+    shop.services.engine.dispose()
+
+    first = shop.customer("first", "now")
+    shop.wait_for(first, "paid")  # by the old processes alone
+    (killed,) = shop.standing.children("worker-charges-1")
+    killed.kill()
+    killed.wait()
+    shop.standing.restart("worker-charges-1")  # an old process starts on the new schema too
+    newer.start("worker")
+    keys = [shop.customer(f"beside-{number}", "now") for number in range(6)]
+    for key in keys:
+        shop.wait_for(key, "paid")
+    for name in ("beat", "worker"):
+        for child in shop.standing.children(name):
+            child.terminate()
+            child.wait()
+    newer.start("beat")
+    last = shop.customer("last", "now")
+    shop.wait_for(last, "paid", 120)  # by the new processes alone
+    assert newer.obstacles() == []
+    paid = ["first", *(f"beside-{number}" for number in range(6)), "last"]
+    assert [len(shop.movements(name)) for name in paid] == [1] * len(paid)
+
+
+def test_after_a_migration_that_breaks_the_old_code_only_the_new_processes_charge(
+    shop: Installation, version: Callable[[Sequence[str]], NewerVersion]
+) -> None:
+    newer = version(CONTRACT)
     ours = newest_revision().newest
     shop.wait_for(shop.customer("before", "now"), "paid")
     migrated = newer.run("migrate")

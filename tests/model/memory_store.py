@@ -882,7 +882,9 @@ def _permission(db: Transaction, account: str) -> Permission:
     tables = db.tables
     stop = tables.stops.get(account) or tables.stops.get(real_switches.ALL_ACCOUNTS)
     hold_since = tables.hold.since if tables.hold is not None else None
-    return Permission(tables.fingerprint, DATABASE, REVISION, hold_since, stop[1] if stop else None, RIGHT)
+    return Permission(
+        tables.fingerprint, DATABASE, REVISION, REVISION, hold_since, stop[1] if stop else None, RIGHT
+    )
 
 
 def _touch(db: Transaction, row: Row) -> None:

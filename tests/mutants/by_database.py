@@ -17,8 +17,22 @@ BY_DATABASE: tuple[Mutant, ...] = (
         "the revision is asked again just before the call",
         REVISIONS + "test_a_claim_that_was_written_before_the_migration_is_given_back_unsent",
         "worker/store/charging/kill_switch.py",
-        "return self.revision != identity.revision",
+        "return not Schema(self.revision, self.oldest_code).serves(identity.revision)",
         "return False",
+    ),
+    Mutant(
+        "code that is older than the schema serves claims nothing",
+        REVISIONS + "test_a_process_of_another_revision_claims_and_queues_nothing",
+        "worker/store/operations/revisions.py",
+        "self.oldest_code <= code <= self.revision",
+        "code <= self.revision",
+    ),
+    Mutant(
+        "code that is newer than the schema claims nothing",
+        REVISIONS + "test_a_claim_that_was_written_before_the_migration_is_given_back_unsent",
+        "worker/store/operations/revisions.py",
+        "self.oldest_code <= code <= self.revision",
+        "self.oldest_code <= code",
     ),
     Mutant(
         "a pooler in transaction mode is refused",

@@ -41,13 +41,6 @@ BY_TEXT: tuple[Mutant, ...] = (
         "    wrong = None\n",
     ),
     Mutant(
-        "text: a request key from before texts were normalized is the same key",
-        "migrations/test_migrations.py::test_request_keys_from_before_they_were_normalized_are_found_again",
-        "migrations/versions/0027_normalize_keys.py",
-        'f"WHERE {column} IS NOT NFC NORMALIZED AND NOT EXISTS',
-        'f"WHERE false AND NOT EXISTS',
-    ),
-    Mutant(
         "text: a request from before texts were normalized is the same request",
         TEXTS + "test_a_request_from_before_texts_were_normalized_is_the_same_request",
         "schedules/requests/adhoc.py",

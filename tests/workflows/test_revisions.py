@@ -1,4 +1,4 @@
-"""A database that was migrated under running processes: those of another revision send nothing, and say so."""
+"""A database that was migrated under running processes: those that it does not serve send nothing, and say so."""
 
 import logging
 from dataclasses import replace
@@ -8,20 +8,64 @@ from sqlalchemy import text
 
 from schedules.charging.charges import AttemptState
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, move, opened
+from tests.factories import attempt_rows, many_opened, move, opened
 from worker.charging import attempt_charge, overdue
 from worker.charging.executor import Flow
 from worker.renewals import enqueue
 from worker.renewals.enqueue import Queued
 from worker.services import Services
+from worker.store.operations.revisions import Schema
 
 NEWER = "9999"
 
 
 def migrated(services: Services, revision: str = NEWER) -> None:
-    """Have the schema at another revision, as `again migrate` of another version leaves it."""
+    """Have the schema at another revision, as `again migrate` of a version that breaks this one leaves it."""
     with services.engine.begin() as db:
         db.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+        db.execute(text("UPDATE served_code SET oldest_revision = :revision"), {"revision": revision})
+
+
+EXPAND = (
+    "ALTER TABLE charges ADD COLUMN later text",
+    "ALTER TABLE attempts ADD COLUMN later text",
+    "ALTER TABLE archived_attempts ADD COLUMN later text",
+    "CREATE TABLE later (id bigint PRIMARY KEY)",
+    f"UPDATE alembic_version SET version_num = '{NEWER}'",
+)
+
+
+def test_a_process_goes_on_charging_after_a_migration_that_only_adds(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Old and new processes run side by side: the schema says that it still serves the former code."""
+    first, second, *others = many_opened(services, 5)
+    claimed = attempt_charge.claim(services, first)
+    assert claimed is not None
+    with services.engine.begin() as db:
+        for statement in EXPAND:
+            db.execute(text(statement))
+    assert attempt_charge.carry_out(services, claimed) is AttemptState.PAID
+    Flow(services).begin_many(others, "main").wait()
+    assert attempt_charge.attempt(replace(services, revision=NEWER), second) is AttemptState.PAID
+    assert len(gateway.sent) == 5
+    assert {row["state"] for row in attempt_rows(services)} == {AttemptState.PAID}
+
+
+@pytest.mark.parametrize(
+    ("oldest", "revision", "code", "is_served"),
+    [
+        ("0001", "0001", "0001", True),
+        ("0001", "0003", "0002", True),
+        ("0003", "0003", "0002", False),
+        ("0001", "0002", "0003", False),
+        (None, "0030", "0030", False),
+    ],
+)
+def test_a_schema_serves_code_from_its_oldest_revision_to_its_own(
+    oldest: str | None, revision: str, code: str, is_served: bool
+) -> None:
+    assert Schema(revision, oldest).serves(code) is is_served
 
 
 def test_a_process_of_another_revision_claims_and_queues_nothing(
@@ -38,7 +82,7 @@ def test_a_process_of_another_revision_claims_and_queues_nothing(
     assert attempt_charge.attempt(replace(services, revision=NEWER), charge) is AttemptState.PAID
 
 
-@pytest.mark.parametrize("revision", ["0001", NEWER])
+@pytest.mark.parametrize("revision", ["0000", NEWER])
 def test_a_claim_that_was_written_before_the_migration_is_given_back_unsent(
     services: Services, gateway: ScriptedGateway, revision: str
 ) -> None:

@@ -66,8 +66,8 @@ def cancel_charge(
 def migrate(who: Actor = actor()) -> None:
     """Bring the database to this code's revision, and bind a new one to this environment.
 
-    Running processes whose code is for another revision send nothing from then on, say so as an ERROR, and refuse
-    to start again: stop them before, and start this version after. Answers to calls under way are written.
+    Running processes whose code the new revision does not serve send nothing from then on, say so as an ERROR, and
+    refuse to start again: stop them before, and start this version after. Answers to calls under way are written.
     """
     from sqlalchemy.exc import OperationalError
 

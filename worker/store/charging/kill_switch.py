@@ -25,6 +25,7 @@ from sqlalchemy.dialects.postgresql import insert
 from schedules.operations.health import MOST_SKEW
 from worker.clock import Clock
 from worker.store.charging.attempts import to_present_card
+from worker.store.operations.revisions import SCHEMA, Schema
 from worker.store.tables import (
     REFUSED,
     account_bindings,
@@ -45,7 +46,6 @@ _IDENTITY: ColumnElement[str] = literal_column(
     "|| '/' || CASE WHEN pg_is_in_recovery() THEN 'standby' "
     "ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END FROM pg_control_system())"
 )
-_REVISION: ColumnElement[str] = literal_column("(SELECT version_num FROM alembic_version)")
 
 
 def stop(db: Connection, account: str, actor: str, why: str, now: datetime) -> None:
@@ -102,7 +102,8 @@ class Permission:
 
     fingerprint: str | None  # of the bound environment and database
     database: str  # the identity of the database that answers now
-    revision: str | None  # of the schema
+    revision: str  # of the schema
+    oldest_code: str | None  # the oldest revision of code that may run on it
     hold_since: datetime | None
     stopped_why: str | None
     database_clock: datetime
@@ -110,8 +111,8 @@ class Permission:
     account_fingerprint: str | None = None  # of the credentials that the account is bound to
 
     def has_other_schema(self, identity: Identity) -> bool:
-        """Whether the database was migrated to another revision than that of this process's code."""
-        return self.revision != identity.revision
+        """Whether the database is at a schema on which this process's code may not run."""
+        return not Schema(self.revision, self.oldest_code).serves(identity.revision)
 
     def obstacle(self, identity: Identity, clock: Clock) -> str | None:
         """Return why this process may send nothing from this database; None when it may."""
@@ -143,8 +144,8 @@ class Permission:
         """Return why this process may not use the database, apart from its clock; None when it may."""
         if self.has_other_schema(identity):
             return (
-                f"the database is at revision {self.revision} and this process's code is for {identity.revision}: "
-                "stop it, and start the version of Again that `again migrate` was run with"
+                f"the database is at revision {self.revision}, for code from {self.oldest_code} on; this code is "
+                f"for {identity.revision}: stop it, and start the version that `again migrate` was run with"
             )
         return self.other_credentials(identity)
 
@@ -163,7 +164,7 @@ def permission_columns(account: ColumnElement[str]) -> list[ColumnElement[Any]]:
     return [
         select(installation.c.fingerprint).scalar_subquery(),
         _IDENTITY,
-        _REVISION,
+        *SCHEMA,
         select(installation.c.hold_since).scalar_subquery(),
         stopped.scalar_subquery(),
         func.clock_timestamp(),

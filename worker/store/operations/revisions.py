@@ -2,14 +2,33 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, column, func, inspect, or_, select, table, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    column,
+    func,
+    inspect,
+    literal_column,
+    or_,
+    select,
+    table,
+    text,
+)
+
+from worker.store.tables import served_code
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 _PROCESS = "again"  # prefix of the application_name of each process
+# Part of the statements of claims and pre-send checks: the revision, and the oldest code that it serves.
+SCHEMA: tuple[ColumnElement[Any], ...] = (
+    literal_column("(SELECT version_num FROM alembic_version)"),
+    select(served_code.c.oldest_revision).scalar_subquery(),
+)
 MIGRATIONS = Path(__file__).resolve().parents[3] / "migrations"
 
 
@@ -19,6 +38,22 @@ class Revisions:
 
     newest: str
     known: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The revision that a database is at, and the oldest revision of code that may run on it.
+
+    A migration that only adds to the schema leaves `oldest_code` as it is: processes of the former version go on
+    beside those of the new one. One that breaks older code raises it. See docs/decisions/.
+    """
+
+    revision: str
+    oldest_code: str | None  # None: the schema is from before the baseline
+
+    def serves(self, code: str) -> bool:
+        """Whether code that was written for this revision may run on it."""
+        return self.oldest_code is not None and self.oldest_code <= code <= self.revision
 
 
 def _config() -> "Config":
@@ -35,11 +70,15 @@ def newest_revision() -> Revisions:
     return Revisions(max(known), known)
 
 
-def current_revision(db: Connection) -> str | None:
-    """Return the revision of a database; None when it has no tables of ours."""
+def current_schema(db: Connection) -> Schema | None:
+    """Return the schema of a database; None when it has no tables of ours."""
     if not inspect(db).has_table("alembic_version"):
         return None
-    return db.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    revision = db.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if revision is None:
+        return None
+    oldest = select(served_code.c.oldest_revision)
+    return Schema(revision, db.execute(oldest).scalar_one() if inspect(db).has_table(served_code.name) else None)
 
 
 def process_name(revision: str) -> str:
@@ -47,8 +86,8 @@ def process_name(revision: str) -> str:
     return f"{_PROCESS}/{revision}"
 
 
-def others_connected(db: Connection, revision: str) -> dict[str, int]:
-    """Return the connections of processes whose code is for another revision, by revision; "" is an unknown one.
+def unserved_connected(db: Connection, schema: Schema) -> dict[str, int]:
+    """Return the connections of processes whose code the schema does not serve, by revision; "" is an unknown one.
 
     Those of an unknown revision run code from before this check.
     """
@@ -56,27 +95,19 @@ def others_connected(db: Connection, revision: str) -> dict[str, int]:
     of_ours = or_(a.application_name == _PROCESS, a.application_name.like(f"{_PROCESS}/%"))
     query = (
         select(a.application_name, func.count())
-        .where(a.datname == func.current_database(), of_ours, a.application_name != process_name(revision))
+        .where(a.datname == func.current_database(), of_ours)
         .group_by(a.application_name)
         .order_by(a.application_name)
     )
-    return {name.partition("/")[2]: count for name, count in db.execute(query)}
+    found = ((name.partition("/")[2], count) for name, count in db.execute(query))
+    return {revision: count for revision, count in found if not schema.serves(revision)}
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
     """Upgrade the database to a revision, in one transaction."""
-    _run(engine, revision, upward=True)
-
-
-def migrate_down(engine: Engine, revision: str = "base") -> None:
-    """Downgrade the database to a revision, in one transaction; rows of newer tables are lost."""
-    _run(engine, revision, upward=False)
-
-
-def _run(engine: Engine, revision: str, *, upward: bool) -> None:
     from alembic import command
 
     config = _config()
     with engine.begin() as db:
         config.attributes["connection"] = db
-        (command.upgrade if upward else command.downgrade)(config, revision)
+        command.upgrade(config, revision)

@@ -37,6 +37,7 @@ from worker.store.tables.operations import (
     processes,
     rate_buckets,
     reconciliations,
+    served_code,
     stops,
     write_probe,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "reconciliations",
     "refunds",
     "requests",
+    "served_code",
     "signups",
     "stops",
     "subscriptions",

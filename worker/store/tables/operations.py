@@ -224,3 +224,12 @@ write_probe = Table(
     comment="Emptied and filled by each `again status`: proof that the database still takes new blocks.",
     prefixes=["UNLOGGED"],
 )
+
+served_code = Table(
+    "served_code",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    CheckConstraint("id = 1", name="one_row"),
+    Column("oldest_revision", Text, nullable=False, comment="raised by a migration that breaks older code"),
+    comment="The oldest revision of the schema whose code may still run on this one.",
+)
