@@ -1,7 +1,7 @@
 # Again: what can be done here. `make` alone lists it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo clients test test-oldest model check reference docs format chaos mutants resilience bench sweep bench-forecast clean
+.PHONY: help setup demo clients test test-fast test-oldest model check reference docs format chaos mutants resilience bench sweep bench-forecast clean
 PAYMENTS ?= 1000000
 SUBSCRIPTIONS ?= 1000000
 CHARGES ?= 20000
@@ -35,6 +35,9 @@ demo: $(STAMP) ## bill three months of a make-believe shop through real parts
 
 test: $(STAMP) ## all tests; starts the services it needs, and stops them
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(STAMP) ## rules, gateway, simulator and structure in under a minute; needs no database
+	@$(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/rules tests/gateway tests/simulator tests/architecture
 
 test-oldest: $(STAMP) ## store, workflow, whole-shop and failover tests on the oldest supported PostgreSQL, in OLDEST; needs pgbouncer
 	@test -x $(OLDEST)/postgres || { echo "no PostgreSQL in $(OLDEST): apt-get install postgresql-15, or say: make test-oldest OLDEST=/folder/of/postgres" >&2; exit 1; }

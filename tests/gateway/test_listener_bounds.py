@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from starlette.requests import Request
@@ -111,16 +111,25 @@ def test_a_notice_that_cannot_be_handed_on_is_not_answered_as_heard() -> None:
         assert [post(port, "one"), post(port, "one")] == [503, 503]
 
 
-@pytest.mark.parametrize(
-    "beginning",
-    [b"", b"POST /portone HTTP/1.1\r\nHost: x\r\n", b"GET /healthy HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n"],
-)
-def test_a_connection_whose_headers_do_not_end_is_closed(beginning: bytes) -> None:
-    with listening(door(allow="127.0.0.0/8")) as port, socket.create_connection(("127.0.0.1", port)) as slow:
-        slow.sendall(beginning)
+BEGINNINGS = (
+    b"", b"POST /portone HTTP/1.1\r\nHost: x\r\n", b"GET /healthy HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n",
+)  # fmt: skip
+
+
+def test_connections_whose_headers_do_not_end_are_closed_and_a_body_that_does_not_come_gets_408() -> None:
+    """All at once: each takes the time that the listener allows."""
+    with listening(door(allow="127.0.0.0/8")) as port, ExitStack() as opened:
         begun = elapsed()
-        assert wait_until(lambda: is_closed(slow), listener.HEADERS_WITHIN + 10)
+        *slow, silent = (opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(4))
+        for beginning, connection in zip(BEGINNINGS, slow, strict=True):
+            connection.sendall(beginning)
+        silent.sendall(b"POST /portone HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+        assert wait_until(
+            lambda: [is_closed(each) for each in slow] == [True] * len(slow), listener.HEADERS_WITHIN + 10
+        )
         assert elapsed() - begun > listener.HEADERS_WITHIN / 3
+        silent.settimeout(listener.BODY_WITHIN + 10)
+        assert silent.recv(100).startswith(b"HTTP/1.1 408")
 
 
 def is_closed(slow: socket.socket) -> bool:
@@ -133,13 +142,6 @@ def is_closed(slow: socket.socket) -> bool:
         return False
     except OSError:
         return True
-
-
-def test_a_body_that_does_not_come_is_answered_with_408() -> None:
-    with listening(door(allow="127.0.0.0/8")) as port, socket.create_connection(("127.0.0.1", port)) as slow:
-        slow.sendall(b"POST /portone HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
-        slow.settimeout(listener.BODY_WITHIN + 10)
-        assert slow.recv(100).startswith(b"HTTP/1.1 408")
 
 
 def test_headers_above_the_bound_are_refused() -> None:
