@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from pydantic.fields import FieldInfo
 
 from schedules.errors import as_markdown
-from schedules.event_fields import EVENT_FIELDS
+from schedules.outbox.event_fields import EVENT_FIELDS
 from schedules.outbox.event_kinds import KINDS
 from schedules.outbox.events import Event
 from worker.cli import command_line
@@ -24,8 +24,8 @@ from worker.cli.json_fields import JSON_FIELDS
 from worker.cli.terminal.examples import EXAMPLES, commands_of
 from worker.cli.terminal.sections import SECTIONS
 from worker.config import PREFIX, Settings
-from worker.request_fields import ANSWERS, REQUEST_FIELDS
 from worker.task_api.answers import fields_of
+from worker.task_api.request_fields import ANSWERS, REQUEST_FIELDS
 from worker.task_api.verbs import ASKED
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"

@@ -15,7 +15,7 @@ from schedules.errors import Code
 from tests.acceptance.again import again, refused, told_json
 from tests.installation import QUICK, Installation, installed
 from worker.clock import wait_until
-from worker.request_fields import ANSWERS
+from worker.task_api.request_fields import ANSWERS
 
 # What a shop's own backend would run: Celery and the broker's address, and nothing of ours.
 SENDER = """

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from schedules.outbox.event_fields import EVENT_FIELDS
 from schedules.outbox.event_kinds import KINDS
 from schedules.outbox.events import VERSION, Event, event_id
 from worker.cli.terminal.options import read_instant
@@ -143,6 +144,8 @@ def schema_of(event: type[Event]) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     document = TypeAdapter(event).json_schema(mode="serialization")
+    for name, facts in document["properties"].items():
+        facts["description"] = EVENT_FIELDS[name]
     return document | {"title": event.kind, "version": VERSION}
 
 
