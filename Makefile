@@ -21,7 +21,7 @@ PYTHON ?= $(shell for p in python3 python3.15 python3.14 python3.13 python3.12 p
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## install everything, locked, into .venv; leaves .venv/bin/again
+setup: $(STAMP) ## install everything, with locked versions, into .venv; creates .venv/bin/again
 
 $(STAMP): pyproject.toml uv.lock
 	@test -n "$(PYTHON)" || { echo "again needs Python 3.11 to 3.15, and none was found on the PATH; install one, or say: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -30,10 +30,10 @@ $(STAMP): pyproject.toml uv.lock
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv sync --quiet --frozen --all-extras --compile-bytecode --python $(VENV)/bin/python
 	@touch $@
 
-demo: $(STAMP) ## bill three months of a make-believe shop through real parts
+demo: $(STAMP) ## bill three months of a sample shop with real processes and faults
 	@$(VENV)/bin/again demo
 
-test: $(STAMP) ## all tests; starts the services it needs, and stops them
+test: $(STAMP) ## all tests, with the services that they start and stop
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(STAMP) ## rules, gateway, simulator and structure in under a minute; needs no database
@@ -44,7 +44,7 @@ test-oldest: $(STAMP) ## store, workflow, whole-shop and failover tests on the o
 	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || { echo "no pgbouncer: apt-get install pgbouncer" >&2; exit 1; }
 	@EMBEDDED_POSTGRES=$(OLDEST) $(VENV)/bin/python -m pytest -n 2 --dist loadfile tests/store tests/workflows tests/acceptance/test_shop.py tests/acceptance/test_failover.py
 
-clients: $(STAMP) ## PortOne clients that others wrote, installed and run against the simulator; needs Node.js
+clients: $(STAMP) ## PortOne clients of other authors, run against the simulator; needs Node.js
 	@$(VENV)/bin/python -m tests.clients
 
 model: $(STAMP) ## the charge protocol on a simulated clock: MODEL_CHARGES=1000000 SEED=1
@@ -65,17 +65,17 @@ docs: $(STAMP) ## build the site of docs/ in .site; a broken link fails
 	@.venv-docs/bin/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs .site
 	@echo "written: .site/index.html"
 
-format: $(STAMP) ## put the code into its standard form
+format: $(STAMP) ## format the code
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-chaos: $(STAMP) ## beat a shop of CHARGES=20000 while it works, SEED=1, and hold the books together
+chaos: $(STAMP) ## kill and freeze the processes of a shop of CHARGES=20000, SEED=1, and compare its records with the gateway's
 	@$(VENV)/bin/python -m tests.chaos --charges $(CHARGES) --seed $(SEED) $(CHAOS)
 
-mutants: $(STAMP) ## take every guard away, one at a time, and show what noticed
+mutants: $(STAMP) ## remove each guard, one at a time, and show which test fails
 	@$(VENV)/bin/python -m tests.mutants
 
-resilience: $(STAMP) ## run the tests of each row of docs/reference/resilience.md, or of the ROWS with one of these words, and record how they ended
+resilience: $(STAMP) ## run the tests of each row of docs/reference/resilience.md, or of ROWS="words", and record the results
 	@$(VENV)/bin/python -m tests.resilience $(ROWS)
 
 bench: $(STAMP) ## every benchmark beside its baselines; BENCH="--small", or names of parts
@@ -84,7 +84,7 @@ bench: $(STAMP) ## every benchmark beside its baselines; BENCH="--small", or nam
 sweep: $(STAMP) ## reconcile PAYMENTS=1000000 of 90 days, and show the memory that it takes
 	@$(VENV)/bin/python -m benchmarks.sweep --payments $(PAYMENTS)
 
-bench-forecast: $(STAMP) ## foresee a month of SUBSCRIPTIONS=1000000, beside a bare read of their rows
+bench-forecast: $(STAMP) ## forecast a month of SUBSCRIPTIONS=1000000, beside a plain read of their rows
 	@$(VENV)/bin/python -m benchmarks.forecast --subscriptions $(SUBSCRIPTIONS)
 
 clean: ## remove the virtual environment and caches

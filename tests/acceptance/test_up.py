@@ -105,4 +105,4 @@ def test_a_port_that_is_taken_is_named(folder: Path) -> None:
 def test_a_small_demo_ends_with_books_that_agree() -> None:
     done = again("demo", "--customers", "8", "--days", "3")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "our books and the simulator's ledger agree" in done.stdout
+    assert "the database and the simulator's ledger agree" in done.stdout

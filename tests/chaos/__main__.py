@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: beat a shop while it works, and hold the books together at the end."""
+"""`python -m tests.chaos`: kill and freeze the processes of a working shop, then compare its records."""
 
 import argparse
 import json

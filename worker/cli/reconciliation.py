@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 1000
 USUAL_SPAN = timedelta(days=2)
 Number = Annotated[int, typer.Argument(help="The finding's number.")]
-findings_app = typer.Typer(cls=Listed, help="Where the gateway's records and our books do not agree.")
+findings_app = typer.Typer(cls=Listed, help="Differences between the gateway's records and the database.")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -53,7 +53,7 @@ def reconcile(
     account: Annotated[str | None, typer.Option(help="A gateway account; all of them unless given.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the gateway's list with our books now, and show what is found.
+    """Compare the gateway's list with the database now, and show the findings.
 
     It can be stopped with Ctrl-C; the same command with the same --from and --to goes on where it was.
     """

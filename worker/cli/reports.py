@@ -40,7 +40,7 @@ def recovery(
     zone: OfZone,
     from_: From = None,
     to: To = None,
-    by: Annotated[By, typer.Option(help="How long a cohort is.")] = By.DAY,
+    by: Annotated[By, typer.Option(help="The length of a cohort.")] = By.DAY,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:

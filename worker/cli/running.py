@@ -284,7 +284,7 @@ def demo(
         bool, typer.Option("--keep", help="Leave everything running at the end, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Bill a make-believe shop for three months through real parts, with faults, and hold the books together."""
+    """Bill a sample shop for three months with real processes and faults, and compare it with the ledger."""
     from worker.cli.local.demo import run
 
     if not run(customers, days, seed, keep=keep):

@@ -1,4 +1,4 @@
-"""Announcing: what comes soon is told beforehand, charges and cards that expire, and what has ended by time."""
+"""Announcements: events before a charge and before a card expires, and after a subscription has ended by time."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ BATCH = 500  # rows in one transaction
 
 
 def announce_due(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
-    """Tell of charges that come, cards that expire and subscriptions that have ended; answers how many."""
+    """Enqueue events about coming charges, expiring cards and ended subscriptions; return how many."""
     told = 0
     if not are_ours_and_known(services):
         return 0
@@ -44,7 +44,7 @@ def _announce_charges(db: Connection, now: datetime) -> int:
             soon[row["id"]] = notice
     before = event_log.count(db, events.ChargeUpcoming.kind, [notice.charge for notice in soon.values()])
     for notice in soon.values():
-        # Its place among the notices of the charge: what was changed and changed back is announced again.
+        # The number of the notice of this charge: a change that is reverted is announced again.
         dedupe = f"{notice.charge}/upcoming/{before.get(notice.charge, 0)}/{notice.says}"
         event_log.owe(db, notice, dedupe, now)
     subscriptions.told(db, [row["id"] for row in rows], {row_id: notice.says for row_id, notice in soon.items()})
@@ -68,9 +68,9 @@ def _notice(row: dict[str, Any]) -> events.ChargeUpcoming:
 
 
 def announce_anew(db: Connection, announced: Sequence[dict[str, Any]], now: datetime) -> None:
-    """Look again at the notices of these subscriptions, whose card has changed; one that says the same stands.
+    """Announce again for these subscriptions, whose card has changed, unless the content is equal.
 
-    A notice of a charge that has been opened since counts no more: the next one comes at its own time.
+    A notice of a charge that has been opened since is ignored: the next one is sent at its own time.
     """
     for row in announced:
         next_charge = charge_key(ChargeKind.RENEWAL, row["key"], row["next_period_no"])

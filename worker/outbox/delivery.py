@@ -1,4 +1,4 @@
-"""Delivering: events that wait are sent to the shop's own address, each until it is taken or given up."""
+"""Delivery: send waiting events to the shop's webhook, each until it is accepted or dead."""
 
 import json
 import logging
@@ -16,19 +16,19 @@ from worker.webhooks.port import Accepted, Answer, Gone, Message, NotTaken, Rece
 
 log = logging.getLogger("again.delivering")
 BATCH = 10
-LEASE = timedelta(minutes=5)  # above a batch of calls that each take as long as a call may
-ENOUGH = 3  # events in a row that were not taken: the receiver is away, and asking on only takes a worker's time
+LEASE = timedelta(minutes=5)  # longer than a batch of calls that all time out
+ENOUGH = 3  # failed events in a row after which the receiver counts as unreachable
 
 
 def deliver_due(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
-    """Send the events that are due, longest first, until none is left or the receiver seems to be away.
+    """Send the due events, longest waiting first, until none is left or the receiver is unreachable.
 
-    Answers how many it took. Several may deliver at once: each takes others (SKIP LOCKED), under a lease. One that
-    dies after its call has been answered leaves the event to be sent again: at least once, by the same id.
+    Return how many it accepted. Concurrent calls lease different events (SKIP LOCKED). A process that dies after
+    the answer leaves the event to be sent again: at least once, with the same id.
     """
     receiver = services.receiver
     if receiver is None:
-        return 0  # nowhere to send them: they wait
+        return 0  # without a receiver, events wait
     accepted, missed = 0, 0
     while missed < ENOUGH and going_on() and (taken := _take(services)):
         for place, event in enumerate(taken):
@@ -45,7 +45,7 @@ def deliver_due(services: Services, going_on: Callable[[], bool] = lambda: True)
 def _take(services: Services) -> Sequence[Taken]:
     now = services.clock.now()
     with services.engine.begin() as db:
-        # A copy tells the shop nothing, and books on hold may tell it what is no longer so.
+        # A copy of the database sends nothing; during a hold, events may be outdated.
         if kill_switch.permission(db, kill_switch.ALL_ACCOUNTS).foreign(services.identity, services.clock):
             return ()
         return deliveries.take_due(db, now, now + LEASE, BATCH)
@@ -57,8 +57,8 @@ def _give_back(services: Services, unsent: Sequence[Taken]) -> None:
 
 
 def _deliver(services: Services, receiver: Receiver, event: Taken) -> bool:
-    """Send one event and write what came of it; whether the receiver took it."""
-    # A receiver refuses a signature whose time is minutes from its own: where our clock is moved, the real time.
+    """Send one event and write the result; return whether the receiver accepted it."""
+    # A receiver refuses a signature with a wrong time: with a moved clock, use the real time.
     answer = receiver.send(message_of(event), services.clock.real())
     now = services.clock.now()
     fate = _fate(event, answer, now)
@@ -66,7 +66,7 @@ def _deliver(services: Services, receiver: Receiver, event: Taken) -> bool:
         written = deliveries.write(db, event, answer.words, **fate)
     name = f"event {event.id}, {event.kind} of {event.subject}"
     if not written:
-        log.warning("%s: somebody else has it since; %s is left out", name, answer.words)
+        log.warning("%s: another process has leased it since; %s is not written", name, answer.words)
     elif "dead_at" in fate:
         log.error("%s is dead at try %d: %s; see `again events --dead`", name, event.tries + 1, answer.words)
     elif "next_try_at" in fate:
@@ -90,7 +90,7 @@ def _fate(event: Taken, answer: Answer, now: datetime) -> dict[str, datetime]:
 
 
 def message_of(event: Taken) -> Message:
-    """The event as it is sent, the same each time."""
+    """Return the event for sending, the same for each try."""
     body = {
         "type": event.kind,
         "timestamp": in_json(event.created_at),

@@ -1,4 +1,4 @@
-"""Replaying: what a person may decide about events, each with a reason, each written down."""
+"""Replay and skip of events by a person, recorded in the audit with a reason."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,19 +7,19 @@ from schedules.errors import Code, FixedCode
 from worker.services import Services
 from worker.store.outbox import deliveries, event_log
 
-ALL_EVENTS = "events"  # the subject that the audit names when no single one is meant
+ALL_EVENTS = "events"  # the audit's subject for several events
 
 
 class NoSuchEvent(FixedCode, code=Code.NOT_FOUND):
-    """There is no event of this number; nothing has been done."""
+    """There is no event with this number; nothing was done."""
 
 
 class Archived(FixedCode, code=Code.CONFLICT):
-    """The event was delivered long ago, and is archived; nothing has been done."""
+    """The event was delivered and is archived; nothing was done."""
 
 
 def replay(services: Services, numbers: Sequence[int], actor: str, why: str) -> None:
-    """Let these events be delivered again from now on, whatever became of them; all of them, or none."""
+    """Replay these events in any state; all of them, or none."""
     now = services.clock.now()
     with services.engine.begin() as db:
         for number in sorted(set(numbers)):
@@ -32,7 +32,7 @@ def replay(services: Services, numbers: Sequence[int], actor: str, why: str) -> 
 
 
 def replay_dead(services: Services, actor: str, why: str) -> int:
-    """Let every dead event be delivered again from now on; answers how many."""
+    """Replay every dead event; return how many."""
     now = services.clock.now()
     with services.engine.begin() as db:
         count = deliveries.replay_dead(db, now)
@@ -41,7 +41,7 @@ def replay_dead(services: Services, actor: str, why: str) -> int:
 
 
 def skip(services: Services, before: datetime, actor: str, why: str) -> int:
-    """Let the events that wait and are older go undelivered; they are kept. Answers how many."""
+    """Skip the waiting events before an instant; they are kept. Return how many."""
     now = services.clock.now()
     with services.engine.begin() as db:
         count = deliveries.skip_before(db, before)
@@ -50,7 +50,7 @@ def skip(services: Services, before: datetime, actor: str, why: str) -> int:
 
 
 def found(event: deliveries.Listed | None, number: int) -> deliveries.Listed:
-    """The event, or the error that there is none of this number."""
+    """Return the event; raise an error when there is none with this number."""
     if event is None:
         raise NoSuchEvent(f"there is no event {number}; `again events` lists them")
     return event

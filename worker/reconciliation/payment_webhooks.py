@@ -1,4 +1,4 @@
-"""Hearing: a webhook says that something has happened; what it was is read from the gateway, never from it."""
+"""Payment webhooks: a webhook causes a look-up at the gateway; its content is never used."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ WEBHOOK = "webhook"
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Look-ups a second that webhooks may cause for an account, and the seconds that one waits for its turn."""
+    """A limit of look-ups a second that webhooks cause for an account, and how long one may wait."""
 
     name: str
     rate: float
@@ -30,15 +30,15 @@ class Limit:
 
 # Two limits, so that made-up uids do not keep webhooks about real debts from being looked up.
 OURS = Limit("webhooks", 5.0, 2.0)
-FOREIGN = Limit("other webhooks", 1.0, 0.0)  # without waiting: a flood must not occupy the threads
+FOREIGN = Limit("other webhooks", 1.0, 0.0)  # no waiting, so that a flood does not occupy the threads
 
 
 def hear(services: Services, merchant_uid: str) -> None:
-    """Look at the payments of a uid as the reconciler would, and whether a card that is waited for has changed.
+    """Compare the payments of a uid like the reconciler, and look up a card for which charges wait.
 
-    A webhook does not say which account it is about: the debt does, and for what is no debt of ours all are asked.
-    Anyone may send one, so the calls that they cause are limited for each account. A webhook beyond the limit is
-    dropped: the reconciler, the questions about unknown attempts and the daily look at cards find the same later.
+    A webhook does not name its account: the charge does, and without a charge all accounts are queried. Anyone may
+    send a webhook, so the calls that they cause are limited for each account. A webhook beyond the limit is
+    dropped: the reconciler, the look-ups of unknown attempts and the daily look-up of cards find the same later.
     """
     with services.engine.begin() as db:
         state = attempts.state_of(db, merchant_uid)
@@ -47,7 +47,7 @@ def hear(services: Services, merchant_uid: str) -> None:
             attempts.ask_now(db, state[0], services.clock.now())
     match state:
         case (_, AttemptState.PAID | AttemptState.SENDING):
-            return  # we know, or are being told at this moment
+            return  # the outcome is known, or a call is under way
         case (attempt_id, AttemptState.UNKNOWN) if account is not None:
             if _may_look(services, account, OURS):
                 resolve_unknown.ask(services, attempt_id)
@@ -75,7 +75,7 @@ def _look(services: Services, account: str, merchant_uid: str) -> None:
     answer = gateway.find_all(merchant_uid)
     if not isinstance(answer, Found):
         log.info("%s: the gateway did not tell: %s", merchant_uid, answer.reason)
-        return  # the reconciler and the daily look at cards find it without a webhook
+        return  # the reconciler and the daily look-up of cards find it without a webhook
     compare(services, account, answer.payments)
     for customer_uid in _waited_for(services, answer.payments):
         try:

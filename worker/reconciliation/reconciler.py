@@ -1,4 +1,4 @@
-"""Reconciling: the gateway's own list is paged, window by window, and held against our books."""
+"""The reconciler: read the gateway's list of payments in windows, and compare it with the database."""
 
 import logging
 from collections.abc import Callable
@@ -16,23 +16,23 @@ from worker.store.reconciliation.reconciliations import Run, RunKind
 log = logging.getLogger("again.reconciling")
 SPANS = {RunKind.HOURLY: timedelta(days=2), RunKind.DAILY: timedelta(days=90)}
 EVERY = {RunKind.HOURLY: timedelta(hours=1), RunKind.DAILY: timedelta(days=1)}
-# What is younger is left to the next run: its calls may be under way.
+# Newer payments are left to the next run: their calls may be under way.
 SETTLING_TIME = timedelta(minutes=2)
-LONGEST_WINDOW = timedelta(days=90)  # the gateway lists no more at once
-LEASE = timedelta(minutes=10)  # far above one window's calls; a run whose process died goes on after it
+LONGEST_WINDOW = timedelta(days=90)  # the gateway's limit for one list
+LEASE = timedelta(minutes=10)  # longer than one window's calls; another process continues the run after it
 
 GoingOn = Callable[[], bool]
 Told = Callable[[Run], None]
 
 
 class CannotReconcile(OwnCode):
-    """The span is not one that can be compared; nothing has been done."""
+    """The span cannot be compared; nothing was done."""
 
 
 def begin_due(services: Services, account: str) -> None:
-    """Begin the hourly and the daily run when their time has come; a missed one is not made up for.
+    """Start the hourly and the daily run when they are due; a missed run is not repeated.
 
-    Findings whose payment is in the books by now are ended.
+    Findings whose payment is in the database by now are closed.
     """
     now = services.clock.now()
     end_paid(services, account)
@@ -41,19 +41,19 @@ def begin_due(services: Services, account: str) -> None:
             last = reconciliations.newest(db, account, kind)
             if last is not None and last.ended_at is None:
                 continue
-            # One that was begun by a clock that was ahead must not keep the next one waiting until then.
+            # A run that was started with a clock that was ahead must not delay the next one.
             if last is None or last.started_at > now or now - last.started_at >= every:
                 reconciliations.begin(db, account, kind, now - SPANS[kind], now - SETTLING_TIME, now)
 
 
 def begin_asked(services: Services, account: str, since: datetime, until: datetime) -> Run:
-    """The run over a span that a person asks for: the unfinished one of the same span, or a new one."""
+    """Return the run over a requested span: the unfinished one of the same span, or a new one."""
     now = services.clock.now()
     if not since < until:
         raise CannotReconcile(
             Code.INVALID, f"the span from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} is empty"
         )
-    services.gateway(account)  # refused now rather than begun and left waiting
+    services.gateway(account)  # an error now is better than a run that waits
     with services.engine.begin() as db:
         unfinished = reconciliations.newest(db, account, RunKind.ASKED)
         if unfinished is not None and unfinished.ended_at is None:
@@ -67,7 +67,7 @@ def begin_asked(services: Services, account: str, since: datetime, until: dateti
 
 
 def go_on(services: Services, account: str, going_on: GoingOn = lambda: True) -> None:
-    """Work on the hourly and the daily run of an account, if they are not over; the short one first."""
+    """Continue the hourly and the daily run of an account; the short one first."""
     for kind in EVERY:
         with services.engine.begin() as db:
             run = reconciliations.under_way(db, account, kind)
@@ -82,9 +82,9 @@ def work(
     told: Told = lambda _: None,
     most: int = MOST_IN_WINDOW,
 ) -> Run | None:
-    """Compare window after window until the run is over or should stop; None when another process has it.
+    """Compare the windows until the run ends or must stop; None when another process has it.
 
-    No more than the uids of `most` payments are held in memory, unless one second has more.
+    At most the uids of `most` payments are in memory, unless one second has more.
     """
     run = _claim(services, run_id)
     step = LONGEST_WINDOW

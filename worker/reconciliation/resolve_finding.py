@@ -1,4 +1,4 @@
-"""Resolving: a person ends a finding, and says what the books are to hold from then on."""
+"""Resolve findings: a person closes a finding and decides what the database records."""
 
 from enum import StrEnum
 from typing import Any
@@ -24,10 +24,10 @@ from worker.store.reconciliation.findings import Finding
 
 
 def refund(services: Services, finding_id: int, actor: str, why: str) -> Finding:
-    """Let the payment of a finding be refunded: all that is left of it, once.
+    """Approve the refund of a finding's payment: its whole balance, once.
 
-    A second payment of a debt is refunded by the finding. The payment of a debt that had ended is the one of its
-    charge, so it is refunded as `again refund` does, and the finding ends when the money is back.
+    The finding refunds a duplicate payment. The payment of a charge that had ended is the charge's own, so it is
+    refunded as by `again refund`, and the finding is closed after the refund.
     """
     with services.engine.begin() as db:
         finding = found(findings.locked(db, finding_id), finding_id)
@@ -48,15 +48,15 @@ def refund(services: Services, finding_id: int, actor: str, why: str) -> Finding
 
 
 class Verdict(StrEnum):
-    """What a person decides."""
+    """The verdict of a person about a finding."""
 
-    NOTED = "noted"  # the finding ends, the books stay as they are
-    ACCEPTED = "accepted"  # the books follow the gateway
-    UNPAID = "unpaid"  # the money is back: the attempt failed, and the debt may be tried again
+    NOTED = "noted"  # the finding is closed, the database is not changed
+    ACCEPTED = "accepted"  # the database takes the gateway's state
+    UNPAID = "unpaid"  # the payment was refunded: the attempt failed, and the charge may be tried again
 
 
 def resolve(services: Services, finding_id: int, verdict: Verdict, actor: str, why: str) -> Finding:
-    """End a finding by a person's verdict; the books change only as the verdict says."""
+    """Close a finding by a person's verdict; only the verdict changes the database."""
     with services.engine.begin() as db:
         finding = found(findings.locked(db, finding_id), finding_id)
     if finding.state is FindingState.REFUNDING:
@@ -132,7 +132,7 @@ def _call_unpaid(services: Services, finding: Finding) -> None:
 
 
 def _taken(services: Services, finding: Finding) -> tuple[Attempt, AttemptState]:
-    """The finding's attempt, under the next fence, and the state that it is in."""
+    """Claim the finding's attempt under the next fence; return it with its state."""
     with services.engine.begin() as db:
         state = attempts.state_of(db, finding.merchant_uid)
         taken = attempts.take(db, *state, services.clock.now()) if state is not None else None
@@ -145,7 +145,7 @@ def _taken(services: Services, finding: Finding) -> tuple[Attempt, AttemptState]
 
 
 def _let_go(services: Services, finding: Finding) -> None:
-    """Lift the hold that the finding put on its debt."""
+    """Release the charge that the finding holds."""
     with services.engine.begin() as db:
         charge = charges.locked_by_key(db, finding.charge_key)
         others = findings.open_for(db, finding.charge_key or "", but=finding.id)

@@ -1,4 +1,4 @@
-"""Restoring: a database that was put back, or moved, sends nothing until all that it may have missed is known."""
+"""Restore: a restored or moved database sends nothing until the payments since its backup are known."""
 
 import logging
 import uuid
@@ -21,17 +21,17 @@ from worker.store.reconciliation.reconciliations import RunKind
 
 log = logging.getLogger("again.restoring")
 KEEPER = "again"  # the actor that the audit names
-MARGIN = timedelta(hours=1)  # before the newest thing in the books: clocks differ, and a dump takes its time
-BATCH = 20  # charges asked for between two notes of how far the hold has come
-LEASE_SECONDS = 600.0  # far above one batch's calls
+MARGIN = timedelta(hours=1)  # margin before the newest entry: clocks differ, and a dump takes time
+BATCH = 20  # charges that are looked up between two writes of the hold's progress
+LEASE_SECONDS = 600.0  # longer than one batch's calls
 
 GoingOn = Callable[[], bool]
 
 
 def begin_hold(services: Services, actor: str, why: str, since: datetime | None = None) -> Hold:
-    """Let nothing be sent from this database until the gateway was asked for all since then.
+    """Begin a hold: nothing is sent until all charges were looked up at the gateway since then.
 
-    Without `since`, it is an hour before the newest thing that these books know: the backup's own time.
+    Without `since`, it starts an hour before the newest entry of the database, the time of the backup.
     """
     now = services.clock.now()
     with services.engine.begin() as db:
@@ -46,7 +46,7 @@ def begin_hold(services: Services, actor: str, why: str, since: datetime | None 
 
 
 def lift_when_known(services: Services, going_on: GoingOn = lambda: True) -> str | None:
-    """Go on with what the hold waits for; answers what it still waits for, None when there is no hold."""
+    """Continue the hold; return what it still waits for, None when there is no hold."""
     with services.engine.begin() as db:
         hold = kill_switch.hold(db)
         right = clock_is_right(services, db)
@@ -69,7 +69,7 @@ def _go_on(services: Services, hold: Hold, going_on: GoingOn) -> str | None:
     quiet_until = hold.since + timedelta(seconds=services.settings.quiet_time)
     if services.clock.now() < quiet_until:
         return f"payments may show late; waiting until {quiet_until:%Y-%m-%d %H:%M:%S}Z"
-    # First the debts that are due, so that each payment finds its charge.
+    # Open due periods first, so that each payment has its charge.
     open_charges.open_due(services)
     for account in services.account_names:
         try:

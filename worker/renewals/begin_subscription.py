@@ -1,4 +1,4 @@
-"""Beginning: a subscription's row is written, by a person's word or because its first payment is there."""
+"""Insert a subscription: requested by a person, or after its first payment."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ log = logging.getLogger("again.beginning")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """A subscription that is to begin."""
+    """A subscription to insert."""
 
     key: str
     customer_id: int
@@ -30,15 +30,15 @@ class Beginning:
     anchor: date
     first: Cursor  # the first charge that is opened
     external_ref: str | None = None
-    another: bool = False  # asked for beside another one of the same customer and plan
-    trial_of: str | None = None  # the plan's code, when the customer has had its trial by it
-    held_why: str | None = None  # nothing is charged until a person has released it
+    another: bool = False  # requested beside another one of the same customer and plan
+    trial_of: str | None = None  # the plan's code, if the subscription uses its trial
+    held_why: str | None = None  # nothing is charged until a person releases it
 
 
 def begin(db: Connection, what: Beginning, now: datetime) -> bool:
-    """Write a subscription; False, and nothing written, when a guard of the database says that it is there.
+    """Insert a subscription; return False and write nothing when a constraint refuses it.
 
-    That is one of the same reference, or a live one of the same customer and plan.
+    The constraints refuse an equal reference, and a second active one of a customer and plan.
     """
     first, ahead = what.first, what.plan.policy.upcoming
     waits = what.held_why is not None
@@ -54,10 +54,10 @@ def begin(db: Connection, what: Beginning, now: datetime) -> bool:
 
 
 def begin_promised(db: Connection, what: Beginning, wanted: Wanted, now: datetime) -> None:
-    """Write a subscription that was paid for, or that the gateway's timer has been stopped for.
+    """Insert a subscription that was paid for, or whose schedule at the gateway was stopped.
 
-    It may not be refused any more. Should its customer have another one, it is set aside for a person: `again
-    release` lets it go on beside that one, `again unsubscribe` ends it.
+    It can no longer be refused. If its customer has another one, it is held for an operator: `again release`
+    continues it beside that one, `again unsubscribe` ends it.
     """
     rival = why_not(db, replace(wanted, but_deliberate=True))
     if rival is not None:
@@ -71,7 +71,7 @@ def begin_promised(db: Connection, what: Beginning, wanted: Wanted, now: datetim
 
 
 def begin_signed_up(db: Connection, charge: Charge, now: datetime) -> None:
-    """Begin the subscription that waited for this charge, which has just been paid; period 0 is paid by it."""
+    """Insert the subscription of a signup whose charge has just been paid; that charge pays period 0."""
     signup = signups.of_charge(db, charge.id)
     if signup is None or signup.begun_at is not None:
         return

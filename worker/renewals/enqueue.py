@@ -1,4 +1,4 @@
-"""Dispatching: charges that are due become messages, oldest first, never more than a bound at once."""
+"""Dispatch: send messages for due charges, oldest first, up to a bound for each account."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,20 +20,18 @@ Publish = Callable[[Queued], None]  # a message for each
 PublishMany = Callable[[Sequence["Envelope"]], None]  # a message for each
 T = TypeVar("T")
 Waiting = Callable[[], int]
-SECONDS_AHEAD = (
-    4.0  # of an account's cap that wait in the broker: whatever goes first comes to its turn within them
-)
-REFILL = 4  # a fourth of the bound is free before it is filled up again: by many at once
-LEAST_AHEAD = 20  # charges; an account with a low cap must not wait for the next look
-GIVEN_BACK = timedelta(seconds=3)  # until what was given back is queued again
-MANY = 200  # charges queued at once from which on they go in envelopes; for a lower cap, a second's worth
+SECONDS_AHEAD = 4.0  # seconds of an account's cap that wait in the broker: a priority charge is sent within them
+REFILL = 4  # refill when a fourth of the bound is free, so that charges are queued in large groups
+LEAST_AHEAD = 20  # charges; an account with a low cap must not run empty before the next dispatch
+GIVEN_BACK = timedelta(seconds=3)  # time until released charges are queued again
+MANY = 200  # charges queued at once from which envelopes are used; for a lower cap, one second of it
 MOST_IN_ENVELOPE = 100
-ENVELOPE_SECONDS = 0.5  # of an account's cap that one envelope takes at most
+ENVELOPE_SECONDS = 0.5  # largest size of an envelope, in seconds of the account's cap
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Charges of one account and kind that go in one message."""
+    """Charges of one account and kind in one message."""
 
     charge_ids: Sequence[int]
     kind: ChargeKind
@@ -41,19 +39,19 @@ class Envelope:
 
 
 class BrokerUnreachable(FixedCode, code=Code.UNAVAILABLE):
-    """The broker did not take the messages; the charges stay due and are queued again later."""
+    """The broker did not accept the messages; the charges stay due and are queued again later."""
 
 
 def top_up(
     services: Services, publish: Publish, waiting: Waiting = lambda: 0, publish_many: PublishMany | None = None
 ) -> int:
-    """Fill each account's queue up to its bound with the charges that are due longest; answers how many.
+    """Fill each account's queue up to its bound with the charges that are due longest; return how many.
 
-    `waiting` tells how many messages the broker holds: when nobody takes them, no more are sent, however often
-    the patience with those that were sent has run out.
+    `waiting` returns the number of messages in the broker: when no worker takes them, no more are sent, even if
+    queue_patience has passed for those that were sent.
 
-    A charge is marked as queued before its message leaves. A message that is lost after that, or a broker
-    that loses everything, costs one queue_patience: then the charge is queued once more.
+    A charge is marked as queued before its message is sent. If the message, or the whole broker, is lost after
+    that, the charge is queued again after queue_patience.
     """
     accounts = _accounts_due(services)
     if not accounts or waiting() >= services.settings.queue_bound * len(accounts):
@@ -74,7 +72,7 @@ def top_up(
 
 
 def is_more_due(services: Services) -> bool:
-    """Whether any account has a charge that is due, queued or not."""
+    """Whether any account has a due charge, queued or not."""
     return bool(_accounts_due(services))
 
 
@@ -84,10 +82,10 @@ def _accounts_due(services: Services) -> list[str]:
 
 
 def send_now(services: Services, charge_id: int, publish: Publish) -> None:
-    """Have one charge tried at once, ahead of those that wait to be queued: a person waits for it.
+    """Send the message of one charge at once, before those that wait to be queued.
 
-    Whatever goes wrong here costs time alone: the charge is due, and is queued like any other.
-    While its account may not send, it is not queued: it would wait for queue_patience after the resume.
+    An error here only delays the charge: it is due, and the next dispatch queues it. While its account may not
+    send, it is not queued, because it would wait for queue_patience after the resume.
     """
     now = services.clock.now()
     with services.engine.begin() as db:
@@ -111,14 +109,14 @@ def _may_not_send(services: Services, db: Connection, account: str) -> bool:
 
 
 def _queue(services: Services, account: str) -> Queued:
-    """Mark an account's charges as queued, as many as there is room for."""
+    """Mark an account's charges as queued, up to its bound."""
     now = services.clock.now()
     patience = timedelta(seconds=services.settings.queue_patience)
     with services.engine.begin() as db:
         if _may_not_send(services, db, account):
             return []
         if not charges.queues_alone(db, account):
-            return []  # another process fills this account's bound; it would be filled twice
+            return []  # another process is filling this account's queue
         bound = _bound(services, account)
         room = bound - charges.queued_count(db, account, now)
         if room < max(1, bound // REFILL):
@@ -138,7 +136,7 @@ def _publish(
 
 
 def _mixed(lines: Sequence[Sequence[T]]) -> list[T]:
-    """One line of several, each in its order and spread evenly: no account's messages stand behind another's."""
+    """Merge several lists, each in its order and spread evenly, so that no account waits behind another."""
     placed = [
         ((place + 0.5) / len(line), number, one)
         for number, line in enumerate(lines)
@@ -148,7 +146,7 @@ def _mixed(lines: Sequence[Sequence[T]]) -> list[T]:
 
 
 def _envelopes(services: Services, account: str, queued: Queued) -> list[Envelope]:
-    """The charges of each kind, in their order, so many together."""
+    """Yield the charges of each kind, in order, in chunks."""
     size = _size(services, account)
     ids = {kind: [charge for charge, its in queued if its is kind] for kind in ChargeKind}
     return [
@@ -159,31 +157,31 @@ def _envelopes(services: Services, account: str, queued: Queued) -> list[Envelop
 
 
 def give_back(services: Services, charge_ids: Sequence[int]) -> None:
-    """Have charges queued again soon that a worker took and has no room for."""
+    """Queue charges again soon that a worker received and has no room for."""
     with services.engine.begin() as db:
         charges.queue_again(db, charge_ids, right_time(services, db) + GIVEN_BACK)
 
 
 def is_of(services: Services, charge_id: int, accounts: Collection[str]) -> bool:
-    """Whether a charge is of one of these accounts."""
+    """Whether a charge belongs to one of these accounts."""
     with services.engine.begin() as db:
         return charges.account_of(db, charge_id) in accounts
 
 
 def _bound(services: Services, account: str) -> int:
-    """How many charges of an account may wait in the broker: what its cap lets go in the next seconds."""
+    """Return how many charges of an account may wait in the broker: the next seconds of its cap."""
     rate = services.account(account).rate
     bound = services.settings.queue_bound
     return min(bound, max(LEAST_AHEAD, int(rate * SECONDS_AHEAD))) if rate else bound
 
 
 def _many(services: Services, account: str) -> int:
-    """From how many charges of an account on they go in envelopes: their calls are paced better together."""
+    """Return from how many charges of an account on envelopes are used."""
     rate = services.account(account).rate
     return max(LEAST_AHEAD, min(MANY, int(rate))) if rate else MANY
 
 
 def _size(services: Services, account: str) -> int:
-    """How many charges of an account go in one envelope."""
+    """Return how many charges of an account one envelope carries."""
     rate = services.account(account).rate
     return max(1, min(MOST_IN_ENVELOPE, int(rate * ENVELOPE_SECONDS))) if rate else MOST_IN_ENVELOPE

@@ -1,4 +1,4 @@
-"""Rivals: why a customer cannot have one more subscription to a plan; every way to begin one asks here."""
+"""One subscription for each customer and plan: every way to start a subscription checks it here."""
 
 from sqlalchemy import Connection
 
@@ -8,16 +8,16 @@ from worker.store.customers.rival_subscriptions import Rival, RivalKind, Wanted
 
 
 def why_not(db: Connection, wanted: Wanted) -> str | None:
-    """Why the wanted subscription may not begin or go on; None when it may.
+    """Return why the wanted subscription may not start or continue; None when it may.
 
-    The customer stays locked until the transaction ends, so no other way in can begin one in between.
+    The customer stays locked until the transaction ends, so that no other process starts one meanwhile.
     """
     rival_subscriptions.lock_customer(db, wanted.customer_id)
     return seen(db, wanted)
 
 
 def seen(db: Connection, wanted: Wanted) -> str | None:
-    """As `why_not`, for a look that writes nothing: no lock is taken, and another may begin right after."""
+    """Like `why_not`, but without a lock and for reading only: another one may start right after."""
     rival = rival_subscriptions.find(db, wanted)
     ruled = ruling(Verb.SUBSCRIBE, _states(rival))
     if rival is None or ruled.verdict is not Verdict.REFUSED:
@@ -29,7 +29,7 @@ def seen(db: Connection, wanted: Wanted) -> str | None:
 
 
 def _states(rival: Rival | None) -> frozenset[State]:
-    """What the customer has of the plan, in the states of the table of verbs."""
+    """Return the customer's subscriptions to the plan as states of the table of verbs."""
     if rival is None:
         return frozenset({State.NONE})
     match rival.kind:

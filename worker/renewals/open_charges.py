@@ -1,4 +1,4 @@
-"""Opening: each subscription whose period is due gets its charge, once, and its cursor moves on."""
+"""Opening: insert one charge for each due period of each subscription, and advance its cursor."""
 
 import logging
 from collections.abc import Callable
@@ -28,10 +28,10 @@ BATCH = 500  # subscriptions in one transaction: some 50,000 a second, and locks
 
 
 def open_due(services: Services, plan_id: int | None = None, going_on: Callable[[], bool] = lambda: True) -> int:
-    """Open every charge that is due, of one plan or of all, batch by batch; answers how many are new.
+    """Open every due period, of one plan or of all, in batches; return the number of new charges.
 
-    Two openers at once take different subscriptions (SKIP LOCKED), and one_charge_for_each_period refuses
-    a second charge for a period whatever happens.
+    Concurrent calls lock different subscriptions (SKIP LOCKED), and one_charge_for_each_period refuses a second
+    charge for a period in every case.
     """
     opened = 0
     while going_on():
@@ -76,21 +76,21 @@ def _open_batch(services: Services, plan_id: int | None) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A period that got its charge before a verb changed its subscription."""
+    """A period that was opened before a verb changed its subscription."""
 
     charge: str
     period_no: int
     due_at: datetime
     amount: int  # minor units
     currency: str
-    status: ChargeStatus  # waived where it is not charged
+    status: ChargeStatus  # waived when it is not charged
     closed_why: str | None = None  # why it is not charged
 
 
 def open_first(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Opened, ...]:
-    """Open every period that is due of one subscription, whose row the caller has locked, and move its cursor.
+    """Open every due period of one subscription, whose row the caller has locked, and advance its cursor.
 
-    The row is changed as well. Nothing is opened of one that is paused, ended or set aside.
+    The passed row is updated too. Nothing is opened for a paused, ended or quarantined subscription.
     """
     active = row["status"] == SubscriptionStatus.ACTIVE.value and row["held_why"] is None
     if not active or row["next_due_at"] > now or (row["ends_at"] or now + LONGEST_SHIFT) <= row["next_due_at"]:
@@ -109,10 +109,10 @@ def open_first(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Open
 
 
 def pass_over_paused(db: Connection, row: dict[str, Any], why: str, now: datetime) -> tuple[Opened, ...]:
-    """Write the periods that came due while a subscription was paused, each waived, and move its cursor past them.
+    """Insert a waived charge for each period that came due during a pause, and advance the cursor past them.
 
-    The caller has locked the row, which is changed as well. Nothing is written for one that is not paused, or that
-    opening has set aside.
+    The caller has locked the row, which is updated too. Nothing is written for a subscription that is not paused,
+    or that is quarantined.
     """
     is_paused = row["status"] == SubscriptionStatus.PAUSED.value and row["held_why"] is None
     if not is_paused or row["next_due_at"] >= now:
@@ -128,7 +128,7 @@ def pass_over_paused(db: Connection, row: dict[str, Any], why: str, now: datetim
 
 
 def _as_due(db: Connection, row: dict[str, Any]) -> tuple[DueSubscription, StoredPlan, Plan]:
-    """A subscription as opening takes it, its plan, and the plan at its own time of day."""
+    """Return a subscription for opening, its plan, and the plan at the subscription's own time of day."""
     stored = plan_rows.by_id(db, row["plan_id"])
     cursor = Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"])
     due = DueSubscription(
@@ -155,7 +155,7 @@ def _opened(rows: list[dict[str, Any]]) -> tuple[Opened, ...]:
 
 
 def _quarantine(db: Connection, subscription: DueSubscription, broken: Exception, now: datetime) -> None:
-    """Set a subscription aside that opening cannot work on, and tell a person; the others go on."""
+    """Quarantine a subscription whose row breaks a rule, with an event; the others continue."""
     why = f"opening cannot work on it: {broken}"
     log.error("subscription %s is set aside, a person must look: %s", subscription.key, why)
     subscriptions.change(db, subscription.id, open_at=None, tell_at=None, held_why=why)

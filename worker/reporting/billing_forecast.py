@@ -1,4 +1,4 @@
-"""Foreseeing: who will be charged on which day, how much and why; nothing is written."""
+"""Forecast: the charges of coming days, with amount and reason; nothing is written."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -25,9 +25,9 @@ from worker.store.customers.plans import StoredPlan
 from worker.store.reporting import forecasts
 from worker.store.reporting.forecasts import Reach
 
-LONGEST_SPAN = 1827  # days: five years of a daily plan are as many lines for each customer
+LONGEST_SPAN = 1827  # days: five years; a daily plan has one row a day for each customer
 EARLIEST_OFFSET = timedelta(hours=14)  # no zone is further ahead of UTC, and none 14 hours behind
-MOST_KEPT = 200_000  # periods that are kept to be used again; some 40 MB
+MOST_KEPT = 200_000  # cached periods; about 40 MB
 CARD_WORDS = {
     "deleted": "its billing key was deleted",
     "stopped": "its card can never pay; it waits for another one",
@@ -35,12 +35,12 @@ CARD_WORDS = {
 
 
 class CannotForesee(OwnCode):
-    """What was asked about cannot be told."""
+    """The requested forecast is not possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The local days that are asked about, both included: of a plan in its own zone, of a debt in this one."""
+    """The requested local days, both included: of a plan in its own zone, of a debt in this one."""
 
     first: date
     last: date
@@ -60,7 +60,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """A charge that a day will bring, if nothing changes until then and every card before it pays."""
+    """A charge of a coming day, if nothing changes and every earlier charge is paid."""
 
     charge: str
     customer_uid: str
@@ -70,13 +70,13 @@ class Foreseen:
     at: datetime  # when it is tried
     day: date
     why: str
-    left_out: str | None  # why it will not be tried after all
+    left_out: str | None  # why it will not be tried
     account: str  # at the gateway
 
 
 @dataclass(frozen=True, slots=True)
 class DaySum:
-    """What a day will bring in one currency: how many new periods and older debts, and their sum."""
+    """The totals of a day in one currency: new periods, older debts, and their sum."""
 
     day: date
     currency: str
@@ -87,7 +87,7 @@ class DaySum:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What is due in the same days and will not be tried, and why."""
+    """The charges that are due on these days and will not be tried, by reason."""
 
     why: str
     currency: str
@@ -97,7 +97,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """A forecast added up."""
+    """The totals of a forecast."""
 
     days: Sequence[DaySum]  # in order, a day for each currency that is charged on it
     left_out: Sequence[LeftOut]
@@ -105,7 +105,7 @@ class Totals:
 
 
 def foresee(services: Services, asked: Asked) -> Iterator[Foreseen]:
-    """All that is to be collected on these days, in no order: tries at what is owed, then new periods."""
+    """Yield all charges of these days, unordered: tries of open debts, then new periods."""
     with _look(services, asked) as look:
         for row in forecasts.debts(look.db, look.reach):
             if asked.first <= (day := look.day_of(row)) <= asked.last:
@@ -124,9 +124,9 @@ def foresee(services: Services, asked: Asked) -> Iterator[Foreseen]:
 
 
 def add_up(services: Services, asked: Asked, told: Callable[[int], object] = lambda _: None) -> Totals:
-    """The same, added up by day and currency, without a look at each subscription: equal ones are counted once.
+    """Return the totals by day and currency; equal subscriptions are computed once and counted.
 
-    `told` hears how many subscriptions each step has answered.
+    `told` is called with the number of subscriptions of each step.
     """
     tally = _Tally()
     with _look(services, asked) as look:
@@ -146,7 +146,7 @@ def add_up(services: Services, asked: Asked, told: Callable[[int], object] = lam
 
 
 def paces(services: Services, foreseen: Collection[Foreseen]) -> dict[str, Pace]:
-    """How long these charges, in order of time, take at the cap of each gateway account."""
+    """Return how long these charges, in order of time, take at the cap of each gateway account."""
     told = {}
     for account in sorted({charge.account for charge in foreseen}):
         every = timedelta(seconds=interval(services.account(account).rate))
@@ -156,7 +156,7 @@ def paces(services: Services, foreseen: Collection[Foreseen]) -> dict[str, Pace]
 
 
 def sums(foreseen: Collection[Foreseen]) -> dict[str, int]:
-    """What is foreseen in all, in minor units by currency."""
+    """Return the total, in minor units by currency."""
     found: Counter[str] = Counter()
     for charge in foreseen:
         found[charge.money.currency] += charge.money.amount
@@ -165,7 +165,7 @@ def sums(foreseen: Collection[Foreseen]) -> dict[str, int]:
 
 @dataclass(slots=True)
 class _Look:
-    """One look at the books, and the periods that were worked out from it."""
+    """One snapshot of the database, and the periods computed from it."""
 
     db: Connection
     asked: Asked
@@ -176,18 +176,18 @@ class _Look:
     weight: int = 0
 
     def at(self, row: Any) -> datetime:
-        """When a debt is tried: at once, if its time is past."""
+        """Return when a debt is tried: now, if its time is past."""
         planned: datetime = row.next_attempt_at
         return max(planned, self.now)
 
     def day_of(self, row: Any) -> date:
-        """The local day on which a debt is tried."""
+        """Return the local day on which a debt is tried."""
         return local_date(self.at(row), zone(self.asked.zone))
 
     def periods(self, row: Any) -> Sequence[Coming] | None:
-        """What the days bring for a subscription, worked out once for all that stand alike; None if it is broken.
+        """Return a subscription's periods on the days, computed once for equal ones; None if its row is broken.
 
-        What was worked out is forgotten when it has grown too much, so that memory stays flat.
+        The cache is cleared at its limit, so that memory is bounded.
         """
         stand = tuple(row[: forecasts.STAND])
         try:
@@ -211,18 +211,18 @@ class _Look:
         try:
             return tuple(coming(plan, stand, self.now, self.asked.first, self.asked.last))
         except BROKEN:
-            return None  # opening will set it aside, and say why
+            return None  # opening will quarantine it
 
 
 @contextmanager
 def _look(services: Services, asked: Asked) -> Iterator[_Look]:
-    """Look at the books as they are at one moment: what is opened meanwhile is neither told twice nor lost."""
+    """Read one snapshot, so that a charge that is opened meanwhile is neither missing nor counted twice."""
     now = services.clock.now()
     since, last_second = day_bounds(asked.first, asked.last, zone(asked.zone))
     with services.one_moment(for_long=True) as db:
         ids = _versions(db, asked.plan) if asked.plan is not None else None
         known, _ = plans.all_readable(db)
-        # Each zone's days are cut out of what is read for the widest of them.
+        # The query covers all zones; each zone's days are selected from it.
         until = max(last_second + timedelta(seconds=1), _ends_everywhere(asked.last))
         reach = Reach(None if since <= now else since, until, ids)
         yield _Look(db, asked, reach, known, now)
@@ -239,7 +239,7 @@ def _versions(db: Connection, code: str) -> list[int]:
 
 
 def _ends_everywhere(day: date) -> datetime:
-    """When a date is over in every zone."""
+    """Return when a date has ended in every zone."""
     return datetime.combine(day, datetime.max.time(), zone("UTC")) + EARLIEST_OFFSET
 
 
@@ -262,7 +262,7 @@ def _why(plan: Plan, period: Coming) -> str:
 
 @dataclass(slots=True)
 class _Tally:
-    """Charges counted and added up: by day, currency and whether they are new."""
+    """Totals of charges by day, currency and whether they are new."""
 
     periods: Counter[tuple[date, str]] = field(default_factory=Counter)
     debts: Counter[tuple[date, str]] = field(default_factory=Counter)
@@ -274,7 +274,7 @@ class _Tally:
     def add(
         self, counted: Counter[tuple[date, str]], day: date, money: Money, left_out: str | None, many: int = 1
     ) -> None:
-        """Count so many equal charges of a day."""
+        """Add equal charges of a day."""
         if left_out is not None:
             self.out[left_out, money.currency] += many
             self.out_amounts[left_out, money.currency] += many * money.amount
@@ -283,7 +283,7 @@ class _Tally:
         self.amounts[day, money.currency] += many * money.amount
 
     def totals(self) -> Totals:
-        """What was counted, in order."""
+        """Return the totals, in order."""
         days = [
             DaySum(day, currency, self.periods[day, currency], self.debts[day, currency], amount)
             for (day, currency), amount in sorted(self.amounts.items())

@@ -1,4 +1,4 @@
-"""Showing: everything that happened to a subscription, a charge or a merchant_uid, in order."""
+"""History of a subscription, a charge or a merchant_uid."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class NothingToShow(OwnCode, LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One thing that happened."""
+    """One entry of a history."""
 
     at: datetime
     what: str
@@ -35,7 +35,7 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What a thing is now, and how it came to be so."""
+    """The present state of a subject, and its history."""
 
     kind: str
     facts: dict[str, Any]
@@ -44,7 +44,7 @@ class Story:
 
 
 def show(services: Services, key: str, *, ask_gateway: bool = False) -> Story:
-    """Tell the story of a subscription (20 characters), a charge (26) or a merchant_uid (38)."""
+    """Return state and history of a subscription (20 characters), a charge (26) or a merchant_uid (38)."""
     with services.one_moment() as db:
         if len(key) == SUBJECT_LENGTH:
             return _subscription(db, key, services.clock.now())
@@ -96,7 +96,7 @@ def _subscription(db: Connection, key: str, now: datetime) -> Story:
 
 
 def subscription_standing(db: Connection, row: Mapping[str, Any], now: datetime) -> Standing:
-    """Where a subscription stands now, from facts on each look."""
+    """Compute the present standing of a subscription."""
     owed = [dunning.overdue(charge) for charge in charges.owed_of(db, row["id"])]
     return standing(SubscriptionStatus(row["status"]), row["ends_at"], owed, now)
 
@@ -158,7 +158,7 @@ def _at_gateway(services: Services, account: str, uid: str) -> list[dict[str, An
 
 
 def charge_status(services: Services, key: str | None, request_key: str | None) -> dict[str, Any]:
-    """What a charge is now, in few fields; NothingToShow when there is none under this key."""
+    """Return the state of a charge in a few fields; NothingToShow when there is none with this key."""
     with services.one_moment() as db:
         asked = adhoc_charges.by_request(db, request_key) if request_key is not None else None
         key = asked.key if asked is not None else key

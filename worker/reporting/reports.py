@@ -1,4 +1,4 @@
-"""Reporting: what share of the money that failed first came after all, and why money fails."""
+"""Reports: the recovered share of declined charges, and the reasons of declines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ LONGEST = timedelta(days=400)
 
 
 class CannotReport(FixedCode, code=Code.INVALID):
-    """The span is none that is reported on."""
+    """The span of the report is invalid."""
 
 
 class By(StrEnum):
-    """How long a cohort is."""
+    """The length of a cohort."""
 
     DAY = "day"
     WEEK = "week"
@@ -35,7 +35,7 @@ class Span:
     zone: str
 
     def instants(self) -> tuple[datetime, datetime]:
-        """Its first instant, and the first one after it."""
+        """Return its first instant, and the first instant after it."""
         if self.last < self.first:
             raise CannotReport(f"--from {self.first} is after --to {self.last}; give them in order")
         if self.last - self.first > LONGEST:
@@ -47,7 +47,7 @@ class Span:
 
 
 def recovery(services: Services, span: Span, by: By) -> tuple[Sequence[Cohort], Sequence[Cohort]]:
-    """The cohorts of the charges first declined in the span, and the sums of all, one for each currency."""
+    """Return the cohorts of charges first declined in the span, and the totals for each currency."""
     since, until = span.instants()
     with services.engine.begin() as db:
         each = reports.cohorts(db, since, until, span.zone, by.value)
@@ -55,7 +55,7 @@ def recovery(services: Services, span: Span, by: By) -> tuple[Sequence[Cohort], 
 
 
 def failures(services: Services, span: Span) -> Sequence[Failures]:
-    """The declines of the span by class and PG."""
+    """Return the declines of the span by class and PG."""
     since, until = span.instants()
     with services.engine.begin() as db:
         return reports.failures(db, since, until)

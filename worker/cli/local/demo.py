@@ -1,4 +1,4 @@
-"""`again demo`: a make-believe shop, three months of it, through real parts, with faults; then the books."""
+"""`again demo`: three months of a sample shop with real processes and faults, compared with the ledger."""
 
 import tempfile
 from datetime import UTC, date, datetime, time, timedelta
@@ -74,7 +74,7 @@ def run(customers: int, days: int, seed: int, *, keep: bool) -> bool:
 
 
 class Shop:
-    """The make-believe shop: its plans, its customers and their cards, and the months of their lives."""
+    """The sample shop: its plans, customers and cards, and the events of three months."""
 
     def __init__(
         self, services: Services, clock: MovedClock, witness: SimulatorWitness, standing: Standing
@@ -150,14 +150,14 @@ class Shop:
             counts = tallies.charge_counts(db)
             paid = tallies.paid_uids(db)
         books = compare(self.witness.movements(), paid)
-        table = Table("what", "charges", title="three months of a make-believe shop", title_justify="left")
+        table = Table("what", "charges", title="three months of a sample shop", title_justify="left")
         for name, count in counts.items():
             table.add_row(name, f"{count:,}")
         for name in ("double", "lost", "ghost", "amount"):
             found = getattr(books, name)
             table.add_row(name, f"{len(found):,}", style="bold green" if not found else "bold red")
         console.print(table)
-        verdict = "our books and the simulator's ledger agree" if books.agree else "THE BOOKS DO NOT AGREE"
+        verdict = "the database and the simulator's ledger agree" if books.agree else "THE RECORDS DO NOT AGREE"
         console.print(f"{verdict}; {seconds:.0f} s")
         for name in ("double", "lost", "ghost", "amount"):
             for uid in getattr(books, name)[:5]:
