@@ -12,7 +12,7 @@ from benchmarks import shop
 from benchmarks.place import Place, placed
 from schedules.charging.outcomes import Paid
 from worker.charging.batch_claim import MOST, Claimed, Groups
-from worker.charging.rate_limiter import Leaving, ask_leave
+from worker.charging.rate_limiter import SlotRequest, request_permits
 from worker.renewals import enqueue, open_charges
 
 ROUNDS = 9  # of each step on either side, by turns; their medians are compared
@@ -125,9 +125,9 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
         for begin in range(0, batch, MOST):
             claimed.extend(c for c in groups.claim_many(queued[begin : begin + MOST]) if isinstance(c, Claimed))
 
-    def leave() -> None:
+    def permit() -> None:
         for begin in range(0, batch, MOST):
-            ask_leave(services, [Leaving(c.intent.id, "main", 0) for c in claimed[begin : begin + MOST]])
+            request_permits(services, [SlotRequest(c.intent.id, "main", 0) for c in claimed[begin : begin + MOST]])
 
     def settle() -> None:
         for begin in range(0, batch, MOST):
@@ -136,7 +136,7 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
     step("opening", lambda: open_charges.open_due(services))
     step("dispatching", lambda: enqueue.top_up(services, lambda them: queued.extend(i for i, _ in them)))
     step("claiming", claim)
-    step("last look", leave)
+    step("pre-send check", permit)
     step("settling", settle)
     numbers = ",".join(map(str, queued))
     paid = place.ask(f"SELECT count(*) FROM charges WHERE status = 'paid' AND id = ANY('{{{numbers}}}')")

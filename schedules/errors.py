@@ -109,7 +109,7 @@ REMEDIES: Mapping[Code, Remedy] = {
 }  # fmt: skip
 
 
-class ToldInWords(Exception):
+class UserError(Exception):
     """An error that is shown to a person: its message says what was wrong, with which value, and what to do.
 
     Every class of errors is a FixedCode or an OwnCode.
@@ -118,7 +118,7 @@ class ToldInWords(Exception):
     code: Code
 
 
-class FixedCode(ToldInWords):
+class FixedCode(UserError):
     """An error whose class has a code: `class Bad…(FixedCode, code=Code.…)`. Its message contains the advice."""
 
     def __init_subclass__(cls, *, code: Code) -> None:
@@ -126,7 +126,7 @@ class FixedCode(ToldInWords):
         cls.code = code
 
 
-class OwnCode(ToldInWords):
+class OwnCode(UserError):
     """An error whose code is given where it is raised; the code's advice follows its message."""
 
     def __init__(self, code: Code, words: str) -> None:

@@ -13,7 +13,7 @@ from schedules.dunning.policies import DunningPolicy
 from schedules.money.amounts import Money
 from schedules.subscriptions.plans import Plan
 from worker.charging import attempt_charge
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.clock import FixedClock, wait_until
 from worker.customers import enrollment
 from worker.renewals import open_charges
@@ -69,9 +69,9 @@ def write(services: Services, statement: str, charge_id: int) -> None:
 
 
 def with_settings(services: Services, **changes: Any) -> Services:
-    """The same services under other settings, with a flow of their own where they had one."""
-    made = replace(services, settings=services.settings.model_copy(update=changes), flow=None)
-    return made if services.flow is None else replace(made, flow=Flow(made))
+    """The same services under other settings, with an executor of their own where they had one."""
+    made = replace(services, settings=services.settings.model_copy(update=changes), executor=None)
+    return made if services.executor is None else replace(made, executor=Executor(made))
 
 
 def blocked_or_over(services: Services, is_over: Callable[[], bool]) -> bool:

@@ -14,8 +14,8 @@ import psycopg
 
 from worker.clock import wait_until
 from worker.embedded import free_port
-from worker.embedded.kept import bare_environment
 from worker.embedded.places import unprivileged_owner
+from worker.embedded.supervised import bare_environment
 
 START_TIME = 20.0  # seconds that it may take to start on a busy machine
 USER = "again"

@@ -6,10 +6,10 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from worker.clock import wait_until
 from worker.embedded import PostgresServer
-from worker.embedded.kept import bare_environment
 from worker.embedded.places import make_folder, unprivileged_owner
 from worker.embedded.postgres import DATABASE, PORT, USER
 from worker.embedded.programs import find_postgres
+from worker.embedded.supervised import bare_environment
 
 PATIENCE = 40.0  # seconds that anything may take on a busy machine
 

@@ -1,10 +1,10 @@
-"""Named points between the steps that move money: inert, unless a process under test has put a visitor there."""
+"""Failpoints between the steps that move money: each does nothing, unless a test has set an action."""
 
 from collections.abc import Callable
 from enum import StrEnum
 
 
-class Point(StrEnum):
+class Failpoint(StrEnum):
     """Where a process may be killed or frozen so that a promise of the crash table is put to the test."""
 
     OPENING_WRITTEN = "opening.written"  # charges are inserted, nothing is committed
@@ -13,7 +13,7 @@ class Point(StrEnum):
     DISPATCHING_PUBLISHED = "dispatching.published"  # the broker has the messages
     CHARGING_BEGUN = "charging.begun"  # a message was taken, nothing is claimed
     CHARGING_CLAIMED = "charging.claimed"  # the attempt and its lease are committed
-    CHARGING_LOOKED = "charging.looked"  # the last look allows the call, which has not begun
+    CHARGING_LOOKED = "charging.looked"  # the pre-send check allows the call, which has not begun
     CHARGING_ANSWERED = "charging.answered"  # the gateway has answered, nothing is written
     SETTLING_WRITTEN = "settling.written"  # the answer is written, not committed
     SETTLING_COMMITTED = "settling.committed"  # the answer is committed, the message not acknowledged
@@ -28,22 +28,22 @@ class Point(StrEnum):
     ARCHIVING_WRITTEN = "archiving.written"  # a batch is moved, not committed
 
 
-Visitor = Callable[[Point, str], None]
+Action = Callable[[Failpoint, str], None]
 
 
-def _nobody(point: Point, subject: str) -> None:
-    """What stands at every point outside of tests."""
+def _do_nothing(failpoint: Failpoint, subject: str) -> None:
+    """The action outside of tests."""
 
 
-_visitor: Visitor = _nobody
+_action: Action = _do_nothing
 
 
-def reach(point: Point, subject: str = "") -> None:
-    """Say that a point is reached, by the charge or uid that is worked on; costs a call, and does nothing."""
-    _visitor(point, subject)
+def hit(failpoint: Failpoint, subject: str = "") -> None:
+    """Run the action of a failpoint for a charge or uid; outside of tests it does nothing."""
+    _action(failpoint, subject)
 
 
-def visit_with(visitor: Visitor | None) -> None:
-    """Put a visitor at every point of this process, or none again. No setting and no command leads here."""
-    global _visitor  # one for each process, as the points are
-    _visitor = visitor or _nobody
+def on_hit(action: Action | None) -> None:
+    """Set the action of every failpoint of this process, or none again. No setting and no command calls this."""
+    global _action  # one for each process, as the failpoints are
+    _action = action or _do_nothing

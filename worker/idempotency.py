@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from schedules.errors import BadRequest, Code, ToldInWords
+from schedules.errors import BadRequest, Code, UserError
 from schedules.requests.adhoc import VerbRequest
 from worker.services import Joined, Services
 from worker.store import request_keys
@@ -34,7 +34,7 @@ def once(services: Services, request: VerbRequest, verb: Callable[[Services], An
     before = known(services, request)
     if before is not None:
         return before, False
-    if services.rehearsal is not None:
+    if services.dry_run is not None:
         return verb(services), True
     try:
         with ExitStack() as stack:
@@ -43,7 +43,7 @@ def once(services: Services, request: VerbRequest, verb: Callable[[Services], An
             request_keys.keep_answer(joined.connection(), request.request_key, answer)
     except _CarriedOut as first:
         return first.answer, False
-    except ToldInWords:
+    except UserError:
         # Another delivery may have been committed since the first look: then this refusal is of its own work.
         meanwhile = known(services, request)
         if meanwhile is None:

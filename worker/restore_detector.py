@@ -23,7 +23,7 @@ from worker.store.operations import dead_letters
 from worker.store.outbox import event_log
 
 log = logging.getLogger("again.marks")
-KEEPER = "again"  # the actor that the audit names
+ACTOR = "again"  # the actor that the audit names
 MOST_EVENTS = 2**63  # as the database counts them
 
 
@@ -72,7 +72,7 @@ def _compare(store: Any, services: Services) -> bool:
             event = f"event {found.number} of {found.at}"
             why = f"{event} is missing in these books: the database was put back in place"
             log.error("%s", why)
-            restore.begin_hold(services, KEEPER, why)
+            restore.begin_hold(services, ACTOR, why)
         watched.multi()
         if reached is not None:
             watched.set(name, signed(services, fingerprint, *reached))

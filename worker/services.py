@@ -23,7 +23,7 @@ from worker.store.reporting import timeline
 from worker.webhooks.port import Receiver
 
 if TYPE_CHECKING:
-    from worker.charging.executor import Flow
+    from worker.charging.executor import Executor
 
 log = logging.getLogger("again.services")
 
@@ -41,7 +41,7 @@ class OtherCredentials(UnusableAccount):
 
 
 @dataclass(slots=True)
-class Rehearsal:
+class DryRunChanges:
     """What an act would change: the columns of its subject, before and after."""
 
     changes: dict[str, tuple[object, object]] = field(default_factory=dict)
@@ -88,13 +88,13 @@ class Services:
     accounts: Mapping[str, Account] = field(
         default_factory=dict
     )  # what is known of each; the main one unless given
-    rehearsal: Rehearsal | None = None  # what a person does is undone, and only told
+    dry_run: DryRunChanges | None = None  # set: what a person does is undone, and only shown
     joined: Joined | None = None  # acts run in this transaction and do not commit it
     check_times: CheckTimes = field(default_factory=CheckTimes, compare=False)
     clock_check: ClockCheck = field(default_factory=ClockCheck, compare=False)
     account_fingerprints: Mapping[str, str] = field(default_factory=dict)  # of each account but the main one
     revision: str = field(default_factory=lambda: newest_revision().newest)  # of the schema that this code is for
-    flow: "Flow | None" = None  # what carries out a worker's charges together; each is for itself without one
+    executor: "Executor | None" = None  # of a worker; elsewhere each charge is for itself
 
     @property
     def identity(self) -> kill_switch.Identity:
@@ -107,21 +107,21 @@ class Services:
 
     @contextmanager
     def act(self, subject: str | None = None) -> Iterator[Connection]:
-        """The one transaction of what a person does to a subject; in a rehearsal it is undone at its end.
+        """The one transaction of what a person does to a subject; in a dry run it is undone at its end.
 
         Under a request key it is the transaction of the request, which commits it together with the answer.
         """
         if self.joined is not None:
             yield self.joined.connection()
             return
-        if self.rehearsal is None:
+        if self.dry_run is None:
             with self.engine.begin() as db:
                 yield db
             return
         with self.engine.connect() as db, db.begin() as transaction:
             before = timeline.columns_of(db, subject)
             yield db
-            self.rehearsal.note(before, timeline.columns_of(db, subject))
+            self.dry_run.note(before, timeline.columns_of(db, subject))
             transaction.rollback()
 
     @contextmanager
@@ -173,7 +173,7 @@ class Services:
             return None
 
     def gateway_to_send(self, account: str) -> Gateway:
-        """The gateway for an attempt that is claimed: its last look compares the credentials, with `identity`."""
+        """The gateway for a claimed attempt: its pre-send check compares the credentials, with `identity`."""
         try:
             return self.gateways[account]
         except KeyError:

@@ -16,7 +16,7 @@ from worker.app import app as app  # whoever starts it from here has the tasks r
 from worker.batches import run_batch
 from worker.broker.transient_failures import returned_if_transient, rung_again
 from worker.charging import attempt_charge, overdue, resolve_unknown, unsendable
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.clock import elapsed, wait
 from worker.customers import cards
 from worker.onboarding import takeover
@@ -96,7 +96,7 @@ def charge_many(charge_ids: list[int], account: str = "") -> None:
 
 def carry_out(charge_id: int) -> None:
     """Try it, unless this process may or can send nothing, or received a stop signal; then queue it again."""
-    if stop_signal.is_told() or flow().readiness.obstacle is not None or _rests(charge_id):
+    if stop_signal.is_told() or executor().readiness.obstacle is not None or _rests(charge_id):
         enqueue.give_back(services(), [charge_id])
     else:
         attempt_charge.attempt(services(), charge_id)
@@ -104,13 +104,13 @@ def carry_out(charge_id: int) -> None:
 
 def _rests(charge_id: int) -> bool:
     """Whether its account's charges are given back for a while; a charge's message does not name the account."""
-    resting = flow().readiness.resting()
+    resting = executor().readiness.resting()
     return bool(resting) and enqueue.is_of(services(), charge_id, resting)
 
 
 def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
     """Try each, when the account's share of this process's threads has one free; else have them queued again."""
-    readiness = flow().readiness
+    readiness = executor().readiness
     if readiness.obstacle is not None or readiness.rests(account):
         enqueue.give_back(services(), charge_ids)
         return
@@ -121,7 +121,7 @@ def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
         return
     try:
         with place.opens:
-            under_way = flow().begin_many(charge_ids, account)
+            under_way = executor().begin_many(charge_ids, account)
         try:
             if under_way.not_begun:
                 enqueue.give_back(services(), under_way.not_begun)
@@ -136,11 +136,11 @@ def _stop_soon(**_: object) -> None:
     stop_signal.begin()
 
 
-def flow() -> Flow:
+def executor() -> Executor:
     """What carries out the charges of this process."""
-    made = services().flow
+    made = services().executor
     if made is None:
-        raise LookupError("this process was wired without a flow")
+        raise LookupError("this process was wired without an executor")
     return made
 
 

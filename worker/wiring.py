@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from schedules.errors import Code, FixedCode
 from worker.accounts import Account, BadAccounts
 from worker.addresses import host_of
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.clock import Clock, MovedClock, SystemClock, elapsed, wait
 from worker.config import BadSettings, Settings, load_settings
 from worker.gateway.port import Gateway
@@ -68,7 +68,7 @@ def services() -> Services:
 def _wired() -> "Wired":
     made = connect(settings())
     check_revision(made.engine, newest_revision())
-    return Wired(replace(made, flow=Flow(made)))
+    return Wired(replace(made, executor=Executor(made)))
 
 
 class Wired:
@@ -140,8 +140,8 @@ class Wired:
             )
             gateways[name] = self._made.gateways[name] if is_same else _gateway(settings, account, made.engine)
         made = replace(made, gateways=gateways)
-        if made.flow is not None:
-            made.flow.use(made)
+        if made.executor is not None:
+            made.executor.use(made)
         retired = [gateway for gateway in self._made.gateways.values() if gateway not in gateways.values()]
         # Nothing that was begun with one of them lasts longer than a lease.
         self._retired += [(elapsed() + settings.lease, gateway) for gateway in retired]

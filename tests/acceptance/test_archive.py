@@ -57,8 +57,8 @@ def test_a_month_that_is_too_young_or_none_is_refused_in_words(settings: dict[st
 
 def test_ctrl_c_ends_the_batch_and_says_how_to_go_on(settings: dict[str, str]) -> None:
     """It comes before the first batch here: nothing is half done, and the same command does the rest."""
-    slow = "import signal, os; from worker import cli, points; "
-    slow += "points._visitor = lambda *_: os.kill(os.getpid(), signal.SIGINT); cli.main()"
+    slow = "import signal, os; from worker import cli, failpoints; "
+    slow += "failpoints._action = lambda *_: os.kill(os.getpid(), signal.SIGINT); cli.main()"
     python = AGAIN.with_name("python")
     done = subprocess.run(
         [python, "-c", slow, "archive", "--before", MONTH], env=plain_environment(settings), capture_output=True,

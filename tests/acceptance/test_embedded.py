@@ -238,7 +238,7 @@ def test_a_server_that_cannot_start_tells_the_end_of_its_log(folder: Path) -> No
 
 @needs_proc
 def test_nothing_is_left_when_the_parent_is_killed(folder: Path) -> None:
-    """Guard: the keeper's pipe."""
+    """Guard: the supervisor's pipe."""
     with owner_of(folder / "services") as (owner, servers):
         assert len(servers) == 2
         assert all(is_running(pid) for pid in servers)
@@ -250,7 +250,7 @@ def test_nothing_is_left_when_the_parent_is_killed(folder: Path) -> None:
 
 @needs_proc
 def test_the_folder_is_free_again_as_soon_as_a_killed_parents_servers_are_gone(folder: Path) -> None:
-    """Guard: keepers hold the lock too; without it two Valkeys would write to one append-only file."""
+    """Guard: supervisors hold the lock too; without it two Valkeys would write to one append-only file."""
     with owner_of(folder / "services") as (owner, servers):
         os.kill(servers[1], signal.SIGSTOP)
         owner.kill()
@@ -263,15 +263,17 @@ def test_the_folder_is_free_again_as_soon_as_a_killed_parents_servers_are_gone(f
             assert sql(services, "SELECT 1") == [(1,)]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a killed keeper's server is stopped by its parent")
-def test_a_server_ends_when_its_keeper_is_killed(folder: Path) -> None:
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere a killed supervisor's server is stopped by its parent"
+)
+def test_a_server_ends_when_its_supervisor_is_killed(folder: Path) -> None:
     """Guard: PR_SET_PDEATHSIG, set after the change of user."""
     with EmbeddedServices(folder / "services", durable=False) as services:
         servers = [services.postgres.pid, services.valkey.pid]
         for pid in servers:
             status = Path(f"/proc/{pid}/status").read_text()
-            keeper = next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))
-            os.kill(int(keeper), signal.SIGKILL)
+            supervisor = next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))
+            os.kill(int(supervisor), signal.SIGKILL)
         assert wait_until(lambda: not any(is_running(pid) for pid in servers if pid), 20)
         services.restart()
         assert sql(services, "SELECT 1") == [(1,)]
@@ -300,14 +302,14 @@ def test_the_broker_refuses_whoever_has_no_password(folder: Path) -> None:
 
 @needs_proc
 def test_a_ctrl_c_in_the_terminal_leaves_the_servers_to_their_parent(folder: Path) -> None:
-    """Guard: the keepers' own session, and their deafness to signals."""
+    """Guard: the supervisors' own session, and their deafness to signals."""
     with EmbeddedServices(folder / "services", durable=False) as services:
         for pid in (services.postgres.pid, services.valkey.pid):
             assert pid is not None
             assert os.getsid(pid) != os.getsid(0)
-            keeper = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-            os.kill(keeper, signal.SIGINT)
-            os.kill(keeper, signal.SIGTERM)
+            supervisor = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+            os.kill(supervisor, signal.SIGINT)
+            os.kill(supervisor, signal.SIGTERM)
         assert sql(services, "SELECT 1") == [(1,)]
         with broker(services) as client:
             assert client.ping()

@@ -32,12 +32,12 @@ def settings(services: Services, database: str) -> dict[str, str]:
     """An installation with three events: a dead one, one that was delivered, and one that waits."""
     with services.engine.begin() as db:
         for key, why in (("r1", "a reason"), ("r2", "another")):
-            event_log.owe(db, ChargeHeld(charge=key, why=why), f"{key}/held", START)
+            event_log.enqueue_event(db, ChargeHeld(charge=key, why=why), f"{key}/held", START)
         dead, delivered = deliveries.take_due(db, START, START + timedelta(minutes=5), 2)
         deliveries.write(db, dead, "HTTP 410", dead_at=START)
         deliveries.write(db, delivered, "HTTP 204", delivered_at=START)
         waits = SubscriptionHeld(subscription="s1", why="its row breaks a rule")
-        event_log.owe(db, waits, "s1/held", move(services, hours=1))
+        event_log.enqueue_event(db, waits, "s1/held", move(services, hours=1))
     return PLACE | {"AGAIN_DATABASE_URL": database}
 
 
@@ -179,7 +179,7 @@ def test_a_receiver_that_hangs_holds_up_no_charge_and_is_told_when_it_answers(sh
         with installation.services.engine.begin() as db:
             for number in range(6):
                 held = ChargeHeld(charge=f"r{number}", why="so that something is told")
-                event_log.owe(db, held, f"r{number}/held", installation.services.clock.now())
+                event_log.enqueue_event(db, held, f"r{number}/held", installation.services.clock.now())
         assert shop.reached.wait(20)
         for number in range(8):
             key = installation.customer(f"hung-{number}", "now")

@@ -15,7 +15,7 @@ from tests.doubles import ScriptedGateway
 from worker.cli.terminal import dry_run
 from worker.cli.terminal.dry_run import UNTOLD, WORDS
 from worker.cli.terminal.output import moment, print_facts, print_table, say
-from worker.services import Rehearsal, Services
+from worker.services import DryRunChanges, Services
 from worker.store.tables import charges, subscriptions
 from worker.task_api.verbs import Desk
 
@@ -97,9 +97,9 @@ def test_a_moment_is_shown_in_utc_with_the_shop_s_time_beside_it(
 def test_a_dry_run_names_amounts_in_the_currency_that_stays(
     services: Services, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rehearsal = Rehearsal()
-    rehearsal.note({"refunded": 0, "currency": "USD"}, {"refunded": 3000, "currency": "USD"})
-    assert dry_run.told(Desk(replace(services, rehearsal=rehearsal), lambda _: None), "give it back")
+    changes = DryRunChanges()
+    changes.note({"refunded": 0, "currency": "USD"}, {"refunded": 3000, "currency": "USD"})
+    assert dry_run.told(Desk(replace(services, dry_run=changes), lambda _: None), "give it back")
     assert capsys.readouterr().out.splitlines()[-1] == "  refunded: 0.00 USD -> 30.00 USD"
 
 

@@ -50,7 +50,7 @@ def test_amounts_for_people_have_their_currency(
     assert told_json("show", charge, settings=settings)["amount"] == 990
 
 
-def test_a_change_of_plan_and_its_rehearsal_show_both_prices_and_the_date(
+def test_a_change_of_plan_and_its_dry_run_show_both_prices_and_the_date(
     services: Services, settings: dict[str, str]
 ) -> None:
     move_to(services, datetime(2089, 12, 31, tzinfo=UTC))

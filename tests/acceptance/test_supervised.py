@@ -44,7 +44,8 @@ WORKERS = {
 }  # fmt: skip
 SERVERS = {
     "postgres": ("bin/postgres", "/postgres/data"), "valkey": ("valkey-server",),
-    "keeper of postgres": ("keeper.py", "/postgres/data"), "keeper of valkey": ("keeper.py", "valkey.conf"),
+    "supervisor of postgres": ("supervisor.py", "/postgres/data"),
+    "supervisor of valkey": ("supervisor.py", "valkey.conf"),
 }  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def pid_of(up: Up, name: str) -> int | None:
     """The process of this name."""
     words = (WORKERS | SERVERS)[name]
     for pid, line in lines_of(up).items():
-        if all(word in line for word in words) and ("keeper.py" in line) == ("keeper.py" in words):
+        if all(word in line for word in words) and ("supervisor.py" in line) == ("supervisor.py" in words):
             return pid
     return None
 
@@ -80,7 +81,7 @@ def test_each_process_that_is_killed_is_started_again_and_nothing_is_lost(up: Up
     up.process.send_signal(signal.SIGINT)
     children = lines_of(up)
     assert up.process.wait(90) == 0
-    # The keepers of the servers end by themselves, when the process that they watch has ended.
+    # The supervisors of the servers end by themselves, when the process that they watch has ended.
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 60)
 
 
@@ -103,5 +104,5 @@ def test_one_that_dies_again_and_again_ends_all_with_one_sentence(up: Up, name: 
         f"again: {name} ended 6 times within 120 seconds ({how}). All processes are stopped; data are in *.again"
     )
     assert fnmatchcase(last, said), last
-    # The keepers of the servers end by themselves, when the process that they watch has ended.
+    # The supervisors of the servers end by themselves, when the process that they watch has ended.
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 60)

@@ -221,8 +221,8 @@ def test_a_command_and_a_task_under_one_request_key_are_one_request(shop: Instal
 
 def test_a_person_charges_and_sees_what_becomes_of_it(shop: Installation) -> None:
     arguments = ("charge", "ann", "5000", "--name", "Fee", "--request-key", "cli-1", "--why", "late")
-    rehearsed = shop.told(*arguments, "--dry-run")
-    assert rehearsed.startswith("nothing is done; it would charge 5,000 KRW to ann")
+    dry_run = shop.told(*arguments, "--dry-run")
+    assert dry_run.startswith("nothing is done; it would charge 5,000 KRW to ann")
     lines = shop.told(*arguments, "--wait").splitlines()
     assert "5,000 KRW to ann is open" in lines[0]
     assert any("charge.paid" in line for line in lines)

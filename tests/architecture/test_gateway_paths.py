@@ -34,7 +34,7 @@ def test_every_path_to_a_gateway_has_its_test() -> None:
 
 
 def test_only_what_is_claimed_takes_a_gateway_without_the_check() -> None:
-    """Guard: the last look of a claimed attempt compares the credentials instead."""
+    """Guard: the pre-send check of a claimed attempt compares the credentials instead."""
     sends = {f"{module}.{function}" for module, function in uses(frozenset({TO_SEND}), called=True)}
     assert sends == SEND.keys() | {"services.gateway"}
 

@@ -10,7 +10,7 @@ from worker.runtime.background import Part
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "worker/runtime/background.py"
 # A program of its own, which uses nothing of ours: it stops an embedded server after its parent.
-ALONE = ROOT / "worker/embedded/keeper.py"
+ALONE = ROOT / "worker/embedded/supervisor.py"
 SOURCES = sorted(set((ROOT / "worker").rglob("*.py")) - {PLACE, ALONE})
 STARTERS = {
     "Thread", "Timer", "ThreadPoolExecutor", "ProcessPoolExecutor", "Process", "run_in_threadpool", "to_thread",

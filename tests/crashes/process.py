@@ -12,27 +12,27 @@ from pathlib import Path
 
 from worker import failpoints
 from worker.cli import main
-from worker.failpoints import Point
+from worker.failpoints import Failpoint
 
 FOLDER = "CRASH_FOLDER"
 KILL, STOP = "kill", "stop"
 SIGNALS = {KILL: signal.SIGKILL, STOP: signal.SIGSTOP}
 
 
-def write_order(folder: Path, point: Point, how: str, whose: str = "") -> None:
+def write_order(folder: Path, point: Failpoint, how: str, whose: str = "") -> None:
     """Have the next process that reaches the point killed or stopped there."""
     unfinished = folder / f"{point}.unfinished"
     unfinished.write_text(f"{how} {whose}".strip())
     unfinished.rename(folder / point)
 
 
-def obeyed_by(folder: Path, point: Point) -> int | None:
+def obeyed_by(folder: Path, point: Failpoint) -> int | None:
     """The pid of the process that has obeyed the order for a point; None while nobody has."""
     pids = [path.suffix[1:] for path in folder.glob(f"{point}.*")]
     return next((int(pid) for pid in pids if pid.isdigit()), None)
 
 
-def obey(folder: Path, point: Point, subject: str) -> None:
+def obey(folder: Path, point: Failpoint, subject: str) -> None:
     """Die or freeze if that is ordered for this point; nothing is ordered where nothing is worked on."""
     order = folder / point
     if not subject or not order.exists():
@@ -50,5 +50,5 @@ def obey(folder: Path, point: Point, subject: str) -> None:
 
 if __name__ == "__main__":
     orders = Path(os.environ[FOLDER])
-    failpoints.visit_with(lambda point, subject: obey(orders, point, subject))
+    failpoints.on_hit(lambda point, subject: obey(orders, point, subject))
     main()

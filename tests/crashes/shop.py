@@ -17,7 +17,7 @@ from tests.crashes.process import KILL, obeyed_by, write_order
 from tests.installation import Installation
 from worker.app import BULK
 from worker.clock import MovedClock, wait_until
-from worker.failpoints import Point
+from worker.failpoints import Failpoint
 
 PATIENCE = 40.0  # real seconds that anything may take on a busy machine; all take well under five
 BRISK = {
@@ -49,13 +49,13 @@ class Shop(Books):
 
     # What goes wrong
 
-    def order(self, point: Point, how: str = KILL, whose: str = "") -> None:
+    def order(self, point: Failpoint, how: str = KILL, whose: str = "") -> None:
         """Have the next process that reaches a point killed or frozen there."""
         for obeyed in self._orders.glob(f"{point}*"):
             obeyed.unlink()
         write_order(self._orders, point, how, whose)
 
-    def struck(self, point: Point) -> "subprocess.Popen[bytes]":
+    def struck(self, point: Failpoint) -> "subprocess.Popen[bytes]":
         """The child that has been killed or frozen at a point, once it has."""
         assert wait_until(lambda: obeyed_by(self._orders, point) is not None, PATIENCE), f"nobody reached {point}"
         pid = obeyed_by(self._orders, point)

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from tests.crashes.process import STOP
 from tests.crashes.shop import OPS, PATIENCE, Shop, freeze, thaw
 from worker.clock import wait_until
-from worker.failpoints import Point
+from worker.failpoints import Failpoint
 from worker.store.operations import leads, processes
 
 CLOCKS_GO_BACK = date(2026, 10, 25)  # in Berlin, from 03:00 to 02:00: half past two comes at 00:30 and 01:30 UTC
@@ -51,9 +51,9 @@ def test_row_13_two_openers_at_once_open_a_period_once(shop: Shop) -> None:
 
     The first is frozen with its charge written and not committed; the second must neither wait for it nor write.
     """
-    shop.order(Point.OPENING_WRITTEN, STOP)
+    shop.order(Failpoint.OPENING_WRITTEN, STOP)
     key = shop.customer("row13b")
-    sleeper = shop.struck(Point.OPENING_WRITTEN)
+    sleeper = shop.struck(Failpoint.OPENING_WRITTEN)
     shop.standing.start("worker-second-ops", "worker", "--queues", "ops,reconcile,requests", "--name", "ops2@%h")
     other = shop.customer("row13c")
     shop.let_end(other)

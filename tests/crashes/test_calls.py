@@ -9,14 +9,14 @@ from schedules.charging.charges import AttemptState
 from tests.crashes.process import STOP
 from tests.crashes.shop import BRISK, PATIENCE, WORKERS, Shop, thaw
 from worker.clock import elapsed, wait_until
-from worker.failpoints import Point
+from worker.failpoints import Failpoint
 
 
 def test_row_6_a_worker_that_dies_between_claim_and_call_has_the_same_uid_sent_later(shop: Shop) -> None:
     """Guard: an unknown attempt is asked about until it is surely not there, and its uid is sent again."""
-    shop.order(Point.CHARGING_CLAIMED)
+    shop.order(Failpoint.CHARGING_CLAIMED)
     key = shop.customer("row6")
-    shop.struck(Point.CHARGING_CLAIMED)
+    shop.struck(Failpoint.CHARGING_CLAIMED)
     assert shop.movements("row6") == []
     shop.mend()
     shop.outlast_lease(key)
@@ -74,9 +74,9 @@ def test_row_8_a_reply_that_is_lost_is_found_by_asking(shop: Shop) -> None:
 
 def test_row_9_a_worker_that_dies_with_the_answer_in_its_hands_has_it_found_again(shop: Shop) -> None:
     """Guard: as row 7; the row was there before the call, so there is a uid to ask about."""
-    shop.order(Point.CHARGING_ANSWERED)
+    shop.order(Failpoint.CHARGING_ANSWERED)
     key = shop.customer("row9")
-    shop.struck(Point.CHARGING_ANSWERED)
+    shop.struck(Failpoint.CHARGING_ANSWERED)
     assert len(shop.movements("row9")) == 1
     shop.mend()
     shop.outlast_lease(key)
@@ -88,9 +88,9 @@ def test_row_9_a_worker_that_dies_with_the_answer_in_its_hands_has_it_found_agai
 
 def test_row_9_a_worker_that_dies_before_its_answer_is_committed_has_it_found_again(shop: Shop) -> None:
     """Guard: attempt, charge and notice are settled in one transaction."""
-    shop.order(Point.SETTLING_WRITTEN)
+    shop.order(Failpoint.SETTLING_WRITTEN)
     key = shop.customer("row9b")
-    shop.struck(Point.SETTLING_WRITTEN)
+    shop.struck(Failpoint.SETTLING_WRITTEN)
     shop.mend()
     shop.outlast_lease(key)
     shop.let_end(key)
@@ -99,9 +99,9 @@ def test_row_9_a_worker_that_dies_before_its_answer_is_committed_has_it_found_ag
 
 def test_row_10_a_worker_that_wakes_after_its_lease_writes_nothing(shop: Shop) -> None:
     """Guard: every write of an answer names the fence and the state that the attempt was claimed with."""
-    shop.order(Point.CHARGING_ANSWERED, STOP)
+    shop.order(Failpoint.CHARGING_ANSWERED, STOP)
     key = shop.customer("row10")
-    sleeper = shop.struck(Point.CHARGING_ANSWERED)
+    sleeper = shop.struck(Failpoint.CHARGING_ANSWERED)
     shop.outlast_lease(key)
     shop.let_end(key)
     before = shop.attempts(key), shop.events(key)
@@ -118,9 +118,9 @@ def test_row_10_a_stale_answer_is_left_out_while_another_worker_sends_the_same_u
     """
     shop.fault("row10b", "http_429", times=1)
     shop.fault("row10b", "slow", times=1, seconds=2)
-    shop.order(Point.CHARGING_ANSWERED, STOP)
+    shop.order(Failpoint.CHARGING_ANSWERED, STOP)
     key = shop.customer("row10b")
-    sleeper = shop.struck(Point.CHARGING_ANSWERED)
+    sleeper = shop.struck(Failpoint.CHARGING_ANSWERED)
     calls = shop.charges_sent()
     shop.outlast_lease(key)
     shop.ask_until(key, AttemptState.NOT_SENT)
@@ -147,13 +147,13 @@ def test_row_10_a_stale_answer_is_left_out_while_another_worker_sends_the_same_u
 def test_row_11_a_worker_that_wakes_after_its_lease_does_not_send(
     shop: Shop, customer_uid: str, meanwhile: AttemptState
 ) -> None:
-    """Guard: the deadline of a call counts from before the last look, by a clock that goes on in sleep.
+    """Guard: the deadline of a call counts from before the pre-send check, by a clock that goes on in sleep.
 
     The gateway would refuse a uid that is paid, but takes two calls at once.
     """
-    shop.order(Point.CHARGING_LOOKED, STOP)
+    shop.order(Failpoint.CHARGING_LOOKED, STOP)
     key = shop.customer(customer_uid)
-    sleeper = shop.struck(Point.CHARGING_LOOKED)
+    sleeper = shop.struck(Failpoint.CHARGING_LOOKED)
     calls = shop.charges_sent()
     late = elapsed() + float(BRISK["AGAIN_CALL_DEADLINE"])
     assert wait_until(lambda: elapsed() > late, PATIENCE)
@@ -174,12 +174,12 @@ def test_row_11_a_worker_that_wakes_after_its_lease_does_not_send(
 @pytest.mark.parametrize(
     ("customer_uid", "point"),
     [
-        pytest.param("row6c", Point.CHARGING_CLAIMED, id="after its claim"),
-        pytest.param("row6l", Point.CHARGING_LOOKED, id="just before its call"),
+        pytest.param("row6c", Failpoint.CHARGING_CLAIMED, id="after its claim"),
+        pytest.param("row6l", Failpoint.CHARGING_LOOKED, id="just before its call"),
     ],
 )
 def test_row_6_a_worker_that_wakes_after_its_lease_gives_back_what_it_has_not_sent(
-    shop: Shop, customer_uid: str, point: Point
+    shop: Shop, customer_uid: str, point: Failpoint
 ) -> None:
     """Guard: it knows that nothing has left, so no quiet answers are waited for: it goes out within a minute."""
     shop.order(point, STOP)

@@ -9,14 +9,14 @@ from schedules.charging.charges import AttemptState, ChargeStatus
 from tests.crashes.process import STOP
 from tests.crashes.shop import OPS, PATIENCE, WORKERS, Shop, thaw
 from worker.clock import wait_until
-from worker.failpoints import Point
+from worker.failpoints import Failpoint
 
 
 def test_row_1_an_opener_that_dies_before_it_commits_leaves_nothing(shop: Shop) -> None:
     """Guard: charges and cursor move in one transaction, so the next tick finds the period due."""
-    shop.order(Point.OPENING_WRITTEN)
+    shop.order(Failpoint.OPENING_WRITTEN)
     key = shop.customer("row1")
-    shop.struck(Point.OPENING_WRITTEN)
+    shop.struck(Failpoint.OPENING_WRITTEN)
     assert shop.first_charge(key) is None
     shop.mend()
     shop.let_end(key)
@@ -24,10 +24,10 @@ def test_row_1_an_opener_that_dies_before_it_commits_leaves_nothing(shop: Shop) 
 
 
 @pytest.mark.parametrize(
-    ("customer_uid", "point"), [("row2a", Point.OPENING_COMMITTED), ("row2b", Point.DISPATCHING_QUEUED)]
+    ("customer_uid", "point"), [("row2a", Failpoint.OPENING_COMMITTED), ("row2b", Failpoint.DISPATCHING_QUEUED)]
 )
 def test_row_2_a_charge_whose_message_was_never_sent_is_dispatched_later(
-    shop: Shop, customer_uid: str, point: Point
+    shop: Shop, customer_uid: str, point: Failpoint
 ) -> None:
     """Guard: dispatching looks for what is due in the rows, and again when queue_patience is over."""
     shop.order(point)
@@ -45,9 +45,9 @@ def test_row_3_a_dispatcher_that_dies_with_its_messages_out_sends_them_twice_and
     """Guard: the claim, under the charge's lock, asks whether it is due and whether an attempt is under way."""
     shop.fault("row3", "slow", seconds=1)
     shop.kill(WORKERS)
-    shop.order(Point.DISPATCHING_PUBLISHED)
+    shop.order(Failpoint.DISPATCHING_PUBLISHED)
     key = shop.customer("row3")
-    shop.struck(Point.DISPATCHING_PUBLISHED)
+    shop.struck(Failpoint.DISPATCHING_PUBLISHED)
     assert shop.messages() == 1
     shop.standing.restart(OPS)
     shop.pass_time(timedelta(seconds=5))
@@ -83,9 +83,9 @@ def test_row_4_a_broker_that_loses_everything_loses_no_charge(shop: Shop, loss: 
 
 def test_row_5_a_worker_that_dies_before_the_claim_leaves_a_charge_that_is_queued_again(shop: Shop) -> None:
     """Guard: as row 4; the broker's own redelivery would come as well, after the visibility time-out."""
-    shop.order(Point.CHARGING_BEGUN)
+    shop.order(Failpoint.CHARGING_BEGUN)
     key = shop.customer("row5")
-    shop.struck(Point.CHARGING_BEGUN)
+    shop.struck(Failpoint.CHARGING_BEGUN)
     assert shop.attempts(key) == []
     shop.mend()
     shop.let_end(key)
@@ -95,7 +95,7 @@ def test_row_5_a_worker_that_dies_before_the_claim_leaves_a_charge_that_is_queue
 
 
 def test_row_12_a_message_that_comes_back_after_the_charge_is_closed_does_nothing(shop: Shop) -> None:
-    """Guard: the claim asks whether it is owed, and whether an attempt is paid; behind it, the last look."""
+    """Guard: the claim asks whether it is owed, and whether an attempt is paid; behind it, the pre-send check."""
     key = shop.customer("row12")
     shop.let_end(key)
     calls, tried, held = shop.charges_sent(), shop.attempts(key), shop.held_messages()
@@ -119,11 +119,11 @@ def test_row_12_a_message_that_comes_back_between_two_rungs_of_the_ladder_does_n
 
 
 def test_row_12_a_subscription_that_ends_after_the_claim_is_not_charged(shop: Shop) -> None:
-    """Guard: the last look, just before the call; the claim was in order."""
+    """Guard: the pre-send check, just before the call; the claim was in order."""
     calls = shop.charges_sent()
-    shop.order(Point.CHARGING_CLAIMED, STOP)
+    shop.order(Failpoint.CHARGING_CLAIMED, STOP)
     key = shop.customer("row12b")
-    sleeper = shop.struck(Point.CHARGING_CLAIMED)
+    sleeper = shop.struck(Failpoint.CHARGING_CLAIMED)
     shop.installation.told("unsubscribe", key, "--now", "--why", "changed their mind")
     thaw(sleeper)
     shop.let_end(key, ChargeStatus.CANCELED)

@@ -6,7 +6,7 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from schedules.errors import ToldInWords
+from schedules.errors import UserError
 from worker.accounts import read_accounts
 from worker.addresses import check_broker, check_database, check_gateway, host_of, is_live, is_private
 from worker.app import celery_settings
@@ -45,7 +45,7 @@ def test_no_key_or_secret_goes_to_such_an_address(url: str) -> None:
     """Guard: plain HTTP is for this machine and private networks, and the host is compared, not the text."""
     with pytest.raises(ValueError, match="it"):
         check_gateway(url)
-    with pytest.raises(ToldInWords, match="AGAIN_PORTONE_URL"):
+    with pytest.raises(UserError, match="AGAIN_PORTONE_URL"):
         load_settings(NEEDED | {"AGAIN_PORTONE_URL": url})
     with pytest.raises(BadGatewaySettings):
         PortOneSettings(url, "k", "s")
@@ -63,7 +63,7 @@ def test_the_live_gateway_is_known_in_any_spelling(url: str) -> None:
     """Guard: a moved clock and a short read time-out are refused for the live gateway, however it is spelled."""
     assert is_live(url)
     https = "https://" + url.partition("://")[2]
-    with pytest.raises(ToldInWords, match=r"AGAIN_READ_TIMEOUT 5\.0 is below 60"):
+    with pytest.raises(UserError, match=r"AGAIN_READ_TIMEOUT 5\.0 is below 60"):
         load_settings(NEEDED | {"AGAIN_PORTONE_URL": https, "AGAIN_READ_TIMEOUT": "5"})
 
 
@@ -81,7 +81,7 @@ def test_a_further_account_is_held_to_the_same(url: str, tmp_path_factory: pytes
     file = tmp_path_factory.mktemp("accounts") / "accounts.toml"
     file.write_text(f"[accounts.second]\nportone_url = '{url}'\nkey = 'k'\nsecret = 's'\n")
     file.chmod(0o600)
-    with pytest.raises(ToldInWords, match="portone_url: it is not an https:// address"):
+    with pytest.raises(UserError, match="portone_url: it is not an https:// address"):
         read_accounts(file, "main")
 
 

@@ -297,7 +297,7 @@ def test_time_outs_that_do_not_fit_are_refused_at_start() -> None:
 
 
 def test_a_call_that_must_be_over_already_is_not_sent(server: ScriptedServer) -> None:
-    """A worker that was frozen after its last look wakes with a time that has passed."""
+    """A worker that was frozen after its pre-send check wakes with a time that has passed."""
     server.will(answer(200, PAID_BODY))
     with client_of(server.url) as gateway:
         gateway.prepare()
@@ -307,7 +307,7 @@ def test_a_call_that_must_be_over_already_is_not_sent(server: ScriptedServer) ->
 
 
 def test_a_call_at_which_a_token_is_at_hand_is_the_only_one(server: ScriptedServer) -> None:
-    """What a call needs is fetched before the last look, so that a stop is seen before the next call."""
+    """What a call needs is fetched before the pre-send check, so that a stop is seen before the next call."""
     with client_of(server.url) as gateway:
         gateway.prepare()
         before = len(server.token_requests)

@@ -130,7 +130,7 @@ def test_a_slot_that_has_passed_sends_nothing_and_the_line_stays(server: Scripte
 
 
 def test_a_charge_whose_answer_could_not_be_waited_for_in_full_is_not_sent(server: ScriptedServer) -> None:
-    """Guard: a worker that slept after its last look wakes with a time that has passed."""
+    """Guard: a worker that slept after its pre-send check wakes with a time that has passed."""
     with prepared(server, timeouts=LONG) as gateway:
         told = begun(gateway.sending(ORDER), until=elapsed() + LONG.read - 0.01)
         assert told.first() == Missed()
@@ -234,7 +234,7 @@ def test_where_no_token_is_to_be_had_the_charge_is_not_sent(server: ScriptedServ
 
 
 def test_after_a_401_the_charge_takes_another_slot_under_a_fresh_token(server: ScriptedServer) -> None:
-    """Guard: what is sent a second time has a last look and a moment of the cap of its own."""
+    """Guard: what is sent a second time has a pre-send check and a moment of the cap of its own."""
     server.will(UNAUTHORIZED, PAID_ANSWER)
     with prepared(server, with_token("dead")) as gateway:
         sending = gateway.sending(ORDER)

@@ -112,7 +112,7 @@ class ModelGateway:
         self.broken_rules: list[str] = []  # what no worker may do, seen from here
         self._clock = clock
         self._stage = stage
-        self._last_look_covers = last_look_covers
+        self._pre_send_check_covers = last_look_covers
 
     def prepare(self) -> None:
         pass
@@ -143,7 +143,7 @@ class ModelGateway:
         return self._answer(order, payment, weather.fate)
 
     def _woke_too_late(self) -> bool:
-        """What `until` keeps from leaving, on this clock: the caller was frozen after its last look."""
+        """What `until` keeps from leaving, on this clock: the caller was frozen after its pre-send check."""
         caller = self._stage.current
         if caller is None or caller.looked_at is None or not self.keeps_until:
             return False
@@ -174,15 +174,15 @@ class ModelGateway:
         return payment
 
     def _left_stale(self, order: ChargeOrder, now: datetime) -> bool:
-        """Whether the caller's lease is over; a last look must have covered the call when it was made."""
+        """Whether the caller's lease is over; a pre-send check must have covered the call when it was made."""
         caller = self._stage.current
         if caller is None or caller.lease_until is None:
             return False
         if caller.looked_at is None:
-            self.broken_rules.append(f"{order.merchant_uid} was sent without a last look")
+            self.broken_rules.append(f"{order.merchant_uid} was sent without a pre-send check")
         elif caller.called_at is not None and caller.called_at > caller.looked_at + MOST_AFTER_LOOK:
-            self.broken_rules.append(f"{order.merchant_uid} was sent long after its last look")
-        elif caller.looked_at + self._last_look_covers > caller.lease_until:
+            self.broken_rules.append(f"{order.merchant_uid} was sent long after its pre-send check")
+        elif caller.looked_at + self._pre_send_check_covers > caller.lease_until:
             self.broken_rules.append(f"{order.merchant_uid} was sent though its lease could not outlast the call")
         return now > caller.lease_until
 

@@ -9,8 +9,8 @@ class Guards:
 
     fence: bool = True  # a write needs the fence that the writer was given
     settled_once: bool = True  # a write needs the state that the attempt was claimed in
-    lease: bool = True  # the last look sees that the lease outlasts the call
-    last_look: bool = True  # the last look sees anything at all
+    lease: bool = True  # the pre-send check sees that the lease outlasts the call
+    pre_send_check: bool = True  # the pre-send check sees anything at all
     unresolved_first: bool = True  # the claim finds the attempt that is not over, and takes no other
     one_unresolved: bool = True  # one_unresolved_attempt_for_each_charge
     has_paid: bool = True  # settling looks for a paid attempt before it writes another

@@ -131,7 +131,7 @@ class MemoryEngine:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.tables = Tables()
-        self.touched: set[int] = set()  # charges written since the last look at the invariants
+        self.touched: set[int] = set()  # charges written since the pre-send check at the invariants
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:

@@ -400,10 +400,10 @@ class Charges(StandsFor):
         for charge_id in ids:
             db.write(db.tables.charges[charge_id], {"queued_until": None})
 
-    def last_looks(self, db: Transaction, attempt_ids: Sequence[int]) -> dict[int, Sight]:
-        return {attempt_id: self._last_look(db, attempt_id) for attempt_id in attempt_ids}
+    def pre_send_checks(self, db: Transaction, attempt_ids: Sequence[int]) -> dict[int, Sight]:
+        return {attempt_id: self._pre_send_check(db, attempt_id) for attempt_id in attempt_ids}
 
-    def _last_look(self, db: Transaction, attempt_id: int) -> Sight:
+    def _pre_send_check(self, db: Transaction, attempt_id: int) -> Sight:
         tables = db.tables
         row = tables.attempts[attempt_id]
         charge = tables.charges[row["charge_id"]]
@@ -422,7 +422,7 @@ class Charges(StandsFor):
             lease_until=lease_until,
             permission=_permission(db, charge["account"]),
         )
-        return sight if self._guards.last_look else _Blind(sight)  # type: ignore[return-value] # it sees nothing
+        return sight if self._guards.pre_send_check else _Blind(sight)  # type: ignore[return-value] # it sees nothing
 
     def of_subscription(self, db: Transaction, subscription_id: int, *, owed_only: bool = False) -> list[Row]:
         rows = db.tables.owed.values() if owed_only else db.tables.charges.values()
@@ -638,12 +638,12 @@ class Unasked(StandsFor):
         return Prior(is_unasked, min((row["id"] for row in under_key if row["ended_at"] is None), default=None))
 
 
-class Notes(StandsFor):
+class EventLog(StandsFor):
     """worker.store.outbox.event_log, of which only the notices' dedupe keys are kept."""
 
     real = real_notes
 
-    def owe(self, db: Transaction, event: Event, dedupe: str, now: datetime) -> None:
+    def enqueue_event(self, db: Transaction, event: Event, dedupe: str, now: datetime) -> None:
         notices = db.tables.notices
         if dedupe not in notices:
             notices[dedupe] = event.kind
@@ -788,7 +788,7 @@ class Debts(StandsFor):
 
 
 class _Blind:
-    """A last look that sees no obstacle."""
+    """A pre-send check that sees no obstacle."""
 
     def __init__(self, sight: Sight) -> None:
         self.sight = sight
@@ -820,7 +820,7 @@ def memory_store(guards: Guards) -> dict[str, object]:
         "charging.kill_switch": Switches(),
         "charging.adhoc_charges": Requested(),
         "charging.asked_before_sending": Unasked(),
-        "outbox.event_log": Notes(),
+        "outbox.event_log": EventLog(),
         "customers.customers": Customers(),
         "customers.plans": Plans(),
         "customers.policies": Policies(),

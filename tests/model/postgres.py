@@ -15,7 +15,7 @@ from tests.model.gateway import ModelGateway
 from tests.model.linking import product
 from tests.model.memory import OWED, Row
 from tests.model.shops import waits_for_a_person
-from tests.model.stage import TRANSACTION, Stage, points_stop_at
+from tests.model.stage import TRANSACTION, Stage, failpoints_stop_at
 from tests.model.world import BEGIN, World
 from worker.clock import FixedClock
 from worker.services import Services
@@ -122,7 +122,7 @@ def stops_on(services: Services, stage: Stage) -> Iterator[None]:
 
     event.listen(services.engine, "begin", before_transaction)
     try:
-        with points_stop_at(stage):
+        with failpoints_stop_at(stage):
             yield
     finally:
         stage.kill_all()

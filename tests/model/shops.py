@@ -17,7 +17,7 @@ from tests.model.guards import ALL, Guards
 from tests.model.linking import linked
 from tests.model.memory import OWED, MemoryEngine, Row
 from tests.model.memory_store import SENDING, UNKNOWN, memory_store
-from tests.model.stage import Stage, points_stop_at
+from tests.model.stage import Stage, failpoints_stop_at
 from tests.model.world import BEGIN, World
 from worker import clock as clocks
 from worker.clock import FixedClock
@@ -109,7 +109,7 @@ def shop_in_memory(guards: Guards = ALL) -> World:
 def run_in_memory(seed: str, size: Size, guards: Guards = ALL) -> Counter[str]:
     """Run one shop from its first day until it rests; raises when an invariant breaks."""
     world = shop_in_memory(guards)
-    with points_stop_at(world.stage):
+    with failpoints_stop_at(world.stage):
         try:
             return Driver(world, seed, size).run()
         finally:

@@ -9,12 +9,12 @@ from enum import Enum
 from typing import ClassVar
 
 from worker import failpoints
-from worker.failpoints import Point
+from worker.failpoints import Failpoint
 
 HUNG = 60.0  # seconds of real time; a step takes milliseconds, so this is a lock that nobody gives back
 TRANSACTION = "transaction"  # the stop before each transaction, where no lock is held
 # Stops inside a transaction: whoever stands there holds row locks.
-LOCKED = frozenset({Point.OPENING_WRITTEN.value, Point.SETTLING_WRITTEN.value})
+LOCKED = frozenset({Failpoint.OPENING_WRITTEN.value, Failpoint.SETTLING_WRITTEN.value})
 
 
 class Killed(BaseException):
@@ -87,7 +87,7 @@ class Process:
         self.ended = False
         self.choose: Choose = straight_on
         self.lease_until: datetime | None = None  # of the attempt that it claimed
-        self.looked_at: datetime | None = None  # when its last look allowed the call
+        self.looked_at: datetime | None = None  # when its pre-send check allowed the call
         self.called_at: datetime | None = None  # when it began its call
         self._verb = verb
         self._error: BaseException | None = None
@@ -198,10 +198,10 @@ def _after_this(standing: str | None, choose: Choose) -> Choose:
 
 
 @contextmanager
-def points_stop_at(stage: Stage) -> Iterator[None]:
+def failpoints_stop_at(stage: Stage) -> Iterator[None]:
     """Every point of the product is a stop on this stage."""
-    failpoints.visit_with(lambda point, subject: stage.stop(point.value, subject))
+    failpoints.on_hit(lambda point, subject: stage.stop(point.value, subject))
     try:
         yield
     finally:
-        failpoints.visit_with(None)
+        failpoints.on_hit(None)

@@ -8,7 +8,7 @@ from tests.model.driving import Driver, Size
 from tests.model.memory import Row
 from tests.model.postgres import shop_on_postgres, stops_on
 from tests.model.shops import shop_in_memory
-from tests.model.stage import Stage, points_stop_at
+from tests.model.stage import Stage, failpoints_stop_at
 from tests.model.world import Books, World
 from worker.services import Services
 
@@ -31,7 +31,7 @@ def in_memory() -> tuple[str, World, Counter[str]]:
     """A seeded run in memory that meets what the comparison is about; which seeds do depends on the workflows."""
     for number in range(65, 165):
         seed, model = f"faithful/{number}", shop_in_memory()
-        with points_stop_at(model.stage):
+        with failpoints_stop_at(model.stage):
             counts = Driver(model, seed, SIZE).run()
         if min(counts[met] for met in ("restores", "repaired", "double", "kills")) > 0:
             return seed, model, counts

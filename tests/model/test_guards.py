@@ -11,14 +11,14 @@ from tests.model.guards import ALL, Guards
 from tests.model.invariants import Broken
 from tests.model.memory import Refusal
 from tests.model.shops import run_in_memory, shop_in_memory
-from tests.model.stage import Choose, Move, points_stop_at
+from tests.model.stage import Choose, Move, failpoints_stop_at
 from tests.model.world import World
-from worker.failpoints import Point
+from worker.failpoints import Failpoint
 
 # The guards that are taken away, and the first shop of the seed "guards" that shows it. Where two stand, each
 # holds alone: the promise is kept twice.
 NOTICED = {
-    "last_look": 0,
+    "pre_send_check": 0,
     "quiet_time": 0,
     "amount": 0,
     "unresolved_first": 0,
@@ -52,13 +52,13 @@ def run_shops_from(first: int, size: Size, guards: Guards) -> None:
 def stale_worker_wakes_during_anothers_call(guards: Guards) -> World:
     """A worker sleeps from its claim until another is in its call for the same uid; then a third may come."""
     world = shop_in_memory(guards)
-    with points_stop_at(world.stage):
+    with failpoints_stop_at(world.stage):
         world.arrange(["ann"], [ANCHOR])
         world.move(timedelta(days=2))
         world.open_due()
         world.top_up()
         message = world.broker.pop()
-        sleeper = world.deliver(message, parked_at(Point.CHARGING_CLAIMED), parks=True)
+        sleeper = world.deliver(message, parked_at(Failpoint.CHARGING_CLAIMED), parks=True)
         for _ in range(6):  # its lease runs out; asked often enough after the quiet time, the uid was not sent
             world.move(timedelta(hours=1))
             world.sweep()
@@ -88,7 +88,7 @@ def test_the_fence_keeps_a_stale_worker_from_giving_anothers_attempt_back() -> N
 def a_declined_uid_is_paid_after_all_while_the_next_one_is_unknown(guards: Guards) -> World:
     """The debt is called paid by the first uid, and then the gateway tells that the second is paid too."""
     world = shop_in_memory(guards)
-    with points_stop_at(world.stage):
+    with failpoints_stop_at(world.stage):
         world.arrange(["ann"], [ANCHOR])
         fates = iter([Weather(Fate.LATE_PAID, timedelta(days=1, minutes=1)), Weather(Fate.LOST_REPLY)])
         world.gateway.weather = lambda: next(fates)
@@ -121,7 +121,7 @@ def test_a_second_payment_of_a_debt_is_not_written_as_its_payment() -> None:
 def test_what_failed_in_unclear_words_is_sent_again_under_the_same_uid(fate: Fate, later: Weather) -> None:
     """Guard: the same uid, which the gateway refuses when it is paid. A new one would be a second payment."""
     world = shop_in_memory(ALL)
-    with points_stop_at(world.stage):
+    with failpoints_stop_at(world.stage):
         world.arrange(["ann"], [ANCHOR])
         world.move(timedelta(days=2))
         fates = iter([Weather(fate, timedelta(days=2)), later])

@@ -20,7 +20,7 @@ from tests.model.invariants import Broken, Judge, no_payment_without_a_debt
 from tests.model.memory import Refusal, Row
 from tests.model.stage import Choose, Process, Stage, straight_on
 from worker.clock import FixedClock
-from worker.failpoints import Point
+from worker.failpoints import Failpoint
 from worker.services import Services
 
 WEEKLY = Plan(
@@ -249,7 +249,7 @@ class World:
         ]
 
     def _passed(self, process: Process, stop: str) -> None:
-        if stop == Point.CHARGING_CLAIMED:
+        if stop == Failpoint.CHARGING_CLAIMED:
             process.lease_until = self.clock.now() + self.services.settings.lease_time
-        elif stop == Point.CHARGING_LOOKED:
+        elif stop == Failpoint.CHARGING_LOOKED:
             process.looked_at = self.clock.now()

@@ -144,8 +144,8 @@ BY_CUSTOMER: tuple[Mutant, ...] = (
         "request key: a deletion is made once",
         KEYS + "test_a_card_is_deleted_once_for_a_key_and_not_the_one_that_came_after",
         "worker/customers/issued_keys.py",
-        "if services.rehearsal is not None or deleted.is_over:",
-        "if services.rehearsal is not None:",
+        "if services.dry_run is not None or deleted.is_over:",
+        "if services.dry_run is not None:",
     ),
     Mutant(
         "request key: a deletion deletes no card that was stored since",

@@ -39,7 +39,7 @@ STORIES = "scenarios/test_dunning.py::"
 CLOCKS = "workflows/test_clocks.py::"
 ANSWERS = "gateway/test_answers.py::"
 SLOTS = "gateway/test_slots.py::"
-LOOK = CHARGING + "test_the_last_look_keeps_a_claimed_attempt_from_leaving"
+LOOK = CHARGING + "test_the_pre_send_check_keeps_a_claimed_attempt_from_leaving"
 
 MUTANTS: tuple[Mutant, ...] = (
     # The database decides
@@ -299,65 +299,65 @@ MUTANTS: tuple[Mutant, ...] = (
         " or waiting() >= services.settings.queue_bound * len(accounts)",
         "",
     ),
-    # The last look
+    # The pre-send check
     Mutant(
-        "last look: another worker has taken it",
+        "pre-send check: another worker has taken it",
         CLOCKS + "test_a_claim_that_another_worker_took_over_does_not_leave",
         "worker/store/charging/charges.py",
         '(not ours, Obstacle("another worker has taken this attempt")),',
         "",
     ),
     Mutant(
-        "last look: the lease outlasts the call",
-        CHARGING + "test_the_last_look_sees_a_lease_that_is_too_short_for_the_call",
+        "pre-send check: the lease outlasts the call",
+        CHARGING + "test_the_pre_send_check_sees_a_lease_that_is_too_short_for_the_call",
         "worker/store/charging/charges.py",
         '(not lasts, Obstacle("the lease would run out during the call")),',
         "",
     ),
     Mutant(
-        "last look: the charge is owed",
+        "pre-send check: the charge is owed",
         LOOK,
         "worker/store/charging/charges.py",
         '(not ChargeStatus(self.status).is_owed, Obstacle(f"the charge is {self.status}")),',
         "",
     ),
     Mutant(
-        "last look: the charge is not held",
+        "pre-send check: the charge is not held",
         LOOK,
         "worker/store/charging/charges.py",
         '(self.held_why is not None, Obstacle(f"the charge is held: {self.held_why}")),',
         "",
     ),
     Mutant(
-        "last look: the subscription lives",
+        "pre-send check: the subscription lives",
         LOOK,
         "worker/store/charging/charges.py",
         '(canceled, Obstacle("the subscription is canceled", Then.CANCEL)),',
         "",
     ),
     Mutant(
-        "last look: the amount is as it was",
+        "pre-send check: the amount is as it was",
         LOOK,
         "worker/store/charging/charges.py",
         '((self.amount, self.currency) != asked, Obstacle("the amount has changed since", Then.PERSON)),',
         "",
     ),
     Mutant(
-        "last look: the due time is reached",
+        "pre-send check: the due time is reached",
         LOOK,
         "worker/store/charging/charges.py",
         '(self.due_at > now, Obstacle("the charge is not due yet")),',
         "",
     ),
     Mutant(
-        "last look: the billing key is there",
+        "pre-send check: the billing key is there",
         LOOK,
         "worker/store/charging/charges.py",
         '(self.no_card, Obstacle("the billing key was deleted", Then.PERSON)),',
         "",
     ),
     Mutant(
-        "last look: the kill switch is off",
+        "pre-send check: the kill switch is off",
         LOOK,
         "worker/store/charging/charges.py",
         "return found or (Obstacle(may_not_send) if may_not_send is not None else None)",
@@ -431,7 +431,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "the rate cap",
         CHARGING + "test_the_rate_cap_gives_the_claim_back_unsent",
         "worker/charging/rate_limiter.py",
-        "    if not leave.is_granted:\n        cap",
+        "    if not permit.is_granted:\n        cap",
         "    if False:\n        cap",
     ),
     Mutant(

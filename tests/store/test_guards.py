@@ -256,7 +256,7 @@ def test_history_is_append_only(
 @pytest.mark.parametrize("verb", ["UPDATE outbox SET payload = '{}'", "DELETE FROM outbox", "TRUNCATE outbox"])
 def test_what_an_event_says_is_append_only(services: Services, verb: str) -> None:
     with services.engine.begin() as db:
-        event_log.owe(db, AccountStopped(account="main", why="a double"), "main/stopped", START)
+        event_log.enqueue_event(db, AccountStopped(account="main", why="a double"), "main/stopped", START)
         db.execute(update(tables.outbox).values(next_try_at=None, delivered_at=START))
     assert "append only" in refused(services, lambda db: db.execute(text(verb)))
 

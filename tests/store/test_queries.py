@@ -15,7 +15,7 @@ from tests.doubles import ScriptedGateway
 from tests.factories import on_sale
 from worker.charging import attempt_charge, overdue, resolve_unknown, unsendable
 from worker.charging.batch_claim import Claimed, Groups
-from worker.charging.rate_limiter import Leaving, ask_leave
+from worker.charging.rate_limiter import SlotRequest, request_permits
 from worker.operations import health
 from worker.renewals import enqueue, open_charges
 from worker.services import Services
@@ -125,9 +125,9 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
         enqueue.top_up(services, lambda messages: queued.extend(charge for charge, _ in messages))
         claimed = [each for each in groups.claim_many(queued[:64]) if isinstance(each, Claimed)]
         assert len(claimed) == 64
-        ask_leave(services, [Leaving(each.intent.id, "main", 50) for each in claimed])
+        request_permits(services, [SlotRequest(each.intent.id, "main", 50) for each in claimed])
         for each in claimed[:10]:
-            groups.settlements.answer_to((each.intent, Paid(f"imps_{each.intent.id}")))
+            groups.settlements.submit_and_wait((each.intent, Paid(f"imps_{each.intent.id}")))
         gateway.answers.append(Unknown("ReadTimeout"))
         attempt_charge.attempt(services, queued[64])
         gateway.answers.append(Declined("no money"))

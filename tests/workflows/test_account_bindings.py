@@ -96,7 +96,7 @@ def test_a_group_claim_leaves_out_the_account_with_other_credentials(two: Servic
     assert claimed[1] is Ungrouped.ALONE
 
 
-def test_the_last_look_sees_that_the_account_was_bound_to_other_credentials(
+def test_the_pre_send_check_sees_that_the_account_was_bound_to_other_credentials(
     two: Services, second: ScriptedGateway
 ) -> None:
     claimed = attempt_charge.claim(two, charge_of(two, "second"))

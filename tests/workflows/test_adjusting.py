@@ -22,7 +22,7 @@ from worker.operations import operate
 from worker.operations.operate import CannotOperate
 from worker.reporting import billing_forecast
 from worker.reporting.billing_forecast import Asked
-from worker.services import Rehearsal, Services
+from worker.services import DryRunChanges, Services
 
 WHO = ("kim", "he asked for it")
 
@@ -330,10 +330,10 @@ def test_what_ends_is_not_moved_before_that_is_undone(services: Services, key: s
 
 def test_a_rehearsal_tells_what_would_change_and_changes_nothing(services: Services, key: str) -> None:
     before, told = row_of(services), notices(services)
-    rehearsal = Rehearsal()
-    adjust.move_anchor(replace(services, rehearsal=rehearsal), key, date(2026, 2, 15), *WHO)
-    assert rehearsal.changes["anchor"] == (date(2026, 1, 31), date(2026, 2, 15))
-    assert rehearsal.changes["next_due_at"][1] == datetime(2026, 2, 15, tzinfo=UTC)
+    dry_run = DryRunChanges()
+    adjust.move_anchor(replace(services, dry_run=dry_run), key, date(2026, 2, 15), *WHO)
+    assert dry_run.changes["anchor"] == (date(2026, 1, 31), date(2026, 2, 15))
+    assert dry_run.changes["next_due_at"][1] == datetime(2026, 2, 15, tzinfo=UTC)
     assert (row_of(services), notices(services)) == (before, told)
 
 

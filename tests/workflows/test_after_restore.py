@@ -15,9 +15,10 @@ from schedules.operations.findings import FindingKind, FindingState
 from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, on_sale, subscribed
-from worker.charging import adhoc, attempt_charge, executor, match_payments, resolve_unknown
+from worker.charging import adhoc, attempt_charge, match_payments, resolve_unknown
+from worker.charging import executor as executor_module
 from worker.charging.adhoc import CannotRequest
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.clock import wait_until
 from worker.customers import card_entry, enrollment
 from worker.gateway.port import Card, ChargeOrder, Found, NoAnswer
@@ -58,7 +59,7 @@ def restored(services: Services) -> None:
 @pytest.fixture(params=["alone", "in a group"])
 def worker(services: Services, request: pytest.FixtureRequest) -> Services:
     """A worker process that sends charges one by one, and one that sends them in groups."""
-    return replace(services, flow=Flow(services)) if request.param == "in a group" else services
+    return replace(services, executor=Executor(services)) if request.param == "in a group" else services
 
 
 def test_a_request_whose_second_uid_was_paid_after_the_backup_is_found_paid(
@@ -174,12 +175,12 @@ def test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges(s
     """Guard: look-ups have threads of their own; an answer that waited for them would outlast its lease."""
     gateway = SlowToTell()
     slow = replace(services, gateways={"main": gateway})
-    flow = Flow(slow)
+    executor = Executor(slow)
     gateway.tells.set()
     restored(slow)
     gateway.tells.clear()
     gateway.asked.clear()
-    many = executor.ASIDE + executor.LOOK_UPS
+    many = executor_module.ASIDE + executor_module.LOOK_UPS
     ids = [adhoc.charge(slow, replace(FEE, request_key=f"fee-{number}"), "shop").id for number in range(many)]
     move(slow, days=1)
     on_sale(slow)
@@ -187,11 +188,11 @@ def test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges(s
     open_charges.open_due(slow)
     renewal = next(row["id"] for row in charge_rows(slow) if row["kind"] == ChargeKind.RENEWAL)
     gateway.cards["bob"] = lambda order: Declined("[CC10]통장 잔액부족")
-    under_way = flow.begin_many(ids, "main")
+    under_way = executor.begin_many(ids, "main")
     with ThreadPoolExecutor(1) as pool:
         try:
-            assert wait_until(lambda: len(gateway.asked) >= executor.LOOK_UPS, 30)
-            assert pool.submit(flow.attempt, renewal).result(30) is AttemptState.DECLINED
+            assert wait_until(lambda: len(gateway.asked) >= executor_module.LOOK_UPS, 30)
+            assert pool.submit(executor.attempt, renewal).result(30) is AttemptState.DECLINED
         finally:
             gateway.tells.set()
     under_way.wait()

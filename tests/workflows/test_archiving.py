@@ -25,7 +25,7 @@ from worker import failpoints
 from worker.charging import adhoc, attempt_charge
 from worker.clock import FixedClock
 from worker.customers import enrollment
-from worker.failpoints import Point
+from worker.failpoints import Failpoint
 from worker.operations import archiving, operate
 from worker.operations.archiving import CannotArchive, Tally
 from worker.outbox import replays
@@ -305,7 +305,7 @@ def test_a_notice_that_was_owed_anew_after_its_archive_stays_and_stops_nothing(s
     def pause_once_more() -> None:
         event = events.SubscriptionPaused(subscription="s1", customer_uid="ann", why="x")
         with services.engine.begin() as db:
-            event_log.owe(db, event, "s1/paused", JANUARY_31)
+            event_log.enqueue_event(db, event, "s1/paused", JANUARY_31)
         told(services)
 
     pause_once_more()
@@ -558,12 +558,12 @@ def test_killed_within_a_batch_each_charge_is_whole(
     before = [rows(services, here) for here, _ in PAIRS]
     reached = iter([False, True])
 
-    def visit(point: Point, subject: str) -> None:
-        if point is Point.ARCHIVING_WRITTEN and next(reached):
+    def visit(point: Failpoint, subject: str) -> None:
+        if point is Failpoint.ARCHIVING_WRITTEN and next(reached):
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(failpoints, "_visitor", visit)
+        patched.setattr(failpoints, "_action", visit)
         with pytest.raises(Killed):
             archived(services, batch=5)
     assert (len(rows(services, tables.attempts)), len(rows(services, tables.archived_attempts))) == (7, 5)
@@ -587,14 +587,14 @@ def test_a_worker_charges_while_a_batch_is_moved(
     move_to(services, LATER)
     sent = len(gateway.sent)
 
-    def visit(point: Point, subject: str) -> None:
-        if point is Point.ARCHIVING_WRITTEN:
+    def visit(point: Failpoint, subject: str) -> None:
+        if point is Failpoint.ARCHIVING_WRITTEN:
             open_charges.open_due(services)
             due = [row["id"] for row in charge_rows(services) if row["next_attempt_at"] is not None]
             assert attempt_charge.attempt(services, due[0]) is AttemptState.PAID
 
     with monkeypatch.context() as patched:
-        patched.setattr(failpoints, "_visitor", visit)
+        patched.setattr(failpoints, "_action", visit)
         assert archived(services).charges == many
     assert len(gateway.sent) == sent + 1
 

@@ -23,7 +23,7 @@ from worker.charging import resolve_unknown
 from worker.customers import enrollment
 from worker.operations import operate
 from worker.renewals import enqueue
-from worker.services import Rehearsal, Services
+from worker.services import DryRunChanges, Services
 from worker.store import batches
 from worker.store.batches import Batch
 
@@ -401,7 +401,7 @@ def test_a_segment_has_a_line_for_each_on_the_plan(services: Services, gateway: 
 
 
 def test_a_rehearsal_checks_all_and_keeps_nothing(shop: Services) -> None:
-    drafts.draft(replace(shop, rehearsal=Rehearsal()), TERMS, lines(), "kim")
+    drafts.draft(replace(shop, dry_run=DryRunChanges()), TERMS, lines(), "kim")
     with shop.engine.begin() as db:
         assert batches.by_key(db, "fees") is None
 

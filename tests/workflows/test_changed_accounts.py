@@ -15,12 +15,12 @@ from tests.simulator.running import RunningSimulator, running_simulator
 from worker import failpoints, wiring
 from worker.accounts import Account
 from worker.charging import attempt_charge
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.charging.unsendable import set_aside_unsendable
 from worker.clock import FixedClock
 from worker.config import load_settings
 from worker.customers import enrollment
-from worker.failpoints import Point
+from worker.failpoints import Failpoint
 from worker.gateway.port import ChargeOrder, Sending
 from worker.operations import operate
 from worker.renewals import open_charges
@@ -54,7 +54,7 @@ class Shop:
         }  # fmt: skip
         made = wiring.connect(load_settings(self.settings))
         operate.bind_if_new(made, "test")
-        self.wired = Wired(replace(made, flow=Flow(made)), read_every=0)
+        self.wired = Wired(replace(made, executor=Executor(made)), read_every=0)
         on_sale(made, billing_time=made.clock.now().time().replace(hour=0, minute=0, second=0, microsecond=0))
 
     @property
@@ -99,14 +99,14 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_an_account_that_is_added_is_bound_and_charged_without_a_restart(shop: Shop) -> None:
-    flow = shop.now.flow
+    executor = shop.now.executor
     with pytest.raises(UnknownAccount):
         shop.subscribed("ben", "second")
     shop.has(shop.second())
     shop.subscribed("ben", "second")
     collect_due(shop.now)
     assert shop.statuses() == {"second": "paid"}
-    assert shop.now.flow is flow
+    assert shop.now.executor is executor
     with shop.now.engine.begin() as db:
         assert kill_switch.account_bindings_of(db).keys() == {"second"}
 
@@ -305,14 +305,14 @@ def test_a_call_under_way_ends_on_the_client_that_it_began_with(two: Services) -
         return old.approve(order)
 
     old.answers.append(slow)
-    flow = Flow(two)
-    under_way = flow.begin_many([first], "second")
+    executor = Executor(two)
+    under_way = executor.begin_many([first], "second")
     assert begun.wait(10)
     after = replace(two, gateways={**two.gateways, "second": ScriptedGateway()})
-    flow.use(after)
+    executor.use(after)
     go_on.set()
     under_way.wait()
-    flow.begin_many([second], "second").wait()
+    executor.begin_many([second], "second").wait()
     assert [row["status"] for row in charge_rows(two)] == ["paid", "paid"]
     assert len(old.sent) == len(scripted(after).sent) == 1
 
@@ -322,24 +322,24 @@ def test_what_was_lined_up_is_compared_by_the_credentials_that_it_is_sent_with(
 ) -> None:
     """Guard: the fingerprint of the client that sends it, not of the accounts that were read since."""
     (charge,) = charges_of_second(two, 1)
-    flow = Flow(two)
+    executor = Executor(two)
 
     class Repaired(ScriptedGateway):
-        """Between its client and the last look, the right accounts are read again."""
+        """Between its client and the pre-send check, the right accounts are read again."""
 
         def sending(self, order: ChargeOrder) -> Sending:
-            flow.use(two)
+            executor.use(two)
             return super().sending(order)
 
     wrong = replace(
         two, gateways={**two.gateways, "second": Repaired()}, account_fingerprints={"second": "another merchant's"}
     )
 
-    def visit(point: Point, subject: str) -> None:
-        if point is Point.CHARGING_CLAIMED:
-            flow.use(wrong)
+    def visit(point: Failpoint, subject: str) -> None:
+        if point is Failpoint.CHARGING_CLAIMED:
+            executor.use(wrong)
 
-    monkeypatch.setattr(failpoints, "_visitor", visit)
-    flow.attempt(charge)
+    monkeypatch.setattr(failpoints, "_action", visit)
+    executor.attempt(charge)
     assert scripted(wrong).sent == scripted(two).sent == []
     assert [row["state"] for row in attempt_rows(two)] == ["ready"]

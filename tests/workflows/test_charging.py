@@ -1,4 +1,4 @@
-"""Charging: rows before calls, claims with fences, the last look, and answers that only their owner may write."""
+"""Charging: rows before calls, claims with fences, the pre-send check, and answers only their owner may write."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ from tests.factories import (
 )
 from worker.charging import attempt_charge, resolve_unknown
 from worker.charging.close import close
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.charging.settle import settle
 from worker.clock import elapsed
 from worker.customers import enrollment
@@ -36,8 +36,8 @@ from worker.store.charging import charges, kill_switch
 
 @pytest.fixture(params=["alone", "together"])
 def services(services: Services, request: pytest.FixtureRequest) -> Services:
-    """Every promise holds for a charge by itself, and in the flow of a worker."""
-    return replace(services, flow=Flow(services)) if request.param == "together" else services
+    """Every promise holds for a charge by itself, and in the executor of a worker."""
+    return replace(services, executor=Executor(services)) if request.param == "together" else services
 
 
 def test_a_due_charge_is_collected(services: Services, gateway: ScriptedGateway) -> None:
@@ -225,10 +225,10 @@ def _put_off(services: Services) -> None:
 @pytest.mark.parametrize(
     "obstacle", [_stop, _cancel, _other_environment, _delete_key, _change_amount, _hold, _close, _put_off]
 )
-def test_the_last_look_keeps_a_claimed_attempt_from_leaving(
+def test_the_pre_send_check_keeps_a_claimed_attempt_from_leaving(
     services: Services, gateway: ScriptedGateway, obstacle: Callable[[Services], None]
 ) -> None:
-    """Guard: the last look. What changes between the claim and the call is seen before the call."""
+    """Guard: the pre-send check. What changes between the claim and the call is seen before the call."""
     claimed = attempt_charge.claim(services, opened(services))
     assert claimed is not None
     obstacle(services)
@@ -237,7 +237,7 @@ def test_the_last_look_keeps_a_claimed_attempt_from_leaving(
     assert state in (AttemptState.READY, AttemptState.NOT_SENT)
 
 
-def test_the_last_look_sees_a_lease_that_is_too_short_for_the_call(
+def test_the_pre_send_check_sees_a_lease_that_is_too_short_for_the_call(
     services: Services, gateway: ScriptedGateway
 ) -> None:
     """Guard: the lease (crash row 11): a worker that was frozen after its claim does not call."""
@@ -311,7 +311,7 @@ def test_the_rate_cap_gives_the_claim_back_unsent(services: Services, gateway: S
 
 
 def test_a_worker_that_wakes_too_late_does_not_send(services: Services, gateway: ScriptedGateway) -> None:
-    """Crash row 11: the call must be over by a time that was set before the last look."""
+    """Crash row 11: the call must be over by a time that was set before the pre-send check."""
     charge = opened(services)
     before = elapsed()
     attempt_charge.attempt(services, charge)

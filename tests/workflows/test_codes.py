@@ -26,7 +26,7 @@ from schedules.errors import (
     FixedCode,
     OwnCode,
     Repeat,
-    ToldInWords,
+    UserError,
 )
 from schedules.money.amounts import Money
 from schedules.subscriptions.verbs import RULES, Verdict
@@ -269,7 +269,7 @@ def test_a_database_error_has_a_code_that_says_whether_it_passes() -> None:
     assert failures.code_of(lost) is Code.UNAVAILABLE
 
 
-def errors_of(base: type[ToldInWords]) -> Iterator[type[ToldInWords]]:
+def errors_of(base: type[UserError]) -> Iterator[type[UserError]]:
     """All classes below one."""
     for below in base.__subclasses__():
         yield below
@@ -281,7 +281,7 @@ def test_every_error_that_a_person_meets_has_a_code_by_its_construction() -> Non
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    assert set(ToldInWords.__subclasses__()) == {FixedCode, OwnCode}
+    assert set(UserError.__subclasses__()) == {FixedCode, OwnCode}
     assert [each.__name__ for each in errors_of(FixedCode) if not isinstance(vars(each).get("code"), Code)] == []
     assert [each.__name__ for each in errors_of(OwnCode) if hasattr(each, "code")] == []  # each raise gives it
 

@@ -52,7 +52,7 @@ def telling(services: Services, shop: Shop) -> Iterator[Services]:
 def owe(services: Services, event: Event = PAID, dedupe: str = "r1/paid") -> None:
     """An event that waits."""
     with services.engine.begin() as db:
-        event_log.owe(db, event, dedupe, services.clock.now())
+        event_log.enqueue_event(db, event, dedupe, services.clock.now())
 
 
 def owe_many(services: Services, count: int) -> None:

@@ -25,8 +25,9 @@ from tests.factories import (
     write,
 )
 from worker import tasks
-from worker.charging import attempt_charge, executor, send_queue
-from worker.charging.executor import Flow, Room, UnderWay
+from worker.charging import attempt_charge, send_queue
+from worker.charging import executor as executor_module
+from worker.charging.executor import Executor, Room, UnderWay
 from worker.clock import wait_until
 from worker.gateway.port import ChargeOrder
 from worker.operations import operate
@@ -37,14 +38,14 @@ from worker.store.charging import fast_path
 
 
 @pytest.fixture
-def flow(services: Services) -> Flow:
+def executor(services: Services) -> Executor:
     """What carries out the charges of one process."""
-    return Flow(services)
+    return Executor(services)
 
 
-def carried_out(flow: Flow, charge_ids: list[int]) -> UnderWay:
+def carried_out(executor: Executor, charge_ids: list[int]) -> UnderWay:
     """An envelope, from its beginning to its end."""
-    under_way = flow.begin_many(charge_ids, "main")
+    under_way = executor.begin_many(charge_ids, "main")
     under_way.wait()
     return under_way
 
@@ -54,7 +55,7 @@ def test_what_is_done_in_a_flow_leaves_the_same_rows_as_alone(
 ) -> None:
     alone, grouped = many_opened(services, 2)
     attempt_charge.attempt(services, alone)
-    attempt_charge.attempt(replace(services, flow=Flow(services)), grouped)
+    attempt_charge.attempt(replace(services, executor=Executor(services)), grouped)
     one, other = (_story(services, charge_id) for charge_id in (alone, grouped))
     assert one == other
     assert one["charge"]["status"] == "paid"
@@ -87,7 +88,7 @@ def _story(services: Services, charge_id: int) -> dict[str, Any]:
 
 
 def test_an_envelope_carries_out_each_of_its_charges(
-    services: Services, flow: Flow, gateway: ScriptedGateway
+    services: Services, executor: Executor, gateway: ScriptedGateway
 ) -> None:
     ids = many_opened(services, 40)
     answers: dict[str, Outcome] = {
@@ -96,7 +97,7 @@ def test_an_envelope_carries_out_each_of_its_charges(
     }  # fmt: skip
     for uid, answer in answers.items():
         gateway.cards[uid] = partial(_answering, answer)
-    carried_out(flow, ids)
+    carried_out(executor, ids)
     states = sorted(row["state"] for row in attempt_rows(services))
     assert states == sorted(["paid"] * 37 + ["declined", "unknown", "not_sent"])
     assert len({order.merchant_uid for order in gateway.sent}) == len(gateway.sent) == 40
@@ -109,35 +110,39 @@ def _answering(answer: Outcome, order: ChargeOrder) -> Outcome:
 
 
 def test_an_envelope_that_comes_twice_charges_once(
-    services: Services, flow: Flow, gateway: ScriptedGateway
+    services: Services, executor: Executor, gateway: ScriptedGateway
 ) -> None:
     """Guard: two copies of a message in one group are one claim."""
     ids = many_opened(services, 10)
     for _ in range(2):
-        carried_out(flow, [*ids[:3], *ids[:3], *ids])
+        carried_out(executor, [*ids[:3], *ids[:3], *ids])
     assert len(gateway.sent) == 10
     assert [row["sends"] for row in attempt_rows(services)] == [1] * 10
 
 
-def test_an_empty_envelope_is_no_work(flow: Flow) -> None:
-    assert carried_out(flow, []).not_begun == []
+def test_an_empty_envelope_is_no_work(executor: Executor) -> None:
+    assert carried_out(executor, []).not_begun == []
 
 
-def test_what_is_tried_again_goes_the_same_way(services: Services, flow: Flow, gateway: ScriptedGateway) -> None:
+def test_what_is_tried_again_goes_the_same_way(
+    services: Services, executor: Executor, gateway: ScriptedGateway
+) -> None:
     """It is not plain: claimed alone, and settled alone, and yet no thread waits for its call."""
     ids = many_opened(services, 12)
     for number in range(12):
         gateway.cards[f"customer-{number}"] = partial(_answering, Declined("no money"))
-    carried_out(flow, ids)
+    carried_out(executor, ids)
     assert {row["status"] for row in charge_rows(services)} == {"past_due"}
     gateway.cards.clear()
     move(services, days=1)
-    carried_out(flow, ids)
+    carried_out(executor, ids)
     assert {row["status"] for row in charge_rows(services)} == {"paid"}
     assert sorted(row["number"] for row in attempt_rows(services)) == [1] * 12 + [2] * 12
 
 
-def test_a_payment_that_is_left_is_settled_alone(services: Services, flow: Flow, gateway: ScriptedGateway) -> None:
+def test_a_payment_that_is_left_is_settled_alone(
+    services: Services, executor: Executor, gateway: ScriptedGateway
+) -> None:
     """Another debt of the card waits behind it, and is woken."""
     odd, other = many_opened(services, 2)
 
@@ -147,14 +152,14 @@ def test_a_payment_that_is_left_is_settled_alone(services: Services, flow: Flow,
         return gateway.approve(order)
 
     gateway.answers.append(meanwhile)
-    assert flow.attempt(odd) is AttemptState.PAID
+    assert executor.attempt(odd) is AttemptState.PAID
     rows = {row["id"]: row for row in charge_rows(services)}
     assert rows[odd]["status"] == "paid"
     assert rows[other]["next_attempt_at"] <= services.clock.now()
 
 
 def test_a_charge_that_fails_keeps_no_other_waiting(
-    services: Services, flow: Flow, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+    services: Services, executor: Executor, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = many_opened(services, 6)
     sending = gateway.sending
@@ -165,11 +170,11 @@ def test_a_charge_that_fails_keeps_no_other_waiting(
         return sending(order)
 
     monkeypatch.setattr(gateway, "sending", broken)
-    carried_out(flow, ids)
+    carried_out(executor, ids)
     assert [row["status"] for row in charge_rows(services)].count("paid") == 5
     move(services, seconds=attempt_charge.HELD_BACK.total_seconds())
     with pytest.raises(RuntimeError, match="a fault of ours"):
-        flow.attempt(ids[2])
+        executor.attempt(ids[2])
     assert attempt_rows(services)[2]["state"] == "ready"
 
 
@@ -177,47 +182,47 @@ def _away(*_: object, **__: object) -> Any:
     raise OperationalError("", {}, Exception("away"))
 
 
-def test_a_database_that_is_away_is_told_to_everybody(services: Services, flow: Flow) -> None:
+def test_a_database_that_is_away_is_told_to_everybody(services: Services, executor: Executor) -> None:
     (charge,) = many_opened(services, 1)
     event.listen(services.engine, "begin", _away)
     try:
         with pytest.raises(OperationalError):
-            flow.attempt(charge)
-        carried_out(flow, [charge])
+            executor.attempt(charge)
+        carried_out(executor, [charge])
     finally:
         event.remove(services.engine, "begin", _away)
-    assert flow.attempt(charge) is AttemptState.PAID
+    assert executor.attempt(charge) is AttemptState.PAID
 
 
 def test_claims_that_cannot_leave_are_given_back(
-    services: Services, flow: Flow, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+    services: Services, executor: Executor, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guard: a short fault of the database between a claim and its call costs no lease and no question."""
     ids = many_opened(services, 3)
     with monkeypatch.context() as broken:
-        broken.setattr(send_queue, "ask_leave", _away)
-        carried_out(flow, ids)
+        broken.setattr(send_queue, "request_permits", _away)
+        carried_out(executor, ids)
     assert [row["state"] for row in attempt_rows(services)] == ["ready"] * 3
     move(services, seconds=attempt_charge.HELD_BACK.total_seconds())
     for charge_id in ids:
-        assert flow.attempt(charge_id) is AttemptState.PAID
+        assert executor.attempt(charge_id) is AttemptState.PAID
     assert len(gateway.sent) == 3
 
 
 def test_claims_that_cannot_be_given_back_either_wait_for_their_lease(
-    services: Services, flow: Flow, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+    services: Services, executor: Executor, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = many_opened(services, 2)
     with monkeypatch.context() as broken:
-        broken.setattr(send_queue, "ask_leave", _away)
+        broken.setattr(send_queue, "request_permits", _away)
         broken.setattr(attempt_charge, "hold_back", _away)
-        carried_out(flow, ids)
+        carried_out(executor, ids)
     assert [row["state"] for row in attempt_rows(services)] == ["sending"] * 2
     assert gateway.sent == []
 
 
 def test_a_payment_that_cannot_be_written_holds_no_envelope_open(
-    services: Services, flow: Flow, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    services: Services, executor: Executor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is said, and found again by asking: the attempt is under way until its lease has run out."""
     ids = many_opened(services, 2)
@@ -226,7 +231,7 @@ def test_a_payment_that_cannot_be_written_holds_no_envelope_open(
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(fast_path, "lock_to_settle", broken)
-    carried_out(flow, ids)
+    carried_out(executor, ids)
     rows = attempt_rows(services)
     assert [row["state"] for row in rows] == ["sending"] * 2
     for row in rows:
@@ -235,13 +240,13 @@ def test_a_payment_that_cannot_be_written_holds_no_envelope_open(
 
 
 def test_a_decline_that_cannot_be_written_holds_no_envelope_open(
-    services: Services, flow: Flow, gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture,
+    services: Services, executor: Executor, gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     ids = many_opened(services, 2)
     gateway.answers.extend([Declined("no money"), Declined("no money")])
     monkeypatch.setattr(attempt_charge, "settle", _away)
-    carried_out(flow, ids)
+    carried_out(executor, ids)
     assert [row["state"] for row in attempt_rows(services)] == ["sending"] * 2
     assert caplog.text.count("could not be written, and is asked about: OperationalError") == 2
 
@@ -250,7 +255,7 @@ def test_an_envelope_claims_no_more_than_leaves_soon(
     services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guard: what is claimed and cannot leave waits under a lease that runs, for a gateway that is slow."""
-    monkeypatch.setattr(executor, "CLAIMED_AHEAD", 3)
+    monkeypatch.setattr(executor_module, "CLAIMED_AHEAD", 3)
     ids = many_opened(services, 12)
     go_on = threading.Event()
 
@@ -260,8 +265,8 @@ def test_an_envelope_claims_no_more_than_leaves_soon(
 
     for number in range(12):
         gateway.cards[f"customer-{number}"] = slow
-    flow = Flow(with_settings(services, concurrency=2))
-    done = threading.Thread(target=carried_out, args=(flow, ids))
+    executor = Executor(with_settings(services, concurrency=2))
+    done = threading.Thread(target=carried_out, args=(executor, ids))
     done.start()
     assert wait_until(lambda: len(attempt_rows(services)) == 2 + 3, 10)
     assert not wait_until(lambda: len(attempt_rows(services)) > 2 + 3, 0.3)
@@ -275,7 +280,7 @@ def test_an_envelope_of_a_worker_that_stops_ends_with_what_is_begun(
     services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, not_told: None
 ) -> None:
     """Guard: what is not begun is given back, so that a worker stops within its calls, not its envelopes."""
-    monkeypatch.setattr(executor, "CLAIMED_AHEAD", 2)
+    monkeypatch.setattr(executor_module, "CLAIMED_AHEAD", 2)
     ids = many_opened(services, 9)
 
     def stop(order: ChargeOrder) -> Outcome:
@@ -283,8 +288,8 @@ def test_an_envelope_of_a_worker_that_stops_ends_with_what_is_begun(
         return gateway.approve(order)
 
     gateway.answers.append(stop)
-    flow = Flow(with_settings(services, concurrency=1))
-    not_begun = carried_out(flow, ids).not_begun
+    executor = Executor(with_settings(services, concurrency=1))
+    not_begun = carried_out(executor, ids).not_begun
     assert len(not_begun) >= 4
     begun = ids[: len(ids) - len(not_begun)]
     assert not_begun == ids[len(begun) :]
@@ -305,11 +310,11 @@ def test_what_is_claimed_and_has_not_left_is_given_back_when_the_process_stops(
         return gateway.approve(order)
 
     gateway.answers.append(slow)
-    flow = Flow(with_settings(services, concurrency=1))
-    under_way = flow.begin_many(ids, "main")
+    executor = Executor(with_settings(services, concurrency=1))
+    under_way = executor.begin_many(ids, "main")
     assert wait_until(lambda: len(gateway.sent) == 1 and len(attempt_rows(services)) == len(ids), 10)
     stop_signal.begin()
-    flow.stop()
+    executor.stop()
     ready = [row["id"] for row in charge_rows(services)][1:]
     assert wait_until(lambda: [row["state"] for row in attempt_rows(services)].count("ready") == len(ready), 10)
     go_on.set()
@@ -327,9 +332,9 @@ def not_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def together(services: Services, flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Services:
+def together(services: Services, executor: Executor, monkeypatch: pytest.MonkeyPatch) -> Services:
     """The tasks of a worker, with these services."""
-    made = replace(services, flow=flow)
+    made = replace(services, executor=executor)
     monkeypatch.setattr(tasks, "services", lambda: made)
     monkeypatch.setattr(tasks, "_places", {})
     return made
@@ -351,7 +356,7 @@ def test_an_envelope_that_cannot_be_given_back_waits_for_what_it_has_begun(
     together: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, not_told: None
 ) -> None:
     """Guard: its task is what a process that ends waits for."""
-    monkeypatch.setattr(executor, "CLAIMED_AHEAD", 1)
+    monkeypatch.setattr(executor_module, "CLAIMED_AHEAD", 1)
     monkeypatch.setattr(enqueue, "give_back", _away)
     go_on = threading.Event()
 
@@ -409,11 +414,11 @@ def test_an_envelope_is_over_when_its_last_charge_is(together: Services, gateway
 
 
 def test_a_stop_is_seen_by_what_is_claimed_and_has_not_left(
-    services: Services, flow: Flow, gateway: ScriptedGateway
+    services: Services, executor: Executor, gateway: ScriptedGateway
 ) -> None:
-    """Guard: the last look of the flow."""
+    """Guard: the pre-send check of the executor."""
     first, second = many_opened(services, 2)
-    slow = Flow(with_settings(services, rate=3.0))
+    slow = Executor(with_settings(services, rate=3.0))
 
     def stop(order: ChargeOrder) -> Outcome:
         operate.stop_charging(services, "test", "fire")
@@ -426,12 +431,12 @@ def test_a_stop_is_seen_by_what_is_claimed_and_has_not_left(
 
 
 def test_nothing_is_claimed_while_no_token_can_be_had(
-    services: Services, flow: Flow, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+    services: Services, executor: Executor, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = many_opened(services, 2)
     monkeypatch.setattr(gateway, "prepare", _away)
     with pytest.raises(OperationalError):
-        flow.begin_many(ids, "main")
+        executor.begin_many(ids, "main")
     assert not attempt_rows(services)
 
 
@@ -446,19 +451,19 @@ def test_a_room_has_as_many_places_as_it_was_given() -> None:
 
 
 def test_log_lines_of_a_payment_name_its_uid(
-    services: Services, flow: Flow, caplog: pytest.LogCaptureFixture
+    services: Services, executor: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
     (charge,) = many_opened(services, 1)
     with caplog.at_level(logging.INFO):
-        assert flow.attempt(charge) is AttemptState.PAID
+        assert executor.attempt(charge) is AttemptState.PAID
     assert attempt_rows(services)[0]["merchant_uid"] in caplog.text
 
 
 def test_an_answer_that_is_no_payment_is_settled_as_alone(
-    services: Services, flow: Flow, gateway: ScriptedGateway
+    services: Services, executor: Executor, gateway: ScriptedGateway
 ) -> None:
     (charge,) = many_opened(services, 1)
     gateway.answers.append(Paid("imps_1"))
-    assert flow.attempt(charge) is AttemptState.PAID
-    assert flow.attempt(charge) is None
+    assert executor.attempt(charge) is AttemptState.PAID
+    assert executor.attempt(charge) is None
     assert len(gateway.sent) == 1

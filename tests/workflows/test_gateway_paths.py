@@ -20,7 +20,7 @@ from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move, on_sale
 from worker.batches.drafts import BadLines
 from worker.charging import attempt_charge, match_payments, prior_attempts, resolve_unknown
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.customers import card_entry, cards, enrollment, issued_keys, signup
 from worker.customers.card_entry import Holder
 from worker.customers.signup import NotSignedUp
@@ -265,7 +265,7 @@ def sign_up_again(services: Services, swap: Callable[[], Services], second: Watc
 
 
 def begin_an_envelope(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
-    Flow(swap()).begin_many([the_charge(services)], "second").wait()
+    Executor(swap()).begin_many([the_charge(services)], "second").wait()
 
 
 def carry_out_what_was_claimed(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
@@ -274,8 +274,8 @@ def carry_out_what_was_claimed(services: Services, swap: Callable[[], Services],
     assert attempt_charge.carry_out(swap(), claimed) is AttemptState.READY
 
 
-def charge_in_a_flow(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
-    assert Flow(swap()).attempt(the_charge(services)) is None
+def charge_in_an_executor(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
+    assert Executor(swap()).attempt(the_charge(services)) is None
 
 
 def request_of(customer_uid: str) -> ChargeRequest:
@@ -312,10 +312,10 @@ WAIT_OR_SAY_SO: dict[str, Path] = {
     "signup._why_not": sign_up_again,
     "executor._prepare": begin_an_envelope,
 }
-# Those that send what was claimed: the last look compares the credentials.
+# Those that send what was claimed: the pre-send check compares the credentials.
 SEND: dict[str, Path] = {
     "attempt_charge.carry_out": carry_out_what_was_claimed,
-    "executor._line_up": charge_in_a_flow,
+    "executor._submit": charge_in_an_executor,
 }
 NOTHING_YET = frozenset(
     {"sending", "prepare"}

@@ -11,10 +11,10 @@ from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move, opened
 from worker.charging import attempt_charge, resolve_unknown
 from worker.charging.batch_claim import Claimed
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.charging.unsent_claims import GivingBack
 from worker.clock import wait_until
-from worker.failpoints import Point, visit_with
+from worker.failpoints import Failpoint, on_hit
 from worker.services import Services
 from worker.store.charging.charges import Obstacle
 
@@ -99,32 +99,32 @@ def test_one_that_is_under_way_elsewhere_is_left_alone(services: Services) -> No
 def test_it_is_remembered_while_the_database_takes_nothing(services: Services, gateway: ScriptedGateway) -> None:
     """Guard: the pre-send check and the giving back fail while the charges are locked."""
     charge_id = opened(services)
-    flow = Flow(services)
+    executor = Executor(services)
     failed: list[Exception] = []
     with services.engine.connect() as blocker:
 
-        def lock(point: Point, subject: str) -> None:
+        def lock(point: Failpoint, subject: str) -> None:
             del subject
-            if point is Point.CHARGING_CLAIMED:
+            if point is Failpoint.CHARGING_CLAIMED:
                 blocker.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
                 blocker.execute(text("LOCK TABLE charges IN ACCESS EXCLUSIVE MODE"))
 
         def attempt() -> None:
             try:
-                flow.attempt(charge_id)
+                executor.attempt(charge_id)
             except Exception as error:  # noqa: BLE001 # whatever it is, it is looked at below
                 failed.append(error)
 
-        visit_with(lock)
+        on_hit(lock)
         try:
             trying = threading.Thread(target=attempt)
             trying.start()
             trying.join(60)
         finally:
-            visit_with(None)
+            on_hit(None)
         assert len(failed) == 1
-        assert flow.giving_back.unwritten == 1
+        assert executor.giving_back.unwritten == 1
         blocker.rollback()
-    assert wait_until(lambda: flow.giving_back.unwritten == 0, 40)
+    assert wait_until(lambda: executor.giving_back.unwritten == 0, 40)
     assert gateway.sent == []
     assert goes_out_soon(services)

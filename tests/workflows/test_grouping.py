@@ -165,7 +165,7 @@ def test_a_payment_that_changes_more_than_its_debt_is_not_settled_together(
     odd, _ = many_opened(services, 2)
     claimed = _claimed(groups, odd)
     ODDITIES[oddity](services, odd)
-    assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
+    assert groups.settlements.submit_and_wait((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
     assert attempt_rows(services)[0]["state"] == "sending"
 
 
@@ -177,7 +177,7 @@ def test_a_payment_for_a_canceled_subscription_is_not_settled_together(services:
         key = db.execute(text("SELECT s.key FROM subscriptions s JOIN charges c ON c.subscription_id = s.id "
                               "WHERE c.id = :charge"), {"charge": odd}).scalar_one()  # fmt: skip
     enrollment.unsubscribe(services, key, "kim", "he left", at_period_end=False)
-    assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
+    assert groups.settlements.submit_and_wait((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
     settle.settle(services, claimed.intent, AttemptState.SENDING, Paid("imps_1"))
     assert "charge.paid_after_end" in notices(services)
 
@@ -191,7 +191,7 @@ def test_an_answer_that_is_not_the_groups_to_write_is_left(
     claimed = _claimed(groups, odd)
     oddity(services, claimed)
     before = attempt_rows(services), charge_rows(services)
-    assert groups.settlements.answer_to((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
+    assert groups.settlements.submit_and_wait((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
     assert (attempt_rows(services), charge_rows(services)) == before
 
 
@@ -216,10 +216,10 @@ def test_a_group_whose_database_is_away_tells_everybody(services: Services, grou
     event.listen(services.engine, "begin", away)
     try:
         with pytest.raises(RuntimeError, match="away"):
-            groups.claims.answer_to(charge)
+            groups.claims.submit_and_wait(charge)
     finally:
         event.remove(services.engine, "begin", away)
-    assert isinstance(groups.claims.answer_to(charge), Claimed)
+    assert isinstance(groups.claims.submit_and_wait(charge), Claimed)
 
 
 def test_an_answer_in_words_of_any_kind_is_written(services: Services, groups: Groups) -> None:
@@ -227,5 +227,8 @@ def test_an_answer_in_words_of_any_kind_is_written(services: Services, groups: G
     (charge,) = many_opened(services, 1)
     claimed = _claimed(groups, charge)
     receipt = 'https://example.com/"a\\b"/영수증'
-    assert groups.settlements.answer_to((claimed.intent, Paid("imps_1", receipt_url=receipt))) is AttemptState.PAID
+    assert (
+        groups.settlements.submit_and_wait((claimed.intent, Paid("imps_1", receipt_url=receipt)))
+        is AttemptState.PAID
+    )
     assert attempt_rows(services)[0]["answer"]["receipt_url"] == receipt

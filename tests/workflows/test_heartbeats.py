@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from schedules.operations.health import ProcessKind, ProcessSeen
 from tests.factories import START
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.clock import FixedClock
 from worker.operations import heartbeats
 from worker.operations.heartbeats import Heartbeats
@@ -47,9 +47,11 @@ def test_a_database_of_another_environment_is_an_obstacle_and_a_hold_is_none(ser
 
 
 def test_what_keeps_a_worker_from_taking_charges_is_an_obstacle(services: Services) -> None:
-    flow = Flow(services)
-    flow.readiness.obstacle = "10 charges in a row could not leave from here"
-    assert beat_once(replace(services, flow=flow)).obstacle == "10 charges in a row could not leave from here"
+    executor = Executor(services)
+    executor.readiness.obstacle = "10 charges in a row could not leave from here"
+    assert (
+        beat_once(replace(services, executor=executor)).obstacle == "10 charges in a row could not leave from here"
+    )
 
 
 def idle_of(services: Services, monkeypatch: pytest.MonkeyPatch, *, has_work: bool) -> float:

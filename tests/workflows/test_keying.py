@@ -26,7 +26,7 @@ from worker.customers.card_entry import Keyed
 from worker.customers.enrollment import CannotEnroll
 from worker.customers.issued_keys import CannotIssue
 from worker.customers.signup import NotSignedUp
-from worker.failpoints import Point
+from worker.failpoints import Failpoint
 from worker.gateway.port import Card, ChargeOrder, KeyDeclined
 from worker.operations import operate
 from worker.operations.operate import CannotOperate
@@ -225,10 +225,10 @@ class Killed(BaseException):
     """The process is gone."""
 
 
-def killed_at(point: Point) -> Callable[[Point, str], None]:
+def killed_at(point: Failpoint) -> Callable[[Failpoint, str], None]:
     """Somebody who kills the process at this point."""
 
-    def visit(reached: Point, subject: str) -> None:
+    def visit(reached: Failpoint, subject: str) -> None:
         if reached is point:
             raise Killed
 
@@ -238,25 +238,25 @@ def killed_at(point: Point) -> Callable[[Point, str], None]:
 @pytest.mark.parametrize(
     ("point", "sent", "status"),
     [
-        (Point.CHARGING_CLAIMED, 0, "canceled"),
-        (Point.CHARGING_LOOKED, 0, "canceled"),
-        (Point.CHARGING_ANSWERED, 1, "paid"),
-        (Point.SETTLING_WRITTEN, 1, "paid"),
-        (Point.SETTLING_COMMITTED, 1, "paid"),
+        (Failpoint.CHARGING_CLAIMED, 0, "canceled"),
+        (Failpoint.CHARGING_LOOKED, 0, "canceled"),
+        (Failpoint.CHARGING_ANSWERED, 1, "paid"),
+        (Failpoint.SETTLING_WRITTEN, 1, "paid"),
+        (Failpoint.SETTLING_COMMITTED, 1, "paid"),
     ],
 )
 def test_a_signup_that_is_killed_begins_once_if_its_payment_was_made_and_not_at_all_otherwise(
     services: Services,
     gateway: ScriptedGateway,
     monkeypatch: pytest.MonkeyPatch,
-    point: Point,
+    point: Failpoint,
     sent: int,
     status: str,
 ) -> None:
     """The guard: charge, attempt and signup are one transaction; so are the payment and the beginning."""
     on_sale(services)
     with monkeypatch.context() as patched:
-        patched.setattr(failpoints, "_visitor", killed_at(point))
+        patched.setattr(failpoints, "_action", killed_at(point))
         with pytest.raises(Killed):
             signup.sign_up(services, "ann", "monthly", CARD, "kim", "x")
     for minutes in (10, 20, 60, 60):

@@ -20,7 +20,7 @@ from tests.workflows.test_reconciling import found, reconciled
 from worker.batches import drafts, run_batch
 from worker.charging import attempt_charge
 from worker.charging.adhoc import CannotRequest
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.customers import adjust, enrollment, signup
 from worker.gateway.port import BillingKey, Card, ChargeOrder
 from worker.onboarding import import_file
@@ -324,7 +324,7 @@ def line(next_date: str) -> Line:
 @pytest.fixture(params=["alone", "in a group"])
 def worker(services: Services, request: pytest.FixtureRequest) -> Services:
     """A worker process that sends charges one by one, and one that sends them in groups."""
-    return replace(services, flow=Flow(services)) if request.param == "in a group" else services
+    return replace(services, executor=Executor(services)) if request.param == "in a group" else services
 
 
 def fees(services: Services, *, stop_after: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Leaving: a slot for each call, none that nobody waits for, and room after one that left too late."""
+"""SlotRequest: a slot for each call, none that nobody waits for, and room after one that left too late."""
 
 from itertools import pairwise
 
@@ -7,7 +7,16 @@ import pytest
 from tests.factories import many_opened, with_settings
 from worker.charging import attempt_charge, rate_limiter
 from worker.charging.batch_claim import Claimed, Groups
-from worker.charging.rate_limiter import LATE, PATIENCE, SLEW, Leaving, SlotClock, ask_leave, interval, too_late
+from worker.charging.rate_limiter import (
+    LATE,
+    PATIENCE,
+    SLEW,
+    SlotClock,
+    SlotRequest,
+    interval,
+    request_permits,
+    too_late,
+)
 from worker.clock import OtherClock, elapsed, wait
 from worker.services import Services
 from worker.store.charging import rates
@@ -20,8 +29,10 @@ def claimed_many(services: Services, many: int) -> list[Claimed]:
 
 
 def test_a_group_takes_a_slot_for_each_call(services: Services) -> None:
-    leaves = ask_leave(services, [Leaving(each.intent.id, "main", 2) for each in claimed_many(services, 3)])
-    first, second, third = (leave.earliest for leave in leaves)
+    permits = request_permits(
+        services, [SlotRequest(each.intent.id, "main", 2) for each in claimed_many(services, 3)]
+    )
+    first, second, third = (permit.earliest for permit in permits)
     assert second - first == pytest.approx(third - second)
     assert second - first >= 0.5
     with services.engine.begin() as db:
@@ -32,10 +43,12 @@ def test_a_group_takes_a_slot_for_each_call(services: Services) -> None:
 
 def test_no_slot_is_taken_that_nobody_waits_for(services: Services) -> None:
     """Guard: at a low cap the last of a group would wait a minute, and its slot would go unused."""
-    leaves = ask_leave(services, [Leaving(each.intent.id, "main", 1) for each in claimed_many(services, 12)])
-    granted = [leave for leave in leaves if leave.is_granted]
+    permits = request_permits(
+        services, [SlotRequest(each.intent.id, "main", 1) for each in claimed_many(services, 12)]
+    )
+    granted = [permit for permit in permits if permit.is_granted]
     assert 1 < len(granted) < 8
-    assert leaves[: len(granted)] == granted
+    assert permits[: len(granted)] == granted
     assert granted[-1].earliest - elapsed() <= PATIENCE
     with services.engine.begin() as db:
         following = rates.grant(db, "main", 1, 60)
@@ -54,9 +67,9 @@ def free_at(services: Services) -> tuple[float, float]:
 def test_what_left_too_late_puts_off_what_follows(services: Services) -> None:
     """Guard: the late call falls into a second that those after it fill."""
     one, other = claimed_many(services, 2)
-    (first,) = ask_leave(services, [Leaving(one.intent.id, "main", 10)])
+    (first,) = request_permits(services, [SlotRequest(one.intent.id, "main", 10)])
     before, _ = free_at(services)
-    (second,) = ask_leave(services, [Leaving(other.intent.id, "main", 10)], {"main": 0.7})
+    (second,) = request_permits(services, [SlotRequest(other.intent.id, "main", 10)], {"main": 0.7})
     after, now = free_at(services)
     assert second.earliest - first.earliest > (interval(10) + 0.7) * (1 - 2 * SLEW)
     earliest = max(before, now + services.check_times.extra)
@@ -66,15 +79,15 @@ def test_what_left_too_late_puts_off_what_follows(services: Services) -> None:
 def test_what_left_too_late_puts_off_what_others_send(services: Services) -> None:
     """Guard: though nothing of this process follows."""
     (one,) = claimed_many(services, 1)
-    ask_leave(services, [Leaving(one.intent.id, "main", 10)])
+    request_permits(services, [SlotRequest(one.intent.id, "main", 10)])
     before, _ = free_at(services)
-    assert ask_leave(services, [], {"main": 0.7}) == []
+    assert request_permits(services, [], {"main": 0.7}) == []
     after, now = free_at(services)
     assert before + 0.7 - 0.001 < after < max(before, now) + 0.7 + 0.001
 
 
 def test_putting_off_an_account_without_slots_is_no_matter(services: Services) -> None:
-    assert ask_leave(services, [], {"nobody": 0.7}) == []
+    assert request_permits(services, [], {"nobody": 0.7}) == []
     with services.engine.begin() as db:
         assert rates.grant(db, "nobody", 10, 60) == 0
 
@@ -107,11 +120,14 @@ def test_slots_come_no_closer_when_the_estimate_of_the_databases_clock_improves(
     clock = Late()
     monkeypatch.setattr(rate_limiter, "_CLOCK", SlotClock(clock))
     ids = [each.intent.id for each in claimed_many(services, 4)]
-    (before,) = ask_leave(services, [Leaving(ids[0], "main", 40)])
+    (before,) = request_permits(services, [SlotRequest(ids[0], "main", 40)])
     clock.seconds = 0.0
     slots = [before.earliest]
     for group in (ids[1:3], ids[3:]):
-        slots += [leave.earliest for leave in ask_leave(services, [Leaving(each, "main", 40) for each in group])]
+        slots += [
+            permit.earliest
+            for permit in request_permits(services, [SlotRequest(each, "main", 40) for each in group])
+        ]
     assert min(later - earlier for earlier, later in pairwise(slots)) > interval(40) * (1 - 2 * SLEW)
 
 
@@ -138,8 +154,8 @@ def test_a_slot_that_was_missed_is_not_used(services: Services) -> None:
     """Guard: a late call would make a second of somebody else's fuller than the cap."""
     made = with_settings(services, rate=20)
     (claimed,) = claimed_many(made, 1)
-    (leave,) = ask_leave(made, [Leaving(claimed.intent.id, "main", 20)])
-    wait(leave.latest - elapsed() + 0.02)
-    taken = attempt_charge._await_leave(made, claimed)
+    (permit,) = request_permits(made, [SlotRequest(claimed.intent.id, "main", 20)])
+    wait(permit.latest - elapsed() + 0.02)
+    taken = attempt_charge._await_permit(made, claimed)
     assert taken.is_granted
-    assert taken.latest > leave.latest
+    assert taken.latest > permit.latest

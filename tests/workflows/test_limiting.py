@@ -29,7 +29,7 @@ from worker.operations import operate
 from worker.operations.operate import CannotOperate
 from worker.reconciliation import resolve_finding
 from worker.reconciliation.resolve_finding import Verdict
-from worker.services import Rehearsal, Services
+from worker.services import DryRunChanges, Services
 from worker.store.reconciliation import findings
 from worker.task_api import answers, verbs
 
@@ -147,9 +147,9 @@ def test_the_limit_of_a_day_is_exact_when_many_ask_at_once(shop: Services) -> No
 
 
 def test_a_dry_run_says_that_it_would_wait_and_uses_up_nothing(shop: Services) -> None:
-    rehearsing = replace(shop, rehearsal=Rehearsal())
-    assert asked(rehearsing, 5001).held_why is not None
-    assert asked(rehearsing, 5000).held_why is None
+    dry_run = replace(shop, dry_run=DryRunChanges())
+    assert asked(dry_run, 5001).held_why is not None
+    assert asked(dry_run, 5000).held_why is None
     with shop.engine.begin() as db:
         assert not db.execute(text("SELECT 1 FROM allowances")).first()
     assert not charge_rows(shop)

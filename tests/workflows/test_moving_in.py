@@ -22,7 +22,7 @@ from worker.batches.drafts import BadLines
 from worker.clock import FixedClock
 from worker.customers import adjust, enrollment
 from worker.customers.enrollment import CannotEnroll
-from worker.failpoints import Point
+from worker.failpoints import Failpoint
 from worker.gateway.port import KeyAnswer
 from worker.gateway.portone_v1 import MemoryTokens, PortOneV1
 from worker.onboarding import import_file, takeover
@@ -260,25 +260,29 @@ class Killed(BaseException):
     """The process is gone."""
 
 
-def killed_at(point: Point) -> Callable[[Point, str], None]:
+def killed_at(point: Failpoint) -> Callable[[Failpoint, str], None]:
     """Somebody who kills the process at this point."""
 
-    def visit(reached: Point, subject: str) -> None:
+    def visit(reached: Failpoint, subject: str) -> None:
         if reached is point:
             raise Killed
 
     return visit
 
 
-@pytest.mark.parametrize("point", [Point.TAKING_OVER_MEANT, Point.TAKING_OVER_REVOKED])
+@pytest.mark.parametrize("point", [Failpoint.TAKING_OVER_MEANT, Failpoint.TAKING_OVER_REVOKED])
 @pytest.mark.parametrize("waits", [timedelta(minutes=1), timedelta(days=20)])
 def test_killed_at_any_point_it_goes_on_and_each_date_is_charged_once(
-    shop: Services, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch, point: Point, waits: timedelta
+    shop: Services,
+    simulator: RunningSimulator,
+    monkeypatch: pytest.MonkeyPatch,
+    point: Failpoint,
+    waits: timedelta,
 ) -> None:
     """The guard: the intent before the call. The ledger of the gateway is the witness."""
     booked(simulator, month(2), month(3), month(4))
     with monkeypatch.context() as patched:
-        patched.setattr(failpoints, "_visitor", killed_at(point))
+        patched.setattr(failpoints, "_action", killed_at(point))
         with pytest.raises(Killed):
             takeover.take_over(shop, "ann", "monthly", *WHY)
     lived(shop, simulator, START + waits)
@@ -286,7 +290,7 @@ def test_killed_at_any_point_it_goes_on_and_each_date_is_charged_once(
     assert takeover.go_on(shop) == 0
     charged = lived(shop, simulator, month(5, 20))
     assert charged[1:] == ["03-15", "04-15", "05-15"]
-    assert charged[0] == ("02-20" if point is Point.TAKING_OVER_REVOKED and waits.days else "02-15")
+    assert charged[0] == ("02-20" if point is Failpoint.TAKING_OVER_REVOKED and waits.days else "02-15")
 
 
 def test_nobody_subscribes_between_the_two_halves_of_a_takeover(
@@ -295,7 +299,7 @@ def test_nobody_subscribes_between_the_two_halves_of_a_takeover(
     """The guard: a takeover that is begun counts as a subscription. The gateway's ledger is the witness."""
     booked(simulator, month(2), month(3))
     with monkeypatch.context() as patched:
-        patched.setattr(failpoints, "_visitor", killed_at(Point.TAKING_OVER_REVOKED))
+        patched.setattr(failpoints, "_action", killed_at(Failpoint.TAKING_OVER_REVOKED))
         with pytest.raises(Killed):
             takeover.take_over(shop, "ann", "monthly", *WHY)
     with pytest.raises(CannotEnroll, match="has a takeover to plan 'monthly' under way"):

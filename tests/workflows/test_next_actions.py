@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from schedules.charging.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
 from schedules.dunning.policies import FinalAction
-from schedules.errors import ToldInWords
+from schedules.errors import UserError
 from schedules.money.amounts import Money
 from schedules.requests.adhoc import ChargeRequest
 from schedules.requests.batches import Line, Terms
@@ -146,7 +146,7 @@ class Shop(RuleBasedStateMachine):
     @rule(at=AT)
     def a_worker_dies_with_a_claim(self, at: int) -> None:
         if due := self._due():
-            with suppress(ToldInWords):  # its row breaks a rule
+            with suppress(UserError):  # its row breaks a rule
                 attempt_charge.claim(self.shop, due[at % len(due)])
 
     @rule()
@@ -160,7 +160,7 @@ class Shop(RuleBasedStateMachine):
         set_aside_unsendable(self.shop)
         overdue.look_due(self.shop)
         cards.look_due(self.shop)
-        with suppress(ToldInWords):  # an account is not configured
+        with suppress(UserError):  # an account is not configured
             duplicates.refund_due(self.shop)
             refund_payment.make_due(self.shop)
         run_batch.go_on(self.shop)
@@ -186,7 +186,7 @@ class Shop(RuleBasedStateMachine):
                                        operate.cancel_charge, operate.paid_elsewhere)))  # fmt: skip
     def a_person_decides_about_a_charge(self, at: int, verb: Callable[..., None]) -> None:
         if keys := self._charges():
-            with suppress(ToldInWords):
+            with suppress(UserError):
                 verb(self.shop, keys[at % len(keys)], *WHO)
 
     @rule(at=AT, verb=st.integers(0, 8))
@@ -203,7 +203,7 @@ class Shop(RuleBasedStateMachine):
             lambda: enrollment.unsubscribe(self.shop, key, *WHO, at_period_end=True),
             lambda: enrollment.unsubscribe(self.shop, key, *WHO, at_period_end=False),
         )
-        with suppress(ToldInWords):
+        with suppress(UserError):
             verbs[verb]()
 
     @rule(
@@ -214,18 +214,18 @@ class Shop(RuleBasedStateMachine):
             customer_uid=customer, money=Money(3000, "KRW"), name="Fee", request_key=f"fee-{customer}-{number}",
             reason="late", policy=policy,
         )  # fmt: skip
-        with suppress(ToldInWords):
+        with suppress(UserError):
             adhoc.charge(self.shop, request, "kim")
 
     @rule(stops=st.booleans())
     def a_batch_is_begun_and_stopped_or_goes_on(self, stops: bool) -> None:
         lines = [Line(n + 2, {"customer_uid": uid, "amount": "3000"}) for n, uid in enumerate(CUSTOMERS)]
         terms = Terms(key="fees", name="Late fee", reason="returned late", policy="once")
-        with suppress(ToldInWords):
+        with suppress(UserError):
             drafts.draft(self.shop, terms, lines, "kim")
             run_batch.begin(self.shop, "fees", "kim")
         run_batch.go_on(self.shop)
-        with suppress(ToldInWords):
+        with suppress(UserError):
             (run_batch.stop if stops else run_batch.resume)(self.shop, "fees", *WHO)
 
     @rule(at=AT, verdict=st.sampled_from(Verdict))
@@ -233,7 +233,7 @@ class Shop(RuleBasedStateMachine):
         with self.shop.engine.begin() as db:
             found = findings.listed(db)
         if found:
-            with suppress(ToldInWords):
+            with suppress(UserError):
                 resolve_finding.resolve(self.shop, found[at % len(found)].id, verdict, *WHO)
 
     @rule(at=AT)
@@ -241,12 +241,12 @@ class Shop(RuleBasedStateMachine):
         if keys := self._charges():
             key = keys[at % len(keys)]
             request = RefundRequest(charge=key, money=None, request_key=f"back-{key}", reason="he sent it back")
-            with suppress(ToldInWords):
+            with suppress(UserError):
                 refund_payment.ask(self.shop, request, "kim")
 
     @rule(customer=st.sampled_from(CUSTOMERS), deletes=st.booleans())
     def a_card_is_said_to_be_changed_or_deleted(self, customer: str, deletes: bool) -> None:
-        with suppress(ToldInWords):
+        with suppress(UserError):
             if deletes:
                 issued_keys.delete(self.shop, customer, *WHO, end_subscriptions=True)
             else:
@@ -302,7 +302,7 @@ class Shop(RuleBasedStateMachine):
 
     def _stop_or_resume(self, *, stops: bool) -> None:
         for account in ("*", "main", "second"):
-            with suppress(ToldInWords):
+            with suppress(UserError):
                 (operate.stop_charging if stops else operate.resume_charging)(self.shop, *WHO, account)
 
 

@@ -15,8 +15,8 @@ from schedules.charging.outcomes import Outcome, Paid
 from tests.factories import many_opened, with_settings
 from worker.charging import send_queue
 from worker.charging.batch_claim import Claimed, Groups
-from worker.charging.rate_limiter import LATE, LATEST, ask_leave, interval
-from worker.charging.send_queue import NO_SLOT, Departure, Pacer
+from worker.charging.rate_limiter import LATE, LATEST, interval, request_permits
+from worker.charging.send_queue import NO_SLOT, QueuedCall, SendQueue
 from worker.clock import elapsed, wait, wait_until
 from worker.gateway.port import Missed, Slot
 from worker.operations import operate
@@ -38,9 +38,9 @@ class Line:
     answer: Callable[[str, Slot], Outcome | Missed | None] = lambda name, slot: PAID
     unanswered: list[Callable[[Outcome | Missed], None]] = field(default_factory=list)
 
-    def departure(self, name: str, claimed: Claimed, services: Services) -> Departure:
+    def queued(self, name: str, claimed: Claimed, services: Services) -> QueuedCall:
         """One that leaves by this line."""
-        return Departure(
+        return QueuedCall(
             claimed, services, _Sent(self, name),
             came=lambda outcome: self.told.append((name, outcome)),
             held=lambda obstacle: self.told.append((name, obstacle)),
@@ -74,7 +74,7 @@ class _Sent:
 
     def _tell(self, slot: Slot, then: Callable[[Outcome | Missed], None], answer: Outcome | Missed) -> None:
         wait(max(0.0, slot.earliest - elapsed()))
-        # Not by this thread's own clock: a busy machine misses slots that the pacer gave rightly.
+        # Not by this thread's own clock: a busy machine misses slots that the queue gave correctly.
         then(answer if slot.earliest <= slot.latest else Missed())
 
 
@@ -92,9 +92,9 @@ class Quick(CheckTimes):
 
 def test_each_leaves_in_a_slot_of_its_own(services: Services) -> None:
     line, made = Line(), replace(with_settings(services, rate=40), check_times=Quick())
-    pacer = Pacer(made, 10)
+    sends = SendQueue(made, 10)
     for number, claimed in enumerate(claimed_many(made, 12)):
-        pacer.line_up(line.departure(str(number), claimed, made))
+        sends.submit(line.queued(str(number), claimed, made))
     line.wait_for(12)
     slots = sorted(slot.earliest for _, slot, _ in line.begun)
     apart = [later - earlier for earlier, later in pairwise(slots)]
@@ -108,13 +108,13 @@ def test_each_leaves_in_a_slot_of_its_own(services: Services) -> None:
 
 def test_a_new_rate_of_the_account_holds_for_what_is_lined_up_next(services: Services) -> None:
     """Guard: the cap is the one of the newest accounts file."""
-    line, pacer = Line(), Pacer(services, 10)
+    line, sends = Line(), SendQueue(services, 10)
     capped = with_settings(services, rate=40)
     first, *others = claimed_many(services, 4)
-    pacer.line_up(line.departure("first", first, services))
+    sends.submit(line.queued("first", first, services))
     line.wait_for(1)
     for number, claimed in enumerate(others):
-        pacer.line_up(line.departure(str(number), claimed, capped))
+        sends.submit(line.queued(str(number), claimed, capped))
     line.wait_for(4)
     slots = sorted(slot.earliest for name, slot, _ in line.begun if name != "first")
     assert min(later - earlier for earlier, later in pairwise(slots)) > interval(40) * 0.99
@@ -122,25 +122,25 @@ def test_a_new_rate_of_the_account_holds_for_what_is_lined_up_next(services: Ser
 
 def test_what_is_lined_up_leaves_though_its_account_was_removed_meanwhile(services: Services) -> None:
     """Guard: it has the accounts of the moment at which it was lined up."""
-    line, pacer = Line(), Pacer(services, 10)
+    line, sends = Line(), SendQueue(services, 10)
     main = services.settings.main_account
     before = replace(services, accounts={"main": main, "gone": replace(main, name="gone")})
     first, second = claimed_many(services, 2)
-    pacer.line_up(line.departure("gone", replace(first, account="gone"), before))
+    sends.submit(line.queued("gone", replace(first, account="gone"), before))
     line.wait_for(1)
-    pacer.line_up(line.departure("next", second, services))
+    sends.submit(line.queued("next", second, services))
     line.wait_for(2)
     assert sorted(line.told) == [("gone", PAID), ("next", PAID)]
 
 
 def test_what_somebody_asked_for_goes_first_and_what_is_tried_again_before_the_rest(services: Services) -> None:
     line, made = Line(), with_settings(services, rate=10)
-    pacer = Pacer(made, 10)
+    sends = SendQueue(made, 10)
     claims = claimed_many(made, 6)
     again = replace(claims[4], intent=replace(claims[4].intent, number=2))
     asked = replace(claims[5], kind=ChargeKind.ADHOC)
     for name, claimed in zip(["r1", "r2", "r3", "r4", "again", "asked"], [*claims[:4], again, asked], strict=True):
-        pacer.line_up(line.departure(name, claimed, made))
+        sends.submit(line.queued(name, claimed, made))
     line.wait_for(6)
     # The first of all may have left before the others came, and the second has its slot by then.
     assert line.order.index("asked") < line.order.index("again") < line.order.index("r3")
@@ -165,7 +165,7 @@ def test_a_slot_that_is_far_away_is_waited_for(shared: Services) -> None:
     """Guard: it is looked at again when its slot comes; on the first look it would be too late by then."""
     line = Line()
     (claimed,) = claimed_many(shared, 1)
-    Pacer(shared, 10).line_up(line.departure("one", claimed, shared))
+    SendQueue(shared, 10).submit(line.queued("one", claimed, shared))
     line.wait_for(1)
     assert line.told == [("one", PAID)]
     assert len(line.begun) == 1
@@ -175,7 +175,7 @@ def test_a_stop_is_seen_by_a_charge_that_has_its_slot_already(shared: Services) 
     """Guard: the look when its slot comes."""
     line = Line()
     (claimed,) = claimed_many(shared, 1)
-    Pacer(shared, 10).line_up(line.departure("one", claimed, shared))
+    SendQueue(shared, 10).submit(line.queued("one", claimed, shared))
     assert wait_until(lambda: _has_its_slot(shared), 5, every=0.01)
     operate.stop_charging(shared, "test", "fire")
     line.wait_for(1)
@@ -193,10 +193,10 @@ def _has_its_slot(services: Services) -> bool:
 def test_a_call_leaves_on_a_fresh_look_or_not_at_all(services: Services) -> None:
     """Guard: an account without a cap has slots that last for ever, but its look does not."""
     line, made = Line(), replace(services, check_times=Quick())
-    pacer = Pacer(made, 10)
+    sends = SendQueue(made, 10)
     (claimed,) = claimed_many(made, 1)
     before = elapsed()
-    pacer.line_up(line.departure("one", claimed, made))
+    sends.submit(line.queued("one", claimed, made))
     line.wait_for(1)
     ((_, slot, at),) = line.begun
     looked_at = line.untils[0] - made.settings.call_deadline
@@ -208,9 +208,9 @@ def test_who_misses_a_slot_takes_another_and_stays_first(services: Services) -> 
     line, made = Line(), with_settings(services, rate=20)
     missed = iter([Missed()])
     line.answer = lambda name, slot: next(missed, PAID) if name == "0" else PAID
-    pacer = Pacer(made, 10)
+    sends = SendQueue(made, 10)
     for number, claimed in enumerate(claimed_many(made, 5)):
-        pacer.line_up(line.departure(str(number), claimed, made))
+        sends.submit(line.queued(str(number), claimed, made))
     line.wait_for(5)
     mine = [slot.earliest for name, slot, _ in line.begun if name == "0"]
     assert len(mine) == 2
@@ -222,7 +222,7 @@ def test_who_never_keeps_a_slot_is_held_back(services: Services, monkeypatch: py
     monkeypatch.setattr(send_queue, "PATIENCE", 0.3)
     line = Line(answer=lambda name, slot: Missed())
     (claimed,) = claimed_many(services, 1)
-    Pacer(services, 10).line_up(line.departure("one", claimed, services))
+    SendQueue(services, 10).submit(line.queued("one", claimed, services))
     line.wait_for(1)
     assert line.told == [("one", NO_SLOT)]
 
@@ -236,12 +236,12 @@ def test_a_call_that_leaves_too_late_puts_off_those_that_follow(services: Servic
         return PAID
 
     line = Line(answer=late)
-    pacer = Pacer(made, 10)
+    sends = SendQueue(made, 10)
     first, second = claimed_many(made, 2)
-    pacer.line_up(line.departure("first", first, made))
+    sends.submit(line.queued("first", first, made))
     line.wait_for(1)
     line.answer = lambda name, slot: PAID
-    pacer.line_up(line.departure("second", second, made))
+    sends.submit(line.queued("second", second, made))
     line.wait_for(2)
     (_, one, _), (_, other, _) = line.begun
     assert other.earliest - one.earliest > 0.4 + interval(20) * 0.9
@@ -251,11 +251,11 @@ def test_no_account_waits_for_another_whose_calls_hang(services: Services) -> No
     """Guard: each account has a line and a room of its own."""
     made = replace(services, accounts=dict.fromkeys(("main", "other"), services.settings.main_account))
     line = Line(answer=lambda name, slot: PAID if name == "other" else None)
-    pacer = Pacer(made, 2)
+    sends = SendQueue(made, 2)
     claims = claimed_many(made, 5)
     for claimed in claims[:4]:
-        pacer.line_up(line.departure("slow", claimed, made))
-    pacer.line_up(line.departure("other", replace(claims[4], account="other"), made))
+        sends.submit(line.queued("slow", claimed, made))
+    sends.submit(line.queued("other", replace(claims[4], account="other"), made))
     line.wait_for(1)
     assert line.told == [("other", PAID)]
     assert not wait_until(lambda: line.order.count("slow") > 2, 0.2)
@@ -270,14 +270,14 @@ def _away(*_: object, **__: object) -> Any:
 def test_a_look_that_fails_is_told_to_each_and_the_next_succeeds(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line, pacer = Line(), Pacer(services, 2)
+    line, sends = Line(), SendQueue(services, 2)
     first, second = claimed_many(services, 2)
     with monkeypatch.context() as broken:
-        broken.setattr(send_queue, "ask_leave", _away)
-        pacer.line_up(line.departure("first", first, services))
+        broken.setattr(send_queue, "request_permits", _away)
+        sends.submit(line.queued("first", first, services))
         line.wait_for(1)
     assert isinstance(line.told[0][1], OperationalError)
-    pacer.line_up(line.departure("second", second, services))
+    sends.submit(line.queued("second", second, services))
     line.wait_for(2)
     assert line.told[1] == ("second", PAID)
 
@@ -291,23 +291,23 @@ def test_a_call_that_left_too_late_is_not_forgotten_when_a_look_fails(
     held_up = threading.Event()
 
     def late(name: str, slot: Slot) -> Outcome:
-        monkeypatch.setattr(send_queue, "ask_leave", fail)
+        monkeypatch.setattr(send_queue, "request_permits", fail)
         slot.left(slot.earliest + LATE + 0.4)
         return PAID
 
     def fail(services: Services, them: object, overruns: Mapping[str, float]) -> Any:
         if overruns:
             asked.append(overruns)
-            monkeypatch.setattr(send_queue, "ask_leave", ask_leave)
+            monkeypatch.setattr(send_queue, "request_permits", request_permits)
             held_up.set()
         _away()
 
-    line, pacer = Line(answer=late), Pacer(made, 10)
+    line, sends = Line(answer=late), SendQueue(made, 10)
     first, second = claimed_many(made, 2)
-    pacer.line_up(line.departure("first", first, made))
+    sends.submit(line.queued("first", first, made))
     assert held_up.wait(10)
     line.answer = lambda name, slot: PAID
-    pacer.line_up(line.departure("second", second, made))
+    sends.submit(line.queued("second", second, made))
     line.wait_for(2)
     (_, one, _), (_, other, _) = line.begun
     assert other.earliest - one.earliest > 0.4 + interval(20) * 0.9
@@ -321,9 +321,9 @@ def test_one_that_cannot_be_sent_keeps_no_other_from_leaving(services: Services)
         return PAID
 
     line = Line(answer=broken)
-    pacer = Pacer(services, 1)
+    sends = SendQueue(services, 1)
     for name, claimed in zip(["bad", "good"], claimed_many(services, 2), strict=True):
-        pacer.line_up(line.departure(name, claimed, services))
+        sends.submit(line.queued(name, claimed, services))
     line.wait_for(2)
     assert isinstance(dict(line.told)["bad"], RuntimeError)
     assert dict(line.told)["good"] == PAID

@@ -12,7 +12,7 @@ from tests.doubles import ScriptedGateway
 from tests.factories import START, charge_rows, many_opened, move, opened
 from worker import tasks
 from worker.charging import attempt_charge, readiness
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.charging.readiness import IN_VAIN, Readiness
 from worker.clock import FixedClock
 from worker.gateway.port import NO_CONNECTION
@@ -94,11 +94,11 @@ def test_an_account_without_credentials_here_is_given_back(services: Services) -
 def test_an_unfit_worker_carries_out_neither_a_message_nor_an_envelope(
     services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = replace(services, flow=Flow(services))
+    made = replace(services, executor=Executor(services))
     monkeypatch.setattr(tasks, "services", lambda: made)
     ids = many_opened(services, 3)
     assert enqueue.top_up(services, lambda _: None) == 3
-    tasks.flow().readiness.obstacle = "a test"
+    tasks.executor().readiness.obstacle = "a test"
     tasks.carry_out(ids[0])
     tasks.carry_out_envelope(ids[1:], "main")
     assert gateway.sent == []
@@ -196,9 +196,9 @@ def test_a_group_that_fails_counts_once(services: Services) -> None:
     groups = [TimeoutError() for _ in range(IN_VAIN)]
     for error in groups[:-1]:
         for _ in range(64):
-            ready.in_vain("main", "the last look failed", error)
+            ready.in_vain("main", "the pre-send check failed", error)
     assert why(ready) is None
-    ready.in_vain("main", "the last look failed", groups[-1])
+    ready.in_vain("main", "the pre-send check failed", groups[-1])
     assert why(ready) is not None
 
 
@@ -209,13 +209,13 @@ def test_one_account_is_charged_while_the_gateway_of_another_one_is_away(
     away = ScriptedGateway()
     accounts = {name: replace(services.settings.main_account, name=name) for name in ("main", "other")}
     both = replace(services, gateways={"main": gateway, "other": away}, accounts=accounts)
-    made = replace(both, flow=Flow(both))
+    made = replace(both, executor=Executor(both))
     monkeypatch.setattr(tasks, "services", lambda: made)
     ids = many_opened(services, 2 * IN_VAIN)
     others = ids[:IN_VAIN]
     with services.engine.begin() as db:
         db.execute(text("UPDATE charges SET account = 'other' WHERE id = ANY(:ids)"), {"ids": ids[: IN_VAIN + 2]})
-    ready = tasks.flow().readiness
+    ready = tasks.executor().readiness
     tasks.carry_out(ids[-1])
     away.answers += [REFUSED] * IN_VAIN
     for charge_id in others:

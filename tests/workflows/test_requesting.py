@@ -22,7 +22,7 @@ from worker.clock import FixedClock
 from worker.customers import enrollment
 from worker.operations import operate
 from worker.renewals import enqueue
-from worker.services import Rehearsal, Services
+from worker.services import DryRunChanges, Services
 from worker.store.tables import charges
 from worker.task_api import answers, verbs
 
@@ -212,8 +212,8 @@ def test_a_broker_that_is_away_costs_time_alone(desk: verbs.Desk) -> None:
 
 
 def test_a_rehearsal_changes_nothing_and_tells_what_it_would(desk: verbs.Desk) -> None:
-    rehearsing = replace(desk.services, rehearsal=Rehearsal())
-    assert adhoc.charge(rehearsing, FEE, "shop").is_new
+    dry_run = replace(desk.services, dry_run=DryRunChanges())
+    assert adhoc.charge(dry_run, FEE, "shop").is_new
     assert not charge_rows(desk.services)
     with desk.services.engine.begin() as db:
         assert not db.execute(text("SELECT 1 FROM audit WHERE verb = 'charge'")).first()

@@ -53,7 +53,7 @@ def test_nothing_is_sent_while_the_hold_lasts(services: Services, gateway: Scrip
 def test_a_hold_that_begins_after_the_claim_keeps_the_call_from_leaving(
     services: Services, gateway: ScriptedGateway
 ) -> None:
-    """The guard in the last look."""
+    """The guard in the pre-send check."""
     charge = opened(services)
     claimed = attempt_charge.claim(services, charge)
     assert claimed is not None

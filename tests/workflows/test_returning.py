@@ -18,7 +18,7 @@ from tests.workflows.test_reconciling import found, reconciled
 from worker.operations import operate
 from worker.operations.operate import CannotOperate
 from worker.refunds import refund_payment
-from worker.services import Rehearsal, Services
+from worker.services import DryRunChanges, Services
 from worker.store import refunds
 from worker.store.refunds import Refund
 
@@ -305,7 +305,7 @@ def test_the_database_lets_no_request_key_be_two_refunds(services: Services, cha
 
 
 def test_a_rehearsal_gives_nothing_back(services: Services, gateway: ScriptedGateway, charge: str) -> None:
-    refund_payment.ask(replace(services, rehearsal=Rehearsal()), wanted(charge, fate=Fate.END_NOW), "kim")
+    refund_payment.ask(replace(services, dry_run=DryRunChanges()), wanted(charge, fate=Fate.END_NOW), "kim")
     move(services, seconds=timedelta(hours=1).total_seconds())
     assert list(refund_payment.make_due(services)) == []
     assert not gateway.cancellations

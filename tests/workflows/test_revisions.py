@@ -10,7 +10,7 @@ from schedules.charging.charges import AttemptState
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, many_opened, move, opened
 from worker.charging import attempt_charge, overdue
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.renewals import enqueue
 from worker.renewals.enqueue import Queued
 from worker.services import Services
@@ -46,7 +46,7 @@ def test_a_process_goes_on_charging_after_a_migration_that_only_adds(
         for statement in EXPAND:
             db.execute(text(statement))
     assert attempt_charge.carry_out(services, claimed) is AttemptState.PAID
-    Flow(services).begin_many(others, "main").wait()
+    Executor(services).begin_many(others, "main").wait()
     assert attempt_charge.attempt(replace(services, revision=NEWER), second) is AttemptState.PAID
     assert len(gateway.sent) == 5
     assert {row["state"] for row in attempt_rows(services)} == {AttemptState.PAID}
@@ -76,7 +76,7 @@ def test_a_process_of_another_revision_claims_and_queues_nothing(
     migrated(services)
     queued: list[Queued] = []
     assert attempt_charge.attempt(services, charge) is None
-    Flow(services).begin_many([charge], "main").wait()
+    Executor(services).begin_many([charge], "main").wait()
     assert enqueue.top_up(services, queued.append) == 0
     assert (gateway.sent, queued, attempt_rows(services)) == ([], [], [])
     assert attempt_charge.attempt(replace(services, revision=NEWER), charge) is AttemptState.PAID

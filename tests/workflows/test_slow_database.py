@@ -1,4 +1,4 @@
-"""A slow database: fewer calls leave, never none; each on a check whose age is bounded, and within the cap."""
+"""A slow database: fewer calls are sent, never none; each on a check whose age is bounded, and within the cap."""
 
 import logging
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.factories import with_settings
 from tests.workflows.test_pacing import PAID, Line, claimed_many
 from worker.charging import attempt_charge
 from worker.charging.rate_limiter import LATE, interval, obstacle
-from worker.charging.send_queue import Pacer
+from worker.charging.send_queue import SendQueue
 from worker.clock import elapsed
 from worker.runtime.check_times import LASTS, MOST_LASTS, USUAL, CheckTimes
 from worker.services import Services
@@ -43,10 +43,10 @@ def test_calls_leave_though_each_round_trip_takes_long(
     """Guard: slots are asked for earlier, and a check counts for longer, as checks take longer."""
     line, claims = Line(), claimed_many(services, 30)
     with far_away(services, database, round_trip) as far:
-        pacer = Pacer(far, 30)
+        sends = SendQueue(far, 30)
         begun_at = elapsed()
         for number, claimed in enumerate(claims):
-            pacer.line_up(line.departure(str(number), claimed, far))
+            sends.submit(line.queued(str(number), claimed, far))
         line.wait_for(30, 30)
         took = elapsed() - begun_at
         deadline = far.settings.call_deadline
@@ -65,9 +65,9 @@ def test_a_charge_that_goes_alone_leaves_though_each_round_trip_takes_long(
 ) -> None:
     (claimed,) = claimed_many(services, 1)
     with far_away(services, database, round_trip) as far:
-        leave = attempt_charge._await_leave(far, claimed)
-        assert leave.is_granted
-        assert obstacle(far, claimed, leave) is None
+        permit = attempt_charge._await_permit(far, claimed)
+        assert permit.is_granted
+        assert obstacle(far, claimed, permit) is None
 
 
 def test_a_quick_check_counts_for_no_longer_than_before() -> None:

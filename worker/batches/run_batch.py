@@ -245,6 +245,8 @@ def _request(batch: Batch, line: Row) -> ChargeRequest:
 
 
 def _stop(db: Connection, batch: Batch, why: str, now: datetime) -> int:
-    event_log.owe(db, BatchStopped(batch=batch.key, why=why), f"{batch.key}/stopped/{now.isoformat()}", now)
+    event_log.enqueue_event(
+        db, BatchStopped(batch=batch.key, why=why), f"{batch.key}/stopped/{now.isoformat()}", now
+    )
     batches.change(db, batch.id, state=BatchState.STOPPED.value, words=why)
     return batches.hold_untried(db, batch.id, held_words(batch.key))

@@ -107,7 +107,7 @@ class Consumer(consumer.Consumer):
         chosen: Any = self.app.amqp.queues.consume_from
         self._of_charges = [name for name in (CHARGES, BULK) if name in chosen]
         self._timers: tuple[Any, ...] = ()
-        self._readiness = tasks.flow().readiness
+        self._readiness = tasks.executor().readiness
 
     def connect(self) -> Any:
         """Connect to the broker, however long it is away."""

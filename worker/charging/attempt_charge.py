@@ -1,4 +1,4 @@
-"""Charging: intent, last look, ask, answer; rows before calls, and no lock held during one."""
+"""Charging: intent, pre-send check, ask, answer; rows before calls, and no lock held during one."""
 
 import logging
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from worker.charging import decline_rules, dunning, prior_attempts
 from worker.charging.batch_claim import Claimed
 from worker.charging.close import close, quarantine, set_aside
 from worker.charging.current_card import move_to_current_card
-from worker.charging.rate_limiter import PATIENCE, Leave, ask_leave, leaving, obstacle
+from worker.charging.rate_limiter import PATIENCE, Permit, obstacle, request_permits, slot_request
 from worker.charging.settle import in_doubt, settle
 from worker.clock import elapsed, wait
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.gateway.port import ChargeOrder, Gateway
 from worker.renewals.enqueue import GIVEN_BACK
 from worker.services import Services, level_of, right_time
@@ -33,14 +33,14 @@ log = logging.getLogger("again.charging")
 LOOK_TAKES = 0.06  # seconds to keep for a look
 END_IT = "the gateway may have a payment for this charge; see `again findings`, and release the charge after it"
 _NOT_SETTLED = {"quiet_answers": 0, "settled_at": None, "decline_class": None, "decline_rule": None}
-HELD_BACK = timedelta(seconds=30)  # until a charge that the last look stopped is looked at again
+HELD_BACK = timedelta(seconds=30)  # until a charge that the pre-send check stopped is looked at again
 
 
 def attempt(services: Services, charge_id: int) -> AttemptState | None:
     """Try once to collect a charge; None when it is not ours to try now."""
-    if services.flow is not None:
-        return services.flow.attempt(charge_id)
-    reach(Point.CHARGING_BEGUN, str(charge_id))
+    if services.executor is not None:
+        return services.executor.attempt(charge_id)
+    hit(Failpoint.CHARGING_BEGUN, str(charge_id))
     try:
         claimed = claim(services, charge_id)
     except BROKEN as broken:
@@ -149,18 +149,18 @@ def stored_card(gateway: Gateway, order: ChargeOrder, until: float) -> Outcome:
 def carry_out(services: Services, claimed: Claimed, ask: Ask = stored_card) -> AttemptState | None:
     """Wait for the rate cap, look a last time, ask the gateway, and settle what it answers."""
     intent = claimed.intent
-    reach(Point.CHARGING_CLAIMED, intent.merchant_uid)
+    hit(Failpoint.CHARGING_CLAIMED, intent.merchant_uid)
     gateway = services.gateway_to_send(claimed.account)
     gateway.prepare()
-    leave = _await_leave(services, claimed)
-    found = obstacle(services, claimed, leave)
+    permit = _await_permit(services, claimed)
+    found = obstacle(services, claimed, permit)
     if found is not None:
         return hold_back(services, claimed, found)
-    reach(Point.CHARGING_LOOKED, intent.merchant_uid)
+    hit(Failpoint.CHARGING_LOOKED, intent.merchant_uid)
     order = order_of(claimed)
-    # Counted from before the last look: a worker that is frozen after it and wakes too late does not send.
-    outcome = ask(gateway, order, leave.looked_at + services.settings.call_deadline)
-    reach(Point.CHARGING_ANSWERED, intent.merchant_uid)
+    # Counted from before the pre-send check: a worker that is frozen after it and wakes too late does not send.
+    outcome = ask(gateway, order, permit.looked_at + services.settings.call_deadline)
+    hit(Failpoint.CHARGING_ANSWERED, intent.merchant_uid)
     return settle_call(services, claimed, outcome)
 
 
@@ -243,20 +243,22 @@ def begin_attempt(services: Services, db: Connection, charge: Charge) -> Attempt
     return attempts.begin(db, row)
 
 
-def _await_leave(services: Services, claimed: Claimed) -> Leave:
-    """Wait for a slot that the cap leaves free, with a last look just before it."""
+def _await_permit(services: Services, claimed: Claimed) -> Permit:
+    """Wait for a slot that the cap leaves free, with a pre-send check just before it."""
     tired_at = elapsed() + PATIENCE
     while True:
-        (leave,) = ask_leave(services, [leaving(services, claimed)])
-        if not leave.is_granted or elapsed() > tired_at:
-            return replace(leave, is_granted=False)
-        if not leave.is_soon:
+        (permit,) = request_permits(services, [slot_request(services, claimed)])
+        if not permit.is_granted or elapsed() > tired_at:
+            return replace(permit, is_granted=False)
+        if not permit.is_soon:
             # The look would be stale by then; what is seen at the slot itself counts.
-            wait(max(0.0, leave.earliest - elapsed() - LOOK_TAKES - services.check_times.extra))
-            leave = leave.seen_again(*ask_leave(services, [leaving(services, claimed, has_slot=True)]))
-        wait(max(0.0, leave.earliest - elapsed()))
-        if elapsed() <= min(leave.latest, leave.stale_at):
-            return leave
+            wait(max(0.0, permit.earliest - elapsed() - LOOK_TAKES - services.check_times.extra))
+            permit = permit.seen_again(
+                *request_permits(services, [slot_request(services, claimed, has_slot=True)])
+            )
+        wait(max(0.0, permit.earliest - elapsed()))
+        if elapsed() <= min(permit.latest, permit.stale_at):
+            return permit
 
 
 def hold_back(services: Services, claimed: Claimed, obstacle: Obstacle) -> AttemptState | None:

@@ -20,8 +20,8 @@ from schedules.charging.outcomes import Paid
 from schedules.errors import BROKEN
 from schedules.money.amounts import Money
 from schedules.outbox import events
-from worker.charging.batcher import Combiner
-from worker.failpoints import Point, reach
+from worker.charging.batcher import Batcher
+from worker.failpoints import Failpoint, hit
 from worker.runtime.background import Part
 from worker.services import Services
 from worker.store.charging import fast_path, kill_switch
@@ -61,8 +61,8 @@ class Groups:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self.claims: Combiner[int, Claimed | Ungrouped] = Combiner(Part.CLAIMS, self.claim_many, MOST, LINGER)
-        self.settlements: Combiner[tuple[Attempt, Paid], AttemptState | Ungrouped] = Combiner(
+        self.claims: Batcher[int, Claimed | Ungrouped] = Batcher(Part.CLAIMS, self.claim_many, MOST, LINGER)
+        self.settlements: Batcher[tuple[Attempt, Paid], AttemptState | Ungrouped] = Batcher(
             Part.SETTLEMENTS, self.settle_many, MOST, LINGER
         )
 
@@ -121,14 +121,14 @@ class Groups:
                     else set()
                 )
                 for attempt, _ in answered:
-                    reach(Point.SETTLING_WRITTEN, attempt.merchant_uid)
+                    hit(Failpoint.SETTLING_WRITTEN, attempt.merchant_uid)
         except DATABASE_ERRORS as error:
             # One of them is paid already, or the database failed: each is written alone, as its fence allows.
             log.warning("%d payments are written one by one: %s", len(answered), summary(error))
             return [Ungrouped.ALONE for _ in answered]
         uids = [attempt.merchant_uid for attempt, _ in answered if attempt.id in done]
         for uid in uids:
-            reach(Point.SETTLING_COMMITTED, uid)
+            hit(Failpoint.SETTLING_COMMITTED, uid)
         if uids:
             log.info("paid: %s", " ".join(uids))
         return [AttemptState.PAID if attempt.id in done else Ungrouped.ALONE for attempt, _ in answered]

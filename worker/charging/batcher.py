@@ -1,7 +1,7 @@
-"""Combining: what many threads want of the database at one moment is asked for once, for all of them.
+"""Batches of database work: what many threads submit at one moment runs in one transaction.
 
-A transaction costs nearly the same for one row and for fifty. Whoever comes alone is served at once, alone; where
-threads come in crowds, the next group gathers for some milliseconds, so that it is one and not many.
+A transaction costs nearly the same for one row and for fifty. A lone item is flushed at once; under load the next
+batch waits `linger` seconds.
 """
 
 import logging
@@ -15,7 +15,7 @@ from worker.runtime import background
 from worker.runtime.background import Part
 
 log = logging.getLogger("again.combining")
-CROWD = 2  # wishes; from a group of so many on, gathering saves more than it costs those who wait
+UNDER_LOAD = 2  # items; after a batch of so many the next one waits `linger`
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,11 +45,11 @@ class Answer(Generic[R]):
         return self._answer  # type: ignore[return-value]  # there is one where there is no error
 
 
-class Combiner(Generic[T, R]):
-    """Does `work`, on a thread of its own, for what several threads ask for at once; each gets its own answer.
+class Batcher(Generic[T, R]):
+    """Runs `work` on a thread of its own for batches of what other threads submit; each item gets its own answer.
 
-    `work` answers in the order of what it is given. What it raises is raised to everybody in its group: it has
-    then done nothing, or what it did is found by the next look at the rows.
+    `work` answers in the order of its items. What it raises is raised to every item of the batch: then nothing is
+    committed, or the next look at the rows finds what is.
     """
 
     def __init__(
@@ -58,24 +58,24 @@ class Combiner(Generic[T, R]):
         self._part = part  # the name of its thread
         self._work = work
         self._most = most
-        self._linger = linger  # seconds that a group gathers for, when the one before it was a crowd
-        self._wishes: SimpleQueue[tuple[T, Follow[R]]] = SimpleQueue()
+        self._linger = linger  # seconds
+        self._waiting: SimpleQueue[tuple[T, Follow[R]]] = SimpleQueue()
         self._begin = threading.Lock()
         self._serves = False
 
-    def want(self, item: T, then: Follow[R]) -> None:
-        """Have it done, with whatever else is wanted at this moment, without waiting for it.
+    def submit(self, item: T, then: Follow[R]) -> None:
+        """Submit an item without waiting.
 
-        `then` is called with the answer, or with what was raised, on the combiner's thread: it must not take long.
+        `then` is called with the answer or the exception on the thread of the batcher: it must not take long.
         """
         if not self._serves:
             self.start()
-        self._wishes.put((item, then))
+        self._waiting.put((item, then))
 
-    def answer_to(self, item: T) -> R:
-        """Have it done, and wait for the answer; raises what the group's work raised."""
+    def submit_and_wait(self, item: T) -> R:
+        """Submit an item and wait for its answer; raises what `work` raised."""
         answer: Answer[R] = Answer()
-        self.want(item, answer)
+        self.submit(item, answer)
         return answer.get()
 
     def start(self) -> None:
@@ -86,20 +86,20 @@ class Combiner(Generic[T, R]):
                 self._serves = True
 
     def _serve(self) -> None:
-        crowded = False
+        under_load = False
         while True:
-            group = [self._wishes.get()]
-            if crowded:
+            batch = [self._waiting.get()]
+            if under_load:
                 wait(self._linger)
-            # Nobody else takes from it, so that what it holds can be had.
-            group += [self._wishes.get() for _ in range(min(self._most - 1, self._wishes.qsize()))]
-            crowded = len(group) >= CROWD and self._linger > 0
+            # Only this thread takes items out, so the counted ones are there.
+            batch += [self._waiting.get() for _ in range(min(self._most - 1, self._waiting.qsize()))]
+            under_load = len(batch) >= UNDER_LOAD and self._linger > 0
             try:
-                answers: Sequence[R | None] = self._answers([item for item, _ in group])
+                answers: Sequence[R | None] = self._answers([item for item, _ in batch])
                 failed = None
             except BaseException as error:  # noqa: BLE001 # it is raised to each that it concerns
-                answers, failed = [None] * len(group), error
-            for (_, then), answer in zip(group, answers, strict=True):
+                answers, failed = [None] * len(batch), error
+            for (_, then), answer in zip(batch, answers, strict=True):
                 self._tell(then, answer, failed)
 
     def _tell(self, then: Follow[R], answer: R | None, failed: BaseException | None) -> None:

@@ -30,7 +30,9 @@ def break_account(db: Connection, account: str, why: str, now: datetime) -> None
         return
     kill_switch.stop(db, account, kill_switch.BREAKER, why, now)
     event_log.record(db, kill_switch.BREAKER, "stop-charging", account, why, now)
-    event_log.owe(db, AccountStopped(account=account, why=why), f"{account}/stopped/{now.isoformat()}", now)
+    event_log.enqueue_event(
+        db, AccountStopped(account=account, why=why), f"{account}/stopped/{now.isoformat()}", now
+    )
     log.error("charging is stopped for account %s: %s", account, why)
 
 
@@ -72,7 +74,7 @@ def _tell_of_channel(db: Connection, charge: Charge, enough: int, now: datetime)
     if channel is None:
         return
     dedupe = f"{charge.account}/{channel}/refused/{now:%Y-%m-%d}"  # once a day while it lasts
-    if event_log.is_owed(db, dedupe):
+    if event_log.is_enqueued(db, dedupe):
         return
     first = _refused_since(db, charge.account, enough, now - CHANNEL_BURST, channel)
     if first is None:
@@ -81,7 +83,7 @@ def _tell_of_channel(db: Connection, charge: Charge, enough: int, now: datetime)
         f"calls for {enough} customers were refused since {first:%Y-%m-%d %H:%M:%S}Z, and none on it was paid "
         f"since then; {FIX_CHANNEL}"
     )
-    event_log.owe(db, ChannelRefused(account=charge.account, channel=str(channel), why=why), dedupe, now)
+    event_log.enqueue_event(db, ChannelRefused(account=charge.account, channel=str(channel), why=why), dedupe, now)
     log.error("channel %s of account %s refuses all calls: %s", channel, charge.account, why)
 
 

@@ -61,7 +61,7 @@ def collected(
         amount=charge.money.amount, currency=charge.money.currency, recovered=recovered,
         request_key=charge.request_key,
     )  # fmt: skip
-    event_log.owe(db, paid, f"{charge.key}/paid", now)
+    event_log.enqueue_event(db, paid, f"{charge.key}/paid", now)
     if uid is not None and charge.kind is ChargeKind.ADHOC:
         _keyed(db, charge, now)
     if uid is not None and charge.card_stopped is not None and charge.keyed_in is not KeyedIn.ONCE:
@@ -96,7 +96,7 @@ def _recovered(db: Connection, charge: Charge, subscription_id: int, key: str, n
     if debts.others_declined(db, subscription_id, charge.id) or subscriptions.is_canceled(db, subscription_id):
         return
     back = events.SubscriptionRecovered(subscription=key, customer_uid=charge.customer_uid, charge=charge.key)
-    event_log.owe(db, back, f"{charge.key}/recovered", now)
+    event_log.enqueue_event(db, back, f"{charge.key}/recovered", now)
 
 
 def resume_if_nothing_rests(db: Connection, charge: Charge, why: str, now: datetime) -> None:
@@ -128,7 +128,9 @@ def set_aside(
 
 def tell_held(db: Connection, charge_key: str, why: str, now: datetime) -> None:
     """Send the event of a hold."""
-    event_log.owe(db, events.ChargeHeld(charge=charge_key, why=why), f"{charge_key}/held/{now.isoformat()}", now)
+    event_log.enqueue_event(
+        db, events.ChargeHeld(charge=charge_key, why=why), f"{charge_key}/held/{now.isoformat()}", now
+    )
 
 
 def quarantine(services: Services, charge_id: int, broken: Exception) -> None:
@@ -170,7 +172,7 @@ def cancel_subscription(db: Connection, subscription_id: int, why: str, now: dat
     canceled_status = SubscriptionStatus.CANCELED.value
     subscriptions.change(db, subscription_id, status=canceled_status, open_at=None, ends_at=now, tell_at=None)
     ended = events.SubscriptionCanceled(subscription=key, customer_uid=uid, why=why)
-    event_log.owe(db, ended, f"{key}/canceled", now)
+    event_log.enqueue_event(db, ended, f"{key}/canceled", now)
     closed, unclear = list[Owed](), list[Owed]()
     for owed in charges.of_subscription(db, subscription_id, owed_only=True):
         under_way = attempts.is_under_way(db, owed["id"])
@@ -191,7 +193,7 @@ def pause_subscription(db: Connection, subscription_id: int, why: str, now: date
     tell_at = row["ends_at"] if row is not None else None
     subscriptions.change(db, subscription_id, status=paused, open_at=None, tell_at=tell_at, told_as=None)
     rests = events.SubscriptionPaused(subscription=key, customer_uid=uid, why=why)
-    event_log.owe(db, rests, f"{key}/paused/{now.isoformat()}", now)
+    event_log.enqueue_event(db, rests, f"{key}/paused/{now.isoformat()}", now)
 
 
 def resume_subscription(
@@ -217,7 +219,7 @@ def resume_subscription(
         tell_at=row["ends_at"] if ends else told_at,
     )
     goes_on = events.SubscriptionResumed(subscription=key, customer_uid=uid, why=why)
-    event_log.owe(db, goes_on, f"{key}/resumed/{now.isoformat()}", now)
+    event_log.enqueue_event(db, goes_on, f"{key}/resumed/{now.isoformat()}", now)
     return passed
 
 

@@ -172,7 +172,7 @@ def tell_failed(
     )  # fmt: skip
     # A uid whose text decided nothing is sent again, and may fail more than once.
     sending = f"/{int(answer.attempt.last_sent_at.timestamp())}" if said.keeps_uid else ""
-    event_log.owe(db, failed, f"{answer.attempt.merchant_uid}/failed{sending}", now)
+    event_log.enqueue_event(db, failed, f"{answer.attempt.merchant_uid}/failed{sending}", now)
 
 
 def tell_of_decline(db: Connection, answer: Answer, next_attempt_at: datetime | None, now: datetime) -> None:
@@ -198,7 +198,7 @@ def tell_past_due(db: Connection, charge: Charge, now: datetime) -> None:
     late = events.SubscriptionPastDue(
         subscription=charge.subscription, customer_uid=charge.customer_uid, charge=charge.key, usable_until=until
     )
-    event_log.owe(db, late, f"{charge.key}/past_due", now)
+    event_log.enqueue_event(db, late, f"{charge.key}/past_due", now)
 
 
 def tell_card(
@@ -208,7 +208,7 @@ def tell_card(
     needed = events.CardNeedsUpdate(
         customer_uid=charge.customer_uid, charge=charge.key, decline_class=decline_class, reason=reason
     )
-    event_log.owe(db, needed, dedupe, now)
+    event_log.enqueue_event(db, needed, dedupe, now)
 
 
 def give_up(db: Connection, charge: Charge, final: FinalAction, now: datetime) -> None:
@@ -217,7 +217,9 @@ def give_up(db: Connection, charge: Charge, final: FinalAction, now: datetime) -
         wait_for_card(db, charge, now)
         return
     log.info("charge %s: the ladder has ended, %s", charge.key, final)
-    event_log.owe(db, _ended(charge, final), f"{charge.key}/ended/{charge.history.ladder_began_at or now}", now)
+    event_log.enqueue_event(
+        db, _ended(charge, final), f"{charge.key}/ended/{charge.history.ladder_began_at or now}", now
+    )
     match final:
         case FinalAction.CANCEL | FinalAction.WRITE_OFF:
             close(db, charge.id, ChargeStatus.UNCOLLECTIBLE, "the ladder has ended", now)
@@ -242,12 +244,14 @@ def tell_suspended(db: Connection, charge: Charge, why: str, now: datetime) -> N
     suspended = events.SubscriptionSuspended(
         subscription=charge.subscription, customer_uid=charge.customer_uid, charge=charge.key, why=why
     )
-    event_log.owe(db, suspended, f"{charge.key}/suspended", now)
+    event_log.enqueue_event(db, suspended, f"{charge.key}/suspended", now)
 
 
 def tell_uncollectible(db: Connection, charge: Charge, now: datetime) -> None:
     """Tell that a debt is given up, as the ladder's end would."""
-    event_log.owe(db, _ended(charge, FinalAction.WRITE_OFF), f"{charge.key}/ended/{now.isoformat()}", now)
+    event_log.enqueue_event(
+        db, _ended(charge, FinalAction.WRITE_OFF), f"{charge.key}/ended/{now.isoformat()}", now
+    )
 
 
 def _ended(charge: Charge, final: FinalAction) -> events.Event:

@@ -18,10 +18,10 @@ from worker.charging.batch_claim import MOST, Claimed, Groups, Ungrouped
 from worker.charging.batcher import Answer, Follow
 from worker.charging.close import quarantine
 from worker.charging.readiness import Readiness
-from worker.charging.send_queue import NO_SLOT, Departure, Pacer
+from worker.charging.send_queue import NO_SLOT, QueuedCall, SendQueue
 from worker.charging.unsent_claims import GivingBack
 from worker.clock import wait_until
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.runtime import stop_signal
 from worker.runtime.background import Part, Pool
 from worker.services import Services
@@ -35,7 +35,7 @@ AHEAD_SECONDS = 0.5  # of its cap that they are at most
 ASIDE = 8  # threads for what is not plain: each transaction of it takes milliseconds
 LOOK_UPS = 8  # threads for charges that the gateway is asked about first: as slow as the gateway, and its rate cap
 LAST_WRITES = 5.0  # seconds that a stop waits for a database that takes nothing
-NOT_LOOKED = Obstacle("the last look failed")
+NOT_LOOKED = Obstacle("the pre-send check failed")
 
 
 Claim = Callable[[Services, int], Claimed | attempt_charge.Unasked | None]
@@ -105,7 +105,7 @@ class _Carried:
             room.give()
 
 
-class Flow:
+class Executor:
     """The charges of one process. For any thread to use."""
 
     def __init__(self, services: Services) -> None:
@@ -113,7 +113,7 @@ class Flow:
         self._groups = Groups(services)
         self.giving_back = GivingBack()
         self.readiness = Readiness(services)
-        self._pacer = Pacer(services, services.settings.concurrency)
+        self._send_queue = SendQueue(services, services.settings.concurrency)
         self._aside = Pool(Part.STEPS, ASIDE)
         # Of their own: an answer that came must be written before its lease ends, however slow the gateway is.
         self._look_ups = Pool(Part.LOOK_UPS, LOOK_UPS)
@@ -130,14 +130,14 @@ class Flow:
         """Start all of its threads: one that cannot be started ends the process before anything is claimed."""
         self._groups.claims.start()
         self._groups.settlements.start()
-        self._pacer.start()
+        self._send_queue.start()
         self._aside.start()
         self._look_ups.start()
         self.giving_back.start()
 
     def stop(self) -> None:
         """Give back at once what is claimed and has not left. Safe in the handler of a signal."""
-        self._pacer.wake()
+        self._send_queue.wake()
 
     def finish(self) -> None:
         """Wait, for a moment, until what was surely not sent is written as such."""
@@ -190,8 +190,8 @@ class Flow:
     # The steps of one charge, each on the thread of the step before it: none of them waits for long.
 
     def _begin(self, carried: _Carried) -> None:
-        reach(Point.CHARGING_BEGUN, str(carried.charge_id))
-        self._groups.claims.want(carried.charge_id, partial(self._claimed, carried))
+        hit(Failpoint.CHARGING_BEGUN, str(carried.charge_id))
+        self._groups.claims.submit(carried.charge_id, partial(self._claimed, carried))
 
     def _claimed(
         self, carried: _Carried, claimed: Claimed | Ungrouped | None, error: BaseException | None
@@ -201,7 +201,7 @@ class Flow:
         elif not isinstance(claimed, Claimed):
             self._do_aside(self._claim_alone, carried)
         else:
-            self._line_up(carried, claimed)
+            self._submit(carried, claimed)
 
     def _claim_alone(self, carried: _Carried, claim: Claim = attempt_charge.claim_without_asking) -> None:
         try:
@@ -214,16 +214,16 @@ class Flow:
         elif claimed is None:
             self._over(carried, None)
         else:
-            self._line_up(carried, claimed)
+            self._submit(carried, claimed)
 
-    def _line_up(self, carried: _Carried, claimed: Claimed) -> None:
+    def _submit(self, carried: _Carried, claimed: Claimed) -> None:
         intent = claimed.intent
         carried.uid = intent.merchant_uid
-        reach(Point.CHARGING_CLAIMED, intent.merchant_uid)
+        hit(Failpoint.CHARGING_CLAIMED, intent.merchant_uid)
         failed = partial(self._do_aside, self._give_back, carried, claimed)
-        services = self._services  # one moment's: the last look compares the very credentials that it is sent with
+        services = self._services  # one moment's: the pre-send check compares the credentials it is sent with
         try:
-            self._pacer.line_up(Departure(
+            self._send_queue.submit(QueuedCall(
                 claimed, services,
                 services.gateway_to_send(claimed.account).sending(attempt_charge.order_of(claimed)),
                 came=partial(self._came, carried, claimed),
@@ -234,11 +234,11 @@ class Flow:
             failed(error)
 
     def _came(self, carried: _Carried, claimed: Claimed, outcome: Outcome) -> None:
-        reach(Point.CHARGING_ANSWERED, carried.uid)
+        hit(Failpoint.CHARGING_ANSWERED, carried.uid)
         self.readiness.came(claimed.account, outcome)
         if isinstance(outcome, Paid):
             settled = partial(self._settled, carried, claimed, outcome)
-            self._groups.settlements.want((claimed.intent, outcome), settled)
+            self._groups.settlements.submit((claimed.intent, outcome), settled)
         else:
             self._do_aside(self._settle_alone, carried, claimed, outcome)
 

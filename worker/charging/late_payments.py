@@ -24,7 +24,7 @@ def note(db: Connection, charge: Charge, uid: str | None, imp_uid: str, now: dat
     """
     log.error("charge %s was %s and is paid now by %s, after its end", charge.key, charge.status, uid)
     late = events.ChargePaidAfterEnd(charge=charge.key, was=charge.status.value, merchant_uid=uid or "")
-    event_log.owe(db, late, f"{charge.key}/paid_after_end", now)
+    event_log.enqueue_event(db, late, f"{charge.key}/paid_after_end", now)
     if uid is None:
         return
     ended = "its subscription was canceled" if charge.is_of_canceled else f"it was {charge.status}"
@@ -35,7 +35,7 @@ def note(db: Connection, charge: Charge, uid: str | None, imp_uid: str, now: dat
         finding=finding.id, charge=charge.key, merchant_uid=uid, imp_uid=imp_uid, amount=finding.amount,
         currency=finding.currency, words=finding.words,
     )  # fmt: skip
-    event_log.owe(db, found, f"{charge.account}/{uid}/{imp_uid}/{found.kind}", now)
+    event_log.enqueue_event(db, found, f"{charge.account}/{uid}/{imp_uid}/{found.kind}", now)
 
 
 def end_refunded(db: Connection, charge_key: str, by: str, why: str, now: datetime) -> None:

@@ -172,7 +172,7 @@ def _tell_if_held(services: Services, finding: Finding, debt: Debt, also: str = 
             held_why += also
             charges.change(db, debt.charge_id, held_why=held_why)
         held = ChargeHeld(charge=debt.charge_key, why=held_why)
-        event_log.owe(
+        event_log.enqueue_event(
             db, held, f"{debt.charge_key}/held/finding {finding.id}{_again(finding)}", services.clock.now()
         )
 
@@ -186,7 +186,7 @@ def _tell(services: Services, db: Connection, finding: Finding, now: datetime) -
         amount=finding.amount, currency=finding.currency, words=finding.words,
     )  # fmt: skip
     dedupe = f"{finding.account}/{finding.merchant_uid}/{finding.imp_uid}/{told.kind}/{finding.balance}"
-    event_log.owe(db, told, dedupe, now)
+    event_log.enqueue_event(db, told, dedupe, now)
     if finding.kind in (FindingKind.AMOUNT, FindingKind.REFUND_DRIFT):
         set_aside(db, finding.charge_key, finding.words, now)
     if finding.kind is FindingKind.DOUBLE:

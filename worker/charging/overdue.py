@@ -73,4 +73,4 @@ def _look(services: Services, charge_id: int) -> None:
                 amount=charge.money.amount, currency=charge.money.currency, gives_up_at=ends_at,
                 final=charge.policy.final.value,
             )  # fmt: skip
-            event_log.owe(db, warning, f"{charge.key}/last_warning/{ladder}", now)
+            event_log.enqueue_event(db, warning, f"{charge.key}/last_warning/{ladder}", now)

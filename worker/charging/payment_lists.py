@@ -8,7 +8,7 @@ from typing import TypeVar
 from schedules.charging.outcomes import NotSent, Refused, Unknown
 from worker.charging.match_payments import compare, note_ghost
 from worker.clock import wait
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.gateway.port import Gateway, PaymentPage
 from worker.services import Services, UnusableAccount
 from worker.store.charging import rates
@@ -48,7 +48,7 @@ class Window:
             if not self._read_list(status):
                 return False
         self._look_for_ghosts()
-        reach(Point.RECONCILING_READ, self.account)
+        hit(Failpoint.RECONCILING_READ, self.account)
         return True
 
     def _read_list(self, status: str) -> bool:

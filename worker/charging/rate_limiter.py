@@ -1,4 +1,4 @@
-"""Leaving: a last look at what was claimed, and the slot of its account's cap in which its call may leave."""
+"""The rate limiter: a pre-send check of what was claimed, and a send slot of its account's cap."""
 
 import math
 import threading
@@ -72,8 +72,8 @@ def too_late(rate: float, seconds: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Leaving:
-    """A claimed attempt that asks whether it may leave, and when."""
+class SlotRequest:
+    """A request for a send slot for one claimed attempt."""
 
     attempt_id: int
     account: str
@@ -82,8 +82,8 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
-    """What a last look saw, and the slot that is free for the call; times are those of `elapsed`."""
+class Permit:
+    """What a pre-send check saw, and the slot that is free for the call; times are those of `elapsed`."""
 
     sight: Sight
     looked_at: float  # before the look
@@ -97,20 +97,20 @@ class Leave:
         """Whether the look will not be stale when its slot has come."""
         return self.earliest + LATEST <= self.stale_at
 
-    def seen_again(self, again: "Leave") -> "Leave":
+    def seen_again(self, again: "Permit") -> "Permit":
         """The same slot, with what is seen now."""
         return replace(self, sight=again.sight, looked_at=again.looked_at, stale_at=again.stale_at)
 
 
-def leaving(services: Services, claimed: Claimed, *, has_slot: bool = False) -> Leaving:
+def slot_request(services: Services, claimed: Claimed, *, has_slot: bool = False) -> SlotRequest:
     """What a claimed attempt asks; one that has a slot is looked at again, and takes no other."""
     rate = 0.0 if has_slot else services.account(claimed.account).rate
-    return Leaving(claimed.intent.id, claimed.account, rate, has_slot)
+    return SlotRequest(claimed.intent.id, claimed.account, rate, has_slot)
 
 
-def ask_leave(
-    services: Services, them: Sequence[Leaving], overrun: Mapping[str, float] | None = None
-) -> list[Leave]:
+def request_permits(
+    services: Services, them: Sequence[SlotRequest], overrun: Mapping[str, float] | None = None
+) -> list[Permit]:
     """Look a last time at each of these attempts, and take a free slot of its account's cap for each.
 
     `overrun` says by how many seconds the slots of an account are put off first, for a call that left too late.
@@ -128,16 +128,16 @@ def ask_leave(
             for account, rate in rate_of.items()
         }  # fmt: skip
         for account in late.keys() - rate_of.keys():
-            rates.put_off(db, account, late[account])
+            rates.delay_slots(db, account, late[account])
         # After the slots, so that it is as fresh as can be when the first of them comes.
         looked_at = elapsed()
-        sights = charges.last_looks(db, [each.attempt_id for each in them]) if them else {}
+        sights = charges.pre_send_checks(db, [each.attempt_id for each in them]) if them else {}
     if rate_of or not any(each.has_slot for each in them):
         # A check without slots takes a round trip less, and would make those with slots look quick.
         times.add(elapsed() - asked_at)
     stale_at = looked_at + times.lasts
     return [
-        Leave(
+        Permit(
             sights[each.attempt_id], looked_at, stale_at, *(next(slots[each.account]) if each.rate else UNCAPPED)
         )
         for each in them
@@ -147,7 +147,7 @@ def ask_leave(
 def _slots(
     db: Connection, account: str, rate: float, asked: int, overrun: float, ahead: float
 ) -> Iterator[tuple[float, float, bool]]:
-    """Free slots of one account's cap, for so many that leave: earliest, latest, and whether there is one."""
+    """Free slots of one account's cap, for so many calls: earliest, latest, and whether there is one."""
     every = interval(rate)
     # What nobody would wait for is not taken; the first may wait as long as that besides.
     many = min(asked, 1 + int(PATIENCE / every))
@@ -162,10 +162,10 @@ def _slots(
     return chain(granted, refused)
 
 
-def obstacle(services: Services, claimed: Claimed, leave: Leave) -> Obstacle | None:
+def obstacle(services: Services, claimed: Claimed, permit: Permit) -> Obstacle | None:
     """Why a claimed attempt must not leave; None when it may, in the slot that it has."""
-    if not leave.is_granted:
+    if not permit.is_granted:
         cap = f"{services.account(claimed.account).rate:g} calls a second for account {claimed.account}"
         return Obstacle(f"the cap of {cap} is used up")
     call_takes = timedelta(seconds=services.settings.call_deadline)
-    return leave.sight.obstacle(claimed.intent, services.clock, call_takes, services.identity)
+    return permit.sight.obstacle(claimed.intent, services.clock, call_takes, services.identity)

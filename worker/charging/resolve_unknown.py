@@ -14,7 +14,7 @@ from worker.charging import decline_rules
 from worker.charging.close import quarantine, set_aside, tell_held
 from worker.charging.match_payments import compare
 from worker.charging.settle import settle
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.gateway.port import Found
 from worker.services import Services, may_decide
 from worker.store.charging import attempts, next_actions
@@ -71,9 +71,9 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
     gateway = services.gateway_if_ours(account)
     if gateway is None:
         return None  # it stays unknown, and is asked about later
-    reach(Point.ASKING_CLAIMED, attempt.merchant_uid)
+    hit(Failpoint.ASKING_CLAIMED, attempt.merchant_uid)
     answer = gateway.find_all(attempt.merchant_uid)
-    reach(Point.ASKING_ANSWERED, attempt.merchant_uid)
+    hit(Failpoint.ASKING_ANSWERED, attempt.merchant_uid)
     outcome: Outcome
     if isinstance(answer, Found):
         asked = attempts.asked_about(attempt, customer_uids)
@@ -100,4 +100,4 @@ def _alert(services: Services, attempt: Attempt, since: datetime) -> None:
     log.error("%s has been unknown since %s; a person should look: `again unknown`", uid, since)
     with services.engine.begin() as db:
         told = AttemptUnknown(charge=parse_merchant_uid(uid).charge_key, merchant_uid=uid, unknown_since=since)
-        event_log.owe(db, told, f"{uid}/unknown/{int(since.timestamp())}", services.clock.now())
+        event_log.enqueue_event(db, told, f"{uid}/unknown/{int(since.timestamp())}", services.clock.now())

@@ -1,4 +1,4 @@
-"""Pacing: what is claimed leaves in its own account's slots, first things first, each after a last look.
+"""The send queue: claimed attempts go in the slots of their account, by priority, each after a pre-send check.
 
 One thread of a process takes slots and looks, for as many charges as leave within the next moments; the calls are
 the gateway's. No account waits for another: each has a line of its own, and its own room for calls under way.
@@ -17,9 +17,17 @@ from queue import Empty, SimpleQueue
 from schedules.charging.charges import ChargeKind
 from schedules.charging.outcomes import Outcome
 from worker.charging.batch_claim import Claimed
-from worker.charging.rate_limiter import PATIENCE, Leave, ask_leave, interval, leaving, obstacle, too_late
+from worker.charging.rate_limiter import (
+    PATIENCE,
+    Permit,
+    interval,
+    obstacle,
+    request_permits,
+    slot_request,
+    too_late,
+)
 from worker.clock import elapsed, wait
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.gateway.port import Missed, Sending, Slot
 from worker.runtime import background, stop_signal
 from worker.runtime.background import Part
@@ -37,8 +45,8 @@ NO_SLOT = Obstacle(f"it could not leave within {PATIENCE:g} s")
 
 
 @dataclass(slots=True, eq=False)
-class Departure:
-    """A claimed attempt that is to leave, and who is told what becomes of it: one of these, once."""
+class QueuedCall:
+    """A claimed attempt in the queue, with its callbacks: one of `came`, `held` and `failed` is called, once."""
 
     claimed: Claimed
     services: Services  # those that its call is made with, for the rate and the credentials of its account
@@ -48,7 +56,7 @@ class Departure:
     failed: Callable[[Exception], None]  # it was not sent, for the look at it failed
     begun: Callable[[], None]  # it has left the line: told beside the others, perhaps more than once
     asked_at: float = 0.0  # when a slot was first asked for
-    leave: Leave | None = None  # a slot that is still to come, when the look at it will be stale by then
+    permit: Permit | None = None  # a slot that is still to come, when the look at it will be stale by then
 
     @property
     def turn(self) -> int:
@@ -64,7 +72,7 @@ class _Lane:
 
     rate: float
     room: int  # calls that may still begin
-    waiting: Sequence[deque[Departure]] = field(default_factory=lambda: (deque(), deque(), deque()))
+    waiting: Sequence[deque[QueuedCall]] = field(default_factory=lambda: (deque(), deque(), deque()))
     asks_at: float = 0.0  # the slots that were given reach until soon after this
     overrun: float = 0.0  # seconds by which a call left too late, since slots were last taken
 
@@ -72,10 +80,10 @@ class _Lane:
         """Whether some of it may ask for slots now."""
         return self.room > 0 and now >= self.asks_at and any(self.waiting)
 
-    def next_few(self, span: float) -> list[Departure]:
+    def next_few(self, span: float) -> list[QueuedCall]:
         """Take out those that leave next, as many as look at once: at most `span` seconds of the cap."""
         most = min(self.room, TOGETHER, max(1, int(span * self.rate)) if self.rate else TOGETHER)
-        few: list[Departure] = []
+        few: list[QueuedCall] = []
         for line in self.waiting:
             while line and len(few) < most:
                 few.append(line.popleft())
@@ -83,26 +91,26 @@ class _Lane:
         return few
 
 
-class Pacer:
-    """Lets what is lined up leave. For any thread to use."""
+class SendQueue:
+    """Sends queued calls in the slots of their accounts. Any thread may use it."""
 
     def __init__(self, services: Services, room: int) -> None:
         self._services = services
         self._room = room  # calls of one account under way at a time
         self._lanes: dict[str, _Lane] = {}
-        self._bell: SimpleQueue[Departure | None] = SimpleQueue()
-        self._to_look_at: list[tuple[float, int, Departure]] = []  # a heap, by when
+        self._bell: SimpleQueue[QueuedCall | None] = SimpleQueue()
+        self._to_look_at: list[tuple[float, int, QueuedCall]] = []  # a heap, by when
         self._numbers = count()
         self._lock = threading.Lock()  # of the lanes, and of each one's room and overrun
         self._serves = False
 
-    def line_up(self, departure: Departure) -> None:
+    def submit(self, queued: QueuedCall) -> None:
         """Let it leave when its turn has come."""
         with self._lock:
-            rate = departure.services.account(account := departure.claimed.account).rate
+            rate = queued.services.account(account := queued.claimed.account).rate
             self._lanes.setdefault(account, _Lane(rate, self._room)).rate = rate
         self.start()
-        self._bell.put(departure)
+        self._bell.put(queued)
 
     def start(self) -> None:
         """Start its thread, if it does not run yet."""
@@ -119,7 +127,7 @@ class Pacer:
                 self._hold_all()
             few, overruns = self._due(), self._overruns()
             if few or overruns:
-                self._let_leave(few, overruns)
+                self._grant(few, overruns)
             # What is lined up waits for room: whatever makes some is taken together.
             crowded = len(few) > 1 or any(any(lane.waiting) for lane in self._all_lanes())
 
@@ -130,16 +138,16 @@ class Pacer:
     def _hold_all(self) -> None:
         """Hold back what was not sent."""
         while self._to_look_at:
-            departure = heapq.heappop(self._to_look_at)[2]
-            self._make_room(departure)
-            departure.held(STOPPING)
+            queued = heapq.heappop(self._to_look_at)[2]
+            self._make_room(queued)
+            queued.held(STOPPING)
         for lane in self._all_lanes():
             for line in lane.waiting:
                 while line:
                     line.popleft().held(STOPPING)
 
     def _gather(self, crowded: bool) -> None:
-        """Wait until something may leave, or has come."""
+        """Wait until a call may be sent, or one is submitted."""
         if crowded:
             wait(LINGER)
         else:
@@ -151,15 +159,15 @@ class Pacer:
         for _ in range(self._bell.qsize()):
             self._take_in(self._bell.get())
 
-    def _take_in(self, come: Departure | None) -> None:
+    def _take_in(self, come: QueuedCall | None) -> None:
         if come is None:
             return  # somebody has made room
         line = self._lane(come).waiting[come.turn]
         # What has missed its slot was first before.
         line.appendleft(come) if come.asked_at else line.append(come)
 
-    def _lane(self, departure: Departure) -> _Lane:
-        return self._lanes[departure.claimed.account]
+    def _lane(self, queued: QueuedCall) -> _Lane:
+        return self._lanes[queued.claimed.account]
 
     def _all_lanes(self) -> tuple[_Lane, ...]:
         with self._lock:
@@ -171,10 +179,10 @@ class Pacer:
         times += [self._to_look_at[0][0]] if self._to_look_at else []
         return min(times, default=None)
 
-    def _due(self) -> list[Departure]:
+    def _due(self) -> list[QueuedCall]:
         """Those whose slot comes now, to be looked at again, and those that may take one."""
         now, extra = elapsed(), self._services.check_times.extra
-        few: list[Departure] = []
+        few: list[QueuedCall] = []
         while self._to_look_at and self._to_look_at[0][0] <= now and len(few) < TOGETHER:
             few.append(heapq.heappop(self._to_look_at)[2])
         for lane in self._all_lanes():
@@ -183,27 +191,26 @@ class Pacer:
                     few += lane.next_few(SPAN + extra)
         return few
 
-    def _let_leave(self, few: Sequence[Departure], overruns: Mapping[str, float]) -> None:
+    def _grant(self, few: Sequence[QueuedCall], overruns: Mapping[str, float]) -> None:
         asked = [
-            leaving(departure.services, departure.claimed, has_slot=departure.leave is not None)
-            for departure in few
+            slot_request(queued.services, queued.claimed, has_slot=queued.permit is not None) for queued in few
         ]
         try:
-            leaves = ask_leave(self._services, asked, overruns)
+            permits = request_permits(self._services, asked, overruns)
         except Exception as error:  # noqa: BLE001 # it is told to each that it concerns; the next may succeed
             self._overran(overruns)
-            for departure in few:
-                self._fail(departure, error)
+            for queued in few:
+                self._fail(queued, error)
             return
-        for departure, leave in zip(few, leaves, strict=True):
+        for queued, permit in zip(few, permits, strict=True):
             try:
-                self._decide(departure, leave)
+                self._decide(queued, permit)
             except Exception as error:  # noqa: BLE001 # a row that breaks a rule
-                self._fail(departure, error)
+                self._fail(queued, error)
 
-    def _fail(self, departure: Departure, error: Exception) -> None:
-        self._make_room(departure)
-        departure.failed(error)
+    def _fail(self, queued: QueuedCall, error: Exception) -> None:
+        self._make_room(queued)
+        queued.failed(error)
 
     def _overruns(self) -> dict[str, float]:
         with self._lock:
@@ -218,55 +225,55 @@ class Pacer:
                 lane = self._lanes[account]
                 lane.overrun = max(lane.overrun, late)
 
-    def _decide(self, departure: Departure, leave: Leave) -> None:
+    def _decide(self, queued: QueuedCall, permit: Permit) -> None:
         """Let one leave that has just been looked at, look at it again, or hold it back."""
         found = None
-        if departure.leave is not None:
-            leave = departure.leave.seen_again(leave)
-            departure.leave = None
+        if queued.permit is not None:
+            permit = queued.permit.seen_again(permit)
+            queued.permit = None
         else:
-            lane = self._lane(departure)
-            if leave.is_granted and lane.rate:
+            lane = self._lane(queued)
+            if permit.is_granted and lane.rate:
                 lane.asks_at = (
-                    leave.earliest + interval(lane.rate) - ASKED_BEFORE - self._services.check_times.extra
+                    permit.earliest + interval(lane.rate) - ASKED_BEFORE - self._services.check_times.extra
                 )
-            departure.asked_at = departure.asked_at or leave.looked_at
-            found = NO_SLOT if leave.looked_at - departure.asked_at > PATIENCE else None
-        found = obstacle(departure.services, departure.claimed, leave) or found
+            queued.asked_at = queued.asked_at or permit.looked_at
+            found = NO_SLOT if permit.looked_at - queued.asked_at > PATIENCE else None
+        found = obstacle(queued.services, queued.claimed, permit) or found
         if found is not None:
-            self._make_room(departure)
-            departure.held(found)
-        elif leave.is_soon:
-            self._begin(departure, leave)
+            self._make_room(queued)
+            queued.held(found)
+        elif permit.is_soon:
+            self._begin(queued, permit)
         else:
-            departure.leave = leave
-            look_at = leave.earliest - LOOK_TAKES - self._services.check_times.extra
-            heapq.heappush(self._to_look_at, (look_at, next(self._numbers), departure))
+            queued.permit = permit
+            look_at = permit.earliest - LOOK_TAKES - self._services.check_times.extra
+            heapq.heappush(self._to_look_at, (look_at, next(self._numbers), queued))
 
-    def _begin(self, departure: Departure, leave: Leave) -> None:
-        reach(Point.CHARGING_LOOKED, departure.claimed.intent.merchant_uid)
-        # Counted from before the last look: a worker that is frozen after it and wakes too late does not send.
-        until = leave.looked_at + self._services.settings.call_deadline
-        latest = min(leave.latest, leave.stale_at)
-        slot = Slot(leave.earliest, latest, partial(self._left, departure, leave.earliest))
-        departure.begun()
-        departure.sending.begin(until, slot, partial(self._came, departure))
+    def _begin(self, queued: QueuedCall, permit: Permit) -> None:
+        hit(Failpoint.CHARGING_LOOKED, queued.claimed.intent.merchant_uid)
+        # Counted from before the pre-send check: a worker frozen after it that wakes too late does not send.
+        until = permit.looked_at + self._services.settings.call_deadline
+        latest = min(permit.latest, permit.stale_at)
+        slot = Slot(permit.earliest, latest, partial(self._left, queued, permit.earliest))
+        queued.begun()
+        queued.sending.begin(until, slot, partial(self._came, queued))
 
-    def _left(self, departure: Departure, earliest: float, at: float) -> None:
-        lane = self._lane(departure)
+    def _left(self, queued: QueuedCall, earliest: float, at: float) -> None:
+        lane = self._lane(queued)
         if lane.rate and (late := too_late(lane.rate, at - earliest)):
-            self._overran({departure.claimed.account: late})
+            self._overran({queued.claimed.account: late})
             self._bell.put(None)
 
-    def _came(self, departure: Departure, came: Outcome | Missed) -> None:
-        self._make_room(departure)
+    def _came(self, queued: QueuedCall, came: Outcome | Missed) -> None:
+        self._make_room(queued)
         if isinstance(came, Missed):
-            self._bell.put(departure)
+            self._bell.put(queued)
         else:
-            departure.came(came)
+            queued.came(came)
 
-    def _make_room(self, departure: Departure) -> None:
-        lane = self._lane(departure)
+    def _make_room(self, queued: QueuedCall) -> None:
+        lane = self._lane(queued)
         with self._lock:
             lane.room += 1
             was_full = lane.room == 1

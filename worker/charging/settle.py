@@ -26,7 +26,7 @@ from worker.charging import decline_rules, dunning
 from worker.charging.circuit_breaker import count_refusal
 from worker.charging.close import close, collected, set_aside
 from worker.charging.current_card import move_to_current_card
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.services import Services
 from worker.store.charging import attempts, charges
 from worker.store.charging.attempts import Attempt
@@ -68,8 +68,8 @@ def settle(
         _move_charge(db, answer, decision, now)
         if answer.tells_of_set_up:
             count_refusal(db, charge, services.settings.breaker_refusals, now)
-        reach(Point.SETTLING_WRITTEN, attempt.merchant_uid)
-    reach(Point.SETTLING_COMMITTED, attempt.merchant_uid)
+        hit(Failpoint.SETTLING_WRITTEN, attempt.merchant_uid)
+    hit(Failpoint.SETTLING_COMMITTED, attempt.merchant_uid)
     log.info("%s: %s %s", attempt.merchant_uid, values["state"], values.get("reason") or "")
     return AttemptState(values["state"])
 

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from schedules.errors import BadRequest, Code, ToldInWords
+from schedules.errors import BadRequest, Code, UserError
 from schedules.texts import FREE_TEXTS, cleaned
 from worker.cli import (
     accounts,
@@ -131,7 +131,7 @@ def _run() -> None:
         _fail(Code.NOT_ALLOWED, "it was not confirmed")
     except BadRequest as error:
         _fail(error.code, str(error), field=error.field)
-    except ToldInWords as error:
+    except UserError as error:
         _fail(error.code, str(error))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -72,10 +72,10 @@ def charge_batch(
         canary_bound=_percent(canary_bound), repeats=repeats,
     )  # fmt: skip
     from worker.batches import drafts, run_batch
-    from worker.services import Rehearsal
+    from worker.services import DryRunChanges
     from worker.wiring import services
 
-    made = replace(services(), rehearsal=Rehearsal()) if dry_run else services()
+    made = replace(services(), dry_run=DryRunChanges()) if dry_run else services()
     with _lines(made, file, plan, status, amount, encoding) as lines:
         batch, preview = drafts.draft(made, terms, lines, who)
     _print_preview(batch, preview)

@@ -86,14 +86,14 @@ def worker(
     from worker import restore_detector, tasks
     from worker.tasks import app as celery
 
-    flow = tasks.flow()
-    flow.start()
-    stop_signal.call_when_told(flow.stop)
-    alive.begin(alive_file, "worker", lambda: flow.readiness.obstacle)
+    executor = tasks.executor()
+    executor.start()
+    stop_signal.call_when_told(executor.stop)
+    alive.begin(alive_file, "worker", lambda: executor.readiness.obstacle)
     background.start(Part.STOP_LIMIT, partial(_limit_stop, made.settings.call_deadline + STOP_MARGIN))
     if {CHARGES, BULK} & set(chosen):
-        flow.readiness.look()  # before it takes the first message
-        background.start(Part.READINESS, flow.readiness.watch)
+        executor.readiness.look()  # before it takes the first message
+        background.start(Part.READINESS, executor.readiness.watch)
     restore_detector.check(celery, made)
     heartbeats = _report_messages(made, chosen)
     threads = made.settings.concurrency
@@ -106,7 +106,7 @@ def worker(
         try:
             celery.worker_main(arguments)
         finally:
-            flow.finish()
+            executor.finish()
 
     _run_again_unless_told_to_stop(run, heartbeats)
 

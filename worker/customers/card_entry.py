@@ -89,7 +89,7 @@ def pay(
                 "request_key",
                 f"{request.request_key!r} is charge {known.key}, with other arguments",
             )
-    if claimed is not None and services.rehearsal is None:
+    if claimed is not None and services.dry_run is None:
         state = attempt_charge.carry_out(services, claimed, _with(card, keep))
         if keep is KeyedIn.KEEP and state is AttemptState.PAID:
             _read_facts(services, request, actor)
@@ -232,6 +232,6 @@ def outcome(services: Services, charge_id: int, *, is_new: bool) -> Keyed:
     with services.engine.begin() as db:
         found = adhoc_charges.outcome(db, charge_id)
     if found is None:
-        return Keyed("", ChargeStatus.OPEN, is_new, "a rehearsal")
+        return Keyed("", ChargeStatus.OPEN, is_new, "a dry run")
     key, status, closed_why, reason = found
     return Keyed(key, ChargeStatus(status), is_new, closed_why or reason)

@@ -115,7 +115,7 @@ def changed(
             told = events.CardChanged(
                 customer_uid=customer_uid, card_name=facts.get("card_name"), card_number=facts.get("card_number")
             )
-            event_log.owe(db, told, f"{customer_uid}/changed/{now.isoformat()}", now)
+            event_log.enqueue_event(db, told, f"{customer_uid}/changed/{now.isoformat()}", now)
         was = {name: before[name] for name in SHOWN}
         becomes = {name: facts.get(name, before[name]) for name in SHOWN}
         event_log.record(db, actor, "card.changed", customer_uid, why, now, tried=tried, differs=sorted(differs),

@@ -143,7 +143,7 @@ def delete(
     if known is None:
         raise BadRequest(Code.NOT_FOUND, "customer_uid", f"customer {customer_uid!r} is not known")
     services.gateway(known.account)  # before anything is forgotten: its credentials must be the right ones
-    if services.rehearsal is None:
+    if services.dry_run is None:
         _refuse_foreign(services)
 
     def forget(at: Services) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def delete(
         request = VerbRequest(request_key=request_key, verb="delete_card", arguments=said)
         answer, is_new = idempotency.once(services, request, forget)
         deleted = Deleted(**answer | {"is_new": is_new})
-    if services.rehearsal is not None or deleted.is_over:
+    if services.dry_run is not None or deleted.is_over:
         return deleted
     deleted = _delete_there(services, known.customer_uid, deleted)
     if request_key is not None:

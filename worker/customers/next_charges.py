@@ -100,7 +100,7 @@ def tell_changed(
         next_due_at=after[0], amount=after[1], currency=after[2],
         old_due_at=old[0], old_amount=old[1], old_currency=old[2],
     )  # fmt: skip
-    event_log.owe(db, changed, f"{row['key']}/changed/{what}/{now.isoformat()}", now)
+    event_log.enqueue_event(db, changed, f"{row['key']}/changed/{what}/{now.isoformat()}", now)
 
 
 def _facts(charge: Next | None) -> tuple[datetime, int, str] | tuple[None, None, None]:

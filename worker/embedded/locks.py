@@ -11,7 +11,7 @@ STOPPING_SECONDS = 30.0  # longer than servers take to stop whose parent was kil
 
 
 class FolderLock:
-    """A flock on a file in a folder. Keepers inherit the descriptor, so the lock lasts until their servers end."""
+    """A flock on a file in a folder. Supervisors inherit it: the lock lasts as long as their servers."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

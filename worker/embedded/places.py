@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from worker.embedded.errors import EmbeddedError
-from worker.embedded.kept import Owner
+from worker.embedded.supervised import Owner
 
 SHARED = Path("/var/tmp")  # noqa: S108 # outlives a reboot, and every user can reach it
 POINTER = "elsewhere"  # the file that names the folder where the data lie instead

@@ -13,9 +13,9 @@ import psycopg
 from psycopg import sql
 
 from worker.embedded.errors import EmbeddedError
-from worker.embedded.kept import KeptServer, Launch, bare_environment
 from worker.embedded.places import make_folder, make_socket_folder, reachable_home, unprivileged_owner
 from worker.embedded.programs import find_postgres
+from worker.embedded.supervised import Launch, SupervisedServer, bare_environment
 
 PORT = 5432  # names the socket's file; nothing listens on the network
 LONGEST_SOCKET = 100  # bytes of the socket's whole path: Linux takes 107, macOS 103
@@ -35,7 +35,7 @@ class PostgresServer:
         self._programs = find_postgres(self._owner)
         self._home = self.folder
         self._socket: Path | None = None
-        self._server: KeptServer | None = None
+        self._server: SupervisedServer | None = None
 
     @property
     def url(self) -> str:
@@ -112,7 +112,7 @@ class PostgresServer:
             self._server.stop()
             self._server = None
 
-    def _launched(self, data: Path, socket: Path) -> KeptServer:
+    def _launched(self, data: Path, socket: Path) -> SupervisedServer:
         trust_disk = "on" if self.durable else "off"
         settings = {
             "listen_addresses": "", "unix_socket_directories": f'"{socket}"', "port": PORT,
@@ -124,7 +124,9 @@ class PostgresServer:
         }  # fmt: skip
         options: list[str] = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command: list[str | Path] = [self._programs.folder / "postgres", "-D", data, *options]
-        return KeptServer(Launch(command, STOP_SIGNALS, self.folder / "postgres.log", self._owner, self.lock))
+        return SupervisedServer(
+            Launch(command, STOP_SIGNALS, self.folder / "postgres.log", self._owner, self.lock)
+        )
 
     def _make(self, data: Path) -> None:
         for left in self._home.glob("fresh-*"):  # by an initdb that was interrupted

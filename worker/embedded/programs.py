@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.embedded.errors import EmbeddedError
-from worker.embedded.kept import Owner, bare_environment
 from worker.embedded.places import SHARED
+from worker.embedded.supervised import Owner, bare_environment
 
 OLDEST_POSTGRES = 15
 CHOSEN = "EMBEDDED_POSTGRES"  # the environment variable that names the folder of the programs to use

@@ -12,9 +12,9 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from worker.embedded.errors import ServerEnded
-from worker.embedded.kept import KeptServer, Launch, Owner
 from worker.embedded.places import make_folder
 from worker.embedded.programs import find_valkey
+from worker.embedded.supervised import Launch, Owner, SupervisedServer
 
 TRIES = 5  # another program may take the port between our choosing and the server's listening
 
@@ -26,7 +26,7 @@ class ValkeyServer:
         self.folder = folder.absolute()
         self.lock: int | None = None
         self._program = find_valkey()
-        self._server: KeptServer | None = None
+        self._server: SupervisedServer | None = None
         self._password = ""
         self.port = 0
 
@@ -85,7 +85,9 @@ class ValkeyServer:
         configuration = self.folder / "valkey.conf"
         self._write(configuration)
         command = [self._program.program, configuration]
-        self._server = KeptServer(Launch(command, (signal.SIGTERM,), self.folder / "valkey.log", lock=self.lock))
+        self._server = SupervisedServer(
+            Launch(command, (signal.SIGTERM,), self.folder / "valkey.log", lock=self.lock)
+        )
         self._server.wait_until(self._answers)
 
     def _write(self, configuration: Path) -> None:

@@ -184,7 +184,7 @@ class Gateway(Protocol):
     """A payment gateway. No method raises for what the gateway or the network does: that is an answer."""
 
     def prepare(self) -> None:
-        """Have at hand what a call needs, so that after a last look nothing but the call itself is left."""
+        """Have at hand what a call needs, so that after a pre-send check nothing but the call itself is left."""
 
     def charge(self, order: ChargeOrder, until: float | None = None) -> Outcome:
         """Charge a stored card, once, under the order's merchant_uid.

@@ -12,7 +12,7 @@ from schedules.requests.imports import Mapped, TimerEntry, first_here, mapped
 from schedules.subscriptions.cursor import Cursor
 from schedules.subscriptions.plans import Plan
 from worker.customers.enrollment import enroll_if_unknown, plan_on_sale
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.gateway.port import Timed, code_of
 from worker.renewals.begin_subscription import Beginning, begin, begin_promised
 from worker.renewals.one_per_plan import why_not
@@ -87,7 +87,7 @@ def take_over(
         )
     if known is None:
         known = _intend(services, key, plan, look(services, customer_uid, code), actor, why, another=another)
-    reach(Point.TAKING_OVER_MEANT, customer_uid)
+    hit(Failpoint.TAKING_OVER_MEANT, customer_uid)
     return finish(services, known)
 
 
@@ -125,7 +125,7 @@ def finish(services: Services, takeover: Takeover) -> Cursor:
     waiting = [uid for uid in uids if state.get(uid) == "scheduled"]
     if waiting:
         answer = gateway.unschedule(takeover.customer_uid, waiting)
-        reach(Point.TAKING_OVER_REVOKED, takeover.customer_uid)
+        hit(Failpoint.TAKING_OVER_REVOKED, takeover.customer_uid)
         log.info("%s: %d schedules revoked: %s", takeover.customer_uid, len(waiting), answer or "as asked")
         state = _states(services, takeover)
     unsure = [uid for uid in uids if state.get(uid) not in ("revoked", "executed")]

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schedules.errors import Code, OwnCode
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.services import CANNOT_DECIDE, Services, may_decide
 from worker.store.operations import archives
 from worker.store.operations.archives import Ended, Moved
@@ -125,7 +125,7 @@ class _Run:
                 return False
             ended = list(archives.ended_before(db, page.ids, self.before, lock=not self.dry_run))
             moved = self._count(db, ended) if self.dry_run else self._put_away(db, ended)
-            reach(Point.ARCHIVING_WRITTEN, str(page.last))
+            hit(Failpoint.ARCHIVING_WRITTEN, str(page.last))
         self.tally.looked_at += len(page.ids)
         self.tally.add(ended, moved)
         self.last_charge = page.last

@@ -62,7 +62,7 @@ class Heartbeats:
         clock_is_right(services, db)
         # A hold is the same for all processes, and is reported once.
         permission = replace(kill_switch.permission(db, kill_switch.ALL_ACCOUNTS), hold_since=None)
-        takes_nothing = services.flow.readiness.obstacle if services.flow is not None else None
+        takes_nothing = services.executor.readiness.obstacle if services.executor is not None else None
         foreign = permission.foreign(services.identity, services.clock)
         if permission.has_other_schema(services.identity):
             log.error("%s", foreign)  # every process says so, also one that gets no work

@@ -250,7 +250,7 @@ def waive(services: Services, key: str, actor: str, why: str) -> None:
     now = services.clock.now()
     with services.act(key) as db:
         charge = _end_by_hand(db, key, ChargeStatus.WAIVED, why, now)
-        event_log.owe(db, events.ChargeWaived(charge=charge.key, why=why), f"{key}/charge.waived", now)
+        event_log.enqueue_event(db, events.ChargeWaived(charge=charge.key, why=why), f"{key}/charge.waived", now)
         event_log.record(db, actor, "waive", key, why, now)
 
 
@@ -259,7 +259,9 @@ def cancel_charge(services: Services, key: str, actor: str, why: str) -> None:
     now = services.clock.now()
     with services.act(key) as db:
         charge = _end_by_hand(db, key, ChargeStatus.CANCELED, why, now)
-        event_log.owe(db, events.ChargeCanceled(charge=charge.key, why=why), f"{key}/charge.canceled", now)
+        event_log.enqueue_event(
+            db, events.ChargeCanceled(charge=charge.key, why=why), f"{key}/charge.canceled", now
+        )
         event_log.record(db, actor, "cancel-charge", key, why, now)
 
 

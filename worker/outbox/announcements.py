@@ -39,14 +39,14 @@ def _announce_charges(db: Connection, now: datetime) -> int:
             ended = events.SubscriptionCanceled(
                 subscription=row["key"], customer_uid=row["customer_uid"], why="its period has ended"
             )
-            event_log.owe(db, ended, f"{row['key']}/canceled", now)
+            event_log.enqueue_event(db, ended, f"{row['key']}/canceled", now)
         elif _will_be_charged(row, now) and (notice := _notice(row)).says != row["told_as"]:
             soon[row["id"]] = notice
     before = event_log.count(db, events.ChargeUpcoming.kind, [notice.charge for notice in soon.values()])
     for notice in soon.values():
         # The number of the notice of this charge: a change that is reverted is announced again.
         dedupe = f"{notice.charge}/upcoming/{before.get(notice.charge, 0)}/{notice.says}"
-        event_log.owe(db, notice, dedupe, now)
+        event_log.enqueue_event(db, notice, dedupe, now)
     subscriptions.told(db, [row["id"] for row in rows], {row_id: notice.says for row_id, notice in soon.items()})
     return len(rows)
 
@@ -82,6 +82,6 @@ def _announce_cards(db: Connection, now: datetime) -> int:
     expiring = customers.take_expiring(db, now, BATCH)
     for key_id, customer_uid, last_day in expiring:
         soon = events.CardExpiring(customer_uid=customer_uid, expires_on=last_day)
-        event_log.owe(db, soon, f"{customer_uid}/expiring/{last_day}", now)
+        event_log.enqueue_event(db, soon, f"{customer_uid}/expiring/{last_day}", now)
         customers.change_key(db, key_id, tell_expiry_at=None)
     return len(expiring)

@@ -8,7 +8,7 @@ from functools import partial
 from schedules.errors import Code, OwnCode
 from worker.charging.match_payments import end_paid
 from worker.charging.payment_lists import MOST_IN_WINDOW, SHORTEST_WINDOW, NoAnswerYet, Window
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.services import Services
 from worker.store.reconciliation import reconciliations
 from worker.store.reconciliation.reconciliations import Run, RunKind
@@ -124,7 +124,7 @@ def _advance(
             lease_until=now if over or free else now + LEASE, calls=run.calls + window.calls,
             payments=run.payments + window.payments, findings=run.findings + window.findings,
         )  # fmt: skip
-    reach(Point.RECONCILING_WRITTEN, run.account)
+    hit(Failpoint.RECONCILING_WRITTEN, run.account)
     if moved is None:
         log.warning("another process has taken the reconciliation %d; this one leaves it", run.id)
     elif over:

@@ -20,7 +20,7 @@ from worker.store.reconciliation import reconciliations
 from worker.store.reconciliation.reconciliations import RunKind
 
 log = logging.getLogger("again.restoring")
-KEEPER = "again"  # the actor that the audit names
+ACTOR = "again"  # the actor that the audit names
 MARGIN = timedelta(hours=1)  # margin before the newest entry: clocks differ, and a dump takes time
 BATCH = 20  # charges that are looked up between two writes of the hold's progress
 LEASE_SECONDS = 600.0  # longer than one batch's calls
@@ -130,6 +130,6 @@ def _lift(services: Services) -> str | None:
         if charges.owed_after(db, hold.cursor, 1) or subscriptions.any_due(db, now):
             return "periods have come due; they are asked for first"
         kill_switch.end_hold(db, now)
-        event_log.record(db, KEEPER, "lift-hold", services.settings.environment, "all is known", now)
+        event_log.record(db, ACTOR, "lift-hold", services.settings.environment, "all is known", now)
     log.warning("the hold is over: charges leave again")
     return None

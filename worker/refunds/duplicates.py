@@ -10,7 +10,7 @@ from schedules.money.amounts import Money, amount_words
 from schedules.operations.findings import FindingKind, FindingState
 from schedules.outbox.payment_events import PaymentRefunded
 from worker.charging.match_payments import MENDER, end_second_payment
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.gateway.port import Cancellation, Cancelled, Found, Gateway
 from worker.operations.operate import CannotOperate
 from worker.services import Services
@@ -81,7 +81,7 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
         claimed = findings.change(db, finding, FindingState.REFUNDING, **lease)
     if claimed is None:
         return None
-    reach(Point.REFUNDING_CLAIMED, claimed.merchant_uid)
+    hit(Failpoint.REFUNDING_CLAIMED, claimed.merchant_uid)
     payments = look(gateway, claimed.merchant_uid)
     if payments is None:
         return claimed.state  # no answer to a question changes nothing; it is asked again after the lease
@@ -100,7 +100,7 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
         return _reopened(services, claimed, "it is the only payment of the debt that is left")
     order = Cancellation(claimed.imp_uid, Money(claimed.balance, claimed.currency), claimed.balance, REASON)
     answer = gateway.cancel(order)
-    reach(Point.REFUNDING_ANSWERED, claimed.merchant_uid)
+    hit(Failpoint.REFUNDING_ANSWERED, claimed.merchant_uid)
     match answer:
         case Cancelled():
             return _ended(services, claimed, "given back")
@@ -149,7 +149,7 @@ def _ended(services: Services, finding: Finding, why: str) -> FindingState | Non
                 imp_uid=finding.imp_uid, amount=finding.balance, currency=finding.currency,
             )  # fmt: skip
             dedupe = f"{finding.account}/{finding.merchant_uid}/{finding.imp_uid}/refunded"
-            event_log.owe(db, told, dedupe, now)
+            event_log.enqueue_event(db, told, dedupe, now)
     if changed is None:
         return None
     log.warning("finding %d: %s of %s %s was given back", finding.id, finding.balance, finding.imp_uid, why)

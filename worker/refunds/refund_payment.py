@@ -16,7 +16,7 @@ from schedules.requests.refunds import Fate, RefundRequest, RefundState, Seen, s
 from worker.charging import late_payments
 from worker.charging.match_payments import MENDER
 from worker.customers.enrollment import end_subscription
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.gateway.port import Cancellation, Cancelled, Gateway
 from worker.operations.operate import CannotOperate
 from worker.refunds.duplicates import BATCH, LOOK_AGAIN, look
@@ -111,7 +111,7 @@ def make(services: Services, refund: Refund) -> RefundState | None:
         claimed = refunds.claim(db, refund, now, now + LOOK_AGAIN)
     if claimed is None:
         return None
-    reach(Point.REFUNDING_CLAIMED, claimed.merchant_uid)
+    hit(Failpoint.REFUNDING_CLAIMED, claimed.merchant_uid)
     payment = _payment(services, gateway, claimed)
     if payment is None or isinstance(payment, RefundState):
         return payment
@@ -135,7 +135,7 @@ def _send(services: Services, gateway: Gateway, claimed: Refund) -> RefundState 
         return None
     money = Money(sent.amount, sent.currency)
     answer = gateway.cancel(Cancellation(sent.imp_uid, money, sent.balance, sent.reason))
-    reach(Point.REFUNDING_ANSWERED, sent.merchant_uid)
+    hit(Failpoint.REFUNDING_ANSWERED, sent.merchant_uid)
     match answer:
         case Cancelled():
             return _made(services, sent)
@@ -255,7 +255,7 @@ def _made(services: Services, refund: Refund) -> RefundState | None:
             customer_uid=charge.customer_uid, merchant_uid=refund.merchant_uid, imp_uid=refund.imp_uid,
             amount=refund.amount, currency=refund.currency, refunded=given_back,
         )  # fmt: skip
-        event_log.owe(db, told, f"{charge.key}/refunded/{given_back}", now)
+        event_log.enqueue_event(db, told, f"{charge.key}/refunded/{given_back}", now)
     log.info("%s: %d %s given back", refund.merchant_uid, refund.amount, refund.currency)
     return RefundState.MADE
 
@@ -271,5 +271,5 @@ def _refused(services: Services, refund: Refund, words: str) -> RefundState | No
         told = RefundRefused(
             charge=key, request_key=refund.request_key, amount=refund.amount, currency=refund.currency, why=words
         )
-        event_log.owe(db, told, f"{key}/refund_refused/{refund.request_key}", now)
+        event_log.enqueue_event(db, told, f"{key}/refund_refused/{refund.request_key}", now)
     return RefundState.REFUSED

@@ -67,7 +67,7 @@ def begin_promised(db: Connection, what: Beginning, wanted: Wanted, now: datetim
         raise LookupError(f"subscription {what.key} could not be written")
     if what.held_why is not None:
         held = events.SubscriptionHeld(subscription=what.key, why=what.held_why)
-        event_log.owe(db, held, f"{what.key}/held/{now.isoformat()}", now)
+        event_log.enqueue_event(db, held, f"{what.key}/held/{now.isoformat()}", now)
 
 
 def begin_signed_up(db: Connection, charge: Charge, now: datetime) -> None:
@@ -88,4 +88,4 @@ def begin_signed_up(db: Connection, charge: Charge, now: datetime) -> None:
         subscription=signup.subscription_key, customer_uid=charge.customer_uid, plan=plan.plan.code,
         charge=charge.key, next_due_at=following.due_at,
     )  # fmt: skip
-    event_log.owe(db, began, f"{signup.subscription_key}/began", now)
+    event_log.enqueue_event(db, began, f"{signup.subscription_key}/began", now)

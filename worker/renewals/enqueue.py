@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from schedules.charging.charges import ChargeKind
 from schedules.errors import Code, FixedCode
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.services import Services, right_time
 from worker.store.charging import adhoc_charges, charges, kill_switch
 
@@ -58,7 +58,7 @@ def top_up(
         return 0
     queued = {account: few for account in accounts if (few := _queue(services, account))}
     for account in queued:
-        reach(Point.DISPATCHING_QUEUED, account)
+        hit(Failpoint.DISPATCHING_QUEUED, account)
     try:
         _publish(services, queued, publish, publish_many)
     except BrokerUnreachable:
@@ -66,7 +66,7 @@ def top_up(
             charges.unqueue(db, [charge_id for few in queued.values() for charge_id, _ in few])
         raise
     for account, few in queued.items():
-        reach(Point.DISPATCHING_PUBLISHED, account)
+        hit(Failpoint.DISPATCHING_PUBLISHED, account)
         log.debug("queued %d charges of account %s", len(few), account)
     return sum(len(few) for few in queued.values())
 
@@ -95,7 +95,7 @@ def send_now(services: Services, charge_id: int, publish: Publish) -> None:
         kind = adhoc_charges.queue_one(db, charge_id, now, timedelta(seconds=services.settings.queue_patience))
     if kind is None:
         return
-    reach(Point.DISPATCHING_QUEUED, str(charge_id))
+    hit(Failpoint.DISPATCHING_QUEUED, str(charge_id))
     try:
         publish([(charge_id, ChargeKind(kind))])
     except BrokerUnreachable as error:

@@ -14,7 +14,7 @@ from schedules.outbox import events
 from schedules.subscriptions.cursor import LONGEST_SHIFT, Cursor, open_all_due, pass_over
 from schedules.subscriptions.cursor import open_due as open_periods
 from schedules.subscriptions.plans import Plan, at_own_time
-from worker.failpoints import Point, reach
+from worker.failpoints import Failpoint, hit
 from worker.services import Services, may_decide
 from worker.store.charging import charges
 from worker.store.customers import plans as plan_rows
@@ -69,8 +69,8 @@ def _open_batch(services: Services, plan_id: int | None) -> tuple[int, int]:
         subscriptions.move_cursors(db, openings)
         _tell(db, rows, set(keys), now)
         first = keys[0] if keys else ""
-        reach(Point.OPENING_WRITTEN, first)
-    reach(Point.OPENING_COMMITTED, first)
+        hit(Failpoint.OPENING_WRITTEN, first)
+    hit(Failpoint.OPENING_COMMITTED, first)
     return len(due), len(keys)
 
 
@@ -160,7 +160,7 @@ def _quarantine(db: Connection, subscription: DueSubscription, broken: Exception
     log.error("subscription %s is set aside, a person must look: %s", subscription.key, why)
     subscriptions.change(db, subscription.id, open_at=None, tell_at=None, held_why=why)
     dedupe = f"{subscription.key}/held/{now.isoformat()}"
-    event_log.owe(db, events.SubscriptionHeld(subscription=subscription.key, why=why), dedupe, now)
+    event_log.enqueue_event(db, events.SubscriptionHeld(subscription=subscription.key, why=why), dedupe, now)
 
 
 def _row(subscription: DueSubscription, plan: StoredPlan, charge: DueCharge, now: datetime) -> dict[str, Any]:
@@ -191,4 +191,4 @@ def _tell(db: Connection, rows: list[dict[str, Any]], fresh: set[str], now: date
         if row["key"] in fresh and (row["closed_why"] or row["held_why"]):
             told = events.ChargeWaived if row["closed_why"] else events.ChargeHeld
             why = row["closed_why"] or row["held_why"]
-            event_log.owe(db, told(charge=row["key"], why=why), f"{row['key']}/{told.kind}/opening", now)
+            event_log.enqueue_event(db, told(charge=row["key"], why=why), f"{row['key']}/{told.kind}/opening", now)

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from sqlalchemy.exc import DBAPIError
 
-from schedules.errors import BadRequest, Code, ToldInWords
+from schedules.errors import BadRequest, Code, UserError
 from schedules.requests.adhoc import VerbRequest
 from schedules.texts import cleaned, escaped
 from worker import idempotency
@@ -41,7 +41,7 @@ def answer(
         return _no(asked, Code.INVALID, "bad_arguments", errors)
     except BadRequest as error:
         return _no(asked, error.code, "bad_arguments", [{"field": error.field, "words": masked(error.words)}])
-    except ToldInWords as error:
+    except UserError as error:
         return _no(asked, error.code, "refused", [{"field": None, "words": masked(str(error))}])
     except DBAPIError as error:
         if failures.is_transient(error):

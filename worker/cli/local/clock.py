@@ -11,7 +11,7 @@ from urllib.error import URLError
 
 import typer
 
-from schedules.errors import Code, FixedCode, ToldInWords
+from schedules.errors import Code, FixedCode, UserError
 from schedules.money.amounts import amount_words
 from worker.cli.terminal.options import UNITS, read_instant
 from worker.cli.terminal.output import AsJson, age, instant, print_facts, print_json, print_table
@@ -81,7 +81,7 @@ def clock(
                 steps.append(step)
                 if not as_json:
                     _print(step)
-        except ToldInWords:
+        except UserError:
             if as_json:
                 _print_steps(made, steps)  # the error follows on standard error
             raise

@@ -9,7 +9,7 @@ import typer
 from worker.cli.terminal.output import as_words, os_user, print_json, say, wants_json, with_currency
 
 if TYPE_CHECKING:
-    from worker.services import Rehearsal
+    from worker.services import DryRunChanges
     from worker.task_api.verbs import Desk
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is.")]
@@ -43,22 +43,22 @@ WORDS: Mapping[str, str] = {
 
 
 def desk(*, dry_run: bool) -> "Desk":
-    """Where a command is carried out, or only rehearsed."""
+    """The services of a command, or those of a dry run."""
     from worker import tasks
-    from worker.services import Rehearsal
+    from worker.services import DryRunChanges
 
     made = replace(tasks.desk(), os_user=os_user())
-    return replace(made, services=replace(made.services, rehearsal=Rehearsal())) if dry_run else made
+    return replace(made, services=replace(made.services, dry_run=DryRunChanges())) if dry_run else made
 
 
 def facts_of(at: "Desk") -> dict[str, Any]:
     """Whether it was a dry run and what it would change, for an answer as JSON."""
-    rehearsal = at.services.rehearsal
-    if rehearsal is None:
+    dry_run = at.services.dry_run
+    if dry_run is None:
         return {"dry_run": False}
     changes = {
         name: {"from": was, "to": becomes}
-        for name, (was, becomes) in rehearsal.changes.items()
+        for name, (was, becomes) in dry_run.changes.items()
         if name not in UNTOLD
     }
     return {"dry_run": True, "changes": changes}
@@ -69,14 +69,14 @@ def told(at: "Desk", what: str, document: Mapping[str, Any] | None = None) -> bo
 
     With --json the document is printed instead, with the changes; without a document it was printed before.
     """
-    rehearsal = at.services.rehearsal
-    if rehearsal is None:
+    dry_run = at.services.dry_run
+    if dry_run is None:
         return False
     if document is not None and wants_json():
         print_json(dict(document) | facts_of(at))
     say(f"nothing is done; it would {what}")
-    before, after = (_in_words(rehearsal, side) for side in (0, 1))
-    for name, (was, becomes) in rehearsal.changes.items():
+    before, after = (_in_words(dry_run, side) for side in (0, 1))
+    for name, (was, becomes) in dry_run.changes.items():
         if name not in UNTOLD and was is not None:
             say(f"  {WORDS[name]}: {before[name]} -> {'none' if becomes is None else after[name]}")
         elif name not in UNTOLD:
@@ -84,8 +84,8 @@ def told(at: "Desk", what: str, document: Mapping[str, Any] | None = None) -> bo
     return True
 
 
-def _in_words(rehearsal: "Rehearsal", side: int) -> dict[str, str]:
+def _in_words(dry_run: "DryRunChanges", side: int) -> dict[str, str]:
     """What changes, before (0) or after (1) the act, with amounts in the currency of the subject."""
-    facts = {name: change[side] for name, change in rehearsal.changes.items()}
-    shown = facts | with_currency(facts | {"currency": rehearsal.currency})
+    facts = {name: change[side] for name, change in dry_run.changes.items()}
+    shown = facts | with_currency(facts | {"currency": dry_run.currency})
     return {name: as_words(value) for name, value in shown.items()}

@@ -334,7 +334,7 @@ class Sight:
         return found or (Obstacle(may_not_send) if may_not_send is not None else None)
 
 
-def _last_look() -> Select[Any]:
+def _pre_send_check() -> Select[Any]:
     c, a, s = charges.c, attempts.c, subscriptions.c
     return (
         select(c.status, c.held_why, c.amount, c.currency, c.due_at, s.status, billing_keys.c.deleted_at)
@@ -348,7 +348,7 @@ def _last_look() -> Select[Any]:
 
 
 # Statements of the hot path are built once: building one costs as much time as executing it.
-_LAST_LOOK = _last_look()
+_PRE_SEND_CHECK = _pre_send_check()
 _READ = (
     select(charges, billing_keys.c.customer_uid, billing_keys.c.pg_provider, billing_keys.c.stopped_as)
     .add_columns(billing_keys.c.changed_at.label("card_changed_at"))
@@ -366,11 +366,11 @@ _READ = (
 _LOCKED = _READ.where(charges.c.id == bindparam("charge")).with_for_update(of=charges)
 
 
-def last_looks(db: Connection, attempt_ids: Sequence[int]) -> dict[int, Sight]:
+def pre_send_checks(db: Connection, attempt_ids: Sequence[int]) -> dict[int, Sight]:
     """Read the facts of the pre-send check of these attempts, by their row ids, in one statement."""
     own = len(fields(Sight)) - 1
     sights = {}
-    for row in db.execute(_LAST_LOOK, {"attempts": list(attempt_ids)}):
+    for row in db.execute(_PRE_SEND_CHECK, {"attempts": list(attempt_ids)}):
         *columns, attempt_id = row
         seen: list[Any] = [*columns[:own], Permission(*columns[own:])]
         sights[attempt_id] = Sight(*seen)

@@ -62,7 +62,7 @@ def take(
     overrun: float = 0.0,
     ahead: float = 0.0,
 ) -> Moment | None:
-    """Like `grant`, with the database's time; `overrun` seconds are skipped first, as by `put_off`.
+    """Like `grant`, with the database's time; `overrun` seconds are skipped first, as by `delay_slots`.
 
     No slot starts sooner than `ahead` seconds from now: the caller needs that time before it can call.
     """
@@ -79,6 +79,6 @@ def take(
     return Moment(begins_at - now, now)
 
 
-def put_off(db: Connection, account: str, seconds: float) -> None:
+def delay_slots(db: Connection, account: str, seconds: float) -> None:
     """Delay the account's next slots by these seconds, after a call that was sent late."""
     db.execute(_PUT_OFF, {"account": account, "seconds": float(seconds), "most": LONGEST_PATIENCE})

@@ -11,10 +11,10 @@ from schedules.outbox.events import VERSION, Event, payload
 from worker.store.tables import archived_attempt_events, archived_outbox, attempt_events, audit, outbox
 
 _EVENTS = (attempt_events, archived_attempt_events)
-_OWE = insert_or(outbox).on_conflict_do_nothing(constraint="one_notice_for_each_change")
+_INSERT_EVENT = insert_or(outbox).on_conflict_do_nothing(constraint="one_notice_for_each_change")
 
 
-def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
+def enqueue_event(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
     """Enqueue one event; a second one with the same dedupe key is skipped.
 
     The key identifies the change permanently and in every database, because the receiver deduplicates by it. It is
@@ -29,10 +29,10 @@ def owe(db: Connection, event: Event, dedupe: str, now: datetime) -> None:
         "created_at": now,
         "next_try_at": now,
     }
-    db.execute(_OWE, row)
+    db.execute(_INSERT_EVENT, row)
 
 
-def is_owed(db: Connection, dedupe: str) -> bool:
+def is_enqueued(db: Connection, dedupe: str) -> bool:
     """Whether the outbox has an event with this dedupe key, without archived ones."""
     return db.execute(select(outbox.c.id).where(outbox.c.dedupe_key == dedupe)).first() is not None
 

@@ -1,4 +1,4 @@
-"""A server under a keeper: a small process that stops the server when we go away, however we go."""
+"""A server under a supervisor: a small process that stops the server when we go away, however we go."""
 
 import contextlib
 import os
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from worker.embedded.errors import EmbeddedError, ServerEnded
 
-KEEPER = Path(__file__).with_name("keeper.py")
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
 START_SECONDS = 20.0
-STOP_SECONDS = 70.0  # longer than the keeper takes with its sternest signal
+STOP_SECONDS = 70.0  # longer than the supervisor takes with its sternest signal
 LAST_LINES = 5
 
 
@@ -39,7 +39,7 @@ class Launch:
     stop_signals: Sequence[signal.Signals]
     log: Path
     owner: Owner = Owner()
-    lock: int | None = None  # a descriptor that the keeper holds open while the server runs
+    lock: int | None = None  # a descriptor that the supervisor holds open while the server runs
 
 
 def bare_environment() -> dict[str, str]:
@@ -49,8 +49,8 @@ def bare_environment() -> dict[str, str]:
     return kept | {"LC_ALL": "C", "PG_GRANDPARENT_PID": str(os.getpid())}
 
 
-class KeptServer:
-    """One running server. The keeper ends it when the pipe to us closes: on stop(), or when we are killed."""
+class SupervisedServer:
+    """One running server. The supervisor ends it when the pipe to us closes: on stop(), or when we are killed."""
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
@@ -60,26 +60,26 @@ class KeptServer:
             done.callback(os.close, read_end)
             done.callback(os.close, log)
             undo.callback(os.close, self._pipe)
-            self._keeper = self._start_keeper(read_end, log)
+            self._supervisor = self._start_supervisor(read_end, log)
             undo.pop_all()
-        with self._keeper.stdout or open(os.devnull, "rb") as told:
+        with self._supervisor.stdout or open(os.devnull, "rb") as told:
             self.pid = int(told.readline() or 0)  # 0: the program could not be run at all; the log says why
 
-    def _start_keeper(self, pipe: int, log: int) -> "subprocess.Popen[bytes]":
+    def _start_supervisor(self, pipe: int, log: int) -> "subprocess.Popen[bytes]":
         launch, owner = self._launch, self._launch.owner
         numbers = ",".join(str(number.value) for number in launch.stop_signals)
         uid, gid = ("-1" if number is None else str(number) for number in (owner.uid, owner.gid))
         return subprocess.Popen(
-            [sys.executable, "-I", KEEPER, str(pipe), uid, gid, numbers, *launch.command],
+            [sys.executable, "-I", SUPERVISOR, str(pipe), uid, gid, numbers, *launch.command],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, cwd="/", env=bare_environment(),
             pass_fds=[pipe] if launch.lock is None else [pipe, launch.lock],
             start_new_session=True,  # Ctrl-C in the terminal reaches us alone
         )  # fmt: skip
 
     @property
-    def keeper_pid(self) -> int:
-        """The keeper's own process."""
-        return self._keeper.pid
+    def supervisor_pid(self) -> int:
+        """The supervisor's own process."""
+        return self._supervisor.pid
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
         """Look until the server is ready; ServerEnded with the end of its log when it ends before."""
@@ -96,8 +96,8 @@ class KeptServer:
             time.sleep(0.01)
 
     def has_ended(self) -> bool:
-        """Whether the server's keeper is gone, and with it the server."""
-        return self._keeper.poll() is not None
+        """Whether the server's supervisor is gone, and with it the server."""
+        return self._supervisor.poll() is not None
 
     def stop(self) -> None:
         """Stop the server in good order, and wait until it is gone; harmless when it is gone already."""
@@ -105,23 +105,23 @@ class KeptServer:
             os.close(self._pipe)
             self._pipe = -1
         try:
-            killed = self._keeper.wait(STOP_SECONDS) < 0
+            killed = self._supervisor.wait(STOP_SECONDS) < 0
         except subprocess.TimeoutExpired:
-            self._keeper.kill()
-            self._keeper.wait()
+            self._supervisor.kill()
+            self._supervisor.wait()
             killed = True
         if killed and self.pid:
-            self._stop_without_keeper()
+            self._stop_without_supervisor()
 
     def crash(self, with_signal: signal.Signals) -> None:
         """Send the server a signal that it does not survive in good order, and wait until it is gone."""
         if self.pid and not self.has_ended():
             os.kill(self.pid, with_signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._keeper.wait(START_SECONDS)
+                self._supervisor.wait(START_SECONDS)
         self.stop()
 
-    def _stop_without_keeper(self) -> None:
+    def _stop_without_supervisor(self) -> None:
         for number in (*self._launch.stop_signals, signal.SIGKILL):
             deadline = time.monotonic() + START_SECONDS
             try:

@@ -1,4 +1,4 @@
-"""The keeper's own program: run a server, and stop it when the pipe to the parent closes. Needs only Python."""
+"""The supervisor's program: run a server, and stop it when the pipe to the parent closes. Needs only Python."""
 
 import contextlib
 import ctypes
@@ -33,7 +33,7 @@ def _before_exec(stop_signal: int) -> None:
     for ignored in IGNORED:
         signal.signal(ignored, signal.SIG_DFL)
     if sys.platform == "linux":
-        # Should the keeper itself be killed. Runs after the change of user, which would clear it again.
+        # Should the supervisor itself be killed. Runs after the change of user, which would clear it again.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, stop_signal)
 
 
