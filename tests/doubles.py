@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from schedules.charging.outcomes import GatewayPayment, Outcome, Paid, Refused, Unknown
+from schedules.charging.outcomes import GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
 from schedules.money.amounts import Money
 from schedules.requests.imports import TimerEntry
 from worker.clock import elapsed, wait
@@ -63,6 +63,7 @@ class ScriptedGateway:
         self.records: dict[str, list[GatewayPayment]] = {}
         self.asked: list[str] = []
         self.ask_answer: NoAnswer | None = None
+        self.unanswered: set[str] = set()  # merchant_uids about which it does not answer
         self.missing_keys: set[str] = set()
         self.keys: dict[str, BillingKey] = {}
         self.key_answers: deque[KeyAnswer] = deque()
@@ -120,6 +121,8 @@ class ScriptedGateway:
 
     def find_all(self, merchant_uid: str) -> Found | NoAnswer:
         self.asked.append(merchant_uid)
+        if merchant_uid in self.unanswered:
+            return NotSent("ConnectError")
         return self.ask_answer or Found(tuple(self.records.get(merchant_uid, ())))
 
     def read_key(self, customer_uid: str) -> KeyAnswer:

@@ -73,6 +73,18 @@ def read_found(
     return _read_quiet(found, asked, now, quiet_time)
 
 
+def may_hold_money(found: Sequence[GatewayPayment]) -> bool:
+    """Whether one of these may hold the customer's money, or may still come to hold it."""
+    return any(map(_may_hold_money, found))
+
+
+def _may_hold_money(payment: GatewayPayment) -> bool:
+    if payment.status == "failed":
+        return payment.unclear
+    is_given_back = payment.status == "cancelled" and payment.balance == 0
+    return not payment.sandbox and not is_given_back
+
+
 def is_settled_by(found: Sequence[GatewayPayment], imp_uid: str | None) -> bool:
     """Whether the gateway has only failures under a uid, and this settled record is the newest."""
     failed = bool(found) and all(payment.status == "failed" for payment in found)

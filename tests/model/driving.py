@@ -19,6 +19,9 @@ FATES = {
     Fate.SHOWN_LATE: 4, Fate.UNCLEAR: 2, Fate.UNCLEAR_PAID: 1, Fate.REFUSED: 2, Fate.LATE_PAID: 1,
     Fate.OTHER_AMOUNT: 1, Fate.OTHER_AMOUNT_LOST: 1,
 }  # fmt: skip
+# What breaks the promise of the quiet time: payments that show hours later, and declines without a record of them.
+IN_DOUBT = FATES | {Fate.SHOWN_HOURS_LATE: 15, Fate.RECORDLESS: 40}
+LATEST_SHOWN = 5 * 3600.0  # seconds; before the ladder's next try
 WAKING = (0.6, 0.2, 0.05)  # how likely a parked process goes on in a round: some sleep through hours
 MOST_PARKED = 15
 KILLED = 0.06  # of all processes, at one of their stops
@@ -30,6 +33,7 @@ class Size:
 
     subscriptions: int = 40
     charges: int = 200  # after that many, opening ends, and all comes to rest
+    in_doubt: bool = False  # meets IN_DOUBT; no backup is restored, which knows nothing of what shows hours later
 
 
 class Driver:
@@ -43,8 +47,9 @@ class Driver:
         self.counts: Counter[str] = Counter()
         self._backups: list[object] = []
         self._wakes: dict[Process, float] = {}
-        self._fates = list(FATES)
-        self._weights = list(FATES.values())
+        fates = IN_DOUBT if size.in_doubt else FATES
+        self._fates = list(fates)
+        self._weights = list(fates.values())
 
     def run(self) -> Counter[str]:
         """The whole life of the shop; answers what happened how often."""
@@ -117,7 +122,7 @@ class Driver:
         elif roll < 0.205:
             self._backups.append(world.books.backup())
             del self._backups[:-2]
-        elif roll < 0.207 and self._backups and not world.books.is_on_hold():
+        elif roll < 0.207 and self._backups and not world.books.is_on_hold() and not self.size.in_doubt:
             world.restore(dice.choice(self._backups))
             self._wakes.clear()
             self.counts["restores"] += 1
@@ -193,6 +198,8 @@ class Driver:
         match fate:
             case Fate.SLOW | Fate.SHOWN_LATE:
                 return Weather(fate, timedelta(seconds=self.dice.uniform(1, SLOWEST)))
+            case Fate.SHOWN_HOURS_LATE:
+                return Weather(fate, timedelta(seconds=self.dice.uniform(SLOWEST, LATEST_SHOWN)))
             case Fate.LATE_PAID | Fate.UNCLEAR_PAID:
                 return Weather(fate, timedelta(hours=self.dice.uniform(1, 100)))
             case _:

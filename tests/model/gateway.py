@@ -48,8 +48,13 @@ class Fate(StrEnum):
     UNCLEAR = "unclear"  # failed in words that name a time-out
     UNCLEAR_PAID = "unclear_paid"  # the same, though the money moved; the records show it later
     LATE_PAID = "late_paid"  # declined, and paid later all the same
+    SHOWN_HOURS_LATE = "shown_hours_late"  # as shown late, and longer than any quiet time
+    RECORDLESS = "recordless"  # declined before the gateway looks at the uid: it keeps no record
     OTHER_AMOUNT = "other_amount"  # the bank takes another amount
     OTHER_AMOUNT_LOST = "other_amount_lost"  # the same, and the reply is lost
+
+
+SHOWN_LATE = (Fate.SHOWN_LATE, Fate.SHOWN_HOURS_LATE)
 
 
 @dataclass(slots=True)
@@ -135,6 +140,8 @@ class ModelGateway:
                 return Refused("인증에 실패하였습니다.")
             case Fate.LOST_BEFORE:
                 return Unknown("ReadError")
+            case Fate.RECORDLESS:
+                return Declined("[CC10]통장 잔액부족", "CC10")
         if any(payment.is_paid(self._clock.now()) for payment in self.ledger[uid]):
             return Unknown("uid already used: 이미 결제된 주문번호입니다.")
         self._stage.stop(CHECKED, uid)
@@ -163,7 +170,7 @@ class ModelGateway:
             money=money,
             paid=not declined,
             at=answered_at,
-            shown_at=answered_at + weather.delay if weather.fate is Fate.SHOWN_LATE else answered_at,
+            shown_at=answered_at + weather.delay if weather.fate in SHOWN_LATE else answered_at,
             turns_paid_at=now + weather.delay if weather.fate is Fate.LATE_PAID else None,
             unclear=weather.fate in (Fate.UNCLEAR, Fate.UNCLEAR_PAID),
             paid_shown_at=now + weather.delay if weather.fate is Fate.UNCLEAR_PAID and not declined else None,
@@ -187,7 +194,7 @@ class ModelGateway:
         return now > caller.lease_until
 
     def _answer(self, order: ChargeOrder, payment: Payment, fate: Fate) -> Outcome:
-        if fate in (Fate.LOST_REPLY, Fate.SLOW, Fate.SHOWN_LATE, Fate.OTHER_AMOUNT_LOST):
+        if fate in (Fate.LOST_REPLY, Fate.SLOW, *SHOWN_LATE, Fate.OTHER_AMOUNT_LOST):
             return Unknown("ReadTimeout")
         if fate in (Fate.UNCLEAR, Fate.UNCLEAR_PAID):
             return Unknown(f"unclear failure: {UNCLEAR_WORDS}")

@@ -629,13 +629,34 @@ class Unasked(StandsFor):
 
     real = real_unasked
 
-    def before_sending(self, db: Transaction, charge_id: int) -> Prior:
+    def __init__(self, guards: Guards) -> None:
+        self._guards = guards
+
+    def before_sending(self, db: Transaction, charge_id: int, now: datetime) -> Prior:
         charge = db.tables.charges[charge_id]
         under_key = [row for row in db.tables.findings.values() if row["charge_key"] == charge["key"]]
         restored = db.tables.restored
         came_later = restored is not None and charge_id > restored[1] and charge["due_at"] <= restored[0]
         is_unasked = charge["asked_at"] is None and (came_later or bool(under_key))
+        asked_at, asked_since = charge["asked_at"], now - real_unasked.ANSWER_LASTS
+        is_unasked |= any(
+            asked_at is None or asked_at < row["settled_at"] or asked_at < asked_since
+            for row in self._unrecorded(db, charge_id)
+        )
         return Prior(is_unasked, min((row["id"] for row in under_key if row["ended_at"] is None), default=None))
+
+    def unrecorded(self, db: Transaction, charge_id: int) -> list[str]:
+        return [row["merchant_uid"] for row in self._unrecorded(db, charge_id)]
+
+    def _unrecorded(self, db: Transaction, charge_id: int) -> list[Row]:
+        return [
+            row
+            for row in db.tables.attempts_of[charge_id]
+            if self._guards.asks_unrecorded
+            and row["state"] in (DECLINED, REFUSED)
+            and row["imp_uid"] is None
+            and (row["sends"] > 1 or row["unknown_since"] is not None)
+        ]
 
 
 class EventLog(StandsFor):
@@ -819,8 +840,8 @@ def memory_store(guards: Guards) -> dict[str, object]:
         "customers.subscriptions": Subscriptions(guards),
         "charging.kill_switch": Switches(),
         "charging.adhoc_charges": Requested(),
-        "charging.asked_before_sending": Unasked(),
-        "outbox.event_log": EventLog(),
+        "charging.asked_before_sending": Unasked(guards),
+        "outbox.event_log": Notes(),
         "customers.customers": Customers(),
         "customers.plans": Plans(),
         "customers.policies": Policies(),

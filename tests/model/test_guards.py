@@ -137,6 +137,15 @@ def test_what_failed_in_unclear_words_is_sent_again_under_the_same_uid(fate: Fat
     )
 
 
+def test_a_payment_that_shows_after_a_decline_without_a_record_is_the_debts_only_one() -> None:
+    """Guard: an attempt that ended in doubt is asked about before the next call, in any interleaving."""
+    size = Size(in_doubt=True)
+    for number in range(10):
+        run_in_memory(f"in doubt/{number}", size)
+    with pytest.raises(Broken, match="took 2 payments"):
+        run_shops_from(0, size, Guards(asks_unrecorded=False))
+
+
 def parked_at(point: str) -> Choose:
     """Straight on to this stop."""
     return lambda stop: Move.PARK if stop == point else Move.PASS

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.mutants.by_account import BY_ACCOUNT
+from tests.mutants.by_call import BY_CALL
 from tests.mutants.by_customer import BY_CUSTOMER
 from tests.mutants.by_database import BY_DATABASE
 from tests.mutants.by_group import BY_GROUP
@@ -38,7 +39,7 @@ def main() -> int:
     """Try all, or those whose names contain the words given; 0 when every removal was noticed."""
     guards = (
         *MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT, *BY_ACCOUNT,
-        *BY_TEXT, *BY_DATABASE,
+        *BY_TEXT, *BY_DATABASE, *BY_CALL,
     )  # fmt: skip
     wanted = [mutant for mutant in guards if all(word in mutant.guard for word in sys.argv[1:])]
     console = Console(width=200)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.by_account import BY_ACCOUNT
+from tests.mutants.by_call import BY_CALL
 from tests.mutants.by_customer import BY_CUSTOMER
 from tests.mutants.by_database import BY_DATABASE
 from tests.mutants.by_group import BY_GROUP
@@ -18,7 +19,7 @@ from tests.mutants.table import MUTANTS, Mutant
 
 EVERY = (
     *MUTANTS, *BY_HAND, *BY_MESSAGE, *BY_GROUP, *BY_CUSTOMER, *BY_RESTORE, *BY_INVARIANT, *BY_ACCOUNT,
-    *BY_TEXT, *BY_DATABASE,
+    *BY_TEXT, *BY_DATABASE, *BY_CALL,
 )  # fmt: skip
 # One of each kind in every run of the tests: all of them take minutes.
 SAMPLE = (

@@ -52,7 +52,7 @@ def attempt(services: Services, charge_id: int) -> AttemptState | None:
 class Unasked(Enum):
     """Why a claim was not made, where the gateway has to answer first."""
 
-    ASK_FIRST = "the charge's key may have been used before a restore"
+    ASK_FIRST = "the gateway may have a payment under an earlier merchant_uid of the charge"
 
 
 def claim(services: Services, charge_id: int) -> Claimed | None:
@@ -62,7 +62,7 @@ def claim(services: Services, charge_id: int) -> Claimed | None:
 
 
 def claim_after_asking(services: Services, charge_id: int) -> Claimed | None:
-    """As `claim`, for a charge whose key may have been used: the gateway is asked first, which may take long."""
+    """As `claim`, for a charge that the gateway may have a payment for: it is asked first, which may take long."""
     if not prior_attempts.ask_before_sending(services, charge_id):
         return None
     claimed = claim_without_asking(services, charge_id)
@@ -85,7 +85,7 @@ def claim_without_asking(services: Services, charge_id: int) -> Claimed | Unaske
         if attempts.has_paid(db, charge.id):
             set_aside(db, charge.key, "it is owed, and yet an attempt at it is paid", now=services.clock.now())
             return None
-        prior = asked_before_sending.before_sending(db, charge.id)
+        prior = asked_before_sending.before_sending(db, charge.id, services.clock.now())
         if prior.is_unasked:
             return Unasked.ASK_FIRST
         if prior.finding is not None:

@@ -1,18 +1,19 @@
-"""Ask the gateway for attempts at a charge that this database does not know, and write them as it knows them."""
+"""Ask the gateway, before a charge is sent, for attempts at it that are unknown here, or ended in doubt."""
 
 import logging
 from datetime import timedelta
 
 from schedules.charging.charges import AttemptState
 from schedules.charging.identity import merchant_uid
-from schedules.charging.outcomes import Declined, GatewayPayment
-from schedules.charging.unknown_outcomes import is_settled_by, read_found
+from schedules.charging.outcomes import Declined, GatewayPayment, Unknown
+from schedules.charging.unknown_outcomes import is_settled_by, may_hold_money, read_found
+from worker.charging import decline_rules
 from worker.charging.match_payments import compare
 from worker.charging.payment_lists import await_turn
 from worker.charging.settle import settle
 from worker.gateway.port import Found
 from worker.services import OtherCredentials, Services
-from worker.store.charging import attempts, charges
+from worker.store.charging import asked_before_sending, attempts, charges
 from worker.store.charging.attempts import Attempt
 from worker.store.charging.charges import Charge
 
@@ -21,7 +22,7 @@ ASK_AGAIN = timedelta(seconds=30)  # until a charge is tried again whose earlier
 
 
 def ask_before_sending(services: Services, charge_id: int) -> bool:
-    """Ask for a charge's earlier attempts, before it is first sent; False without an answer: it is asked again."""
+    """Ask for a charge's earlier attempts, before it is sent; False without a clear answer: it is asked again."""
     is_answered = ask(services, charge_id)
     now = services.clock.now()
     with services.engine.begin() as db:
@@ -31,7 +32,7 @@ def ask_before_sending(services: Services, charge_id: int) -> bool:
         if is_answered:
             charges.change(db, charge_id, asked_at=now)
         elif charge.next_attempt_at is not None:
-            log.warning("charge %s is not sent: its key may have been used before a restore", charge.key)
+            log.warning("charge %s is not sent: it is unclear whether an earlier attempt is paid", charge.key)
             charges.change(db, charge_id, next_attempt_at=now + ASK_AGAIN, queued_until=None)
     return is_answered
 
@@ -49,9 +50,10 @@ def known_payments(services: Services, account: str, key: str) -> list[GatewayPa
 
 
 def ask(services: Services, charge_id: int) -> bool:
-    """Ask for a charge's unsent uid, and then its next ones until one is not found; False without an answer.
+    """Ask for a charge's uids whose end is in doubt, its unsent one, and its next ones until one is not found.
 
-    An account with other credentials than the bound ones counts as one that does not answer.
+    False without a clear answer. An account with other credentials than the bound ones counts as one that does
+    not answer.
     """
     try:
         return _ask(services, charge_id)
@@ -64,18 +66,35 @@ def _ask(services: Services, charge_id: int) -> bool:
     with services.engine.begin() as db:
         charge = charges.locked(db, charge_id)
         unsent = attempts.unresolved(db, charge_id)
+        in_doubt = asked_before_sending.unrecorded(db, charge_id)
     if charge is None or not charge.status.is_owed:
         return True
     waiting = unsent[0] if unsent is not None else None
+    if not all(_is_clear(services, charge, uid, alone=waiting is None) for uid in in_doubt):
+        return False
     if unsent is not None and waiting is not None and unsent[1] in attempts.SENDABLE:
         found = _found(services, charge.account, waiting.merchant_uid)
         if found is None:
             return False
         if found:
-            _settle_as_found(
-                services, charge.account, waiting, found
-            )  # it may stay unresolved, until a next uid ends it
+            # It may stay unresolved, until a next uid ends it.
+            _settle_as_found(services, charge.account, waiting.merchant_uid, found)
     return _ask_for_next(services, charge, waiting)
+
+
+def _is_clear(services: Services, charge: Charge, uid: str, *, alone: bool) -> bool:
+    """Ask about an attempt that ended in doubt, and settle it where it may be paid; False when it stays unclear.
+
+    It becomes unknown where its record is unclear, unless another attempt of the charge is unresolved (`alone`).
+    """
+    found = _found(services, charge.account, uid)
+    if found is None:
+        return False
+    found = [decline_rules.read_again(payment, charge.pg_provider) for payment in found]
+    if not may_hold_money(found):
+        return True
+    log.warning("%s had ended without a record of it, and the gateway has one now", uid)
+    return _settle_as_found(services, charge.account, uid, found, alone=alone)
 
 
 def _ask_for_next(services: Services, charge: Charge, waiting: Attempt | None) -> bool:
@@ -102,20 +121,29 @@ def _found(services: Services, account: str, uid: str) -> list[GatewayPayment] |
     return list(answer.payments)
 
 
-def _settle_as_found(services: Services, account: str, attempt: Attempt, found: list[GatewayPayment]) -> None:
-    """Write what the gateway knows of an attempt that these books hold."""
+def _settle_as_found(
+    services: Services, account: str, uid: str, found: list[GatewayPayment], *, alone: bool = True
+) -> bool:
+    """Write what the gateway knows of an attempt that these books hold; False when it could not be written.
+
+    Beside an unresolved attempt of its charge (not `alone`), one that is unclear is left as it is.
+    """
     now = services.clock.now()
     with services.engine.begin() as db:
-        state = attempts.state_of(db, attempt.merchant_uid)
+        state = attempts.state_of(db, uid)
         taken = attempts.take(db, *state, now) if state is not None else None
         if state is None or taken is None:
-            return
+            return False
         asked = attempts.asked_about(taken, attempts.customer_uids_of(db, taken.charge_id))
+    is_written = True
     if not is_settled_by(found, taken.imp_uid):  # each time that it is asked for, the ladder would count it again
         quiet = timedelta(seconds=services.settings.quiet_time)
         verdict = read_found(found, asked, now, quiet)
-        settle(services, taken, state[1], verdict.outcome, verdict.quiet_answers)
+        is_written = alone or not isinstance(verdict.outcome, Unknown)
+        if is_written:
+            settle(services, taken, state[1], verdict.outcome, verdict.quiet_answers)
     compare(services, account, found)  # a finding under this uid ends, or becomes what it is now
+    return is_written
 
 
 def _end_before(services: Services, attempt: Attempt, next_uid: str) -> bool:
@@ -144,5 +172,5 @@ def _write_as_found(
         if written is not None:
             charges.change(db, charge.id, attempts=number)
     if written is not None:
-        _settle_as_found(services, charge.account, written, found)
+        _settle_as_found(services, charge.account, uid, found)
     return written
