@@ -21,6 +21,7 @@ from tests.model.memory_findings import Findings, Reconciliations, customer_uids
 from worker.store.charging import adhoc_charges as real_requested
 from worker.store.charging import asked_before_sending as real_unasked
 from worker.store.charging import attempts as real_attempts
+from worker.store.charging import card_calls as real_card_calls
 from worker.store.charging import charges as real_charges
 from worker.store.charging import debts as real_debts
 from worker.store.charging import declines as real_declines
@@ -94,6 +95,8 @@ class Attempts(StandsFor):
             return None
         if self._guards.one_uid and any(other["number"] == row["number"] for other in siblings):
             return None
+        if self._guards.one_call and _is_in_use(db, row.get("billing_key_id"), row["charge_id"]):
+            return None
         is_open = row["state"] in OPEN_ATTEMPTS
         if self._guards.one_unresolved and is_open and any(other["state"] in OPEN_ATTEMPTS for other in siblings):
             return None
@@ -112,7 +115,9 @@ class Attempts(StandsFor):
         db.undo_by(take_back)
         return _read(written)
 
-    def claim(self, db: Transaction, attempt: Attempt, now: datetime, lease_until: datetime) -> Attempt | None:
+    def claim(
+        self, db: Transaction, attempt: Attempt, billing_key_id: int, now: datetime, lease_until: datetime
+    ) -> Attempt | None:
         row = db.tables.attempts[attempt.id]
         sendable = row["state"] in SENDABLE or not self._guards.claim_states
         if not sendable or (self._guards.fence and row["fence"] != attempt.fence):
@@ -120,8 +125,10 @@ class Attempts(StandsFor):
         values = {
             "state": SENDING, "fence": row["fence"] + 1, "lease_until": lease_until, "sends": row["sends"] + 1,
             "last_sent_at": now, "unknown_since": None, "next_ask_at": None, "quiet_answers": 0,
-            "settled_at": None, "decline_class": None, "decline_rule": None,
+            "settled_at": None, "decline_class": None, "decline_rule": None, "billing_key_id": billing_key_id,
         }  # fmt: skip
+        if self._guards.one_call and _is_in_use(db, billing_key_id, row["charge_id"]):
+            raise real_card_calls.CardInUse
         self._write(db, row, values)
         db.note_time(now)
         return _read(row)
@@ -233,6 +240,18 @@ class Attempts(StandsFor):
         if row["state"] == UNKNOWN and row["next_ask_at"] is None:
             raise Refusal("unknown_is_asked_about")
         _touch(db, row)
+
+
+class CardCalls(StandsFor):
+    """worker.store.charging.card_calls."""
+
+    real = real_card_calls
+
+    def __init__(self, guards: Guards) -> None:
+        self._guards = guards
+
+    def is_in_use(self, db: Transaction, billing_key_id: int, charge_id: int) -> bool:
+        return self._guards.one_call and _is_in_use(db, billing_key_id, charge_id)
 
 
 class Declines(StandsFor):
@@ -776,6 +795,18 @@ class Debts(StandsFor):
                 db.write(row, {"next_attempt_at": now})
                 db.charges.add(row["id"])
 
+    def wake_next_of_card(self, db: Transaction, billing_key_id: int, now: datetime, until: datetime) -> None:
+        waiting = [
+            row
+            for row in _due(db, now)
+            if row["billing_key_id"] == billing_key_id
+            and row["status"] in OWED
+            and row["queued_until"] is not None
+            and now < row["queued_until"] <= until
+        ]
+        if waiting:
+            db.write(min(waiting, key=lambda row: row["next_attempt_at"]), {"queued_until": None})
+
     def wake_waiting(self, db: Transaction, billing_key_id: int, now: datetime) -> None:
         pass  # the model's cards are never stopped
 
@@ -834,6 +865,7 @@ def memory_store(guards: Guards) -> dict[str, object]:
     """What stands for each module of worker.store; what is missing here is not used by the workflows run."""
     return {
         "charging.attempts": Attempts(guards),
+        "charging.card_calls": CardCalls(guards),
         "charging.charges": Charges(guards),
         "charging.declines": Declines(),
         "charging.next_actions": NextActions(),
@@ -875,7 +907,7 @@ _NEW_CHARGE: Row = {
 _NEW_ATTEMPT: Row = {
     "unknown_since": None, "next_ask_at": None, "asks": 0, "quiet_answers": 0, "imp_uid": None,
     "pg_provider": None, "pg_code": None, "reason": None, "settled_at": None, "decline_class": None,
-    "decline_rule": None, "tried_by": None,
+    "decline_rule": None, "tried_by": None, "billing_key_id": None,
 }  # fmt: skip
 
 
@@ -889,6 +921,13 @@ def _due(db: Transaction, now: datetime) -> list[Row]:
         for row in db.tables.owed.values()
         if row["held_why"] is None and row["next_attempt_at"] is not None and row["next_attempt_at"] <= now
     ]
+
+
+def _is_in_use(db: Transaction, billing_key_id: int | None, charge_id: int) -> bool:
+    calls = (row for row in db.tables.unresolved.values() if row["state"] == SENDING)
+    return billing_key_id is not None and any(
+        row["billing_key_id"] == billing_key_id and row["charge_id"] != charge_id for row in calls
+    )
 
 
 def _settled(db: Transaction, account: str, state: str) -> Iterator[tuple[Row, int]]:

@@ -12,7 +12,7 @@ from schedules.money.amounts import Money
 from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, opened
-from worker.charging import adhoc as adhoc_module
+from worker.charging import adhoc as by_request
 from worker.charging import attempt_charge, prior_attempts, resolve_unknown
 from worker.charging.executor import Flow
 from worker.customers import cards, enrollment
@@ -42,7 +42,7 @@ def renewal(services: Services) -> int:
 def adhoc(services: Services) -> int:
     """A charge that another backend has asked for."""
     enrollment.add_customer(services, "ann", None, None, None, "test")
-    adhoc_module.charge(services, FEE, "shop")
+    by_request.charge(services, FEE, "shop")
     return int(charge_rows(services)[0]["id"])
 
 

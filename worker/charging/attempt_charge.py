@@ -24,7 +24,7 @@ from worker.failpoints import Failpoint, hit
 from worker.gateway.port import ChargeOrder, Gateway
 from worker.renewals.enqueue import GIVEN_BACK
 from worker.services import Services, level_of, right_time
-from worker.store.charging import asked_before_sending, attempts, charges, declines, kill_switch
+from worker.store.charging import asked_before_sending, attempts, card_calls, charges, declines, kill_switch
 from worker.store.charging.attempts import Attempt
 from worker.store.charging.charges import Charge, Obstacle, Then
 from worker.store.customers import subscriptions
@@ -71,6 +71,18 @@ def claim_after_asking(services: Services, charge_id: int) -> Claimed | None:
 
 def claim_without_asking(services: Services, charge_id: int) -> Claimed | Unasked | None:
     """As `claim`, with no call to the gateway; says when the gateway has to be asked first."""
+    try:
+        return _claim_now(services, charge_id)
+    except card_calls.CardInUse:
+        # A call of the card was written after the look for one: nothing of this claim is written.
+        with services.engine.begin() as db:
+            charge = charges.locked(db, charge_id)
+            if charge is not None and charge.next_attempt_at is not None:
+                dunning.wait_for_call(db, charge, services.clock.now())
+        return None
+
+
+def _claim_now(services: Services, charge_id: int) -> Claimed | Unasked | None:
     with services.engine.begin() as db:
         charge = charges.locked(db, charge_id)
         if charge is None or not _is_ours_to_try(services, db, charge):
@@ -98,11 +110,16 @@ def claim_without_asking(services: Services, charge_id: int) -> Claimed | Unaske
             return None
         if begun is None and _is_asked_about_again(services, db, charge):
             return None
+        is_to_send = begun is None or begun[1] in attempts.SENDABLE
+        if is_to_send and dunning.waits_for_call(db, charge, services.clock.now()):
+            return None
         intent = _take_or_begin(services, db, charge, begun[0] if begun else None)
         if intent is None:
             if begun is not None and begun[1] not in attempts.SENDABLE:
                 # That attempt decides, by its lease or its next question; a message would come again and again.
                 charges.change(db, charge.id, next_attempt_at=None, queued_until=None)
+            elif begun is None:
+                dunning.wait_for_call(db, charge, services.clock.now())  # the call was written after the look
             return None
         attempts_made = max(charge.attempts, intent.number)
         charges.change(db, charge.id, next_attempt_at=None, queued_until=None, attempts=attempts_made)
@@ -217,7 +234,7 @@ def _take_or_begin(
     lease_until = now + services.settings.lease_time
     if unresolved is not None:
         # A new merchant_uid only after a definite failure: this one is sent again, or left to its worker.
-        return attempts.claim(db, unresolved, now, lease_until)
+        return attempts.claim(db, unresolved, charge.billing_key_id, now, lease_until)
     return begin_attempt(services, db, charge)
 
 
@@ -239,6 +256,7 @@ def begin_attempt(services: Services, db: Connection, charge: Charge) -> Attempt
         "last_sent_at": now,
         "created_at": now,
         "tried_by": charge.tried_by.value if charge.tried_by else None,
+        "billing_key_id": charge.billing_key_id if charge.keyed_in is None else None,
     }
     return attempts.begin(db, row)
 
@@ -278,6 +296,7 @@ def hold_back(services: Services, claimed: Claimed, obstacle: Obstacle) -> Attem
                 or attempts.take_back(db, intent, now, obstacle.why)
             )
         ):
+            dunning.wake_next_of_card(db, current, now)
             move_to_current_card(db, current, now)
             # What no worker can send later ends here, with the reason.
             match Then.CANCEL if claimed.keyed_in else obstacle.then:

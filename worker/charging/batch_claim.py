@@ -74,13 +74,13 @@ class Groups:
         """Write the first attempts at these debts, claimed, in one transaction; what is not plain is left."""
         services, now = self._services, self._services.clock.now()
         with services.engine.begin() as db:
-            planned = [
-                intent for fresh in fast_path.take_fresh(db, ids, now) if (intent := self._planned(fresh, now))
-            ]
+            found = fast_path.take_fresh(db, ids, now)
+            cards = {fresh.id: fresh.billing_key_id for fresh in found}
+            planned = [intent for fresh in found if (intent := self._planned(fresh, now))]
             accounts = {claimed.account for claimed in planned}
             allowed = {account for account in accounts if _may_send(services, db, account)}
             planned = [claimed for claimed in planned if claimed.account in allowed]
-            rows = [(claimed.charge_id, claimed.intent) for claimed in planned]
+            rows = [(cards[claimed.charge_id], claimed.intent) for claimed in planned]
             begun = fast_path.begin(db, rows, now + services.settings.lease_time) if rows else {}
         done = {
             claimed.charge_id: replace(claimed, intent=replace(claimed.intent, id=begun[claimed.charge_id]))

@@ -14,12 +14,14 @@ from schedules.charging.outcomes import Outcome
 from schedules.charging.unknown_outcomes import AskedAbout
 from schedules.dunning.decisions import NOT_THE_CARD
 from schedules.money.amounts import Money
+from worker.store.charging import card_calls
 from worker.store.tables import archived_attempts, attempt_events, attempts, billing_keys, charges
 
 UNRESOLVED_STATES = [state.value for state in AttemptState if state.is_unresolved]
 # States in which the same merchant_uid may be sent again: not processed, or failed with an indefinite text.
 SENDABLE = (AttemptState.READY, AttemptState.NOT_SENT)
 _ALL = (attempts, archived_attempts)
+_NOT_UNKNOWN: dict[str, Any] = {"unknown_since": None, "next_ask_at": None, "quiet_answers": 0}
 
 
 # Statements of the hot path are built once: building one costs as much time as executing it.
@@ -103,8 +105,13 @@ def from_gateway(
     }  # fmt: skip
 
 
-def claim(db: Connection, attempt: Attempt, now: datetime, lease_until: datetime) -> Attempt | None:
-    """Claim an attempt that may be sent again, under the next fence; None when its fence has changed."""
+def claim(
+    db: Connection, attempt: Attempt, billing_key_id: int, now: datetime, lease_until: datetime
+) -> Attempt | None:
+    """Take an attempt that may be sent again, under the next fence; None when its fence has moved.
+
+    Raises CardInUse, after which the transaction can only be rolled back.
+    """
     a = attempts.c
     statement = (
         update(attempts)
@@ -115,16 +122,16 @@ def claim(db: Connection, attempt: Attempt, now: datetime, lease_until: datetime
             lease_until=lease_until,
             sends=a.sends + 1,
             last_sent_at=now,
-            unknown_since=None,
-            next_ask_at=None,
-            quiet_answers=0,
             settled_at=None,
             decline_class=None,
             decline_rule=None,
+            billing_key_id=billing_key_id,
+            **_NOT_UNKNOWN,
         )
         .returning(attempts)
     )
-    row = db.execute(statement).mappings().first()
+    with card_calls.told_of_refusal():
+        row = db.execute(statement).mappings().first()
     return _noted(db, dict(row), now, "claimed, to be sent again") if row else None
 
 
@@ -145,15 +152,7 @@ def take_back(db: Connection, attempt: Attempt, now: datetime, why: str) -> bool
         .where(a.id == attempt.id, a.state.concat("") == AttemptState.UNKNOWN.value, a.fence > attempt.fence)
         # Each claim for a send writes this; a look-up only raises the fence.
         .where(a.last_sent_at == attempt.last_sent_at)
-        .values(
-            state=AttemptState.READY.value,
-            fence=a.fence + 1,
-            lease_until=None,
-            unknown_since=None,
-            next_ask_at=None,
-            quiet_answers=0,
-            reason=why,
-        )
+        .values(state=AttemptState.READY.value, fence=a.fence + 1, lease_until=None, reason=why, **_NOT_UNKNOWN)
         .returning(attempts)
     )
     row = db.execute(statement).mappings().first()

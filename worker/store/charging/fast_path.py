@@ -25,8 +25,8 @@ from worker.store.charging.attempts import Attempt
 # Fast-path rows: no attempts, no declines, no holds, the card's only open charge.
 _TAKE = text(
     """
-    SELECT c.id, c.key, c.account, k.customer_uid, c.name, c.kind, c.amount, c.currency, u.name AS buyer_name,
-        u.email, u.tel
+    SELECT c.id, c.key, c.account, c.billing_key_id, k.customer_uid, c.name, c.kind, c.amount, c.currency,
+        u.name AS buyer_name, u.email, u.tel
     FROM charges c JOIN billing_keys k ON k.id = c.billing_key_id
         -- OFFSET 0 prevents a merge join over all billing keys
         JOIN LATERAL (SELECT name, email, tel FROM customers WHERE id = k.customer_id OFFSET 0) u ON true
@@ -40,15 +40,16 @@ _TAKE = text(
     FOR UPDATE OF c SKIP LOCKED
     """.replace("(unasked)", UNASKED)
 )
-# The unique constraints of attempts detect that another worker was faster.
+# The unique constraints of attempts say whether another worker was faster, or a call of the card is under way.
 _BEGIN = text(
     """
     WITH begun AS (
         INSERT INTO attempts (charge_id, number, merchant_uid, state, amount, currency, fence, lease_until, sends,
-            last_sent_at, created_at)
-        SELECT t.charge_id, 1, t.uid, 'sending', t.amount, t.currency, 1, :lease_until, 1, :now, :now
+            last_sent_at, created_at, billing_key_id)
+        SELECT t.charge_id, 1, t.uid, 'sending', t.amount, t.currency, 1, :lease_until, 1, :now, :now, t.card
         FROM json_to_recordset(CAST(:intents AS json))
-            AS t (charge_id bigint, uid text, amount bigint, currency text)
+            AS t (charge_id bigint, uid text, amount bigint, currency text, card bigint)
+        ORDER BY t.card -- two groups with the same cards wait for each other in one order
         ON CONFLICT DO NOTHING
         RETURNING id, charge_id
     ), noted AS (
@@ -113,6 +114,7 @@ class Fresh:
     id: int
     key: str
     account: str
+    billing_key_id: int
     customer_uid: str
     name: str
     kind: str
@@ -151,12 +153,13 @@ def take_fresh(db: Connection, ids: Sequence[int], now: datetime) -> list[Fresh]
 def begin(db: Connection, intents: Sequence[tuple[int, Attempt]], lease_until: datetime) -> dict[int, int]:
     """Insert a claimed first attempt for each of these charges; return the attempts' row ids by charge id.
 
-    A charge whose attempt another worker has inserted is not included.
+    Each comes with the row id of its stored card. A debt is not among the answers whose attempt another worker has
+    written, or whose card has another call under way.
     """
     rows = [
-        {"charge_id": charge_id, "uid": intent.merchant_uid, "amount": intent.money.amount,
-         "currency": intent.money.currency}
-        for charge_id, intent in intents
+        {"charge_id": intent.charge_id, "uid": intent.merchant_uid, "amount": intent.money.amount,
+         "currency": intent.money.currency, "card": billing_key_id}
+        for billing_key_id, intent in intents
     ]  # fmt: skip
     values = {
         "intents": json.dumps(rows),

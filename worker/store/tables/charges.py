@@ -40,7 +40,8 @@ DUE_ADHOC = f"kind = 'adhoc' AND {IS_DUE}"
 DUE_AGAIN = f"kind = 'renewal' AND attempts > 0 AND {IS_DUE}"
 IN_FLIGHT = f"{OWED} AND next_attempt_at IS NULL AND held_why IS NULL AND waits IS NULL"
 TO_ARCHIVE = "kind = 'renewal' AND closed_at IS NOT NULL AND archived_at IS NULL"
-REFUSED = "(state = 'refused' OR decline_class = 'setup_fault')"  # our set-up is wrong, by the gateway or PG
+REFUSED = "(state = 'refused' OR decline_class = 'setup_fault')"  # our own set-up is wrong, says the gateway or PG
+UNDER_CALL = "state = 'sending'"
 UNRESOLVED_STATES = one_of("state", sorted(UNRESOLVED))
 
 policies = Table(
@@ -320,6 +321,8 @@ attempts = Table(
     Column("decline_rule", Text, comment="the rule that says so, with its version"),
     Column("tried_by", Text, comment="who wanted it, when it was not the ladder"),
     CheckConstraint(one_of("tried_by", list(TriedBy)), name="known_trier"),
+    # No foreign key: its check would lock, and so write, the card's row for each call. A typed-in card has none.
+    Column("billing_key_id", BigInteger, comment="the stored card that it was last claimed for"),
     Column("answer", JSONB, comment="the outcome as it was read, without anything secret"),
     Column("created_at", INSTANT, nullable=False),
     Column("settled_at", INSTANT),
@@ -337,7 +340,8 @@ attempts = Table(
         postgresql_where=text(UNRESOLVED_STATES),
     ),
     Index("one_paid_attempt_for_each_charge", "charge_id", unique=True, postgresql_where=text("state = 'paid'")),
-    Index("ix_attempts_leased", "lease_until", postgresql_where=text("state = 'sending'")),
+    Index("one_call_at_a_time_for_each_card", "billing_key_id", unique=True, postgresql_where=text(UNDER_CALL)),
+    Index("ix_attempts_leased", "lease_until", postgresql_where=text(UNDER_CALL)),
     Index("ix_attempts_to_ask", "next_ask_at", postgresql_where=text("state = 'unknown'")),
     Index("ix_attempts_declined", "settled_at", postgresql_where=text("state = 'declined'")),
     Index("ix_attempts_paid", "last_sent_at", postgresql_where=text("state = 'paid'")),

@@ -1,0 +1,208 @@
+"""One call at a time for a billing key: a gateway may refuse the second of two as a duplicate."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from schedules.charging.charges import AttemptState
+from schedules.charging.outcomes import Declined, NotSent, Outcome, Unknown
+from schedules.money.amounts import Money
+from schedules.requests.adhoc import ChargeRequest
+from tests.doubles import ScriptedGateway
+from tests.factories import OTHER_DEBT, attempt_rows, blocked_or_over, charge_rows, move, opened, subscribed
+from worker.charging import adhoc as by_request
+from worker.charging import attempt_charge, resolve_unknown
+from worker.charging.dunning import BEHIND_CALL
+from worker.charging.executor import Flow
+from worker.customers import enrollment
+from worker.gateway.port import ChargeOrder
+from worker.renewals import enqueue, open_charges
+from worker.services import Services
+from worker.store.charging import charges
+from worker.store.charging.charges import Obstacle
+
+
+@pytest.fixture(params=["alone", "in a group"])
+def worker(services: Services, request: pytest.FixtureRequest) -> Services:
+    """A worker process that sends charges one by one, and one that sends them in groups."""
+    return replace(services, flow=Flow(services)) if request.param == "in a group" else services
+
+
+def fee(number: int) -> ChargeRequest:
+    """What another backend asks for."""
+    return ChargeRequest(
+        customer_uid="ann", money=Money(9900, "KRW"), name="수수료", request_key=f"fee-{number}", reason="late",
+        policy="standard",
+    )  # fmt: skip
+
+
+def adhoc(services: Services, many: int = 2) -> Sequence[int]:
+    """So many charges that another backend has asked for, all for one card."""
+    enrollment.add_customer(services, "ann", None, None, None, "test")
+    for number in range(many):
+        by_request.charge(services, fee(number), "shop")
+    return [row["id"] for row in charge_rows(services)]
+
+
+def beside_a_renewal(services: Services) -> Sequence[int]:
+    """A renewal and an ad-hoc charge for one card."""
+    renewal = opened(services)
+    by_request.charge(services, fee(0), "shop")
+    return [renewal, *(row["id"] for row in charge_rows(services) if row["id"] != renewal)]
+
+
+def of_two_subscriptions(services: Services) -> Sequence[int]:
+    """Renewals of two subscriptions with one card; the second one is tried by a person, before any older debt."""
+    first = opened(services)
+    subscribed(services, "ben")
+    open_charges.open_due(services)
+    second = next(row["id"] for row in charge_rows(services) if row["id"] != first)
+    with services.engine.begin() as db:
+        db.execute(text(OTHER_DEBT), {"charge": first})
+        db.execute(text("UPDATE charges SET tried_by = 'person' WHERE id = :charge"), {"charge": second})
+    return [first, second]
+
+
+def queued(services: Services) -> Sequence[int]:
+    """The charges that dispatching would send a message for."""
+    found: list[int] = []
+    enqueue.top_up(services, lambda messages: found.extend(charge for charge, _ in messages))
+    return found
+
+
+@pytest.mark.parametrize("arranged", [adhoc, beside_a_renewal, of_two_subscriptions])
+def test_no_other_charge_of_the_card_leaves_during_a_call_and_it_is_queued_as_soon_as_the_call_ends(
+    worker: Services, gateway: ScriptedGateway, arranged: Callable[[Services], Sequence[int]]
+) -> None:
+    """Guard: one call at a time for a billing key."""
+    first, second = arranged(worker)
+
+    seen: list[object] = []
+
+    def meanwhile(order: ChargeOrder) -> Outcome:
+        seen.extend((attempt_charge.attempt(worker, second), second in queued(worker)))
+        return gateway.approve(order)
+
+    gateway.answers.append(meanwhile)
+    assert attempt_charge.attempt(worker, first) is AttemptState.PAID
+    assert seen == [None, False]
+    assert len(gateway.sent) == 1
+    assert second in queued(worker)
+    assert attempt_charge.attempt(worker, second) is AttemptState.PAID
+    assert len(gateway.sent) == 2
+
+
+def test_of_two_claims_at_the_same_moment_the_later_one_waits(services: Services) -> None:
+    """Guard: the index. The other process commits its claim after the look of this one."""
+    first, second = adhoc(services)
+    with ThreadPoolExecutor(1) as beside:
+        with services.engine.begin() as db:
+            charge = charges.locked(db, first)
+            assert charge is not None
+            assert attempt_charge.begin_attempt(services, db, charge) is not None
+            claimed = beside.submit(attempt_charge.claim, services, second)
+            assert blocked_or_over(services, claimed.done)
+        assert claimed.result() is None
+    assert [row["charge_id"] for row in attempt_rows(services)] == [first]
+    assert second not in queued(services)
+
+
+def test_a_uid_that_is_sent_again_waits_for_a_call_that_is_written_at_the_same_moment(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: the index, for a claim of an attempt that was not sent."""
+    first, second = adhoc(services)
+    gateway.answers.append(NotSent("ConnectError"))
+    assert attempt_charge.attempt(services, second) is AttemptState.NOT_SENT
+    move(services, minutes=2)
+    with ThreadPoolExecutor(1) as beside:
+        with services.engine.begin() as db:
+            charge = charges.locked(db, first)
+            assert charge is not None
+            assert attempt_charge.begin_attempt(services, db, charge) is not None
+            claimed = beside.submit(attempt_charge.claim, services, second)
+            assert blocked_or_over(services, claimed.done)
+        assert claimed.result() is None
+    states = {row["charge_id"]: row["state"] for row in attempt_rows(services)}
+    assert states == {first: "sending", second: "not_sent"}
+    assert second not in queued(services)
+
+
+def test_many_threads_make_one_call_at_a_time_and_each_charge_is_paid(
+    worker: Services, gateway: ScriptedGateway
+) -> None:
+    ids = adhoc(worker, 6)
+    under_way: list[str] = []
+    most: list[int] = []
+
+    def answer(order: ChargeOrder) -> Outcome:
+        under_way.append(order.merchant_uid)
+        most.append(len(under_way))
+        outcome = gateway.approve(order)
+        under_way.remove(order.merchant_uid)
+        return outcome
+
+    gateway.cards["ann"] = answer
+    with ThreadPoolExecutor(6) as threads:
+        for _ in ids:
+            list(threads.map(lambda charge_id: attempt_charge.attempt(worker, charge_id), ids))
+    assert {row["status"] for row in charge_rows(worker)} == {"paid"}
+    assert (len(gateway.sent), set(most)) == (len(ids), {1})
+
+
+@pytest.mark.parametrize("answer", [Declined("no money"), NotSent("ConnectError"), Unknown("ReadTimeout")])
+def test_whatever_ends_the_call_the_next_charge_of_the_card_is_queued(
+    services: Services, gateway: ScriptedGateway, answer: Outcome
+) -> None:
+    """An outcome that is unknown holds up no other charge: its call is over."""
+    first, second = adhoc(services)
+
+    def meanwhile(order: ChargeOrder) -> Outcome:
+        assert attempt_charge.attempt(services, second) is None
+        return answer
+
+    gateway.answers.append(meanwhile)
+    attempt_charge.attempt(services, first)
+    assert queued(services) == [second]
+    assert attempt_charge.attempt(services, second) is AttemptState.PAID
+
+
+def test_a_claim_that_is_given_back_unsent_lets_the_next_charge_of_the_card_be_queued(services: Services) -> None:
+    first, second = adhoc(services)
+    claimed = attempt_charge.claim(services, first)
+    assert claimed is not None
+    assert attempt_charge.attempt(services, second) is None
+    attempt_charge.hold_back(services, claimed, Obstacle("a test"))
+    assert queued(services) == [second]
+
+
+def test_a_charge_is_not_lost_behind_a_worker_that_died(services: Services) -> None:
+    """The lease ends, the outcome is unknown, and the next look comes at the latest after BEHIND_CALL."""
+    first, second = adhoc(services)
+    assert attempt_charge.claim(services, first) is not None
+    assert attempt_charge.attempt(services, second) is None
+    assert queued(services) == []
+    move(services, seconds=BEHIND_CALL.total_seconds())
+    assert attempt_charge.attempt(services, second) is None
+    move(services, seconds=services.settings.lease_time.total_seconds())
+    resolve_unknown.sweep(services)
+    assert queued(services) == [second]
+    assert attempt_charge.attempt(services, second) is AttemptState.PAID
+
+
+def test_the_longest_due_of_those_that_wait_is_queued_and_no_message_is_sent_twice(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    ids = adhoc(services, 4)
+
+    def meanwhile(order: ChargeOrder) -> Outcome:
+        assert [attempt_charge.attempt(services, charge_id) for charge_id in ids[1:]] == [None] * 3
+        return gateway.approve(order)
+
+    gateway.answers.append(meanwhile)
+    attempt_charge.attempt(services, ids[0])
+    assert queued(services) == [ids[1]]
+    assert queued(services) == []
