@@ -95,7 +95,7 @@ class Attempts(StandsFor):
             return None
         if self._guards.one_uid and any(other["number"] == row["number"] for other in siblings):
             return None
-        if self._guards.one_call and _is_in_use(db, row.get("billing_key_id"), row["charge_id"]):
+        if _is_in_use(db, row.get("billing_key_id"), row["charge_id"]):
             return None
         is_open = row["state"] in OPEN_ATTEMPTS
         if self._guards.one_unresolved and is_open and any(other["state"] in OPEN_ATTEMPTS for other in siblings):
@@ -127,7 +127,7 @@ class Attempts(StandsFor):
             "last_sent_at": now, "unknown_since": None, "next_ask_at": None, "quiet_answers": 0,
             "settled_at": None, "decline_class": None, "decline_rule": None, "billing_key_id": billing_key_id,
         }  # fmt: skip
-        if self._guards.one_call and _is_in_use(db, billing_key_id, row["charge_id"]):
+        if _is_in_use(db, billing_key_id, row["charge_id"]):
             raise real_card_calls.CardInUse
         self._write(db, row, values)
         db.note_time(now)
@@ -247,11 +247,8 @@ class CardCalls(StandsFor):
 
     real = real_card_calls
 
-    def __init__(self, guards: Guards) -> None:
-        self._guards = guards
-
     def is_in_use(self, db: Transaction, billing_key_id: int, charge_id: int) -> bool:
-        return self._guards.one_call and _is_in_use(db, billing_key_id, charge_id)
+        return _is_in_use(db, billing_key_id, charge_id)
 
 
 class Declines(StandsFor):
@@ -865,7 +862,7 @@ def memory_store(guards: Guards) -> dict[str, object]:
     """What stands for each module of worker.store; what is missing here is not used by the workflows run."""
     return {
         "charging.attempts": Attempts(guards),
-        "charging.card_calls": CardCalls(guards),
+        "charging.card_calls": CardCalls(),
         "charging.charges": Charges(guards),
         "charging.declines": Declines(),
         "charging.next_actions": NextActions(),

@@ -1,10 +1,58 @@
 """The guards of what may leave beside an earlier call: the text that is taken away, and the test."""
 
-from tests.mutants.table import Mutant
+from tests.mutants.table import Mutant, drop_index
 
+ONE_CALL = "workflows/test_one_call_for_a_card.py::"
 RECORDLESS = "workflows/test_recordless_declines.py::"
 
 BY_CALL: tuple[Mutant, ...] = (
+    drop_index(
+        "card: one call at a time for each stored card",
+        "one_call_at_a_time_for_each_card",
+        ONE_CALL + "test_of_two_claims_at_the_same_moment_the_later_one_waits",
+    ),
+    Mutant(
+        "card: a call that is claimed alone names its card",
+        ONE_CALL + "test_no_other_charge_of_the_card_leaves_during_a_call_and_the_next_is_queued_at_its_end",
+        "worker/charging/attempt_charge.py",
+        "charge.billing_key_id if charge.keyed_in is None else None",
+        "None",
+    ),
+    Mutant(
+        "card: a call that is claimed in a group names its card",
+        ONE_CALL + "test_a_charge_that_is_asked_for_during_the_only_call_of_its_card_waits_for_its_end",
+        "worker/store/charging/fast_path.py",
+        ":now, :now, t.card\n",
+        ":now, :now, NULL\n",
+    ),
+    Mutant(
+        "card: a uid that is sent again waits for another call of the card",
+        ONE_CALL + "test_a_uid_that_is_sent_again_waits_for_a_call_that_is_written_at_the_same_moment",
+        "worker/charging/attempt_charge.py",
+        "    except card_calls.CardInUse:\n",
+        "    except ZeroDivisionError:\n",
+    ),
+    Mutant(
+        "card: the end of a call lets the next charge of the card be queued",
+        ONE_CALL + "test_whatever_ends_the_call_the_next_charge_of_the_card_is_queued",
+        "worker/charging/settle.py",
+        "            dunning.wake_next_of_card(db, charge, now)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "card: a claim that is given back lets the next charge of the card be queued",
+        ONE_CALL + "test_a_claim_that_is_given_back_unsent_lets_the_next_charge_of_the_card_be_queued",
+        "worker/charging/attempt_charge.py",
+        "            dunning.wake_next_of_card(db, current, now)\n",
+        "",
+    ),
+    Mutant(
+        "card: a charge that waits for a call is not queued meanwhile",
+        ONE_CALL + "test_no_other_charge_of_the_card_leaves_during_a_call_and_the_next_is_queued_at_its_end",
+        "worker/charging/dunning.py",
+        "    charges.change(db, charge.id, queued_until=now + BEHIND_CALL)\n",
+        "    charges.change(db, charge.id, queued_until=None)\n",
+    ),
     Mutant(
         "doubt: an attempt that ended without a record is asked about before the next call",
         RECORDLESS + "test_a_late_payment_of_the_first_sending_is_found_before_a_new_uid_leaves",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
+from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import Declined, Paid, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import on_sale
@@ -104,6 +105,15 @@ def _faults(plans: dict[str, list[Any]]) -> list[str]:
     return faults
 
 
+def _wait_for_call(services: Services, charge_id: int, claimed: Claimed) -> None:
+    """Try a charge, as a person does, for whose card another call is under way."""
+    to_card = "SELECT billing_key_id FROM charges WHERE id = :claimed"
+    change = f"UPDATE charges SET tried_by = 'person', billing_key_id = ({to_card}) WHERE id = :charge"
+    with services.engine.begin() as db:
+        db.execute(text(change), {"charge": charge_id, "claimed": claimed.charge_id})
+    assert attempt_charge.attempt(services, charge_id) is None
+
+
 @pytest.mark.parametrize("analyzed", [True, False], ids=["with figures", "as if it were new"])
 def test_every_hot_statement_finds_its_rows_through_an_index(
     services: Services, gateway: ScriptedGateway, analyzed: bool
@@ -133,6 +143,9 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
         gateway.answers.append(Declined("no money"))
         attempt_charge.attempt(services, queued[65])
         attempt_charge.attempt(services, queued[66])
+        _wait_for_call(services, queued[67], claimed[20])
+        settled = attempt_charge.settle_call(services, claimed[20], Paid("imps_of_card"))
+        assert settled is AttemptState.PAID
         clock = services.clock
         object.__setattr__(clock, "at", clock.now() + timedelta(hours=1))
         resolve_unknown.sweep(services)

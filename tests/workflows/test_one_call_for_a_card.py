@@ -74,7 +74,7 @@ def queued(services: Services) -> Sequence[int]:
 
 
 @pytest.mark.parametrize("arranged", [adhoc, beside_a_renewal, of_two_subscriptions])
-def test_no_other_charge_of_the_card_leaves_during_a_call_and_it_is_queued_as_soon_as_the_call_ends(
+def test_no_other_charge_of_the_card_leaves_during_a_call_and_the_next_is_queued_at_its_end(
     worker: Services, gateway: ScriptedGateway, arranged: Callable[[Services], Sequence[int]]
 ) -> None:
     """Guard: one call at a time for a billing key."""
@@ -93,6 +93,26 @@ def test_no_other_charge_of_the_card_leaves_during_a_call_and_it_is_queued_as_so
     assert second in queued(worker)
     assert attempt_charge.attempt(worker, second) is AttemptState.PAID
     assert len(gateway.sent) == 2
+
+
+def test_a_charge_that_is_asked_for_during_the_only_call_of_its_card_waits_for_its_end(
+    worker: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: one call at a time for a billing key, also where a group has claimed its only debt."""
+    first = opened(worker)
+    seen: list[object] = []
+
+    def meanwhile(order: ChargeOrder) -> Outcome:
+        by_request.charge(worker, fee(0), "shop")
+        second = next(row["id"] for row in charge_rows(worker) if row["id"] != first)
+        seen.extend((second, attempt_charge.attempt(worker, second)))
+        return gateway.approve(order)
+
+    gateway.answers.append(meanwhile)
+    assert attempt_charge.attempt(worker, first) is AttemptState.PAID
+    assert seen[1] is None
+    assert len(gateway.sent) == 1
+    assert seen[0] in queued(worker)
 
 
 def test_of_two_claims_at_the_same_moment_the_later_one_waits(services: Services) -> None:

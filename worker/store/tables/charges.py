@@ -40,7 +40,7 @@ DUE_ADHOC = f"kind = 'adhoc' AND {IS_DUE}"
 DUE_AGAIN = f"kind = 'renewal' AND attempts > 0 AND {IS_DUE}"
 IN_FLIGHT = f"{OWED} AND next_attempt_at IS NULL AND held_why IS NULL AND waits IS NULL"
 TO_ARCHIVE = "kind = 'renewal' AND closed_at IS NOT NULL AND archived_at IS NULL"
-REFUSED = "(state = 'refused' OR decline_class = 'setup_fault')"  # our own set-up is wrong, says the gateway or PG
+REFUSED = "(state = 'refused' OR decline_class = 'setup_fault')"  # our set-up is wrong, by the gateway or PG
 UNDER_CALL = "state = 'sending'"
 UNRESOLVED_STATES = one_of("state", sorted(UNRESOLVED))
 
