@@ -6,7 +6,7 @@ from enum import StrEnum
 from schedules.charging.charges import AttemptState, ChargeStatus
 from schedules.charging.identity import parse_merchant_uid
 from schedules.charging.outcomes import GatewayPayment
-from schedules.errors import BadUid
+from schedules.errors import BadUid, Code
 from schedules.money.amounts import Money, amount_words
 
 
@@ -50,6 +50,12 @@ class FindingState(StrEnum):
     def is_over(self) -> bool:
         """Whether it is closed."""
         return self in (FindingState.REPAIRED, FindingState.REFUNDED, FindingState.RESOLVED)
+
+    @property
+    def refund_code(self) -> Code:
+        """The code of the answer where a refund is asked for and none is begun: one was, or none ever will be."""
+        is_begun = self in (FindingState.APPROVED, FindingState.REFUNDING, FindingState.REFUNDED)
+        return Code.ALREADY_DONE if is_begun else Code.CONFLICT
 
 
 @dataclass(frozen=True, slots=True)

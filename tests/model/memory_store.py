@@ -870,7 +870,7 @@ def memory_store(guards: Guards) -> dict[str, object]:
         "charging.kill_switch": Switches(),
         "charging.adhoc_charges": Requested(),
         "charging.asked_before_sending": Unasked(guards),
-        "outbox.event_log": Notes(),
+        "outbox.event_log": EventLog(),
         "customers.customers": Customers(),
         "customers.plans": Plans(),
         "customers.policies": Policies(),

@@ -102,4 +102,11 @@ BY_CALL: tuple[Mutant, ...] = (
         "        is_written = alone or not isinstance(verdict.outcome, Unknown)\n",
         "        is_written = True\n",
     ),
+    Mutant(
+        "restore: a process of another environment ends no hold",
+        "workflows/test_restoring.py::test_a_process_of_another_environment_ends_no_hold",
+        "worker/reconciliation/restore.py",
+        "    if not may_end_it:\n        return CANNOT_DECIDE\n",
+        "",
+    ),
 )

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from tests.scenarios.living import notices
 from worker.batches import drafts, run_batch
 from worker.charging import adhoc, prior_attempts
 from worker.charging.adhoc import CannotRequest, Requested
+from worker.charging.approval_limits import above_day_limit
 from worker.config import BadSettings, load_settings
 from worker.customers import card_entry, enrollment, signup
 from worker.customers.enrollment import CannotEnroll
@@ -263,3 +265,13 @@ def test_a_wrong_limit_is_named_at_start_and_a_currency_left_out_keeps_its_defau
         load_settings(environment | {"AGAIN_CHARGE_LIMIT": "5000"})
     limits = load_settings(environment | {"AGAIN_CHARGE_LIMIT": "KRW=7"}).limits("charge_limit")
     assert (limits.of("KRW"), limits.of("USD")) == (7, 100_000)
+
+
+@pytest.mark.parametrize(("zone", "is_above"), [("Asia/Seoul", True), ("America/New_York", False)])
+def test_the_day_of_a_limit_is_one_of_the_shops_zone(shop: Services, zone: str, is_above: bool) -> None:
+    """From 09:00 to 15:00 in Seoul it is one day, and in New York the next one begins."""
+    there = with_settings(shop, zone=zone)
+    with there.engine.begin() as db:
+        assert above_day_limit(there, db, "main", 10_000, "KRW", there.clock.now()) is None
+        later = there.clock.now() + timedelta(hours=6)
+        assert (above_day_limit(there, db, "main", 10_000, "KRW", later) is not None) is is_above

@@ -16,7 +16,7 @@ from tests.factories import OTHER_DEBT, attempt_rows, blocked_or_over, charge_ro
 from worker.charging import adhoc as by_request
 from worker.charging import attempt_charge, resolve_unknown
 from worker.charging.dunning import BEHIND_CALL
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.customers import enrollment
 from worker.gateway.port import ChargeOrder
 from worker.renewals import enqueue, open_charges
@@ -28,7 +28,7 @@ from worker.store.charging.charges import Obstacle
 @pytest.fixture(params=["alone", "in a group"])
 def worker(services: Services, request: pytest.FixtureRequest) -> Services:
     """A worker process that sends charges one by one, and one that sends them in groups."""
-    return replace(services, flow=Flow(services)) if request.param == "in a group" else services
+    return replace(services, executor=Executor(services)) if request.param == "in a group" else services
 
 
 def fee(number: int) -> ChargeRequest:

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from schedules.charging.outcomes import Declined, Refused, Unknown
+from schedules.errors import WHEN_KNOWN
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, move, on_sale, opened, subscribed
 from worker.operations import operate
@@ -74,3 +75,13 @@ def test_a_declined_charge_keeps_its_ladder(services: Services, gateway: Scripte
     collect_due(services)
     with pytest.raises(CannotOperate, match="nothing to release"):
         operate.release(services, charge_rows(services)[0]["key"], "kim", "x")
+
+
+def test_a_charge_under_way_is_left_alone_with_one_advice(services: Services, gateway: ScriptedGateway) -> None:
+    opened(services)
+    gateway.answers.append(Unknown("time-out"))
+    collect_due(services)
+    with pytest.raises(CannotOperate, match="money may have moved") as refused:
+        operate.waive(services, charge_rows(services)[0]["key"], "kim", "x")
+    assert str(refused.value).count("; ") == 2
+    assert str(refused.value).endswith(WHEN_KNOWN)

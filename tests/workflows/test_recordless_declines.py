@@ -14,7 +14,7 @@ from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, opened
 from worker.charging import adhoc as by_request
 from worker.charging import attempt_charge, prior_attempts, resolve_unknown
-from worker.charging.executor import Flow
+from worker.charging.executor import Executor
 from worker.customers import cards, enrollment
 from worker.operations import operate
 from worker.services import Services
@@ -31,7 +31,7 @@ FEE = ChargeRequest(
 @pytest.fixture(params=["alone", "in a group"])
 def worker(services: Services, request: pytest.FixtureRequest) -> Services:
     """A worker process that sends charges one by one, and one that sends them in groups."""
-    return replace(services, flow=Flow(services)) if request.param == "in a group" else services
+    return replace(services, executor=Executor(services)) if request.param == "in a group" else services
 
 
 def renewal(services: Services) -> int:

@@ -7,6 +7,7 @@ import pytest
 
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import Declined, GatewayPayment, Refused, Unknown
+from schedules.errors import Code
 from schedules.money.amounts import Money
 from schedules.operations.findings import Discrepancy, FindingKind, FindingState
 from tests.doubles import ScriptedGateway
@@ -144,8 +145,18 @@ def test_only_a_double_can_be_refunded_and_only_once(services: Services, double:
     with pytest.raises(CannotOperate, match="there is no finding 999"):
         duplicates.approve(services, 999, "kim", "x")
     duplicates.approve(services, double, "kim", "x")
-    with pytest.raises(CannotOperate, match="is approved; nothing to approve"):
+    with pytest.raises(CannotOperate, match="is approved; nothing to approve") as refused:
         duplicates.approve(services, double, "kim", "x")
+    assert refused.value.code is Code.ALREADY_DONE
+
+
+def test_a_refund_of_a_finding_that_ended_without_one_is_no_refund_that_was_made(
+    services: Services, double: int
+) -> None:
+    resolve_finding.resolve(services, double, Verdict.NOTED, "kim", "the customer wants to keep both")
+    with pytest.raises(CannotOperate, match="is resolved; nothing to approve") as refused:
+        resolve_finding.refund(services, double, "kim", "x")
+    assert refused.value.code is Code.CONFLICT
 
 
 def test_a_second_payment_that_came_by_asking_ends_when_it_is_given_back(

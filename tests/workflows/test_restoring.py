@@ -17,7 +17,7 @@ from worker.gateway.port import ChargeOrder
 from worker.operations import operate
 from worker.reconciliation import restore
 from worker.renewals import open_charges
-from worker.services import Services
+from worker.services import CANNOT_DECIDE, Services
 from worker.store.charging import kill_switch
 from worker.store.outbox import event_log
 
@@ -396,3 +396,11 @@ def test_a_decline_found_after_the_patience_of_a_debt_that_waits_is_written(
     assert [row["state"] for row in attempt_rows(services)] == ["declined", "declined"]
     overdue.look_due(services)
     assert charge_rows(services)[0]["status"] == then
+
+
+def test_a_process_of_another_environment_ends_no_hold(services: Services, restored: int) -> None:
+    """Guard: it would ask the gateway for the uids of its own environment, and find none of ours."""
+    other = replace(services, fingerprint_in=lambda _: "of another environment")
+    assert restore.lift_when_known(other) == CANNOT_DECIDE
+    assert held(services)
+    assert restore.lift_when_known(services) is None

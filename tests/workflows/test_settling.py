@@ -3,13 +3,19 @@
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, time
 
+import pytest
+
+from schedules.calendar.zones import zone
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import Declined, Paid
-from schedules.dunning.policies import DunningPolicy, FinalAction
+from schedules.dunning.policies import STANDARD, DunningPolicy, FinalAction
+from schedules.money.amounts import Money
+from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, on_sale, opened, subscribed
-from worker.charging import attempt_charge
+from tests.factories import attempt_rows, charge_rows, move_to, on_sale, opened, subscribed, with_settings
+from worker.charging import adhoc, attempt_charge
 from worker.charging.batch_claim import Claimed
 from worker.charging.settle import settle
 from worker.customers import enrollment
@@ -112,3 +118,23 @@ def test_a_charge_of_an_account_without_credentials_here_is_left_alone(services:
     charge = opened(services)
     assert attempt_charge.attempt(elsewhere, charge) is None
     assert attempt_rows(services) == []
+
+
+@pytest.mark.parametrize("name", ["Asia/Seoul", "America/New_York"])
+def test_a_debt_without_a_plan_is_tried_again_in_the_allowed_hours_of_the_shops_zone(
+    services: Services, gateway: ScriptedGateway, name: str
+) -> None:
+    there = with_settings(services, zone=name)
+    night = datetime(2026, 2, 3, 2, 0, tzinfo=zone(name))
+    move_to(there, night.astimezone(UTC))
+    enrollment.add_customer(there, "ann", None, None, None, "test")
+    fee = ChargeRequest(
+        customer_uid="ann", money=Money(9900, "KRW"), name="fee", request_key="fee", reason="late",
+        policy="standard",
+    )  # fmt: skip
+    adhoc.charge(there, fee, "shop")
+    gateway.answers.append(Declined("시스템 점검중입니다"))
+    assert attempt_charge.attempt(there, charge_rows(there)[0]["id"]) is AttemptState.DECLINED
+    local = charge_rows(there)[0]["next_attempt_at"].astimezone(zone(name))
+    assert STANDARD.hours.begin <= local.time() < time(12)
+    assert local.date() == night.date()

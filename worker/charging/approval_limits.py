@@ -8,7 +8,6 @@ from schedules.calendar.zones import local_date, zone
 from schedules.money.amounts import Money, amount_words
 from worker.services import Services
 from worker.store.charging import allowances
-from worker.store.charging.charges import DEFAULT_ZONE
 
 
 def above_limit(services: Services, db: Connection, account: str, money: Money, now: datetime) -> str | None:
@@ -27,7 +26,7 @@ def above_day_limit(
 ) -> str | None:
     """Why an amount does not fit into the account's day; None when it does, and it is then added to it."""
     limits = services.settings.limits("charge_day_limit")
-    day = local_date(now, zone(DEFAULT_ZONE))
+    day = local_date(now, zone(services.settings.zone))
     if allowances.take(db, account, day, currency, amount, limits.of(currency)):
         return None
     return (

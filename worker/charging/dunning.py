@@ -65,14 +65,24 @@ class Answer:
 
 
 def read_answer(
-    db: Connection, charge: Charge, attempt: Attempt, outcome: Outcome, placed: Placed | None, now: datetime
+    db: Connection,
+    charge: Charge,
+    attempt: Attempt,
+    outcome: Outcome,
+    placed: Placed | None,
+    now: datetime,
+    *,
+    shop_zone: str,
 ) -> Answer:
-    """What the rules need to know beside an answer; its own attempt is written already."""
+    """What the rules need to know beside an answer; its own attempt is written already.
+
+    A debt without a plan is tried within the hours of the shop's zone.
+    """
     debt = Debt(
         policy=charge.policy,
         history=charge.history,
         uid=attempt.merchant_uid,
-        zone=charge.zone,
+        zone=charge.zone or shop_zone,
         by_person=charge.tried_by is TriedBy.PERSON and charge.history.first_declined_at is not None,
         stopped=charge.ends_at is not None,
         old_card=charge.card_changed_at is not None and attempt.last_sent_at < charge.card_changed_at,

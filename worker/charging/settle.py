@@ -62,7 +62,8 @@ def settle(
             return None
         if before is AttemptState.SENDING:
             dunning.wake_next_of_card(db, charge, now)
-        answer = dunning.read_answer(db, charge, attempt, outcome, placed, now)
+        shop_zone = services.settings.zone
+        answer = dunning.read_answer(db, charge, attempt, outcome, placed, now, shop_zone=shop_zone)
         if answer.is_surely_unpaid and (moved := move_to_current_card(db, charge, now)) != charge:
             of_old_card = replace(answer.debt, history=moved.history, planned_at=None, old_card=True)
             answer = replace(answer, charge=moved, debt=of_old_card)

@@ -305,5 +305,5 @@ def _refuse_under_way(db: Connection, charge: Charge) -> None:
     if attempts.is_under_way(db, charge.id):
         raise CannotOperate(
             Code.BUSY,
-            f"charge {charge.key} has an attempt under way; money may have moved, so wait for its answer",
+            f"charge {charge.key} has an attempt under way; money may have moved{WHEN_KNOWN}",
         )

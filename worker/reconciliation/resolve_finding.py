@@ -8,7 +8,7 @@ from schedules.charging.outcomes import Paid, Voided
 from schedules.errors import WHEN_KNOWN, Code
 from schedules.money.amounts import amount_words
 from schedules.operations.findings import FindingKind, FindingState
-from schedules.requests.refunds import RefundRequest
+from schedules.requests.refunds import RefundRequest, RefundState
 from worker.charging import late_payments
 from worker.charging.settle import settle
 from worker.gateway.port import Found, code_of
@@ -34,13 +34,15 @@ def refund(services: Services, finding_id: int, actor: str, why: str) -> Finding
     if finding.kind is not FindingKind.PAID_AFTER_END:
         return approve(services, finding_id, actor, why)
     if finding.state is not FindingState.OPEN or finding.charge_key is None:
-        raise CannotOperate(Code.ALREADY_DONE, f"finding {finding_id} is {finding.state}; nothing to refund")
+        raise CannotOperate(
+            finding.state.refund_code, f"finding {finding_id} is {finding.state}; nothing to refund"
+        )
     request_key = f"paid-after-end/{finding.merchant_uid}"
     request = RefundRequest(charge=finding.charge_key, money=None, request_key=request_key, reason=why)
     asked, is_new = refund_payment.ask(services, request, actor)
     if not is_new:
         raise CannotOperate(
-            Code.ALREADY_DONE,
+            Code.CONFLICT if asked.state is RefundState.REFUSED else Code.ALREADY_DONE,
             f"finding {finding_id} has refund {request_key!r}, which is {asked.state}; if it was refused, "
             f"`again refund {finding.charge_key}` with another request key asks again",
         )

@@ -10,7 +10,7 @@ from worker.charging import prior_attempts
 from worker.charging.close import quarantine
 from worker.reconciliation import reconciler
 from worker.renewals import open_charges
-from worker.services import Services, UnusableAccount, clock_is_right
+from worker.services import CANNOT_DECIDE, Services, UnusableAccount, may_decide
 from worker.store.charging import charges, kill_switch
 from worker.store.charging.kill_switch import Hold
 from worker.store.customers import subscriptions
@@ -49,11 +49,11 @@ def lift_when_known(services: Services, going_on: GoingOn = lambda: True) -> str
     """Continue the hold; return what it still waits for, None when there is no hold."""
     with services.engine.begin() as db:
         hold = kill_switch.hold(db)
-        right = clock_is_right(services, db)
+        may_end_it = may_decide(services, db)
     if hold is None:
         return None
-    if not right:
-        return "this machine's clock is wrong"
+    if not may_end_it:
+        return CANNOT_DECIDE
     holder = uuid.uuid4().hex
     with services.engine.begin() as db:
         if not leads.lead(db, holder, LEASE_SECONDS, "hold"):

@@ -35,7 +35,9 @@ def approve(services: Services, finding_id: int, actor: str, why: str) -> Findin
                 Code.CONFLICT, f"finding {finding_id} is {finding.kind}; only a double payment can be refunded"
             )
         if finding.state is not FindingState.OPEN:
-            raise CannotOperate(Code.ALREADY_DONE, f"finding {finding_id} is {finding.state}; nothing to approve")
+            raise CannotOperate(
+                finding.state.refund_code, f"finding {finding_id} is {finding.state}; nothing to approve"
+            )
         changed = findings.change(db, finding, FindingState.APPROVED)
         event_log.record(db, actor, "approve-refund", finding.charge_key or finding.merchant_uid, why, now,
                      finding=finding_id, imp_uid=finding.imp_uid, balance=finding.balance)  # fmt: skip

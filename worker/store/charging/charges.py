@@ -51,7 +51,6 @@ from worker.store.tables import (
     subscriptions,
 )
 
-DEFAULT_ZONE = "Asia/Seoul"  # of a debt without a plan
 FIRST_THINGS_FIRST = (DUE_ADHOC, DUE_AGAIN, f"kind = 'renewal' AND attempts = 0 AND {IS_DUE}")
 OWED_STATUSES = [status.value for status in ChargeStatus if status.is_owed]
 
@@ -72,7 +71,7 @@ class Charge:
     card_stopped: DeclineClass | None  # the decline class after which the card is not tried
     card_changed_at: datetime | None
     ends_at: datetime | None  # of its subscription, as a person said
-    zone: str  # of its plan
+    zone: str | None  # of its plan; a debt without a plan has the shop's
     money: Money
     name: str
     policy: DunningPolicy
@@ -130,7 +129,7 @@ def read(row: Mapping[str, Any]) -> Charge:
         card_stopped=DeclineClass(row["stopped_as"]) if row["stopped_as"] else None,
         card_changed_at=row["card_changed_at"],
         ends_at=row["ends_at"],
-        zone=row["zone"] or DEFAULT_ZONE,
+        zone=row["zone"],
         money=Money(row["amount"], row["currency"]),
         name=row["name"],
         policy=policy_rows.read(row["policy_document"], row["policy"], row["policy_version"]),

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0031"
-down_revision = "0030"
+revision = "0002"
+down_revision = "0001"
 branch_labels = None
 depends_on = None
 
@@ -23,10 +23,3 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("state = 'sending'"),
     )
-
-
-def downgrade() -> None:
-    """Drop both; the archive's column goes with its own."""
-    op.drop_index("one_call_at_a_time_for_each_card", "attempts")
-    for table in ("archived_attempts", "attempts"):
-        op.drop_column(table, "billing_key_id")
