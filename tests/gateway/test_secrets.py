@@ -71,7 +71,7 @@ def test_no_secret_is_in_any_value_or_log_line(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture, act: Act
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    for name in ("asyncio", "again.lines", "again.gateway"):
+    for name in ("asyncio", "again.http", "again.gateway"):
         caplog.set_level(logging.DEBUG, logger=name)
     server.will(*[act] * 6)
     with client_of(server.url) as gateway:
@@ -86,7 +86,7 @@ def test_no_secret_is_in_any_value_or_log_line(
         no_secret_in(repr(value))
         no_secret_in(str(value))
     assert any(record.name == "again.gateway" for record in caplog.records)
-    assert any(record.name == "again.lines" for record in caplog.records)
+    assert any(record.name == "again.http" for record in caplog.records)
     for record in caplog.records:
         no_secret_in(record.getMessage())
         no_secret_in(repr(record.args))

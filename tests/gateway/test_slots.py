@@ -1,22 +1,18 @@
 """Calls that keep to a slot: not before it, not after it, never twice, and each told of once."""
 
+import asyncio
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from itertools import count
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from schedules.charging.outcomes import NotSent, Paid, Refused, Unknown
+from tests.gateway.certificates import own_certificate
 from tests.gateway.samples import ORDER, PAID, envelope, order, refusal
 from tests.gateway.scripted import (
     SHORT,
@@ -31,11 +27,11 @@ from tests.gateway.scripted import (
     token_answer,
 )
 from worker.clock import elapsed, wait_until
-from worker.gateway import transport
+from worker.gateway import event_loop, exchange, transport
 from worker.gateway.envelopes import Reply
 from worker.gateway.port import AT_ONCE, Missed, Sending, Slot
 from worker.gateway.portone_v1 import MemoryTokens, PortOneV1, Timeouts
-from worker.gateway.transport import Call, Lines
+from worker.gateway.transport import Call, HttpClient
 
 PAID_BODY = envelope(PAID)
 PAID_ANSWER = answer(200, PAID_BODY)
@@ -177,11 +173,11 @@ def test_a_line_that_is_closed_behind_our_back_is_not_sent_on(server: ScriptedSe
     server.will(answer_and_close_when_told, PAID_ANSWER)
     with prepared(server, timeouts=LONG) as gateway:
         gateway.charge(ORDER)
-        transport._the_loop().call_soon_threadsafe(hold_up)
+        event_loop.running().call_soon_threadsafe(hold_up)
         assert busy.wait(5)
         may_close.set()
         assert wait_until(lambda: server.closed == 1, 5)
-        told = begun(gateway.sending(ORDER))  # the lines' thread finds it before it finds the end of the line
+        told = begun(gateway.sending(ORDER))  # the loop comes to it before it sees the end of the connection
         go_on.set()
         assert isinstance(told.first(), Paid)
     assert len(server.received) == 2
@@ -200,17 +196,21 @@ def test_a_server_that_talks_unasked_is_not_believed(server: ScriptedServer) -> 
 
 
 def test_words_that_come_while_nobody_asks_end_the_line(server: ScriptedServer) -> None:
+    spoken = threading.Event()
+
     def answer_and_speak(server: ScriptedServer, peer: socket.socket) -> bool:
         PAID_ANSWER(server, peer)
         server.stopped.wait(0.1)
         peer.sendall(b"HTTP/1.1 408 Too late\r\nContent-Length: 0\r\n\r\n")
+        spoken.set()
         return True
 
     server.will(answer_and_speak, PAID_ANSWER)
     with prepared(server) as gateway:
         gateway.charge(ORDER)
-        assert wait_until(lambda: server.closed == 1, 5)
+        assert spoken.wait(5)
         assert isinstance(gateway.charge(ORDER), Paid)
+    assert server.connections == 2
 
 
 def test_without_a_token_one_is_fetched_and_the_charge_takes_another_slot(server: ScriptedServer) -> None:
@@ -268,7 +268,7 @@ def test_a_token_with_little_time_left_is_used_once(server: ScriptedServer) -> N
 
 def test_who_needs_a_token_of_a_closed_client_is_told(server: ScriptedServer) -> None:
     with client_of(server.url) as gateway:
-        gateway._calls._aside.close()  # as the client's own `close` does
+        gateway._calls._threads.close()  # as the client's own `close` does
         assert begun(gateway.sending(ORDER)).first() == NotSent("the process ends")
 
 
@@ -278,16 +278,16 @@ def test_who_needs_a_token_of_a_closed_client_is_told(server: ScriptedServer) ->
 )
 def test_what_cannot_be_written_is_not_sent(server: ScriptedServer, url: str, headers: dict[str, str]) -> None:
     """Guard: whoever waits for it would wait for ever."""
-    with closing(Lines(SHORT)) as lines:
-        came = lines.send(Call("POST", url.format(server.url), headers, b"{}"), elapsed() + 5)
+    with closing(HttpClient(SHORT)) as client:
+        came = client.send_and_wait(Call("POST", url.format(server.url), headers, b"{}"), elapsed() + 5)
     assert isinstance(came, NotSent)
     assert server.received == []
 
 
 def test_a_process_that_was_told_to_stop_sends_nothing_more(server: ScriptedServer) -> None:
     """Guard: a call that waits for its slot, or for its connection, does not leave after SIGTERM."""
-    with closing(Lines(SHORT, may_send=lambda: False)) as lines:
-        came = lines.send(Call("POST", f"{server.url}/x", {}, b"{}"), elapsed() + 5)
+    with closing(HttpClient(SHORT, may_send=lambda: False)) as client:
+        came = client.send_and_wait(Call("POST", f"{server.url}/x", {}, b"{}"), elapsed() + 5)
     assert came == NotSent("this process is stopping")
     assert server.received == []
 
@@ -296,18 +296,21 @@ def test_a_process_that_ends_and_looks_no_name_up_has_not_sent(monkeypatch: pyte
     async def ends(*_: object, **__: object) -> None:
         raise RuntimeError("cannot schedule new futures after shutdown")
 
-    monkeypatch.setattr(transport._the_loop(), "create_connection", ends)
-    with closing(Lines(SHORT)) as lines:
-        came = lines.send(Call("POST", "http://pay.example/x", {}, b"{}"), elapsed() + 5)
+    monkeypatch.setattr(event_loop.running(), "getaddrinfo", ends)
+    with closing(HttpClient(SHORT)) as client:
+        came = client.send_and_wait(Call("POST", "http://pay.example/x", {}, b"{}"), elapsed() + 5)
     assert came == NotSent("RuntimeError")
 
 
 def test_who_waits_for_lines_that_say_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "WORD_COMES", 0.1)
-    monkeypatch.setattr(Lines, "_take_line", lambda *_: None)
-    with closing(Lines(SHORT)) as lines:
-        came = lines.send(Call("POST", "http://127.0.0.1:1/x", {}, b"{}"), elapsed() + 0.1)
-    assert came == Unknown("the lines say nothing")
+    async def silent(*_: object) -> None:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(transport, "REPORTED_WITHIN", 0.1)
+    monkeypatch.setattr(HttpClient, "send", silent)
+    with closing(HttpClient(SHORT)) as client:
+        came = client.send_and_wait(Call("POST", "http://127.0.0.1:1/x", {}, b"{}"), elapsed() + 0.1)
+    assert came == Unknown("the HTTP client did not report")
 
 
 class BrokenStore(MemoryTokens):
@@ -343,8 +346,8 @@ def test_a_call_ends_at_its_own_time_though_the_one_before_had_more(server: Scri
     with prepared(server, timeouts=replace(LONG, read=30, deadline=40)) as gateway:
         assert isinstance(gateway.charge(ORDER), Paid)
         began = elapsed()
-        lines, call = gateway._calls._lines, Call("POST", f"{server.url}/x", {}, b"{}")
-        assert lines.send(call, began + 0.4) == Unknown("ReadTimeout")
+        client, call = gateway._calls._http, Call("POST", f"{server.url}/x", {}, b"{}")
+        assert client.send_and_wait(call, began + 0.4) == Unknown("ReadTimeout")
         assert elapsed() - began < 5
     assert server.connections == 1
 
@@ -356,10 +359,7 @@ def test_a_call_says_when_it_was_gone(server: ScriptedServer, monkeypatch: pytes
     with prepared(server, timeouts=replace(LONG, read=60, deadline=90)) as gateway:
         gateway.charge(ORDER)
         slot = Slot(0, elapsed() + 5, gone.append)
-        readings = count()
-        # Looked at while a line is found, while its slot is waited for, twice before the first byte, and after it.
-        held_up = lambda: elapsed() + (9 if next(readings) >= 4 else 0)  # noqa: E731 # a clock, in a line
-        monkeypatch.setattr(transport, "elapsed", held_up)
+        monkeypatch.setattr(exchange, "elapsed", lambda: elapsed() + (9 if server.received[1:] else 0))
         told = begun(gateway.sending(ORDER), slot, until=elapsed() + 90)
         assert isinstance(told.first(), Paid)
     assert len(gone) == 1
@@ -368,30 +368,7 @@ def test_a_call_says_when_it_was_gone(server: ScriptedServer, monkeypatch: pytes
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key and a certificate for localhost that signs itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
+    return own_certificate(tmp_path_factory.mktemp("tls") / "localhost.pem")
 
 
 def test_calls_over_tls_share_a_connection(certificate: Path) -> None:
@@ -399,12 +376,12 @@ def test_calls_over_tls_share_a_connection(certificate: Path) -> None:
     serving.load_cert_chain(certificate)
     with (
         scripted(tls=serving) as server,
-        closing(Lines(LONG, ssl.create_default_context(cafile=certificate))) as lines,
+        closing(HttpClient(LONG, ssl.create_default_context(cafile=certificate))) as client,
     ):
         server.will(*[PAID_ANSWER] * 3)
         call = Call("POST", f"https://localhost:{server.address[1]}/x", {}, b"{}")
         for _ in range(3):
-            assert lines.send(call, elapsed() + 8) == Reply(200, PAID_BODY)
+            assert client.send_and_wait(call, elapsed() + 8) == Reply(200, PAID_BODY)
         assert server.connections == 1
 
 
@@ -422,12 +399,12 @@ def test_a_line_that_is_of_no_use_is_let_go_of_at_once(certificate: Path) -> Non
     serving.load_cert_chain(certificate)
     with (
         scripted(speak_and_be_mute, PAID_ANSWER, tls=serving) as server,
-        closing(Lines(LONG, ssl.create_default_context(cafile=certificate))) as lines,
+        closing(HttpClient(LONG, ssl.create_default_context(cafile=certificate))) as client,
     ):
         call = Call("POST", f"https://localhost:{server.address[1]}/x", {}, b"{}")
-        assert lines.send(call, elapsed() + 8) == Reply(200, PAID_BODY)
+        assert client.send_and_wait(call, elapsed() + 8) == Reply(200, PAID_BODY)
         told = Told()
-        lines.begin(call, elapsed() + 40, Slot(elapsed() + 1, elapsed() + 30), told)
+        client.begin(call, elapsed() + 40, Slot(elapsed() + 1, elapsed() + 30), told)
         assert told.first() == Reply(200, PAID_BODY)
         assert server.connections == 2
 

@@ -1,5 +1,6 @@
 """Calls of one account: each under the shared token, which is fetched where there is none, or a dead one."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -10,18 +11,18 @@ from typing import Generic, TypeVar
 from schedules.charging.outcomes import NotSent, Refused, Unknown
 from worker.clock import elapsed
 from worker.config import installed_version
-from worker.gateway import answers, orders
+from worker.gateway import answers, event_loop, orders
 from worker.gateway.envelopes import Reply
-from worker.gateway.port import Missed, NoAnswer, Slot, TokenStore
+from worker.gateway.port import NO_TOKEN, Missed, NoAnswer, Slot, TokenStore
 from worker.gateway.settings import PortOneSettings
 from worker.gateway.tokens import AccessToken, Issued
-from worker.gateway.transport import Call, Came, Lines
+from worker.gateway.transport import Call, Came, HttpClient
 from worker.runtime import stop_signal
 from worker.runtime.background import Closed, Part, Pool
 
 log = logging.getLogger("again.gateway")
 MOST_REPEATS = 2  # with the token that others share, and then with a fresh one
-ASIDE = 2  # threads that wait for a token and for its store, so that the lines' own thread need not
+ASIDE = 2  # threads that wait for a token and for its store, so that the event loop need not
 A = TypeVar("A")
 Then = Callable[[A | NoAnswer | Missed], None]
 
@@ -41,14 +42,14 @@ def request(method: str, path: str, fields: orders.Fields | None = None) -> Requ
 
 
 class Calls:
-    """One account's lines and its token; safe to use from many threads."""
+    """One account's HTTP client and its token; safe to use from many threads."""
 
     def __init__(self, settings: PortOneSettings, tokens: TokenStore) -> None:
         self._settings = settings
         self.address = settings.base_url.rstrip("/")
-        self._lines = Lines(settings.timeouts, may_send=stop_signal.is_not_told)
+        self._http = HttpClient(settings.timeouts, may_send=stop_signal.is_not_told)
         self._token = AccessToken(tokens, self._fetch_token)
-        self._aside = Pool(Part.TOKENS, ASIDE)
+        self._threads = Pool(Part.TOKENS, ASIDE)
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # so that the bound on a body's length is one on what we read
@@ -82,9 +83,9 @@ class Calls:
         return LaterCall(self, asked, read)
 
     def close(self) -> None:
-        """Let go of connections."""
-        self._lines.close()
-        self._aside.close()
+        """Close all connections."""
+        self._http.close()
+        self._threads.close()
 
     def _send(self, asked: Request, until: float) -> Reply | NoAnswer:
         # What is sent is waited for in full, so a token that comes later than this is too late.
@@ -92,7 +93,7 @@ class Calls:
         token = self._token.get(latest)
         if not isinstance(token, str):
             return token
-        reply = self._lines.send(self._under(token, asked), until, latest)
+        reply = self._http.send_and_wait(self._under(token, asked), until, latest)
         if _is_unauthorized(reply):
             self._token.drop(token)
         return reply
@@ -105,31 +106,27 @@ class Calls:
         """Ask for a token. Whatever goes wrong here, the request that needs it was surely not sent."""
         account = {"imp_key": self._settings.imp_key, "imp_secret": self._settings.imp_secret}
         body = json.dumps(account).encode("ascii")
-        reply = self._lines.send(Call("POST", f"{self.address}/users/getToken", self._headers, body), until)
+        reply = self._http.send_and_wait(
+            Call("POST", f"{self.address}/users/getToken", self._headers, body), until
+        )
         if not isinstance(reply, Reply):
-            return NotSent(f"no access token: {reply.reason}")
+            return NotSent(f"{NO_TOKEN}: {reply.reason}")
         secrets = (self._settings.imp_secret, self._settings.imp_key)
         return answers.read_token(reply.status, reply.body, secrets)
 
-    def _do_aside(self, work: Callable[[], A | NoAnswer | Missed], then: Then[A]) -> None:
-        """Do what waits, on a thread of its own, and tell what came of it."""
-
-        def told() -> None:
-            try:
-                came = work()
-            except Exception as error:  # noqa: BLE001 # whoever waits is told; nothing was sent, or it was refused
-                log.error("no access token: %s", type(error).__name__)
-                came = NotSent(f"no access token: {type(error).__name__}")
-            then(came)
-
+    async def _aside(self, work: Callable[[], A | NoAnswer | Missed]) -> A | NoAnswer | Missed:
+        """Do on a thread what waits for the token or its store."""
         try:
-            self._aside.execute(told)
+            return await asyncio.wrap_future(self._threads.submit(work))
         except Closed:  # nothing was sent, or it was refused
-            then(NotSent("the process ends"))
+            return NotSent("the process ends")
+        except Exception as error:  # noqa: BLE001 # the boundary of the store: the call is told whatever it raises
+            log.error("no access token: %s", type(error).__name__)
+            return NotSent(f"{NO_TOKEN}: {type(error).__name__}")
 
 
 class LaterCall(Generic[A]):
-    """A call that is begun within a slot; one that has done nothing may be begun again in another."""
+    """A call that is sent within a slot; one that has done nothing may be sent again in another."""
 
     def __init__(self, calls: Calls, asked: Request, read: Callable[[int, bytes], A]) -> None:
         self._calls = calls
@@ -139,16 +136,24 @@ class LaterCall(Generic[A]):
         self._fetched_for_it: str | None = None  # a token that may be used once, though little of its time is left
 
     def begin(self, until: float, slot: Slot, then: Then[A]) -> None:
-        """Send it within its slot, and tell what came of it; see `port.Sending`."""
+        """As `send`, from any thread and without waiting; see `port.Sending`."""
+        event_loop.start(partial(self.send, until, slot), then)
+
+    async def send(self, until: float, slot: Slot) -> A | NoAnswer | Missed:
+        """Send it within its slot, and read its answer. On the event loop only."""
         calls = self._calls
         latest = until - calls._settings.timeouts.read  # what is sent is waited for in full
         token = calls._token.at_hand() or self._fetched_for_it
         self._fetched_for_it = None
         if token is None:
-            calls._do_aside(lambda: self._fetched(latest), then)
-            return
+            return await calls._aside(partial(self._fetched, latest))
         slot = replace(slot, latest=min(slot.latest, latest))
-        calls._lines.begin(calls._under(token, self._asked), until, slot, partial(self._came, token, then))
+        came = await calls._http.send(calls._under(token, self._asked), until, slot)
+        if not isinstance(came, Reply):
+            return came
+        if _is_unauthorized(came):
+            return await calls._aside(partial(self._unauthorized, token, came))
+        return self._answered(came)
 
     def _fetched(self, latest: float) -> NotSent | Refused | Missed:
         token = self._calls._token.get(latest)
@@ -157,18 +162,10 @@ class LaterCall(Generic[A]):
         self._fetched_for_it = token
         return Missed()
 
-    def _came(self, token: str, then: Then[A], came: Came) -> None:
-        if not isinstance(came, Reply):
-            then(came)
-        elif _is_unauthorized(came):
-            self._calls._do_aside(lambda: self._unauthorized(token, came), then)
-        else:
-            then(self._answered(came))
-
     def _answered(self, reply: Reply) -> A | Unknown:
         try:
             return self._read(reply.status, reply.body)
-        except Exception:  # one thread reads everybody's answers, and whoever waits for this one is told
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError):
             log.exception("an answer could not be read")
             return Unknown("an answer that could not be read, for a fault of ours")
 

@@ -10,7 +10,7 @@ from schedules.charging.outcomes import NotSent, Unknown
 from worker.clock import elapsed
 from worker.gateway.masking import told
 from worker.gateway.settings import Timeouts
-from worker.gateway.transport import Call, Lines
+from worker.gateway.transport import Call, HttpClient
 from worker.webhooks.port import Accepted, Answer, Gone, Message, NotTaken
 
 # A receiver writes the event down and answers; what it does about it comes after. The deadline holds for one
@@ -26,7 +26,7 @@ class StandardWebhook:
         self._url = url
         self._signers = [Webhook(secret) for secret in secrets]
         self._patience = patience
-        self._lines = Lines(patience)
+        self._http = HttpClient(patience)
 
     def send(self, message: Message, now: datetime) -> Answer:
         """POST one event, once; any status of 200 to 299 means that the receiver has it."""
@@ -39,7 +39,7 @@ class StandardWebhook:
             "webhook-signature": " ".join(self._signatures(message, now)),
         }
         call = Call("POST", self._url, headers, message.body.encode())
-        reply = self._lines.send(call, elapsed() + self._patience.deadline)
+        reply = self._http.send_and_wait(call, elapsed() + self._patience.deadline)
         if isinstance(reply, NotSent | Unknown):
             return NotTaken(reply.reason)
         own_words = told(reply.body[: 4 * WORDS_LIMIT].decode(errors="replace"), WORDS_LIMIT)
@@ -50,7 +50,7 @@ class StandardWebhook:
 
     def close(self) -> None:
         """Close its connections."""
-        self._lines.close()
+        self._http.close()
 
     def _signatures(self, message: Message, now: datetime) -> Sequence[str]:
         return [signer.sign(message.id, now, message.body) for signer in self._signers]

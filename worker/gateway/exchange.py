@@ -1,0 +1,325 @@
+"""One HTTP request on one connection of httpx: it waits for its send slot, and its failures are told by phase.
+
+httpx and httpcore call the request extension `trace` at each step. At SEND the connection is open and no byte of
+the request is written: the exchange waits there until its slot begins. Every failure before that is NotSent, every
+failure after it Unknown. The names of the steps belong to the pinned release of httpcore; tests compare them.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import httpcore
+import httpx
+
+from schedules.charging.outcomes import NotSent, Unknown
+from worker.clock import elapsed
+from worker.gateway.envelopes import Reply
+from worker.gateway.port import CONNECTION_TIMEOUT, NO_CONNECTION, Missed, Slot
+from worker.gateway.settings import Timeouts
+
+log = logging.getLogger("again.http")
+# At DEBUG httpcore logs the headers of answers, which may repeat what was sent.
+for _name in ("httpcore.connection", "httpcore.http11", "httpcore.proxy"):
+    logging.getLogger(_name).disabled = True
+
+CONNECTED = ("connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.start_tls.complete")
+SEND = "http11.send_request_headers.started"
+HEADERS_SENT = "http11.send_request_headers.complete"
+SEND_BODY = "http11.send_request_body.started"
+BODY_SENT = "http11.send_request_body.complete"
+BODY_LIMIT = 8 * 2**20  # bytes; the longest list has 1000 payments of about 2 kB
+# Below the 5 s after which common servers (Node, Apache, uvicorn) close an idle connection. A request on one
+# that the server has just closed is Unknown, and a POST is never repeated for it; so such are not kept.
+KEEPALIVE_EXPIRY = 4.0
+# Bytes. Of a longer answer the network stream may hold a rest that cannot be seen; its connection is closed.
+KEPT_AFTER = 32 * 2**10
+MOST_LOST = 5  # connections that the server closes before a request is sent, until the request is given up
+PROBE = 0.001  # seconds
+PROXY = "the proxy of AGAIN_PROXY_URL"
+
+Origin = tuple[str, str, int | None]  # scheme, host, port
+Came = Reply | NotSent | Unknown | Missed
+# What httpx, anyio and the name look-up raise; RuntimeError is a look-up while the interpreter ends.
+FAILURES = (httpx.HTTPError, httpx.StreamError, TimeoutError, OSError, ssl.SSLError, UnicodeError, RuntimeError)
+
+
+class _MissedSlot(Exception):
+    """Nothing was sent in any slot, and the connection is not kept for another one."""
+
+
+class _LostConnection(Exception):
+    """The server closed the connection, or sent something, before the request was sent."""
+
+
+class _TooLate(Exception):
+    """The process was suspended between the headers and the body of a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request; its repr shows neither headers nor body."""
+
+    method: str
+    url: str
+    headers: dict[str, str] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A transport of httpx that holds one connection at most, for one exchange at a time."""
+
+    origin: Origin
+    transport: httpx.AsyncBaseTransport
+    by_proxy: bool = False
+    stream: httpcore.AsyncNetworkStream | None = None
+    has_answered: bool = False  # the connection that is open now
+    idle_since: float = 0.0  # by `elapsed`
+
+    def opened(self, stream: httpcore.AsyncNetworkStream) -> None:
+        """Note a new connection."""
+        self.stream, self.has_answered = stream, False
+
+    async def close(self) -> None:
+        """Close it at once; httpcore does not close what was cancelled during the handshake of TLS."""
+        await self.transport.aclose()
+        if self.stream is not None:
+            await self.stream.aclose()
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the open connection is encrypted."""
+        return self.stream is not None and self.stream.get_extra_info("ssl_object") is not None
+
+    def is_readable(self) -> bool:
+        """Whether the server has closed the connection, or has sent something that was not asked for.
+
+        False for a new connection over TLS: its session tickets are readable too.
+        """
+        if self.stream is None or not (self.has_answered or not self.is_tls):
+            return False
+        return bool(self.stream.get_extra_info("is_readable"))
+
+    def has_unread_bytes(self) -> bool:
+        """Whether bytes follow an answer; they would be read as the beginning of the next one.
+
+        httpx shows them nowhere, so this looks at httpcore's parser. Without one, every connection is closed.
+        """
+        pool = getattr(self.transport, "_pool", None)
+        inner: Any = next(iter(pool.connections), None) if pool is not None else None
+        while inner is not None and not hasattr(inner, "_h11_state"):
+            inner = getattr(inner, "_connection", None)
+        return inner is None or bool(inner._h11_state.trailing_data[0]) or self._has_unread_records()
+
+    def _has_unread_records(self) -> bool:
+        tls = self.stream.get_extra_info("ssl_object") if self.stream is not None else None
+        if tls is None:
+            return False
+        try:
+            tls.read(1)
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            return True
+        return True
+
+
+class Exchange:
+    """A request from its beginning to its answer. Lives on the event loop.
+
+    One that missed its slot keeps its open connection for KEEPALIVE_EXPIRY, and is sent in another slot by `send`.
+    """
+
+    def __init__(
+        self, call: Call, request: httpx.Request, connection: Connection, timeouts: Timeouts,
+        may_send: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self.call = call
+        self.connection = connection
+        self.is_sent = False
+        self.came: Came | None = None  # once the exchange is over
+        self._timeouts = timeouts
+        self._may_send = may_send
+        self._request = request
+        self._request.extensions = {
+            "trace": self._trace,
+            "timeout": {"connect": None, "read": timeouts.read, "write": timeouts.write, "pool": None},
+        }
+        self._until = 0.0
+        self._slot = Slot(0.0, 0.0)
+        self._task: asyncio.Task[Came] | None = None
+        self._told: asyncio.Future[Came] | None = None
+        self._again: asyncio.Future[None] | None = None
+        self._limit = asyncio.timeout(None)
+        self._has_connected = self._wrote_headers = False
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether it waits with an open connection for another slot."""
+        return self._again is not None and not self._again.done()
+
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Call this once nothing more can come of the exchange."""
+        if self._task is not None:
+            self._task.add_done_callback(lambda _: call())
+
+    async def send(self, until: float, slot: Slot) -> Came:
+        """Send the request within its slot, once, and read all of the answer; over at `until`, by `elapsed`."""
+        loop = asyncio.get_running_loop()
+        self._until, self._slot = until, slot
+        self._told = loop.create_future()
+        if self._task is None:
+            self._task = loop.create_task(self._carry())
+            self._task.add_done_callback(self._carried)
+        elif self._again is not None:
+            self._again.set_result(None)
+        return await self._told
+
+    async def _carry(self) -> Came:
+        for _ in range(MOST_LOST):
+            try:
+                # All of the connecting: the name, the addresses, the proxy, TLS.
+                patience = min(self._timeouts.connect, self._until - elapsed())
+                async with asyncio.timeout(patience) as self._limit:
+                    response = await self.connection.transport.handle_async_request(self._request)
+                    return await self._read(response)
+            except _LostConnection:
+                continue
+            except _MissedSlot:
+                return Missed()
+            except _TooLate:
+                return Unknown("the process was suspended while it sent the request")
+            except FAILURES as error:
+                return self._failure(error)
+        return NotSent(NO_CONNECTION)
+
+    def _carried(self, task: asyncio.Task[Came]) -> None:
+        if task.cancelled():
+            self.came = Unknown("cancelled") if self.is_sent else Missed()
+        elif (fault := task.exception()) is not None:
+            log.error("an HTTP call failed for a fault of ours: %s", type(fault).__name__)
+            self.came = Unknown("a fault of ours") if self.is_sent else NotSent(type(fault).__name__)
+        else:
+            self.came = task.result()
+        self._tell(self.came)
+
+    def _tell(self, came: Came) -> None:
+        log.debug("%s: %s", self.call.method, came)  # without the address: a receiver's is a secret
+        if self._told is not None and not self._told.done():
+            self._told.set_result(came)
+
+    async def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Follow the steps of the request; those of a proxy's CONNECT come before `is_sent`."""
+        if self.is_sent:
+            if event == HEADERS_SENT:
+                self._wrote_headers = True
+            elif event == SEND_BODY and elapsed() > self._until:
+                raise _TooLate
+            elif event == BODY_SENT:
+                self._slot.left(elapsed())
+        elif event in CONNECTED:
+            self._has_connected = True
+            self.connection.opened(info["return_value"])
+        elif event == SEND and info["request"].method != b"CONNECT":
+            await self._wait_for_slot()
+
+    async def _wait_for_slot(self) -> None:
+        """Return when the request may be sent.
+
+        Nothing comes between the last look at the clock and the first byte: the network stream of the pinned
+        anyio writes before it lets the event loop run.
+        """
+        self._limit.reschedule(None)
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._stay_connected()
+            latest, until = min(self._slot.latest, self._until), self._until
+            self._limit.reschedule(loop.time() + until - elapsed())
+            if elapsed() <= latest and self._may_send():
+                self.is_sent = True
+                return
+            self._limit.reschedule(None)
+            await self._take_another_slot()
+
+    async def _stay_connected(self) -> None:
+        """Wait for the slot; whatever the server sends or closes meanwhile costs the connection."""
+        stream = self.connection.stream
+        probed = self._again is None or self.connection.has_answered or not self.connection.is_tls
+        while (early := self._slot.earliest - elapsed()) > 0 or not probed:
+            if stream is None:
+                await asyncio.sleep(early)
+                continue
+            try:
+                await stream.read(1, timeout=max(early, PROBE))
+            except httpcore.ReadTimeout:
+                probed = True
+            except (httpcore.NetworkError, ssl.SSLError):
+                raise _LostConnection from None
+            else:
+                raise _LostConnection
+        if self.connection.is_readable():
+            raise _LostConnection
+
+    async def _take_another_slot(self) -> None:
+        """Tell that the slot was missed, and keep the connection open for another one of the same call."""
+        if not self._may_send():
+            raise _MissedSlot
+        self._again = asyncio.get_running_loop().create_future()
+        self._tell(Missed())
+        try:
+            await asyncio.wait_for(self._again, KEEPALIVE_EXPIRY)
+        except TimeoutError:
+            raise _MissedSlot from None
+
+    async def _read(self, response: httpx.Response) -> Came:
+        body = bytearray()
+        async for chunk in cast("httpx.AsyncByteStream", response.stream):
+            body += chunk
+            if len(body) > BODY_LIMIT:
+                await response.aclose()
+                return Unknown(f"HTTP {response.status_code} with more than {BODY_LIMIT} bytes")
+        await response.aclose()
+        self.connection.has_answered = True
+        return Reply(response.status_code, bytes(body))
+
+    @property
+    def leaves_it_clean(self) -> bool:
+        """Whether the connection may carry another exchange after this one."""
+        is_short = isinstance(self.came, Reply) and len(self.came.body) <= KEPT_AFTER
+        return is_short and not self.connection.has_unread_bytes()
+
+    def cancel(self) -> None:
+        """Give up what waits for another slot."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _failure(self, error: Exception) -> NotSent | Unknown:
+        """What a failure says of the request, by its phase and its name alone: its text may hold a secret."""
+        name = type(error).__name__
+        is_time_out = isinstance(error, TimeoutError)
+        if isinstance(error, httpx.LocalProtocolError) and not self._wrote_headers:
+            return NotSent(name)  # it is no HTTP
+        if self.is_sent:
+            return Unknown("ReadTimeout" if is_time_out else name)
+        if self.connection.by_proxy and (told := self._proxy_failure(error)) is not None:
+            return NotSent(f"{NO_CONNECTION}: {told}")
+        if is_time_out or isinstance(error, httpx.TimeoutException):
+            return NotSent(CONNECTION_TIMEOUT)
+        if isinstance(error, RuntimeError):
+            return NotSent(name)
+        return NotSent(NO_CONNECTION)
+
+    def _proxy_failure(self, error: Exception) -> str | None:
+        if isinstance(error, httpx.ProxyError):
+            return f"{PROXY} refused with HTTP {str(error)[:3]}"
+        if not self._has_connected:
+            return f"{PROXY} cannot be reached"
+        if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
+            return f"{PROXY} did not answer in HTTP"
+        if isinstance(error, TimeoutError):
+            return f"{PROXY}, or the gateway behind it, did not answer in time"
+        return None
