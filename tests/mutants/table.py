@@ -40,6 +40,7 @@ CLOCKS = "workflows/test_clocks.py::"
 ANSWERS = "gateway/test_answers.py::"
 SLOTS = "gateway/test_slots.py::"
 LOOK = CHARGING + "test_the_pre_send_check_keeps_a_claimed_attempt_from_leaving"
+CLIENT = "gateway/test_http_client.py::"
 
 MUTANTS: tuple[Mutant, ...] = (
     # The database decides
@@ -544,8 +545,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "a call whose slot has passed is not sent",
         SLOTS + "test_a_slot_that_has_passed_sends_nothing_and_the_line_stays",
         "worker/gateway/transport.py",
-        "latest = min(under_way.slot.latest, under_way.until)",
-        "latest = under_way.until",
+        "if elapsed() > min(slot.latest, until) or",
+        "if elapsed() > until or",
     ),
     Mutant(
         "what is begun and cannot be waited for in full is not sent",
@@ -556,24 +557,94 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a line that the server has closed carries no call",
-        SLOTS + "test_a_line_that_is_closed_behind_our_back_is_not_sent_on",
-        "worker/gateway/transport.py",
-        "if self.idle_since and self._poll.poll(0):",
-        "if False:",
+        CLIENT + "test_a_server_that_closes_or_speaks_while_a_request_waits_costs_the_connection_alone",
+        "worker/gateway/exchange.py",
+        "            else:\n                raise _LostConnection\n",
+        "            else:\n                return\n",
     ),
     Mutant(
         "what cannot be written is told",
         SLOTS + "test_what_cannot_be_written_is_not_sent",
-        "worker/gateway/transport.py",
-        "        except Exception as error:  # noqa: BLE001 # it is no HTTP",
-        "        except h11.LocalProtocolError as error:  # noqa: BLE001 # it is no HTTP",
+        "worker/gateway/exchange.py",
+        "isinstance(error, httpx.LocalProtocolError) and not self._wrote_headers",
+        "False",
     ),
     Mutant(
-        "a line of no use is let go of at once",
-        SLOTS + "test_a_line_that_is_of_no_use_is_let_go_of_at_once",
+        "a server that never lets a request begin is not asked for ever",
+        CLIENT + "test_a_server_that_always_does_so_is_not_sent_to",
+        "worker/gateway/exchange.py",
+        "for _ in range(MOST_LOST):",
+        "for _ in iter(int, 1):",
+    ),
+    Mutant(
+        "a slot that was missed while the connection was made does not cost it",
+        CLIENT + "test_a_slot_that_was_missed_while_the_connection_was_made_does_not_cost_it",
+        "worker/gateway/exchange.py",
+        "            await self._take_another_slot()\n",
+        "            raise _MissedSlot\n",
+    ),
+    Mutant(
+        "a slot that passed while the connection was made sends nothing",
+        CLIENT + "test_a_slot_that_was_missed_while_the_connection_was_made_does_not_cost_it",
+        "worker/gateway/exchange.py",
+        "latest, until = min(self._slot.latest, self._until), self._until",
+        "latest, until = self._until, self._until",
+    ),
+    Mutant(
+        "a request waits for its slot",
+        SLOTS + "test_a_charge_leaves_within_its_slot_and_is_told_of_once",
+        "worker/gateway/exchange.py",
+        "            await self._stay_connected()\n",
+        "",
+    ),
+    Mutant(
+        "phases: before the first byte everything is NotSent",
+        "gateway/test_phases.py::test_a_port_that_nobody_listens_on_is_not_sent",
+        "worker/gateway/exchange.py",
+        "self.is_sent = False\n",
+        "self.is_sent = True\n",
+    ),
+    Mutant(
+        "phases: from the first byte on everything is Unknown",
+        "gateway/test_phases.py::test_a_reset_after_the_request_is_unknown",
+        "worker/gateway/exchange.py",
+        "                self.is_sent = True\n",
+        "",
+    ),
+    Mutant(
+        "phases: a body does not follow its headers late",
+        CLIENT + "test_a_body_does_not_follow_its_headers_once_the_time_of_the_call_is_over",
+        "worker/gateway/exchange.py",
+        "elif event == SEND_BODY and elapsed() > self._until:",
+        "elif False:",
+    ),
+    Mutant(
+        "a deadline that no drip outlasts",
+        "gateway/test_phases.py::test_a_slow_drip_ends_at_the_deadline_though_no_read_ever_timed_out",
+        "worker/gateway/exchange.py",
+        "self._limit.reschedule(loop.time() + until - elapsed())",
+        "pass",
+    ),
+    Mutant(
+        "what follows an answer in a record of its own is no answer",
+        CLIENT + "test_a_record_of_tls_after_an_answer_costs_the_connection",
+        "worker/gateway/exchange.py",
+        " or self._has_unread_records()",
+        "",
+    ),
+    Mutant(
+        "a forked process uses no connection of its parent",
+        CLIENT + "test_a_forked_process_uses_connections_and_a_thread_of_its_own",
         "worker/gateway/transport.py",
-        "self._transport.abort()",
-        "self._transport.close()",
+        "if self._owner != os.getpid():",
+        "if False:",
+    ),
+    Mutant(
+        "a connection that was idle for long is not used",
+        CLIENT + "test_a_connection_that_is_idle_for_long_is_not_used_again",
+        "worker/gateway/transport.py",
+        "if idle and elapsed() - idle[-1].idle_since < KEEPALIVE_EXPIRY:",
+        "if idle:",
     ),
     Mutant(
         "a token with little time left is used once",
@@ -585,16 +656,16 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "what follows an answer is no answer",
         SLOTS + "test_a_server_that_talks_unasked_is_not_believed",
-        "worker/gateway/transport.py",
-        "if whole and not self._http.trailing_data[0]:",
-        "if whole:",
+        "worker/gateway/exchange.py",
+        "inner is None or bool(inner._h11_state.trailing_data[0])",
+        "inner is None",
     ),
     Mutant(
         "a charge that was refused for its token takes another slot",
         SLOTS + "test_after_a_401_the_charge_takes_another_slot_under_a_fresh_token",
         "worker/gateway/calls.py",
-        "        elif _is_unauthorized(came):\n            self._calls._do_aside(",
-        "        elif False:\n            self._calls._do_aside(",
+        "        if _is_unauthorized(came):\n            return await calls._aside(",
+        "        if False:\n            return await calls._aside(",
     ),
     # Unknown never becomes failed by growing old
     Mutant(
