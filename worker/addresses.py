@@ -153,6 +153,17 @@ def check_webhook(url: str) -> None:
         raise ValueError("it must be https://; http:// is for this machine and private networks alone")
 
 
+def check_proxy(url: str) -> None:
+    """Raise ValueError, without the address, which may hold a password, if no proxy can stand there."""
+    try:
+        address = urlsplit(url)
+        right = address.hostname and address.port != 0 and url.isascii() and not (set(url) & set(' "<>#?'))
+    except ValueError:
+        right = None
+    if not right or address.scheme not in ("http", "https") or address.path.strip("/"):
+        raise ValueError(f"it is not like http://user:password@proxy.example:3128; {ENCODED}") from None
+
+
 def is_private(host: str) -> bool:
     """Whether a host is this machine, of a private network, or a name that no public server answers to."""
     host = host.lower().rstrip(".")

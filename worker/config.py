@@ -1,9 +1,8 @@
 """Settings from the environment, checked at start; what is secret is masked wherever it is shown."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
@@ -24,14 +23,15 @@ from worker.addresses import (
     check_database,
     check_gateway,
     check_networks,
+    check_proxy,
     check_webhook,
     is_live,
     is_webhook_secret,
 )
+from worker.certificates import CertificateFiles
 from worker.runtime import up_environment
+from worker.setting_names import PREFIX, explained, unknown_names
 
-PREFIX = "AGAIN_"
-NO_SETTINGS = frozenset({"ACTOR"})  # of the command line, not of an installation
 LEAST_LIVE_READ_TIMEOUT = 60  # seconds; the gateway's own figure for calls that move money
 
 
@@ -66,6 +66,20 @@ class Settings(BaseSettings):
     portone_tier: str | None = Field(None, description="Code of a sub-merchant: letters and digits.")
     sandbox: bool = Field(False, description="Whether the account's channels are test channels.")
     accounts_file: Path | None = Field(None, description="TOML file with further gateway accounts.")
+    proxy_url: SecretStr | None = Field(
+        None,
+        description="HTTP proxy for the calls to the gateway at an https:// address. Webhooks do not use it.",
+        examples=["http://user:password@proxy.example:3128"],
+    )
+    tls_ca: Path | None = Field(
+        None, description="PEM file of certificate authorities to trust beside the public ones."
+    )
+    tls_client_cert: Path | None = Field(
+        None, description="PEM file of the certificate that the gateway asks this client for."
+    )
+    tls_client_key: Path | None = Field(
+        None, description="PEM file of its unencrypted key, if AGAIN_TLS_CLIENT_CERT does not hold it."
+    )
     webhook_url: SecretStr | None = Field(
         None,
         description="Address that events are sent to; http:// only on private networks. Without it events wait.",
@@ -213,7 +227,10 @@ class Settings(BaseSettings):
         except BadAccounts as error:
             raise ValueError(str(error)) from None
 
-    @field_validator("webhook_url", "webhook_secret", "accounts_file", "portone_secret_file", mode="before")
+    @field_validator(
+        "webhook_url", "webhook_secret", "accounts_file", "portone_secret_file", "proxy_url", "tls_ca",
+        "tls_client_cert", "tls_client_key", mode="before",
+    )  # fmt: skip
     @classmethod
     def _unless_empty(cls, text: object) -> object:
         """A variable that is there and empty is one that is not set: so docker-compose hands it on."""
@@ -242,6 +259,18 @@ class Settings(BaseSettings):
                     "base 64; docs/how-to/events.md says how to make one"
                 )
         return secrets
+
+    @field_validator("proxy_url")
+    @classmethod
+    def _proxy(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            check_proxy(url.get_secret_value())
+        return url
+
+    @model_validator(mode="after")
+    def _certificates_can_be_read(self) -> "Settings":
+        self.certificates.check()
+        return self
 
     @model_validator(mode="after")
     def _webhook_is_whole(self) -> "Settings":
@@ -272,6 +301,11 @@ class Settings(BaseSettings):
         if self.quiet_time <= self.call_deadline:
             raise ValueError(f"AGAIN_QUIET_TIME ({self.quiet_time:g} s) must be above AGAIN_CALL_DEADLINE")
         return self
+
+    @property
+    def certificates(self) -> CertificateFiles:
+        """The certificate files of the HTTP client."""
+        return CertificateFiles(self.tls_ca, self.tls_client_cert, self.tls_client_key)
 
     @property
     def main_account(self) -> Account:
@@ -337,12 +371,12 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
     What the environment leaves out is read from the file of a running `again up`: worker.runtime.up_environment.
     """
-    problems = _unknown_names(os.environ if environment is None else environment)
+    problems = unknown_names(os.environ if environment is None else environment, Settings.model_fields)
     found = up_environment.read(os.environ) if environment is None else up_environment.Found()
     try:
         settings = _settings_with(found.values) if environment is None else _settings_of(environment)
     except ValidationError as error:
-        problems += _told(error, found.why_not)
+        problems += explained(error, found.why_not)
     else:
         if not problems:
             return settings
@@ -369,31 +403,3 @@ def _settings_of(environment: Mapping[str, str]) -> Settings:
     short = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items()}
     given: dict[str, Any] = {name: value for name, value in short.items() if name in Settings.model_fields}
     return Settings(**given)
-
-
-def _unknown_names(names: Iterable[str]) -> list[str]:
-    """A word for each variable that looks like ours and is not: a slip of the finger would be the default's."""
-    shorts = {name.upper() for name in Settings.model_fields} | NO_SETTINGS
-    known = {PREFIX + short for short in shorts}
-    problems = []
-    for name in sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known):
-        nearest = get_close_matches(name.upper().removeprefix(PREFIX), shorts, n=1)
-        meant = (
-            f"did you mean {PREFIX}{nearest[0]}?" if nearest else "docs/reference/settings.md lists those that are"
-        )
-        problems.append(f"{name}: is not known; {meant}")
-    return problems
-
-
-def _told(error: ValidationError, why_not: str | None) -> list[str]:
-    lines, missing = [], False
-    for problem in error.errors(include_input=False, include_url=False):
-        name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else ""
-        missing |= problem["type"] == "missing"
-        words = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
-        lines.append(f"{name}: {words}" if name else words)
-    if missing and why_not is not None:
-        lines.append(why_not)
-    if missing:
-        lines.append("run `again up` in this folder first, or set them; see docs/reference/settings.md")
-    return lines

@@ -18,6 +18,7 @@ from worker.clock import Clock, MovedClock, SystemClock, elapsed, wait
 from worker.config import BadSettings, Settings, load_settings
 from worker.gateway.port import Gateway
 from worker.gateway.portone_v1 import PortOneSettings, PortOneV1, Timeouts
+from worker.gateway.transport import tls_context
 from worker.operations import operate
 from worker.services import Services
 from worker.store.charging import kill_switch
@@ -198,7 +199,8 @@ def make_receiver(settings: Settings) -> Receiver | None:
     """Whoever takes events; None when no address is set."""
     if settings.webhook_url is None:
         return None
-    return StandardWebhook(settings.webhook_url.get_secret_value(), settings.webhook_secrets)
+    trust = tls_context(settings.certificates, shows_cert=False)
+    return StandardWebhook(settings.webhook_url.get_secret_value(), settings.webhook_secrets, trust=trust)
 
 
 def _gateway(settings: Settings, account: Account, engine: Engine) -> PortOneV1:
@@ -220,6 +222,8 @@ def gateway_settings(settings: Settings, account: Account) -> PortOneSettings:
         ),
         tier=account.tier,
         include_sandbox=account.sandbox,
+        proxy_url=settings.proxy_url.get_secret_value() if settings.proxy_url else None,
+        certificates=settings.certificates,
     )
 
 

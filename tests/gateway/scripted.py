@@ -7,7 +7,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from worker.gateway.port import TokenStore
@@ -144,7 +144,7 @@ class ScriptedServer:
     def _serve(self, plain: socket.socket) -> None:
         try:
             plain.settimeout(5)
-            peer = self.tls.wrap_socket(plain, server_side=True) if self.tls is not None else plain
+            peer = self._in_tls(plain) if self.tls is not None else plain
         except OSError:
             plain.close()
             return
@@ -157,6 +157,20 @@ class ScriptedServer:
             except OSError:
                 pass
         self.closed += 1
+
+    def _in_tls(self, plain: socket.socket) -> ssl.SSLSocket:
+        assert self.tls is not None
+        peer = self.tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        try:
+            peer.do_handshake()
+        except OSError:
+            with suppress(OSError):  # what came unread would reset the connection before the client sees why
+                socket.socket.shutdown(peer, socket.SHUT_WR)
+                while socket.socket.recv(peer, 65536):
+                    pass
+            peer.close()
+            raise
+        return peer
 
     def _choose(self, request: Received) -> Act:
         with self._lock:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -321,6 +322,19 @@ def test_a_slot_that_was_missed_while_the_connection_was_made_does_not_cost_it(c
             client.begin(call, elapsed() + 8, slot or Slot(elapsed() + 0.05, elapsed() + 5), told)
             assert told.first() == expected
         assert server.connections == len(server.received) == 1
+
+
+def test_a_call_that_waits_for_its_slot_does_not_leave_after_a_stop_signal(server: ScriptedServer) -> None:
+    """Guard: a worker that is told to stop begins no call."""
+    stopped = threading.Event()
+    with closing(HttpClient(LONG, may_send=lambda: not stopped.is_set())) as client:
+        told = Told()
+        client.begin(call_of(server), elapsed() + 8, soon(0.3), told)
+        assert wait_until(lambda: server.connections == 1, 5)
+        stopped.set()
+        assert told.first() == Missed()
+        assert wait_until(lambda: server.closed == 1, 5)
+    assert server.received == []
 
 
 def test_a_connection_that_is_lost_between_two_slots_is_replaced(certificate: Path) -> None:

@@ -317,10 +317,10 @@ BY_GROUP: tuple[Mutant, ...] = (
     ),
     Mutant(
         "stop: nothing leaves any more",
-        "gateway/test_slots.py::test_a_process_that_was_told_to_stop_sends_nothing_more",
-        "worker/gateway/transport.py",
-        " or not self._may_send():",
-        ":",
+        "gateway/test_http_client.py::test_a_call_that_waits_for_its_slot_does_not_leave_after_a_stop_signal",
+        "worker/gateway/exchange.py",
+        "if elapsed() <= latest and self._may_send():",
+        "if elapsed() <= latest:",
     ),
     Mutant(
         "background: a process without one of its threads ends",

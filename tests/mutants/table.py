@@ -542,13 +542,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "until = latest",
     ),
     Mutant(
-        "a call whose slot has passed is not sent",
-        SLOTS + "test_a_slot_that_has_passed_sends_nothing_and_the_line_stays",
-        "worker/gateway/transport.py",
-        "if elapsed() > min(slot.latest, until) or",
-        "if elapsed() > until or",
-    ),
-    Mutant(
         "what is begun and cannot be waited for in full is not sent",
         SLOTS + "test_a_charge_whose_answer_could_not_be_waited_for_in_full_is_not_sent",
         "worker/gateway/calls.py",
@@ -584,7 +577,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "            raise _MissedSlot\n",
     ),
     Mutant(
-        "a slot that passed while the connection was made sends nothing",
+        "a call whose slot has passed is not sent",
         CLIENT + "test_a_slot_that_was_missed_while_the_connection_was_made_does_not_cost_it",
         "worker/gateway/exchange.py",
         "latest, until = min(self._slot.latest, self._until), self._until",
@@ -631,6 +624,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "worker/gateway/exchange.py",
         " or self._has_unread_records()",
         "",
+    ),
+    Mutant(
+        "a proxy's CONNECT takes no slot",
+        "gateway/test_proxies.py::test_a_proxy_that_opens_no_tunnel_is_named_and_nothing_is_sent",
+        "worker/gateway/exchange.py",
+        'elif event == SEND and info["request"].method != b"CONNECT":',
+        "elif event == SEND:",
+    ),
+    Mutant(
+        "an answer to plain HTTP is the gateway's and no proxy's",
+        "gateway/test_proxies.py::test_an_address_on_a_private_network_without_tls_is_reached_directly",
+        "worker/gateway/transport.py",
+        'self._proxy if url.scheme == "https" else None',
+        "self._proxy",
     ),
     Mutant(
         "a forked process uses no connection of its parent",

@@ -16,7 +16,7 @@ from worker.gateway.envelopes import Reply
 from worker.gateway.port import NO_TOKEN, Missed, NoAnswer, Slot, TokenStore
 from worker.gateway.settings import PortOneSettings
 from worker.gateway.tokens import AccessToken, Issued
-from worker.gateway.transport import Call, Came, HttpClient
+from worker.gateway.transport import Call, Came, HttpClient, proxy_of, tls_context
 from worker.runtime import stop_signal
 from worker.runtime.background import Closed, Part, Pool
 
@@ -47,7 +47,12 @@ class Calls:
     def __init__(self, settings: PortOneSettings, tokens: TokenStore) -> None:
         self._settings = settings
         self.address = settings.base_url.rstrip("/")
-        self._http = HttpClient(settings.timeouts, may_send=stop_signal.is_not_told)
+        self._http = HttpClient(
+            settings.timeouts,
+            tls_context(settings.certificates, shows_cert=True),
+            stop_signal.is_not_told,
+            proxy_of(settings.proxy_url, settings.certificates),
+        )
         self._token = AccessToken(tokens, self._fetch_token)
         self._threads = Pool(Part.TOKENS, ASIDE)
         self._headers = {

@@ -40,6 +40,8 @@ KEPT_AFTER = 32 * 2**10
 MOST_LOST = 5  # connections that the server closes before a request is sent, until the request is given up
 PROBE = 0.001  # seconds
 PROXY = "the proxy of AGAIN_PROXY_URL"
+NOT_TRUSTED = "a certificate is not trusted ({}); AGAIN_TLS_CA adds authorities to the public ones"
+NOT_TAKEN = "the server does not accept our certificate ({}); see AGAIN_TLS_CLIENT_CERT"
 
 Origin = tuple[str, str, int | None]  # scheme, host, port
 Came = Reply | NotSent | Unknown | Missed
@@ -156,6 +158,7 @@ class Exchange:
         self._again: asyncio.Future[None] | None = None
         self._limit = asyncio.timeout(None)
         self._has_connected = self._wrote_headers = False
+        self._lost_by: BaseException | None = None
 
     @property
     def is_parked(self) -> bool:
@@ -195,7 +198,7 @@ class Exchange:
                 return Unknown("the process was suspended while it sent the request")
             except FAILURES as error:
                 return self._failure(error)
-        return NotSent(NO_CONNECTION)
+        return NotSent(NO_CONNECTION + _tls_trouble(self._lost_by))
 
     def _carried(self, task: asyncio.Task[Came]) -> None:
         if task.cancelled():
@@ -257,7 +260,8 @@ class Exchange:
                 await stream.read(1, timeout=max(early, PROBE))
             except httpcore.ReadTimeout:
                 probed = True
-            except (httpcore.NetworkError, ssl.SSLError):
+            except (httpcore.NetworkError, ssl.SSLError) as error:
+                self._lost_by = error
                 raise _LostConnection from None
             else:
                 raise _LostConnection
@@ -299,19 +303,19 @@ class Exchange:
 
     def _failure(self, error: Exception) -> NotSent | Unknown:
         """What a failure says of the request, by its phase and its name alone: its text may hold a secret."""
-        name = type(error).__name__
+        name = "ReadError" if isinstance(error, ssl.SSLError) else type(error).__name__
         is_time_out = isinstance(error, TimeoutError)
         if isinstance(error, httpx.LocalProtocolError) and not self._wrote_headers:
             return NotSent(name)  # it is no HTTP
         if self.is_sent:
-            return Unknown("ReadTimeout" if is_time_out else name)
+            return Unknown("ReadTimeout" if is_time_out else name + _tls_trouble(error))
         if self.connection.by_proxy and (told := self._proxy_failure(error)) is not None:
             return NotSent(f"{NO_CONNECTION}: {told}")
         if is_time_out or isinstance(error, httpx.TimeoutException):
             return NotSent(CONNECTION_TIMEOUT)
         if isinstance(error, RuntimeError):
             return NotSent(name)
-        return NotSent(NO_CONNECTION)
+        return NotSent(NO_CONNECTION + _tls_trouble(error))
 
     def _proxy_failure(self, error: Exception) -> str | None:
         if isinstance(error, httpx.ProxyError):
@@ -320,6 +324,18 @@ class Exchange:
             return f"{PROXY} cannot be reached"
         if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
             return f"{PROXY} did not answer in HTTP"
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError | httpx.TimeoutException):
             return f"{PROXY}, or the gateway behind it, did not answer in time"
         return None
+
+
+def _tls_trouble(error: BaseException | None) -> str:
+    """What TLS says of a failure, and the setting that is about it; empty where it says nothing."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    reason = error.reason if error is not None and isinstance(error.reason, str) else ""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ": " + NOT_TRUSTED.format(error.reason)
+    if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
+        return ": " + NOT_TAKEN.format(reason)
+    return ""

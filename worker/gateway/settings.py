@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from worker.addresses import check_gateway
+from worker.certificates import CertificateFiles
 
 
 class BadGatewaySettings(ValueError):
@@ -39,6 +40,8 @@ class PortOneSettings:
     tier: str | None = None  # a sub-merchant's code of three characters
     # Test-channel payments are answered with 404 by GET /payments/{imp_uid}, and by no other call, without it.
     include_sandbox: bool = False
+    proxy_url: str | None = field(default=None, repr=False)  # may hold a password; for https:// addresses
+    certificates: CertificateFiles = field(default_factory=CertificateFiles)
 
     def __post_init__(self) -> None:
         try:

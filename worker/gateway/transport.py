@@ -16,6 +16,7 @@ from functools import lru_cache, partial
 import httpx
 
 from schedules.charging.outcomes import NotSent, Unknown
+from worker.certificates import CertificateFiles
 from worker.clock import elapsed
 from worker.gateway import event_loop
 from worker.gateway.envelopes import Reply
@@ -23,7 +24,7 @@ from worker.gateway.exchange import BODY_LIMIT, KEEPALIVE_EXPIRY, Call, Came, Co
 from worker.gateway.port import AT_ONCE, Missed, Slot
 from worker.gateway.settings import Timeouts
 
-__all__ = ["BODY_LIMIT", "Call", "Came", "HttpClient"]
+__all__ = ["BODY_LIMIT", "Call", "Came", "HttpClient", "proxy_of", "tls_context"]
 
 REPORTED_WITHIN = 5.0  # seconds after a call's end within which it is reported, on a machine that is held up
 ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_EXPIRY)
@@ -158,6 +159,23 @@ class HttpClient:
         for idle in list(self._idle.values()):
             while idle and idle[0].idle_since <= since:
                 await idle.popleft().close()
+
+
+def tls_context(certificates: CertificateFiles, *, shows_cert: bool) -> ssl.SSLContext:
+    """Trust certifi's list and the authority of the settings; with `shows_cert`, show our own certificate."""
+    context = httpx.create_ssl_context(trust_env=False)
+    certificates.trust_ca(context)
+    if shows_cert:
+        certificates.show_cert(context)
+    return context
+
+
+def proxy_of(url: str | None, certificates: CertificateFiles) -> httpx.Proxy | None:
+    """The proxy of the settings; it is not shown our own certificate, which is for the gateway."""
+    if url is None:
+        return None
+    is_tls = url.lower().startswith("https:")
+    return httpx.Proxy(url, ssl_context=tls_context(certificates, shows_cert=False) if is_tls else None)
 
 
 @lru_cache(maxsize=256)

@@ -1,5 +1,6 @@
 """Events over HTTP, signed by the Standard Webhooks scheme: https://www.standardwebhooks.com"""
 
+import ssl
 from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
@@ -22,11 +23,13 @@ WORDS_LIMIT = 200  # characters of the receiver's own that are kept
 class StandardWebhook:
     """One address and its secrets; each secret signs, so that one can be rotated. Redirects are not followed."""
 
-    def __init__(self, url: str, secrets: Sequence[str], patience: Timeouts = PATIENCE) -> None:
+    def __init__(
+        self, url: str, secrets: Sequence[str], patience: Timeouts = PATIENCE, trust: ssl.SSLContext | None = None
+    ) -> None:
         self._url = url
         self._signers = [Webhook(secret) for secret in secrets]
         self._patience = patience
-        self._http = HttpClient(patience)
+        self._http = HttpClient(patience, trust)
 
     def send(self, message: Message, now: datetime) -> Answer:
         """POST one event, once; any status of 200 to 299 means that the receiver has it."""
