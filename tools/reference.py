@@ -23,7 +23,8 @@ from worker.cli import command_line
 from worker.cli.json_fields import JSON_FIELDS
 from worker.cli.terminal.examples import EXAMPLES, commands_of
 from worker.cli.terminal.sections import SECTIONS
-from worker.config import PREFIX, Settings
+from worker.config import Settings
+from worker.setting_names import PREFIX
 from worker.task_api.answers import fields_of
 from worker.task_api.request_fields import ANSWERS, REQUEST_FIELDS
 from worker.task_api.verbs import ASKED

@@ -71,15 +71,9 @@ class Settings(BaseSettings):
         description="HTTP proxy for the calls to the gateway at an https:// address. Webhooks do not use it.",
         examples=["http://user:password@proxy.example:3128"],
     )
-    tls_ca: Path | None = Field(
-        None, description="PEM file of certificate authorities to trust beside the public ones."
-    )
-    tls_client_cert: Path | None = Field(
-        None, description="PEM file of the certificate that the gateway asks this client for."
-    )
-    tls_client_key: Path | None = Field(
-        None, description="PEM file of its unencrypted key, if AGAIN_TLS_CLIENT_CERT does not hold it."
-    )
+    tls_ca: Path | None = Field(None, description="PEM file of authorities to trust beside the public ones.")
+    tls_client_cert: Path | None = Field(None, description="PEM file of the certificate shown to the gateway.")
+    tls_client_key: Path | None = Field(None, description="PEM file of its key, if another; unencrypted.")
     webhook_url: SecretStr | None = Field(
         None,
         description="Address that events are sent to; http:// only on private networks. Without it events wait.",

@@ -26,8 +26,9 @@ from tests.acceptance.containers import START_TIME, Containers, containers
 from tests.services import drop_database, fresh_database
 from worker.cli.running import STOP_MARGIN
 from worker.clock import wait_until
-from worker.config import PREFIX, Settings, load_settings
+from worker.config import Settings, load_settings
 from worker.embedded import EmbeddedServices
+from worker.setting_names import PREFIX
 
 pytestmark = pytest.mark.timeout(600)
 REQUIRED = {
