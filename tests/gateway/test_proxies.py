@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schedules.charging.outcomes import NotSent, Paid, Unknown
-from schedules.errors import ToldInWords
+from schedules.errors import UserError
 from tests.gateway.certificates import own_certificate
 from tests.gateway.proxying import Proxy, proxying
 from tests.gateway.samples import ORDER, PAID, envelope
@@ -223,7 +223,7 @@ def test_the_settings_reach_the_client(certificate: Path, client_certificate: Pa
      f"http://me:{PASSWORD}#x@proxy", f"http://me:{PASSWORD}@proxy:99999", "http://proxy:0"],
 )  # fmt: skip
 def test_a_proxy_that_cannot_be_one_is_refused_at_start_without_its_password(url: str) -> None:
-    with pytest.raises(ToldInWords, match="AGAIN_PROXY_URL: it is not like http://user:password@proxy") as refused:
+    with pytest.raises(UserError, match="AGAIN_PROXY_URL: it is not like http://user:password@proxy") as refused:
         load_settings(NEEDED | {"AGAIN_PROXY_URL": url})
     assert PASSWORD not in str(refused.value)
 
@@ -259,5 +259,5 @@ def wrong_files(folder: Path) -> dict[str, tuple[dict[str, Path], str]]:
 ])  # fmt: skip
 def test_a_certificate_file_that_is_wrong_is_refused_at_start_by_its_setting(case: str, tmp_path: Path) -> None:
     given, words = wrong_files(tmp_path)[case]
-    with pytest.raises(ToldInWords, match=words):
+    with pytest.raises(UserError, match=words):
         load_settings(NEEDED | {name: str(path) for name, path in given.items()})

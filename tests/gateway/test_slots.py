@@ -36,7 +36,7 @@ from worker.gateway.transport import Call, HttpClient
 PAID_BODY = envelope(PAID)
 PAID_ANSWER = answer(200, PAID_BODY)
 UNAUTHORIZED = answer(401, refusal("Unauthorized"))
-LONG = replace(SHORT, read=2, deadline=8)
+LONG = replace(SHORT, connect=4, read=2, deadline=8)
 
 
 @pytest.fixture
