@@ -11,7 +11,7 @@ import psycopg
 from benchmarks import shop
 from benchmarks.place import Place, placed
 from schedules.charging.outcomes import Paid
-from worker.charging.batch_claim import MOST, Claimed, Groups
+from worker.charging.batch_claim import MOST, ChargeBatches, Claimed
 from worker.charging.rate_limiter import SlotRequest, request_permits
 from worker.renewals import enqueue, open_charges
 
@@ -106,7 +106,7 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
     It is made of every so many-th customer: those whose day it is stand anywhere among the others.
     """
     services = place.services
-    groups = Groups(services)
+    batches = ChargeBatches(services)
     place.tell(
         "UPDATE subscriptions SET next_due_at = now() - interval '1 hour', open_at = now() - interval '1 hour' "
         "WHERE id IN (SELECT %(number)s + %(every)s::int * n FROM generate_series(0, %(last)s::int) n)",
@@ -123,7 +123,7 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
 
     def claim() -> None:
         for begin in range(0, batch, MOST):
-            claimed.extend(c for c in groups.claim_many(queued[begin : begin + MOST]) if isinstance(c, Claimed))
+            claimed.extend(c for c in batches.claim_many(queued[begin : begin + MOST]) if isinstance(c, Claimed))
 
     def permit() -> None:
         for begin in range(0, batch, MOST):
@@ -131,7 +131,7 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
 
     def settle() -> None:
         for begin in range(0, batch, MOST):
-            groups.settle_many([(c.intent, Paid(f"imps_{c.intent.id}")) for c in claimed[begin : begin + MOST]])
+            batches.settle_many([(c.intent, Paid(f"imps_{c.intent.id}")) for c in claimed[begin : begin + MOST]])
 
     step("opening", lambda: open_charges.open_due(services))
     step("dispatching", lambda: enqueue.top_up(services, lambda them: queued.extend(i for i, _ in them)))

@@ -18,8 +18,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "group: a message that came twice is one claim",
         FLOWING + "test_an_envelope_that_comes_twice_charges_once",
         "worker/charging/batch_claim.py",
-        "[done.pop(charge_id, Ungrouped.ALONE) for charge_id in ids]",
-        "[done.get(charge_id, Ungrouped.ALONE) for charge_id in ids]",
+        "[done.pop(charge_id, NotBatched.ALONE) for charge_id in ids]",
+        "[done.get(charge_id, NotBatched.ALONE) for charge_id in ids]",
     ),
     Mutant(
         "group: what was tried before is not claimed as fresh",
@@ -180,7 +180,7 @@ BY_GROUP: tuple[Mutant, ...] = (
         FLOWING + "test_an_envelope_is_over_when_its_last_charge_is",
         "worker/tasks.py",
         "        under_way.wait()\n",
-        "",
+        "        pass\n",
     ),
     Mutant(
         "dispatch: two processes fill one bound once",

@@ -15,7 +15,7 @@ from schedules.charging.outcomes import Declined, Paid, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import on_sale
 from worker.charging import attempt_charge, overdue, resolve_unknown, unsendable
-from worker.charging.batch_claim import Claimed, Groups
+from worker.charging.batch_claim import ChargeBatches, Claimed
 from worker.charging.rate_limiter import SlotRequest, request_permits
 from worker.operations import health
 from worker.renewals import enqueue, open_charges
@@ -126,18 +126,18 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
                 # PostgreSQL 18 has pg_clear_relation_stats for this; 15 has not.
                 figures = "relpages = 0, reltuples = -1, relallvisible = 0"
                 db.execute(text(f"UPDATE pg_class SET {figures} WHERE oid = 'public.{table}'::regclass"))
-    groups = Groups(services)
+    batches = ChargeBatches(services)
     queued: list[int] = []
     with _seen(services) as plans:
         going = iter([True, True, False])
         assert open_charges.open_due(services, going_on=lambda: next(going)) == 2 * open_charges.BATCH
         assert open_charges.open_due(services, 1, going_on=iter([True, False]).__next__) == open_charges.BATCH
         enqueue.top_up(services, lambda messages: queued.extend(charge for charge, _ in messages))
-        claimed = [each for each in groups.claim_many(queued[:64]) if isinstance(each, Claimed)]
+        claimed = [each for each in batches.claim_many(queued[:64]) if isinstance(each, Claimed)]
         assert len(claimed) == 64
         request_permits(services, [SlotRequest(each.intent.id, "main", 50) for each in claimed])
         for each in claimed[:10]:
-            groups.settlements.submit_and_wait((each.intent, Paid(f"imps_{each.intent.id}")))
+            batches.settlements.submit_and_wait((each.intent, Paid(f"imps_{each.intent.id}")))
         gateway.answers.append(Unknown("ReadTimeout"))
         attempt_charge.attempt(services, queued[64])
         gateway.answers.append(Declined("no money"))

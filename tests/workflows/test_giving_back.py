@@ -12,7 +12,7 @@ from tests.factories import attempt_rows, charge_rows, move, opened
 from worker.charging import attempt_charge, resolve_unknown
 from worker.charging.batch_claim import Claimed
 from worker.charging.executor import Executor
-from worker.charging.unsent_claims import GivingBack
+from worker.charging.unsent_claims import UnsentClaims
 from worker.clock import wait_until
 from worker.failpoints import Failpoint, on_hit
 from worker.services import Services
@@ -32,17 +32,17 @@ def claimed_and_lapsed(services: Services) -> Claimed:
 
 def test_a_row_that_breaks_a_rule_does_not_keep_the_others_unwritten(services: Services) -> None:
     """Guard: only a database that is away lets the others wait."""
-    giving_back = GivingBack(every=0.05)
+    unsent_claims = UnsentClaims(every=0.05)
     written = threading.Event()
 
     def break_a_rule() -> None:
         with services.engine.begin() as db:
             db.execute(text("INSERT INTO customers (id) VALUES (NULL)"))
 
-    giving_back.remember("first", break_a_rule)
-    giving_back.remember("second", written.set)
+    unsent_claims.remember("first", break_a_rule)
+    unsent_claims.remember("second", written.set)
     assert written.wait(20)
-    assert wait_until(lambda: giving_back.unwritten == 0, 20)
+    assert wait_until(lambda: unsent_claims.unwritten == 0, 20)
 
 
 def goes_out_soon(services: Services) -> bool:
@@ -123,8 +123,8 @@ def test_it_is_remembered_while_the_database_takes_nothing(services: Services, g
         finally:
             on_hit(None)
         assert len(failed) == 1
-        assert executor.giving_back.unwritten == 1
+        assert executor.unsent_claims.unwritten == 1
         blocker.rollback()
-    assert wait_until(lambda: executor.giving_back.unwritten == 0, 40)
+    assert wait_until(lambda: executor.unsent_claims.unwritten == 0, 40)
     assert gateway.sent == []
     assert goes_out_soon(services)

@@ -12,7 +12,7 @@ from schedules.charging.outcomes import Paid
 from tests.factories import OTHER_DEBT, attempt_rows, charge_rows, many_opened, move, write
 from tests.scenarios.living import notices
 from worker.charging import attempt_charge, settle
-from worker.charging.batch_claim import Claimed, Groups, Ungrouped
+from worker.charging.batch_claim import ChargeBatches, Claimed, NotBatched
 from worker.clock import elapsed
 from worker.customers import enrollment
 from worker.operations import operate
@@ -27,14 +27,14 @@ PAID = """
 
 
 @pytest.fixture
-def groups(services: Services) -> Groups:
+def batches(services: Services) -> ChargeBatches:
     """What one process does by the group."""
-    return Groups(services)
+    return ChargeBatches(services)
 
 
-def test_each_charge_of_a_group_gets_an_attempt_of_its_own(services: Services, groups: Groups) -> None:
+def test_each_charge_of_a_group_gets_an_attempt_of_its_own(services: Services, batches: ChargeBatches) -> None:
     ids = many_opened(services, 5)
-    claimed = groups.claim_many(ids)
+    claimed = batches.claim_many(ids)
     rows = attempt_rows(services)
     assert [row["charge_id"] for row in rows] == sorted(ids)
     assert len({row["merchant_uid"] for row in rows}) == 5
@@ -81,42 +81,46 @@ ODDITIES: dict[str, Callable[[Services, int], None]] = {
 
 
 @pytest.mark.parametrize("oddity", ODDITIES)
-def test_what_is_not_plain_is_not_claimed_together(services: Services, groups: Groups, oddity: str) -> None:
+def test_what_is_not_plain_is_not_claimed_together(
+    services: Services, batches: ChargeBatches, oddity: str
+) -> None:
     """Guard: the group claims fresh debts alone, and everything else goes the way that knows every case."""
     odd, _ = many_opened(services, 2)
     ODDITIES[oddity](services, odd)
     before = attempt_rows(services)
-    assert groups.claim_many([odd]) == [Ungrouped.ALONE]
+    assert batches.claim_many([odd]) == [NotBatched.ALONE]
     assert attempt_rows(services) == before
 
 
-def test_one_bad_row_keeps_no_other_from_being_claimed(services: Services, groups: Groups) -> None:
+def test_one_bad_row_keeps_no_other_from_being_claimed(services: Services, batches: ChargeBatches) -> None:
     odd, plain = many_opened(services, 2)
     write(services, UNKNOWN_CURRENCY, odd)
-    left, claimed = groups.claim_many([odd, plain])
-    assert left is Ungrouped.ALONE
+    left, claimed = batches.claim_many([odd, plain])
+    assert left is NotBatched.ALONE
     assert isinstance(claimed, Claimed)
 
 
-def test_a_group_waits_for_no_row(services: Services, groups: Groups) -> None:
+def test_a_group_waits_for_no_row(services: Services, batches: ChargeBatches) -> None:
     """A row that somebody holds is passed over: no group ever stands in a deadlock."""
     held, free = many_opened(services, 2)
     with services.engine.begin() as db:
         charges.locked(db, held)
         began = elapsed()
-        left, claimed = groups.claim_many([held, free])
+        left, claimed = batches.claim_many([held, free])
         assert elapsed() - began < 9  # seconds; a lock would be waited for ten
-    assert left is Ungrouped.ALONE
+    assert left is NotBatched.ALONE
     assert isinstance(claimed, Claimed)
 
 
-def test_two_workers_with_the_same_messages_claim_each_charge_once(services: Services, groups: Groups) -> None:
+def test_two_workers_with_the_same_messages_claim_each_charge_once(
+    services: Services, batches: ChargeBatches
+) -> None:
     ids = many_opened(services, 12)
     both, claims = threading.Barrier(2), []
 
     def work(order: list[int]) -> None:
         both.wait(10)
-        claims.extend(Groups(services).claim_many(order))
+        claims.extend(ChargeBatches(services).claim_many(order))
 
     threads = [threading.Thread(target=work, args=(order,)) for order in (ids, ids[::-1])]
     for thread in threads:
@@ -128,8 +132,8 @@ def test_two_workers_with_the_same_messages_claim_each_charge_once(services: Ser
     assert len(attempt_rows(services)) == 12
 
 
-def _claimed(groups: Groups, charge_id: int) -> Claimed:
-    (claimed,) = groups.claim_many([charge_id])
+def _claimed(batches: ChargeBatches, charge_id: int) -> Claimed:
+    (claimed,) = batches.claim_many([charge_id])
     assert isinstance(claimed, Claimed)
     return claimed
 
@@ -160,54 +164,56 @@ def _another_waits(services: Services, claimed: Claimed) -> None:
 
 @pytest.mark.parametrize("oddity", ["declined", "past due", "held", "stopped card", "typed"])
 def test_a_payment_that_changes_more_than_its_debt_is_not_settled_together(
-    services: Services, groups: Groups, oddity: str
+    services: Services, batches: ChargeBatches, oddity: str
 ) -> None:
     odd, _ = many_opened(services, 2)
-    claimed = _claimed(groups, odd)
+    claimed = _claimed(batches, odd)
     ODDITIES[oddity](services, odd)
-    assert groups.settlements.submit_and_wait((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
+    assert batches.settlements.submit_and_wait((claimed.intent, Paid("imps_1"))) is NotBatched.ALONE
     assert attempt_rows(services)[0]["state"] == "sending"
 
 
-def test_a_payment_for_a_canceled_subscription_is_not_settled_together(services: Services, groups: Groups) -> None:
+def test_a_payment_for_a_canceled_subscription_is_not_settled_together(
+    services: Services, batches: ChargeBatches
+) -> None:
     """Guard: the group would write it as any other payment, and no event would say that it came after the end."""
     odd, _ = many_opened(services, 2)
-    claimed = _claimed(groups, odd)
+    claimed = _claimed(batches, odd)
     with services.engine.begin() as db:
         key = db.execute(text("SELECT s.key FROM subscriptions s JOIN charges c ON c.subscription_id = s.id "
                               "WHERE c.id = :charge"), {"charge": odd}).scalar_one()  # fmt: skip
     enrollment.unsubscribe(services, key, "kim", "he left", at_period_end=False)
-    assert groups.settlements.submit_and_wait((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
+    assert batches.settlements.submit_and_wait((claimed.intent, Paid("imps_1"))) is NotBatched.ALONE
     settle.settle(services, claimed.intent, AttemptState.SENDING, Paid("imps_1"))
     assert "charge.paid_after_end" in notices(services)
 
 
 @pytest.mark.parametrize("oddity", [_fence_moved, _sent_anew, _answered_already, _paid_already, _another_waits])
 def test_an_answer_that_is_not_the_groups_to_write_is_left(
-    services: Services, groups: Groups, oddity: Callable[[Services, Claimed], None]
+    services: Services, batches: ChargeBatches, oddity: Callable[[Services, Claimed], None]
 ) -> None:
     """Guards: the fence, the state, and one payment for a debt, each in the group's own statement."""
     odd, _ = many_opened(services, 2)
-    claimed = _claimed(groups, odd)
+    claimed = _claimed(batches, odd)
     oddity(services, claimed)
     before = attempt_rows(services), charge_rows(services)
-    assert groups.settlements.submit_and_wait((claimed.intent, Paid("imps_1"))) is Ungrouped.ALONE
+    assert batches.settlements.submit_and_wait((claimed.intent, Paid("imps_1"))) is NotBatched.ALONE
     assert (attempt_rows(services), charge_rows(services)) == before
 
 
-def test_a_payment_whose_debt_somebody_holds_is_left(services: Services, groups: Groups) -> None:
+def test_a_payment_whose_debt_somebody_holds_is_left(services: Services, batches: ChargeBatches) -> None:
     """Guard: the group's lock; else what is committed meanwhile, such as a cancellation, would be written over."""
     held, _ = many_opened(services, 2)
-    claimed = _claimed(groups, held)
+    claimed = _claimed(batches, held)
     with services.engine.begin() as db:
         charges.locked(db, held)
         began = elapsed()
-        assert groups.settle_many([(claimed.intent, Paid("imps_1"))]) == [Ungrouped.ALONE]
+        assert batches.settle_many([(claimed.intent, Paid("imps_1"))]) == [NotBatched.ALONE]
         assert elapsed() - began < 9  # seconds; a lock would be waited for ten
     assert attempt_rows(services)[0]["state"] == "sending"
 
 
-def test_a_group_whose_database_is_away_tells_everybody(services: Services, groups: Groups) -> None:
+def test_a_group_whose_database_is_away_tells_everybody(services: Services, batches: ChargeBatches) -> None:
     (charge,) = many_opened(services, 1)
 
     def away(*_: object) -> None:
@@ -216,19 +222,19 @@ def test_a_group_whose_database_is_away_tells_everybody(services: Services, grou
     event.listen(services.engine, "begin", away)
     try:
         with pytest.raises(RuntimeError, match="away"):
-            groups.claims.submit_and_wait(charge)
+            batches.claims.submit_and_wait(charge)
     finally:
         event.remove(services.engine, "begin", away)
-    assert isinstance(groups.claims.submit_and_wait(charge), Claimed)
+    assert isinstance(batches.claims.submit_and_wait(charge), Claimed)
 
 
-def test_an_answer_in_words_of_any_kind_is_written(services: Services, groups: Groups) -> None:
+def test_an_answer_in_words_of_any_kind_is_written(services: Services, batches: ChargeBatches) -> None:
     """The rows go as one JSON text: quotes, backslashes and other scripts must come out as they went in."""
     (charge,) = many_opened(services, 1)
-    claimed = _claimed(groups, charge)
+    claimed = _claimed(batches, charge)
     receipt = 'https://example.com/"a\\b"/영수증'
     assert (
-        groups.settlements.submit_and_wait((claimed.intent, Paid("imps_1", receipt_url=receipt)))
+        batches.settlements.submit_and_wait((claimed.intent, Paid("imps_1", receipt_url=receipt)))
         is AttemptState.PAID
     )
     assert attempt_rows(services)[0]["answer"]["receipt_url"] == receipt

@@ -35,7 +35,7 @@ LINGER = 0.03  # seconds that a group gathers for where there is a crowd; so muc
 _PAID = [field.name for field in fields(Paid)]
 
 
-class Ungrouped(Enum):
+class NotBatched(Enum):
     """What a group has not done."""
 
     ALONE = "it is not plain, and goes alone"
@@ -56,13 +56,13 @@ class Claimed:
     buyer: Buyer = NOBODY
 
 
-class Groups:
+class ChargeBatches:
     """What one process does by the group."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self.claims: Batcher[int, Claimed | Ungrouped] = Batcher(Part.CLAIMS, self.claim_many, MOST, LINGER)
-        self.settlements: Batcher[tuple[Attempt, Paid], AttemptState | Ungrouped] = Batcher(
+        self.claims: Batcher[int, Claimed | NotBatched] = Batcher(Part.CLAIMS, self.claim_many, MOST, LINGER)
+        self.settlements: Batcher[tuple[Attempt, Paid], AttemptState | NotBatched] = Batcher(
             Part.SETTLEMENTS, self.settle_many, MOST, LINGER
         )
 
@@ -70,7 +70,7 @@ class Groups:
         """Claim with these services from now on."""
         self._services = services
 
-    def claim_many(self, ids: Sequence[int]) -> list[Claimed | Ungrouped]:
+    def claim_many(self, ids: Sequence[int]) -> list[Claimed | NotBatched]:
         """Write the first attempts at these debts, claimed, in one transaction; what is not plain is left."""
         services, now = self._services, self._services.clock.now()
         with services.engine.begin() as db:
@@ -89,7 +89,7 @@ class Groups:
         }
         # Each claim goes to one: a message may have come twice, and both are in this group. Whoever is left looks
         # alone, and says why it is not tried; most of it is somebody else's by now.
-        return [done.pop(charge_id, Ungrouped.ALONE) for charge_id in ids]
+        return [done.pop(charge_id, NotBatched.ALONE) for charge_id in ids]
 
     def _planned(self, fresh: Fresh, now: datetime) -> Claimed | None:
         """The first attempt at a debt; None for a row that breaks a rule."""
@@ -104,7 +104,7 @@ class Groups:
             fresh.id, fresh.key, fresh.account, fresh.customer_uid, fresh.name, kind, None, intent, fresh.buyer
         )
 
-    def settle_many(self, answered: Sequence[tuple[Attempt, Paid]]) -> list[AttemptState | Ungrouped]:
+    def settle_many(self, answered: Sequence[tuple[Attempt, Paid]]) -> list[AttemptState | NotBatched]:
         """Write payments that change nothing but their own debts, in one transaction; others are left."""
         now = self._services.clock.now()
         try:
@@ -125,13 +125,13 @@ class Groups:
         except DATABASE_ERRORS as error:
             # One of them is paid already, or the database failed: each is written alone, as its fence allows.
             log.warning("%d payments are written one by one: %s", len(answered), summary(error))
-            return [Ungrouped.ALONE for _ in answered]
+            return [NotBatched.ALONE for _ in answered]
         uids = [attempt.merchant_uid for attempt, _ in answered if attempt.id in done]
         for uid in uids:
             hit(Failpoint.SETTLING_COMMITTED, uid)
         if uids:
             log.info("paid: %s", " ".join(uids))
-        return [AttemptState.PAID if attempt.id in done else Ungrouped.ALONE for attempt, _ in answered]
+        return [AttemptState.PAID if attempt.id in done else NotBatched.ALONE for attempt, _ in answered]
 
 
 def _may_send(services: Services, db: Connection, account: str) -> bool:

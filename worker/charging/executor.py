@@ -14,12 +14,12 @@ from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import NotSent, Outcome, Paid
 from schedules.errors import BROKEN
 from worker.charging import attempt_charge
-from worker.charging.batch_claim import MOST, Claimed, Groups, Ungrouped
+from worker.charging.batch_claim import MOST, ChargeBatches, Claimed, NotBatched
 from worker.charging.batcher import Answer, Follow
 from worker.charging.close import quarantine
 from worker.charging.readiness import Readiness
 from worker.charging.send_queue import NO_SLOT, QueuedCall, SendQueue
-from worker.charging.unsent_claims import GivingBack
+from worker.charging.unsent_claims import UnsentClaims
 from worker.clock import wait_until
 from worker.failpoints import Failpoint, hit
 from worker.runtime import stop_signal
@@ -110,8 +110,8 @@ class Executor:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._groups = Groups(services)
-        self.giving_back = GivingBack()
+        self._batches = ChargeBatches(services)
+        self.unsent_claims = UnsentClaims()
         self.readiness = Readiness(services)
         self._send_queue = SendQueue(services, services.settings.concurrency)
         self._aside = Pool(Part.STEPS, ASIDE)
@@ -123,17 +123,17 @@ class Executor:
     def use(self, services: Services) -> None:
         """Carry out what begins from now on with these services; what is lined up leaves with the former ones."""
         self._services = services
-        self._groups.use(services)
+        self._batches.use(services)
         self.readiness.use(services)
 
     def start(self) -> None:
         """Start all of its threads: one that cannot be started ends the process before anything is claimed."""
-        self._groups.claims.start()
-        self._groups.settlements.start()
+        self._batches.claims.start()
+        self._batches.settlements.start()
         self._send_queue.start()
         self._aside.start()
         self._look_ups.start()
-        self.giving_back.start()
+        self.unsent_claims.start()
 
     def stop(self) -> None:
         """Give back at once what is claimed and has not left. Safe in the handler of a signal."""
@@ -141,8 +141,8 @@ class Executor:
 
     def finish(self) -> None:
         """Wait, for a moment, until what was surely not sent is written as such."""
-        if not wait_until(lambda: not self.giving_back.unwritten, LAST_WRITES):
-            log.error("%d attempts that were not sent could not be given back", self.giving_back.unwritten)
+        if not wait_until(lambda: not self.unsent_claims.unwritten, LAST_WRITES):
+            log.error("%d attempts that were not sent could not be given back", self.unsent_claims.unwritten)
 
     def attempt(self, charge_id: int) -> AttemptState | None:
         """Try once to collect a charge, with whatever else is under way; None when it is not ours to try now."""
@@ -191,10 +191,10 @@ class Executor:
 
     def _begin(self, carried: _Carried) -> None:
         hit(Failpoint.CHARGING_BEGUN, str(carried.charge_id))
-        self._groups.claims.submit(carried.charge_id, partial(self._claimed, carried))
+        self._batches.claims.submit(carried.charge_id, partial(self._claimed, carried))
 
     def _claimed(
-        self, carried: _Carried, claimed: Claimed | Ungrouped | None, error: BaseException | None
+        self, carried: _Carried, claimed: Claimed | NotBatched | None, error: BaseException | None
     ) -> None:
         if error is not None:
             self._over(carried, None, error)
@@ -238,15 +238,15 @@ class Executor:
         self.readiness.came(claimed.account, outcome)
         if isinstance(outcome, Paid):
             settled = partial(self._settled, carried, claimed, outcome)
-            self._groups.settlements.submit((claimed.intent, outcome), settled)
+            self._batches.settlements.submit((claimed.intent, outcome), settled)
         else:
             self._do_aside(self._settle_alone, carried, claimed, outcome)
 
     def _settled(
-        self, carried: _Carried, claimed: Claimed, paid: Paid, answer: AttemptState | Ungrouped | None,
+        self, carried: _Carried, claimed: Claimed, paid: Paid, answer: AttemptState | NotBatched | None,
         error: BaseException | None,
     ) -> None:  # fmt: skip
-        if answer is Ungrouped.ALONE:
+        if answer is NotBatched.ALONE:
             self._do_aside(self._settle_alone, carried, claimed, paid)
         else:
             _say_unwritten(carried, error)
@@ -286,7 +286,7 @@ class Executor:
     def _remember(self, carried: _Carried, claimed: Claimed, obstacle: Obstacle) -> None:
         log.warning("%s was not sent, and cannot be given back yet: the database fails", carried.uid)
         write = partial(attempt_charge.hold_back, self._services, claimed, obstacle)
-        self.giving_back.remember(carried.uid, write)
+        self.unsent_claims.remember(carried.uid, write)
 
     def _over(self, carried: _Carried, state: AttemptState | None, error: BaseException | None = None) -> None:
         carried.leave_room()

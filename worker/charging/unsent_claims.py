@@ -16,7 +16,7 @@ log = logging.getLogger("again.giving_back")
 EVERY = 2.0  # seconds between two rounds of trying
 
 
-class GivingBack:
+class UnsentClaims:
     """Writes that are repeated until they succeed. For any thread to use."""
 
     def __init__(self, every: float = EVERY) -> None:
