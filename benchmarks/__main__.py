@@ -116,7 +116,7 @@ def goals(found: Results) -> Iterator[Row]:
 
 
 def _charging(found: Results) -> Iterator[Row]:
-    names = {"envelopes": ("a backlog", 0.8), "messages": ("one message a charge", 0.3)}
+    names = {"envelopes": ("a backlog", 0.45), "messages": ("one message a charge", 0.2)}
     for name, (words, wish) in names.items():
         if not (ours := found.get(name)):
             continue
