@@ -103,6 +103,13 @@ BY_CALL: tuple[Mutant, ...] = (
         "        is_written = True\n",
     ),
     Mutant(
+        "doubt: an answer that was not written is no answer",
+        RECORDLESS + "test_an_answer_that_was_not_written_is_asked_for_again",
+        "worker/charging/prior_attempts.py",
+        "            is_written = settled is not None",
+        "            is_written = True",
+    ),
+    Mutant(
         "restore: a process of another environment ends no hold",
         "workflows/test_restoring.py::test_a_process_of_another_environment_ends_no_hold",
         "worker/reconciliation/restore.py",

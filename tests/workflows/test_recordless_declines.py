@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,12 @@ from tests.factories import attempt_rows, charge_rows, collect_due, move, move_t
 from worker.charging import adhoc as by_request
 from worker.charging import attempt_charge, prior_attempts, resolve_unknown
 from worker.charging.executor import Executor
+from worker.charging.settle import settle
 from worker.customers import cards, enrollment
 from worker.operations import operate
 from worker.services import Services
 from worker.store.charging import attempts
+from worker.store.charging.attempts import Attempt
 
 NO_KEY = Declined("등록되지 않은 구매자입니다.")  # refused before the gateway looks at the uid: no imp_uid
 MONEY_SHORT = Declined("[CC10]통장 잔액부족")
@@ -227,3 +230,23 @@ def test_a_record_in_a_text_that_decides_nothing_keeps_the_uid(
         resolve_unknown.ask(services, attempt_rows(services)[0]["id"])
     try_when_due(services)
     assert {order.merchant_uid for order in gateway.sent} == {gateway.sent[0].merchant_uid}
+
+
+def test_an_answer_that_was_not_written_is_asked_for_again(
+    services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: another process takes the attempt before the answer is written, and ends before it writes its own."""
+    declined_after_doubt(services, gateway, renewal(services))
+    gateway.remember(gateway.sent[0], "ready", at=services.clock.now())
+
+    def settle_too_late(services: Services, attempt: Attempt, *answer: Any) -> AttemptState | None:
+        with services.engine.begin() as db:
+            assert attempts.take(db, attempt.id, AttemptState.DECLINED, services.clock.now())
+        return settle(services, attempt, *answer)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(prior_attempts, "settle", settle_too_late)
+        assert try_when_due(services) is None
+    assert try_when_due(services) is None
+    assert len(gateway.sent) == 2
+    assert [row["state"] for row in attempt_rows(services)] == ["unknown"]

@@ -76,9 +76,9 @@ def _ask(services: Services, charge_id: int) -> bool:
         found = _found(services, charge.account, waiting.merchant_uid)
         if found is None:
             return False
-        if found:
-            # It may stay unresolved, until a next uid ends it.
-            _settle_as_found(services, charge.account, waiting.merchant_uid, found)
+        # It may stay unresolved, until a next uid ends it.
+        if found and not _settle_as_found(services, charge.account, waiting.merchant_uid, found):
+            return False
     return _ask_for_next(services, charge, waiting)
 
 
@@ -141,7 +141,8 @@ def _settle_as_found(
         verdict = read_found(found, asked, now, quiet)
         is_written = alone or not isinstance(verdict.outcome, Unknown)
         if is_written:
-            settle(services, taken, state[1], verdict.outcome, verdict.quiet_answers)
+            settled = settle(services, taken, state[1], verdict.outcome, verdict.quiet_answers)
+            is_written = settled is not None  # else another process took it, and may end before it writes
     compare(services, account, found)  # a finding under this uid ends, or becomes what it is now
     return is_written
 
