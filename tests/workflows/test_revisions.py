@@ -14,6 +14,7 @@ from worker.charging.executor import Executor
 from worker.renewals import enqueue
 from worker.renewals.enqueue import Queued
 from worker.services import Services
+from worker.store.charging import kill_switch
 from worker.store.operations.revisions import Schema
 
 NEWER = "9999"
@@ -60,12 +61,23 @@ def test_a_process_goes_on_charging_after_a_migration_that_only_adds(
         ("0003", "0003", "0002", False),
         ("0001", "0002", "0003", False),
         (None, "0030", "0030", False),
+        ("0001", None, "0001", False),
     ],
 )
 def test_a_schema_serves_code_from_its_oldest_revision_to_its_own(
-    oldest: str | None, revision: str, code: str, is_served: bool
+    oldest: str | None, revision: str | None, code: str, is_served: bool
 ) -> None:
     assert Schema(revision, oldest).serves(code) is is_served
+
+
+def test_a_schema_without_a_revision_is_refused_in_the_same_words(services: Services) -> None:
+    """`alembic_version` is empty: for a restore under way, for instance."""
+    charge = opened(services)
+    with services.engine.begin() as db:
+        db.execute(text("DELETE FROM alembic_version"))
+        obstacle = kill_switch.permission(db, "main").not_ours(services.identity)
+    assert attempt_charge.attempt(services, charge) is None
+    assert "at revision None" in str(obstacle)
 
 
 def test_a_process_of_another_revision_claims_and_queues_nothing(

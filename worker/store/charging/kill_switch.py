@@ -102,7 +102,7 @@ class Permission:
 
     fingerprint: str | None  # of the bound environment and database
     database: str  # the identity of the database that answers now
-    revision: str  # of the schema
+    revision: str | None  # of the schema
     oldest_code: str | None  # the oldest revision of code that may run on it
     hold_since: datetime | None
     stopped_why: str | None

@@ -48,12 +48,14 @@ class Schema:
     beside those of the new one. One that breaks older code raises it. See docs/decisions/.
     """
 
-    revision: str
+    revision: str | None  # None: `alembic_version` has no row
     oldest_code: str | None  # None: the schema is from before the baseline
 
     def serves(self, code: str) -> bool:
         """Whether code that was written for this revision may run on it."""
-        return self.oldest_code is not None and self.oldest_code <= code <= self.revision
+        if self.revision is None or self.oldest_code is None:
+            return False
+        return self.oldest_code <= code <= self.revision
 
 
 def _config() -> "Config":
