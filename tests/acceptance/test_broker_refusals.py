@@ -7,12 +7,15 @@ import pytest
 import redis
 
 from tests.working import Worker, working
-from worker.clock import wait
+from worker.app import REQUESTS
+from worker.broker.messages import Reason
+from worker.clock import wait, wait_until
 from worker.embedded import EmbeddedServices, ValkeyServer, free_port
 
 STATUS = "again.charge_status"
 AS_REPLICA = 4.0  # seconds
 FULL = 11.0  # seconds; a worker looks for what must be returned every ten
+SENT = 5  # messages that are sent in the moment in which the broker becomes full
 
 
 @pytest.fixture
@@ -50,3 +53,22 @@ def test_a_worker_outlives_a_broker_that_refuses_writes_for_a_while(worker: Work
     for line in ("Connection to broker lost", "Frequent restarts detected"):
         assert log.count(line) == 1, log
     assert 1 <= log.count("Cannot connect to") <= 2, log  # at most once after each connection
+
+
+def test_a_broker_that_becomes_full_while_a_worker_takes_a_message_loses_none_and_doubles_none(
+    worker: Worker, server: ValkeyServer
+) -> None:
+    """BRPOP removes a message; a full broker refuses to store that it is unacknowledged. Each is counted once."""
+    broker = redis.Redis.from_url(server.url)
+    with broker.pipeline() as together:
+        together.lpush(REQUESTS, *range(SENT))
+        together.config_set("maxmemory", "1")
+        together.execute()
+    wait(FULL)
+    assert broker.llen(REQUESTS) == SENT - 1  # the worker has taken one, and could not store it
+    broker.config_set("maxmemory", "0")
+    counted = {(REQUESTS, Reason.BAD_ENVELOPE): SENT}
+    assert wait_until(lambda: worker.dead_letters() == counted, 60), (worker.dead_letters(), worker.log()[-3000:])
+    wait(FULL)
+    assert worker.dead_letters() == counted
+    assert (broker.llen(REQUESTS), broker.hlen("unacked"), worker.starts()) == (0, 0, 1)

@@ -1,7 +1,11 @@
 """Celery's settings for each kind of broker."""
 
+import json
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +17,11 @@ from kombu import Connection, Queue
 from worker.app import QUEUES, celery_settings
 from worker.broker import rabbitmq, redis_broker
 from worker.config import Settings
-from worker.embedded import EmbeddedServices
+from worker.embedded import EmbeddedServices, ValkeyServer
+from worker.runtime.outages import Outage
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
+GOOD = b'[{"body": "", "headers": {}, "properties": {}}, "", "work"]'  # an unacknowledged message
 
 
 def settings(broker: str) -> dict[str, Any]:
@@ -90,19 +96,56 @@ def test_a_key_of_a_wrong_type_is_renamed(channel: Any, key: str) -> None:
     assert channel.client.get(f"{key}.refused") == b"words"
 
 
+def test_a_key_of_a_wrong_type_replaces_none_that_was_renamed_before(channel: Any) -> None:
+    for words in ("first", "second"):
+        channel.client.set("work", words)
+        redis_broker.repair(channel, ["work"], NOW)
+    kept = channel.client.keys("work.refused*")
+    assert {channel.client.get(key) for key in kept} == {b"first", b"second"}
+
+
+def test_a_queue_that_another_worker_has_repaired_meanwhile_is_not_renamed(channel: Any) -> None:
+    """Two workers repair at once, while messages come: the list that replaces the key stays."""
+    ended = Event()
+
+    def repair_often() -> None:
+        while not ended.is_set():
+            redis_broker.repair(channel, ["work"], NOW)
+
+    workers = [Thread(target=repair_often) for _ in range(4)]
+    for each in workers:
+        each.start()
+    try:
+        for _ in range(150):
+            channel.client.pipeline().delete("work").set("work", "words").execute()
+            while channel.client.exists("work"):
+                pass
+            channel.client.lpush("work", "{}")
+            assert channel.client.llen("work") == 1
+    finally:
+        ended.set()
+        for each in workers:
+            each.join()
+    assert {channel.client.type(key) for key in channel.client.keys("work.refused*")} == {b"string"}
+
+
 @pytest.mark.parametrize(
     "entry",
     [
         b"words", b"\xff", b"5", b"[1, 2]", b"[" * 100_000,
-        b'[{"__type__": "datetime", "__value__": 5}, "", "work"]',
+        b'[{"__type__": "datetime", "__value__": 5}, "", "work"]', b'[{}, "", null]', b'["text", "", "work"]',
+        b'[{"headers": {}, "properties": {"a": "\xff"}}, "", "work"]', b"[1, 2, 3]",
+        b'[{"headers": {}, "properties": {}}, 5, "work"]', b'[{"headers": {}, "properties": {}}, "", "other"]',
+        b'[{"headers": [], "properties": {}}, "", "work"]', b'[{"headers": {}, "properties": []}, "", "work"]',
+        b'[{"headers": {}, "properties": {"delivery_info": "text"}}, "", "work"]',
     ],
 )  # fmt: skip
-def test_an_unacknowledged_message_that_cannot_be_read_does_not_stop_the_return_of_the_others(
+def test_an_unacknowledged_message_that_cannot_be_given_back_does_not_stop_the_return_of_the_others(
     channel: Any, entry: bytes
 ) -> None:
     old = NOW.timestamp() - 901
     channel.client.lpush("work", "{}")  # kombu returns a message only to a queue that is there
-    channel.client.hset("unacked", mapping={"bad": entry, "good": b'[{"body": ""}, "", "work"]', "new": entry})
+    channel.client.hset("unacked", mapping={"bad": entry, "good": GOOD, "new": entry})
     channel.client.zadd("unacked_index", {"bad": old + 0.5, "good": old, "new": NOW.timestamp()})
     redis_broker.repair(channel, ["work"], NOW)
     assert set(channel.client.hkeys("unacked")) == {b"good", b"new"}
@@ -111,10 +154,149 @@ def test_an_unacknowledged_message_that_cannot_be_read_does_not_stop_the_return_
     assert channel.client.llen("work") == 2
 
 
+def test_an_unreadable_message_is_removed_before_kombu_would_return_it(channel: Any) -> None:
+    """kombu looks as often as the repair does: what is overdue at kombu's next look is removed at this one."""
+    at = NOW.timestamp() - 900
+    channel.client.hset("unacked", mapping={"soon": "words", "later": "words"})
+    channel.client.zadd(
+        "unacked_index", {"soon": at + redis_broker.REPAIR_EVERY - 1, "later": at + redis_broker.REPAIR_EVERY + 1}
+    )
+    redis_broker.repair(channel, ["work"], NOW)
+    assert channel.client.hkeys("unacked") == [b"later"]
+
+
+def test_unreadable_messages_are_removed_however_many_there_are(channel: Any) -> None:
+    many = range(3 * redis_broker.PAGE + 1)
+    channel.client.hset("unacked", mapping={str(each): GOOD if each % 2 else "words" for each in many})
+    channel.client.zadd("unacked_index", {str(each): 1 + each for each in many})
+    redis_broker.repair(channel, ["work"], NOW)
+    assert (
+        channel.client.hlen("unacked") == channel.client.zcard("unacked_index") == sum(each % 2 for each in many)
+    )
+
+
+@pytest.fixture
+def popped(channel: Any) -> redis_broker.LastPopped:
+    """Of a consumer on the channel."""
+    last = redis_broker.LastPopped()
+    last.check_messages(channel)
+    return last
+
+
+ENTRIES = [b"first", b"second", b"third"]  # of a list, in the order in which BRPOP takes them
+
+
+def entries(channel: Any) -> list[bytes]:
+    """What waits, in the order in which BRPOP takes it."""
+    return list(reversed(channel.client.lrange("work", 0, -1)))
+
+
+def pop(channel: Any) -> dict[str, Any]:
+    """Push the entries, and take the first."""
+    channel.client.lpush("work", *ENTRIES)
+    _, raw = channel.client.brpop("work")
+    envelope: dict[str, Any] = json.loads(raw)
+    return envelope
+
+
+def test_a_message_that_was_popped_and_not_stored_is_pushed_back_once_to_where_it_was(
+    channel: Any, popped: redis_broker.LastPopped
+) -> None:
+    pop(channel)
+    assert entries(channel) == ENTRIES[1:]
+    for _ in range(2):
+        popped.push_back(channel)
+        assert entries(channel) == ENTRIES
+
+
+def test_a_message_whose_push_was_done_and_not_answered_is_not_pushed_again(
+    channel: Any, popped: redis_broker.LastPopped
+) -> None:
+    tag = pop(channel)["properties"]["delivery_tag"]
+    channel.client.set(f"{redis_broker.RETURNED}{tag}", "1")
+    popped.push_back(channel)
+    assert entries(channel) == ENTRIES[1:]
+
+
+def test_a_message_that_kombu_has_stored_is_not_pushed_back(channel: Any, popped: redis_broker.LastPopped) -> None:
+    tag = pop(channel)["properties"]["delivery_tag"]
+    channel.client.hset("unacked", tag, "words")
+    popped.push_back(channel)
+    assert entries(channel) == ENTRIES[1:]
+
+
+def test_a_message_that_reached_the_consumer_is_not_pushed_back(
+    channel: Any, popped: redis_broker.LastPopped
+) -> None:
+    """It may have been acknowledged since."""
+    pop(channel)
+    popped.settle()
+    popped.push_back(channel)
+    assert entries(channel) == ENTRIES[1:]
+
+
+def test_only_the_message_that_was_popped_last_is_pushed_back(
+    channel: Any, popped: redis_broker.LastPopped
+) -> None:
+    """kombu sends no BRPOP before it has stored what the former one answered with."""
+    pop(channel)
+    channel.client.brpop("work")
+    popped.push_back(channel)
+    assert entries(channel) == ENTRIES[1:]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A broker of this test's own."""
+    running = ValkeyServer(tmp_path / "valkey")
+    running.start()
+    yield running
+    running.stop()
+
+
+def test_a_message_that_a_full_broker_refuses_is_pushed_back_by_a_later_connection(server: ValkeyServer) -> None:
+    last = redis_broker.LastPopped()
+    with Connection(server.url) as first:
+        last.check_messages(first.default_channel)
+        pop(first.default_channel)
+    with Connection(server.url) as operator, Connection(server.url) as second, Connection(server.url) as third:
+        opened: Any = operator.default_channel
+        opened.client.config_set("maxmemory", "1")
+        with pytest.raises(second.channel_errors):
+            redis_broker.prepare(second, last, ["work"], NOW)
+        assert not second.connected
+        opened.client.config_set("maxmemory", "0")
+        assert entries(opened) == ENTRIES[1:]
+        redis_broker.prepare(third, last, ["work"], NOW)
+        assert third.connected
+        assert entries(opened) == ENTRIES
+
+
 def test_a_message_that_has_been_acknowledged_meanwhile_is_left_alone(channel: Any) -> None:
     channel.client.zadd("unacked_index", {"gone": 1})
     redis_broker.repair(channel, ["work"], NOW)
     assert channel.client.zcard("unacked_index") == 1
+
+
+@pytest.mark.parametrize("fault", ["refused", "silent", "away"])
+def test_a_repair_that_the_broker_refuses_or_does_not_answer_is_logged_in_one_line_and_raises_nothing(
+    server: ValkeyServer, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    outage = Outage(logging.getLogger("again.brokers"), "the repair")
+    options = {"visibility_timeout": 900, "socket_timeout": 0.5}
+    with Connection(server.url, transport_options=options) as connection:
+        opened: Any = connection.default_channel
+        opened.client.set("work", "words")
+        begin = {
+            "refused": lambda: opened.client.replicaof("127.0.0.1", "1"),
+            "silent": lambda: opened.client.client_pause(3000),
+            "away": server.stop,
+        }[fault]
+        begin()
+        for _ in range(2):
+            redis_broker.repair_or_log(connection, ["work"], NOW, outage)
+    (line,) = [record for record in caplog.records if record.name == "again.brokers"]
+    assert (line.levelname, line.exc_info) == ("ERROR", None)
 
 
 class Lines:

@@ -32,7 +32,6 @@ log = logging.getLogger("again.receiving")
 MOST_PENDING = 1000  # dead letters of a process that wait for the database; the log alone has those beyond it
 PAUSE = 1.0  # seconds between two writes: one line in the log and one transaction for all that came meanwhile
 LOOK_EVERY = 1.0  # seconds
-REPAIR_EVERY = 10.0  # seconds; as often, kombu returns what is not acknowledged in time
 LAST_WRITE = 3.0  # seconds that a stop waits for those that are not written yet
 # What a message can raise in Celery that the checks did not foresee; no errors of the broker or the pool.
 BAD_MESSAGE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -102,6 +101,7 @@ class Consumer(consumer.Consumer):
         super().__init__(*args, **kwargs)
         _refuse_compression()
         self._recorder = Recorder()
+        self._popped = redis_broker.LastPopped()
         self._clock: Clock = SystemClock()
         self._queue_of_tag: dict[str, str] = {}  # RabbitMQ's, those of queues that are not read any more too
         chosen: Any = self.app.amqp.queues.consume_from
@@ -120,8 +120,7 @@ class Consumer(consumer.Consumer):
         """A connection to a broker whose contents kombu can read."""
         connection = super().connection_for_read(*args, **kwargs)
         if _is_redis(connection):
-            redis_broker.check_messages(connection.default_channel)
-            redis_broker.repair(connection.default_channel, QUEUES, self._clock.now())
+            redis_broker.prepare(connection, self._popped, QUEUES, self._clock.now())
         return connection
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
@@ -129,6 +128,7 @@ class Consumer(consumer.Consumer):
         carry_out = super().create_task_handler(*args, **kwargs)
 
         def on_message(message: Any) -> None:
+            self._popped.settle()
             try:
                 message.headers = self._checked(message)
                 carry_out(message)
@@ -148,16 +148,17 @@ class Consumer(consumer.Consumer):
         self._take_charges_or_not()
         self._timers = (
             hub.call_repeatedly(LOOK_EVERY, self._take_charges_or_not),
-            hub.call_repeatedly(REPAIR_EVERY, self._repair),
+            hub.call_repeatedly(redis_broker.REPAIR_EVERY, self._repair),
         )
 
     def _repair(self) -> None:
         if self.connection is not None and _is_redis(self.connection):
-            redis_broker.repair(self.connection.default_channel, QUEUES, self._clock.now())
+            redis_broker.repair_or_log(self.connection, QUEUES, self._clock.now())
 
     def _take_charges_or_not(self) -> None:
         """Read the queues of charges only while this process may and can send them."""
         alive.round_begins()
+        self._popped.settle()  # what came on this connection is stored: the loop goes on
         if stop_signal.is_told() or self.task_consumer is None:
             return
         self._queue_of_tag |= {tag: name for name, tag in self.task_consumer._active_tags.items()}
@@ -176,6 +177,7 @@ class Consumer(consumer.Consumer):
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Refuse a body that cannot be decoded."""
         del exc
+        self._popped.settle()
         self._refuse(message, Reason.COMPRESSED if message.headers.get("compression") else Reason.BAD_BODY)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
