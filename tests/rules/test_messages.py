@@ -104,6 +104,56 @@ def test_an_envelope_keeps_neither_its_route_nor_its_tag_nor_a_field_of_ours() -
     }  # fmt: skip
 
 
+def given_back(envelope: dict[str, Any]) -> dict[str, Any]:
+    """What kombu pushes when it returns a message to its queue."""
+    envelope["headers"]["redelivered"] = True
+    envelope["properties"]["delivery_info"]["redelivered"] = True
+    return envelope
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\xff",
+        b" " * (messages.LARGEST + 1),
+        b'{"headers": {"compression": "zlib"}, "properties": {}, "body": ""}',
+    ],
+)
+def test_a_refused_message_that_is_delivered_again_keeps_its_reason_its_size_and_its_digest(raw: bytes) -> None:
+    why = reason(lambda: messages.read_envelope(raw, "requests"))
+    refused = messages.refused_envelope(raw, "requests", why)
+    again = messages.read_envelope(json.dumps(given_back(refused)).encode(), "requests")
+    letter = messages.refused_letter("requests", again["properties"])
+    assert letter == messages.dead_letter("requests", raw, {}, why)
+    assert again["properties"]["delivery_tag"] != refused["properties"]["delivery_tag"]
+
+
+DIGEST = "0" * 64
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        None, 5, [], ["too_large", 5], ["unknown", 5, DIGEST], ["forged_mark", 5, DIGEST], [[], 5, DIGEST],
+        ["too_large", -1, DIGEST], ["too_large", True, DIGEST], ["too_large", 2**40, DIGEST],
+        ["too_large", 5, "4111 1111 1111 1111"], ["too_large", 5, None], ["too_large", 5, DIGEST, 5],
+    ],
+)  # fmt: skip
+def test_a_mark_of_refusal_that_this_code_cannot_have_written_is_no_mark(mark: object) -> None:
+    forged = messages.refused_envelope(b"", "requests", Reason.TOO_LARGE)
+    forged["properties"][messages.REFUSED] = mark
+    read = messages.read_envelope(json.dumps(given_back(forged)).encode(), "requests")
+    assert messages.refused_letter("requests", read["properties"]) is None
+
+
+@pytest.mark.parametrize("change", [{"body": "e30="}, {"headers": {"id": "a-1", "task": "again.charge_status"}}])
+def test_a_mark_of_refusal_on_a_message_with_contents_is_no_mark(change: dict[str, Any]) -> None:
+    marked = messages.refused_envelope(b"", "requests", Reason.TOO_LARGE) | change
+    read = messages.read_envelope(json.dumps(given_back(marked)).encode(), "requests")
+    assert messages.refused_letter("requests", read["properties"]) is None
+    assert read["body"] == marked["body"]
+
+
 def test_a_dead_letter_holds_nothing_of_the_contents() -> None:
     card = "4111 1111 1111 1111"
     letter = messages.dead_letter("requests", card.encode(), {"task": card, "id": card}, Reason.BAD_BODY)

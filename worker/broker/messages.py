@@ -26,7 +26,9 @@ BODY_ENCODINGS = (None, "base64", "utf-8")
 # Of a message in Redis, the only headers and properties that are read.
 HEADERS = ("task", "id", "eta", "expires", "retries", "timelimit", "ignore_result")
 ROUTES = ("correlation_id", "reply_to")
-REFUSED = "again-refused"  # the property that says why a message is refused; no sender's property has this name
+REFUSED = "again-refused"  # the property that says why a message is refused: its reason, size and digest
+_LARGEST_ENTRY = 512 * 1024**2  # bytes; Redis's own bound
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Reason(StrEnum):
@@ -45,6 +47,12 @@ class Reason(StrEnum):
     BAD_REPLY = "bad_reply"
     NOT_READ = "not_read"
     FORGED_MARK = "forged_mark"
+
+
+# For which read_envelope refuses a message.
+_OF_ENVELOPES = frozenset(
+    {Reason.TOO_LARGE, Reason.BAD_ENVELOPE, Reason.COMPRESSED, Reason.BAD_ENCODING, Reason.BAD_BODY}
+)
 
 
 class MessageRefused(Exception):
@@ -112,6 +120,8 @@ def read_envelope(raw: bytes, queue: str) -> dict[str, Any]:
     properties = envelope.get("properties") if isinstance(envelope, dict) else None
     if not (isinstance(headers, dict) and isinstance(properties, dict)):
         raise MessageRefused(Reason.BAD_ENVELOPE)
+    if _is_refused_before(headers, envelope.get("body"), properties.get(REFUSED)):
+        return _envelope(queue, "", {}, {"body_encoding": "utf-8", REFUSED: properties[REFUSED]})
     if headers.get("compression"):
         raise MessageRefused(Reason.COMPRESSED)
     encoding = properties.get("body_encoding")
@@ -134,6 +144,22 @@ def refused_letter(queue: str, properties: Mapping[str, Any]) -> DeadLetter | No
         return None
     reason, size, digest = properties[REFUSED]
     return DeadLetter(queue, Reason(reason), size, digest, None, None)
+
+
+def _is_refused_before(headers: Mapping[str, object], body: object, mark: object) -> bool:
+    """Whether this is an envelope of `refused_envelope` that kombu has returned to its queue.
+
+    A sender who writes such an envelope has only that message refused.
+    """
+    if body != "" or not headers.keys() <= {"redelivered"}:
+        return False
+    match mark:
+        case [str() as reason, int() as size, str() as digest] if not isinstance(size, bool):
+            return (
+                reason in _OF_ENVELOPES and 0 <= size <= _LARGEST_ENTRY and _DIGEST.fullmatch(digest) is not None
+            )
+        case _:
+            return False
 
 
 def _flat(found: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
