@@ -68,7 +68,7 @@ def test_parts_are_given_back_until_nothing_is_left(
         refund_payment.ask(services, wanted(charge, f"part-{number}", amount), "kim")
         refund_payment.make_due(services)
     assert books(services) == ("paid", 3900)
-    with pytest.raises(BadRequest, match="more than the 6,000 KRW"):
+    with pytest.raises(BadRequest, match="more than the balance 6,000 KRW"):
         refund_payment.ask(services, wanted(charge, "part-2", 6001), "kim")
     refund_payment.ask(services, wanted(charge, "part-3"), "kim")
     refund_payment.make_due(services)
