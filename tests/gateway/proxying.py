@@ -1,5 +1,6 @@
 """A proxy for the tests: it tunnels what CONNECT asks for, refuses it, or answers nonsense."""
 
+import os
 import socket
 import ssl
 import threading
@@ -16,6 +17,7 @@ class Proxy:
 
     answer: bytes | None = TUNNEL  # None: nothing at all
     tls: ssl.SSLContext | None = None
+    by_record: bool = False  # each TLS record of the server goes on in a record of the proxy's own
     asked: list[bytes] = field(default_factory=list)
     target: tuple[str, int] | None = None  # where it leads, whatever it is asked for
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -86,18 +88,42 @@ class Proxy:
             if not chunk:
                 break
             try:
-                other.sendall(chunk)
+                self._pass_on(chunk, other)
             except OSError:
                 break
         for end in (one, other):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
+    def _pass_on(self, chunk: bytes, other: socket.socket) -> None:
+        if not (self.by_record and isinstance(other, ssl.SSLSocket)):
+            other.sendall(chunk)
+            return
+        with corked(other):  # all of them in one segment
+            while chunk:
+                length = 5 + int.from_bytes(chunk[3:5], "big")
+                other.sendall(chunk[:length])
+                chunk = chunk[length:]
+
 
 @contextmanager
-def proxying(answer: bytes | None = TUNNEL, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+def corked(peer: socket.socket) -> Iterator[None]:
+    """Hold back what is written until the end, so that it arrives as one."""
+    plain = socket.socket(fileno=os.dup(peer.fileno()))
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    try:
+        yield
+    finally:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        plain.close()
+
+
+@contextmanager
+def proxying(
+    answer: bytes | None = TUNNEL, tls: ssl.SSLContext | None = None, *, by_record: bool = False
+) -> Iterator[Proxy]:
     """A running proxy."""
-    proxy = Proxy(answer, tls)
+    proxy = Proxy(answer, tls, by_record)
     try:
         yield proxy
     finally:

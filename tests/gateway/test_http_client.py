@@ -21,6 +21,7 @@ import pytest
 
 from schedules.charging.outcomes import NotSent, Paid, Unknown
 from tests.gateway.certificates import own_certificate
+from tests.gateway.proxying import corked
 from tests.gateway.samples import CANCELLED, CARD_NUMBER, KEY, ORDER, PAID, envelope, page
 from tests.gateway.scripted import SHORT, Act, ScriptedServer, answer, client_of, exactly, scripted
 from tests.gateway.test_slots import LONG, PAID_ANSWER, PAID_BODY, Told, begun, prepared, soon, with_token
@@ -203,12 +204,9 @@ def test_a_record_of_tls_after_an_answer_costs_the_connection(certificate: Path)
     """Guard: the record lies decrypted by nobody, between the socket and httpcore's parser."""
 
     def two_records(server: ScriptedServer, peer: socket.socket) -> bool:
-        corked = socket.socket(fileno=os.dup(peer.fileno()))
-        corked.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-        peer.sendall(whole(PAID_BODY))
-        peer.sendall(STRAY)
-        corked.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
-        corked.close()
+        with corked(peer):
+            peer.sendall(whole(PAID_BODY))
+            peer.sendall(STRAY)
         return True
 
     with (

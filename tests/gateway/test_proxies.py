@@ -1,24 +1,26 @@
 """Calls through a proxy, with a private authority and with a client certificate, each against a real server."""
 
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from schedules.charging.outcomes import NotSent, Paid, Unknown
 from schedules.errors import UserError
 from tests.gateway.certificates import own_certificate
-from tests.gateway.proxying import Proxy, proxying
+from tests.gateway.proxying import Proxy, corked, proxying
 from tests.gateway.samples import ORDER, PAID, envelope
 from tests.gateway.scripted import IMP_KEY, IMP_SECRET, SHORT, ScriptedServer, answer, scripted
 from tests.gateway.test_addresses import NEEDED
 from tests.gateway.test_slots import LONG, begun, with_token
 from worker.certificates import CertificateFiles
-from worker.clock import elapsed, wait_until
+from worker.clock import elapsed, wait, wait_until
 from worker.config import load_settings
-from worker.gateway.port import Slot
+from worker.gateway.port import Missed, Slot
 from worker.gateway.portone_v1 import MemoryTokens, PortOneSettings, PortOneV1, Timeouts
 from worker.wiring import gateway_settings
 
@@ -100,6 +102,56 @@ def test_a_proxy_may_itself_speak_tls(server: ScriptedServer, certificate: Path)
     ):
         assert isinstance(gateway.charge(ORDER), Paid)
         assert len(proxy.asked) == 1
+
+
+def answers_twice(server: ScriptedServer, peer: socket.socket) -> bool:
+    """Two answers, each in a TLS record of its own, in one segment."""
+    with corked(peer):
+        PAID_ANSWER(server, peer)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nSTALE")
+    return True
+
+
+def test_a_surplus_answer_behind_a_proxy_with_tls_is_not_read_as_the_next_one(certificate: Path) -> None:
+    """Guard: it stays in the buffer of the proxy's TLS, where nothing shows it; the next charge would get it."""
+    with (
+        scripted(*[answers_twice] * 3, tls=serving(certificate)) as server,
+        proxying(tls=serving(certificate), by_record=True) as proxy,
+        client(server, CertificateFiles(certificate), proxy.url()) as gateway,
+    ):
+        for _ in range(3):
+            assert isinstance(gateway.charge(ORDER), Paid)
+        assert server.connections == len(proxy.asked) == 3
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http proxy", "https proxy"])
+def test_what_a_gateway_says_while_a_call_waits_for_another_slot_costs_the_connection(
+    certificate: Path, tls: bool
+) -> None:
+    """Guard: a connection that is parked behind a proxy is read before the call leaves on it."""
+    spoken: list[socket.socket] = []
+
+    class Speaks(ssl.SSLContext):
+        """Answers the first connection before it is asked."""
+
+        def wrap_socket(self, *given: Any, **more: Any) -> Any:
+            wait(0.3)  # the slot passes meanwhile
+            spoken.append(super().wrap_socket(*given, **more))
+            return spoken[-1]
+
+    context = Speaks(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with (
+        scripted(PAID_ANSWER, tls=context) as server,
+        proxying(tls=serving(certificate) if tls else None, by_record=True) as proxy,
+        client(server, CertificateFiles(certificate), proxy.url()) as gateway,
+    ):
+        sending = gateway.sending(ORDER)
+        assert begun(sending, Slot(0, elapsed() + 0.1)).first() == Missed()
+        spoken[0].sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nSTALE")
+        wait(0.3)
+        assert isinstance(begun(sending, Slot(0, elapsed() + 5)).first(), Paid)
+        assert server.connections == 2
 
 
 def test_the_proxy_is_open_before_the_slot_begins(server: ScriptedServer, certificate: Path) -> None:

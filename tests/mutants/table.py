@@ -626,6 +626,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
     ),
     Mutant(
+        "no connection is kept through a proxy that speaks TLS",
+        "gateway/test_proxies.py::test_a_surplus_answer_behind_a_proxy_with_tls_is_not_read_as_the_next_one",
+        "worker/gateway/exchange.py",
+        " and not self.connection.by_tls_proxy",
+        "",
+    ),
+    Mutant(
+        "a call that raises is reported",
+        "gateway/test_faults.py::test_a_call_that_raises_is_unknown",
+        "worker/gateway/event_loop.py",
+        "elif (fault := task.exception()) is not None:",
+        "elif (fault := None) is not None:",
+    ),
+    Mutant(
         "a proxy's CONNECT takes no slot",
         "gateway/test_proxies.py::test_a_proxy_that_opens_no_tunnel_is_named_and_nothing_is_sent",
         "worker/gateway/exchange.py",

@@ -170,8 +170,8 @@ class LaterCall(Generic[A]):
     def _answered(self, reply: Reply) -> A | Unknown:
         try:
             return self._read(reply.status, reply.body)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError):
-            log.exception("an answer could not be read")
+        except Exception as fault:  # noqa: BLE001 # the boundary of a call: whatever its answer does is reported
+            log.error("an answer could not be read: %s", event_loop.where(fault))
             return Unknown("an answer that could not be read, for a fault of ours")
 
     def _unauthorized(self, token: str, reply: Reply) -> A | Unknown | Missed:

@@ -4,10 +4,13 @@ import asyncio
 import logging
 import os
 import threading
+import traceback
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
+from schedules.charging.outcomes import Unknown
 from worker.runtime import background
 from worker.runtime.background import Part
 
@@ -40,23 +43,40 @@ def running() -> asyncio.AbstractEventLoop:
     return _loops[0]
 
 
-def start(work: Callable[[], Coroutine[Any, Any, T]], then: Callable[[T], None] = lambda _: None) -> None:
+def start(
+    work: Callable[[], Coroutine[Any, Any, T]], then: Callable[[T | Unknown], None] = lambda _: None
+) -> None:
     """Run a coroutine on the loop, from any thread; call `then` with its result on the loop's thread.
 
-    `then` must be quick: other calls wait for it.
+    A coroutine that raises results in Unknown. `then` must be quick: other calls wait for it.
     """
     running().call_soon_threadsafe(_create_task, work, then)
 
 
-def _create_task(work: Callable[[], Coroutine[Any, Any, T]], then: Callable[[T], None]) -> None:
+def where(fault: BaseException) -> str:
+    """Return the type of a fault and the place that raised it. Its text is left out: it may hold a request."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return type(fault).__name__ + place
+
+
+def _create_task(work: Callable[[], Coroutine[Any, Any, T]], then: Callable[[T | Unknown], None]) -> None:
     task = asyncio.get_running_loop().create_task(work())
     _tasks.add(task)
     task.add_done_callback(partial(_done, then))
 
 
-def _done(then: Callable[[T], None], task: asyncio.Task[T]) -> None:
+def _done(then: Callable[[T | Unknown], None], task: asyncio.Task[T]) -> None:
+    """Report the result. A call that is never reported would hold its charge until the lease ends."""
     _tasks.discard(task)
-    then(task.result())  # the loop's exception handler reports what is raised here
+    came: T | Unknown = Unknown("a fault of ours")
+    if task.cancelled():
+        log.error("a call was cancelled")
+    elif (fault := task.exception()) is not None:
+        log.error("a call failed for a fault of ours: %s", where(fault))
+    else:
+        came = task.result()
+    then(came)  # the loop's exception handler reports what is raised here
 
 
 def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
@@ -65,5 +85,6 @@ def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _unforeseen(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log a fault of ours by its type alone: asyncio's own text may hold a request."""
-    log.error("a callback of the HTTP client failed: %s", type(context.get("exception")).__name__)
+    """Log a fault of ours by its type and place alone: asyncio's own text may hold a request."""
+    fault = context.get("exception")
+    log.error("a callback of the HTTP client failed: %s", "no exception" if fault is None else where(fault))

@@ -17,6 +17,7 @@ import httpx
 
 from schedules.charging.outcomes import NotSent, Unknown
 from worker.clock import elapsed
+from worker.gateway import event_loop
 from worker.gateway.envelopes import Reply
 from worker.gateway.port import CONNECTION_TIMEOUT, NO_CONNECTION, Missed, Slot
 from worker.gateway.settings import Timeouts
@@ -78,6 +79,7 @@ class Connection:
     origin: Origin
     transport: httpx.AsyncBaseTransport
     by_proxy: bool = False
+    by_tls_proxy: bool = False  # TLS inside TLS
     stream: httpcore.AsyncNetworkStream | None = None
     has_answered: bool = False  # the connection that is open now
     idle_since: float = 0.0  # by `elapsed`
@@ -204,7 +206,7 @@ class Exchange:
         if task.cancelled():
             self.came = Unknown("cancelled") if self.is_sent else Missed()
         elif (fault := task.exception()) is not None:
-            log.error("an HTTP call failed for a fault of ours: %s", type(fault).__name__)
+            log.error("an HTTP call failed for a fault of ours: %s", event_loop.where(fault))
             self.came = Unknown("a fault of ours") if self.is_sent else NotSent(type(fault).__name__)
         else:
             self.came = task.result()
@@ -294,7 +296,8 @@ class Exchange:
     def leaves_it_clean(self) -> bool:
         """Whether the connection may carry another exchange after this one."""
         is_short = isinstance(self.came, Reply) and len(self.came.body) <= KEPT_AFTER
-        return is_short and not self.connection.has_unread_bytes()
+        # Behind a proxy that speaks TLS, a surplus answer may wait in the outer layer, where nothing shows it.
+        return is_short and not self.connection.by_tls_proxy and not self.connection.has_unread_bytes()
 
     def cancel(self) -> None:
         """Give up what waits for another slot."""

@@ -5,6 +5,7 @@ each connection is a transport of its own, which a call takes and puts back. All
 """
 
 import asyncio
+import logging
 import math
 import os
 import ssl
@@ -30,6 +31,7 @@ REPORTED_WITHIN = 5.0  # seconds after a call's end within which it is reported,
 ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_EXPIRY)
 
 Then = Callable[[Came], None]
+log = logging.getLogger("again.http")
 
 
 class HttpClient:
@@ -80,7 +82,10 @@ class HttpClient:
             self._parked[key] = exchange
             exchange.when_over(partial(self._unpark, key, exchange))
         else:
-            await self._put_back(exchange)
+            try:
+                await self._put_back(exchange)
+            except Exception as error:  # noqa: BLE001 # the answer was read: no fault of its connection costs it
+                log.warning("a connection could not be put back: %s", event_loop.where(error))
         return came
 
     def begin(self, call: Call, until: float, slot: Slot, then: Then) -> None:
@@ -127,7 +132,8 @@ class HttpClient:
         if idle and elapsed() - idle[-1].idle_since < KEEPALIVE_EXPIRY:
             return idle.pop()
         proxy = self._proxy if url.scheme == "https" else None
-        return Connection(origin, self._new_transport(proxy), by_proxy=proxy is not None)
+        is_tls = proxy is not None and proxy.url.scheme == "https"
+        return Connection(origin, self._new_transport(proxy), by_proxy=proxy is not None, by_tls_proxy=is_tls)
 
     def _new_transport(self, proxy: httpx.Proxy | None) -> httpx.AsyncBaseTransport:
         return httpx.AsyncHTTPTransport(verify=self._trust, trust_env=False, limits=ONE_CONNECTION, proxy=proxy)
