@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -72,3 +73,26 @@ def test_a_broker_that_becomes_full_while_a_worker_takes_a_message_loses_none_an
     wait(FULL)
     assert worker.dead_letters() == counted
     assert (broker.llen(REQUESTS), broker.hlen("unacked"), worker.starts()) == (0, 0, 1)
+
+
+def test_a_connection_that_is_lost_after_an_acknowledgement_delivers_nothing_again(
+    worker: Worker, server: ValkeyServer
+) -> None:
+    """Guard: the consumer notes that the message it took last is stored."""
+    broker = redis.Redis.from_url(server.url)
+    for number in range(SENT):
+        broker.lpush(REQUESTS, number)
+        assert wait_until(lambda: not broker.llen(REQUESTS) and not broker.hlen("unacked"), 20, 0.01)
+        wait(0.1)
+        broker.client_kill_filter(_type="normal", skipme=True)
+        assert wait_until(lambda: blocked(broker) > 0, 20), worker.log()[-3000:]
+    counted = {(REQUESTS, Reason.BAD_ENVELOPE): SENT}
+    assert wait_until(lambda: worker.dead_letters() == counted, 20), (worker.dead_letters(), worker.log()[-3000:])
+    wait(FULL)
+    assert worker.dead_letters() == counted
+
+
+def blocked(broker: redis.Redis) -> int:
+    """How many clients wait for a message."""
+    clients: Any = broker.info("clients")
+    return int(clients["blocked_clients"])
