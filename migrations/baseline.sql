@@ -679,6 +679,7 @@ CREATE TABLE archived_attempts (
     decline_class TEXT,
     decline_rule TEXT,
     tried_by TEXT,
+    billing_key_id BIGINT,
     CONSTRAINT pk_archived_attempts PRIMARY KEY (id),
     CONSTRAINT fk_archived_attempts_charge_id FOREIGN KEY (charge_id) REFERENCES charges (id),
     CONSTRAINT ck_archived_attempts_is_settled
@@ -695,6 +696,7 @@ COMMENT ON COLUMN archived_attempts.answer IS 'the outcome as it was read, witho
 COMMENT ON COLUMN archived_attempts.decline_class IS 'what the words of a decline mean';
 COMMENT ON COLUMN archived_attempts.decline_rule IS 'the rule that says so, with its version';
 COMMENT ON COLUMN archived_attempts.tried_by IS 'who wanted it, when it was not the ladder';
+COMMENT ON COLUMN archived_attempts.billing_key_id IS 'the stored card that it was last claimed for';
 
 CREATE TABLE attempts (
     id BIGINT GENERATED ALWAYS AS IDENTITY,
@@ -722,6 +724,7 @@ CREATE TABLE attempts (
     decline_class TEXT,
     decline_rule TEXT,
     tried_by TEXT,
+    billing_key_id BIGINT,
     CONSTRAINT pk_attempts PRIMARY KEY (id),
     CONSTRAINT ck_attempts_known_state
         CHECK (state IN ('ready', 'sending', 'paid', 'declined', 'refused', 'not_sent', 'unknown')),
@@ -742,6 +745,7 @@ CREATE INDEX ix_attempts_leased ON attempts (lease_until) WHERE state = 'sending
 CREATE INDEX ix_attempts_paid ON attempts (last_sent_at) WHERE state = 'paid';
 CREATE INDEX ix_attempts_refused ON attempts (settled_at) WHERE (state = 'refused' OR decline_class = 'setup_fault');
 CREATE INDEX ix_attempts_to_ask ON attempts (next_ask_at) WHERE state = 'unknown';
+CREATE UNIQUE INDEX one_call_at_a_time_for_each_card ON attempts (billing_key_id) WHERE state = 'sending';
 CREATE UNIQUE INDEX one_paid_attempt_for_each_charge ON attempts (charge_id) WHERE state = 'paid';
 CREATE UNIQUE INDEX one_unresolved_attempt_for_each_charge ON attempts (charge_id)
     WHERE state IN ('not_sent', 'ready', 'sending', 'unknown');
@@ -750,6 +754,7 @@ COMMENT ON COLUMN attempts.answer IS 'the outcome as it was read, without anythi
 COMMENT ON COLUMN attempts.decline_class IS 'what the words of a decline mean';
 COMMENT ON COLUMN attempts.decline_rule IS 'the rule that says so, with its version';
 COMMENT ON COLUMN attempts.tried_by IS 'who wanted it, when it was not the ladder';
+COMMENT ON COLUMN attempts.billing_key_id IS 'the stored card that it was last claimed for';
 
 CREATE TABLE batch_lines (
     batch_id BIGINT NOT NULL,

@@ -223,8 +223,8 @@ def right_time(services: Services, db: Connection) -> datetime:
 
 
 def level_of(services: Services, permission: kill_switch.Permission) -> int:
-    """The log level of an obstacle: a person must act when the schema is another, the rest may be intended."""
-    return logging.ERROR if permission.has_other_schema(services.identity) else logging.WARNING
+    """The log level of an obstacle: ERROR when the schema does not serve this code; the rest may be intended."""
+    return logging.ERROR if permission.is_unserved(services.identity) else logging.WARNING
 
 
 def clock_is_right(services: Services, db: Connection) -> bool:

@@ -10,7 +10,7 @@ BY_DATABASE: tuple[Mutant, ...] = (
         "a process of another revision claims nothing",
         REVISIONS + "test_a_process_of_another_revision_claims_and_queues_nothing",
         "worker/store/charging/kill_switch.py",
-        "        if self.has_other_schema(identity):\n",
+        "        if self.is_unserved(identity):\n",
         "        if False:\n",
     ),
     Mutant(

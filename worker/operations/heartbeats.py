@@ -64,7 +64,7 @@ class Heartbeats:
         permission = replace(kill_switch.permission(db, kill_switch.ALL_ACCOUNTS), hold_since=None)
         takes_nothing = services.executor.readiness.obstacle if services.executor is not None else None
         foreign = permission.foreign(services.identity, services.clock)
-        if permission.has_other_schema(services.identity):
+        if permission.is_unserved(services.identity):
             log.error("%s", foreign)  # every process says so, also one that gets no work
         its = Report(
             id=self._id,

@@ -110,8 +110,8 @@ class Permission:
     account: str = ALL_ACCOUNTS
     account_fingerprint: str | None = None  # of the credentials that the account is bound to
 
-    def has_other_schema(self, identity: Identity) -> bool:
-        """Whether the database is at a schema on which this process's code may not run."""
+    def is_unserved(self, identity: Identity) -> bool:
+        """Whether the schema of the database does not serve this process's code."""
         return not Schema(self.revision, self.oldest_code).serves(identity.revision)
 
     def obstacle(self, identity: Identity, clock: Clock) -> str | None:
@@ -142,7 +142,7 @@ class Permission:
 
     def not_ours(self, identity: Identity) -> str | None:
         """Return why this process may not use the database, apart from its clock; None when it may."""
-        if self.has_other_schema(identity):
+        if self.is_unserved(identity):
             return (
                 f"the database is at revision {self.revision}, for code from {self.oldest_code} on; this code is "
                 f"for {identity.revision}: stop it, and start the version that `again migrate` was run with"
