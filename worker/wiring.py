@@ -333,6 +333,6 @@ def _refuse_unknown(found: Schema, code: Revisions) -> None:
         )
     if found.revision not in code.known:
         raise BadDatabase(
-            f"the database is at revision {found.revision}, which this code does not know: "
-            "it is ahead; install the newer Again that made it"
+            f"the database is at revision {found.revision}, which this code does not know: a newer "
+            "version of Again migrated it; install that version"
         )

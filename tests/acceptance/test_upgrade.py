@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from tests.acceptance.again import ROOT, plain_environment
 from tests.installation import Installation, installed
@@ -19,6 +20,8 @@ PATIENCE = 45.0  # seconds that anything may take on a busy machine
 NEWER = "9999"
 MIGRATION = '''"""A later change."""
 
+from contextlib import nullcontext
+
 from alembic import op
 
 revision = "{newer}"
@@ -29,8 +32,9 @@ depends_on = None
 
 def upgrade() -> None:
     """Change something."""
-    for statement in {statements!r}:
-        op.execute(statement)
+    with {scope}:
+        for statement in {statements!r}:
+            op.execute(statement)
 '''
 EXPAND = (
     "ALTER TABLE charges ADD COLUMN later text",
@@ -38,6 +42,9 @@ EXPAND = (
     "ALTER TABLE archived_attempts ADD COLUMN later text",
     "CREATE TABLE later (id bigint PRIMARY KEY)",
 )
+INDEX = ("CREATE INDEX CONCURRENTLY later ON charges (created_at)",)
+# A transaction that uses the table as a charge does, but for long.
+LONG = ("SET LOCAL idle_in_transaction_session_timeout = 0", "LOCK TABLE charges IN ROW EXCLUSIVE MODE")
 CONTRACT = (f"UPDATE served_code SET oldest_revision = '{NEWER}'",)
 
 
@@ -48,8 +55,11 @@ class NewerVersion:
         self._folder, self._environment = folder, plain_environment(settings)
         for room in ("schedules", "worker", "migrations"):
             shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-        text = MIGRATION.format(newer=NEWER, newest=newest_revision().newest, statements=tuple(statements))
-        (folder / f"migrations/versions/{NEWER}_change_something.py").write_text(text)
+        concurrently = any("CONCURRENTLY" in statement for statement in statements)
+        scope = "op.get_context().autocommit_block()" if concurrently else "nullcontext()"
+        newest = newest_revision().newest
+        module = MIGRATION.format(newer=NEWER, newest=newest, statements=tuple(statements), scope=scope)
+        (folder / f"migrations/versions/{NEWER}_change_something.py").write_text(module)
         self._running: list[subprocess.Popen[bytes]] = []
 
     def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
@@ -72,6 +82,14 @@ class NewerVersion:
                 [sys.executable, "-m", "worker.cli", *command], cwd=self._folder, env=self._environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             ))  # fmt: skip
+
+    def log(self) -> str:
+        """What the started processes have printed."""
+        return (self._folder / "log").read_text()
+
+    def ended(self) -> list[int | None]:
+        """The exit codes of the started processes; None for one that runs."""
+        return [process.poll() for process in self._running]
 
     def stop(self) -> None:
         """Stop what was started."""
@@ -171,6 +189,46 @@ def test_after_a_migration_that_breaks_the_old_code_only_the_new_processes_charg
     assert [len(shop.movements(name)) for name in ("before", "after")] == [1, 1]
     shop.services.engine.dispose()  # this very test's connections are of the old version too
     assert "processes for revision" not in newer.run("migrate").stderr
+
+
+def test_a_migration_waits_two_seconds_for_a_lock_and_charges_go_on_between_its_tries(
+    shop: Installation, version: Callable[[Sequence[str]], NewerVersion]
+) -> None:
+    """A long transaction that uses the table would otherwise stop every charge behind the migration."""
+    newer = version(EXPAND)
+    with shop.services.engine.connect() as long:
+        for statement in LONG:
+            long.execute(text(statement))
+        newer.start("migrate")
+        assert wait_until(lambda: "(try 1 of 5)" in newer.log(), PATIENCE), newer.log()
+        shop.wait_for(shop.customer("between", "now"), "paid")
+        long.rollback()
+    assert wait_until(lambda: newer.ended() != [None], PATIENCE), newer.log()
+    assert newer.ended() == [0], newer.log()
+
+
+def test_an_index_is_built_while_charges_go_on(
+    shop: Installation, version: Callable[[Sequence[str]], NewerVersion]
+) -> None:
+    """It waits for a transaction that is older, for longer than any lock is waited for, and blocks nobody."""
+    newer = version(INDEX)
+    valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('later')")
+    with shop.services.engine.connect() as long:
+        for statement in LONG:
+            long.execute(text(statement))
+        newer.start("migrate")
+
+        def is_valid() -> bool | None:
+            with shop.services.engine.connect() as db:
+                return db.execute(valid).scalar()
+
+        assert wait_until(lambda: is_valid() is False, PATIENCE), newer.log()
+        for name in ("first", "second"):  # one after another, so for longer than a lock is waited for
+            shop.wait_for(shop.customer(name, "now"), "paid")
+        assert (is_valid(), newer.ended()) == (False, [None]), newer.log()
+        long.rollback()
+    assert wait_until(lambda: newer.ended() != [None], PATIENCE), newer.log()
+    assert (is_valid(), newer.ended()) == (True, [0]), newer.log()
 
 
 def says(shop: Installation, name: str, *words: str) -> bool:

@@ -8,12 +8,32 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, text
 
 from worker.store.operations import revisions
-from worker.store.operations.revisions import Revisions
+from worker.store.operations.revisions import MigrationBlocked, Revisions
 from worker.store.tables import metadata
 from worker.wiring import BadDatabase, check_revision, refuse_newer
 
 CODE = revisions.newest_revision()
 NEWER = "9999"
+# What the declared tables do not contain: SQLAlchemy knows no triggers.
+TRIGGERS = {
+    ("archived_attempt_events", "append_only", "refuse_change"),
+    ("archived_attempt_events", "nothing_lost", "refuse_loss"),
+    ("archived_attempts", "append_only", "refuse_change"),
+    ("archived_attempts", "nothing_lost", "refuse_loss"),
+    ("archived_outbox", "append_only", "refuse_change"),
+    ("archived_outbox", "nothing_lost", "refuse_loss"),
+    ("attempt_events", "append_only", "refuse_change"),
+    ("attempt_events", "nothing_lost", "refuse_loss"),
+    ("attempts", "none_beside_archived", "refuse_archived"),
+    ("attempts", "nothing_lost", "refuse_loss"),
+    ("audit", "append_only", "refuse_change"),
+    ("outbox", "append_only", "refuse_change"),
+    ("outbox", "nothing_lost", "refuse_loss"),
+    ("plans", "immutable", "refuse_new_terms"),
+    ("plans", "seen_by_beat", "count_plan_change"),
+    ("policies", "append_only", "refuse_change"),
+    ("subscriptions", "plan_code_is_the_plans", "keep_plan_code"),
+}
 
 
 @pytest.fixture
@@ -57,6 +77,64 @@ def test_checks_and_partial_indexes_are_the_declared_ones_too(engine: Engine) ->
     assert ours == declared
 
 
+def test_the_migrated_triggers_and_functions_are_these(engine: Engine) -> None:
+    """All are enabled; a function that no trigger calls would be left over."""
+    revisions.migrate(engine)
+    triggers = text(
+        "SELECT tgrelid::regclass::text, tgname, tgfoid::regproc::text FROM pg_trigger "
+        "WHERE NOT tgisinternal AND tgenabled = 'O'"
+    )
+    functions = text("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
+    with engine.connect() as db:
+        assert {tuple(row) for row in db.execute(triggers)} == TRIGGERS
+        assert set(db.execute(functions).scalars()) == {function for _, _, function in TRIGGERS}
+
+
+# Each holds what a migration needs: the table of revisions, and the lock of a running migration.
+HOLDS = [
+    "LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE",
+    "SELECT pg_advisory_xact_lock(4116212114)",
+]
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_a_migration_that_gets_no_lock_is_tried_again_and_says_so(engine: Engine, hold: str) -> None:
+    with engine.begin() as db:
+        db.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
+    reports: list[str] = []
+    with engine.connect() as holder:
+        holder.execute(text(hold))
+
+        def release_after_the_second(sentence: str) -> None:
+            reports.append(sentence)
+            if len(reports) == 2:
+                holder.rollback()
+
+        revisions.migrate(engine, pause=0, report=release_after_the_second)
+    assert len(reports) == 2
+    check_revision(engine, CODE)
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_a_migration_that_never_gets_the_lock_ends_with_an_error(engine: Engine, hold: str) -> None:
+    with engine.begin() as db:
+        db.execute(text("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"))
+    reports: list[str] = []
+    with engine.connect() as holder:
+        holder.execute(text(hold))
+        with pytest.raises(MigrationBlocked, match="each of 2 tries"):
+            revisions.migrate(engine, tries=2, pause=0, report=reports.append)
+    assert len(reports) == 1
+    with engine.connect() as db:
+        assert revisions.current_schema(db) is None
+
+
+def test_a_migration_leaves_no_lock_behind(engine: Engine) -> None:
+    revisions.migrate(engine)
+    with engine.connect() as db:
+        assert db.execute(text("SELECT pg_try_advisory_lock(4116212114)")).scalar_one()
+
+
 def test_the_newest_schema_serves_the_newest_code(engine: Engine) -> None:
     revisions.migrate(engine)
     with engine.connect() as db:
@@ -82,11 +160,11 @@ def test_a_database_ahead_of_the_code_is_refused_unless_it_says_that_it_serves_i
     with engine.begin() as db:
         db.execute(text("UPDATE alembic_version SET version_num = :newer"), {"newer": NEWER})
     check_revision(engine, CODE)
-    with pytest.raises(BadDatabase, match="it is ahead"):
+    with pytest.raises(BadDatabase, match=f"revision {NEWER}"):
         refuse_newer(engine)
     with engine.begin() as db:
         db.execute(text("UPDATE served_code SET oldest_revision = :newer"), {"newer": NEWER})
-    with pytest.raises(BadDatabase, match="it is ahead"):
+    with pytest.raises(BadDatabase, match=f"revision {NEWER}"):
         check_revision(engine, CODE)
 
 

@@ -78,9 +78,12 @@ def migrate(who: Actor = actor()) -> None:
     made = wiring.connect(wiring.settings())
     try:
         wiring.refuse_newer(made.engine)
-        revisions.migrate(made.engine)
+        revisions.migrate(made.engine, report=warn)
     except OperationalError as error:
-        raise wiring.BadDatabase(f"the migration did not finish; nothing was changed: {error.orig}") from None
+        raise wiring.BadDatabase(
+            f"the migration did not finish: {error.orig}. Migrations that finished are kept; the next "
+            "`again migrate` continues after them"
+        ) from None
     bound = operate.bind_if_new(made, who)
     answer(
         {"revision": made.revision, "environment": made.settings.environment, "bound_now": bound},

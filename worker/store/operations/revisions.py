@@ -1,9 +1,12 @@
 """Schema revisions: those that this code knows, and migrations to the newest."""
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -17,12 +20,17 @@ from sqlalchemy import (
     table,
     text,
 )
+from sqlalchemy.exc import OperationalError
 
+from schedules.errors import Code, FixedCode
+from worker.clock import wait
 from worker.store.tables import served_code
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
+log = logging.getLogger("again.migrations")
+_MIGRATING = 4116212114  # the advisory lock of a running migration; no other program uses the number
 _PROCESS = "again"  # prefix of the application_name of each process
 # Part of the statements of claims and pre-send checks: the revision, and the oldest code that it serves.
 SCHEMA: tuple[ColumnElement[Any], ...] = (
@@ -32,9 +40,13 @@ SCHEMA: tuple[ColumnElement[Any], ...] = (
 MIGRATIONS = Path(__file__).resolve().parents[3] / "migrations"
 
 
+class MigrationBlocked(FixedCode, code=Code.BUSY):
+    """A migration did not get a lock: other transactions, or another migration, hold it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Revisions:
-    """Return the newest revision and its ancestors."""
+    """The revisions that this code has migrations for."""
 
     newest: str
     known: frozenset[str]
@@ -105,11 +117,58 @@ def unserved_connected(db: Connection, schema: Schema) -> dict[str, int]:
     return {revision: count for revision, count in found if not schema.serves(revision)}
 
 
-def migrate(engine: Engine, revision: str = "head") -> None:
-    """Upgrade the database to a revision, in one transaction."""
+def migrate(
+    engine: Engine,
+    revision: str = "head",
+    *,
+    tries: int = 5,
+    pause: float = 3.0,
+    report: Callable[[str], None] = log.warning,
+) -> None:
+    """Upgrade the database to a revision, each migration in a transaction of its own.
+
+    A migration that does not get a lock in time (LOCK_TIMEOUT of migrations/env.py) is rolled back and tried again
+    after `pause` seconds; each failed try is reported. Raises MigrationBlocked after the last one.
+    """
+    for number in range(1, tries + 1):
+        obstacle = _upgrade(engine, revision)
+        if obstacle is None:
+            return
+        if number < tries:
+            report(f"{obstacle} (try {number} of {tries}); the next try is in {pause:.0f} s")
+            wait(pause)
+    raise MigrationBlocked(
+        f"{obstacle}, in each of {tries} tries; what was migrated before is kept. Run `again migrate` again when "
+        "`pg_stat_activity` shows no long transaction and no other `again migrate`"
+    )
+
+
+def _upgrade(engine: Engine, revision: str) -> str | None:
+    """Run the migrations up to a revision; return what blocked them, or None."""
+    with engine.connect() as db:
+        try:
+            # Waiting for this lock would be a transaction, which CREATE INDEX CONCURRENTLY would wait for in turn.
+            if not db.execute(select(func.pg_try_advisory_lock(_MIGRATING))).scalar_one():
+                return "another `again migrate` is running"
+            db.commit()
+            config = _config()
+            config.attributes["connection"] = db
+            obstacle = _run(config, revision)
+            db.rollback()
+            db.execute(select(func.pg_advisory_unlock(_MIGRATING)))
+            db.commit()
+        finally:
+            db.invalidate()  # it has other settings, and may hold the lock: it does not return to the pool
+    return obstacle
+
+
+def _run(config: "Config", revision: str) -> str | None:
     from alembic import command
 
-    config = _config()
-    with engine.begin() as db:
-        config.attributes["connection"] = db
+    try:
         command.upgrade(config, revision)
+    except OperationalError as error:
+        if not isinstance(error.orig, LockNotAvailable | DeadlockDetected):
+            raise
+        return "other transactions hold a lock that the migration needs"
+    return None
