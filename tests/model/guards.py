@@ -25,7 +25,7 @@ class Guards:
     no_attempt_in_doubt: bool = True  # a claimed charge has no next attempt until its answer is written
     until: bool = True  # a call that could not be waited for in full any more does not leave
     restore_hold: bool = True  # nothing is sent after a restore until all is known
-    asks_unrecorded: bool = True  # an attempt that ended in doubt is asked about before the next call
+    asks_in_doubt: bool = True  # an attempt that ended in doubt is asked about before the next call
 
 
 ALL = Guards()

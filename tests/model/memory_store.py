@@ -28,7 +28,7 @@ from worker.store.charging import declines as real_declines
 from worker.store.charging import kill_switch as real_switches
 from worker.store.charging import next_actions as real_next_actions
 from worker.store.charging import rates as real_rates
-from worker.store.charging.asked_before_sending import Prior
+from worker.store.charging.asked_before_sending import InDoubt, Prior, Unanswered
 from worker.store.charging.attempts import Attempt
 from worker.store.charging.charges import Charge, Sight
 from worker.store.charging.debts import Ahead, Owes
@@ -657,21 +657,32 @@ class Unasked(StandsFor):
         asked_at, asked_since = charge["asked_at"], now - real_unasked.ANSWER_LASTS
         is_unasked |= any(
             asked_at is None or asked_at < row["settled_at"] or asked_at < asked_since
-            for row in self._unrecorded(db, charge_id)
+            for row in self._in_doubt(db, charge_id)
         )
         return Prior(is_unasked, min((row["id"] for row in under_key if row["ended_at"] is None), default=None))
 
-    def unrecorded(self, db: Transaction, charge_id: int) -> list[str]:
-        return [row["merchant_uid"] for row in self._unrecorded(db, charge_id)]
+    def in_doubt(self, db: Transaction, charge_id: int) -> list[InDoubt]:
+        return [InDoubt(row["merchant_uid"], row["imp_uid"]) for row in self._in_doubt(db, charge_id)]
 
-    def _unrecorded(self, db: Transaction, charge_id: int) -> list[Row]:
+    def note_unanswered(self, db: Transaction, charge_id: int, now: datetime) -> Unanswered | None:
+        row = min(self._in_doubt(db, charge_id), key=lambda each: each["number"], default=None)
+        if row is None:
+            return None
+        asked_at, since = db.tables.charges[charge_id]["asked_at"], row["unanswered_since"]
+        answered_at = row["settled_at"] if asked_at is None else max(asked_at, row["settled_at"])
+        if since is None or since <= answered_at:
+            since = now
+            db.write(row, {"unanswered_since": since})
+            db.note_time(now)
+        return Unanswered(row["merchant_uid"], since)
+
+    def _in_doubt(self, db: Transaction, charge_id: int) -> list[Row]:
         return [
             row
             for row in db.tables.attempts_of[charge_id]
-            if self._guards.asks_unrecorded
+            if self._guards.asks_in_doubt
             and row["state"] in (DECLINED, REFUSED)
-            and row["imp_uid"] is None
-            and (row["sends"] > 1 or row["unknown_since"] is not None)
+            and (row["sends"] > 1 or (row["unknown_since"] is not None and row["imp_uid"] is None))
         ]
 
 
@@ -904,7 +915,7 @@ _NEW_CHARGE: Row = {
 _NEW_ATTEMPT: Row = {
     "unknown_since": None, "next_ask_at": None, "asks": 0, "quiet_answers": 0, "imp_uid": None,
     "pg_provider": None, "pg_code": None, "reason": None, "settled_at": None, "decline_class": None,
-    "decline_rule": None, "tried_by": None, "billing_key_id": None,
+    "decline_rule": None, "tried_by": None, "billing_key_id": None, "unanswered_since": None,
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ NOTICED = {
     "amount": 0,
     "unresolved_first": 0,
     "until": 0,
-    "lease": 4,
+    "lease": 30,
     "restore_hold": 1,
     "fence+settled_once": 0,
     "unresolved_first+one_unresolved": 0,
@@ -143,7 +143,7 @@ def test_a_payment_that_shows_after_a_decline_without_a_record_is_the_debts_only
     for number in range(10):
         run_in_memory(f"in doubt/{number}", size)
     with pytest.raises(Broken, match="took 2 payments"):
-        run_shops_from(0, size, Guards(asks_unrecorded=False))
+        run_shops_from(0, size, Guards(asks_in_doubt=False))
 
 
 def parked_at(point: str) -> Choose:

@@ -1,4 +1,4 @@
-"""A decline of which the gateway keeps no record says nothing of an earlier sending of its merchant_uid."""
+"""The decline of a merchant_uid that was sent again says nothing of its earlier sending."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,25 +6,31 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from schedules.charging.charges import AttemptState, ChargeStatus
 from schedules.charging.outcomes import Declined, NotSent, Unknown
 from schedules.money.amounts import Money
+from schedules.outbox.events import AttemptUnknown
 from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, opened
+from tests.factories import attempt_rows, charge_rows, collect_due, held_events, move, move_to, opened
 from worker.charging import adhoc as by_request
 from worker.charging import attempt_charge, prior_attempts, resolve_unknown
 from worker.charging.executor import Executor
 from worker.charging.settle import settle
 from worker.customers import cards, enrollment
+from worker.gateway.port import Found
 from worker.operations import operate
+from worker.reconciliation import restore
 from worker.services import Services
 from worker.store.charging import attempts
 from worker.store.charging.attempts import Attempt
+from worker.store.tables import outbox
 
 NO_KEY = Declined("등록되지 않은 구매자입니다.")  # refused before the gateway looks at the uid: no imp_uid
 MONEY_SHORT = Declined("[CC10]통장 잔액부족")
+UNCLEAR = "취소확인요망"  # a text that decides nothing
 FEE = ChargeRequest(
     customer_uid="ann", money=Money(9900, "KRW"), name="연체 수수료", request_key="fee-2026-01", reason="late",
     policy="standard",
@@ -67,7 +73,7 @@ def declined_after_doubt(
         resolve_unknown.ask(services, attempt_rows(services)[0]["id"])
     assert try_when_due(services) is AttemptState.DECLINED
     (attempt,) = attempt_rows(services)
-    assert (attempt["sends"], attempt["imp_uid"]) == (2, None)
+    assert (attempt["sends"], attempt["imp_uid"]) == (2, answer.imp_uid)
     gateway.asked.clear()
 
 
@@ -158,22 +164,142 @@ def test_an_answer_does_not_last_while_the_process_is_frozen_before_its_claim(
     assert len(gateway.sent) == 2
 
 
-def test_an_unsent_second_uid_is_not_sent_before_the_first_is_asked_about(
-    services: Services, gateway: ScriptedGateway
-) -> None:
-    """Guard: a uid that was claimed and given back is as new to the gateway as one that was never written."""
+def with_an_unsent_second_uid(services: Services, gateway: ScriptedGateway) -> None:
+    """The first uid ended in doubt, and the next one was begun and surely not sent."""
     declined_after_doubt(services, gateway, renewal(services))
     gateway.answers.append(NotSent("ConnectError"))
     assert try_when_due(services) is AttemptState.NOT_SENT
     move(services, minutes=2)
-    gateway.remember(gateway.sent[0], "ready", at=services.clock.now())
+
+
+@pytest.mark.parametrize("status", ["ready", "failed"])
+def test_a_charge_with_an_unsent_second_uid_is_set_aside_while_the_first_may_be_paid(
+    services: Services, gateway: ScriptedGateway, status: str
+) -> None:
+    """Guard: the first cannot become unknown beside the second, so that no look-up would tell of it."""
+    with_an_unsent_second_uid(services, gateway)
+    gateway.remember(gateway.sent[0], status, at=services.clock.now(), reason=UNCLEAR)
     assert try_when_due(services) is None
+    (charge,) = charge_rows(services)
+    assert gateway.sent[0].merchant_uid in charge["held_why"]
+    assert held_events(services) == [charge["key"]]
+    collect_due(services)
     assert [row["state"] for row in attempt_rows(services)] == ["declined", "not_sent"]
     gateway.records.clear()
     gateway.remember(gateway.sent[0], "paid", "imps_late", at=services.clock.now())
+    operate.release(services, charge["key"], "kim", "looked at the gateway")
     assert try_when_due(services) is None
     assert len(gateway.sent) == 3
     assert charge_rows(services)[0]["status"] == ChargeStatus.PAID
+
+
+def test_a_hold_after_a_restore_ends_though_a_charge_is_set_aside(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    with_an_unsent_second_uid(services, gateway)
+    gateway.remember(gateway.sent[0], "ready", at=services.clock.now())
+    restore.begin_hold(services, "kim", "x")
+    move(services, seconds=services.settings.quiet_time)
+    assert restore.lift_when_known(services) is None
+    collect_due(services)
+    assert len(gateway.sent) == 3
+    assert len(held_events(services)) == 1
+
+
+@pytest.mark.parametrize(
+    "arrange", [with_an_unsent_second_uid, lambda s, g: declined_after_doubt(s, g, renewal(s))]
+)
+def test_a_look_up_that_is_not_answered_is_repeated_more_rarely_and_alerts_after_a_day(
+    services: Services, gateway: ScriptedGateway, arrange: Callable[[Services, ScriptedGateway], None]
+) -> None:
+    """Guard: a charge waits for no answer in silence."""
+    arrange(services, gateway)
+    calls = len(gateway.sent)
+    gateway.unanswered.add(gateway.sent[0].merchant_uid)
+    move_to(services, max(services.clock.now(), charge_rows(services)[0]["next_attempt_at"]))
+    begun = services.clock.now()
+    while services.clock.now() < begun + timedelta(hours=23):
+        assert try_when_due(services) is None
+    assert alerts(services) == 0
+    while services.clock.now() < begun + timedelta(days=3):
+        assert try_when_due(services) is None
+    assert alerts(services) == 1
+    assert gateway.asked.count(gateway.sent[0].merchant_uid) < 40
+    assert len(gateway.sent) == calls
+    gateway.unanswered.clear()
+    assert try_when_due(services) is AttemptState.PAID
+
+
+def alerts(services: Services) -> int:
+    """How many alerts of an attempt that nobody knows about are in the outbox."""
+    with services.engine.connect() as db:
+        return len(db.execute(select(outbox.c.id).where(outbox.c.kind == AttemptUnknown.kind)).all())
+
+
+def test_of_two_attempts_in_doubt_that_may_be_paid_one_becomes_unknown(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: a charge has one unresolved attempt."""
+    declined_after_doubt(services, gateway, renewal(services))
+    gateway.answers.extend([Unknown("ReadTimeout"), MONEY_SHORT])
+    assert try_when_due(services) is AttemptState.UNKNOWN
+    while attempt_rows(services)[1]["state"] == AttemptState.UNKNOWN.value:
+        move_to(services, attempt_rows(services)[1]["next_ask_at"])
+        resolve_unknown.ask(services, attempt_rows(services)[1]["id"])
+    assert try_when_due(services) is AttemptState.DECLINED
+    for order in (gateway.sent[0], gateway.sent[2]):
+        gateway.remember(order, "ready", at=services.clock.now())
+    assert try_when_due(services) is None
+    assert [row["state"] for row in attempt_rows(services)] == ["unknown", "declined"]
+    assert len(gateway.sent) == 4
+
+
+def test_a_late_payment_beside_the_recorded_decline_of_a_later_sending_is_found(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: a payment may follow a failed record under one uid, and so may one that began before it."""
+    declined = replace(MONEY_SHORT, imp_uid="imps_2")
+    declined_after_doubt(services, gateway, renewal(services), declined)
+    gateway.remember(gateway.sent[0], "failed", "imps_2", at=services.clock.now())
+    gateway.remember(gateway.sent[0], "paid", "imps_late", at=services.clock.now())
+    try_when_due(services)
+    assert len(gateway.sent) == 2
+    assert charge_rows(services)[0]["status"] == ChargeStatus.PAID
+
+
+def test_an_answer_lasts_from_before_the_look_up(
+    services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: the payment may show between a slow answer and the claim."""
+    charge_id = renewal(services)
+    declined_after_doubt(services, gateway, charge_id)
+    move_to(services, charge_rows(services)[0]["next_attempt_at"])
+
+    def slow(uid: str) -> Found:
+        move(services, minutes=2)
+        return Found(())
+
+    monkeypatch.setattr(gateway, "find_all", slow)
+    assert prior_attempts.ask_before_sending(services, charge_id)
+    assert isinstance(attempt_charge.claim_without_asking(services, charge_id), attempt_charge.Unasked)
+
+
+def test_an_attempt_that_is_asked_about_again_is_unknown_since_then(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: the quiet time and the alert count from the new doubt."""
+    gateway.answers.append(Unknown("ReadTimeout"))
+    attempt_charge.attempt(services, renewal(services))
+    gateway.remember(gateway.sent[0], "paid", at=services.clock.now())
+    (record,) = gateway.records[gateway.sent[0].merchant_uid]
+    gateway.records[record.merchant_uid] = [replace(record, sandbox=True)]
+    move(services, minutes=1)
+    assert resolve_unknown.ask(services, attempt_rows(services)[0]["id"]) is AttemptState.REFUSED
+    gateway.records[record.merchant_uid] = [replace(record, status="ready")]
+    assert try_when_due(services) is None
+    (attempt,) = attempt_rows(services)
+    assert attempt["state"] == AttemptState.UNKNOWN.value
+    assert (attempt["unknown_since"], attempt["settled_at"]) == (services.clock.now(), None)
 
 
 def test_the_cap_of_the_card_counts_such_a_decline(services: Services, gateway: ScriptedGateway) -> None:
@@ -223,7 +349,7 @@ def test_a_record_in_a_text_that_decides_nothing_keeps_the_uid(
 ) -> None:
     """Guard: such a record may be of a payment, and the gateway refuses a uid that is paid, but no new one."""
     declined_after_doubt(services, gateway, renewal(services))
-    gateway.remember(gateway.sent[0], "failed", "imps_f", at=services.clock.now(), reason="취소확인요망")
+    gateway.remember(gateway.sent[0], "failed", "imps_f", at=services.clock.now(), reason=UNCLEAR)
     assert try_when_due(services) is None
     while attempt_rows(services)[0]["state"] == AttemptState.UNKNOWN.value:
         move_to(services, attempt_rows(services)[0]["next_ask_at"])

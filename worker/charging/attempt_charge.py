@@ -32,7 +32,6 @@ from worker.store.customers import subscriptions
 log = logging.getLogger("again.charging")
 LOOK_TAKES = 0.06  # seconds to keep for a look
 END_IT = "the gateway may have a payment for this charge; see `again findings`, and release the charge after it"
-_NOT_SETTLED = {"quiet_answers": 0, "settled_at": None, "decline_class": None, "decline_rule": None}
 HELD_BACK = timedelta(seconds=30)  # until a charge that the pre-send check stopped is looked at again
 
 
@@ -221,7 +220,7 @@ def _is_asked_about_again(services: Services, db: Connection, charge: Charge) ->
     taken = attempts.take(db, last.id, AttemptState.DECLINED, now)
     if taken is not None:
         unclear = Unknown(f"declined in a text that is no definite answer: {last.reason}")
-        values = in_doubt(replace(taken, unknown_since=None), unclear, now) | _NOT_SETTLED
+        values = in_doubt(replace(taken, unknown_since=None), unclear, now) | {"quiet_answers": 0}
         attempts.settle(db, taken, AttemptState.DECLINED, unclear, now, values)
         charges.change(db, charge.id, next_attempt_at=None, queued_until=None)
     return True

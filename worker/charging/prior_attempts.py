@@ -1,40 +1,79 @@
 """Ask the gateway, before a charge is sent, for attempts at it that are unknown here, or ended in doubt."""
 
 import logging
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import Enum
+
+from sqlalchemy import Connection
 
 from schedules.charging.charges import AttemptState
 from schedules.charging.identity import merchant_uid
 from schedules.charging.outcomes import Declined, GatewayPayment, Unknown
-from schedules.charging.unknown_outcomes import is_settled_by, may_hold_money, read_found
+from schedules.charging.unknown_outcomes import (
+    ALERT_AFTER,
+    is_settled_by,
+    may_hold_money,
+    next_ask_at,
+    read_found,
+)
+from schedules.outbox.events import AttemptUnknown
 from worker.charging import decline_rules
+from worker.charging.close import set_aside
 from worker.charging.match_payments import compare
 from worker.charging.payment_lists import await_turn
 from worker.charging.settle import settle
 from worker.gateway.port import Found
 from worker.services import OtherCredentials, Services
 from worker.store.charging import asked_before_sending, attempts, charges
+from worker.store.charging.asked_before_sending import InDoubt
 from worker.store.charging.attempts import Attempt
 from worker.store.charging.charges import Charge
+from worker.store.outbox import event_log
 
 log = logging.getLogger("again.prior_attempts")
 ASK_AGAIN = timedelta(seconds=30)  # until a charge is tried again whose earlier attempts the gateway did not tell
 
 
+class Answer(Enum):
+    """What the gateway says of a charge's earlier attempts."""
+
+    CLEAR = "none of them may be paid, apart from what is written as paid"
+    UNCLEAR = "one of them may be paid: its next look-up or a person decides"
+    MISSING = "a look-up was not answered, or its answer could not be written"
+
+
 def ask_before_sending(services: Services, charge_id: int) -> bool:
-    """Ask for a charge's earlier attempts, before it is sent; False without a clear answer: it is asked again."""
-    is_answered = ask(services, charge_id)
-    now = services.clock.now()
+    """Ask for a charge's earlier attempts, before it is sent; False without a clear answer: nothing is sent."""
+    answer, asked_at = _ask(services, charge_id)
     with services.engine.begin() as db:
         charge = charges.locked(db, charge_id)
         if charge is None or not charge.status.is_owed:
             return False
-        if is_answered:
-            charges.change(db, charge_id, asked_at=now)
+        if answer is Answer.CLEAR:
+            charges.change(db, charge_id, asked_at=asked_at)
+            return True
+        log.warning("charge %s is not sent: it is unclear whether an earlier attempt is paid", charge.key)
+        if attempts.is_under_way(db, charge_id):
+            # That attempt decides, by its lease or its next look-up.
+            charges.change(db, charge_id, next_attempt_at=None, queued_until=None)
         elif charge.next_attempt_at is not None:
-            log.warning("charge %s is not sent: it is unclear whether an earlier attempt is paid", charge.key)
-            charges.change(db, charge_id, next_attempt_at=now + ASK_AGAIN, queued_until=None)
-    return is_answered
+            at = _ask_again_at(db, charge, services.clock.now())
+            charges.change(db, charge_id, next_attempt_at=at, queued_until=None)
+    return False
+
+
+def _ask_again_at(db: Connection, charge: Charge, now: datetime) -> datetime:
+    """When to ask again, later and later while the gateway does not answer; a person is alerted after 24 hours."""
+    unanswered = asked_before_sending.note_unanswered(db, charge.id, now)
+    if unanswered is None:
+        return now + ASK_AGAIN
+    if now - unanswered.since >= ALERT_AFTER:
+        uid, since = unanswered.merchant_uid, unanswered.since
+        log.error("%s has not been answered about since %s, and its charge is not sent", uid, since)
+        alert = AttemptUnknown(charge=charge.key, merchant_uid=uid, unknown_since=since)
+        event_log.enqueue_event(db, alert, f"{uid}/unanswered/{int(since.timestamp())}", now)
+    return max(now + ASK_AGAIN, next_ask_at(unanswered.since, now))
 
 
 def known_payments(services: Services, account: str, key: str) -> list[GatewayPayment] | None:
@@ -50,51 +89,81 @@ def known_payments(services: Services, account: str, key: str) -> list[GatewayPa
 
 
 def ask(services: Services, charge_id: int) -> bool:
-    """Ask for a charge's uids whose end is in doubt, its unsent one, and its next ones until one is not found.
+    """Ask for a charge's unsent uid, its next ones until one is not found, and those that ended in doubt.
 
-    False without a clear answer. An account with other credentials than the bound ones counts as one that does
-    not answer.
+    False without an answer. An account with other credentials than the bound ones counts as one that does not
+    answer.
     """
+    return _ask(services, charge_id)[0] is not Answer.MISSING
+
+
+def _ask(services: Services, charge_id: int) -> tuple[Answer, datetime]:
+    """The answer, and the time before the look-ups of the attempts that ended in doubt, from which it lasts."""
+    asked_at = services.clock.now()
     try:
-        return _ask(services, charge_id)
+        if not _ask_for_unwritten(services, charge_id):
+            return Answer.MISSING, asked_at
+        asked_at = services.clock.now()
+        return _ask_in_doubt(services, charge_id), asked_at
     except OtherCredentials as error:
         log.warning("charge %d: %s", charge_id, error)
-        return False
+        return Answer.MISSING, asked_at
 
 
-def _ask(services: Services, charge_id: int) -> bool:
+def _ask_for_unwritten(services: Services, charge_id: int) -> bool:
+    """Ask for what may have been sent after a backup: the unsent uid, and the next ones."""
     with services.engine.begin() as db:
         charge = charges.locked(db, charge_id)
         unsent = attempts.unresolved(db, charge_id)
-        in_doubt = asked_before_sending.unrecorded(db, charge_id)
     if charge is None or not charge.status.is_owed:
         return True
     waiting = unsent[0] if unsent is not None else None
-    if not all(_is_clear(services, charge, uid, alone=waiting is None) for uid in in_doubt):
-        return False
     if unsent is not None and waiting is not None and unsent[1] in attempts.SENDABLE:
         found = _found(services, charge.account, waiting.merchant_uid)
         if found is None:
             return False
         # It may stay unresolved, until a next uid ends it.
-        if found and not _settle_as_found(services, charge.account, waiting.merchant_uid, found):
+        if found and _settle_as_found(services, charge.account, waiting.merchant_uid, found) is Answer.MISSING:
             return False
     return _ask_for_next(services, charge, waiting)
 
 
-def _is_clear(services: Services, charge: Charge, uid: str, *, alone: bool) -> bool:
-    """Ask about an attempt that ended in doubt, and settle it where it may be paid; False when it stays unclear.
+def _ask_in_doubt(services: Services, charge_id: int) -> Answer:
+    """Ask about the attempts that ended in doubt, until one of them keeps the charge from being sent."""
+    with services.engine.begin() as db:
+        charge = charges.locked(db, charge_id)
+        in_doubt = asked_before_sending.in_doubt(db, charge_id)
+    if charge is None or not charge.status.is_owed:
+        return Answer.CLEAR
+    for ended in in_doubt:
+        answer = _ask_about(services, charge, ended)
+        if answer is not Answer.CLEAR:
+            return answer
+    return Answer.CLEAR
 
-    It becomes unknown where its record is unclear, unless another attempt of the charge is unresolved (`alone`).
+
+def _ask_about(services: Services, charge: Charge, ended: InDoubt) -> Answer:
+    """Ask about an attempt that ended in doubt, and settle it where it may be paid.
+
+    Where its record is unclear, it becomes unknown. That is not possible while another attempt of the charge is
+    unresolved: an unsent one is kept, and the charge is set aside.
     """
+    uid = ended.merchant_uid
     found = _found(services, charge.account, uid)
     if found is None:
-        return False
+        return Answer.MISSING
     found = [decline_rules.read_again(payment, charge.pg_provider) for payment in found]
-    if not may_hold_money(found):
-        return True
-    log.warning("%s had ended without a record of it, and the gateway has one now", uid)
-    return _settle_as_found(services, charge.account, uid, found, alone=alone)
+    if not may_hold_money(found) or is_settled_by(found, ended.imp_uid):
+        return Answer.CLEAR
+    log.warning("%s had ended in doubt, and the gateway has a record of it that may be a payment", uid)
+    with services.engine.begin() as db:
+        other = attempts.unresolved(db, charge.id)
+    answer = _settle_as_found(services, charge.account, uid, found, alone=other is None)
+    if answer is Answer.UNCLEAR and other is not None and other[1] in attempts.SENDABLE:
+        why = f"{uid} may be paid, and {other[0].merchant_uid} is not sent: look at the gateway's record of {uid}"
+        with services.engine.begin() as db:
+            set_aside(db, charge.key, f"{why}; then `again release {charge.key}`", services.clock.now())
+    return answer
 
 
 def _ask_for_next(services: Services, charge: Charge, waiting: Attempt | None) -> bool:
@@ -123,28 +192,32 @@ def _found(services: Services, account: str, uid: str) -> list[GatewayPayment] |
 
 def _settle_as_found(
     services: Services, account: str, uid: str, found: list[GatewayPayment], *, alone: bool = True
-) -> bool:
-    """Write what the gateway knows of an attempt that these books hold; False when it could not be written.
+) -> Answer:
+    """Write what the gateway knows of an attempt that the database has.
 
-    Beside an unresolved attempt of its charge (not `alone`), one that is unclear is left as it is.
+    Beside another unresolved attempt of its charge (not `alone`), one that is unclear is left as it is.
     """
     now = services.clock.now()
     with services.engine.begin() as db:
         state = attempts.state_of(db, uid)
         taken = attempts.take(db, *state, now) if state is not None else None
         if state is None or taken is None:
-            return False
+            return Answer.MISSING
+        if not state[1].is_unresolved:
+            taken = replace(taken, unknown_since=None, quiet_answers=0)  # it begins to be unknown, if it does
         asked = attempts.asked_about(taken, attempts.customer_uids_of(db, taken.charge_id))
-    is_written = True
+    answer = Answer.CLEAR
     if not is_settled_by(found, taken.imp_uid):  # each time that it is asked for, the ladder would count it again
         quiet = timedelta(seconds=services.settings.quiet_time)
         verdict = read_found(found, asked, now, quiet)
-        is_written = alone or not isinstance(verdict.outcome, Unknown)
-        if is_written:
+        is_unclear = isinstance(verdict.outcome, Unknown)
+        answer = Answer.UNCLEAR if is_unclear else Answer.CLEAR
+        if alone or not is_unclear:
             settled = settle(services, taken, state[1], verdict.outcome, verdict.quiet_answers)
-            is_written = settled is not None  # else another process took it, and may end before it writes
+            if settled is None:  # another process took it, and may end before it writes
+                answer = Answer.MISSING
     compare(services, account, found)  # a finding under this uid ends, or becomes what it is now
-    return is_written
+    return answer
 
 
 def _end_before(services: Services, attempt: Attempt, next_uid: str) -> bool:

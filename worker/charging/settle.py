@@ -113,6 +113,10 @@ def in_doubt(attempt: Attempt, outcome: Unknown, now: datetime) -> dict[str, Any
         "unknown_since": since,
         "next_ask_at": next_ask_at(since, now),
         "reason": outcome.reason,
+        # One that had ended is no longer settled.
+        "settled_at": None,
+        "decline_class": None,
+        "decline_rule": None,
     }
 
 

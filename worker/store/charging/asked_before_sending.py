@@ -1,6 +1,6 @@
 """Charges that the gateway is asked about before they are sent: it may have a payment for them.
 
-The key of such a charge may have been used before a restore, or an attempt at it ended without a record of it.
+The key of such a charge may have been used before a restore, or an attempt at it ended in doubt.
 """
 
 from dataclasses import dataclass
@@ -19,18 +19,40 @@ UNASKED = """(
         OR EXISTS (SELECT FROM findings f WHERE f.charge_key = c.key)
     )
 )"""
-# An attempt that was sent more than once, or was unknown, and ended without a record of it at the gateway: its
-# last sending was declined before the gateway looked at the uid, so that a payment of an earlier sending may still
-# show. `sends` counts claims; a claim that did not end in a call costs a look-up here, and no more.
-UNRECORDED = """a.state IN ('declined', 'refused') AND a.imp_uid IS NULL
-    AND (a.sends > 1 OR a.unknown_since IS NOT NULL)"""
-_UNRECORDED = text(f"SELECT a.merchant_uid FROM attempts a WHERE a.charge_id = :charge AND {UNRECORDED}")  # noqa: S608 # a constant
+# An attempt that ended in doubt. One that was sent more than once: the end of its last sending says nothing of an
+# earlier one, whose payment may still show. And one that was unknown and ended without a record of it at the
+# gateway. `sends` counts claims; a claim that did not end in a call costs a look-up here, and no more.
+IN_DOUBT = """a.state IN ('declined', 'refused')
+    AND (a.sends > 1 OR (a.unknown_since IS NOT NULL AND a.imp_uid IS NULL))"""
+_IN_DOUBT = text(
+    f"""
+    SELECT a.merchant_uid, a.imp_uid FROM attempts a WHERE a.charge_id = :charge AND {IN_DOUBT} ORDER BY a.number
+    """  # noqa: S608 # a constant
+)
+# The first event of an attempt in doubt that tells of a look-up without an answer, since the last clear answer.
+NOT_ANSWERED = "the gateway does not answer about it, and its charge is not sent"
+_FIRST_IN_DOUBT = text(
+    f"""
+    SELECT a.id, a.merchant_uid, (
+        SELECT min(e.at) FROM attempt_events e WHERE e.attempt_id = a.id AND e.words = :words
+            AND e.at > greatest(c.asked_at, a.settled_at)
+    ) AS since
+    FROM attempts a JOIN charges c ON c.id = a.charge_id WHERE a.charge_id = :charge AND {IN_DOUBT}
+    ORDER BY a.number LIMIT 1
+    """  # noqa: S608 # a constant
+)
+_NOTE_UNANSWERED = text(
+    """
+    INSERT INTO attempt_events (attempt_id, at, state, fence, words)
+    SELECT id, :now, state, fence, :words FROM attempts WHERE id = :attempt
+    """
+)
 # It is asked about before each further call, and again where the call did not follow the answer soon.
 ANSWER_LASTS = timedelta(minutes=1)
 _BEFORE_SENDING = text(
     f"""
     SELECT {UNASKED} OR EXISTS (
-        SELECT FROM attempts a WHERE a.charge_id = c.id AND {UNRECORDED}
+        SELECT FROM attempts a WHERE a.charge_id = c.id AND {IN_DOUBT}
             AND (c.asked_at IS NULL OR c.asked_at < a.settled_at OR c.asked_at < :asked_since)
     ), (SELECT min(f.id) FROM findings f WHERE f.charge_key = c.key AND f.ended_at IS NULL)
     FROM charges c WHERE c.id = :charge
@@ -46,10 +68,26 @@ _KEY_IS_UNASKED = text(
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """The facts of a charge whose key may have been used before a restore."""
+    """Whether the gateway may have a payment for a charge: its key was used before a restore, or it was sent."""
 
-    is_unasked: bool  # the gateway must be asked for payments under the key's uids first
+    is_unasked: bool  # the gateway must be asked about the charge's merchant_uids first
     finding: int | None  # an open finding under the key
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubt:
+    """An attempt that ended in doubt."""
+
+    merchant_uid: str
+    imp_uid: str | None  # the gateway's record that it was settled by
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """An attempt that ended in doubt, and since when the gateway has not answered about its charge."""
+
+    merchant_uid: str
+    since: datetime
 
 
 def before_sending(db: Connection, charge_id: int, now: datetime) -> Prior:
@@ -58,9 +96,19 @@ def before_sending(db: Connection, charge_id: int, now: datetime) -> Prior:
     return Prior(bool(row[0]), row[1])
 
 
-def unrecorded(db: Connection, charge_id: int) -> list[str]:
-    """The merchant_uids of a charge that ended without a record, though an earlier sending may be paid."""
-    return list(db.execute(_UNRECORDED, {"charge": charge_id}).scalars())
+def in_doubt(db: Connection, charge_id: int) -> list[InDoubt]:
+    """The attempts at a charge that ended, though an earlier sending of their merchant_uid may be paid."""
+    return [InDoubt(*row) for row in db.execute(_IN_DOUBT, {"charge": charge_id})]
+
+
+def note_unanswered(db: Connection, charge_id: int, now: datetime) -> Unanswered | None:
+    """Write that the look-ups before sending were not answered, and return since when; None without a doubt."""
+    row = db.execute(_FIRST_IN_DOUBT, {"charge": charge_id, "words": NOT_ANSWERED}).first()
+    if row is None:
+        return None
+    if row.since is None:
+        db.execute(_NOTE_UNANSWERED, {"attempt": row.id, "now": now, "words": NOT_ANSWERED})
+    return Unanswered(row.merchant_uid, row.since or now)
 
 
 def key_is_unasked(db: Connection, charge_key: str) -> bool:

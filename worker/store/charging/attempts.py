@@ -130,7 +130,7 @@ def claim(
         )
         .returning(attempts)
     )
-    with card_calls.told_of_refusal():
+    with card_calls.card_in_use_raised():
         row = db.execute(statement).mappings().first()
     return _noted(db, dict(row), now, "claimed, to be sent again") if row else None
 

@@ -28,7 +28,7 @@ def is_in_use(db: Connection, billing_key_id: int, charge_id: int) -> bool:
 
 
 @contextmanager
-def told_of_refusal() -> Iterator[None]:
+def card_in_use_raised() -> Iterator[None]:
     """Raise CardInUse where ONE_CALL refuses a write of this block."""
     try:
         yield
