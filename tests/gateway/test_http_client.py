@@ -143,6 +143,29 @@ def test_a_body_does_not_follow_its_headers_once_the_time_of_the_call_is_over(
     assert server.received == []
 
 
+@pytest.mark.parametrize(("late_by", "is_sent"), [(0.5, True), (1.1, False)])
+def test_a_body_does_not_follow_its_headers_long_after_the_slot(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, late_by: float, is_sent: bool
+) -> None:
+    """Guard: the rate limiter has counted the call in its slot, and the slots after it are of other calls."""
+    follow = exchange.Exchange._trace
+
+    async def sleep_before_the_body(self: exchange.Exchange, event: str, info: Any) -> None:
+        if event == exchange.SEND_BODY:
+            self._slot = Slot(0, elapsed() - late_by)
+        await follow(self, event, info)
+
+    monkeypatch.setattr(exchange.Exchange, "_trace", sleep_before_the_body)
+    server.will(PAID_ANSWER)
+    with closing(HttpClient(LONG)) as client:
+        told = Told()
+        client.begin(call_of(server), elapsed() + 5, Slot(0, elapsed() + 5), told)
+        late = Unknown("the process was suspended while it sent the request")
+        assert told.first() == (Reply(200, PAID_BODY) if is_sent else late)
+    assert wait_until(lambda: server.closed == 1, 5)
+    assert len(server.received) == int(is_sent)
+
+
 # Bytes that nobody asked for
 
 
@@ -196,6 +219,24 @@ def test_bytes_after_a_long_answer_are_not_read_as_the_next_one(server: Scripted
     server.will(exactly(exact + STRAY, keep=True), PAID_ANSWER)
     with closing(HttpClient(LONG)) as client:
         client.send_and_wait(call_of(server), elapsed() + 5)
+        assert client.send_and_wait(call_of(server), elapsed() + 5) == Reply(200, PAID_BODY)
+    assert server.connections == 2
+
+
+LONG_ANSWERS = {
+    "headers": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Pad: " + b"p" * 40_000 + b"\r\n\r\n{}",
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 12_000 + b"0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("long", LONG_ANSWERS.values(), ids=LONG_ANSWERS.keys())
+def test_a_connection_is_not_kept_after_an_answer_that_is_long_by_more_than_its_body(
+    server: ScriptedServer, long: bytes
+) -> None:
+    """Guard: what one read of the socket brings beyond 64 KiB waits where nothing shows it."""
+    server.will(exactly(long, keep=True), PAID_ANSWER)
+    with closing(HttpClient(LONG)) as client:
+        assert isinstance(client.send_and_wait(call_of(server), elapsed() + 5), Reply)
         assert client.send_and_wait(call_of(server), elapsed() + 5) == Reply(200, PAID_BODY)
     assert server.connections == 2
 
@@ -418,16 +459,33 @@ def test_no_cookie_is_kept(server: ScriptedServer) -> None:
 
 
 def test_httpx_and_httpcore_log_nothing_even_at_debug(
-    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guard: httpcore logs the headers of an answer, which may repeat a card or a token."""
     for name in ("httpx", "httpcore", "httpcore.http11", "httpcore.connection", "httpcore.proxy", "asyncio"):
         caplog.set_level(logging.DEBUG, logger=name)
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)  # as `dictConfig` does
     server.will(answer(200, PAID_BODY, **{"X-Echo": CARD_NUMBER}))
     with client_of(server.url, tokens=with_token(CARD_NUMBER)) as gateway:
         assert isinstance(begun(gateway.sending(ORDER), soon()).first(), Missed | Paid)
         gateway.charge(ORDER)
     assert not [record for record in caplog.records if record.name.startswith("http")]
+
+
+def test_the_log_of_httpcore_is_not_at_debug_where_that_of_the_process_is() -> None:
+    """Guard: httpcore writes no text of a record that its level leaves out."""
+    done = subprocess.run([sys.executable, "-c", LOGS], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "False False False\n", done.stderr
+
+
+LOGS = """
+import logging, logging.config
+import worker.gateway.exchange
+
+logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "root": {"level": "DEBUG"}})
+print(*(logging.getLogger(f"httpcore.{name}").isEnabledFor(logging.DEBUG) for name in
+        ("connection", "http11", "proxy")))
+"""
 
 
 FORKS = """
@@ -460,3 +518,41 @@ def test_a_forked_process_uses_connections_and_a_thread_of_its_own(server: Scrip
     )  # fmt: skip
     assert done.stdout == "both were answered\n", done.stderr
     assert server.connections == 2
+
+
+PARKED = """
+import os, ssl, sys, threading
+from worker.clock import elapsed
+from worker.gateway import event_loop
+from worker.gateway.port import Slot
+from worker.gateway.settings import Timeouts
+from worker.gateway.transport import Call, HttpClient
+
+trust = ssl.create_default_context(cafile=sys.argv[2])
+client = HttpClient(Timeouts(connect=4, read=2, write=2, deadline=8), trust)
+call = Call("POST", sys.argv[1], {}, b"{}")
+missed = threading.Event()
+client.begin(call, elapsed() + 8, Slot(0, elapsed() + 0.1), lambda _: missed.set())
+assert missed.wait(8)
+event_loop._making.acquire()  # as another thread may at that moment
+child = os.fork()
+if child == 0:
+    came = client.send_and_wait(call, elapsed() + 3)
+    print("child:", came, flush=True)
+    os._exit(0)
+event_loop._making.release()
+os.waitpid(child, 0)
+print("parent:", client.send_and_wait(call, elapsed() + 3))
+"""
+
+
+def test_a_forked_process_does_not_take_a_call_that_waits_for_a_slot_of_its_parent(certificate: Path) -> None:
+    """Guard: the child would wait for an event loop that runs in its parent alone, and write to its connection."""
+    with scripted(PAID_ANSWER, PAID_ANSWER, tls=slow_handshakes(certificate, 0.3)) as server:
+        url = f"https://localhost:{server.address[1]}/x"
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PARKED, url, str(certificate)],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.stdout == "child: Reply(status=200)\nparent: Reply(status=200)\n", done.stderr
+        assert server.connections == 2

@@ -608,8 +608,15 @@ MUTANTS: tuple[Mutant, ...] = (
         "phases: a body does not follow its headers late",
         CLIENT + "test_a_body_does_not_follow_its_headers_once_the_time_of_the_call_is_over",
         "worker/gateway/exchange.py",
-        "elif event == SEND_BODY and elapsed() > self._until:",
+        "elif event == SEND_BODY and elapsed() > min(self._until, self._slot.latest + BODY_WITHIN):",
         "elif False:",
+    ),
+    Mutant(
+        "phases: a body does not follow its headers long after the slot",
+        CLIENT + "test_a_body_does_not_follow_its_headers_long_after_the_slot",
+        "worker/gateway/exchange.py",
+        "min(self._until, self._slot.latest + BODY_WITHIN)",
+        "self._until",
     ),
     Mutant(
         "a deadline that no drip outlasts",

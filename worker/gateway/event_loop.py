@@ -20,9 +20,13 @@ T = TypeVar("T")
 _loops: list[asyncio.AbstractEventLoop] = []
 _making = threading.Lock()
 _tasks: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly
+_inherited: list[object] = []  # of the parent; were a task collected, it would write to the parent's connection
 
 
 def _forget() -> None:
+    global _making
+    _making = threading.Lock()  # a thread of the parent may have held it
+    _inherited.extend((*_loops, *_tasks))
     _loops.clear()
     _tasks.clear()
 

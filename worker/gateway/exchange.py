@@ -23,9 +23,12 @@ from worker.gateway.port import CONNECTION_TIMEOUT, NO_CONNECTION, Missed, Slot
 from worker.gateway.settings import Timeouts
 
 log = logging.getLogger("again.http")
-# At DEBUG httpcore logs the headers of answers, which may repeat what was sent.
+# At DEBUG httpcore logs the headers of answers, which may repeat what was sent. `logging.config.dictConfig` may
+# enable these loggers again and change their level; it keeps the filter.
 for _name in ("httpcore.connection", "httpcore.http11", "httpcore.proxy"):
     logging.getLogger(_name).disabled = True
+    logging.getLogger(_name).setLevel(logging.WARNING)
+    logging.getLogger(_name).addFilter(lambda _: False)
 
 CONNECTED = ("connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.start_tls.complete")
 SEND = "http11.send_request_headers.started"
@@ -36,8 +39,11 @@ BODY_LIMIT = 8 * 2**20  # bytes; the longest list has 1000 payments of about 2 k
 # Below the 5 s after which common servers (Node, Apache, uvicorn) close an idle connection. A request on one
 # that the server has just closed is Unknown, and a POST is never repeated for it; so such are not kept.
 KEEPALIVE_EXPIRY = 4.0
-# Bytes. Of a longer answer the network stream may hold a rest that cannot be seen; its connection is closed.
+# Bytes with the headers and chunk sizes. httpcore reads 64 KiB at a time, and of a longer answer the network
+# stream may hold a rest that cannot be seen; its connection is closed.
 KEPT_AFTER = 32 * 2**10
+FRAMING = 8  # bytes around a header or a part of the body
+BODY_WITHIN = 1.0  # seconds after the end of the slot, until which the body may follow the headers
 MOST_LOST = 5  # connections that the server closes before a request is sent, until the request is given up
 PROBE = 0.001  # seconds
 PROXY = "the proxy of AGAIN_PROXY_URL"
@@ -160,6 +166,7 @@ class Exchange:
         self._again: asyncio.Future[None] | None = None
         self._limit = asyncio.timeout(None)
         self._has_connected = self._wrote_headers = False
+        self._length = 0  # of the answer
         self._lost_by: BaseException | None = None
 
     @property
@@ -222,7 +229,7 @@ class Exchange:
         if self.is_sent:
             if event == HEADERS_SENT:
                 self._wrote_headers = True
-            elif event == SEND_BODY and elapsed() > self._until:
+            elif event == SEND_BODY and elapsed() > min(self._until, self._slot.latest + BODY_WITHIN):
                 raise _TooLate
             elif event == BODY_SENT:
                 self._slot.left(elapsed())
@@ -283,8 +290,10 @@ class Exchange:
 
     async def _read(self, response: httpx.Response) -> Came:
         body = bytearray()
+        self._length = sum(len(name) + len(text) + FRAMING for name, text in response.headers.raw)
         async for chunk in cast("httpx.AsyncByteStream", response.stream):
             body += chunk
+            self._length += len(chunk) + FRAMING
             if len(body) > BODY_LIMIT:
                 await response.aclose()
                 return Unknown(f"HTTP {response.status_code} with more than {BODY_LIMIT} bytes")
@@ -295,7 +304,7 @@ class Exchange:
     @property
     def leaves_it_clean(self) -> bool:
         """Whether the connection may carry another exchange after this one."""
-        is_short = isinstance(self.came, Reply) and len(self.came.body) <= KEPT_AFTER
+        is_short = isinstance(self.came, Reply) and self._length <= KEPT_AFTER
         # Behind a proxy that speaks TLS, a surplus answer may wait in the outer layer, where nothing shows it.
         return is_short and not self.connection.by_tls_proxy and not self.connection.has_unread_bytes()
 

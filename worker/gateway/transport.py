@@ -56,6 +56,7 @@ class HttpClient:
         self._idle: defaultdict[Origin, deque[Connection]] = defaultdict(deque)
         self._parked: dict[tuple[str, str, bytes | None], Exchange] = {}
         self._owner = os.getpid()
+        self._inherited: list[object] = []  # so that it is not collected
         self._looks_later = False  # for connections that nobody has used for long
         self._closed = False
 
@@ -64,6 +65,8 @@ class HttpClient:
 
         What goes wrong is told by its phase and its name alone. On the event loop only.
         """
+        if self._owner != os.getpid():
+            self._leave_to_parent()
         if elapsed() > min(slot.latest, until) or not self._may_send():
             return Missed()  # it costs no connection
         key = (call.method, call.url, call.body)
@@ -120,13 +123,15 @@ class HttpClient:
             parked.cancel()
         await self._close_until(math.inf)
 
+    def _leave_to_parent(self) -> None:
+        """In a forked process: use no connection of the parent's, and close none, which would write to it."""
+        self._inherited.append((self._idle, self._parked))
+        self._idle, self._parked = defaultdict(deque), {}
+        self._looks_later = False
+        self._owner = os.getpid()
+
     def _take(self, url: httpx.URL) -> Connection:
         """The connection that was used last and so is the likeliest to be open; else a new one."""
-        if self._owner != os.getpid():  # forked: the connections are the parent's
-            self._idle.clear()
-            self._parked.clear()
-            self._looks_later = False
-            self._owner = os.getpid()
         origin = url.scheme, url.host, url.port
         idle = self._idle[origin]
         if idle and elapsed() - idle[-1].idle_since < KEEPALIVE_EXPIRY:
