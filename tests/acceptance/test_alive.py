@@ -17,7 +17,7 @@ from worker.clock import wait_until
 RECORDS = """
 import sys
 from pathlib import Path
-from worker import alive
+from worker.runtime import alive
 alive.begin(Path(sys.argv[1]), "worker")
 print("begun", flush=True)
 sys.stdin.read()

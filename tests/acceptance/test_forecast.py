@@ -144,7 +144,7 @@ def test_what_a_day_brings_says_what_is_not_charged(shop: dict[str, str]) -> Non
     [
         (["--from", "2026-03-01", "--to", "2026-02-01"], "give the earlier day first"),
         (["--from", "2026-03-01", "--to", "2036-02-01"], "longer than five years"),
-        (["--to", "9999-12-31", "--from", "9999-12-31"], "no day follows it"),
+        (["--to", "9999-12-31", "--from", "9999-12-31"], "after the last possible day"),
         (["--from", "soon"], "'soon' is not a date"),
         (["--plan", "tea"], "plan 'tea' is not known; there are: abroad, monthly"),
         (["--zone", "Mars"], "'Mars'"),
