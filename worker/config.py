@@ -121,8 +121,8 @@ class Settings(BaseSettings):
     )
     charge_day_limit: str = Field(
         "KRW=100000000 JPY=10000000 USD=100000 EUR=100000",
-        description="Sums of an account's day in Seoul, in major units, up to which ad-hoc charges and batches "
-        "need no second person.",
+        description="Sums of an account's day in AGAIN_ZONE, in major units, up to which ad-hoc charges and "
+        "batches need no second person.",
     )
     batch_limit: str = Field(
         "KRW=10000000 JPY=1000000 USD=10000 EUR=10000",

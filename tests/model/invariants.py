@@ -9,6 +9,7 @@ from schedules.charging.charges import AttemptState, ChargeStatus
 from schedules.operations.findings import FindingKind
 from tests.model.gateway import ModelGateway, Payment
 from tests.model.memory import OPEN_ATTEMPTS, OWED, Row
+from worker.charging.attempt_charge import NOT_WRITTEN
 
 SENDING, UNKNOWN, PAID = (s.value for s in (AttemptState.SENDING, AttemptState.UNKNOWN, AttemptState.PAID))
 
@@ -47,6 +48,8 @@ class Judge:
             yield f"it is owed and has no next action; attempts: {dict(states)}"
         if not owed and charge["next_attempt_at"] is not None:
             yield "it is over and has a next attempt"
+        if NOT_WRITTEN in (charge["held_why"] or ""):
+            yield charge["held_why"]
         for attempt in attempts:
             yield from self._wrong_with_attempt(charge, attempt, now)
         payments = self.of_debt(charge["key"], now)

@@ -27,6 +27,7 @@ from worker.store.charging import debts as real_debts
 from worker.store.charging import declines as real_declines
 from worker.store.charging import kill_switch as real_switches
 from worker.store.charging import next_actions as real_next_actions
+from worker.store.charging import queue as real_queue
 from worker.store.charging import rates as real_rates
 from worker.store.charging.asked_before_sending import InDoubt, Prior, Unanswered
 from worker.store.charging.attempts import Attempt
@@ -114,6 +115,11 @@ class Attempts(StandsFor):
 
         db.undo_by(take_back)
         return _read(written)
+
+    def is_taken(self, db: Transaction, charge_id: int, number: int, uid: str) -> bool:
+        own = db.tables.attempts_of[charge_id]
+        is_own = any(row["number"] == number or row["state"] in OPEN_ATTEMPTS for row in own)
+        return is_own or uid in db.tables.uids
 
     def claim(
         self, db: Transaction, attempt: Attempt, billing_key_id: int, now: datetime, lease_until: datetime
@@ -247,8 +253,28 @@ class CardCalls(StandsFor):
 
     real = real_card_calls
 
-    def is_in_use(self, db: Transaction, billing_key_id: int, charge_id: int) -> bool:
-        return _is_in_use(db, billing_key_id, charge_id)
+
+class Queue(StandsFor):
+    """worker.store.charging.queue."""
+
+    real = real_queue
+
+    def queue_due(
+        self, db: Transaction, account: str, now: datetime, patience: timedelta, limit: int
+    ) -> list[tuple[int, str]]:
+        mine = [row for row in db.tables.owed.values() if row["account"] == account]
+        waits = [row["id"] for row in mine if row["queued_until"] is not None and row["queued_until"] > now]
+        cards = {row["billing_key_id"] for row in mine if row["id"] in waits}
+        due = [row for row in _due(db, now) if row["account"] == account and row["id"] not in waits]
+        due.sort(key=lambda row: (row["attempts"] == 0, row["next_attempt_at"], row["id"]))
+        queued: list[tuple[int, str]] = []
+        for row in due:
+            is_free = row["billing_key_id"] not in cards and not _is_in_use(db, row["billing_key_id"], row["id"])
+            if is_free and len(queued) < limit:
+                cards.add(row["billing_key_id"])
+                db.write(row, {"queued_until": now + patience})
+                queued.append((row["id"], row["kind"]))
+        return queued
 
 
 class Declines(StandsFor):
@@ -393,19 +419,6 @@ class Charges(StandsFor):
             for row in db.tables.owed.values()
             if row["account"] == account
         )
-
-    def queue_due(
-        self, db: Transaction, account: str, now: datetime, patience: timedelta, limit: int
-    ) -> list[tuple[int, str]]:
-        due = [
-            row
-            for row in _due(db, now)
-            if row["account"] == account and (row["queued_until"] is None or row["queued_until"] <= now)
-        ]
-        due.sort(key=lambda row: (row["attempts"] == 0, row["next_attempt_at"]))
-        for row in due[:limit]:
-            db.write(row, {"queued_until": now + patience})
-        return [(row["id"], row["kind"]) for row in due[:limit]]
 
     def queue_again(self, db: Transaction, ids: Sequence[int], at: datetime) -> None:
         for row in (db.tables.charges[charge_id] for charge_id in ids):
@@ -803,18 +816,6 @@ class Debts(StandsFor):
                 db.write(row, {"next_attempt_at": now})
                 db.charges.add(row["id"])
 
-    def wake_next_of_card(self, db: Transaction, billing_key_id: int, now: datetime, until: datetime) -> None:
-        waiting = [
-            row
-            for row in _due(db, now)
-            if row["billing_key_id"] == billing_key_id
-            and row["status"] in OWED
-            and row["queued_until"] is not None
-            and now < row["queued_until"] <= until
-        ]
-        if waiting:
-            db.write(min(waiting, key=lambda row: row["next_attempt_at"]), {"queued_until": None})
-
     def wake_waiting(self, db: Transaction, billing_key_id: int, now: datetime) -> None:
         pass  # the model's cards are never stopped
 
@@ -877,6 +878,7 @@ def memory_store(guards: Guards) -> dict[str, object]:
         "charging.charges": Charges(guards),
         "charging.declines": Declines(),
         "charging.next_actions": NextActions(),
+        "charging.queue": Queue(),
         "customers.subscriptions": Subscriptions(guards),
         "charging.kill_switch": Switches(),
         "charging.adhoc_charges": Requested(),

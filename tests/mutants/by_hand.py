@@ -274,7 +274,7 @@ BY_HAND: tuple[Mutant, ...] = (
     Mutant(
         "by hand: a batch leaves half of the queue to renewals",
         BATCHING + "test_a_batch_leaves_half_of_the_queue_to_renewals",
-        "worker/store/charging/charges.py",
+        "worker/store/charging/queue.py",
         "    half = limit - limit // 2\n",
         "    half = limit\n",
     ),

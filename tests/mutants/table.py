@@ -282,9 +282,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "dispatching: a charge is queued once",
         "workflows/test_dispatching.py::test_each_due_charge_is_queued_once",
-        "worker/store/charging/charges.py",
-        ".values(queued_until=now + patience)",
-        ".values(queued_until=None)",
+        "worker/store/charging/queue.py",
+        '"until": now + patience,',
+        '"until": None,',
     ),
     Mutant(
         "dispatching: a broker that is away leaves everything due",

@@ -55,7 +55,7 @@ def test_two_that_dispatch_at_once_fill_the_bound_once(services: Services) -> No
     found: list[int] = []
 
     def meanwhile(_db: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("WITH due AS") and not found:
+        if statement.lstrip().startswith("WITH due AS") and not found:
             found.append(-1)  # the other one's own statements must not begin a third
             found.append(enqueue.top_up(services, other))
 

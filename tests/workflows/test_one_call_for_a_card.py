@@ -5,23 +5,34 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from schedules.charging.charges import AttemptState
+from schedules.charging.identity import merchant_uid
 from schedules.charging.outcomes import Declined, NotSent, Outcome, Unknown
 from schedules.money.amounts import Money
 from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
-from tests.factories import OTHER_DEBT, attempt_rows, blocked_or_over, charge_rows, move, opened, subscribed
+from tests.factories import (
+    OTHER_DEBT,
+    attempt_rows,
+    blocked_or_over,
+    charge_rows,
+    many_opened,
+    move,
+    opened,
+    subscribed,
+)
 from worker.charging import adhoc as by_request
 from worker.charging import attempt_charge, resolve_unknown
-from worker.charging.dunning import BEHIND_CALL
 from worker.charging.executor import Executor
+from worker.clock import wait_until
 from worker.customers import enrollment
 from worker.gateway.port import ChargeOrder
 from worker.renewals import enqueue, open_charges
 from worker.services import Services
-from worker.store.charging import charges
+from worker.store.charging import charges, fast_path
+from worker.store.charging.attempts import Attempt
 from worker.store.charging.charges import Obstacle
 
 
@@ -31,11 +42,11 @@ def worker(services: Services, request: pytest.FixtureRequest) -> Services:
     return replace(services, executor=Executor(services)) if request.param == "in a group" else services
 
 
-def fee(number: int) -> ChargeRequest:
+def fee(number: int, customer_uid: str = "ann") -> ChargeRequest:
     """What another backend asks for."""
     return ChargeRequest(
-        customer_uid="ann", money=Money(9900, "KRW"), name="수수료", request_key=f"fee-{number}", reason="late",
-        policy="standard",
+        customer_uid=customer_uid, money=Money(9900, "KRW"), name="수수료", request_key=f"fee-{number}",
+        reason="late", policy="standard",
     )  # fmt: skip
 
 
@@ -45,6 +56,13 @@ def adhoc(services: Services, many: int = 2) -> Sequence[int]:
     for number in range(many):
         by_request.charge(services, fee(number), "shop")
     return [row["id"] for row in charge_rows(services)]
+
+
+def of_another_card(services: Services, customer_uid: str) -> int:
+    """A charge that another backend has asked for last, of another customer."""
+    enrollment.add_customer(services, customer_uid, None, None, None, "test")
+    by_request.charge(services, replace(fee(0, customer_uid), request_key=customer_uid), "shop")
+    return max(int(row["id"]) for row in charge_rows(services))
 
 
 def beside_a_renewal(services: Services) -> Sequence[int]:
@@ -128,6 +146,7 @@ def test_of_two_claims_at_the_same_moment_the_later_one_waits(services: Services
         assert claimed.result() is None
     assert [row["charge_id"] for row in attempt_rows(services)] == [first]
     assert second not in queued(services)
+    assert [row["held_why"] for row in charge_rows(services)] == [None, None]
 
 
 def test_a_uid_that_is_sent_again_waits_for_a_call_that_is_written_at_the_same_moment(
@@ -200,14 +219,12 @@ def test_a_claim_that_is_given_back_unsent_lets_the_next_charge_of_the_card_be_q
 
 
 def test_a_charge_is_not_lost_behind_a_worker_that_died(services: Services) -> None:
-    """The lease ends, the outcome is unknown, and the next look comes at the latest after BEHIND_CALL."""
+    """The lease ends, and the outcome is unknown: the call is over."""
     first, second = adhoc(services)
     assert attempt_charge.claim(services, first) is not None
     assert attempt_charge.attempt(services, second) is None
     assert queued(services) == []
-    move(services, seconds=BEHIND_CALL.total_seconds())
-    assert attempt_charge.attempt(services, second) is None
-    move(services, seconds=services.settings.lease_time.total_seconds())
+    move(services, seconds=services.settings.lease_time.total_seconds() + 1)
     resolve_unknown.sweep(services)
     assert queued(services) == [second]
     assert attempt_charge.attempt(services, second) is AttemptState.PAID
@@ -226,3 +243,90 @@ def test_the_longest_due_of_those_that_wait_is_queued_and_no_message_is_sent_twi
     attempt_charge.attempt(services, ids[0])
     assert queued(services) == [ids[1]]
     assert queued(services) == []
+
+
+def test_many_charges_of_one_card_leave_room_for_others_and_are_paid_one_after_another(
+    worker: Services, gateway: ScriptedGateway
+) -> None:
+    """Each had a message of its own, which came during a call; the queue holds fewer than wait for the card."""
+    object.__setattr__(worker, "settings", worker.settings.model_copy(update={"queue_bound": 4}))
+    ids = adhoc(worker, 10)
+    for charge_id in ids:
+        enqueue.send_now(worker, charge_id, lambda _: None)
+
+    def meanwhile(order: ChargeOrder) -> Outcome:
+        assert [attempt_charge.attempt(worker, charge_id) for charge_id in ids[1:]] == [None] * 9
+        other = of_another_card(worker, "ben")
+        assert (queued(worker), queued(worker)) == ([other], [])
+        assert attempt_charge.attempt(worker, other) is AttemptState.PAID
+        return gateway.approve(order)
+
+    gateway.answers.append(meanwhile)
+    assert attempt_charge.attempt(worker, ids[0]) is AttemptState.PAID
+    for charge_id in ids[1:]:
+        assert (queued(worker), queued(worker)) == ([charge_id], [])
+        assert attempt_charge.attempt(worker, charge_id) is AttemptState.PAID
+    assert queued(worker) == []
+
+
+def test_a_look_that_meets_many_charges_of_one_card_goes_on_to_those_behind_them(services: Services) -> None:
+    object.__setattr__(services, "settings", services.settings.model_copy(update={"queue_bound": 4}))
+    ids = adhoc(services, 10)
+    others = [of_another_card(services, "ben"), of_another_card(services, "cara")]
+    assert queued(services) == [ids[0], *others]
+
+
+TAKEN = """
+    INSERT INTO attempts (charge_id, number, merchant_uid, state, amount, currency, fence, sends, last_sent_at,
+        created_at)
+    SELECT :of, :number, :uid, 'declined', amount, currency, 1, 1, now(), now() FROM charges WHERE id = :of
+"""
+
+
+@pytest.mark.parametrize("taken", ["number", "uid"])
+def test_a_charge_whose_next_attempt_cannot_be_written_is_set_aside_with_the_reason(
+    worker: Services, gateway: ScriptedGateway, taken: str
+) -> None:
+    """It does not wait for its card: no call of the card is under way."""
+    charge_id, other = adhoc(worker, 1)[0], of_another_card(worker, "ben")
+    uid = merchant_uid(worker.settings.environment, charge_rows(worker)[0]["key"], 1)
+    row = {"of": charge_id, "number": 1, "uid": "another"}
+    with worker.engine.begin() as db:
+        db.execute(text(TAKEN), row if taken == "number" else row | {"of": other, "number": 7, "uid": uid})
+    assert attempt_charge.attempt(worker, charge_id) is None
+    assert uid in charge_rows(worker)[0]["held_why"]
+    assert not gateway.sent
+    assert charge_id not in queued(worker)
+
+
+def test_two_batches_with_the_same_cards_in_another_order_do_not_deadlock(services: Services) -> None:
+    """Guard: the order of their rows. Each batch waits for a claim of its second card."""
+    ids = iter(many_opened(services, 8))
+
+    def claim(db: Connection, *cards: int) -> list[int]:
+        now = services.clock.now()
+        rows = [
+            (card, Attempt(0, charge_id, 1, f"uid-{charge_id}", Money(9900, "KRW"), 1, now, None, 0, None, 1))
+            for card, charge_id in zip(cards, ids, strict=False)
+        ]
+        return list(fast_path.begin(db, rows, now + services.settings.lease_time))
+
+    def batch(*cards: int) -> int:
+        with services.engine.begin() as db:
+            return len(claim(db, *cards))
+
+    def are_blocked(many: int) -> bool:
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        with services.engine.begin() as db:
+            mine = text(f"{waiting} AND datname = current_database()")
+            return bool(db.execute(mine).scalar_one() >= many)
+
+    with ThreadPoolExecutor(2) as beside:
+        with services.engine.connect() as third, services.engine.connect() as fourth:
+            claim(third, 3)
+            claim(fourth, 4)
+            one = beside.submit(batch, 1, 3, 2)
+            assert wait_until(lambda: are_blocked(1), 20)
+            other = beside.submit(batch, 2, 4, 1)
+            assert wait_until(lambda: are_blocked(2), 20)
+        assert (one.result(), other.result()) == (3, 1)

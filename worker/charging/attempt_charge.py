@@ -32,6 +32,7 @@ from worker.store.customers import subscriptions
 log = logging.getLogger("again.charging")
 LOOK_TAKES = 0.06  # seconds to keep for a look
 END_IT = "the gateway may have a payment for this charge; see `again findings`, and release the charge after it"
+NOT_WRITTEN = "the next attempt cannot be written"
 HELD_BACK = timedelta(seconds=30)  # until a charge that the pre-send check stopped is looked at again
 
 
@@ -73,11 +74,11 @@ def claim_without_asking(services: Services, charge_id: int) -> Claimed | Unaske
     try:
         return _claim_now(services, charge_id)
     except card_calls.CardInUse:
-        # A call of the card was written after the look for one: nothing of this claim is written.
+        # Another charge of the card has a call under way: nothing of this claim is written.
         with services.engine.begin() as db:
             charge = charges.locked(db, charge_id)
             if charge is not None and charge.next_attempt_at is not None:
-                dunning.wait_for_call(db, charge, services.clock.now())
+                dunning.wait_for_call(db, charge)
         return None
 
 
@@ -109,16 +110,13 @@ def _claim_now(services: Services, charge_id: int) -> Claimed | Unasked | None:
             return None
         if begun is None and _is_asked_about_again(services, db, charge):
             return None
-        is_to_send = begun is None or begun[1] in attempts.SENDABLE
-        if is_to_send and dunning.waits_for_call(db, charge, services.clock.now()):
-            return None
         intent = _take_or_begin(services, db, charge, begun[0] if begun else None)
         if intent is None:
             if begun is not None and begun[1] not in attempts.SENDABLE:
                 # That attempt decides, by its lease or its next question; a message would come again and again.
                 charges.change(db, charge.id, next_attempt_at=None, queued_until=None)
             elif begun is None:
-                dunning.wait_for_call(db, charge, services.clock.now())  # the call was written after the look
+                _wait_or_set_aside(services, db, charge)
             return None
         attempts_made = max(charge.attempts, intent.number)
         charges.change(db, charge.id, next_attempt_at=None, queued_until=None, attempts=attempts_made)
@@ -260,6 +258,17 @@ def begin_attempt(services: Services, db: Connection, charge: Charge) -> Attempt
     return attempts.begin(db, row)
 
 
+def _wait_or_set_aside(services: Services, db: Connection, charge: Charge) -> None:
+    """Leave a charge due whose card is in use; set it aside when its next attempt can never be written."""
+    number = charge.attempts + 1
+    uid = merchant_uid(services.settings.environment, charge.key, number)
+    if attempts.is_taken(db, charge.id, number, uid):
+        why = f"{NOT_WRITTEN}: number {number} or {uid} is taken, or another attempt is unresolved"
+        set_aside(db, charge.key, why, now=services.clock.now())
+    else:
+        dunning.wait_for_call(db, charge)
+
+
 def _await_permit(services: Services, claimed: Claimed) -> Permit:
     """Wait for a slot that the cap leaves free, with a pre-send check just before it."""
     tired_at = elapsed() + PATIENCE
@@ -295,7 +304,6 @@ def hold_back(services: Services, claimed: Claimed, obstacle: Obstacle) -> Attem
                 or attempts.take_back(db, intent, now, obstacle.why)
             )
         ):
-            dunning.wake_next_of_card(db, current, now)
             move_to_current_card(db, current, now)
             # What no worker can send later ends here, with the reason.
             match Then.CANCEL if claimed.keyed_in else obstacle.then:

@@ -16,7 +16,7 @@ from schedules.dunning.policies import FinalAction
 from schedules.dunning.standings import Overdue, next_look, usable_until
 from schedules.outbox import events
 from worker.charging.close import cancel_subscription, close, pause_subscription
-from worker.store.charging import attempts, card_calls, charges, debts
+from worker.store.charging import attempts, charges, debts
 from worker.store.charging.attempts import Attempt
 from worker.store.charging.charges import Charge
 from worker.store.customers import customers
@@ -25,9 +25,6 @@ from worker.store.outbox import event_log
 log = logging.getLogger("again.dunning")
 CARD_ASKED_AFTER = timedelta(days=1)  # until the gateway is asked whether the card that a debt waits for changed
 BEHIND = timedelta(minutes=5)  # until a debt looks again whether the older one, which is being tried, is over
-# Until a charge whose card has another call under way is looked at again at the latest. The end of that call wakes
-# the next one at once, unless both come at the same moment, or the caller dies.
-BEHIND_CALL = timedelta(seconds=30)
 BEHIND_WAITING = timedelta(days=1)  # the same where the older one waits for another card
 
 
@@ -301,26 +298,10 @@ def gives_way(db: Connection, charge: Charge, now: datetime) -> bool:
     return True
 
 
-def waits_for_call(db: Connection, charge: Charge, now: datetime) -> bool:
-    """Whether a call of another charge is under way for the card: gateways refuse such as duplicates.
-
-    One whose outcome is unknown is over, and holds up no other charge.
-    """
-    if not card_calls.is_in_use(db, charge.billing_key_id, charge.id):
-        return False
-    wait_for_call(db, charge, now)
-    return True
-
-
-def wait_for_call(db: Connection, charge: Charge, now: datetime) -> None:
-    """Queue a charge again when the call that is under way for its card has ended."""
+def wait_for_call(db: Connection, charge: Charge) -> None:
+    """Leave a charge due whose card has another call under way; it is queued when that call has ended."""
     log.info("charge %s waits: another call of its card is under way", charge.key)
-    charges.change(db, charge.id, queued_until=now + BEHIND_CALL)
-
-
-def wake_next_of_card(db: Connection, charge: Charge, now: datetime) -> None:
-    """Queue the next charge that waits for the end of this one's call; the caller has locked this one."""
-    debts.wake_next_of_card(db, charge.billing_key_id, now, now + BEHIND_CALL)
+    charges.change(db, charge.id, queued_until=None)
 
 
 def _waits_for_cap(db: Connection, charge: Charge, now: datetime) -> bool:

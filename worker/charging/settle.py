@@ -60,8 +60,6 @@ def settle(
         if not attempts.settle(db, attempt, before, outcome, now, values):
             log.warning("%s: a stale answer (%s) is left out", attempt.merchant_uid, type(outcome).__name__)
             return None
-        if before is AttemptState.SENDING:
-            dunning.wake_next_of_card(db, charge, now)
         shop_zone = services.settings.zone
         answer = dunning.read_answer(db, charge, attempt, outcome, placed, now, shop_zone=shop_zone)
         if answer.is_surely_unpaid and (moved := move_to_current_card(db, charge, now)) != charge:

@@ -12,7 +12,7 @@ from schedules.charging.charges import ChargeKind
 from schedules.errors import Code, FixedCode
 from worker.failpoints import Failpoint, hit
 from worker.services import Services, right_time
-from worker.store.charging import adhoc_charges, charges, kill_switch
+from worker.store.charging import adhoc_charges, charges, kill_switch, queue
 
 log = logging.getLogger("again.dispatching")
 Queued = Sequence[tuple[int, ChargeKind]]
@@ -121,7 +121,7 @@ def _queue(services: Services, account: str) -> Queued:
         room = bound - charges.queued_count(db, account, now)
         if room < max(1, bound // REFILL):
             return []
-        return [(charge, ChargeKind(kind)) for charge, kind in charges.queue_due(db, account, now, patience, room)]
+        return [(charge, ChargeKind(kind)) for charge, kind in queue.queue_due(db, account, now, patience, room)]
 
 
 def _publish(

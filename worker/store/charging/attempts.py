@@ -84,10 +84,17 @@ def has_paid(db: Connection, charge_id: int) -> bool:
 
 
 def begin(db: Connection, row: dict[str, Any], words: str = "claimed") -> Attempt | None:
-    """Insert a claimed attempt; None when a unique constraint shows that another worker was faster."""
+    """Insert a claimed attempt; None when a unique constraint refuses it; `is_taken` tells which."""
     statement = insert_or(attempts).values(row).on_conflict_do_nothing().returning(attempts)
     written = db.execute(statement).mappings().first()
     return _noted(db, dict(written), row["created_at"], words) if written else None
+
+
+def is_taken(db: Connection, charge_id: int, number: int, uid: str) -> bool:
+    """Whether a constraint other than that of the card refuses a new attempt with this number and uid."""
+    a = attempts.c
+    own = (a.charge_id == charge_id) & ((a.number == number) | a.state.in_(UNRESOLVED_STATES))
+    return db.execute(select(a.id).where(own | (a.merchant_uid == uid))).first() is not None
 
 
 def from_gateway(
@@ -110,7 +117,7 @@ def claim(
 ) -> Attempt | None:
     """Take an attempt that may be sent again, under the next fence; None when its fence has moved.
 
-    Raises CardInUse, after which the transaction can only be rolled back.
+    Raises CardInUse when another charge of the card has a call under way; the caller must roll back then.
     """
     a = attempts.c
     statement = (
@@ -191,14 +198,8 @@ def take_lapsed(db: Connection, now: datetime, next_ask_at: datetime, limit: int
     statement = (
         update(attempts)
         .where(a.id.in_(select(lapsed.c.id)))
-        .values(
-            state=AttemptState.UNKNOWN.value,
-            fence=a.fence + 1,
-            lease_until=None,
-            unknown_since=now,
-            next_ask_at=next_ask_at,
-            reason=why,
-        )
+        .values(state=AttemptState.UNKNOWN.value, fence=a.fence + 1, lease_until=None, reason=why)
+        .values(unknown_since=now, next_ask_at=next_ask_at)
         .returning(attempts)
     )
     rows = [dict(row) for row in db.execute(statement).mappings()]
@@ -242,13 +243,8 @@ def unknown_count(db: Connection) -> int:
 def in_doubt_count(db: Connection, account: str) -> int:
     """Return how many attempts of an account are under way or have an unknown outcome."""
     in_doubt = [AttemptState.SENDING.value, AttemptState.UNKNOWN.value]
-    query = (
-        select(func.count())
-        .select_from(attempts)
-        .join(charges, charges.c.id == attempts.c.charge_id)
-        .where(attempts.c.state.in_(in_doubt), charges.c.account == account)
-    )
-    return db.execute(query).scalar_one()
+    query = select(func.count()).select_from(attempts).join(charges, charges.c.id == attempts.c.charge_id)
+    return db.execute(query.where(attempts.c.state.in_(in_doubt), charges.c.account == account)).scalar_one()
 
 
 def unknown_since(db: Connection, attempt_id: int) -> datetime | None:

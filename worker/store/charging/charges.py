@@ -37,8 +37,6 @@ from worker.store.charging.kill_switch import Identity, Permission, permission_c
 from worker.store.customers import policies as policy_rows
 from worker.store.rows import as_rows, given_rows
 from worker.store.tables import (
-    DUE_ADHOC,
-    DUE_AGAIN,
     IS_DUE,
     NOT_ENDED,
     OWED,
@@ -51,7 +49,6 @@ from worker.store.tables import (
     subscriptions,
 )
 
-FIRST_THINGS_FIRST = (DUE_ADHOC, DUE_AGAIN, f"kind = 'renewal' AND attempts = 0 AND {IS_DUE}")
 OWED_STATUSES = [status.value for status in ChargeStatus if status.is_owed]
 
 
@@ -220,45 +217,6 @@ def queued_count(db: Connection, account: str, now: datetime) -> int:
     c = charges.c
     query = select(func.count()).where(c.account == account, c.queued_until.is_not(None), c.queued_until > now)
     return db.execute(query).scalar_one()
-
-
-def queue_due(
-    db: Connection, account: str, now: datetime, patience: timedelta, limit: int
-) -> list[tuple[int, str]]:
-    """Mark due charges of an account as queued, longest due first; return (id, kind) of each.
-
-    Requested charges take at most half of the room while others are due, so that renewals do not wait for a batch.
-    """
-    asked_for, *others = FIRST_THINGS_FIRST
-    half = limit - limit // 2
-    queued = _queue_due(db, asked_for, account, now, patience, half)
-    for which in (*others, asked_for) if len(queued) == half else others:
-        if len(queued) < limit:
-            queued += _queue_due(db, which, account, now, patience, limit - len(queued))
-    return queued
-
-
-def _queue_due(
-    db: Connection, which: str, account: str, now: datetime, patience: timedelta, limit: int
-) -> list[tuple[int, str]]:
-    c = charges.c
-    due = (
-        select(c.id)
-        .where(text(which), c.account == account, c.next_attempt_at <= now)
-        .where(c.queued_until.is_(None) | (c.queued_until <= now))
-        .order_by(c.next_attempt_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")
-        .prefix_with("MATERIALIZED", dialect="postgresql")
-    )
-    statement = (
-        update(charges)
-        .where(c.id.in_(select(due.c.id)))
-        .values(queued_until=now + patience)
-        .returning(c.id, c.kind, c.next_attempt_at)
-    )
-    return [(row.id, row.kind) for row in sorted(db.execute(statement), key=lambda row: row.next_attempt_at)]
 
 
 def unqueue(db: Connection, ids: Sequence[int]) -> None:

@@ -57,21 +57,7 @@ def _behind() -> Select[Any]:
     )
 
 
-def _next_of_card() -> Select[Any]:
-    c = charges.c
-    now, until = (bindparam(name, type_=INSTANT) for name in ("now", "until"))
-    return (
-        select(c.id)
-        .where(c.billing_key_id == bindparam("billing_key"), text(OWED), c.held_why.is_(None))
-        .where(c.next_attempt_at <= now, c.queued_until > now, c.queued_until <= until)
-        .order_by(c.next_attempt_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-
-
 # Statements of the hot path are built once: building one costs as much as running it.
-_NEXT_OF_CARD = _next_of_card()
 _AHEAD = _ahead()
 _BEHIND = _behind()
 
@@ -98,14 +84,6 @@ def wake_behind(db: Connection, charge_id: int, now: datetime) -> None:
     ids = list(db.execute(_BEHIND, {"ended": charge_id, "now": now}).scalars())
     if ids:
         db.execute(update(charges).where(charges.c.id.in_(ids)).values(next_attempt_at=now))
-
-
-def wake_next_of_card(db: Connection, billing_key_id: int, now: datetime, until: datetime) -> None:
-    """Let the charge be queued now that is due longest of those that wait for this card, until then at most."""
-    waiting = {"billing_key": billing_key_id, "now": now, "until": until}
-    charge_id = db.execute(_NEXT_OF_CARD, waiting).scalar()
-    if charge_id is not None:
-        db.execute(update(charges).where(charges.c.id == charge_id).values(queued_until=None))
 
 
 def owed_by_card(db: Connection, billing_key_id: int) -> list[int]:

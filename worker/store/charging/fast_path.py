@@ -49,7 +49,7 @@ _BEGIN = text(
         SELECT t.charge_id, 1, t.uid, 'sending', t.amount, t.currency, 1, :lease_until, 1, :now, :now, t.card
         FROM json_to_recordset(CAST(:intents AS json))
             AS t (charge_id bigint, uid text, amount bigint, currency text, card bigint)
-        ORDER BY t.card -- two groups with the same cards wait for each other in one order
+        ORDER BY t.card -- batches lock the cards they share in one order, which prevents a deadlock
         ON CONFLICT DO NOTHING
         RETURNING id, charge_id
     ), noted AS (
