@@ -153,15 +153,31 @@ def check_webhook(url: str) -> None:
         raise ValueError("it must be https://; http:// is for this machine and private networks alone")
 
 
-def check_proxy(url: str) -> None:
-    """Raise ValueError, without the address, which may hold a password, if no proxy can stand there."""
+def check_proxy(url: str, gateway: str) -> None:
+    """Raise ValueError, without the address, which may hold a password, if it is no proxy for this gateway."""
+    import httpx
+
     try:
         address = urlsplit(url)
         right = address.hostname and address.port != 0 and url.isascii() and not (set(url) & set(' "<>#?'))
-    except ValueError:
+        right = bool(right and httpx.Proxy(url).url.host)  # is stricter than urlsplit
+    except (httpx.InvalidURL, ValueError):
         right = None
     if not right or address.scheme not in ("http", "https") or address.path.strip("/"):
         raise ValueError(f"it is not like http://user:password@proxy.example:3128; {ENCODED}") from None
+    check_behind_proxy(gateway)
+
+
+def check_behind_proxy(gateway: str) -> None:
+    """Raise ValueError if the HTTP client cannot ask a proxy for this gateway.
+
+    httpcore writes an IPv6 address into CONNECT without its brackets.
+    """
+    if gateway.lower().startswith("https:") and ":" in host_of(gateway):
+        raise ValueError(
+            "the gateway has an IPv6 address, which cannot be reached through the proxy of AGAIN_PROXY_URL; "
+            "write the gateway's name in its place"
+        )
 
 
 def is_private(host: str) -> bool:

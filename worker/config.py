@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schedules.calendar.zones import zone as read_zone
@@ -256,9 +256,9 @@ class Settings(BaseSettings):
 
     @field_validator("proxy_url")
     @classmethod
-    def _proxy(cls, url: SecretStr | None) -> SecretStr | None:
+    def _proxy(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if url is not None:
-            check_proxy(url.get_secret_value())
+            check_proxy(url.get_secret_value(), info.data.get("portone_url", ""))
         return url
 
     @model_validator(mode="after")

@@ -393,6 +393,37 @@ def test_a_connection_that_is_lost_between_two_slots_is_replaced(certificate: Pa
         assert server.connections == 2
 
 
+def test_a_connection_that_waited_for_long_between_two_slots_is_replaced(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: the event loop's clock stands still while the machine is suspended, and the server's does not."""
+    with (
+        scripted(PAID_ANSWER, tls=slow_handshakes(certificate, 0.3)) as server,
+        closing(HttpClient(LONG, trusting(certificate))) as client,
+    ):
+        call, told = call_of(server, "https"), Told()
+        client.begin(call, elapsed() + 8, Slot(0, elapsed() + 0.1), told)
+        assert told.first() == Missed()
+        monkeypatch.setattr(exchange, "elapsed", lambda: elapsed() + 4)
+        told = Told()
+        client.begin(call, elapsed() + 12, AT_ONCE, told)
+        assert told.first() == Reply(200, PAID_BODY)
+        assert server.connections == 2
+        assert len(server.received) == 1
+
+
+def test_a_call_that_somebody_waits_for_keeps_no_connection_for_another_slot(certificate: Path) -> None:
+    """Guard: its thread is told that it was not sent, and begins it in no other slot."""
+    with (
+        scripted(tls=slow_handshakes(certificate, 0.3)) as server,
+        closing(HttpClient(LONG, trusting(certificate))) as client,
+    ):
+        came = client.send_and_wait(call_of(server, "https"), elapsed() + 8, elapsed() + 0.1)
+        assert came == NotSent("too little time left to wait for an answer")
+        assert wait_until(lambda: server.closed == 1, 2)
+        assert server.received == []
+
+
 def test_a_call_that_takes_no_other_slot_lets_its_connection_go(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,6 +441,28 @@ def test_a_call_that_takes_no_other_slot_lets_its_connection_go(
 
 
 # Addresses
+
+
+def test_names_that_nobody_answers_for_do_not_hold_up_others(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: the look-ups of receivers of webhooks would take every thread from those of the gateway."""
+    look_up, over = socket.getaddrinfo, threading.Event()
+
+    def slow(host: Any, *asked: Any, **more: Any) -> Any:
+        if host in ("mute.internal", b"mute.internal"):
+            over.wait(10)
+            raise socket.gaierror
+        return look_up(host, *asked, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    server.will(PAID_ANSWER)
+    with closing(HttpClient(LONG)) as client:
+        for _ in range(20):
+            client.begin(Call("POST", "http://mute.internal/x", {}, b""), elapsed() + 4, AT_ONCE, lambda _: None)
+        came = client.send_and_wait(call_of(server), elapsed() + 3)
+        over.set()
+    assert came == Reply(200, PAID_BODY)
 
 
 def test_a_second_address_is_tried_beside_the_first(

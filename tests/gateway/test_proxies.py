@@ -22,6 +22,7 @@ from worker.clock import elapsed, wait, wait_until
 from worker.config import load_settings
 from worker.gateway.port import Missed, Slot
 from worker.gateway.portone_v1 import MemoryTokens, PortOneSettings, PortOneV1, Timeouts
+from worker.gateway.settings import BadGatewaySettings
 from worker.wiring import gateway_settings
 
 PAID_ANSWER = answer(200, envelope(PAID))
@@ -272,12 +273,25 @@ def test_the_settings_reach_the_client(certificate: Path, client_certificate: Pa
 @pytest.mark.parametrize(
     "url",
     ["proxy.example:3128", "socks5://proxy.example", "http://", f"http://me:{PASSWORD}@[::1", "http://proxy/path",
-     f"http://me:{PASSWORD}#x@proxy", f"http://me:{PASSWORD}@proxy:99999", "http://proxy:0"],
+     f"http://me:{PASSWORD}#x@proxy", f"http://me:{PASSWORD}@proxy:99999", "http://proxy:0",
+     f"http://me:{PASSWORD}\x7f@proxy:3128", f"http://me:{PASSWORD}@999.1.1.1:3128", f"http://me:{PASSWORD}@xn--:3128"],
 )  # fmt: skip
 def test_a_proxy_that_cannot_be_one_is_refused_at_start_without_its_password(url: str) -> None:
     with pytest.raises(UserError, match="AGAIN_PROXY_URL: it is not like http://user:password@proxy") as refused:
         load_settings(NEEDED | {"AGAIN_PROXY_URL": url})
     assert PASSWORD not in str(refused.value)
+
+
+def test_a_gateway_at_an_ipv6_address_is_refused_behind_a_proxy() -> None:
+    """httpcore writes such an address into CONNECT without its brackets."""
+    proxy = {"AGAIN_PROXY_URL": "http://proxy.example:3128"}
+    words = "AGAIN_PROXY_URL"
+    with pytest.raises(UserError, match=words):
+        load_settings(NEEDED | proxy | {"AGAIN_PORTONE_URL": "https://[fd00::1]:8443"})
+    with pytest.raises(BadGatewaySettings, match=words):
+        PortOneSettings("https://[fd00::1]:8443", "k", "s", proxy_url="http://proxy.example:3128")
+    load_settings(NEEDED | {"AGAIN_PORTONE_URL": "https://[fd00::1]:8443"})
+    load_settings(NEEDED | proxy | {"AGAIN_PORTONE_URL": "http://[fd00::1]:8443"})
 
 
 def wrong_files(folder: Path) -> dict[str, tuple[dict[str, Path], str]]:

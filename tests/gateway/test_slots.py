@@ -303,7 +303,7 @@ def test_a_process_that_ends_and_looks_no_name_up_has_not_sent(monkeypatch: pyte
 
 
 def test_who_waits_for_lines_that_say_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def silent(*_: object) -> None:
+    async def silent(*_: object, **__: object) -> None:
         await asyncio.sleep(3600)
 
     monkeypatch.setattr(transport, "REPORTED_WITHIN", 0.1)

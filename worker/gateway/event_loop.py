@@ -15,6 +15,9 @@ from worker.runtime import background
 from worker.runtime.background import Part
 
 log = logging.getLogger("again.http")
+# At once. asyncio's own default is four more than there are processors; look-ups of receivers' names that take
+# long would delay the look-up of the gateway's name.
+NAME_LOOK_UPS = 32
 T = TypeVar("T")
 
 _loops: list[asyncio.AbstractEventLoop] = []
@@ -42,6 +45,7 @@ def running() -> asyncio.AbstractEventLoop:
                 loop = asyncio.new_event_loop()
                 loop.set_debug(False)  # whatever the environment says: debug mode logs arguments
                 loop.set_exception_handler(_unforeseen)
+                loop.set_default_executor(background.threads_for_asyncio(NAME_LOOK_UPS))
                 background.start(Part.CONNECTIONS, partial(_run_for_ever, loop))
                 _loops.append(loop)
     return _loops[0]

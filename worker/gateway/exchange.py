@@ -151,6 +151,7 @@ class Exchange:
         self.call = call
         self.connection = connection
         self.is_sent = False
+        self.parks = True  # whether it waits for another slot after one that it missed
         self.came: Came | None = None  # once the exchange is over
         self._timeouts = timeouts
         self._may_send = may_send
@@ -279,14 +280,17 @@ class Exchange:
 
     async def _take_another_slot(self) -> None:
         """Tell that the slot was missed, and keep the connection open for another one of the same call."""
-        if not self._may_send():
+        if not (self.parks and self._may_send()):
             raise _MissedSlot
+        since = elapsed()
         self._again = asyncio.get_running_loop().create_future()
         self._tell(Missed())
         try:
             await asyncio.wait_for(self._again, KEEPALIVE_EXPIRY)
         except TimeoutError:
             raise _MissedSlot from None
+        if elapsed() - since >= KEEPALIVE_EXPIRY:  # the machine was suspended, which the loop's clock leaves out
+            raise _LostConnection
 
     async def _read(self, response: httpx.Response) -> Came:
         body = bytearray()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from worker.addresses import check_gateway
+from worker.addresses import check_behind_proxy, check_gateway
 from worker.certificates import CertificateFiles
 
 
@@ -46,6 +46,8 @@ class PortOneSettings:
     def __post_init__(self) -> None:
         try:
             check_gateway(self.base_url)
+            if self.proxy_url is not None:
+                check_behind_proxy(self.base_url)
         except ValueError as error:
             raise BadGatewaySettings(f"the address of the gateway is wrong: {error}") from None
         if not (self.imp_key and self.imp_secret):

@@ -60,9 +60,10 @@ class HttpClient:
         self._looks_later = False  # for connections that nobody has used for long
         self._closed = False
 
-    async def send(self, call: Call, until: float, slot: Slot = AT_ONCE) -> Came:
+    async def send(self, call: Call, until: float, slot: Slot = AT_ONCE, *, park: bool = True) -> Came:
         """Send once, within the slot, and read all of the answer; over at `until`, by `elapsed`.
 
+        With `park`, a call that missed its slot keeps its connection for the next `send` of the same call.
         What goes wrong is told by its phase and its name alone. On the event loop only.
         """
         if self._owner != os.getpid():
@@ -80,6 +81,7 @@ class HttpClient:
             except (httpx.InvalidURL, ValueError) as error:  # UnicodeError is one
                 return NotSent(type(error).__name__)
             exchange = Exchange(call, request, self._take(request.url), self._timeouts, self._may_send)
+        exchange.parks = park
         came = await exchange.send(until, slot)
         if exchange.is_parked:
             self._parked[key] = exchange
@@ -105,7 +107,8 @@ class HttpClient:
             came.append(answer)
             over.release()
 
-        self.begin(call, until, Slot(AT_ONCE.earliest, latest), told)
+        slot = Slot(AT_ONCE.earliest, latest)
+        event_loop.start(partial(self.send, call, until, slot, park=False), told)
         if not over.acquire(timeout=max(0.0, until - elapsed()) + REPORTED_WITHIN):
             return Unknown("the HTTP client did not report")
         if not isinstance(answer := came[0], Missed):

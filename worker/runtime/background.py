@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from enum import StrEnum
 from queue import SimpleQueue
 from typing import NoReturn, TypeVar
@@ -48,6 +48,11 @@ def start(part: Part, run: Work) -> threading.Thread:
     except (RuntimeError, MemoryError) as error:
         _end_process(part, "could not be started", error)
     return thread
+
+
+def threads_for_asyncio(most: int) -> ThreadPoolExecutor:
+    """Return the threads on which an event loop looks names up; what fails there is raised in its coroutine."""
+    return ThreadPoolExecutor(most, thread_name_prefix="names")
 
 
 def _watched(part: Part, run: Work) -> None:
