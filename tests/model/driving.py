@@ -20,7 +20,7 @@ FATES = {
     Fate.OTHER_AMOUNT: 1, Fate.OTHER_AMOUNT_LOST: 1,
 }  # fmt: skip
 # What breaks the promise of the quiet time: payments that show hours later, and declines without a record of them.
-IN_DOUBT = FATES | {Fate.SHOWN_HOURS_LATE: 15, Fate.RECORDLESS: 40}
+IN_DOUBT = FATES | {Fate.SHOWN_HOURS_LATE: 15, Fate.UNCLEAR_HOURS_LATE: 10, Fate.RECORDLESS: 40}
 LATEST_SHOWN = 5 * 3600.0  # seconds; before the ladder's next try
 WAKING = (0.6, 0.2, 0.05)  # how likely a parked process goes on in a round: some sleep through hours
 MOST_PARKED = 15
@@ -198,7 +198,7 @@ class Driver:
         match fate:
             case Fate.SLOW | Fate.SHOWN_LATE:
                 return Weather(fate, timedelta(seconds=self.dice.uniform(1, SLOWEST)))
-            case Fate.SHOWN_HOURS_LATE:
+            case Fate.SHOWN_HOURS_LATE | Fate.UNCLEAR_HOURS_LATE:
                 return Weather(fate, timedelta(seconds=self.dice.uniform(SLOWEST, LATEST_SHOWN)))
             case Fate.LATE_PAID | Fate.UNCLEAR_PAID:
                 return Weather(fate, timedelta(hours=self.dice.uniform(1, 100)))

@@ -49,12 +49,14 @@ class Fate(StrEnum):
     UNCLEAR_PAID = "unclear_paid"  # the same, though the money moved; the records show it later
     LATE_PAID = "late_paid"  # declined, and paid later all the same
     SHOWN_HOURS_LATE = "shown_hours_late"  # as shown late, and longer than any quiet time
+    UNCLEAR_HOURS_LATE = "unclear_hours_late"  # the same, shown as failed in unclear words for days before
     RECORDLESS = "recordless"  # declined before the gateway looks at the uid: it keeps no record
     OTHER_AMOUNT = "other_amount"  # the bank takes another amount
     OTHER_AMOUNT_LOST = "other_amount_lost"  # the same, and the reply is lost
 
 
-SHOWN_LATE = (Fate.SHOWN_LATE, Fate.SHOWN_HOURS_LATE)
+SHOWN_LATE = (Fate.SHOWN_LATE, Fate.SHOWN_HOURS_LATE, Fate.UNCLEAR_HOURS_LATE)
+UNCLEAR_PAID = (Fate.UNCLEAR_PAID, Fate.UNCLEAR_HOURS_LATE)
 
 
 @dataclass(slots=True)
@@ -172,13 +174,17 @@ class ModelGateway:
             at=answered_at,
             shown_at=answered_at + weather.delay if weather.fate in SHOWN_LATE else answered_at,
             turns_paid_at=now + weather.delay if weather.fate is Fate.LATE_PAID else None,
-            unclear=weather.fate in (Fate.UNCLEAR, Fate.UNCLEAR_PAID),
-            paid_shown_at=now + weather.delay if weather.fate is Fate.UNCLEAR_PAID and not declined else None,
+            unclear=weather.fate in (Fate.UNCLEAR, *UNCLEAR_PAID),
+            paid_shown_at=self._paid_shown_at(weather, now) if not declined else None,
             left_stale=self._left_stale(order, now),
         )
         self.ledger[order.merchant_uid].append(payment)
         self.by_debt[parse_merchant_uid(order.merchant_uid).charge_key].append(payment)
         return payment
+
+    def _paid_shown_at(self, weather: Weather, now: datetime) -> datetime | None:
+        times = 20 if weather.fate is Fate.UNCLEAR_HOURS_LATE else 1
+        return now + times * weather.delay if weather.fate in UNCLEAR_PAID else None
 
     def _left_stale(self, order: ChargeOrder, now: datetime) -> bool:
         """Whether the caller's lease is over; a pre-send check must have covered the call when it was made."""

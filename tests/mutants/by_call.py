@@ -162,16 +162,9 @@ BY_CALL: tuple[Mutant, ...] = (
     Mutant(
         "doubt: a look-up that is not answered alerts after a day",
         RECORDLESS + "test_a_look_up_that_is_not_answered_is_repeated_more_rarely_and_alerts_after_a_day",
-        "worker/store/charging/asked_before_sending.py",
-        "    if row.since is None:\n",
-        "    if False:\n",
-    ),
-    Mutant(
-        "doubt: one of two attempts in doubt becomes unknown",
-        RECORDLESS + "test_of_two_attempts_in_doubt_that_may_be_paid_one_becomes_unknown",
         "worker/charging/prior_attempts.py",
-        "        if answer is not Answer.CLEAR:\n            return answer\n",
-        "        if answer is Answer.MISSING:\n            return answer\n",
+        "    if now - unanswered.since >= ALERT_AFTER:\n",
+        "    if False:\n",
     ),
     Mutant(
         "doubt: a recorded decline of a later sending ends no doubt",
