@@ -223,6 +223,20 @@ def test_bytes_after_a_long_answer_are_not_read_as_the_next_one(server: Scripted
     assert server.connections == 2
 
 
+def test_the_answer_that_follows_a_408_is_not_read_as_the_next_one(server: ScriptedServer) -> None:
+    """Guard: a server that gives up an idle connection says 408 while a request is on its way."""
+
+    def gives_up_and_answers(server: ScriptedServer, peer: socket.socket) -> bool:
+        peer.sendall(UNASKED)
+        server.stopped.wait(0.3)
+        return answer(200, "of the first")(server, peer)
+
+    server.will(gives_up_and_answers, PAID_ANSWER)
+    with closing(HttpClient(LONG)) as client:
+        assert client.send_and_wait(call_of(server), elapsed() + 5) == Reply(408, b"")
+        assert client.send_and_wait(call_of(server), elapsed() + 5) == Reply(200, PAID_BODY)
+
+
 LONG_ANSWERS = {
     "headers": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Pad: " + b"p" * 40_000 + b"\r\n\r\n{}",
     "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 12_000 + b"0\r\n\r\n",

@@ -10,6 +10,7 @@ import logging
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, cast
 
 import httpcore
@@ -308,7 +309,9 @@ class Exchange:
     @property
     def leaves_it_clean(self) -> bool:
         """Whether the connection may carry another exchange after this one."""
-        is_short = isinstance(self.came, Reply) and self._length <= KEPT_AFTER
+        if not isinstance(self.came, Reply) or self.came.status == HTTPStatus.REQUEST_TIMEOUT:
+            return False  # a 408 may be about the time before the request, whose own answer then follows
+        is_short = self._length <= KEPT_AFTER
         # Behind a proxy that speaks TLS, a surplus answer may wait in the outer layer, where nothing shows it.
         return is_short and not self.connection.by_tls_proxy and not self.connection.has_unread_bytes()
 
