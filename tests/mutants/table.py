@@ -640,6 +640,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
     ),
     Mutant(
+        "no connection is kept after a 408",
+        CLIENT + "test_the_answer_that_follows_a_408_is_not_read_as_the_next_one",
+        "worker/gateway/exchange.py",
+        " or self.came.status == HTTPStatus.REQUEST_TIMEOUT",
+        "",
+    ),
+    Mutant(
         "a call that raises is reported",
         "gateway/test_faults.py::test_a_call_that_raises_is_unknown",
         "worker/gateway/event_loop.py",
