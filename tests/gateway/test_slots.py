@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -359,7 +360,14 @@ def test_a_call_says_when_it_was_gone(server: ScriptedServer, monkeypatch: pytes
     with prepared(server, timeouts=replace(LONG, read=60, deadline=90)) as gateway:
         gateway.charge(ORDER)
         slot = Slot(0, elapsed() + 5, gone.append)
-        monkeypatch.setattr(exchange, "elapsed", lambda: elapsed() + (9 if server.received[1:] else 0))
+        follow, late = exchange.Exchange._trace, [0]
+
+        async def held_up(self: exchange.Exchange, event: str, info: Any) -> None:
+            late[0] = 9 if event == exchange.BODY_SENT else late[0]
+            await follow(self, event, info)
+
+        monkeypatch.setattr(exchange.Exchange, "_trace", held_up)
+        monkeypatch.setattr(exchange, "elapsed", lambda: elapsed() + late[0])
         told = begun(gateway.sending(ORDER), slot, until=elapsed() + 90)
         assert isinstance(told.first(), Paid)
     assert len(gone) == 1
