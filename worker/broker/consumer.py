@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from worker import tasks
-from worker.app import BULK, CHARGES, QUEUES
+from worker.app import BULK, CHARGES, OPS, QUEUES
 from worker.broker import messages, redis_broker
 from worker.broker.messages import DeadLetter, MessageRefused, Reason, Received
 from worker.clock import Clock, SystemClock
@@ -106,6 +106,7 @@ class Consumer(consumer.Consumer):
         self._queue_of_tag: dict[str, str] = {}  # RabbitMQ's, those of queues that are not read any more too
         chosen: Any = self.app.amqp.queues.consume_from
         self._of_charges = [name for name in (CHARGES, BULK) if name in chosen]
+        self._ops = [OPS] if OPS in chosen else []
         self._timers: tuple[Any, ...] = ()
         self._readiness = tasks.executor().readiness
 
@@ -145,9 +146,9 @@ class Consumer(consumer.Consumer):
         super().register_with_event_loop(hub)
         for timer in self._timers:
             timer.cancel()
-        self._take_charges_or_not()
+        self._choose_queues()
         self._timers = (
-            hub.call_repeatedly(LOOK_EVERY, self._take_charges_or_not),
+            hub.call_repeatedly(LOOK_EVERY, self._choose_queues),
             hub.call_repeatedly(redis_broker.REPAIR_EVERY, self._repair),
         )
 
@@ -155,18 +156,25 @@ class Consumer(consumer.Consumer):
         if self.connection is not None and _is_redis(self.connection):
             redis_broker.repair_or_log(self.connection, QUEUES, self._clock.now())
 
-    def _take_charges_or_not(self) -> None:
-        """Read the queues of charges only while this process may and can send them."""
+    def _choose_queues(self) -> None:
+        """Read the queues of charges only while this process may and can send them, and OPS with a right clock.
+
+        Of two workers that take messages in turn, one with a wrong clock could take each task that opens charges,
+        and opens nothing.
+        """
         alive.round_begins()
         self._popped.settle()  # what came on this connection is stored: the loop goes on
         if stop_signal.is_told() or self.task_consumer is None:
             return
         self._queue_of_tag |= {tag: name for name, tag in self.task_consumer._active_tags.items()}
         takes = self._readiness.obstacle is None
-        for name in self._of_charges:
-            if takes and name not in self.app.amqp.queues.consume_from:
+        takes_ops = not services().clock_check.is_wrong
+        for name in (*self._of_charges, *self._ops):
+            is_read = name in self.app.amqp.queues.consume_from
+            is_wanted = takes_ops if name == OPS else takes
+            if is_wanted and not is_read:
                 self.add_task_queue(name)
-            elif not takes and name in self.app.amqp.queues.consume_from:
+            elif is_read and not is_wanted:
                 self.cancel_task_queue(name)
 
     def shutdown(self) -> None:

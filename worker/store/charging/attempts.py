@@ -249,9 +249,8 @@ def in_doubt_count(db: Connection, account: str) -> int:
 
 def unknown_since(db: Connection, attempt_id: int) -> datetime | None:
     """Return since when an attempt has been unknown; None when it is not."""
-    query = select(attempts.c.unknown_since).where(
-        attempts.c.id == attempt_id, attempts.c.state == AttemptState.UNKNOWN.value
-    )
+    is_unknown = attempts.c.state.concat("") == AttemptState.UNKNOWN.value  # by id, not by an index of the state
+    query = select(attempts.c.unknown_since).where(attempts.c.id == attempt_id, is_unknown)
     return db.execute(query).scalar()
 
 
