@@ -20,13 +20,13 @@ TWO_HOURS = 7200.0
 PROGRAM = (*AGAIN[:-1], "tests.skewed")
 
 
-@pytest.fixture
-def clocks(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def clocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder whose files say how wrong each process's clock is."""
-    return tmp_path
+    return tmp_path_factory.mktemp("clocks")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shop(clocks: Path) -> Iterator[Installation]:
     """An installation of processes whose clocks can be set wrong."""
     with installed(program=(*PROGRAM, str(clocks))) as installation:
