@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.adapt import PyFormat
+
 _real_time = time.time
 _RealDatetime = datetime.datetime
 
@@ -47,7 +50,14 @@ def _replace_clock(folder: Path) -> None:
     setattr(datetime, "datetime", Skewed)  # noqa: B010 # a plain assignment has no type
 
 
+def _adapt_real_datetime() -> None:
+    """Have psycopg find its dumper by the real class: by name, the first class that it meets takes it alone."""
+    for form in PyFormat:
+        psycopg.adapters.get_dumper(_RealDatetime, form)
+
+
 if __name__ == "__main__":
+    _adapt_real_datetime()
     _replace_clock(Path(sys.argv.pop(1)))
     from worker.cli import main
 
