@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import text
 
+from schedules.charging.identity import parse_merchant_uid
 from schedules.charging.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
 from schedules.dunning.policies import FinalAction
 from schedules.errors import UserError
@@ -33,7 +34,7 @@ from worker.reconciliation.resolve_finding import Verdict
 from worker.refunds import duplicates, refund_payment
 from worker.renewals import open_charges
 from worker.services import Services
-from worker.store.charging import next_actions, waits
+from worker.store.charging import attempts, next_actions, waits
 from worker.store.reconciliation import findings
 
 CUSTOMERS = ("ann", "ann-2", "bob", "eve")  # eve's card is at the second account
@@ -270,7 +271,7 @@ class Shop(RuleBasedStateMachine):
             assert next_actions.untold(db, 10) == []
 
     def teardown(self) -> None:
-        """When all works again and time passes, what still waits is what `again held` lists."""
+        """When all works again and time passes, what still waits is what `again held` or `again unknown` lists."""
         for gateway in self.gateways.values():
             gateway.ask_answer = None
             gateway.cards.clear()
@@ -284,6 +285,7 @@ class Shop(RuleBasedStateMachine):
             self._stop_or_resume(stops=False)  # the breaker may have stopped it
         with self.services.engine.begin() as db:
             listed = {row["key"] for row in (*waits.held(db), *waits.for_card(db, 1000))}
+            listed |= {parse_merchant_uid(row["merchant_uid"]).charge_key for row in attempts.unknown(db, 1000)}
         recent = self.shop.clock.now() - timedelta(days=20)
         late = [row for row in charge_rows(self.shop) if row["closed_at"] is None and row["due_at"] < recent]
         assert [row["key"] for row in late if row["key"] not in listed] == []
