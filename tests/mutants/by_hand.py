@@ -385,7 +385,7 @@ BY_HAND: tuple[Mutant, ...] = (
         "by hand: another card after the notice is announced",
         "workflows/test_announcing.py::test_a_change_after_the_notice_is_announced_at_once",
         "worker/customers/adjust.py",
-        "billing_key_id=card.id, **tell)",
+        "billing_key_id=card.id, **announced)",
         "billing_key_id=card.id)",
     ),
     Mutant(

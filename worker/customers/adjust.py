@@ -1,4 +1,4 @@
-"""Adjusting: what a person changes about a running subscription, from its next period on and never before."""
+"""Change a running subscription from its next period on: pause, skip, anchor, time, plan, card."""
 
 from datetime import date, datetime, time
 from typing import Any
@@ -29,13 +29,13 @@ from worker.customers.admit import CannotAdjust, admit
 from worker.customers.cards import try_at_once
 from worker.customers.enrollment import LATEST_ANCHOR, plan_on_sale
 from worker.customers.next_charges import (
+    announce_at,
     cursor_at,
+    enqueue_changed,
     goes_on,
     next_if_on,
     next_of,
     own_plan,
-    tell_changed,
-    told_at,
     write,
 )
 from worker.renewals.one_per_plan import why_not
@@ -53,7 +53,7 @@ MOST_SKIPPED = 12  # periods at once; more is a pause
 
 
 def pause(services: Services, key: str, actor: str, why: str) -> Paused:
-    """Open no period until it is resumed; what is owed already is still collected."""
+    """Open no further period until the subscription is resumed; open debts are still collected."""
     now = services.clock.now()
     with services.act(key) as db:
         admitted = admit(services, db, key, Verb.PAUSE, now)
@@ -64,7 +64,7 @@ def pause(services: Services, key: str, actor: str, why: str) -> Paused:
 
 
 def resume(services: Services, key: str, actor: str, why: str) -> Resumed:
-    """Go on with the next period that comes; each one meanwhile gets a charge that is waived."""
+    """Continue with the next period; each period of the pause gets a charge that is waived."""
     now = services.clock.now()
     with services.act(key) as db:
         row = admit(services, db, key, Verb.RESUME, now).row
@@ -75,9 +75,9 @@ def resume(services: Services, key: str, actor: str, why: str) -> Resumed:
 
 
 def undo(services: Services, key: str, actor: str, why: str, what: Undoable | None = None) -> Undone:
-    """Take back an end that has not come, or what is to be skipped; it must be said which when both are there.
+    """Undo a planned end or a skip. `what` is required when the subscription has both.
 
-    Debts whose ladder the end had stopped are tried again, no sooner than a ladder would.
+    Undoing an end restarts the ladders that it stopped, with the usual waits between attempts.
     """
     now = services.clock.now()
     with services.act(key) as db:
@@ -108,9 +108,9 @@ def undo(services: Services, key: str, actor: str, why: str, what: Undoable | No
 
 
 def skip(services: Services, key: str, actor: str, why: str, period_no: int | None = None) -> Skipped:
-    """Let one period pass without a charge, the next one unless its number is given; answers which.
+    """Let one period pass without a charge: `period_no`, or the next one that is not skipped.
 
-    With a number the same said twice skips one period, so whoever may send it twice gives it.
+    With `period_no`, a repeated call skips the same period once. Without it, each call skips one more.
     """
     now = services.clock.now()
     with services.act(key) as db:
@@ -138,7 +138,9 @@ def skip(services: Services, key: str, actor: str, why: str, period_no: int | No
 
 
 def move_anchor(services: Services, key: str, day: date, actor: str, why: str) -> Moved:
-    """Count the periods from another day, on which the next one begins; numbers go on, nothing is prorated."""
+    """Begin the next period on another day, and count later periods from it. Period numbers continue; nothing is
+    prorated.
+    """
     now = services.clock.now()
     with services.act(key) as db:
         admitted = admit(services, db, key, Verb.MOVE_ANCHOR, now)
@@ -158,14 +160,14 @@ def move_anchor(services: Services, key: str, day: date, actor: str, why: str) -
 
 
 def move_time(services: Services, key: str, at: time | None, actor: str, why: str) -> Moved:
-    """Bill it at another time of day than its plan, or at its plan's again."""
+    """Bill at another time of day than the plan; None restores the time of the plan."""
     now = services.clock.now()
     with services.act(key) as db:
         admitted = admit(services, db, key, Verb.MOVE_TIME, now)
         row, plan = admitted.row, plans.by_id(db, admitted.row["plan_id"])
         next_before, before = next_of(db, row), row["billing_time"]
         row["billing_time"], day = at, row["next_period_date"]
-        own = own_plan(plan, row)  # a time that is no wall time to the minute is refused here
+        own = own_plan(plan, row)  # raises for a time that is not a wall time in whole minutes
         cursor = Cursor(row["next_period_no"], day, due_at(own, day))
         write(db, row, plan, "time", now, cursor)
         event_log.record(db, actor, "move-time", key, why, now, before=str(before), after=str(at))
@@ -178,9 +180,9 @@ def change_plan(
 ) -> PlanChange:  # fmt: skip
     """Charge by the newest version of a plan from the next period on; nothing is prorated.
 
-    With the same cadence the dates stay. With another one the next date stays, and the others count from it; the
-    day of the month that was asked for is kept. A customer who is on the other plan is refused, unless `another`
-    is wanted; so is a price in another currency, unless `other_currency` is.
+    With the same cadence the dates stay. With another cadence the next date stays, later dates count from it, and
+    the day of the month of the anchor is kept. Raises CannotAdjust when the customer has another subscription to
+    the plan and `another` is not set, and when the currency changes and `other_currency` is not set.
     """
     now = services.clock.now()
     with services.act(key) as db:
@@ -211,7 +213,7 @@ def change_plan(
 
 
 def _refuse_second(db: Connection, row: Row, code: str, act: str) -> None:
-    """CannotAdjust when the customer has another subscription to the plan, unless this one was asked for so."""
+    """Raise CannotAdjust when the customer has another subscription to the plan, unless `another` is set."""
     if row["another"]:
         return
     wanted = Wanted(customer_id=row["customer_id"], plan=code, starts_at=row["next_due_at"], but=row["id"])
@@ -221,10 +223,10 @@ def _refuse_second(db: Connection, row: Row, code: str, act: str) -> None:
 
 
 def change_card(services: Services, key: str, customer_uid: str, actor: str, why: str) -> CardChange:
-    """Charge another card of the same customer from now on; what it owes moves to that card and is tried at once.
+    """Charge another card of the same customer from now on; open debts move to it and are tried at once.
 
-    A debt whose attempt is under way or unclear moves when that attempt is answered unpaid. A debt of another
-    gateway account keeps its card.
+    A debt with an attempt under way or unknown moves when that attempt ends unpaid. A debt of another gateway
+    account keeps its card.
     """
     now = services.clock.now()
     with services.act(key) as db:
@@ -233,12 +235,14 @@ def change_card(services: Services, key: str, customer_uid: str, actor: str, why
         card = _other_card(db, row, customer_uid)
         before, row["customer_uid"] = row["customer_uid"], customer_uid
         plan = plans.by_id(db, row["plan_id"])
-        tell = {"tell_at": told_at(row, plan)} if goes_on(row) else {}
-        subscriptions.change(db, row["id"], billing_key_id=card.id, **tell)
+        announced = {"tell_at": announce_at(row, plan)} if goes_on(row) else {}
+        subscriptions.change(db, row["id"], billing_key_id=card.id, **announced)
         following = next_if_on(db, row)
-        tell_changed(db, row, plan, "card", now, following)
-        owed = [charges.locked(db, each["id"]) for each in charges.of_subscription(db, row["id"], owed_only=True)]
-        debts = tuple(_move_debt(db, charge, card, now) for charge in owed if charge is not None)
+        enqueue_changed(db, row, plan, "card", now, following)
+        open_charges = [
+            charges.locked(db, each["id"]) for each in charges.of_subscription(db, row["id"], owed_only=True)
+        ]
+        debts = tuple(_move_debt(db, charge, card, now) for charge in open_charges if charge is not None)
         change = CardChange(debts, following, admitted.opened)
         tried = change.counts[Became.TRIED]
         event_log.record(db, actor, "change-card", key, why, now, before=before, after=customer_uid, tried=tried)
@@ -246,7 +250,7 @@ def change_card(services: Services, key: str, customer_uid: str, actor: str, why
 
 
 def _move_debt(db: Connection, charge: Charge, card: StoredKey, now: datetime) -> MovedDebt:
-    """Move a debt, which the caller has locked, to the new card of its subscription, and try it at once."""
+    """Move a debt that the caller has locked to the new card of its subscription, and try it at once."""
     if charge.account != card.account:
         became = Became.LEFT
     elif attempts.is_under_way(db, charge.id):
@@ -276,11 +280,11 @@ def _other_card(db: Connection, row: Row, customer_uid: str) -> StoredKey:
 
 def _known(db: Connection, key: str) -> Row:
     row = subscriptions.by_key(db, key, lock=True)
-    return row or {"ends_at": None, "skip_to": None, "next_period_no": 0}  # admit says that it is not known
+    return row or {"ends_at": None, "skip_to": None, "next_period_no": 0}  # `admit` raises the error
 
 
 def _next_under(plan: StoredPlan, before: StoredPlan, row: Row) -> Cursor:
-    """The next period under another plan, whose number and, if it can be, whose date it keeps."""
+    """The next period under another plan: with the same number and, where possible, the same date."""
     own, number, day = own_plan(plan, row), row["next_period_no"], row["next_period_date"]
     if plan.plan.cadence == before.plan.cadence:
         return Cursor(number, day, due_at(own, day))

@@ -1,4 +1,4 @@
-"""What the verbs of adjusting answer: each names the dates and the amounts that it changes."""
+"""The results of the verbs that adjust a subscription: each lists the dates and amounts that it changes."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from worker.renewals.open_charges import Opened
 
 
 class Undoable(StrEnum):
-    """What `undo` takes back."""
+    """What `undo` can undo."""
 
     END = "end"
     SKIP = "skip"
@@ -21,16 +21,16 @@ class Undoable(StrEnum):
 class Paused:
     """A subscription that was paused."""
 
-    opened: tuple[Opened, ...]  # the periods that were due, opened before
-    not_charged: Next  # the next charge, which is not made while it is paused
+    opened: tuple[Opened, ...]  # the periods that were due, opened first
+    not_charged: Next  # the next charge, not made during the pause
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A subscription that goes on after a pause."""
+    """A subscription that continues after a pause."""
 
-    not_charged: tuple[Opened, ...]  # the periods that came due in the pause
-    following: Next | None  # None when it ends before that
+    not_charged: tuple[Opened, ...]  # the periods that came due during the pause
+    following: Next | None  # None when the subscription ends before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """What was taken back, and what is charged next."""
+    """What was undone, and what is charged next."""
 
     what: Undoable
-    ended_at: datetime | None  # the end that was taken back
+    ended_at: datetime | None  # the end that was undone
     skipped_below: int | None  # periods below this number were to be skipped
-    debts_tried: int  # declined before the end was said, and tried again now
+    debts_tried: int  # declined before the end was requested, and tried again now
     following: Next | None  # None while it is paused
     opened: tuple[Opened, ...]
 
@@ -69,7 +69,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class PlanChange:
-    """What a subscription is charged by from its next period on, and was before."""
+    """The plan and the next charge of a subscription before and after a change of plan."""
 
     next: Next
     next_before: Next
@@ -83,8 +83,8 @@ class Became(StrEnum):
 
     TRIED = "tried"  # moved to the new card and tried at once
     MOVED = "moved"  # moved, and not tried: held, not due, or declined before a person ended the subscription
-    UNDER_WAY = "under_way"  # moved as soon as the attempt is answered unpaid
-    LEFT = "left"  # of another gateway account
+    UNDER_WAY = "under_way"  # moved when the attempt ends unpaid
+    LEFT = "left"  # a debt of another gateway account: keeps its card
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class MovedDebt:
 
 @dataclass(frozen=True, slots=True)
 class CardChange:
-    """What became of the debts of a subscription whose card was changed, and what is charged next."""
+    """The debts of a subscription whose card was changed, and what is charged next."""
 
     debts: tuple[MovedDebt, ...]
     following: Next | None  # None while it is paused, or when it ends before that
@@ -108,6 +108,6 @@ class CardChange:
 
     @property
     def counts(self) -> dict[Became, int]:
-        """How many debts became what; every outcome is there."""
+        """The number of debts for each outcome; every outcome has an entry."""
         found = Counter(debt.became for debt in self.debts)
         return {became: found[became] for became in Became}

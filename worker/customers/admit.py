@@ -1,4 +1,4 @@
-"""Admitting: the states of a subscription are read, and the table of verbs says whether a verb is carried out."""
+"""Read the states of a subscription and look up in the table of verbs whether a verb is carried out."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,19 +20,21 @@ Row = dict[str, Any]
 
 
 class CannotAdjust(OwnCode):
-    """The change does not fit the state that the subscription is in; nothing has been done."""
+    """The change does not fit the state of the subscription; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A subscription, locked, on which a verb is carried out."""
+    """A locked subscription on which a verb is carried out."""
 
     row: Row
     opened: tuple[Opened, ...]  # the periods that were due, opened by this verb
 
 
 def admit(services: Services, db: Connection, key: str, verb: Verb, now: datetime) -> Admitted:
-    """Lock a subscription and open what is due before this verb; CannotAdjust with the reason of a refusal."""
+    """Lock a subscription, and open what is due if the verb requires it; raise CannotAdjust if the verb is
+    refused.
+    """
     row = subscriptions.by_key(db, key, lock=True)
     if row is None:
         absent = RULES[_absent(db, key)][verb]
@@ -54,7 +56,7 @@ def admit(services: Services, db: Connection, key: str, verb: Verb, now: datetim
 
 
 def _absent(db: Connection, key: str) -> State:
-    """The state of a subscription that does not exist, or not yet."""
+    """The state of a subscription that does not exist, or does not exist yet."""
     if takeovers.is_under_way(db, key):
         return State.TAKEOVER
     return State.SIGNUP if signups.is_under_way(db, key) else State.NONE

@@ -1,4 +1,6 @@
-"""Keying: a card that is typed in is charged once, by the process that holds it; no worker ever sends it."""
+"""Charge a typed-in card once, in the process that holds the card data. No worker sends it, because card data is
+not stored.
+"""
 
 import logging
 from collections.abc import Callable
@@ -25,13 +27,13 @@ from worker.store.customers import customers
 from worker.store.customers.customers import StoredKey
 from worker.store.outbox import event_log
 
-log = logging.getLogger("again.keying")
+log = logging.getLogger("again.card_entry")
 Beside = Callable[[Connection, int, StoredKey, datetime], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """What has become of a charge of a card that was typed in."""
+    """The state of a charge of a typed-in card."""
 
     key: str
     status: ChargeStatus
@@ -41,7 +43,7 @@ class Keyed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Whose card it is, where he is not known yet."""
+    """The holder of a typed-in card, used when the customer is not known yet."""
 
     account: str | None = None
     name: str | None = None
@@ -61,12 +63,12 @@ def pay(
     at_plan_price: bool = False,
     os_user: str | None = None,
 ) -> Keyed:
-    """Charge a card that was typed in: the charge and its attempt are committed before the call leaves.
+    """Charge a typed-in card. The charge and its attempt are committed before the call is sent.
 
-    The same request again answers with the same charge, and sends nothing. After an unclear answer it is asked
-    about like any other; if it turns out never to have arrived, it ends, for no card is kept to send it with.
-    `beside` writes more in the transaction that opens it. Above a limit it is refused, unless at a plan's price,
-    for the card is not kept, and it cannot wait for a second person.
+    A repeated request returns the same charge and sends nothing. An unknown outcome is looked up like any other;
+    if the gateway never received the call, the charge ends, because the card is not stored and cannot be sent
+    again. `beside` writes further rows in the transaction that opens the charge. A charge above a limit is
+    refused, because the card cannot be kept until a second person approves; `at_plan_price` skips the limits.
     """
     if wrong := services.gateway(holder.account or services.settings.account).wrong_with_card(card):
         raise BadRequest(Code.INVALID, "card", wrong)
@@ -97,7 +99,9 @@ def pay(
 
 
 def _read_facts(services: Services, request: ChargeRequest, actor: str) -> None:
-    """Keep the masked facts of the card that is stored now; it can be charged without them, too."""
+    """Read the masked facts of the stored card from the gateway and keep them; the card can be charged without
+    them.
+    """
     try:
         cards.changed(services, request.customer_uid, actor, request.reason, believed=False)
     except (cards.CannotChange, UnusableAccount) as error:
@@ -109,7 +113,7 @@ def _with(card: Card, keep: KeyedIn) -> attempt_charge.Ask:
         outcome = gateway.charge_card(order, card, keep=keep is KeyedIn.KEEP, until=until)
         channel = (card.pg or "").partition(".")[0]
         if isinstance(outcome, Paid) and channel and outcome.pg_provider not in (channel, None):
-            # A channel that is not set up is no error to the gateway: it takes the default one in silence.
+            # PortOne uses the default channel, without an error, when the requested one is not set up.
             log.error("%s was paid through %s, not %s", order.merchant_uid, outcome.pg_provider, channel)
         return outcome
 
@@ -117,7 +121,10 @@ def _with(card: Card, keep: KeyedIn) -> attempt_charge.Ask:
 
 
 def _refuse_used_key(services: Services, request: ChargeRequest, holder: Holder) -> None:
-    """Refuse a request key that the gateway has payments for and this database has no charge: after a restore."""
+    """Raise CannotRequest if the gateway has payments for a request key that has no charge in this database.
+
+    A restore loses the charge of a request key, and the payment remains at the gateway.
+    """
     key = charge_key(ChargeKind.ADHOC, subject_of_request(request.request_key), NO_PERIOD)
     with services.engine.begin() as db:
         if charges.id_of(db, key) is not None or not asked_before_sending.key_is_unasked(db, key):
@@ -142,7 +149,7 @@ def _refuse_used_key(services: Services, request: ChargeRequest, holder: Holder)
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
-    """What a charge of a typed-in card is opened with."""
+    """Arguments of opening a charge of a typed-in card."""
 
     request: ChargeRequest
     fingerprint: str
@@ -155,7 +162,7 @@ class _Opening:
 
 
 def _open(services: Services, db: Connection, opening: _Opening, now: datetime) -> Claimed | None:
-    """Write the charge with its attempt, claimed; None when somebody else was faster with the same request."""
+    """Write the charge and its claimed attempt; None when another process wrote the same request first."""
     request, keep = opening.request, opening.keep
     if not clock_is_right(services, db):
         raise CannotRequest(
@@ -176,7 +183,7 @@ def _open(services: Services, db: Connection, opening: _Opening, now: datetime) 
     if charge is None:
         raise LookupError(f"charge {row['key']} is not there")
     if keep is KeyedIn.KEEP:
-        # The gateway never sends it. It counts from when the payment is there and the card is stored.
+        # The gateway never sends the expiry date. It is used once the card is paid and stored.
         customers.change_key(db, key.id, expires_on=opening.last_day, tell_expiry_at=None)
     opening.beside(db, charge.id, key, now)
     intent = attempt_charge.begin_attempt(services, db, charge)
@@ -204,7 +211,9 @@ def _refuse_above_limit(
 def _key(
     services: Services, db: Connection, customer_uid: str, keep: KeyedIn, holder: Holder, now: datetime
 ) -> StoredKey:
-    """The billing key that it is written under; one that the gateway does not have is written as deleted."""
+    """Return the locked billing key of the customer; a new one is written as deleted, because the gateway has
+    none.
+    """
     key = customers.key_by_uid(db, customer_uid, lock=True)
     account = services.account(holder.account or services.settings.account).name
     if key is not None:
@@ -228,7 +237,7 @@ def _key(
 
 
 def outcome(services: Services, charge_id: int, *, is_new: bool) -> Keyed:
-    """What has become of a charge of a typed card, as it stands now."""
+    """The state of a charge of a typed-in card now; an open charge without a key in a dry run."""
     with services.engine.begin() as db:
         found = adhoc_charges.outcome(db, charge_id)
     if found is None:

@@ -1,4 +1,4 @@
-"""Cards: one that was replaced or mended pays what is open, at once, oldest debt first."""
+"""Cards: when a card is replaced or repaired, its open debts are tried at once, oldest first."""
 
 import logging
 from collections.abc import Callable
@@ -25,9 +25,9 @@ from worker.store.customers import customers, subscriptions
 from worker.store.customers.customers import StoredKey
 from worker.store.outbox import event_log
 
-ASKED_EVERY = timedelta(days=1)  # a card that debts wait for; nobody need tell us that it has changed
-UNCLEAR_ASKED_EVERY = timedelta(minutes=10)  # a card of which it is unclear whether it is stored
-BATCH = 100  # cards asked about in one go
+ASKED_EVERY = timedelta(days=1)  # a card that debts wait for: no webhook need arrive when it changes
+UNCLEAR_ASKED_EVERY = timedelta(minutes=10)  # a card whose issue has an unknown outcome
+BATCH = 100  # cards read in one transaction
 FACTS = {  # the column of each
     "pg_provider": "pg_provider",
     "pg_id": "pg_id",
@@ -35,21 +35,21 @@ FACTS = {  # the column of each
     "card_number": "card_number",
     "updated_at": "seen_updated_at",
 }
-SHOWN = ("pg_provider", "pg_id", "card_name", "card_number")  # what the history of a card tells, masked
+SHOWN = ("pg_provider", "pg_id", "card_name", "card_number")  # masked fields in the history of a card
 log = logging.getLogger("again.cards")
 
 
 class CannotChange(OwnCode):
-    """The card cannot be taken as changed; nothing has been done."""
+    """The card cannot be recorded as changed; nothing was changed."""
 
 
 class NoAnswer(CannotChange):
-    """The gateway did not say what it knows of the card."""
+    """The gateway gave no usable answer about the card."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypedCard:
-    """A card that was typed in and stored: what the gateway answered, and its last day, which it never tells."""
+    """A typed-in card that was stored: the answer of the gateway, and the last day, which no answer contains."""
 
     key: BillingKey
     last_day: date
@@ -64,11 +64,12 @@ def changed(
     believed: bool = True,
     typed: TypedCard | None = None,
 ) -> int:
-    """Another card stands behind a billing key, or the customer has mended it; answers how many debts are tried.
+    """Record that the card of a billing key was replaced or repaired; return how many debts are tried.
 
-    The masked facts are read back from the gateway, unless they came with a `typed` card. Who is not `believed`, a
-    webhook that anybody can send or our own daily look, changes nothing unless the gateway tells of another card
-    or change than the one we know.
+    The masked facts are read from the gateway, unless they come with a `typed` card. Without `believed` (an
+    unsigned webhook, or the daily look-up) nothing changes unless the facts or the time of change at the gateway
+    differ from those stored. Raises CannotChange when the customer or the key is not known, NoAnswer when the
+    gateway does not answer and the change is not `believed`.
     """
     with services.engine.begin() as db:
         key = _known(db, customer_uid)
@@ -91,31 +92,31 @@ def changed(
     now = services.clock.now()
     with services.act() as db:
         key = _known(db, customer_uid)
-        # Subscriptions are locked before their debts, and debts before their card, by everybody.
+        # Lock order everywhere: subscriptions, then debts, then the card.
         announced = subscriptions.lock_announced(db, key.id)
-        owed = [charges.locked(db, charge_id) for charge_id in debts.owed_by_card(db, key.id)]
+        open_charges = [charges.locked(db, charge_id) for charge_id in debts.owed_by_card(db, key.id)]
         before = customers.card_facts(db, key.id)
         differs = {name for name, value in facts.items() if value != before[name]}
         if before["seen_updated_at"] is None:
-            differs.discard("seen_updated_at")  # it was never told; that it is now is no change
+            differs.discard("seen_updated_at")  # not stored before, so its arrival is no change
         if facts and (differs or typed is not None or _is_quiet(services, before["unclear_since"], now)):
             _end_unclear(db, key, before["unclear_since"], is_stored=True)
         if not differs and not believed:
             customers.change_key(db, key.id, **facts)
             return 0
-        tried = sum(try_at_once(db, charge, now, is_new=bool(differs)) for charge in owed)
+        tried = sum(try_at_once(db, charge, now, is_new=bool(differs)) for charge in open_charges)
         customers.change_key(db, key.id, **facts, stopped_as=None)
         if typed is not None:
             customers.change_key(db, key.id, **expiry_columns(typed.last_day))
         elif differs and any(before[name] is not None for name in SHOWN):
-            customers.change_key(db, key.id, **expiry_columns(None))  # it was the expiry of the card before
+            customers.change_key(db, key.id, **expiry_columns(None))  # the expiry of the former card
         if differs:
             customers.change_key(db, key.id, changed_at=now, ask_at=None)
             announce_anew(db, announced, now)
-            told = events.CardChanged(
+            event = events.CardChanged(
                 customer_uid=customer_uid, card_name=facts.get("card_name"), card_number=facts.get("card_number")
             )
-            event_log.enqueue_event(db, told, f"{customer_uid}/changed/{now.isoformat()}", now)
+            event_log.enqueue_event(db, event, f"{customer_uid}/changed/{now.isoformat()}", now)
         was = {name: before[name] for name in SHOWN}
         becomes = {name: facts.get(name, before[name]) for name in SHOWN}
         event_log.record(db, actor, "card.changed", customer_uid, why, now, tried=tried, differs=sorted(differs),
@@ -124,12 +125,12 @@ def changed(
 
 
 def _is_quiet(services: Services, unclear_since: datetime | None, now: datetime) -> bool:
-    """Whether what the gateway shows now is what became of a call since then; it may show late."""
+    """Whether the quiet time since an unclear call has passed. The gateway may show a result late."""
     return unclear_since is not None and now - unclear_since >= timedelta(seconds=services.settings.quiet_time)
 
 
 def _end_unclear(db: Connection, key: StoredKey, unclear_since: datetime | None, *, is_stored: bool) -> None:
-    """Write that it is clear what is stored under a key; a card that is stored can be charged from now on."""
+    """Clear the unknown state of a key; a card that is stored can be charged from now on."""
     if unclear_since is None:
         return
     again = {"deleted_at": None, "stopped_as": None} if is_stored and key.deleted_at is not None else {}
@@ -137,7 +138,7 @@ def _end_unclear(db: Connection, key: StoredKey, unclear_since: datetime | None,
 
 
 def _end_unclear_if_quiet(services: Services, key: StoredKey) -> None:
-    """End what was unclear when the gateway has no card, and it is late enough to believe that."""
+    """Clear the unknown state of a key that the gateway does not have, after the quiet time."""
     with services.engine.begin() as db:
         unclear_since = customers.card_facts(db, key.id)["unclear_since"]
         if _is_quiet(services, unclear_since, services.clock.now()):
@@ -145,31 +146,34 @@ def _end_unclear_if_quiet(services: Services, key: StoredKey) -> None:
 
 
 def look_due(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
-    """Ask the gateway about the cards that debts wait for; answers how many have changed."""
+    """Read the cards that debts wait for from the gateway; return for how many of them debts are tried."""
     found = 0
     if not are_ours_and_known(services):
         return 0
     while going_on():
         now = services.clock.now()
         with services.engine.begin() as db:
-            asked = customers.take_to_ask(db, now, now + ASKED_EVERY, now + UNCLEAR_ASKED_EVERY, BATCH)
-        for customer_uid in asked:
+            customer_uids = customers.take_to_ask(db, now, now + ASKED_EVERY, now + UNCLEAR_ASKED_EVERY, BATCH)
+        for customer_uid in customer_uids:
             if not going_on():
                 return found
             try:
                 found += changed(services, customer_uid, "daily look", None, believed=False) > 0
             except NoAnswer as error:
                 log.warning("%s", error)
-                return found  # the gateway is away; the others are asked about tomorrow
+                return found  # the gateway does not answer; the rest follows in a later run
             except (CannotChange, UnusableAccount) as error:
                 log.info("%s", error)
-        if len(asked) < BATCH:
+        if len(customer_uids) < BATCH:
             break
     return found
 
 
 def expires(services: Services, customer_uid: str, year: int, month: int, actor: str) -> date:
-    """Keep the last day of a card, which the gateway does not tell; the customer is told a month before."""
+    """Store the last day of a card, which the gateway does not send, and plan its `card.expiring` event.
+
+    Returns that day. Raises CannotChange when it has passed.
+    """
     last_day = last_day_of(year, month)
     now = services.clock.now()
     with services.engine.begin() as db:
@@ -185,7 +189,7 @@ def expires(services: Services, customer_uid: str, year: int, month: int, actor:
 
 
 def expiry_columns(last_day: date | None) -> dict[str, Any]:
-    """The columns that keep a card's last day, and when it is announced; none is kept of a card without one."""
+    """The columns for the last day of a card and the time of its announcement; both None without a last day."""
     return {
         "expires_on": last_day,
         "tell_expiry_at": None if last_day is None else tell_expiry_at(last_day),
@@ -193,7 +197,7 @@ def expiry_columns(last_day: date | None) -> dict[str, Any]:
 
 
 def last_day_of_typed(expiry: str, now: datetime) -> date:
-    """The last day of a card that is typed in; BadRequest when it is past, so that nothing is sent."""
+    """The last day of a typed-in card; raises BadRequest when it has passed, before anything is sent."""
     last_day = last_day_of_expiry(expiry)
     if has_expired(last_day, now):
         raise BadRequest(
@@ -203,7 +207,7 @@ def last_day_of_typed(expiry: str, now: datetime) -> date:
 
 
 def read_new_key(gateway: Gateway, customer_uid: str) -> KeyAnswer:
-    """The gateway's card of a customer who is not known here, under the customer_uid or its other normal form."""
+    """Read the billing key of an unknown customer: the customer_uid first, then its other Unicode normal forms."""
     first, *others = forms(customer_uid)
     answer = gateway.read_key(first)
     for form in others:
@@ -214,7 +218,7 @@ def read_new_key(gateway: Gateway, customer_uid: str) -> KeyAnswer:
 
 
 def facts_of(key: BillingKey) -> dict[str, Any]:
-    """What is kept of a card: the columns of its billing key."""
+    """The facts of a card that are stored, by column of the billing key."""
     return {column: getattr(key, name) for name, column in FACTS.items()}
 
 
@@ -228,12 +232,11 @@ def _known(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKe
 
 
 def try_at_once(db: Connection, charge: Charge | None, now: datetime, *, is_new: bool) -> bool:
-    """Try a debt now, with a new card by a ladder that begins anew; whether it is tried.
+    """Make a due debt due for an attempt now; return whether it is. A new card (`is_new`) starts a new ladder.
 
-    What is held for an operator is left to him. What was declined before a person ended its subscription is tried
-    by a person only, whatever card it has. The answer of an attempt under way is about the old card, and
-    settling tries the new one then. A card that is said to be mended, and looks the same, is not tried sooner
-    after a decline, or oftener, than a ladder would.
+    Not tried now: a held debt, which waits for an operator; a debt that was declined before a person ended its
+    subscription; a debt with an attempt under way, which concerns the former card (settling then tries the new
+    one); and a debt of a card without a visible change, sooner after a decline than a ladder allows.
     """
     if charge is None or charge.held_why is not None or charge.due_at > now:
         return False
@@ -250,7 +253,7 @@ def try_at_once(db: Connection, charge: Charge | None, now: datetime, *, is_new:
 
 def _was_just_declined(db: Connection, charge: Charge, now: datetime) -> bool:
     if charge.waits:
-        return False  # nothing was tried since a decline that another try could not have helped
+        return False  # no attempt since a decline that another attempt could not change
     last = attempts.declined_times(db, charge.billing_key_id, now - LEAST_SPACING, 1)
     free_at = dunning.card_free_at(db, charge, now)
     return bool(last) or (free_at is not None and free_at > now)

@@ -1,4 +1,4 @@
-"""Enrolling: plans are put on sale, customers become known, subscriptions begin and end."""
+"""Put plans on sale, add customers, begin and end subscriptions."""
 
 import secrets
 from collections.abc import Callable
@@ -36,11 +36,11 @@ from worker.store.outbox import event_log
 
 LONGEST_FACTS = {"name": 16, "email": 64, "tel": 16}  # characters of buyer_name, _email and _tel at PortOne
 
-LATEST_ANCHOR = timedelta(days=5 * 366)  # a subscription that begins later is a slip of the finger
+LATEST_ANCHOR = timedelta(days=5 * 366)  # a later anchor is taken for a typing error
 
 
 class CannotEnroll(OwnCode):
-    """What was asked for does not fit what is there; nothing has been done."""
+    """The request does not fit the present state; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +53,20 @@ class Subscribed:
     plan: Plan
     anchor: date
     first: Cursor
-    trial_days: int  # that it was given
-    trial_used_by: str | None  # the customer's subscription that had the plan's trial before
+    trial_days: int  # trial days of this subscription
+    trial_used_by: str | None  # key of the customer's subscription that had the plan's trial
 
 
 def put_plan(
     services: Services, plan: Plan, policy: DunningPolicy | str, actor: str, *, above_limit: bool = False,
     other_currency: bool = False,
 ) -> tuple[StoredPlan, bool]:  # fmt: skip
-    """Put a plan on sale, or a new version of it; says whether it is new, or the newest version is the same.
+    """Put a plan, or a new version of it, on sale; return it, and False when the newest version is the same
+    already.
 
-    Running subscriptions keep the version that they have. The policy is one of those that are kept, by its code,
-    or a new one; without a code it gets the plan's. A version in another currency is refused, unless it is wanted.
-    A price above AGAIN_CHARGE_LIMIT is refused unless `above_limit` says that it is meant.
+    Running subscriptions keep their version. `policy` is the code of a stored policy, or a new policy, which gets
+    the code of the plan if it has none. Raises CannotEnroll for a change of currency without `other_currency`, and
+    for a price above AGAIN_CHARGE_LIMIT without `above_limit`.
     """
     now = services.clock.now()
     for field, text in (("code", plan.code), ("name", plan.statement_name)):
@@ -105,7 +106,7 @@ def put_plan(
 def add_plan(
     services: Services, plan: Plan, policy: DunningPolicy | str, actor: str, *, above_limit: bool = False
 ) -> StoredPlan:
-    """As `put_plan`; answers the version that is on sale then."""
+    """Call `put_plan`, and return the version that is on sale."""
     return put_plan(services, plan, policy, actor, above_limit=above_limit)[0]
 
 
@@ -115,7 +116,7 @@ def _is_same(newest: StoredPlan, plan: Plan, policy: StoredPolicy) -> bool:
 
 
 def add_policy(services: Services, policy: DunningPolicy, actor: str) -> tuple[StoredPolicy, bool]:
-    """Keep a policy as the next version of its code; says whether it is new, or said the same already."""
+    """Store a policy as the next version of its code; return it, and False when the newest version is the same."""
     now = services.clock.now()
     cleaned("policy", policy.code)
     with services.engine.begin() as db:
@@ -141,7 +142,7 @@ def _policy(db: Connection, policy: DunningPolicy | str, plan: str, now: datetim
 
 
 def archive_plan(services: Services, code: str, actor: str) -> int:
-    """Take a plan off sale; who is on it stays on it. Answers how many versions were on sale."""
+    """Take a plan off sale; running subscriptions keep it. Return how many versions were on sale."""
     now = services.clock.now()
     with services.engine.begin() as db:
         _known_plan(db, code)
@@ -160,9 +161,11 @@ def add_customer(
     of: str | None = None,
     account: str | None = None,
 ) -> BillingKey:
-    """Make a customer known whose billing key the gateway has; its masked card facts are read back from there.
+    """Add a customer whose billing key exists at the gateway; the masked card facts are read from there.
 
-    With the customer_uid of another card, `of`, it is one more card of the same customer.
+    `of` is the customer_uid of another card of the same customer: the new key becomes one more card of that
+    customer. Raises CannotEnroll when the customer is known already, or the gateway does not have or does not show
+    the key.
     """
     check_facts(customer_uid, name=name, email=email, tel=tel)
     account = services.account(account or services.settings.account).name
@@ -188,7 +191,7 @@ def add_customer(
     with services.act() as db:
         customer_id = first.customer_id if first else customers.add(db, customer_uid, name, email, tel, now)
         key_id = customers.add_key(db, customer_id, customer_uid, account, facts_of(key), now)
-        if known is not None:  # its card was deleted, or never stored, and the gateway has one now
+        if known is not None:  # the card was deleted here, or never stored, and exists at the gateway now
             again = {"deleted_at": None, "stopped_as": None, "changed_at": now, "account": account}
             customers.change_key(db, key_id, **again, **facts_of(key))
         event_log.record(db, actor, "customer.add", customer_uid, None, now, of=of)
@@ -196,7 +199,7 @@ def add_customer(
 
 
 def enroll_if_unknown(services: Services, customer_uid: str, actor: str, account: str | None = None) -> None:
-    """Make a customer known whose key the browser's payment window made, unless he is."""
+    """Add a customer whose key was issued in the browser's payment window, unless the customer is known."""
     with services.engine.begin() as db:
         known = customers.key_by_uid(db, customer_uid)
     if known is None or known.deleted_at is not None:
@@ -204,7 +207,9 @@ def enroll_if_unknown(services: Services, customer_uid: str, actor: str, account
 
 
 def check_facts(customer_uid: str, **facts: str | None) -> None:
-    """Raise BadRequest, with the field, unless the gateway takes an id and what is known of a customer."""
+    """Raise BadRequest with the field when the gateway would refuse the id, name, e-mail or telephone of a
+    customer.
+    """
     for name, value in {"customer_uid": customer_uid, **facts}.items():
         if value is not None:
             cleaned(name, value)
@@ -228,11 +233,11 @@ def subscribe(
     another: bool = False,
     trial_again: bool = False,
 ) -> Subscribed:
-    """Begin a subscription at an anchor: today in the plan's zone, after the trial, unless one is given.
+    """Begin a subscription at `anchor`, by default today in the zone of the plan, after the trial.
 
-    An anchor in the past keeps its dates but charges nothing of the past: the first charge is the next one due.
-    A customer who is on the plan is refused, unless `another` is wanted. A customer who has had the plan's trial
-    begins without one, unless it is wanted `trial_again`.
+    An anchor in the past sets the dates but charges nothing of the past: the first charge is the next one due. A
+    customer who had the trial of the plan gets none, unless `trial_again` is set. Raises CannotEnroll when the
+    customer is on the plan and `another` is not set.
     """
     now = services.clock.now()
     with services.act() as db:
@@ -259,8 +264,8 @@ def subscribe(
             raise CannotEnroll(
                 Code.CONFLICT, f"customer {customer_uid!r} {rival}; say --another for a second one beside it"
             )
-        # A restore may undo this together with its request key. Sent again, the request must then lead to the same
-        # charge keys, so that a payment made meanwhile is found before anything is sent.
+        # A restore may lose this subscription together with its request key. The repeated request must lead to the
+        # same charge keys, so that payments made before the restore are found before anything is sent.
         joined = services.joined
         subscription = new_key() if joined is None else subject_of_request(f"subscribe/{joined.request_key}")
         what = Beginning(
@@ -287,20 +292,20 @@ def _first_charge(plan: Plan, trial_days: int, anchor: date | None, now: datetim
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """When a subscription ends, and what became of what it owes."""
+    """When a subscription ends, and the state of its debts."""
 
     ends_at: datetime
     debts: CanceledDebts
-    opened: tuple[Opened, ...]  # the periods that were due, opened before
-    not_charged: Next | None  # the next charge, which does not come any more; None if there was none
+    opened: tuple[Opened, ...]  # the periods that were due, opened first
+    not_charged: Next | None  # the next charge, which is not made any more; None if there was none
 
 
 def unsubscribe(services: Services, key: str, actor: str, why: str, *, at_period_end: bool) -> Ended:
-    """End a subscription, now or when its paid period ends.
+    """End a subscription now, or at the end of its paid period.
 
-    Ended at the period's end, what is due before then is opened and collected; what was declined is not tried
-    again by itself. Ended now, what it owes is canceled; a charge whose call is under way or unknown is left to
-    its answer, and a payment of it then is told as `charge.paid_after_end`.
+    At the end of the period: what is due before it is opened and collected; declined debts get no further
+    automatic attempt. Now: open debts are canceled. A charge with a call under way or unknown waits for its
+    outcome; if it turns out paid, the event `charge.paid_after_end` is sent.
     """
     with services.act(key) as db:
         return end_subscription(services, db, key, actor, why, at_period_end=at_period_end)
@@ -309,7 +314,7 @@ def unsubscribe(services: Services, key: str, actor: str, why: str, *, at_period
 def end_subscription(
     services: Services, db: Connection, key: str, actor: str, why: str, *, at_period_end: bool
 ) -> Ended:
-    """As `unsubscribe`, inside the transaction of whoever decides more than that."""
+    """Do what `unsubscribe` does, in the transaction of the caller."""
     now = services.clock.now()
     admitted = admit(services, db, key, Verb.END_LATER if at_period_end else Verb.END_NOW, now)
     row = admitted.row
@@ -319,7 +324,7 @@ def end_subscription(
     if not at_period_end:
         ended = replace(ended, debts=cancel_subscription(db, row["id"], why, now))
     elif row["ends_at"] is not None:
-        return replace(ended, ends_at=row["ends_at"])  # said again, it is the same end
+        return replace(ended, ends_at=row["ends_at"])  # a repeated request keeps the first end
     else:
         subscriptions.change(db, row["id"], ends_at=end, open_at=None, tell_at=end, told_as=None)
         dunning.stop_ladders(db, row["id"], now)
@@ -340,7 +345,7 @@ def _known_plan(db: Connection, code: str) -> StoredPlan:
 
 
 def plan_on_sale(db: Connection, code: str) -> StoredPlan:
-    """The newest version of a plan that takes subscriptions; CannotEnroll when there is none."""
+    """The newest version of a plan; raises CannotEnroll when the plan is unknown or archived."""
     plan = _known_plan(db, code)
     if plan.archived_at is not None:
         raise CannotEnroll(

@@ -1,4 +1,4 @@
-"""Issuing: a card that is typed in is stored at the gateway under a customer_uid, read back, or forgotten."""
+"""Store a typed-in card at the gateway as a billing key, show it, and delete it."""
 
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -23,38 +23,38 @@ from worker.store.customers import customers, subscriptions
 from worker.store.customers.customers import StoredKey
 from worker.store.outbox import event_log
 
-ASKED_AFTER = timedelta(minutes=1)  # the call and its reading back are over by then, or their process is dead
+ASKED_AFTER = timedelta(minutes=1)  # longer than the call and the read after it take
 
 
 class CannotIssue(OwnCode):
-    """The card is not stored, or not forgotten; the words say how things stand."""
+    """The card was not stored, or not deleted; the message says what the state is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A card that is stored at the gateway and known here; masked facts only."""
+    """A card that is stored at the gateway and here; masked facts only."""
 
     customer_uid: str
     channel: str  # where it is stored, as `name.MID`
-    asked_channel: str | None  # where it was to be stored, when it is another
+    asked_channel: str | None  # the requested channel, if the gateway used another
     card_name: str | None
     card_number: str | None
-    is_new: bool = True  # False when it was stored by the same request before
+    is_new: bool = True  # False when an earlier call with the same request key stored it
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A card that is forgotten here."""
+    """A card that is deleted here."""
 
     subscriptions_ended: int
-    deleted_at: str  # when it was forgotten here, as JSON has it
+    deleted_at: str  # when it was deleted here, ISO 8601
     at_gateway: str  # DELETED, or why the gateway may still have it
-    code: str = Code.UNAVAILABLE  # of the error for a card that the gateway may still have
-    is_new: bool = True  # False when it was forgotten by the same request before
+    code: str = Code.UNAVAILABLE  # error code when the gateway may still have the card
+    is_new: bool = True  # False when an earlier call with the same request key deleted it
 
     @property
     def is_over(self) -> bool:
-        """Whether the gateway has been asked, and has deleted it."""
+        """Whether the gateway has deleted the card."""
         return self.at_gateway == DELETED
 
 
@@ -65,21 +65,22 @@ def issue(
     services: Services, customer_uid: str, card: Card, actor: str, why: str, holder: Holder = Holder(),
     *, request_key: str | None = None,
 ) -> Issued:  # fmt: skip
-    """Store a card under a customer_uid; over a known one it replaces the card, and open debts are tried at once.
+    """Store a card under a customer_uid. It replaces the card of a known customer, whose open debts are tried at
+    once.
 
-    An answer that is not clear is followed by reading the key back: what the gateway has then is what counts. If
-    that is not clear either, the gateway is asked about the key until it is; this is written before the call. A
-    key that was issued on another channel than asked for has replaced the card all the same, so it is kept here
-    as well before CannotIssue says where it is.
+    After an unknown outcome the key is read back, and the card at the gateway counts. If the read is not clear
+    either, the key is looked up until it is; the row that requests this is committed before the call. A key that
+    was issued on another channel than requested has still replaced the card: it is stored here too, and then
+    CannotIssue is raised.
 
-    Under a request key it is done once: said again, nothing is sent, and the answer is the same. Card data is not
-    kept, so the request is known by its other arguments, and the card by its masked number.
+    With a request key it is done once: a repeated request sends nothing and returns the same answer. Card data is
+    not stored, so the repeat is compared by its other arguments and by the masked card number.
     """
     if request_key is None:
         issued = _issue(services, customer_uid, card, actor, why, holder)
     else:
-        said = {"customer_uid": customer_uid, "pg": card.pg, "why": why} | asdict(holder)
-        request = VerbRequest(request_key=request_key, verb="card_issue", arguments=said)
+        arguments = {"customer_uid": customer_uid, "pg": card.pg, "why": why} | asdict(holder)
+        request = VerbRequest(request_key=request_key, verb="card_issue", arguments=arguments)
 
         def store(at: Services) -> dict[str, Any]:
             return asdict(_issue(at, customer_uid, card, actor, why, holder))
@@ -132,17 +133,17 @@ def delete(
     services: Services, customer_uid: str, actor: str, why: str, *, end_subscriptions: bool,
     request_key: str | None = None,
 ) -> Deleted:  # fmt: skip
-    """Forget a stored card, here first and then at the gateway.
+    """Delete a stored card here first, and then at the gateway.
 
-    A card that a subscription needs is left alone without `end_subscriptions`, and one that a debt needs always.
-    Said again after an unclear answer, it goes on where it was. Under a request key it is forgotten once: said
-    again after the gateway has deleted it, or after another card was stored, nothing is sent.
+    Raises CannotIssue when a debt needs the card, and when a subscription needs it and `end_subscriptions` is not
+    set. Called again after an unclear answer, it continues. With a request key the card is deleted once: a repeat
+    sends nothing after the gateway deleted it, or after another card was stored.
     """
     with services.engine.begin() as db:
         known = customers.key_by_uid(db, customer_uid)
     if known is None:
         raise BadRequest(Code.NOT_FOUND, "customer_uid", f"customer {customer_uid!r} is not known")
-    services.gateway(known.account)  # before anything is forgotten: its credentials must be the right ones
+    services.gateway(known.account)  # raises for wrong credentials, before anything is deleted
     if services.dry_run is None:
         _refuse_foreign(services)
 
@@ -152,8 +153,8 @@ def delete(
     if request_key is None:
         deleted = Deleted(**forget(services))
     else:
-        said = {"customer_uid": customer_uid, "reason": why, "end_subscriptions": end_subscriptions}
-        request = VerbRequest(request_key=request_key, verb="delete_card", arguments=said)
+        arguments = {"customer_uid": customer_uid, "reason": why, "end_subscriptions": end_subscriptions}
+        request = VerbRequest(request_key=request_key, verb="delete_card", arguments=arguments)
         answer, is_new = idempotency.once(services, request, forget)
         deleted = Deleted(**answer | {"is_new": is_new})
     if services.dry_run is not None or deleted.is_over:
@@ -180,7 +181,7 @@ def _forget(
 
 
 def _delete_there(services: Services, customer_uid: str, deleted: Deleted) -> Deleted:
-    """Have the gateway delete a card that is forgotten here, and write what became of it."""
+    """Delete a card at the gateway that is deleted here; return the result."""
     with services.engine.begin() as db:
         key = customers.key_by_uid(db, customer_uid)
     if key is None or in_json(key.deleted_at) != deleted.deleted_at:
@@ -217,9 +218,9 @@ def _end_what_needs_it(
 def _begin(
     services: Services, customer_uid: str, account: str, holder: Holder
 ) -> tuple[int, datetime | None]:  # fmt: skip
-    """Write that the gateway must be asked what is stored under a key; a new key counts as deleted until then.
+    """Mark a key as unclear, so that it is looked up; a new key counts as deleted until the gateway shows it.
 
-    Returns the key's row, and since when an earlier issue is unclear, if one is.
+    Returns the row id of the key, and since when an earlier issue is unclear, if one is.
     """
     now = services.clock.now()
     with services.engine.begin() as db:
@@ -238,7 +239,9 @@ def _settled(
     services: Services, gateway: Gateway, key_id: int, customer_uid: str, card: Card,
     unclear_before: datetime | None,
 ) -> BillingKey:  # fmt: skip
-    """The key that the gateway has now, if it is the card that is sent to it."""
+    """Issue the key, and return it as the gateway shows it; raises CannotIssue unless it is the card that was
+    sent.
+    """
     answer = gateway.issue_key(customer_uid, card)
     if isinstance(answer, BillingKey):
         return answer
@@ -255,16 +258,16 @@ def _settled(
     with services.engine.begin() as db:
         stored = customers.key_by_uid(db, customer_uid, lock=True)
         is_there = stored is not None and stored.deleted_at is None
-        # Debts that wait for the former card need it asked about each day; where there was none, nothing is asked.
+        # A former card is looked up daily, for the debts that wait for it; without one there is no look-up.
         ask_at = services.clock.now() + cards.ASKED_EVERY if is_there else None
-        if unclear_before is not None:  # this answer says nothing of an earlier card whose issue was not answered
+        if unclear_before is not None:  # this answer does not resolve the earlier issue
             ask_at = services.clock.now() + ASKED_AFTER
         customers.change_key(db, key_id, unclear_since=unclear_before, ask_at=ask_at)
     raise CannotIssue(code_of(answer), f"the card is not stored: {reason}")
 
 
 def is_this(card: Card, masked: str | None) -> bool:
-    """Whether a masked number can be this card's: as long, and the same wherever it shows a digit."""
+    """Whether a masked number can belong to this card: same length, and same digits where digits are shown."""
     digits = "".join(mark for mark in card.number if mark.isdecimal())
     shown = "".join(mark for mark in masked or "" if mark.isdecimal() or mark == "*")
     return len(shown) == len(digits) and all(a in (b, "*") for a, b in zip(shown, digits, strict=True))
@@ -287,7 +290,7 @@ def _refuse_foreign(services: Services) -> None:
 
 
 def show(services: Services, customer_uid: str) -> dict[str, Any]:
-    """What is known of a card here, what the gateway has now, and its history."""
+    """What is stored of a card here, what the gateway shows now, and the history of the card."""
     with services.engine.begin() as db:
         key = customers.key_by_uid(db, customer_uid)
         if key is None:

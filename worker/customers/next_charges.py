@@ -1,4 +1,4 @@
-"""Next charges: what a subscription is charged next, and how a change of it is written and announced."""
+"""The next charge of a subscription; writing a change of it, with its event."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -68,31 +68,31 @@ def own_plan(plan: StoredPlan, row: Row) -> Plan:
 def write(
     db: Connection, row: Row, plan: StoredPlan, what: str, now: datetime, cursor: Cursor | None = None
 ) -> Next | None:
-    """Write the subscription and the times of its next look and notice; return the former next charge."""
+    """Write the subscription and when it is next opened and announced; return the former next charge."""
     if cursor is not None:
         row.update(next_period_no=cursor.period_no, next_period_date=cursor.period_date, next_due_at=cursor.due_at)
     stored = subscriptions.by_key(db, row["key"])
     before = None if stored is None else next_if_on(db, stored)
     values = {name: row[name] for name in COLUMNS}
     if goes_on(row):
-        values |= {"open_at": row["next_due_at"], "tell_at": told_at(row, plan)}
+        values |= {"open_at": row["next_due_at"], "tell_at": announce_at(row, plan)}
         if values["tell_at"] is None:
             values["told_as"] = None
     subscriptions.change(db, row["id"], **values)
-    tell_changed(db, row, plan, what, now, before)
+    enqueue_changed(db, row, plan, what, now, before)
     return before
 
 
-def told_at(row: Row, plan: StoredPlan) -> datetime | None:
-    """When the next charge is announced; at once when that time has passed, and never while it is skipped."""
+def announce_at(row: Row, plan: StoredPlan) -> datetime | None:
+    """When the next charge is announced. A time in the past means at once; None while the period is skipped."""
     ahead, skipped = plan.policy.upcoming, row["next_period_no"] < (row["skip_to"] or 0)
     return None if ahead is None or skipped else row["next_due_at"] - ahead
 
 
-def tell_changed(
+def enqueue_changed(
     db: Connection, row: Row, plan: StoredPlan, what: str, now: datetime, before: Next | None
 ) -> None:
-    """Write the event of a change, with the next charge before and after it."""
+    """Enqueue the event of a change, with the next charge before and after it."""
     after = _facts(_next(row, plan) if goes_on(row) else None)
     old = _facts(before)
     changed = events.SubscriptionChanged(

@@ -1,4 +1,4 @@
-"""Signing up: a card is stored, the first period is paid, and the subscription begins, or there is none."""
+"""Sign up a customer with a typed-in card: the first period is paid and the subscription begins, or neither."""
 
 import secrets
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ from worker.store.customers.rival_subscriptions import Wanted
 
 
 class NotSignedUp(OwnCode):
-    """There is no subscription; the words say why, and whether there may still be one."""
+    """The subscription has not begun; the message gives the reason, and whether it may still begin."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedUp:
-    """A subscription that has begun, and the charge of its first period if that was paid at once."""
+    """A subscription that has begun, and the charge of its first period if it was paid at once."""
 
     subscription: str
     charge: str | None
@@ -55,11 +55,11 @@ def sign_up(
     request_key: str | None = None,
     trial_again: bool = False,
 ) -> SignedUp:
-    """Subscribe a customer whose card is typed in: with a first payment or, for a trial, with the card alone.
+    """Subscribe a customer with a typed-in card: with a first payment or, for a trial, with the card alone.
 
-    A first payment that fails leaves no subscription and no stored card. After one whose outcome is unclear the
-    subscription begins if and when asking finds it paid. The same request key answers with the same signup. A
-    customer who has had the plan's trial pays at once, unless it is wanted `trial_again`.
+    A failed first payment leaves no subscription and no stored card. After an unknown outcome the subscription
+    begins if a look-up finds the payment. The same request key returns the same signup. A customer who had the
+    trial of the plan pays at once, unless `trial_again` is set. Raises NotSignedUp.
     """
     check_facts(customer_uid, name=holder.name, email=holder.email, tel=holder.tel)
     if request_key is not None:
@@ -112,7 +112,9 @@ def _read(answer: dict[str, Any]) -> SignedUp:
 
 
 def _before(services: Services, request: VerbRequest) -> SignedUp | None:
-    """The signup of a request key that was used before: with a payment, its charge has the key; else its row."""
+    """The signup of a request key that was used before: a paid one is found by its charge, others by the request
+    key.
+    """
     answer = idempotency.known(services, request)
     if answer is not None:
         return _read(answer)
@@ -142,7 +144,9 @@ def _outcome(services: Services, keyed: Keyed, customer_uid: str) -> SignedUp:
 
 
 def _number(db: Connection, key: StoredKey | None, plan: StoredPlan, customer_uid: str, now: datetime) -> int:
-    """Which signup of this card for this plan it is; a customer who is on the plan, or about to be, is refused."""
+    """The number of this signup of the card for the plan, from 1; raises NotSignedUp when the customer is on the
+    plan.
+    """
     if key is None:
         return 1
     _refuse_second(db, key, plan, customer_uid, now)
@@ -179,7 +183,7 @@ def _why_not(services: Services, keyed: Keyed, customer_uid: str) -> tuple[Code,
     left = ""
     if key is not None and key.deleted_at is not None:
         gateway = services.gateway_if_ours(key.account)
-        # Some PGs store the card though its payment fails; nothing of ours would ever charge it.
+        # Some PGs store the card though its payment fails; it would stay there unused.
         if gateway is not None and isinstance(gateway.read_key(key.customer_uid), BillingKey):
             gateway.delete_key(key.customer_uid)
             left = "; the card that was stored with it is deleted"
