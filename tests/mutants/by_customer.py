@@ -72,7 +72,7 @@ BY_CUSTOMER: tuple[Mutant, ...] = (
         "one subscription: an import locks the customers of its lines in one order",
         MOVING + "test_two_imports_whose_lines_come_in_another_order_both_end",
         "worker/onboarding/import_file.py",
-        "    keys = customers.lock_keys(db, {one.asked.customer_uid for one in coming})\n"
+        "    keys = customers.lock_keys(db, {each.incoming.customer_uid for each in pending})\n"
         "    rival_subscriptions.lock_customers(db, {key.customer_id for key in keys})\n",
         "",
     ),
@@ -80,8 +80,8 @@ BY_CUSTOMER: tuple[Mutant, ...] = (
         "one subscription: an import writes its new customers in one order",
         MOVING + "test_two_imports_whose_lines_come_in_another_order_both_end",
         "worker/onboarding/import_file.py",
-        "    for one in sorted(coming, key=lambda c: c.asked.customer_uid):\n",
-        "    for one in coming:\n",
+        "    for each in sorted(pending, key=lambda one: one.incoming.customer_uid):\n",
+        "    for each in pending:\n",
     ),
     Mutant(
         "one subscription: a line is looked at again when it is written",

@@ -1,4 +1,4 @@
-"""Drafting: the lines of a batch are checked as a whole, and kept; nothing is charged by that."""
+"""Drafts of batches: all lines are checked together and stored; nothing is charged."""
 
 import hashlib
 import json
@@ -28,17 +28,17 @@ from worker.store.batches import Batch
 from worker.store.charging import adhoc_charges
 from worker.store.customers import customers, subscriptions
 
-CONTENTS = 2**256  # as many as a digest has values
-CHUNK = 500  # lines checked or opened in one go
+CONTENTS = 2**256  # number of values of a digest
+CHUNK = 500  # lines checked or opened at once
 Row = dict[str, Any]
 
 
 class CannotBatch(OwnCode):
-    """What was asked for does not fit the batch; nothing has been done."""
+    """The request does not fit the state of the batch; nothing was changed."""
 
 
 class BadLines(CannotBatch):
-    """Lines of a batch that cannot be; nothing has been charged."""
+    """Lines of a batch are wrong; nothing was charged."""
 
     def __init__(self, bad: Sequence[BadLine], count: int) -> None:
         lines = [f"line {line.number}, {line.column}: {line.words}" for line in bad]
@@ -57,34 +57,35 @@ class _Draft:
     preview: Preview = field(default_factory=Preview)
     bad: list[BadLine] = field(default_factory=list)
     bad_count: int = 0
-    said: "hashlib._Hash" = field(default_factory=hashlib.sha256)
-    content: int = 0  # the sum of the digests of its lines
+    fingerprint: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    content: int = 0  # sum of the digests of its lines, modulo CONTENTS: independent of their order
 
     def is_bad(self, number: int, column: str, words: str) -> None:
-        """Keep what is wrong with a line; beyond MOST_SHOWN they are only counted."""
+        """Record an error of a line; errors beyond MOST_SHOWN are only counted."""
         self.bad_count += 1
         if len(self.bad) < MOST_SHOWN:
             self.bad.append(BadLine(number, column, words))
 
 
 def draft(services: Services, terms: Terms, lines: Iterable[Line], actor: str) -> tuple[Batch, Preview]:
-    """Check every line and keep them as a draft, which charges nothing yet; BadLines names each that is wrong.
+    """Check all lines and store them as a draft, which charges nothing; raise BadLines with each wrong line.
 
-    The same lines under the same key are the same batch, wherever it stands by now; others are refused. So are
-    the lines of a batch that was begun under another key, unless the terms say that they repeat it.
+    The same lines under the same key return the same batch in its present state. Other lines under the key are
+    refused, and so are the lines of a batch that was begun under another key, unless `terms.repeats` names that
+    batch.
     """
     now = services.clock.now()
     with services.act() as db:
         batch_id = batches.add(db, terms, actor, now)
         known = None if batch_id is not None else batches.by_key(db, terms.key, lock=True)
         if known is not None and known.state in (BatchState.DRAFT, BatchState.DROPPED):
-            batches.draft_again(db, known.id, terms, actor)  # whoever read it before never went on
+            batches.draft_again(db, known.id, terms, actor)  # an earlier draft that was not begun
             batch_id = known.id
         read = _Draft(batch_id or 0, terms)
         known_policy(services, db, terms.policy)
         for chunk in _chunks(lines):
             _read_chunk(db, read, chunk, is_known=batch_id is None)
-        fingerprint = read.said.hexdigest()
+        fingerprint = read.fingerprint.hexdigest()
         if read.bad:
             raise BadLines(sorted(read.bad, key=lambda line: line.number), read.bad_count)
         if known is not None and batch_id is None:
@@ -105,7 +106,7 @@ def draft(services: Services, terms: Terms, lines: Iterable[Line], actor: str) -
 
 
 def segment(services: Services, code: str, status: str, amount: str) -> Iterator[Line]:
-    """A line for each subscription on any version of a plan that has this status, page by page."""
+    """Yield a line for each subscription with this status on any version of a plan; rows are read page by page."""
     after, number = 0, 0
     while True:
         with services.engine.begin() as db:
@@ -119,7 +120,7 @@ def segment(services: Services, code: str, status: str, amount: str) -> Iterator
 
 
 def known_batch(db: Connection, key: str, *, lock: bool = True) -> Batch:
-    """The batch with this key; CannotBatch when there is none."""
+    """The batch with this key, locked unless `lock` is false; raises CannotBatch when there is none."""
     batch = batches.by_key(db, key, lock=lock)
     if batch is None:
         raise CannotBatch(Code.NOT_FOUND, f"batch {key!r} is not known; `again batch list` shows those that are")
@@ -127,7 +128,7 @@ def known_batch(db: Connection, key: str, *, lock: bool = True) -> Batch:
 
 
 def refuse_repeated(db: Connection, batch: Batch) -> None:
-    """Raise CannotBatch when a batch that was begun has the same lines, unless this one repeats it on purpose."""
+    """Raise CannotBatch when a batch with the same lines was begun, unless `terms.repeats` names it."""
     earlier = batches.newest_with(db, batch.content, batch.id) if batch.content is not None else None
     if earlier is None:
         if batch.terms.repeats:
@@ -151,38 +152,38 @@ def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
 
 
 def _read_chunk(db: Connection, read: _Draft, chunk: list[Line], *, is_known: bool) -> None:
-    """Check some lines, and write those that are right; of a batch that is there already nothing is written."""
-    asked: dict[int, ChargeRequest] = {}
+    """Check some lines and write the correct ones; nothing is written for a known batch."""
+    requests: dict[int, ChargeRequest] = {}
     for line in chunk:
         try:
-            asked[line.number] = request = read_line(line, read.terms)
+            requests[line.number] = request = read_line(line, read.terms)
         except BadRequest as error:
             read.is_bad(line.number, error.field, error.words)
         else:
             read.preview.count_line(line.number, request.customer_uid, request.money)
             read.content = (read.content + line_digest(line, request)) % CONTENTS
-            read.said.update(json.dumps([line.number, request.fingerprint, request.request_key]).encode())
-    if is_known or not asked:
+            read.fingerprint.update(json.dumps([line.number, request.fingerprint, request.request_key]).encode())
+    if is_known or not requests:
         return
-    usable = customers.usable(db, {request.customer_uid for request in asked.values()})
-    taken = adhoc_charges.by_requests(db, [request.request_key for request in asked.values()])
-    for number, request in list(asked.items()):
+    usable = customers.usable(db, {request.customer_uid for request in requests.values()})
+    taken = adhoc_charges.by_requests(db, [request.request_key for request in requests.values()])
+    for number, request in list(requests.items()):
         if request.customer_uid not in usable:
             read.is_bad(number, "customer_uid", f"customer {request.customer_uid!r} is not known, or was deleted")
-            del asked[number]
+            del requests[number]
         elif (charge := taken.get(request.request_key)) and charge.fingerprint not in request.fingerprints():
             words = f"{request.request_key!r} is charge {charge.key}, asked for with other arguments"
             read.is_bad(number, "request_key", words)
-            del asked[number]
+            del requests[number]
     written = batches.add_lines(
         db,
         [
             _line_row(read.batch_id, number, request, usable[request.customer_uid])
-            for number, request in asked.items()
+            for number, request in requests.items()
         ],
     )
-    for number in asked.keys() - written:
-        read.is_bad(number, "request_key", f"{asked[number].request_key!r} is that of another line")
+    for number in requests.keys() - written:
+        read.is_bad(number, "request_key", f"{requests[number].request_key!r} is that of another line")
 
 
 def _line_row(batch_id: int, number: int, request: ChargeRequest, stored_uid: str) -> Row:

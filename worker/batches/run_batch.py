@@ -1,4 +1,4 @@
-"""Batching: charges asked for together are approved, opened a few at a time, stopped, and gone on with."""
+"""Approve, open, stop and resume batches; their charges are opened a few at a time."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -24,15 +24,16 @@ from worker.store.charging import adhoc_charges, charges
 from worker.store.customers.policies import StoredPolicy
 from worker.store.outbox import event_log
 
-log = logging.getLogger("again.batching")
-MOST_AHEAD = 2000  # charges of a batch that are open and not tried yet: how far it can go on after it is stopped
+log = logging.getLogger("again.run_batch")
+MOST_AHEAD = 2000  # opened charges of a batch without an attempt; a stop holds them
 Row = dict[str, Any]
 
 
 def begin(services: Services, key: str, actor: str, os_user: str | None = None) -> Batch:
-    """Let a draft be charged; above a limit it waits for a second person's approval.
+    """Start a draft; above a limit it waits for the approval of a second person.
 
-    The limits are those of the batch's sums, of each line, and of the day of each account.
+    The limits are AGAIN_BATCH_LIMIT for the sum of each currency, AGAIN_CHARGE_LIMIT for each line, and the daily
+    limit of each account. Raises CannotBatch for a batch that is no draft or repeats another one.
     """
     now = services.clock.now()
     with services.act() as db:
@@ -51,7 +52,7 @@ def begin(services: Services, key: str, actor: str, os_user: str | None = None) 
 
 
 def _begin(db: Connection, batch: Batch, values: Row) -> None:
-    """Write that a batch is begun; one_batch_for_each_content refuses the second of two at the same moment."""
+    """Write that a batch is begun; one_batch_for_each_content refuses the second of two concurrent ones."""
     try:
         with db.begin_nested():
             batches.change(db, batch.id, **values)
@@ -65,7 +66,10 @@ def _begin(db: Connection, batch: Batch, values: Row) -> None:
 
 
 def _above_limit(services: Services, db: Connection, batch: Batch, now: datetime) -> str | None:
-    """Which limit a batch is above; None when none, and its sums are then added to its accounts' days."""
+    """The limit that a batch exceeds, in words; None when there is none.
+
+    Without one, the sums of the batch are added to the daily sums of its accounts.
+    """
     sums, each = services.settings.limits("batch_limit"), services.settings.limits("charge_limit")
     for currency, amount in batch.sums.items():
         if amount > sums.of(currency):
@@ -76,7 +80,7 @@ def _above_limit(services: Services, db: Connection, batch: Batch, now: datetime
             largest = amount_words(share.largest, share.currency)
             return f"a line of {largest} is above AGAIN_CHARGE_LIMIT, {each.text_of(share.currency)}"
     day = db.begin_nested()
-    for share in shares:  # in one order for all, so that two batches do not wait for each other
+    for share in shares:  # always in the same order, to avoid deadlocks
         why = above_day_limit(services, db, share.account, share.total, share.currency, now)
         if why is not None:
             day.rollback()
@@ -86,7 +90,7 @@ def _above_limit(services: Services, db: Connection, batch: Batch, now: datetime
 
 
 def approve(services: Services, key: str, actor: str, why: str, os_user: str | None = None) -> None:
-    """Let a batch above the limit be charged; who asked for it cannot, by neither of his two names."""
+    """Approve a batch above the limit. Refused to the person who requested it, by actor name and by OS user."""
     now = services.clock.now()
     with services.act() as db:
         batch = known_batch(db, key)
@@ -105,7 +109,7 @@ def approve(services: Services, key: str, actor: str, why: str, os_user: str | N
 
 
 def drop(services: Services, key: str, actor: str, why: str) -> None:
-    """Give up a batch of which nothing was charged."""
+    """Discard a batch that is a draft or waits for approval."""
     now = services.clock.now()
     with services.act() as db:
         batch = known_batch(db, key)
@@ -116,7 +120,7 @@ def drop(services: Services, key: str, actor: str, why: str) -> None:
 
 
 def stop(services: Services, key: str, actor: str, why: str) -> int:
-    """Open no further line, and let what nobody has tried yet wait; answers how many charges wait."""
+    """Open no further line, and hold the charges without an attempt; return how many are held."""
     now = services.clock.now()
     with services.act() as db:
         batch = known_batch(db, key)
@@ -128,7 +132,7 @@ def stop(services: Services, key: str, actor: str, why: str) -> int:
 
 
 def resume(services: Services, key: str, actor: str, why: str) -> int:
-    """Go on where it was stopped, without another canary; answers how many charges wait no longer."""
+    """Continue a stopped batch without a further canary; return how many charges are released."""
     now = services.clock.now()
     with services.act() as db:
         batch = known_batch(db, key)
@@ -140,16 +144,16 @@ def resume(services: Services, key: str, actor: str, why: str) -> int:
     return released
 
 
-def _refusal(batch: Batch, why: str, *asked_for: BatchState) -> CannotBatch:
-    """Why a batch is not changed: it is already what was asked for, or its state does not allow it."""
-    code = Code.ALREADY_DONE if batch.state in asked_for else Code.CONFLICT
+def _refusal(batch: Batch, why: str, *requested: BatchState) -> CannotBatch:
+    """The error of a batch in the wrong state: ALREADY_DONE when it has one of the requested states."""
+    code = Code.ALREADY_DONE if batch.state in requested else Code.CONFLICT
     return CannotBatch(code, f"batch {batch.key!r} is {batch.state}; {why}")
 
 
 def go_on(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
-    """Open the next lines of every batch that runs, as far as those before were tried; answers how many.
+    """Open the next lines of every running batch, as far as earlier ones were tried; return how many.
 
-    A batch with a line that breaks a rule is stopped with its event; the others go on.
+    A batch with a line that breaks a rule is stopped, with its event; the other batches continue.
     """
     if not are_ours_and_known(services):
         return 0
@@ -175,7 +179,7 @@ def _stop_broken(services: Services, key: str, broken: Exception) -> None:
 
 
 def _open_next(services: Services, key: str) -> int:
-    """Open one chunk of a batch; 0 when there is nothing to open now."""
+    """Open one chunk of a batch; return the number of lines, 0 when nothing can be opened now."""
     now = services.clock.now()
     with services.engine.begin() as db:
         batch = known_batch(db, key)
@@ -195,7 +199,7 @@ def _open_next(services: Services, key: str) -> int:
 
 
 def _room(db: Connection, batch: Batch, now: datetime) -> int:
-    """How many lines may be opened now: none while the canary is undecided, and none too far ahead."""
+    """How many lines may be opened now: none while the canary is undecided, at most MOST_AHEAD untried."""
     if not batch.canary_passed:
         left = batch.terms.canary - batch.opened
         if left > 0:
@@ -214,10 +218,10 @@ def _room(db: Connection, batch: Batch, now: datetime) -> int:
 
 
 def _open_lines(db: Connection, batch: Batch, lines: Sequence[Row], policy: StoredPolicy, now: datetime) -> None:
-    asked = {line["number"]: _request(batch, line) for line in lines}
+    requests = {line["number"]: _request(batch, line) for line in lines}
     able = [line for line in lines if line["key_id"] is not None and line["deleted_at"] is None]
     charges.open_many(db, [
-        row_of(asked[line["number"]], line["key_id"], line["account"], policy, now) for line in able
+        row_of(requests[line["number"]], line["key_id"], line["account"], policy, now) for line in able
     ])  # fmt: skip
     known = adhoc_charges.by_requests(db, [line["request_key"] for line in able])
     rows: list[Row] = []
@@ -226,7 +230,7 @@ def _open_lines(db: Connection, batch: Batch, lines: Sequence[Row], policy: Stor
         row = {"batch": batch.id, "line": line["number"], "charge": None, "why": None}
         if charge is None:
             row["why"] = "its billing key was deleted"
-        elif charge.fingerprint not in asked[line["number"]].fingerprints():
+        elif charge.fingerprint not in requests[line["number"]].fingerprints():
             row["why"] = f"its request key is charge {charge.key}, asked for with other arguments"
         else:
             row["charge"] = charge.id

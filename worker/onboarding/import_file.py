@@ -1,4 +1,4 @@
-"""Importing: subscriptions of another system go on here, checked as a whole first, each once."""
+"""Import subscriptions of another system: the file is checked as a whole first, and each line is written once."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,21 +31,21 @@ CHUNK = 500  # lines checked or written in one transaction
 
 
 class CannotGoOn(OwnCode):
-    """A line that was right when it was checked cannot be written any more."""
+    """A line that was correct when it was checked cannot be written now."""
 
 
 @dataclass(slots=True)
 class Preview:
-    """What an import would bring, counted line by line."""
+    """The result that an import would have."""
 
     new: int = 0
-    known: int = 0  # written by an import before
-    sums: dict[str, int] = field(default_factory=dict)  # minor units by currency, of each one's first charge here
-    first: datetime | None = None  # the first charge of all
+    known: int = 0  # written by an earlier import
+    sums: dict[str, int] = field(default_factory=dict)  # minor units by currency: the first charges here
+    first: datetime | None = None  # the earliest first charge
     last: datetime | None = None
 
     def count_line(self, plan: StoredPlan, cursor: Cursor) -> None:
-        """Add a subscription that is not there yet."""
+        """Count a new subscription."""
         self.new += 1
         price = plan.plan.price
         self.sums[price.currency] = self.sums.get(price.currency, 0) + price.amount
@@ -55,16 +55,16 @@ class Preview:
 
 @dataclass(slots=True)
 class _Reader:
-    """What is known while lines are checked: plans, and each reference that was seen."""
+    """State of a check: the plans, and the references that were read."""
 
     services: Services
     read_keys: bool
     plans: dict[str, StoredPlan | None] = field(default_factory=dict)
-    seen: set[bytes] = field(default_factory=set)  # digests of references: eight bytes for each line
-    begun: set[bytes] = field(default_factory=set)  # digests of customer and plan of lines that are new
+    seen: set[bytes] = field(default_factory=set)  # digests of references, 16 bytes each
+    begun: set[bytes] = field(default_factory=set)  # digests of customer and plan of the new lines
 
     def plan(self, db: Connection, code: str) -> StoredPlan:
-        """The newest version of a plan that takes subscriptions."""
+        """The newest version of a plan on sale; raises BadRequest when there is none."""
         if code not in self.plans:
             found = plans.newest(db, code)
             self.plans[code] = found if found is not None and found.archived_at is None else None
@@ -77,11 +77,15 @@ class _Reader:
 def check(
     services: Services,
     lines: Iterable[Line],
-    told: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
     *,
     read_keys: bool = True,
 ) -> Preview:
-    """Look at every line; BadLines names each that cannot be, and nothing is written."""
+    """Check every line without writing; raise BadLines with each wrong line.
+
+    With `read_keys`, the billing key of each new customer is read from the gateway. `on_progress` gets the number
+    of lines of each chunk.
+    """
     reader, preview, bad, bad_count = _Reader(services, read_keys), Preview(), list[BadLine](), 0
     for chunk in _chunks(lines):
         with services.engine.begin() as db:
@@ -92,32 +96,40 @@ def check(
                     bad_count += 1
                     if len(bad) < MOST_SHOWN:
                         bad.append(BadLine(line.number, error.field, error.words))
-        told(len(chunk))
+        on_progress(len(chunk))
     if bad:
         raise BadLines(bad, bad_count)
     return preview
 
 
 def write(
-    services: Services, lines: Iterable[Line], actor: str, why: str, told: Callable[[int], None] = lambda _: None
+    services: Services,
+    lines: Iterable[Line],
+    actor: str,
+    why: str,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Write the subscriptions of lines that were checked; answers how many are new. Said again, it goes on.
+    """Write the subscriptions of checked lines; return how many are new.
 
-    one_subscription_for_each_external_ref decides what is new, whoever writes at the same time.
+    A repeated call continues after an interruption: the constraint one_subscription_for_each_external_ref decides
+    what is new, also between concurrent imports. Raises CannotGoOn for a line that has become wrong.
     """
     reader, written = _Reader(services, read_keys=True), 0
     for chunk in _chunks(lines):
-        coming = [_coming(services, line) for line in chunk]
+        pending = [_pending(services, line) for line in chunk]
         with services.engine.begin() as db:
-            allow_waiting(db)  # for another import that writes the same customers
-            _lock_customers(db, coming, services.clock.now())
-            # In one order too: two imports may have the same references for other customers.
-            count = sum(_write_line(db, reader, one) for one in sorted(coming, key=lambda c: c.asked.external_ref))
+            allow_waiting(db)  # another import may lock the same customers
+            _lock_customers(db, pending, services.clock.now())
+            # In a fixed order too: two imports may have the same references for different customers.
+            count = sum(
+                _write_line(db, reader, each)
+                for each in sorted(pending, key=lambda one: one.incoming.external_ref)
+            )
             if count:
                 event_log.record(db, actor, "import", "subscriptions", why, services.clock.now(), written=count,
                              lines=f"{chunk[0].number}-{chunk[-1].number}")  # fmt: skip
         written += count
-        told(len(chunk))
+        on_progress(len(chunk))
     return written
 
 
@@ -154,7 +166,7 @@ def _check_customer(db: Connection, reader: _Reader, incoming: Incoming, cursor:
             raise BadRequest(
                 Code.NOT_FOUND, "customer_uid", f"the billing key of {incoming.customer_uid!r} was deleted"
             )
-        # The check reads keys from the gateway in this transaction: it must hold no lock.
+        # Without a lock, because the check calls the gateway within this transaction.
         _refuse_second(seen, db, key, incoming, cursor)
         return
     check_facts(incoming.customer_uid, name=incoming.name, email=incoming.email, tel=incoming.tel)
@@ -169,7 +181,7 @@ def _refuse_second(
     incoming: Incoming,
     cursor: Cursor,
 ) -> None:
-    """BadRequest when the customer is on the plan and no second subscription is asked for."""
+    """Raise BadRequest when the customer is on the plan and the line does not set `another`."""
     wanted = Wanted(customer_id=key.customer_id, plan=incoming.plan, starts_at=cursor.due_at)
     rival = None if incoming.another else find(db, wanted)
     if rival is not None:
@@ -206,31 +218,31 @@ def _account(services: Services, incoming: Incoming) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Coming:
+class _PendingLine:
     """A line that is about to be written."""
 
     line: Line
-    asked: Incoming
-    found: tuple[str, BillingKey] | None  # the gateway's account and facts of a customer who is not known here
+    incoming: Incoming
+    found: tuple[str, BillingKey] | None  # gateway account and billing key of a new customer
 
 
-def _coming(services: Services, line: Line) -> _Coming:
-    """A line with the gateway's facts of a customer who is new; asked for outside of any transaction."""
+def _pending(services: Services, line: Line) -> _PendingLine:
+    """Read a line and, for a new customer, the billing key from the gateway; call it outside of a transaction."""
     incoming = read_incoming(line.columns)
     with services.engine.begin() as db:
         is_known = customers.key_by_uid(db, incoming.customer_uid) is not None
-    return _Coming(line, incoming, None if is_known else _key_of(services, incoming))
+    return _PendingLine(line, incoming, None if is_known else _key_of(services, incoming))
 
 
-def _lock_customers(db: Connection, coming: Sequence[_Coming], now: datetime) -> None:
-    """Write the new customers of these lines, and lock all of them: cards first, as every way in does.
+def _lock_customers(db: Connection, pending: Sequence[_PendingLine], now: datetime) -> None:
+    """Write the new customers of these lines and lock all of them, billing keys first as everywhere.
 
-    Each in one order, whatever the order of the lines: two imports wait for each other, and never in a circle.
+    Both in a fixed order, independent of the order of the lines, so that two imports do not deadlock.
     """
-    for one in sorted(coming, key=lambda c: c.asked.customer_uid):
-        if one.found is not None and not subscriptions.by_external_ref(db, one.asked.external_ref):
-            _add_customer(db, one.asked, *one.found, now)
-    keys = customers.lock_keys(db, {one.asked.customer_uid for one in coming})
+    for each in sorted(pending, key=lambda one: one.incoming.customer_uid):
+        if each.found is not None and not subscriptions.by_external_ref(db, each.incoming.external_ref):
+            _add_customer(db, each.incoming, *each.found, now)
+    keys = customers.lock_keys(db, {each.incoming.customer_uid for each in pending})
     rival_subscriptions.lock_customers(db, {key.customer_id for key in keys})
 
 
@@ -239,13 +251,13 @@ def _add_customer(db: Connection, asked: Incoming, account: str, key: BillingKey
     customers.add_key(db, customer_id, key.customer_uid, account, facts_of(key), now)
 
 
-def _write_line(db: Connection, reader: _Reader, one: _Coming) -> bool:
+def _write_line(db: Connection, reader: _Reader, each: _PendingLine) -> bool:
     try:
-        return _written(db, reader, one.asked)
+        return _written(db, reader, each.incoming)
     except BadRequest as error:
         raise CannotGoOn(
             error.code,
-            f"line {one.line.number}, {error.field}: {error.without_advice}; correct the line and run the file "
+            f"line {each.line.number}, {error.field}: {error.without_advice}; correct the line and run the file "
             "again: lines that are written already are left alone",
         ) from None
 
@@ -260,7 +272,7 @@ def _written(db: Connection, reader: _Reader, incoming: Incoming) -> bool:
     if known is None or known.deleted_at is not None:
         raise BadRequest(Code.NOT_FOUND, "customer_uid", f"{incoming.customer_uid!r} has no card any more")
     _refuse_second(why_not, db, known, incoming, cursor)
-    # Its key is made of the reference: who writes the same line at the same time writes the same key, once.
+    # The key is derived from the reference: concurrent imports of the line write the same key, once.
     what = Beginning(
         key=subject_of_request(f"import/{incoming.external_ref}"), customer_id=known.customer_id,
         billing_key_id=known.id, plan=plan, anchor=incoming.anchor, first=cursor,

@@ -1,4 +1,6 @@
-"""Taking over: the gateway's own timer stops charging a customer, and we go on with the first of its dates."""
+"""Take over customers from the gateway's own timer: it stops charging them, and Again continues with the next
+date.
+"""
 
 import logging
 import secrets
@@ -24,18 +26,18 @@ from worker.store.customers.rival_subscriptions import Wanted
 from worker.store.customers.takeovers import Takeover
 from worker.store.outbox import event_log
 
-log = logging.getLogger("again.taking_over")
-AHEAD = timedelta(days=5 * 366)  # how far a timer's entries are looked for; one beyond would be charged by both
+log = logging.getLogger("again.takeover")
+AHEAD = timedelta(days=5 * 366)  # how far ahead entries are read; a later one would be charged twice
 BATCH = 100
 
 
 class CannotTakeOver(OwnCode):
-    """The customer's schedules stay where they are; the words say why."""
+    """The takeover is refused, or waits; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A customer's schedules as they fit a plan."""
+    """The schedules of a customer, mapped to a plan."""
 
     customer_uid: str
     plan: Plan
@@ -43,7 +45,10 @@ class Seen:
 
 
 def look(services: Services, customer_uid: str, code: str, account: str | None = None) -> Seen:
-    """What the timer is to charge a customer, and how it fits the plan; nothing is changed anywhere."""
+    """Read what the timer will charge a customer, and map it to the plan; nothing is changed.
+
+    Raises CannotTakeOver when amounts or dates do not fit the plan.
+    """
     now = services.clock.now()
     name = services.account(account or services.settings.account).name
     with services.engine.begin() as db:
@@ -63,12 +68,13 @@ def take_over(
     services: Services, customer_uid: str, code: str, actor: str, why: str, account: str | None = None,
     *, another: bool = False,
 ) -> Cursor:  # fmt: skip
-    """Stop the timer for one customer and begin his subscription here; answers the first period that is ours.
+    """Stop the timer for one customer and begin the subscription here; return its first period.
 
-    A customer who is on the plan is refused, unless `another` is wanted.
+    Raises CannotTakeOver when the customer is on the plan already and `another` is not set, and when a schedule is
+    not surely revoked yet.
 
-    The intent is committed first. Killed at any point, it goes on when said again, or by itself: no date is
-    charged by both, and none by neither.
+    The intent is committed before the first call. After an interruption at any point, a repeated call or the task
+    `again.take_over` continues: each date is charged by exactly one of the two.
     """
     if not are_ours_and_known(services):
         raise CannotTakeOver(
@@ -94,7 +100,9 @@ def take_over(
 def _intend(
     services: Services, key: StoredKey, plan: StoredPlan, seen: Seen, actor: str, why: str, *, another: bool
 ) -> Takeover:
-    """Write that the customer's schedules are taken over; until it is over, nothing else puts him on the plan."""
+    """Write the intent to take over. Until it is finished, no other subscription of the customer to the plan
+    begins.
+    """
     code, first = (
         plan.plan.code,
         first_here(plan.plan, seen.mapped, frozenset(uid for uid, _ in seen.mapped.dates)),
@@ -118,7 +126,7 @@ def _intend(
 
 
 def finish(services: Services, takeover: Takeover) -> Cursor:
-    """Revoke what the timer was to charge, see that it is revoked, and begin with the first of it."""
+    """Revoke the entries of the timer, check that they are revoked, and begin with the first of them."""
     gateway = services.gateway(takeover.account)
     uids = [uid for uid, _ in takeover.mapped.dates]
     state = _states(services, takeover)
@@ -138,7 +146,7 @@ def finish(services: Services, takeover: Takeover) -> Cursor:
 
 
 def go_on(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
-    """Finish what was begun and not brought to its end; answers how many are over."""
+    """Finish the takeovers that were begun; return how many were finished."""
     if not are_ours_and_known(services):
         return 0
     with services.engine.begin() as db:
@@ -162,7 +170,7 @@ def _begin(services: Services, takeover: Takeover, revoked: frozenset[str]) -> C
         plan = plans.by_id(db, takeover.plan_id)
         cursor = first_here(plan.plan, takeover.mapped, revoked)
         if current is None or current.taken_at is not None:
-            return cursor  # another process was faster
+            return cursor  # finished by another process
         takeovers.change(db, takeover.id, taken_at=now, words=None)
         what = Beginning(
             key=takeover.subscription_key, customer_id=takeover.customer_id,
@@ -185,7 +193,7 @@ def _begin(services: Services, takeover: Takeover, revoked: frozenset[str]) -> C
 
 
 def _states(services: Services, takeover: Takeover) -> dict[str, str]:
-    """How each of the entries stands at the timer now; one that is not listed is not there."""
+    """The present state of each entry at the timer, by merchant_uid; an entry that is not listed has none."""
     first, last = takeover.mapped.dates[0][1], takeover.mapped.dates[-1][1]
     now = services.clock.now()
     since = min(now, now.replace(year=first.year, month=first.month, day=1)) - timedelta(days=2)

@@ -1,4 +1,4 @@
-"""Refunding: a second payment for one debt is given back, once, guarded by the balance that was approved."""
+"""Refund a duplicate payment of a debt once it is approved, guarded by the balance that was approved."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -19,14 +19,14 @@ from worker.store.outbox import event_log
 from worker.store.reconciliation import findings, reconciliations
 from worker.store.reconciliation.findings import Finding
 
-log = logging.getLogger("again.refunding")
+log = logging.getLogger("again.duplicates")
 BATCH = 100
-LOOK_AGAIN = timedelta(minutes=10)  # above one look, one refund and a token, each within its call's deadline
+LOOK_AGAIN = timedelta(minutes=10)  # longer than the look-ups, the refund call and a token take
 REASON = "paid twice"  # shown in the gateway's console
 
 
 def approve(services: Services, finding_id: int, actor: str, why: str) -> Finding:
-    """Let a second payment be given back: all of what is left of it."""
+    """Approve the refund of a duplicate payment: all of its balance."""
     now = services.clock.now()
     with services.engine.begin() as db:
         finding = found(findings.locked(db, finding_id), finding_id)
@@ -45,14 +45,14 @@ def approve(services: Services, finding_id: int, actor: str, why: str) -> Findin
 
 
 def found(finding: Finding | None, finding_id: int) -> Finding:
-    """The finding, or the error that there is none of this number."""
+    """Return the finding; raise CannotOperate when there is none with this number."""
     if finding is None:
         raise CannotOperate(Code.NOT_FOUND, f"there is no finding {finding_id}; `again findings --all` lists them")
     return finding
 
 
 def refund_due(services: Services, goes_on: Callable[[], bool] = lambda: True) -> Sequence[int]:
-    """Make every refund that is approved, and look again at those whose outcome is unclear; their numbers."""
+    """Make the approved refunds that are due, and look up those with an unknown outcome; return their numbers."""
     with services.engine.begin() as db:
         waiting = findings.to_refund(db, services.clock.now(), BATCH)
     tried: list[int] = []
@@ -65,10 +65,11 @@ def refund_due(services: Services, goes_on: Callable[[], bool] = lambda: True) -
 
 
 def refund(services: Services, finding: Finding) -> FindingState | None:
-    """Give one payment back: claim, look at what is left, ask, write; None when it is not ours to do now.
+    """Refund one payment: claim it, look up its balance, send the refund, write the result.
 
-    A stopped account still gives back: the breaker itself has stopped it. A copy of the database, one on hold,
-    and a machine whose clock is wrong do not.
+    Returns the new state of the finding; None when another process has it, or this process may not send. Refunds
+    continue on an account whose charging is stopped, because the circuit breaker may have stopped it. They wait in
+    a copy of the database, during a hold, and on a machine with a wrong clock.
     """
     gateway = services.gateway_if_ours(finding.account)
     if gateway is None:
@@ -86,7 +87,7 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
     hit(Failpoint.REFUNDING_CLAIMED, claimed.merchant_uid)
     payments = look(gateway, claimed.merchant_uid)
     if payments is None:
-        return claimed.state  # no answer to a question changes nothing; it is asked again after the lease
+        return claimed.state  # no answer: looked up again after the lease
     payment = next((found for found in payments if found.imp_uid == claimed.imp_uid), None)
     if payment is None:
         return _reopened(services, claimed, "the gateway shows no such payment under its uid")
@@ -109,13 +110,13 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
         case Refused(reason):
             return _reopened(services, claimed, f"the gateway refused the refund: {reason}")
         case NotSent() | Unknown():
-            # The balance goes with every call, so a second one after a first that went through is refused.
+            # The gateway compares the balance in each call: it refuses a second call after a first that succeeded.
             log.warning("the refund of %s is unclear: %s", claimed.imp_uid, answer.reason)
             return claimed.state
 
 
 def look(gateway: Gateway, uid: str) -> Sequence[GatewayPayment] | None:
-    """What the gateway has under a uid that is to be given back; None when it does not say."""
+    """The payments that the gateway has under a uid; None without an answer."""
     answer = gateway.find_all(uid)
     if isinstance(answer, Found):
         return answer.payments
@@ -124,7 +125,7 @@ def look(gateway: Gateway, uid: str) -> Sequence[GatewayPayment] | None:
 
 
 def _is_paid_otherwise(services: Services, gateway: Gateway, finding: Finding) -> bool | None:
-    """Whether the debt keeps another payment, whole; None when the gateway does not say."""
+    """Whether another payment of the debt remains in full; None when the gateway gives no answer."""
     now, environment = services.clock.now(), services.settings.environment
     with services.engine.begin() as db:
         debts = reconciliations.debts_of(db, finding.account, environment, [finding.merchant_uid], now)
@@ -140,18 +141,18 @@ def _is_paid_otherwise(services: Services, gateway: Gateway, finding: Finding) -
 
 def _ended(services: Services, finding: Finding, why: str) -> FindingState | None:
     now = services.clock.now()
-    # The attempt first: whoever dies in between is followed by one who finds the money back, and ends both.
+    # The attempt first: after a crash in between, the next run finds the refund at the gateway and ends both.
     end_second_payment(services, finding)
     with services.engine.begin() as db:
         ended = {"ended_at": now, "ended_by": MENDER, "ended_why": why, "balance": 0}
         changed = findings.change(db, finding, FindingState.REFUNDED, **ended)
         if changed is not None:
-            told = PaymentRefunded(
+            event = PaymentRefunded(
                 finding=finding.id, charge=finding.charge_key, merchant_uid=finding.merchant_uid,
                 imp_uid=finding.imp_uid, amount=finding.balance, currency=finding.currency,
             )  # fmt: skip
             dedupe = f"{finding.account}/{finding.merchant_uid}/{finding.imp_uid}/refunded"
-            event_log.enqueue_event(db, told, dedupe, now)
+            event_log.enqueue_event(db, event, dedupe, now)
     if changed is None:
         return None
     log.warning("finding %d: %s of %s %s was given back", finding.id, finding.balance, finding.imp_uid, why)

@@ -1,4 +1,4 @@
-"""Returning: a payment is given back, whole or in part, once for each request key, guarded by what is left."""
+"""Refund a payment, in full or in part, once for each request key, guarded by its balance."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -29,13 +29,14 @@ from worker.store.operations import archives
 from worker.store.outbox import event_log
 from worker.store.refunds import Refund
 
-log = logging.getLogger("again.returning")
+log = logging.getLogger("again.refund_payment")
 
 
 def ask(services: Services, request: RefundRequest, actor: str) -> tuple[Refund, bool]:
-    """Keep a refund that is to be made, or find the one that was asked for before; says whether it is new.
+    """Store a requested refund; return it, and whether it is new. The same request key returns the first one.
 
-    What becomes of the subscription is done at once, with the request.
+    The change of the subscription that the request names is made in the same transaction. Raises CannotOperate
+    while another refund of the charge is under way, BadRequest for a request key with other arguments.
     """
     now = services.clock.now()
     with services.act(request.charge) as db:
@@ -56,11 +57,14 @@ def ask(services: Services, request: RefundRequest, actor: str) -> tuple[Refund,
 
 
 def _write(services: Services, db: Connection, request: RefundRequest, actor: str, now: datetime) -> Refund | None:
-    """Write the refund and what becomes of the subscription; None when another one is there."""
+    """Write the refund and the change of the subscription.
+
+    None when the same request was written before, or the charge has another refund under way.
+    """
     charge = _locked(db, request.charge)
     _refuse_unknown_account(services, charge)
     if refunds.by_request(db, request.request_key) is not None:
-        return None  # the same was asked for while we waited for the lock
+        return None  # the same request was written while this one waited for the lock
     written = refunds.add(db, _row(db, charge, request, actor) | {"created_at": now})
     if written is not None:
         _decide_fate(services, db, charge, request, actor)
@@ -72,7 +76,7 @@ def _write(services: Services, db: Connection, request: RefundRequest, actor: st
 
 
 def status(services: Services, request_key: str) -> Refund:
-    """The refund that was asked for under this key, as it stands."""
+    """The refund with this request key; raises BadRequest when there is none."""
     with services.engine.begin() as db:
         known = refunds.by_request(db, request_key)
     if known is None:
@@ -81,7 +85,7 @@ def status(services: Services, request_key: str) -> Refund:
 
 
 def make_due(services: Services, goes_on: Callable[[], bool] = lambda: True) -> Sequence[int]:
-    """Make every refund that was asked for, and look again at those whose outcome is unclear; their row ids."""
+    """Make the requested refunds that are due, and look up those with an unknown outcome; return their row ids."""
     with services.engine.begin() as db:
         waiting = refunds.due(db, services.clock.now(), BATCH)
     tried: list[int] = []
@@ -94,10 +98,12 @@ def make_due(services: Services, goes_on: Callable[[], bool] = lambda: True) -> 
 
 
 def make(services: Services, refund: Refund) -> RefundState | None:
-    """Give it back: claim, look at what is left, ask, write; None when it is not ours to do now.
+    """Make one refund: claim it, look up the balance, send the refund, write the result.
 
-    A stopped account still gives back. A copy of the database, one on hold, and a machine whose clock is wrong
-    do not. The balance goes with the call, so a second call after a first that went through is refused.
+    Returns the new state; None when another process has it, or this process may not send. Refunds continue on an
+    account whose charging is stopped. They wait in a copy of the database, during a hold, and on a machine with a
+    wrong clock. Each call contains the expected balance: the gateway refuses a second call after a first that
+    succeeded.
     """
     gateway = services.gateway_if_ours(refund.account)
     if gateway is None:
@@ -128,7 +134,7 @@ def make(services: Services, refund: Refund) -> RefundState | None:
 
 def _send(services: Services, gateway: Gateway, claimed: Refund) -> RefundState | None:
     with services.engine.begin() as db:
-        # Written before the call: whoever looks afterwards knows that the money may be back by our doing.
+        # Committed before the call: a later look-up then knows that this refund may have been made.
         lease = {"lease_until": services.clock.now() + LOOK_AGAIN, "sends": claimed.sends + 1}
         sent = refunds.move(db, claimed, RefundState.SENDING, **lease)
     if sent is None:
@@ -140,7 +146,7 @@ def _send(services: Services, gateway: Gateway, claimed: Refund) -> RefundState 
         case Cancelled():
             return _made(services, sent)
         case Refused(reason):
-            # It may refuse this call because an earlier one went through while we looked.
+            # It may refuse this call because an earlier one succeeded after the look-up.
             payment = _payment(services, gateway, sent)
             if payment is None or isinstance(payment, RefundState):
                 return payment
@@ -154,10 +160,10 @@ def _send(services: Services, gateway: Gateway, claimed: Refund) -> RefundState 
 
 
 def _payment(services: Services, gateway: Gateway, refund: Refund) -> GatewayPayment | RefundState | None:
-    """The payment as the gateway shows it; the refund's state when there is none, or no answer."""
+    """The payment as the gateway shows it; otherwise the state of the refund."""
     payments = look(gateway, refund.merchant_uid)
     if payments is None:
-        return refund.state  # no answer to a question changes nothing; it is asked again after the lease
+        return refund.state  # no answer: looked up again after the lease
     payment = next((found for found in payments if found.imp_uid == refund.imp_uid), None)
     return payment or _refused(services, refund, "the gateway shows no such payment under its uid")
 
@@ -166,7 +172,7 @@ def _locked(db: Connection, key: str) -> Charge:
     charge_id = charges.id_of(db, key)
     if charge_id is not None:
         subscriptions.lock_of_charge(db, charge_id)
-        # A refund needs the payment, and keeps it from the archive while it is under way.
+        # Brought back from the archive; the open refund keeps it out of there.
         archives.bring_back(db, charge_id)
     charge = charges.locked_by_key(db, key)
     if charge is None:
@@ -197,7 +203,7 @@ def _row(db: Connection, charge: Charge, request: RefundRequest, actor: str) -> 
 
 
 def _refuse_unknown_account(services: Services, charge: Charge) -> None:
-    """Refuse what no worker could give back; it would wait without a word."""
+    """Refuse a refund in an account that no worker can use; it would wait without an error."""
     if charge.account not in services.account_names:
         raise CannotOperate(
             Code.HELD,
@@ -207,10 +213,10 @@ def _refuse_unknown_account(services: Services, charge: Charge) -> None:
 
 
 def _refuse_unexplained(db: Connection, charge: Charge, given_back: int, request: RefundRequest) -> None:
-    """Refuse when a part was given back by no refund that is known here: it may be the refund of this request key.
+    """Refuse when a part was refunded without a refund known here: it may be the refund of this request key.
 
-    A restore loses the refunds since the backup; a person who accepts what the gateway shows brings back the sum
-    alone.
+    A restore loses the refunds made since the backup. When an operator accepts what the gateway shows, only the
+    refunded amount is restored, not the refunds.
     """
     unexplained = given_back - refunds.made(db, charge.id)
     if unexplained <= 0 or request.another:
@@ -250,12 +256,12 @@ def _made(services: Services, refund: Refund) -> RefundState | None:
         )
         if is_whole:
             late_payments.end_refunded(db, charge.key, MENDER, f"refunded by request {refund.request_key!r}", now)
-        told = ChargeRefunded(
+        event = ChargeRefunded(
             charge=charge.key, subscription=charge.subscription, request_key=refund.request_key,
             customer_uid=charge.customer_uid, merchant_uid=refund.merchant_uid, imp_uid=refund.imp_uid,
             amount=refund.amount, currency=refund.currency, refunded=given_back,
         )  # fmt: skip
-        event_log.enqueue_event(db, told, f"{charge.key}/refunded/{given_back}", now)
+        event_log.enqueue_event(db, event, f"{charge.key}/refunded/{given_back}", now)
     log.info("%s: %d %s given back", refund.merchant_uid, refund.amount, refund.currency)
     return RefundState.MADE
 
@@ -268,8 +274,8 @@ def _refused(services: Services, refund: Refund, words: str) -> RefundState | No
         key = charges.key_of(db, refund.charge_id)
         if ended is None or key is None:
             return None
-        told = RefundRefused(
+        event = RefundRefused(
             charge=key, request_key=refund.request_key, amount=refund.amount, currency=refund.currency, why=words
         )
-        event_log.enqueue_event(db, told, f"{key}/refund_refused/{refund.request_key}", now)
+        event_log.enqueue_event(db, event, f"{key}/refund_refused/{refund.request_key}", now)
     return RefundState.REFUSED
