@@ -31,7 +31,7 @@ def archive(
 
     month = read_month(before)
     with until_interrupted() as going_on, _Bar(quiet=as_json) as bar:
-        tally = archiving.archive(services(), month, who, going_on=going_on, told=bar.show, dry_run=dry_run)
+        tally = archiving.archive(services(), month, who, going_on=going_on, on_progress=bar.show, dry_run=dry_run)
     if as_json:
         print_json({"before": before, "dry_run": dry_run, **tally.facts()})
     else:

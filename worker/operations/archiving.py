@@ -1,4 +1,4 @@
-"""Archiving: what happened in old months goes, batch by batch, to tables that no worker looks at."""
+"""Move the records of old, ended charges, batch by batch, to archive tables that workers do not read."""
 
 import logging
 from collections import Counter
@@ -17,31 +17,31 @@ from worker.store.operations.archives import Ended, Moved
 from worker.store.outbox import event_log
 
 log = logging.getLogger("again.archiving")
-BATCH = 200  # charges, with all that is theirs, in one transaction of some 50 ms
+BATCH = 200  # charges with their attempts, events and notices in one transaction of about 50 ms
 NOTICES = 500
-KEPT_MONTHS = 13  # a year of refunds and chargebacks, and the reconciler's ninety days lie within them
+KEPT_MONTHS = 13  # covers a year of refunds and chargebacks, and the 90 days of the reconciler
 
 GoingOn = Callable[[], bool]
 
 
 class CannotArchive(OwnCode):
-    """This month cannot be archived, or not now; nothing has been done."""
+    """The month cannot be archived, or not now; nothing was moved."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a run has come to."""
+    """The counts of a run."""
 
     looked_at: int = 0
     charges: int = 0
     attempts: int = 0
     events: int = 0
     notices: int = 0
-    months: Counter[str] = field(default_factory=Counter)  # charges by the month in which they ended
-    is_whole: bool = False  # the run came to its end
+    months: Counter[str] = field(default_factory=Counter)  # number of charges by the month in which they ended
+    is_whole: bool = False  # the run was not interrupted
 
     def add(self, ended: list[Ended], moved: Moved) -> None:
-        """Count a batch, now that it is committed."""
+        """Count a batch after its commit."""
         self.charges += len(ended)
         self.months.update(f"{charge.closed_at.astimezone(UTC):%Y-%m}" for charge in ended)
         self.attempts += moved.attempts
@@ -49,12 +49,12 @@ class Tally:
         self.notices += moved.notices
 
     def facts(self) -> dict[str, Any]:
-        """What is told and written down, by name."""
+        """The counts by name, for the audit and the command line."""
         names = ("looked_at", "charges", "attempts", "events", "notices", "is_whole")
         return {name: getattr(self, name) for name in names} | {"months": dict(sorted(self.months.items()))}
 
 
-Told = Callable[[Tally], None]
+OnProgress = Callable[[Tally], None]
 
 
 def archive(
@@ -63,14 +63,15 @@ def archive(
     actor: str,
     *,
     going_on: GoingOn = lambda: True,
-    told: Told = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
     dry_run: bool = False,
     batch: int = BATCH,
 ) -> Tally:
-    """Move what ended before a month, the first of which `before` is, in UTC; what moved before is not looked at.
+    """Move what ended before a month; `before` is the first day of the month, in UTC.
 
-    Workers never wait for it: what anybody has locked is passed over, and a later run finds it. A run that
-    stops leaves each charge whole, here or there.
+    Workers never wait for a run: it skips rows that another transaction has locked, and a later run moves them.
+    Each charge is moved as a whole, so a run can be interrupted. Raises CannotArchive for a month within the last
+    KEPT_MONTHS, and while this process may decide nothing.
     """
     _refuse_young(before, services.clock.now())
     with services.engine.begin() as db:
@@ -83,7 +84,7 @@ def archive(
     try:
         for step in (run.charges, run.notices):
             while going_on() and step():
-                told(run.tally)
+                on_progress(run.tally)
         run.tally.is_whole = run.is_over
     finally:
         if not dry_run:
@@ -118,7 +119,7 @@ class _Run:
     is_over: bool = False
 
     def charges(self) -> bool:
-        """Look at a batch of charges, and move what is theirs; False when there is none any more."""
+        """Move the next batch of charges with their attempts, events and notices; False when none is left."""
         with self.services.engine.begin() as db:
             page = archives.charges_after(db, self.last_charge, self.before, self.batch)
             if page is None or page.is_too_young:
@@ -132,7 +133,7 @@ class _Run:
         return True
 
     def notices(self) -> bool:
-        """Look at a batch of notices that are about no renewal, or came late; False when none is left."""
+        """Move the next batch of notices that concern no renewal, or came late; False when none is left."""
         with self.services.engine.begin() as db:
             page = archives.notices_after(db, self.last_notice, self.before, NOTICES)
             if page is None or page.is_too_young:

@@ -1,4 +1,4 @@
-"""Health: what an installation shows of itself, and every cause for which it does not work as it should."""
+"""The state of an installation, and every cause for which it does not work as it should."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Health:
-    """What was seen, and what is wrong."""
+    """The observed state, and the causes of faults."""
 
     processes: list[ProcessSeen] = field(default_factory=list)
     stops: list[dict[str, Any]] = field(default_factory=list)
@@ -39,13 +39,13 @@ class Health:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether none of the causes is a failure."""
+        """Whether no cause is a failure."""
         return not any(cause.code.is_failure for cause in self.causes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """What the large tables hold that waits."""
+    """What waits in the large tables."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     accounts: Sequence[AccountDue] = ()
@@ -55,7 +55,9 @@ class _Waiting:
 
 
 def examine(services: Services, messages: Mapping[str, int]) -> Health:
-    """Look at everything, each part within seconds; `messages` are those that wait in each queue."""
+    """Examine the installation, each part within seconds. `messages` is the number of waiting messages by
+    queue.
+    """
     found = Health(counts=dict.fromkeys(WAITING))
     now = services.clock.now()
     if not _read(services, found, lambda db: _read_small(services, db, found)):
@@ -80,7 +82,7 @@ def examine(services: Services, messages: Mapping[str, int]) -> Health:
 
 
 def _read_small(services: Services, db: Connection, found: Health) -> bool:
-    """Read the small tables: these are read even when the large ones are locked."""
+    """Read the small tables. They are read first, because a large one may be locked."""
     found.processes = processes.seen(db)
     found.stops = [dict(row) for row in kill_switch.stopped(db)]
     found.hold = kill_switch.hold(db)
@@ -95,7 +97,7 @@ def _read_small(services: Services, db: Connection, found: Health) -> bool:
 def _read_waiting(services: Services, db: Connection, now: datetime) -> _Waiting:
     released = rows.released_at(db)
     due = rows.due(db, services.account_names, now)
-    unsent = rows.unsent(db, now + TECHNICAL_DELAYS[-1])  # one that is tried later waits for something else
+    unsent = rows.unsent(db, now + TECHNICAL_DELAYS[-1])  # a later attempt waits for another reason
     return _Waiting(
         counts=waits.waiting(db, now) | {"unknown": attempts.unknown_count(db)},
         accounts=[_account_due(services, its, unsent.get(its.account), released) for its in due],
@@ -131,7 +133,7 @@ def _account_due(
 
 
 def _could_leave(oldest: datetime | None, *released: datetime | None) -> datetime | None:
-    """Since when the oldest could leave: a stop and a hold do not count."""
+    """Since when the oldest charge could be sent; time in a stop or a hold does not count."""
     return None if oldest is None else max(at for at in (oldest, *released) if at is not None)
 
 
@@ -141,7 +143,7 @@ def _stop(row: Mapping[str, Any]) -> Stop:
 
 
 def _read(services: Services, found: Health, read: Callable[[Connection], T]) -> T | None:
-    """Read one part; a lock or a slow database becomes a cause."""
+    """Read one part; None when a lock or a slow database prevents it, which is recorded as a cause."""
     try:
         with services.engine.begin() as db:
             allow_briefly(db)
@@ -162,7 +164,7 @@ def _probe_writes(services: Services) -> list[Cause]:
 
 
 def database_cause(error: BaseException, *, writing: bool = False) -> Cause:
-    """What a database error says of the database."""
+    """The cause for a database error. `writing`: the error came from the probe of writes."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     state = getattr(cause, "sqlstate", None)
     words = str(cause).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Heartbeats: a process reports its start, that it runs, and what keeps it from its work."""
+"""Heartbeats: a process reports that it started, that it runs, and the obstacle that stops its work."""
 
 import logging
 import os
@@ -23,12 +23,12 @@ from worker.store.operations.processes import Report
 
 log = logging.getLogger("again.heartbeats")
 INTERVAL = 10.0  # seconds between two heartbeats
-IDLE_AFTER = 60.0  # seconds without progress after which it is asked whether there was anything to do
-LAST_WRITE = 3.0  # seconds that a stop waits for a heartbeat under way
+IDLE_AFTER = 60.0  # seconds without progress after which `has_work` is called
+LAST_WRITE = 3.0  # seconds that `stop` waits for a heartbeat under way
 
 
 class Heartbeats:
-    """Those of one start of a process. A beat writes them in its ticks, other processes from a thread."""
+    """The heartbeats of one run of a process. Beat writes them in its ticks, other processes on a thread."""
 
     def __init__(
         self,
@@ -47,25 +47,25 @@ class Heartbeats:
         self._thread: threading.Thread | None = None
 
     def progressed(self) -> None:
-        """Note that a message was finished; for any thread."""
+        """Record that a message was finished. Thread-safe."""
         self._progress_at = elapsed()
 
     def look_for_work(self) -> None:
-        """Count the time until now as no time without progress, if there was nothing to do."""
+        """Restart the count of idle time if no work waits."""
         if elapsed() - self._progress_at >= IDLE_AFTER and not self._has_work():
             self.progressed()
-        alive.note_idle(self._idle() if self._queues else 0.0)  # without queues, no message waits for it
+        alive.note_idle(self._idle() if self._queues else 0.0)  # a process without queues is never idle
 
     def write(self, db: Connection, *, leads: bool = False, plans: int = 0) -> None:
         """Write one heartbeat."""
         services = self._services
         clock_is_right(services, db)
-        # A hold is the same for all processes, and is reported once.
+        # Without the hold: it concerns all processes and is reported once.
         permission = replace(kill_switch.permission(db, kill_switch.ALL_ACCOUNTS), hold_since=None)
         takes_nothing = services.executor.readiness.obstacle if services.executor is not None else None
         foreign = permission.foreign(services.identity, services.clock)
         if permission.is_unserved(services.identity):
-            log.error("%s", foreign)  # every process says so, also one that gets no work
+            log.error("%s", foreign)  # logged by every process, also by one without work
         its = Report(
             id=self._id,
             kind=self._kind,
@@ -83,12 +83,12 @@ class Heartbeats:
         processes.report(db, its)
 
     def start(self) -> None:
-        """Report the start, and go on reporting from a thread until `stop`."""
+        """Report the start, and then regularly from a thread until `stop`."""
         self._write_once()
         self._thread = background.start(Part.HEARTBEATS, self._run)
 
     def stop(self, *, in_order: bool = True) -> None:
-        """Stop reporting; `in_order` says that this process received a stop signal."""
+        """Stop reporting. `in_order`: the process received a stop signal, so its end is recorded."""
         self._ending.set()
         if self._thread is not None:
             self._thread.join(LAST_WRITE)
@@ -107,7 +107,7 @@ class Heartbeats:
             self._write_once()
 
     def _write_once(self) -> None:
-        self.look_for_work()  # before the transaction: the broker may take seconds to answer
+        self.look_for_work()  # outside of the transaction, because the broker may take seconds to answer
         try:
             with self._services.engine.begin() as db:
                 self.write(db)

@@ -1,4 +1,4 @@
-"""Operating: what a person may decide about charging, each with a reason, each written down."""
+"""Decisions of an operator about charging. Each has a reason and is recorded in the audit."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ from worker.store.customers import subscriptions
 from worker.store.outbox import event_log
 from worker.store.reconciliation import findings
 
-PAGE = 1000  # charges read at once, so that memory stays flat
+PAGE = 1000  # charges read at once, to bound memory
 
 
 class CannotOperate(OwnCode):
-    """The verb does not fit the state that the thing is in; nothing has been done."""
+    """The verb does not fit the present state; nothing was changed."""
 
 
 def stop_charging(services: Services, actor: str, why: str, account: str = kill_switch.ALL_ACCOUNTS) -> None:
-    """Let no charge leave any more; every worker looks before each call."""
+    """Stop charging for an account, or for all; every worker checks the kill switch before each call."""
     if account not in (kill_switch.ALL_ACCOUNTS, *services.account_names):
         known = ", ".join(services.account_names)
         raise CannotOperate(
@@ -41,7 +41,7 @@ def stop_charging(services: Services, actor: str, why: str, account: str = kill_
 
 
 def resume_charging(services: Services, actor: str, why: str, account: str = kill_switch.ALL_ACCOUNTS) -> None:
-    """Let charges leave again."""
+    """Allow charging again after `stop_charging` or a stop by the circuit breaker."""
     now = services.clock.now()
     with services.engine.begin() as db:
         if not kill_switch.resume(db, account):
@@ -51,13 +51,13 @@ def resume_charging(services: Services, actor: str, why: str, account: str = kil
             )
         for resumed in services.account_names if account == kill_switch.ALL_ACCOUNTS else (account,):
             kill_switch.count_refusals_from(db, resumed, now)
-            # Workers dropped the messages that arrived during the stop; the next dispatch sends new ones.
+            # Workers dropped messages during the stop; the next dispatch sends new ones.
             adhoc_charges.unqueue_account(db, resumed, now)
         event_log.record(db, actor, "resume-charging", account, why, now)
 
 
 def adopt(services: Services, actor: str, why: str) -> None:
-    """Let this environment send from this database, and no other any more; a hold is begun beside it."""
+    """Bind this database to this environment only; the caller begins a hold first where one is needed."""
     now = services.clock.now()
     with services.engine.begin() as db:
         before, fingerprint = kill_switch.bound(db), services.fingerprint(db)
@@ -68,10 +68,10 @@ def adopt(services: Services, actor: str, why: str) -> None:
 
 
 def adopt_account(services: Services, account: str, actor: str, why: str, *, same_merchant: bool = False) -> None:
-    """Bind a further account to the credentials that are configured here now.
+    """Bind a further account to its present credentials.
 
-    Refused while outcomes of its attempts are unknown, unless the merchant is the same: another merchant's
-    account would say that there is no such payment, and the charge would be sent again.
+    Refused while attempts of the account have an unknown outcome, unless `same_merchant`: the account of another
+    merchant would show no such payment, and the charge would be sent again.
     """
     if account not in services.account_fingerprints:
         known = ", ".join(services.account_fingerprints) or "none"
@@ -98,7 +98,7 @@ def adopt_account(services: Services, account: str, actor: str, why: str, *, sam
 
 
 def bind_new_accounts(services: Services, actor: str) -> None:
-    """Bind the further accounts that are not bound yet, in a database that is bound to this environment."""
+    """Bind the further accounts that are not bound yet, if the database is bound to this environment."""
     with services.engine.begin() as db:
         if kill_switch.bound(db) == services.fingerprint(db):
             _bind_new_accounts(services, db, actor, services.clock.now())
@@ -112,7 +112,7 @@ def _bind_new_accounts(services: Services, db: Connection, actor: str, now: date
 
 
 def bind_if_new(services: Services, actor: str) -> bool:
-    """Bind a database that belongs to nobody yet to this environment; False when it belongs to somebody."""
+    """Bind an unbound database to this environment; False when it was bound already."""
     with services.engine.begin() as db:
         is_bound = kill_switch.bound(db) is not None
     if is_bound:
@@ -123,7 +123,7 @@ def bind_if_new(services: Services, actor: str) -> bool:
 
 
 def release_subscription(services: Services, key: str, actor: str, why: str) -> None:
-    """Let opening look at a subscription again that it had set aside."""
+    """Allow a subscription that was set aside to be opened again."""
     now = services.clock.now()
     with services.act(key) as db:
         row = subscriptions.by_key(db, key, lock=True)
@@ -136,11 +136,9 @@ def release_subscription(services: Services, key: str, actor: str, why: str) -> 
 
 
 def release(services: Services, key: str, actor: str, why: str, os_user: str | None = None) -> Money:
-    """Let a charge that waits for an operator, or for its next attempt after a refusal, be collected now.
+    """Collect a charge now that is held for an operator, or waits after a refusal; return its amount.
 
-    Answers its amount.
-
-    One that is above a limit is released by another person than the one who asked for it.
+    A charge above a limit must be released by another person than the one who requested it.
     """
     now = services.clock.now()
     with services.act(key) as db:
@@ -174,16 +172,16 @@ def release(services: Services, key: str, actor: str, why: str, os_user: str | N
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The charges that are collected now."""
+    """The released charges."""
 
     charges: int
-    sums: tuple[Money, ...]  # one for each currency
+    sums: tuple[Money, ...]  # one per currency
 
 
 def release_refused(services: Services, actor: str, why: str) -> Released:
-    """Let every charge that waits after a refusal be collected now, each written down.
+    """Release every charge that waits after a refusal; each release is recorded in the audit.
 
-    Under a request key all are released in its one transaction, or none.
+    With a request key, all are released in one transaction.
     """
     released, last = list[Money](), 0
     while page := _refused_after(services, last):
@@ -191,7 +189,7 @@ def release_refused(services: Services, actor: str, why: str) -> Released:
             try:
                 released.append(release(services, key, actor, why))
             except CannotOperate:
-                continue  # it was tried meanwhile, or has a finding
+                continue  # tried in the meantime, or with a finding
         last = page[-1][0]
     minor = Counter[str]()
     for money in released:
@@ -205,7 +203,7 @@ def _refused_after(services: Services, charge_id: int) -> list[tuple[int, str]]:
 
 
 def try_now(services: Services, key: str, actor: str, why: str) -> None:
-    """Try once to collect a debt now, whatever its ladder says; it uses up none of the automatic tries."""
+    """Make one extra attempt at a debt now. It does not count as a step of the ladder, whose plan stays."""
     now = services.clock.now()
     with services.act(key) as db:
         charge = _owed(db, key)
@@ -228,25 +226,25 @@ def try_now(services: Services, key: str, actor: str, why: str) -> None:
         charges.change(
             db, charge.id, next_attempt_at=now, queued_until=None, waits=None,
             tried_by=TriedBy.PERSON.value,
-            # Before the first decline there is no ladder, and nothing that it would have planned.
+            # Before the first decline there is no ladder to keep the plan of.
             planned_at=(charge.planned_at or charge.next_attempt_at) if charge.history.first_declined_at else None,
         )  # fmt: skip
         event_log.record(db, actor, "try", key, why, now, planned_at=str(charge.next_attempt_at))
 
 
 def paid_elsewhere(services: Services, key: str, actor: str, why: str) -> None:
-    """Take a debt as paid by another way than this engine; its ladder stops at once."""
+    """Record that a debt was paid outside of Again; its ladder stops."""
     now = services.clock.now()
     with services.act(key) as db:
         _lock_subscription(db, key)
-        charge = _owed(db, key)  # one that is paid here as well is paid twice: never done already
+        charge = _owed(db, key)  # a charge that was paid here too is a double payment, not ALREADY_DONE
         _refuse_under_way(db, charge)
         collected(db, charge, None, now, f"paid by another way: {why}")
         event_log.record(db, actor, "paid-elsewhere", key, why, now)
 
 
 def waive(services: Services, key: str, actor: str, why: str) -> None:
-    """Let a debt go: it is not collected any more."""
+    """Waive a debt: it is not collected any more."""
     now = services.clock.now()
     with services.act(key) as db:
         charge = _end_by_hand(db, key, ChargeStatus.WAIVED, why, now)
@@ -255,7 +253,7 @@ def waive(services: Services, key: str, actor: str, why: str) -> None:
 
 
 def cancel_charge(services: Services, key: str, actor: str, why: str) -> None:
-    """End a debt that should not be there: nothing more is tried, and it counts as never owed."""
+    """Cancel a debt that should not exist: no further attempt, and it does not count as owed in reports."""
     now = services.clock.now()
     with services.act(key) as db:
         charge = _end_by_hand(db, key, ChargeStatus.CANCELED, why, now)
@@ -275,14 +273,14 @@ def _end_by_hand(db: Connection, key: str, status: ChargeStatus, why: str, now: 
 
 
 def _lock_subscription(db: Connection, key: str) -> None:
-    """Lock the subscription of a charge: before its charges, as everybody does."""
+    """Lock the subscription of a charge before the charge: the lock order everywhere."""
     charge_id = charges.id_of(db, key)
     if charge_id is not None:
         subscriptions.lock_of_charge(db, charge_id)
 
 
 def _owed(db: Connection, key: str, becomes: ChargeStatus | None = None) -> Charge:
-    """The charge with this key, locked, if it is owed; one that is already what it `becomes` is named as such."""
+    """The locked charge with this key; raises CannotOperate unless it is open, ALREADY_DONE if it is `becomes`."""
     charge = charges.locked_by_key(db, key)
     if charge is None:
         raise CannotOperate(Code.NOT_FOUND, f"charge {key!r} is not known; a charge's key has 26 characters")

@@ -1,7 +1,7 @@
-"""This process's own record that it works, in a file, for `again alive`: a health check of one process.
+"""A file in which a process records that it works, for `again alive`: the health check of one process.
 
-The record needs no database and no broker: one of them that is away makes no process unhealthy, and restarting all
-processes would not bring it back. `again status --healthy` looks at the whole installation.
+The check uses no database and no broker. An outage of either makes no process unhealthy, because restarting all
+processes would not end it. `again status --healthy` checks the whole installation.
 """
 
 import fcntl
@@ -21,14 +21,14 @@ from worker.runtime.background import Part
 from worker.runtime.outages import Outage
 
 EVERY = 5.0  # seconds between two records
-LENGTH = 4096  # bytes of every record: a shorter one never leaves the end of a longer one behind
-LOCK_SECONDS = 2.0  # for a check that reads at this moment, or a process that is just ending
-READS = 5  # of a record that is being written
+LENGTH = 4096  # bytes of every record, padded: a shorter one overwrites a longer one completely
+LOCK_SECONDS = 2.0  # waits for a concurrent check, or for a process that is ending
+READS = 5  # attempts to read a record that is being written
 _outage = Outage(logging.getLogger("again.alive"), "the file of --alive-file")
 
 
 class NotAlive(FixedCode, code=Code.FAILED):
-    """The process does not work, or there is none; says which."""
+    """The process does not work, or does not run; the message says which."""
 
 
 class NoRecord(FixedCode, code=Code.NOT_FOUND):
@@ -36,15 +36,15 @@ class NoRecord(FixedCode, code=Code.NOT_FOUND):
 
 
 class BadRecord(FixedCode, code=Code.INVALID):
-    """The path is not that of a record, or its file cannot be read."""
+    """The file is not a record, or cannot be read."""
 
 
 class BadAliveFile(FixedCode, code=Code.HELD):
-    """The record cannot be kept there."""
+    """The record cannot be written to this path."""
 
 
 class _Loop:
-    """What the main loop of this process does. For any thread to use."""
+    """State of the main loop of this process. Thread-safe."""
 
     def __init__(self) -> None:
         self.began_at = elapsed()
@@ -56,18 +56,18 @@ _loop = _Loop()
 
 
 def round_begins() -> None:
-    """Note that the main loop of this process begins a round."""
+    """Record that the main loop begins a round."""
     _loop.began_at = elapsed()
 
 
 def note_idle(seconds: float) -> None:
-    """Note for how long this process has made no progress though there was work."""
+    """Record for how many seconds this process has made no progress although work waits."""
     _loop.idle = seconds
 
 
 @contextmanager
 def waiting_for(what: str) -> Iterator[None]:
-    """The main loop of this process waits for something outside of it, without a limit."""
+    """The main loop waits, without a limit, for something outside of the process."""
     _loop.waits_for = what
     try:
         yield
@@ -77,9 +77,10 @@ def waiting_for(what: str) -> Iterator[None]:
 
 
 def begin(file: Path | None, kind: str, obstacle: Callable[[], str | None] = lambda: None) -> None:
-    """Record from now on in this file, from a thread; without a file, nothing is recorded.
+    """Record regularly in this file from a thread; without a file, do nothing.
 
-    The file stays locked as long as the process runs. BadAliveFile when another process has it.
+    The file stays locked while the process runs. Raises BadAliveFile when another process has locked it, or it
+    cannot be written.
     """
     if file is None:
         return
@@ -105,12 +106,13 @@ def begin(file: Path | None, kind: str, obstacle: Callable[[], str | None] = lam
 
 
 def check(file: Path) -> str:
-    """Say in a sentence what the process does that records in this file; NotAlive when it does not work.
+    """Describe in a sentence the state of the process that records in this file.
 
-    NoRecord or BadRecord when the file says nothing of a process.
+    Raises NotAlive when the process does not work, NoRecord when there is no file, BadRecord when the file is no
+    record.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe has no writer
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe: no wait
     except FileNotFoundError:
         raise NoRecord(
             f"{file} does not exist: the process that was started with --alive-file {file} has not begun its work "
@@ -178,6 +180,6 @@ def _read(descriptor: int) -> AliveRecord | None:
     for _ in range(READS):
         try:
             return AliveRecord(**json.loads(os.pread(descriptor, LENGTH, 0)))
-        except (ValueError, TypeError, OSError):  # a folder and a pipe cannot be read
+        except (ValueError, TypeError, OSError):  # OSError: a folder or a pipe
             wait(0.05)
     return None

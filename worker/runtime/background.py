@@ -1,7 +1,7 @@
-"""The background threads of a process: each is started here, and a process ends when one of them fails.
+"""Background threads of a process. The process ends when one of them fails.
 
-After a thread has failed, its process would live on, do nothing, and not even end on SIGTERM. The
-process ends instead, with an ERROR line and status 70, so that its supervisor starts it again.
+A process without one of its threads would do nothing and not end on SIGTERM. Instead it ends with an ERROR line
+and status 70, so that its supervisor starts it again.
 """
 
 import logging
@@ -21,27 +21,27 @@ Work = Callable[[], object]
 
 
 class Part(StrEnum):
-    """Every background thread that a process may have, by its name."""
+    """The background threads of a process, by name."""
 
-    CLAIMS = "claims"  # claims charges by the batch
-    SETTLEMENTS = "settlements"  # settles payments by the batch
+    CLAIMS = "claims"  # claims charges in batches
+    SETTLEMENTS = "settlements"  # settles payments in batches
     PACER = "pacer"  # gives claimed charges their send slots
-    STEPS = "steps"  # a pool: what needs a transaction of its own
-    LOOK_UPS = "look-ups"  # a pool: asks the gateway for a charge's earlier attempts before it is sent
-    GIVING_BACK = "giving-back"  # repeats writes that the database did not take
+    STEPS = "steps"  # a pool: steps that need their own transaction
+    LOOK_UPS = "look-ups"  # a pool: looks up earlier attempts of a charge before it is sent
+    GIVING_BACK = "giving-back"  # repeats writes that failed in the database
     CONNECTIONS = "connections"  # the event loop of all calls to the gateway
     TOKENS = "tokens"  # a pool: fetches access tokens
     DEAD_LETTERS = "dead-letters"  # records refused messages
-    NOTICES = "notices"  # a pool: the listener hands webhooks on
-    HEARTBEATS = "heartbeats"  # reports what the process does
-    READINESS = "readiness"  # looks whether this worker may and can send charges
+    NOTICES = "notices"  # a pool: sends webhooks of the listener to the broker
+    HEARTBEATS = "heartbeats"  # writes heartbeats
+    READINESS = "readiness"  # checks whether this worker may and can send charges
     STOP_LIMIT = "stop-limit"  # ends a stop that takes too long
     ALIVE = "alive"  # records that the process works, for `again alive`
     STDIN = "stdin"  # waits until standard input closes
 
 
 def start(part: Part, run: Work) -> threading.Thread:
-    """Run something on a thread of its own. It returns when its work is over; what it raises ends the process."""
+    """Run a function on a new thread. Its return ends the thread, and an exception in it ends the process."""
     thread = threading.Thread(target=_watched, args=(part, run), name=part, daemon=True)
     try:
         thread.start()
@@ -51,7 +51,7 @@ def start(part: Part, run: Work) -> threading.Thread:
 
 
 def threads_for_asyncio(most: int) -> ThreadPoolExecutor:
-    """Return the threads on which an event loop looks names up; what fails there is raised in its coroutine."""
+    """Return threads for the name resolution of an event loop; exceptions are raised in its coroutines."""
     return ThreadPoolExecutor(most, thread_name_prefix="names")
 
 
@@ -66,18 +66,18 @@ def _end_process(part: Part, what: str, error: BaseException) -> NoReturn:
     try:
         words = "background thread %s %s (%s); the process ends with status %d, and must be started again"
         log.error(words, part, what, type(error).__name__, FAILED, exc_info=error)
-    finally:  # without memory, even the line may fail
+    finally:  # without memory, logging may fail too
         os._exit(FAILED)
 
 
 class Closed(RuntimeError):
-    """Work was submitted to threads that had been stopped."""
+    """Work was submitted to a pool that was closed."""
 
 
 class Pool:
-    """At most so many threads, which carry out work in its order. For any thread to use.
+    """At most `most` threads, which run submitted work in order. Thread-safe.
 
-    Threads are started as they are needed, and end when nobody has the pool any more.
+    Threads start on demand, and end after the pool is closed or garbage-collected.
     """
 
     def __init__(self, part: Part, most: int) -> None:
@@ -91,13 +91,13 @@ class Pool:
         weakref.finalize(self, self._work.put, None).atexit = False
 
     def start(self) -> None:
-        """Start all of its threads, so that none has to be started later."""
+        """Start all threads now, so that none has to be started later."""
         with self._lock:
             while self._started < self._most:
                 self._start_one()
 
     def execute(self, work: Work) -> None:
-        """Let a thread carry out the work; raises Closed after `close`. What the work raises ends the process."""
+        """Run the work on a thread; an exception in it ends the process. Raises Closed after `close`."""
         with self._lock:
             if self._is_closed:
                 raise Closed(f"the threads of {self._part} have ended")
@@ -106,12 +106,12 @@ class Pool:
             self._work.put(work)
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
-        """Let a thread carry out the work; its result, or what it raised, is in the future."""
+        """Run the work on a thread; the future gets its result or its exception."""
         future: Future[T] = Future()
 
         def done() -> None:
             if not future.set_running_or_notify_cancel():
-                return  # the waiting side has given up
+                return  # canceled by the waiting side
             try:
                 result = work()
             except Exception as error:  # noqa: BLE001 # it is raised in the thread that waits for it
@@ -123,13 +123,13 @@ class Pool:
         return future
 
     def close(self) -> None:
-        """Let its threads end when the work that they have is done."""
+        """End the threads after the work that was submitted."""
         with self._lock:
             self._is_closed = True
             self._work.put(None)
 
     def _start_one(self) -> None:
-        work, idle = self._work, self._idle  # a thread that knew the pool would keep it alive
+        work, idle = self._work, self._idle  # no reference to the pool, which would keep it alive
         start(self._part, lambda: _carry_out(work, idle))
         self._started += 1
 
@@ -137,6 +137,6 @@ class Pool:
 def _carry_out(works: "SimpleQueue[Work | None]", idle: threading.Semaphore) -> None:
     while (work := works.get()) is not None:
         work()
-        del work  # what it knows must not live until the next
+        del work  # release its references before waiting for the next
         idle.release()
     works.put(None)  # for the next thread

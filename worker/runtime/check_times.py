@@ -1,8 +1,7 @@
-"""How long this process's pre-send checks take, and how far ahead and how long they count because of it.
+"""Durations of the pre-send checks of this process, and the lead and validity that follow from them.
 
-A check takes milliseconds where the database is near, and nothing here changes anything then. Where it takes
-longer, slots are requested earlier and a check counts for longer, so that a slow database means fewer calls, and
-never none.
+Near the database a check takes milliseconds, and the defaults hold. With a slow database, slots are requested
+earlier and a check stays valid for longer, so that fewer calls are sent instead of none.
 """
 
 import logging
@@ -14,24 +13,24 @@ from schedules.operations.health import SLOW_CHECK
 from worker.clock import elapsed
 
 log = logging.getLogger("again.check_times")
-USUAL = 0.03  # seconds that a check may take without any change
-LASTS = 0.15  # seconds that a check counts for after it began, where it takes no longer than usual
-MOST_LASTS = 5.0  # seconds that a check ever counts for
-RECENT = 10  # checks that are remembered
+USUAL = 0.03  # seconds that a check may take before the defaults change
+LASTS = 0.15  # seconds that a check is valid for, from its start, while checks take at most USUAL
+MOST_LASTS = 5.0  # seconds; upper bound of the validity
+RECENT = 10  # number of checks that are kept
 FORGOTTEN_AFTER = 30.0  # seconds
-SHARE = 0.8  # of the recent checks that were not slower than `takes`
+SHARE = 0.8  # share of the recent checks that took at most `takes`
 
 
 class CheckTimes:
-    """The durations of the recent checks of one process. For any thread to use."""
+    """Durations of the recent checks of one process. Thread-safe."""
 
     def __init__(self) -> None:
-        self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)  # when it ended, and its seconds
+        self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)  # end by `elapsed`, and duration, s
         self._lock = threading.Lock()
         self._is_slow = False
 
     def add(self, seconds: float) -> None:
-        """Record that a check, with the slots that it took, lasted so long; log when that becomes slow or fast."""
+        """Record the duration of a check with its slots, in seconds; log when checks become slow or fast again."""
         with self._lock:
             self._recent.append((elapsed(), seconds))
         takes = self.takes
@@ -48,7 +47,7 @@ class CheckTimes:
 
     @property
     def takes(self) -> float:
-        """Seconds within which most of the recent checks were done; 0 when there were none."""
+        """Seconds within which most of the recent checks were done; 0 without a recent check."""
         now = elapsed()
         with self._lock:
             recent = sorted(seconds for at, seconds in self._recent if now - at <= FORGOTTEN_AFTER)
@@ -56,21 +55,21 @@ class CheckTimes:
 
     @property
     def last_at(self) -> float:
-        """When the newest check ended, by `elapsed`; 0 when there was none."""
+        """When the newest check ended, by `elapsed`; 0 without one."""
         with self._lock:
             return self._recent[-1][0] if self._recent else 0.0
 
     @property
     def is_slow(self) -> bool:
-        """Whether checks were reported as slow, and not yet as fast again."""
+        """Whether the database was reported as slow, and not as fast since."""
         return self._is_slow
 
     @property
     def extra(self) -> float:
-        """Seconds that a check takes beyond the usual; at most as many as it may last."""
+        """Seconds that a check takes beyond USUAL, at most MOST_LASTS."""
         return min(MOST_LASTS, max(0.0, self.takes - USUAL))
 
     @property
     def lasts(self) -> float:
-        """Seconds after its beginning for which a check counts: a call that leaves later needs a new one."""
+        """Seconds from its start for which a check is valid; a later call needs a new check."""
         return min(MOST_LASTS, LASTS + 2 * self.extra)

@@ -1,4 +1,4 @@
-"""How far this machine's clock is ahead of the database's, as it was last measured."""
+"""How far the clock of this machine is ahead of the database's clock, by the last measurement."""
 
 import logging
 import threading
@@ -11,25 +11,26 @@ log = logging.getLogger("again.clock_check")
 
 
 class ClockCheck:
-    """The last measurement of one process, logged when the clock becomes wrong or right. For any thread to use."""
+    """The last measurement of one process; logs when the clock becomes wrong or right. Thread-safe."""
 
     def __init__(self) -> None:
         self._ahead = timedelta(0)
-        self._database_at: tuple[datetime, float] | None = None  # the database's time, and `elapsed` then
+        self._database_at: tuple[datetime, float] | None = None  # time of the database, and `elapsed` at that time
         self._is_wrong = False
         self._lock = threading.Lock()
 
-    def judge(self, ahead: timedelta, theirs: datetime, asked_at: float) -> bool:
-        """Record how far the clock is ahead of the database's, which showed `theirs`; whether it is right.
+    def judge(self, ahead: timedelta, database_now: datetime, asked_at: float) -> bool:
+        """Record a measurement; return whether the clock is right.
 
-        The question was asked at `asked_at`, by `elapsed`.
+        `ahead` is the difference to the clock of the database, which showed `database_now`. The query was sent at
+        `asked_at`, by `elapsed`.
         """
         now = elapsed()
-        # The database read its clock at some moment between question and answer.
+        # The database read its clock at an unknown time between query and answer.
         doubt = timedelta(seconds=now - asked_at) / 2
         with self._lock:
             self._ahead = ahead - doubt
-            self._database_at = theirs, (asked_at + now) / 2
+            self._database_at = database_now, (asked_at + now) / 2
             before, self._is_wrong = self._is_wrong, abs(ahead - doubt) > MOST_SKEW + doubt
             wrong = self._is_wrong
         if wrong and not before:
@@ -44,18 +45,20 @@ class ClockCheck:
 
     @property
     def ahead(self) -> timedelta:
-        """How far the clock is ahead; zero before the first measurement."""
+        """How far the clock is ahead of the database; zero before the first measurement."""
         return self._ahead
 
     def ahead_at(self, now: datetime) -> timedelta:
-        """How far a clock that shows `now` is ahead, though it was set since the last measurement."""
+        """How far a clock that shows `now` is ahead; valid also when the clock was set after the last
+        measurement.
+        """
         with self._lock:
             if self._database_at is None:
                 return timedelta(0)
-            theirs, at = self._database_at
-        return now - theirs - timedelta(seconds=elapsed() - at)
+            database_now, at = self._database_at
+        return now - database_now - timedelta(seconds=elapsed() - at)
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the last measurement found it wrong."""
+        """Whether the clock was wrong in the last measurement."""
         return self._is_wrong

@@ -1,6 +1,6 @@
-"""Outages in the log: a line when one begins, one each minute while it lasts, and one when it is over.
+"""Log an outage with one line at its start, one each minute while it lasts, and one at its end.
 
-What fails once a second, or for each charge, would otherwise fill the log with the same line.
+A failure that repeats each second, or for each charge, would otherwise fill the log with the same line.
 """
 
 import logging
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from worker.clock import elapsed
 
 REMINDED_AFTER = 60.0  # seconds between two lines about one outage
-CALM = 10.0  # seconds without a failure, after which a success ends it: with few connections some work has one
+CALM = 10.0  # seconds without a failure before a success ends the outage: in a partial outage some calls succeed
 
 
 class Outage:
-    """One thing that may fail many times for one reason. For any thread to use."""
+    """One thing that may fail many times for one reason. Thread-safe."""
 
     def __init__(self, log: logging.Logger, what: str, now: Callable[[], float] = elapsed) -> None:
         self._log, self._what, self._now = log, what, now
@@ -24,7 +24,7 @@ class Outage:
         self._failures = 0
 
     def failed(self, words: str) -> None:
-        """Note a failure."""
+        """Record a failure."""
         now = self._now()
         with self._lock:
             begins = self._began_at is None
@@ -32,17 +32,17 @@ class Outage:
                 self._began_at, self._failures = now, 0
             self._failures += 1
             self._failed_at = now
-            is_told = begins or now - self._logged_at >= REMINDED_AFTER
-            if is_told:
+            is_logged = begins or now - self._logged_at >= REMINDED_AFTER
+            if is_logged:
                 self._logged_at = now
             lasts, failures = now - self._began_at, self._failures
         if begins:
             self._log.error("%s fails: %s; more failures are counted, and logged once a minute", self._what, words)
-        elif is_told:
+        elif is_logged:
             self._log.error("%s has failed %d times within %.0f s: %s", self._what, failures, lasts, words)
 
     def succeeded(self) -> None:
-        """Note a success."""
+        """Record a success."""
         now = self._now()
         with self._lock:
             if self._began_at is None or now - self._failed_at < CALM:

@@ -1,36 +1,36 @@
-"""Whether this process received a stop signal: then it begins no call to the gateway and takes no new work."""
+"""The stop signal of this process: after it, no call to the gateway begins and no new work is taken."""
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 
-class Told:
-    """A flag that threads can wait for. Setting it takes no lock that the interrupted thread may hold.
+class StopFlag:
+    """A flag that threads can wait for; setting it takes no lock that the interrupted thread may hold.
 
-    A handler may interrupt itself, or a thread that waits: with `threading.Event` it would block for ever.
+    A signal handler may interrupt itself, or a thread that waits; with `threading.Event` it would block for ever.
     """
 
     def __init__(self) -> None:
         self.is_set = False
-        self._came: SimpleQueue[None] = SimpleQueue()
+        self._wakeups: SimpleQueue[None] = SimpleQueue()
 
     def set(self) -> None:
-        """Set it, and wake whoever waits."""
+        """Set the flag, and wake the waiting threads."""
         self.is_set = True
-        self._came.put(None)  # reentrant, as the documentation of `queue` says
+        self._wakeups.put(None)  # reentrant, see SimpleQueue.put in the Python documentation
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it is set, at most so many seconds; return whether it is."""
+        """Wait for the flag, at most so many seconds; return whether it is set."""
         if not self.is_set:
             try:
-                self._came.get(timeout=seconds)
+                self._wakeups.get(timeout=seconds)
             except Empty:
                 return self.is_set
-            self._came.put(None)  # for the other threads that wait
+            self._wakeups.put(None)  # wake the next waiting thread
         return True
 
 
-_told = Told()
+_flag = StopFlag()
 _calls: list[Callable[[], None]] = []
 
 
@@ -40,24 +40,24 @@ def call_when_told(call: Callable[[], None]) -> None:
 
 
 def begin() -> None:
-    """Stop, once. Safe in the handler of a signal, and when another signal interrupts that handler."""
-    if _told.is_set:
+    """Begin to stop; only the first call has an effect. Safe in signal handlers, also nested ones."""
+    if _flag.is_set:
         return
-    _told.set()
+    _flag.set()
     for call in _calls:
         call()
 
 
 def is_told() -> bool:
     """Whether a stop signal was received."""
-    return _told.is_set
+    return _flag.is_set
 
 
 def is_not_told() -> bool:
-    """Whether it may begin something new."""
-    return not _told.is_set
+    """Whether no stop signal was received, so that new work may begin."""
+    return not _flag.is_set
 
 
 def wait(seconds: float) -> bool:
-    """Wait for a stop signal, at most so many seconds; return whether one came."""
-    return _told.wait(seconds)
+    """Wait for a stop signal, at most so many seconds; return whether one was received."""
+    return _flag.wait(seconds)

@@ -1,8 +1,8 @@
-"""The file in which a running `again up` keeps its environment, for commands that are started in the same folder.
+"""The file in which a running `again up` stores its environment, for commands started in the same folder.
 
-The writer of this file decides where a command sends the account's key and secret. So it is read only while
-the `again up` that wrote it runs, only if nobody else can have written it, and never beside an environment that
-names an installation itself.
+The writer of this file decides where a command sends the account's key and secret. It is therefore read only while
+the `again up` that wrote it runs, only if no other user can have written it, and only if the environment itself
+names no installation.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ from pathlib import Path
 FOLDER = Path(".again")
 NAME = "env"
 PREFIX = "AGAIN_"
-# An environment that has one of these names an installation: the rest is never taken from a file beside it.
+# With one of these variables the environment names an installation, and the file is not used.
 NAMING = (
     "AGAIN_ENVIRONMENT", "AGAIN_DATABASE_URL", "AGAIN_BROKER_URL", "AGAIN_ACCOUNT", "AGAIN_ACCOUNTS_FILE",
     "AGAIN_PORTONE_URL", "AGAIN_PORTONE_KEY", "AGAIN_PORTONE_SECRET", "AGAIN_PORTONE_SECRET_FILE",
@@ -28,14 +28,14 @@ OTHERS_USE = stat.S_IRWXG | stat.S_IRWXO
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the file says; nothing, with the reason, when there is a file that is not used."""
+    """The values of the file; empty, with the reason in `why_not`, for a file that is not used."""
 
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     why_not: str | None = None
 
 
 class _NotTrusted(Exception):
-    """The file is not used; says why."""
+    """The file is not used; the message gives the reason."""
 
 
 def read(environment: Mapping[str, str], folder: Path = FOLDER, uid: int | None = None) -> Found:
@@ -75,7 +75,7 @@ def _text(folder: Path, uid: int) -> str:
 
 def _text_in(place: int, folder: Path, uid: int) -> str:
     try:
-        # Without waiting: a pipe would wait for its writer.
+        # O_NONBLOCK: opening a pipe would wait for its writer.
         descriptor = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
     except OSError as error:
         raise _NotTrusted(f"it cannot be opened as a file ({error.strerror})") from None
@@ -101,16 +101,16 @@ def _is_locked(descriptor: int) -> bool:
 
 
 class Written:
-    """The file of this `again up`: locked while it runs, and removed at its end."""
+    """The file of this `again up`: locked while it runs, removed at its end."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        """Write the file, readable by this user alone; one that is there is replaced."""
+        """Write the file, readable by this user only; an existing file is replaced."""
         folder.chmod(stat.S_IMODE(folder.stat().st_mode) & ~OTHERS_WRITE)
         self._file, new = folder / NAME, folder / f"{NAME}.new"
         new.unlink(missing_ok=True)
         self._descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # In single quotes, for a shell may read it too.
+        # Quoted, because a shell may read the file too.
         lines = (f"{name}={shlex.quote(value)}\n" for name, value in sorted(environment.items()))
         os.write(self._descriptor, "".join(lines).encode())
         new.replace(self._file)
