@@ -81,10 +81,10 @@ def beat() -> None:
     rung: list[float] = []
     now = datetime.now(UTC)
     due = {}
-    for place, bell in enumerate(scheduler._bells[:RUNG]):
+    for place, bell in enumerate(scheduler._billing_times[:RUNG]):
         bell.at = now + timedelta(seconds=2 + place / 10)
         due[bell.plan_id] = bell.at
-    scheduler._bells.sort()
+    scheduler._billing_times.sort()
     ring = tasks.open_due.apply_async
 
     def heard(arguments: tuple[int], **options: Any) -> Any:

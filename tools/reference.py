@@ -27,7 +27,7 @@ from worker.config import Settings
 from worker.setting_names import PREFIX
 from worker.task_api.answers import fields_of
 from worker.task_api.request_fields import ANSWERS, REQUEST_FIELDS
-from worker.task_api.verbs import ASKED
+from worker.task_api.verbs import VERBS
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 NOTE = "<!-- `make reference` writes this page from the code; do not edit it. -->"
@@ -136,7 +136,7 @@ def tasks() -> str:
         "## Tasks",
         "A field with a question mark may be left out.",
     ]
-    for task in ASKED:
+    for task in VERBS:
         hints = get_type_hints(task)
         own = fields_of(task)
         for field in own:

@@ -1,4 +1,4 @@
-"""Beat: a doorbell. It rings for each plan at its billing time and for the chores; the rows decide the rest."""
+"""Beat: sends a message for each plan at its billing time, and for each chore. The rows decide what is done."""
 
 import heapq
 import logging
@@ -33,22 +33,22 @@ from worker.store.operations import due_work, leads, processes
 from worker.wiring import services
 
 log = logging.getLogger("again.beat")
-# Events by themselves: where no worker takes their queue, the bells for everything else go on.
+# Events separately: without a worker for their queue, the other chores are still sent.
 QUEUES_OF_CHORES = ((OPS, RECONCILE), (EVENTS,))
-MOST_CHORES = 5000  # chores and questions that may wait in the broker at once: some 5 MB, half an hour of bells
-LEAD_SECONDS = 15.0  # a beat that is gone is replaced within this and one look
-UNASKED_TICKS = 60  # a chore is rung for after so many ticks, though there seems to be nothing to do
-SHORTEST_TICK = 0.05  # seconds; plans whose billing times are closer together are rung for together
+MOST_CHORES = 5000  # chores and look-ups that may wait in the broker: about 5 MB, half an hour of chores
+LEAD_SECONDS = 15.0  # another beat leads at most this and one tick after the leader has ended
+UNASKED_TICKS = 60  # a chore without work is sent every so many ticks all the same
+SHORTEST_TICK = 0.05  # seconds; plans with closer billing times are sent together
 HEARTBEAT_TICKS = 5  # a heartbeat and the lead are renewed every so many ticks
 
-# Every chore, and after how many ticks it is rung for again; a tick is AGAIN_BEAT_INTERVAL, a second by default.
+# Each chore, and every how many ticks it is sent. A tick is AGAIN_BEAT_INTERVAL, by default a second.
 CHORES: tuple[tuple[Any, int], ...] = (
     (tasks.dispatch, 1),
     (tasks.ask_due, 2),
     (tasks.sweep, 10),
     (tasks.set_aside_unsendable, 60),
     (tasks.open_missed, 5),
-    (tasks.mark, 5),
+    (tasks.detect_restore, 5),
     (tasks.chase, 5),
     (tasks.look_at_cards, 60),
     (tasks.announce, 10),
@@ -62,16 +62,16 @@ CHORES: tuple[tuple[Any, int], ...] = (
 
 
 @dataclass(order=True, slots=True)
-class PlanBell:
-    """When a plan's billing time comes next."""
+class BillingTime:
+    """A plan's next billing time."""
 
     at: datetime
     plan_id: int
-    rings_next: Callable[[datetime], datetime]
+    following: Callable[[datetime], datetime]
 
 
 def next_billing_time(plan: StoredPlan, now: datetime) -> datetime:
-    """The first instant after now at which the plan's billing time strikes in its zone."""
+    """The first billing time of a plan after `now`, as an instant in UTC."""
     tz = zone(plan.plan.zone)
     day = local_date(now, tz)
     while True:
@@ -85,8 +85,8 @@ def next_billing_time(plan: StoredPlan, now: datetime) -> datetime:
 def _only_note_stop_signals(**_: object) -> None:
     """Let SIGTERM and SIGINT end this beat at its next tick.
 
-    Celery's handler closes the scheduler in the middle of the tick that it interrupts. There it would wait
-    for the row of the lead, which the tick's transaction has locked. A SystemExit raised there may be lost.
+    Celery's handler closes the scheduler within the tick that it interrupts. There `close` would wait for the row
+    of the lead, which the transaction of the tick has locked, and a SystemExit raised there may be lost.
     """
 
     def stop(*_: object) -> None:
@@ -96,11 +96,11 @@ def _only_note_stop_signals(**_: object) -> None:
 
 
 class PlanScheduler(Scheduler):
-    """Rings for plans read from SQL; several may run, and two that lead at once do no harm."""
+    """A Celery scheduler of plans in SQL. Several may run; two that lead at the same time do no harm."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self._bells: list[PlanBell] = []
+        self._billing_times: list[BillingTime] = []
         self._revision = -1
         self._leads = False
         self._clock_was_wrong = False
@@ -108,14 +108,14 @@ class PlanScheduler(Scheduler):
         self._heartbeats: Heartbeats | None = None
         self._next_heartbeat = 0.0
         self._chores_due = [0.0] * len(CHORES)
-        self._rung_at = [0.0] * len(CHORES)
+        self._sent_at = [0.0] * len(CHORES)
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
-        """Nothing stands in a file: plans come from SQL with the first tick."""
+        """Do nothing: the plans are read from SQL in the first tick."""
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Look once; answers the seconds until the next look. A database or broker that is away is waited for."""
+        """Send what is due; return the seconds until the next tick. Outages of database and broker are logged."""
         if stop_signal.is_told():
             raise SystemExit
         alive.round_begins()
@@ -125,10 +125,10 @@ class PlanScheduler(Scheduler):
             self._beat(made, interval)
             failures.outage.succeeded()
             if self._leads:
-                self._ring_plans(made)
-                self._ring_chores(made, interval)
+                self._send_plans(made)
+                self._send_chores(made, interval)
                 outages.broker.succeeded()
-                return self._until_next_bell(made, interval)
+                return self._until_next_billing_time(made, interval)
         except failures.DATABASE_ERRORS as error:
             failures.outage.failed(str(getattr(error, "orig", None) or error).partition("\n")[0])
         except self._broker_errors() as error:
@@ -138,26 +138,26 @@ class PlanScheduler(Scheduler):
         return interval
 
     def close(self) -> None:
-        """Give the lead back, so that another beat takes over at once."""
+        """Resign the lead, so that another beat takes over at once."""
         try:
             with services().engine.begin() as db:
                 leads.resign(db, self.name)
         except failures.DATABASE_ERRORS:
             log.warning("the lead could not be given back; it runs out in %g s", LEAD_SECONDS)
         if self._heartbeats is not None:
-            # Celery closes us too when a tick raised.
+            # Celery calls this also after a tick that raised.
             self._heartbeats.stop(in_order=not isinstance(sys.exc_info()[1], Exception))
         super().close()
 
     def _connect_anew(self) -> None:
-        """Let the next ring go over a new connection: Celery keeps the first, and one to RabbitMQ stays lost."""
+        """Drop the connection, so that the next message opens a new one. Celery keeps a broken one to RabbitMQ."""
         kept = vars(self)
         kept.pop("producer", None)
         if (lost := kept.pop("connection", None)) is not None:
             lost.release()
 
     def _ensure_connected(self) -> Any:
-        # Celery would wait here until the broker is back, and nobody would hear of this beat meanwhile.
+        # Celery's own version waits until the broker answers, without heartbeats in the meantime.
         return self.connection.ensure_connection(max_retries=1, timeout=5, interval_start=0)
 
     def _beat(self, made: Services, interval: float) -> None:
@@ -171,7 +171,7 @@ class PlanScheduler(Scheduler):
                 db, self.name, max(LEAD_SECONDS, 3 * HEARTBEAT_TICKS * interval)
             )
             self._heartbeats.progressed()
-            self._heartbeats.write(db, leads=self._leads, plans=len(self._bells))
+            self._heartbeats.write(db, leads=self._leads, plans=len(self._billing_times))
             processes.forget(db)
         if self._leads != led:
             log.info("beat %s %s", self.name, "leads" if self._leads else "leads no more")
@@ -179,10 +179,11 @@ class PlanScheduler(Scheduler):
         self._read_plans(made)
 
     def _may_lead(self, made: Services, db: Connection) -> bool:
-        """Whether this machine's clock is right and this process may act; if not, another beat gets the lead.
+        """Whether the clock of this machine is right and this process may act; otherwise another beat gets the
+        lead.
 
-        With a wrong clock its rings would come at the wrong times, and workers would discard its chores as
-        expired. In a hold it leads: the chores end the hold.
+        With a wrong clock it would send at the wrong times, and workers would discard its chores as expired.
+        During a hold it leads, because chores end the hold.
         """
         if not clock_is_right(made, db):
             self._clock_was_wrong = True
@@ -197,71 +198,73 @@ class PlanScheduler(Scheduler):
             return False
         self._unfit = None
         if self._clock_was_wrong:
-            # The times of the bells were computed with the wrong clock.
-            self._clock_was_wrong, self._bells, self._revision = False, [], -1
+            # The billing times were computed with the wrong clock.
+            self._clock_was_wrong, self._billing_times, self._revision = False, [], -1
         return True
 
     def _read_plans(self, made: Services) -> None:
-        """Read the plans again if any has come or gone: seen within one tick."""
+        """Read the plans again if their revision has changed."""
         with made.engine.begin() as db:
             revision = plan_rows.revision(db)
             if revision == self._revision:
                 return
-            # Archived plans too: they are off sale, but whoever is on one still pays.
+            # Archived plans too: they are off sale, but their subscriptions continue.
             readable, broken = plan_rows.all_readable(db)
         for plan_id, error in broken.items():
             log.error("plan %d is not rung for, no rule allows it: %s", plan_id, error)
         now = made.clock.now()
-        known = {bell.plan_id: bell for bell in self._bells}
-        self._bells = [known.get(plan.id) or _bell(plan, now) for plan in readable.values()]
-        heapq.heapify(self._bells)
+        known = {each.plan_id: each for each in self._billing_times}
+        self._billing_times = [known.get(plan.id) or _billing_time_of(plan, now) for plan in readable.values()]
+        heapq.heapify(self._billing_times)
         self._revision = revision
-        log.info("beat %s has %d plans", self.name, len(self._bells))
+        log.info("beat %s has %d plans", self.name, len(self._billing_times))
 
-    def _ring_plans(self, made: Services) -> None:
+    def _send_plans(self, made: Services) -> None:
         now = made.clock.now()
-        while self._bells and self._bells[0].at <= now:
-            bell = self._bells[0]
-            tasks.open_due.apply_async((bell.plan_id,), producer=self.producer)
-            heapq.heapreplace(self._bells, PlanBell(bell.rings_next(now), bell.plan_id, bell.rings_next))
+        while self._billing_times and self._billing_times[0].at <= now:
+            first = self._billing_times[0]
+            tasks.open_due.apply_async((first.plan_id,), producer=self.producer)
+            heapq.heapreplace(
+                self._billing_times, BillingTime(first.following(now), first.plan_id, first.following)
+            )
 
-    def _until_next_bell(self, made: Services, interval: float) -> float:
-        """Seconds until the next plan's billing time, when that comes before the next look."""
-        if not self._bells:
+    def _until_next_billing_time(self, made: Services, interval: float) -> float:
+        """Seconds until the next billing time, at most `interval`."""
+        if not self._billing_times:
             return interval
-        seconds = (self._bells[0].at - made.clock.now()).total_seconds()
+        seconds = (self._billing_times[0].at - made.clock.now()).total_seconds()
         return min(interval, max(SHORTEST_TICK, seconds))
 
-    def _ring_chores(self, made: Services, interval: float) -> None:
-        come = [place for place in range(len(CHORES)) if elapsed() >= self._chores_due[place]]
-        wanted = self._wanted(made, come, interval)
+    def _send_chores(self, made: Services, interval: float) -> None:
+        ready = [place for place in range(len(CHORES)) if elapsed() >= self._chores_due[place]]
+        wanted = self._wanted(made, ready, interval)
         for queues in QUEUES_OF_CHORES:
             due = [place for place in wanted if CHORES[place][0].queue in queues]
             if not due or tasks.messages_in(*queues) > MOST_CHORES:
-                continue  # nobody takes them: what waits is enough for when somebody does
+                continue  # no worker takes them, and enough messages wait
             for place in due:
                 task, ticks = CHORES[place]
                 task.apply_async(producer=self.producer, expires=tasks.CHORE_EXPIRES)
                 self._chores_due[place] = elapsed() + ticks * interval
-                self._rung_at[place] = elapsed()
+                self._sent_at[place] = elapsed()
 
-    def _wanted(self, made: Services, come: Sequence[int], interval: float) -> list[int]:
-        """Those of the chores whose time has come that there is something to do for.
+    def _wanted(self, made: Services, ready: Sequence[int], interval: float) -> list[int]:
+        """The due chores that have work, and those that were not sent for UNASKED_TICKS.
 
-        Every so often each is rung for whatever the rows say: what is overlooked here waits no longer than that.
+        The latter bound the delay of work that the queries for due work miss.
         """
-        names = {place: CHORES[place][0].name.removeprefix("again.") for place in come}
+        names = {place: CHORES[place][0].name.removeprefix("again.") for place in ready}
         always = [
-            place for place in come if names[place] not in due_work.ASKED or self._is_long_ago(place, interval)
+            place for place in ready if names[place] not in due_work.ASKED or self._is_long_ago(place, interval)
         ]
-        if len(always) == len(come):
+        if len(always) == len(ready):
             return always
         with made.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
             wanted = due_work.wanted(db, made.account_names, made.clock.now())
-        return [place for place in come if place in always or names[place] in wanted]
+        return [place for place in ready if place in always or names[place] in wanted]
 
     def _is_long_ago(self, place: int, interval: float) -> bool:
-        return elapsed() - self._rung_at[place] >= UNASKED_TICKS * interval
+        return elapsed() - self._sent_at[place] >= UNASKED_TICKS * interval
 
     def _broker_errors(self) -> tuple[type[BaseException], ...]:
         connection = self.app.connection_for_write()
@@ -269,9 +272,9 @@ class PlanScheduler(Scheduler):
 
     @property
     def info(self) -> str:
-        """What beat's banner says of us."""
+        """The line of this scheduler in beat's banner."""
         return f"    . plans -> from SQL, as {self.name}"
 
 
-def _bell(plan: StoredPlan, now: datetime) -> PlanBell:
-    return PlanBell(next_billing_time(plan, now), plan.id, lambda after: next_billing_time(plan, after))
+def _billing_time_of(plan: StoredPlan, now: datetime) -> BillingTime:
+    return BillingTime(next_billing_time(plan, now), plan.id, lambda after: next_billing_time(plan, after))

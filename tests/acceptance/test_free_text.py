@@ -29,14 +29,14 @@ from worker import cli
 from worker.customers import enrollment
 from worker.services import Services
 from worker.task_api import answers
-from worker.task_api.verbs import ASKED, Answer, Desk
+from worker.task_api.verbs import VERBS, Answer, Context
 
 NUMBER = "4111/1111/1111/1111"
 TEXT = f"the card is {NUMBER}, he says"
 ENDS = ("1111/1111", "1111-1111", "11111111")
 PRINTED = ("4111111111111111", "4111-1111-1111-1111")
 KEY = "order-664816-69778857"  # its digits, taken together, have a card's first digits and check digit
-CASES = [(asked, field.name) for asked in ASKED for field in answers.fields_of(asked)]
+CASES = [(asked, field.name) for asked in VERBS for field in answers.fields_of(asked)]
 
 
 def bad_texts(field: str) -> tuple[str, ...]:
@@ -80,10 +80,10 @@ def test_no_field_of_a_task_takes_a_card_number(
     asked: Callable[..., Answer], field: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Guard: nothing that a message says is stored, answered or logged with a card number in it."""
-    desk = cast("Desk", None)  # a message that is refused reaches no desk
+    context = cast("Context", None)  # a refused message uses no context
     for text in bad_texts(field):
         with caplog.at_level(logging.DEBUG):
-            answer = answers.answer(desk, asked, (), {field: text})
+            answer = answers.answer(context, asked, (), {field: text})
         assert answer["ok"] is False
         assert answer["errors"] == [
             {"field": field, "words": "it looks like a card number; only the gateway may have those"}

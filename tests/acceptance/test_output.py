@@ -17,7 +17,7 @@ from worker.cli.terminal.dry_run import UNTOLD, WORDS
 from worker.cli.terminal.output import moment, print_facts, print_table, say
 from worker.services import DryRunChanges, Services
 from worker.store.tables import charges, subscriptions
-from worker.task_api.verbs import Desk
+from worker.task_api.verbs import Context
 
 KEY = "r" + "0123456789" * 2 + "ABCDE"
 
@@ -99,7 +99,7 @@ def test_a_dry_run_names_amounts_in_the_currency_that_stays(
 ) -> None:
     changes = DryRunChanges()
     changes.note({"refunded": 0, "currency": "USD"}, {"refunded": 3000, "currency": "USD"})
-    assert dry_run.told(Desk(replace(services, dry_run=changes), lambda _: None), "give it back")
+    assert dry_run.told(Context(replace(services, dry_run=changes), lambda _: None), "give it back")
     assert capsys.readouterr().out.splitlines()[-1] == "  refunded: 0.00 USD -> 30.00 USD"
 
 

@@ -22,7 +22,7 @@ from worker.cli.terminal.tables import cell, print_csv, read_csv, text_of, to_wr
 from worker.services import Services
 from worker.store.outbox import event_log
 from worker.task_api import answers, verbs
-from worker.task_api.verbs import Desk
+from worker.task_api.verbs import Context
 from worker.textfiles import UnreadableText, read_text
 
 CLI = Path(__file__).resolve().parents[2] / "worker/cli"
@@ -104,8 +104,8 @@ def fail(words: str) -> None:
 def test_nobody_forges_a_log_line(lines: io.StringIO) -> None:
     """Guard: a newline in a field's name, a value or an error begins no line of the log."""
     forged = "x\n2026-01-01 00:00:00,000 ERROR   again.settling: forged"
-    desk = cast("Desk", None)  # a message that is refused reaches no desk
-    answer = answers.answer(desk, verbs.waive, (), {forged: "y", "charge": "c", "actor": "a", "reason": "r"})
+    context = cast("Context", None)  # a refused message uses no context
+    answer = answers.answer(context, verbs.waive, (), {forged: "y", "charge": "c", "actor": "a", "reason": "r"})
     assert answer["errors"][0]["field"].startswith("x\\n2026-01-01")
     logging.getLogger("again.x").warning("%s", HOSTILE)
     try:
@@ -137,7 +137,7 @@ def test_at_debug_no_library_logs_a_message_or_a_request(lines: io.StringIO, nam
 
 @pytest.mark.parametrize("name", ["a\0b", "\0"])
 def test_a_nul_in_a_field_s_name_is_answered(name: str) -> None:
-    answer = answers.answer(cast("Desk", None), verbs.waive, (), {name: "x"})
+    answer = answers.answer(cast("Context", None), verbs.waive, (), {name: "x"})
     assert answer["ok"] is False
     assert "\0" not in str(answer)
 

@@ -26,7 +26,7 @@ from schedules.requests.refunds import RefundState
 from tools import reference
 from worker.clock import SystemClock
 from worker.task_api.answers import fields_of, read_fields
-from worker.task_api.verbs import ASKED, charge_adhoc
+from worker.task_api.verbs import VERBS, charge_adhoc
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -114,7 +114,7 @@ def test_no_request_has_the_name_of_a_chore() -> None:
     """Celery would keep the older one in silence."""
     chores = set(re.findall(r'name="again\.(\w+)"', (ROOT / "worker" / "tasks.py").read_text()))
     assert "dispatch" in chores
-    assert not chores & {function.__name__ for function in ASKED}
+    assert not chores & {function.__name__ for function in VERBS}
 
 
 def test_the_message_on_the_page_of_tasks_is_one_that_can_be_read() -> None:
@@ -140,7 +140,7 @@ def test_the_page_of_tasks_has_an_example_of_each_that_is_taken_as_it_stands() -
             """Nobody answers."""
 
     exec(code, {"again": Remembering()})
-    by_name = {function.__name__: function for function in ASKED}
+    by_name = {function.__name__: function for function in VERBS}
     assert {name for name, _ in sent} == set(by_name)
     for name, given in sent:
         assert set(read_fields(by_name[name], (), given)) == {field.name for field in fields_of(by_name[name])}

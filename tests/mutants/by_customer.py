@@ -137,7 +137,7 @@ BY_CUSTOMER: tuple[Mutant, ...] = (
         "request key: a skip of no named period needs one",
         "workflows/test_answers.py::test_a_skip_of_no_named_period_that_is_delivered_twice_is_one_skip",
         "worker/task_api/answers.py",
-        "        _refuse_repeatable(asked, fields, request_key)\n",
+        "        _refuse_repeatable(verb, fields, request_key)\n",
         "",
     ),
     Mutant(

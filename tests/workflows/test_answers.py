@@ -13,7 +13,7 @@ from tests.factories import charge_rows, collect_due, move, move_to, on_sale, su
 from worker.customers import enrollment
 from worker.services import Services
 from worker.task_api import answers, verbs
-from worker.task_api.verbs import Desk
+from worker.task_api.verbs import Context
 
 WHO = {"actor": "shop", "reason": "ticket 4711"}
 FEBRUARY = datetime(2026, 2, 28, tzinfo=UTC)
@@ -21,9 +21,9 @@ NEXT = {"period_no": 1, "due_at": "2026-02-28T00:00:00Z", "amount": 9900, "curre
 
 
 @pytest.fixture
-def desk(services: Services) -> Desk:
+def context(services: Services) -> Context:
     """Where requests are carried out."""
-    return Desk(services, lambda queued: None)
+    return Context(services, lambda queued: None)
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def key(services: Services) -> str:
     return made
 
 
-def told(desk: Desk, verb: str, key: str, **fields: Any) -> dict[str, Any]:
+def told(context: Context, verb: str, key: str, **fields: Any) -> dict[str, Any]:
     """The answer to a task."""
-    answer = answers.answer(desk, getattr(verbs, verb), (), {"subscription": key, **WHO, **fields})
+    answer = answers.answer(context, getattr(verbs, verb), (), {"subscription": key, **WHO, **fields})
     assert answer["ok"], answer
     return answer
 
@@ -59,11 +59,11 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("verb", "fields"), CHANGES)
 def test_each_verb_names_the_period_that_it_opened_first(
-    desk: Desk, key: str, verb: str, fields: dict[str, Any]
+    context: Context, key: str, verb: str, fields: dict[str, Any]
 ) -> None:
-    move_to(desk.services, FEBRUARY + timedelta(seconds=1))
-    (opened,) = told(desk, verb, key, **fields)["opened"]
-    charge = charge_rows(desk.services)[1]
+    move_to(context.services, FEBRUARY + timedelta(seconds=1))
+    (opened,) = told(context, verb, key, **fields)["opened"]
+    charge = charge_rows(context.services)[1]
     assert opened["charge"] == charge["key"]
     names = ("period_no", "due_at", "amount", "currency")
     assert {name: opened[name] for name in names} == NEXT
@@ -72,20 +72,20 @@ def test_each_verb_names_the_period_that_it_opened_first(
 
 @pytest.mark.parametrize(("verb", "fields"), [("pause", {}), ("unsubscribe", {}), ("unsubscribe", {"now": True})])
 def test_a_stop_names_the_charge_that_does_not_come(
-    desk: Desk, key: str, verb: str, fields: dict[str, Any]
+    context: Context, key: str, verb: str, fields: dict[str, Any]
 ) -> None:
-    assert told(desk, verb, key, **fields)["stops"] == NEXT
+    assert told(context, verb, key, **fields)["stops"] == NEXT
 
 
-def test_an_end_of_a_paused_subscription_stops_no_charge(desk: Desk, key: str) -> None:
-    told(desk, "pause", key)
-    assert told(desk, "unsubscribe", key, now=True)["stops"] is None
+def test_an_end_of_a_paused_subscription_stops_no_charge(context: Context, key: str) -> None:
+    told(context, "pause", key)
+    assert told(context, "unsubscribe", key, now=True)["stops"] is None
 
 
-def test_a_stop_names_the_charge_after_those_that_are_skipped(desk: Desk, key: str) -> None:
-    told(desk, "skip", key, period_no=1)
+def test_a_stop_names_the_charge_after_those_that_are_skipped(context: Context, key: str) -> None:
+    told(context, "skip", key, period_no=1)
     stops = {"period_no": 2, "due_at": "2026-03-31T00:00:00Z", "amount": 9900, "currency": "KRW"}
-    assert told(desk, "pause", key)["stops"] == stops
+    assert told(context, "pause", key)["stops"] == stops
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_a_stop_names_the_charge_after_those_that_are_skipped(desk: Desk, key: s
     ],
 )
 def test_a_change_names_the_next_charge_after_it_and_before(
-    desk: Desk, key: str, verb: str, fields: dict[str, Any], after: tuple[str, str, int]
+    context: Context, key: str, verb: str, fields: dict[str, Any], after: tuple[str, str, int]
 ) -> None:
-    answer = told(desk, verb, key, **fields)
+    answer = told(context, verb, key, **fields)
     assert (answer["period_date"], answer["next_due_at"], answer["amount"]) == after
     assert (answer["period_no"], answer["currency"]) == (1, "KRW")
     before = (answer["due_at_before"], answer["amount_before"], answer["currency_before"])
@@ -108,13 +108,13 @@ def test_a_change_names_the_next_charge_after_it_and_before(
 
 
 def test_a_change_of_card_names_each_debt_and_the_next_charge(
-    desk: Desk, gateway: ScriptedGateway, key: str
+    context: Context, gateway: ScriptedGateway, key: str
 ) -> None:
-    move_to(desk.services, FEBRUARY)
+    move_to(context.services, FEBRUARY)
     gateway.answers.append(Declined("[CC10]통장 잔액부족"))
-    collect_due(desk.services)
-    answer = told(desk, "change_card", key, customer_uid="ann-2")
-    owed = charge_rows(desk.services)[1]["key"]
+    collect_due(context.services)
+    answer = told(context, "change_card", key, customer_uid="ann-2")
+    owed = charge_rows(context.services)[1]["key"]
     assert answer["debts"] == [
         {"charge": owed, "due_at": "2026-02-28T00:00:00Z", "amount": 9900, "currency": "KRW", "became": "tried"}
     ]
@@ -123,28 +123,28 @@ def test_a_change_of_card_names_each_debt_and_the_next_charge(
     assert (answer["next_amount"], answer["currency"]) == (9900, "KRW")
 
 
-def test_a_skip_names_its_period_also_where_none_was_named(desk: Desk, key: str) -> None:
-    skipped = told(desk, "skip", key, period_no=None, request_key="skip-1")
+def test_a_skip_names_its_period_also_where_none_was_named(context: Context, key: str) -> None:
+    skipped = told(context, "skip", key, period_no=None, request_key="skip-1")
     named = ("period_no", "period_date", "due_at", "not_charged", "currency")
     assert tuple(skipped[name] for name in named) == (1, "2026-02-28", "2026-02-28T00:00:00Z", 9900, "KRW")
     assert (skipped["following_period_no"], skipped["next_due_at"]) == (2, "2026-03-31T00:00:00Z")
 
 
-def test_a_skip_of_no_named_period_that_is_delivered_twice_is_one_skip(desk: Desk, key: str) -> None:
+def test_a_skip_of_no_named_period_that_is_delivered_twice_is_one_skip(context: Context, key: str) -> None:
     """Guard: without a number or a request key each delivery would skip one more period."""
-    first = told(desk, "skip", key, period_no=None, request_key="skip-1")
-    assert told(desk, "skip", key, period_no=None, request_key="skip-1") == first
-    numbered = told(desk, "skip", key, period_no=2)
-    assert told(desk, "skip", key, period_no=2) == numbered
+    first = told(context, "skip", key, period_no=None, request_key="skip-1")
+    assert told(context, "skip", key, period_no=None, request_key="skip-1") == first
+    numbered = told(context, "skip", key, period_no=2)
+    assert told(context, "skip", key, period_no=2) == numbered
     for verb, field in (("skip", "period_no"), ("undo", "what")):
         fields = {"subscription": key, field: None, **WHO}
-        answer = answers.answer(desk, getattr(verbs, verb), (), fields)
+        answer = answers.answer(context, getattr(verbs, verb), (), fields)
         assert (answer["error"], answer["errors"][0]["field"]) == ("bad_arguments", field)
-    assert told(desk, "pause", key)["stops"]["period_no"] == 3
+    assert told(context, "pause", key)["stops"]["period_no"] == 3
 
 
-def test_an_undone_end_names_the_charge_that_comes_again(desk: Desk, key: str) -> None:
-    told(desk, "unsubscribe", key)
-    undone = told(desk, "undo", key, what="end")
+def test_an_undone_end_names_the_charge_that_comes_again(context: Context, key: str) -> None:
+    told(context, "unsubscribe", key)
+    undone = told(context, "undo", key, what="end")
     assert (undone["ended_at"], undone["next_due_at"]) == ("2026-02-28T00:00:00Z", "2026-02-28T00:00:00Z")
     assert (undone["next_amount"], undone["opened"]) == (9900, [])

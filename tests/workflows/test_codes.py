@@ -41,7 +41,7 @@ from worker.operations import operate
 from worker.services import Services
 from worker.store import failures
 from worker.task_api import answers, verbs
-from worker.task_api.verbs import Desk
+from worker.task_api.verbs import Context
 
 ROOT = Path(__file__).parents[2]
 WHO = {"actor": "shop", "reason": "ticket 4711"}
@@ -53,7 +53,7 @@ NEW = {"actor": "shop", "request_key": "new"}
 
 
 @pytest.fixture
-def desk(services: Services, gateway: ScriptedGateway) -> Desk:
+def context(services: Services, gateway: ScriptedGateway) -> Context:
     """Ann has paid a period, dan owes one after a decline, both of `monthly`; ann-2 is another card of ann."""
     on_sale(services, policy=STANDARD)
     on_sale(services, policy=STANDARD, code="large", price=Money(29_900, "KRW"))
@@ -67,7 +67,7 @@ def desk(services: Services, gateway: ScriptedGateway) -> Desk:
     collect_due(services)
     enrollment.add_customer(services, "ann-2", None, None, None, "test", of="ann")
     gateway.missing_keys.add("none")
-    return Desk(services, lambda queued: None)
+    return Context(services, lambda queued: None)
 
 
 def keys(services: Services) -> dict[str, str]:
@@ -157,9 +157,9 @@ REFUSALS: list[tuple[str, dict[str, Any], Code]] = [
 ]
 
 
-def refused(desk: Desk, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
+def refused(context: Context, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
     """The answer to a task that is refused."""
-    answer = answers.answer(desk, getattr(verbs, verb), (), fields)
+    answer = answers.answer(context, getattr(verbs, verb), (), fields)
     assert not answer["ok"], answer
     return answer
 
@@ -169,26 +169,26 @@ def advised(answer: dict[str, Any]) -> bool:
     return any(ADVISES.search(error["words"]) for error in answer["errors"])
 
 
-def test_each_refusal_of_a_task_has_its_code_and_does_not_advise_to_try_again(desk: Desk) -> None:
-    named, wrong = keys(desk.services), []
+def test_each_refusal_of_a_task_has_its_code_and_does_not_advise_to_try_again(context: Context) -> None:
+    named, wrong = keys(context.services), []
     for verb, fields, code in REFUSALS:
         filled = {
             name: value.format(**named) if isinstance(value, str) else value for name, value in fields.items()
         }
-        answer = refused(desk, verb, filled)
+        answer = refused(context, verb, filled)
         if (answer["code"], advised(answer)) != (code.value, False):
             wrong.append((verb, fields, code.value, answer))
     assert wrong == []
 
 
 def test_every_task_is_refused_above() -> None:
-    assert {verb for verb, _, _ in REFUSALS} == {asked.__name__ for asked in verbs.ASKED}
+    assert {verb for verb, _, _ in REFUSALS} == {asked.__name__ for asked in verbs.VERBS}
 
 
-def test_a_request_key_of_another_request_is_a_conflict(desk: Desk) -> None:
+def test_a_request_key_of_another_request_is_a_conflict(context: Context) -> None:
     first = FEE | {"request_key": "fee"}
-    assert answers.answer(desk, verbs.charge_adhoc, (), first)["ok"]
-    answer = refused(desk, "charge_adhoc", first | {"amount": 4000})
+    assert answers.answer(context, verbs.charge_adhoc, (), first)["ok"]
+    answer = refused(context, "charge_adhoc", first | {"amount": 4000})
     assert (answer["code"], answer["errors"][0]["field"]) == ("conflict", "request_key")
 
 
@@ -201,43 +201,43 @@ def test_a_request_key_of_another_request_is_a_conflict(desk: Desk) -> None:
     ],
 )
 def test_the_gateways_answer_decides_whether_trying_again_helps(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, gateway_answer: KeyAnswer, code: Code, helps: bool
+    context: Context, monkeypatch: pytest.MonkeyPatch, gateway_answer: KeyAnswer, code: Code, helps: bool
 ) -> None:
     """Guard: a person and a backend that try a refused request again and again never get what they want."""
-    monkeypatch.setattr(desk.services.gateway("main"), "read_key", lambda customer_uid: gateway_answer)
-    answer = refused(desk, "add_customer", NEW | {"customer_uid": "new"})
+    monkeypatch.setattr(context.services.gateway("main"), "read_key", lambda customer_uid: gateway_answer)
+    answer = refused(context, "add_customer", NEW | {"customer_uid": "new"})
     assert (answer["code"], advised(answer)) == (code.value, helps), answer["errors"]
 
 
 def test_what_is_deleted_here_and_not_at_the_gateway_has_the_code_of_its_answer(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delete = WHO | {"customer_uid": "ann-2"}
     with monkeypatch.context() as patched:
-        patched.setattr(desk.services.gateway("main"), "delete_key", lambda customer_uid: Refused("no rights"))
-        answer = answers.answer(desk, verbs.delete_card, (), delete)
+        patched.setattr(context.services.gateway("main"), "delete_key", lambda customer_uid: Refused("no rights"))
+        answer = answers.answer(context, verbs.delete_card, (), delete)
         assert (answer["ok"], answer["code"], answer["at_gateway"]) == (True, "declined", "no rights")
-    assert answers.answer(desk, verbs.delete_card, (), delete)["code"] is None
+    assert answers.answer(context, verbs.delete_card, (), delete)["code"] is None
 
 
 def test_a_card_whose_call_was_not_answered_is_not_to_be_typed_in_again(
-    desk: Desk, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+    context: Context, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guard: the payment may be made; the same card typed in under another request key is a second payment."""
     gateway.missing_keys.add("eve")
     gateway.answers.append(Unknown("ReadTimeout"))
     with pytest.raises(NotSignedUp) as signup:
-        signups.sign_up(desk.services, "eve", "monthly", CARD, "kim", "at the desk")
+        signups.sign_up(context.services, "eve", "monthly", CARD, "kim", "at the desk")
     gateway.missing_keys.add("fay")
     monkeypatch.setattr(gateway, "issue_key", lambda customer_uid, card: Unknown("ReadTimeout"))
     with pytest.raises(CannotIssue) as issue:
-        issued_keys.issue(desk.services, "fay", CARD, "kim", "at the desk")
+        issued_keys.issue(context.services, "fay", CARD, "kim", "at the desk")
     assert [signup.value.code, issue.value.code] == [Code.UNKNOWN] * 2
     assert ADVICE not in f"{signup.value} {issue.value}"
 
 
-def test_a_person_who_asked_cannot_release_what_is_above_the_limit(desk: Desk) -> None:
-    limited = replace(desk, services=with_settings(desk.services, charge_limit="KRW=1000"))
+def test_a_person_who_asked_cannot_release_what_is_above_the_limit(context: Context) -> None:
+    limited = replace(context, services=with_settings(context.services, charge_limit="KRW=1000"))
     asked = answers.answer(limited, verbs.charge_adhoc, (), FEE | {"request_key": "fee"})
     assert asked["held_why"]
     assert refused(limited, "release", WHO | {"key": asked["charge"]})["code"] == "not_allowed"
@@ -245,18 +245,18 @@ def test_a_person_who_asked_cannot_release_what_is_above_the_limit(desk: Desk) -
     assert (held["code"], advised(held)) == ("held", False)
 
 
-def test_another_refund_that_is_under_way_is_busy_and_may_be_asked_for_later(desk: Desk) -> None:
-    refund = WHO | {"charge": keys(desk.services)["paid"], "amount": 900, "currency": "KRW"}
-    assert answers.answer(desk, verbs.refund_charge, (), refund | {"request_key": "one"})["ok"]
-    answer = refused(desk, "refund_charge", refund | {"request_key": "two"})
+def test_another_refund_that_is_under_way_is_busy_and_may_be_asked_for_later(context: Context) -> None:
+    refund = WHO | {"charge": keys(context.services)["paid"], "amount": 900, "currency": "KRW"}
+    assert answers.answer(context, verbs.refund_charge, (), refund | {"request_key": "one"})["ok"]
+    answer = refused(context, "refund_charge", refund | {"request_key": "two"})
     assert (answer["code"], advised(answer)) == ("busy", True)
 
 
-def test_an_ended_charge_is_done_already_for_the_verb_that_ended_it(desk: Desk) -> None:
-    charge = keys(desk.services)["owed"]
-    operate.waive(desk.services, charge, "kim", "goodwill")
-    assert refused(desk, "waive", WHO | {"charge": charge})["code"] == "already_done"
-    assert refused(desk, "cancel_charge", WHO | {"charge": charge})["code"] == "conflict"
+def test_an_ended_charge_is_done_already_for_the_verb_that_ended_it(context: Context) -> None:
+    charge = keys(context.services)["owed"]
+    operate.waive(context.services, charge, "kim", "goodwill")
+    assert refused(context, "waive", WHO | {"charge": charge})["code"] == "already_done"
+    assert refused(context, "cancel_charge", WHO | {"charge": charge})["code"] == "conflict"
 
 
 def test_a_database_error_has_a_code_that_says_whether_it_passes() -> None:

@@ -49,8 +49,8 @@ def sent(
     services: Services, asked: Callable[..., dict[str, Any]], request_key: str, **fields: Any
 ) -> dict[str, Any]:
     """The answer to a task that is sent with a request key."""
-    desk = verbs.Desk(services, lambda queued: None)
-    return answers.answer(desk, asked, (), fields | {"request_key": request_key})
+    context = verbs.Context(services, lambda queued: None)
+    return answers.answer(context, asked, (), fields | {"request_key": request_key})
 
 
 def paid_charge(services: Services) -> str:

@@ -100,19 +100,19 @@ def test_each_currency_has_its_own_limit_in_major_units(shop: Services) -> None:
 def test_a_task_is_told_that_its_charge_waits_and_cannot_release_it_as_the_same_actor(
     shop: Services, gateway: ScriptedGateway
 ) -> None:
-    desk = verbs.Desk(shop, lambda queued: None)
+    context = verbs.Context(shop, lambda queued: None)
     fields: dict[str, Any] = {
         "customer_uid": "ann", "amount": 999_999_999_999, "currency": "KRW", "name": "Fee", "request_key": "k",
         "reason": "late", "actor": "rental",
     }  # fmt: skip
-    answer = answers.answer(desk, verbs.charge_adhoc, (), fields)
+    answer = answers.answer(context, verbs.charge_adhoc, (), fields)
     assert (answer["status"], "AGAIN_CHARGE_LIMIT" in answer["held_why"]) == ("open", True)
     release = {"key": answer["charge"], "reason": "it is right"}
-    assert answers.answer(desk, verbs.release, (), release | {"actor": "rental"})["error"] == "refused"
+    assert answers.answer(context, verbs.release, (), release | {"actor": "rental"})["error"] == "refused"
     collect_due(shop)
     assert not gateway.sent
-    assert answers.answer(desk, verbs.charge_adhoc, (), fields)["held_why"] == answer["held_why"]
-    assert answers.answer(desk, verbs.release, (), release | {"actor": "kim"})["ok"]
+    assert answers.answer(context, verbs.charge_adhoc, (), fields)["held_why"] == answer["held_why"]
+    assert answers.answer(context, verbs.release, (), release | {"actor": "kim"})["ok"]
     collect_due(shop)
     assert len(gateway.sent) == 1
 

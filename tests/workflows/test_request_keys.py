@@ -27,16 +27,16 @@ SUBSCRIBE = {"customer_uid": "ann", "plan": "monthly", "actor": "shop"}
 
 
 @pytest.fixture
-def desk(services: Services) -> verbs.Desk:
-    """A desk of a shop with a plan and a customer."""
+def context(services: Services) -> verbs.Context:
+    """A context of a shop with a plan and a customer."""
     on_sale(services)
     enrollment.add_customer(services, "ann", None, None, None, "test")
-    return verbs.Desk(services, lambda queued: None)
+    return verbs.Context(services, lambda queued: None)
 
 
-def sent(desk: verbs.Desk, asked: Callable[..., dict[str, Any]], key: str, **fields: Any) -> dict[str, Any]:
+def sent(context: verbs.Context, asked: Callable[..., dict[str, Any]], key: str, **fields: Any) -> dict[str, Any]:
     """The answer to a task that is sent with a request key."""
-    return task_answers.answer(desk, asked, (), fields | {"request_key": key})
+    return task_answers.answer(context, asked, (), fields | {"request_key": key})
 
 
 def count(services: Services, table: str) -> int:
@@ -46,24 +46,26 @@ def count(services: Services, table: str) -> int:
 
 
 def test_subscribe_sent_again_after_a_cancellation_answers_the_same_and_charges_nothing(
-    desk: verbs.Desk, gateway: ScriptedGateway
+    context: verbs.Context, gateway: ScriptedGateway
 ) -> None:
-    first = sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
-    collect_due(desk.services)
-    enrollment.unsubscribe(desk.services, first["subscription"], "kim", "left", at_period_end=False)
-    assert sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE) == first
-    move(desk.services, days=40)
-    collect_due(desk.services)
-    assert count(desk.services, "subscriptions") == 1
+    first = sent(context, verbs.subscribe, "order-1", **SUBSCRIBE)
+    collect_due(context.services)
+    enrollment.unsubscribe(context.services, first["subscription"], "kim", "left", at_period_end=False)
+    assert sent(context, verbs.subscribe, "order-1", **SUBSCRIBE) == first
+    move(context.services, days=40)
+    collect_due(context.services)
+    assert count(context.services, "subscriptions") == 1
     assert len(gateway.sent) == 1
 
 
-def test_subscribe_sent_again_after_a_restore_undid_it_leads_to_the_same_charge_keys(desk: verbs.Desk) -> None:
-    first = sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
-    with desk.services.engine.begin() as db:  # as a restore to a backup from before the request leaves it
+def test_subscribe_sent_again_after_a_restore_undid_it_leads_to_the_same_charge_keys(
+    context: verbs.Context,
+) -> None:
+    first = sent(context, verbs.subscribe, "order-1", **SUBSCRIBE)
+    with context.services.engine.begin() as db:  # as a restore to a backup from before the request leaves it
         db.execute(text("DELETE FROM subscriptions"))
         db.execute(text("DELETE FROM requests"))
-    assert sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)["subscription"] == first["subscription"]
+    assert sent(context, verbs.subscribe, "order-1", **SUBSCRIBE)["subscription"] == first["subscription"]
 
 
 def test_a_trial_signed_up_again_after_a_restore_undid_it_leads_to_the_same_charge_keys(
@@ -83,64 +85,66 @@ def test_a_trial_signed_up_again_after_a_restore_undid_it_leads_to_the_same_char
     assert signed_up() == first
 
 
-def test_another_key_is_another_request(desk: verbs.Desk) -> None:
-    first = sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
-    enrollment.unsubscribe(desk.services, first["subscription"], "kim", "left", at_period_end=False)
-    second = sent(desk, verbs.subscribe, "order-2", **SUBSCRIBE)
+def test_another_key_is_another_request(context: verbs.Context) -> None:
+    first = sent(context, verbs.subscribe, "order-1", **SUBSCRIBE)
+    enrollment.unsubscribe(context.services, first["subscription"], "kim", "left", at_period_end=False)
+    second = sent(context, verbs.subscribe, "order-2", **SUBSCRIBE)
     assert second["ok"]
     assert second["subscription"] != first["subscription"]
 
 
 @pytest.mark.parametrize("changes", [{"plan": "other"}, {"anchor": "2026-03-01"}, {"customer_uid": "bob"}])
-def test_a_known_key_with_other_arguments_is_refused_and_named(desk: verbs.Desk, changes: dict[str, str]) -> None:
-    sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
-    answer = sent(desk, verbs.subscribe, "order-1", **(SUBSCRIBE | changes))
+def test_a_known_key_with_other_arguments_is_refused_and_named(
+    context: verbs.Context, changes: dict[str, str]
+) -> None:
+    sent(context, verbs.subscribe, "order-1", **SUBSCRIBE)
+    answer = sent(context, verbs.subscribe, "order-1", **(SUBSCRIBE | changes))
     assert (answer["error"], answer["errors"][0]["field"]) == ("bad_arguments", "request_key")
     assert "with other arguments" in answer["errors"][0]["words"]
 
 
-def test_a_known_key_for_another_verb_is_refused(desk: verbs.Desk) -> None:
-    key = sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)["subscription"]
-    answer = sent(desk, verbs.pause, "order-1", subscription=key, **WHO)
+def test_a_known_key_for_another_verb_is_refused(context: verbs.Context) -> None:
+    key = sent(context, verbs.subscribe, "order-1", **SUBSCRIBE)["subscription"]
+    answer = sent(context, verbs.pause, "order-1", subscription=key, **WHO)
     assert answer["errors"][0]["words"].startswith("'order-1' was used for `subscribe`;")
 
 
-def test_another_actor_or_an_argument_with_its_default_is_the_same_request(desk: verbs.Desk) -> None:
-    first = sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
-    again = sent(desk, verbs.subscribe, "order-1", **(SUBSCRIBE | {"actor": "kim", "another": False}))
+def test_another_actor_or_an_argument_with_its_default_is_the_same_request(context: verbs.Context) -> None:
+    first = sent(context, verbs.subscribe, "order-1", **SUBSCRIBE)
+    again = sent(context, verbs.subscribe, "order-1", **(SUBSCRIBE | {"actor": "kim", "another": False}))
     assert again == first
 
 
-def test_a_request_that_creates_needs_a_key(desk: verbs.Desk) -> None:
-    answer = task_answers.answer(desk, verbs.subscribe, (), SUBSCRIBE)
+def test_a_request_that_creates_needs_a_key(context: verbs.Context) -> None:
+    answer = task_answers.answer(context, verbs.subscribe, (), SUBSCRIBE)
     assert [error["field"] for error in answer["errors"]] == ["request_key"]
     for asked in (verbs.add_customer, verbs.try_charge):
-        errors = task_answers.answer(desk, asked, (), {})["errors"]
+        errors = task_answers.answer(context, asked, (), {})["errors"]
         assert "request_key" in [error["field"] for error in errors]
 
 
-def test_a_refused_request_leaves_its_key_free(desk: verbs.Desk) -> None:
-    refused = sent(desk, verbs.subscribe, "order-1", **(SUBSCRIBE | {"plan": "later"}))
+def test_a_refused_request_leaves_its_key_free(context: verbs.Context) -> None:
+    refused = sent(context, verbs.subscribe, "order-1", **(SUBSCRIBE | {"plan": "later"}))
     assert refused["error"] == "refused"
-    on_sale(desk.services, code="later")
-    assert sent(desk, verbs.subscribe, "order-1", **(SUBSCRIBE | {"plan": "later"}))["ok"]
+    on_sale(context.services, code="later")
+    assert sent(context, verbs.subscribe, "order-1", **(SUBSCRIBE | {"plan": "later"}))["ok"]
 
 
-def test_many_deliveries_at_once_do_one_thing_and_get_one_answer(desk: verbs.Desk) -> None:
+def test_many_deliveries_at_once_do_one_thing_and_get_one_answer(context: verbs.Context) -> None:
     with ThreadPoolExecutor(8) as pool:
         begun = [
-            pool.submit(sent, desk, verbs.subscribe, "order-1", **(SUBSCRIBE | {"another": True}))
+            pool.submit(sent, context, verbs.subscribe, "order-1", **(SUBSCRIBE | {"another": True}))
             for _ in range(8)
         ]
         answers = [each.result(60) for each in begun]
     assert all(answer == answers[0] for answer in answers)
     assert answers[0]["ok"]
-    assert count(desk.services, "subscriptions") == 1
+    assert count(context.services, "subscriptions") == 1
 
 
-def test_what_fails_before_its_answer_is_written_is_not_done(desk: verbs.Desk) -> None:
-    key = subscribed(desk.services, "bob")
-    collect_due(desk.services)
+def test_what_fails_before_its_answer_is_written_is_not_done(context: verbs.Context) -> None:
+    key = subscribed(context.services, "bob")
+    collect_due(context.services)
     request = VerbRequest(request_key="pause-1", verb="pause", arguments={"subscription": key})
 
     def fails(at: Services) -> dict[str, Any]:
@@ -148,26 +152,26 @@ def test_what_fails_before_its_answer_is_written_is_not_done(desk: verbs.Desk) -
         raise OSError("the machine is gone")
 
     with pytest.raises(OSError, match="the machine is gone"):
-        idempotency.once(desk.services, request, fails)
-    assert count(desk.services, "requests") == 0
-    adjust.pause(desk.services, key, "kim", "it is not paused yet")
+        idempotency.once(context.services, request, fails)
+    assert count(context.services, "requests") == 0
+    adjust.pause(context.services, key, "kim", "it is not paused yet")
 
 
-def test_a_request_that_was_undone_since_is_not_done_again(desk: verbs.Desk) -> None:
+def test_a_request_that_was_undone_since_is_not_done_again(context: verbs.Context) -> None:
     """Each verb is delivered, then taken back, then delivered again."""
-    services, key = desk.services, subscribed(desk.services, "bob")
+    services, key = context.services, subscribed(context.services, "bob")
     collect_due(services)
-    paused = sent(desk, verbs.pause, "k-1", subscription=key, **WHO)
+    paused = sent(context, verbs.pause, "k-1", subscription=key, **WHO)
     adjust.resume(services, key, "kim", "back")
-    skipped = sent(desk, verbs.skip, "k-2", subscription=key, period_no=1, **WHO)
+    skipped = sent(context, verbs.skip, "k-2", subscription=key, period_no=1, **WHO)
     adjust.undo(services, key, "kim", "not skipped")
-    ends = sent(desk, verbs.unsubscribe, "k-3", subscription=key, **WHO)
-    undone = sent(desk, verbs.undo, "k-4", subscription=key, what="end", **WHO)
+    ends = sent(context, verbs.unsubscribe, "k-3", subscription=key, **WHO)
+    undone = sent(context, verbs.undo, "k-4", subscription=key, what="end", **WHO)
     before = count(services, "audit")
-    assert sent(desk, verbs.pause, "k-1", subscription=key, **WHO) == paused
-    assert sent(desk, verbs.skip, "k-2", subscription=key, period_no=1, **WHO) == skipped
-    assert sent(desk, verbs.unsubscribe, "k-3", subscription=key, **WHO) == ends
-    assert sent(desk, verbs.undo, "k-4", subscription=key, what="end", **WHO) == undone
+    assert sent(context, verbs.pause, "k-1", subscription=key, **WHO) == paused
+    assert sent(context, verbs.skip, "k-2", subscription=key, period_no=1, **WHO) == skipped
+    assert sent(context, verbs.unsubscribe, "k-3", subscription=key, **WHO) == ends
+    assert sent(context, verbs.undo, "k-4", subscription=key, what="end", **WHO) == undone
     assert [answer["ok"] for answer in (paused, skipped, ends, undone)] == [True] * 4
     assert count(services, "audit") == before
     with services.engine.begin() as db:
@@ -175,32 +179,32 @@ def test_a_request_that_was_undone_since_is_not_done_again(desk: verbs.Desk) -> 
         assert row.one() == ("active", None, None)
 
 
-def test_a_charge_is_tried_once_for_a_key(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
+def test_a_charge_is_tried_once_for_a_key(context: verbs.Context, gateway: ScriptedGateway) -> None:
     gateway.answers.extend([Declined("[CC10]통장 잔액부족")] * 2)
-    enrollment.subscribe(desk.services, "ann", "monthly", "test")
-    collect_due(desk.services)
-    key = charge_rows(desk.services)[0]["key"]
-    move(desk.services, hours=3)
-    first = sent(desk, verbs.try_charge, "try-1", charge=key, **WHO)
+    enrollment.subscribe(context.services, "ann", "monthly", "test")
+    collect_due(context.services)
+    key = charge_rows(context.services)[0]["key"]
+    move(context.services, hours=3)
+    first = sent(context, verbs.try_charge, "try-1", charge=key, **WHO)
     assert first["ok"]
-    collect_due(desk.services)
-    move(desk.services, hours=3)
-    assert sent(desk, verbs.try_charge, "try-1", charge=key, **WHO) == first
-    collect_due(desk.services)
+    collect_due(context.services)
+    move(context.services, hours=3)
+    assert sent(context, verbs.try_charge, "try-1", charge=key, **WHO) == first
+    collect_due(context.services)
     assert len(gateway.sent) == 2
 
 
-def test_a_customer_is_added_once_for_a_key(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
-    first = sent(desk, verbs.add_customer, "new-1", customer_uid="zoe", actor="shop")
+def test_a_customer_is_added_once_for_a_key(context: verbs.Context, gateway: ScriptedGateway) -> None:
+    first = sent(context, verbs.add_customer, "new-1", customer_uid="zoe", actor="shop")
     assert first["ok"]
-    assert sent(desk, verbs.add_customer, "new-1", customer_uid="zoe", actor="shop") == first
+    assert sent(context, verbs.add_customer, "new-1", customer_uid="zoe", actor="shop") == first
     gateway.missing_keys.add("zoe")
-    assert sent(desk, verbs.add_customer, "new-1", customer_uid="zoe", actor="shop") == first
-    assert sent(desk, verbs.add_customer, "new-2", customer_uid="zoe", actor="shop")["error"] == "refused"
+    assert sent(context, verbs.add_customer, "new-1", customer_uid="zoe", actor="shop") == first
+    assert sent(context, verbs.add_customer, "new-2", customer_uid="zoe", actor="shop")["error"] == "refused"
 
 
-def test_a_key_that_looks_like_a_card_number_is_refused_and_not_repeated(desk: verbs.Desk) -> None:
-    answer = sent(desk, verbs.subscribe, "4000000000001091", **SUBSCRIBE)
+def test_a_key_that_looks_like_a_card_number_is_refused_and_not_repeated(context: verbs.Context) -> None:
+    answer = sent(context, verbs.subscribe, "4000000000001091", **SUBSCRIBE)
     assert answer["errors"][0]["field"] == "request_key"
     assert "1091" not in str(answer)
 
@@ -244,10 +248,10 @@ def issue_calls(gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> li
 
 
 def test_a_card_is_issued_once_for_a_key_whatever_became_of_it(
-    desk: verbs.Desk, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+    context: verbs.Context, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guard: said again, it would replace the card that the customer has given since."""
-    calls, services = issue_calls(gateway, monkeypatch), desk.services
+    calls, services = issue_calls(gateway, monkeypatch), context.services
     first = typed(services, "card-1")
     assert (first.is_new, first.card_number) == (True, "40000000****1091")
     newer = replace(CARD, number="5100000000002222")
@@ -258,29 +262,29 @@ def test_a_card_is_issued_once_for_a_key_whatever_became_of_it(
     assert gateway.keys["ann"].card_number == "51000000****2222"
 
 
-def test_another_card_under_a_known_key_is_refused(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
-    typed(desk.services, "card-1")
+def test_another_card_under_a_known_key_is_refused(context: verbs.Context, gateway: ScriptedGateway) -> None:
+    typed(context.services, "card-1")
     with pytest.raises(BadRequest, match="another card"):
-        typed(desk.services, "card-1", replace(CARD, number="5100000000002222"))
+        typed(context.services, "card-1", replace(CARD, number="5100000000002222"))
     with pytest.raises(BadRequest, match="other arguments"):
-        issued_keys.issue(desk.services, "ann", CARD, "kim", "for another reason", request_key="card-1")
+        issued_keys.issue(context.services, "ann", CARD, "kim", "for another reason", request_key="card-1")
 
 
-def test_a_card_that_was_not_stored_leaves_its_key_free(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
+def test_a_card_that_was_not_stored_leaves_its_key_free(context: verbs.Context, gateway: ScriptedGateway) -> None:
     gateway.key_answers.append(KeyDeclined("유효하지 않은 카드"))
     with pytest.raises(issued_keys.CannotIssue, match="not stored"):
-        typed(desk.services, "card-1")
-    assert typed(desk.services, "card-1").is_new
+        typed(context.services, "card-1")
+    assert typed(context.services, "card-1").is_new
 
 
 def test_a_card_on_another_channel_gets_the_same_answer_again(
-    desk: verbs.Desk, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+    context: verbs.Context, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = issue_calls(gateway, monkeypatch)
     elsewhere = replace(CARD, pg="welcome.M1")
     for _ in range(2):
         with pytest.raises(issued_keys.CannotIssue, match="stored, but on channel kcp"):
-            typed(desk.services, "card-1", elsewhere)
+            typed(context.services, "card-1", elsewhere)
     assert calls == ["ann"]
 
 
@@ -288,52 +292,52 @@ DELETE = {"customer_uid": "ann", "end_subscriptions": True, **WHO}
 
 
 def test_a_card_is_deleted_once_for_a_key_and_not_the_one_that_came_after(
-    desk: verbs.Desk, gateway: ScriptedGateway
+    context: verbs.Context, gateway: ScriptedGateway
 ) -> None:
     """Guard: delivered again, it would delete the card that the customer has stored since."""
-    sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
-    first = sent(desk, verbs.delete_card, "gone-1", **DELETE)
+    sent(context, verbs.subscribe, "order-1", **SUBSCRIBE)
+    first = sent(context, verbs.delete_card, "gone-1", **DELETE)
     assert (first["subscriptions_ended"], first["at_gateway"]) == (1, "deleted")
     gateway.missing_keys.discard("ann")  # the customer stores a card in the payment window
-    assert sent(desk, verbs.delete_card, "gone-1", **DELETE) == first
-    enrollment.add_customer(desk.services, "ann", None, None, None, "test")
-    assert sent(desk, verbs.delete_card, "gone-1", **DELETE) == first
+    assert sent(context, verbs.delete_card, "gone-1", **DELETE) == first
+    enrollment.add_customer(context.services, "ann", None, None, None, "test")
+    assert sent(context, verbs.delete_card, "gone-1", **DELETE) == first
     assert "ann" not in gateway.missing_keys
-    other = sent(desk, verbs.delete_card, "gone-1", **(DELETE | {"end_subscriptions": False}))
+    other = sent(context, verbs.delete_card, "gone-1", **(DELETE | {"end_subscriptions": False}))
     assert other["errors"][0]["field"] == "request_key"
 
 
 def test_a_deletion_that_the_gateway_did_not_answer_goes_on_under_its_key(
-    desk: verbs.Desk, gateway: ScriptedGateway
+    context: verbs.Context, gateway: ScriptedGateway
 ) -> None:
-    sent(desk, verbs.subscribe, "order-1", **SUBSCRIBE)
+    sent(context, verbs.subscribe, "order-1", **SUBSCRIBE)
     gateway.key_answers.append(Refused("the token is wrong"))
-    first = sent(desk, verbs.delete_card, "gone-1", **DELETE)
+    first = sent(context, verbs.delete_card, "gone-1", **DELETE)
     assert (first["subscriptions_ended"], first["at_gateway"]) == (1, "the token is wrong")
     assert "ann" not in gateway.missing_keys
-    second = sent(desk, verbs.delete_card, "gone-1", **DELETE)
+    second = sent(context, verbs.delete_card, "gone-1", **DELETE)
     assert second == first | {"at_gateway": "deleted", "code": None}
     assert "ann" in gateway.missing_keys
 
 
 def test_an_unanswered_deletion_does_not_delete_a_card_that_was_stored_since(
-    desk: verbs.Desk, gateway: ScriptedGateway
+    context: verbs.Context, gateway: ScriptedGateway
 ) -> None:
     gateway.key_answers.append(Refused("the token is wrong"))
-    sent(desk, verbs.delete_card, "gone-1", **DELETE)
-    enrollment.add_customer(desk.services, "ann", None, None, None, "test")
-    answer = sent(desk, verbs.delete_card, "gone-1", **DELETE)
+    sent(context, verbs.delete_card, "gone-1", **DELETE)
+    enrollment.add_customer(context.services, "ann", None, None, None, "test")
+    answer = sent(context, verbs.delete_card, "gone-1", **DELETE)
     assert answer["at_gateway"] == "not deleted: another card was stored since"
     assert "ann" not in gateway.missing_keys
 
 
-def refused_charges(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
+def refused_charges(context: verbs.Context, gateway: ScriptedGateway) -> None:
     """Two charges that the gateway has refused."""
     for uid in ("bob", "eve"):
-        enrollment.add_customer(desk.services, uid, None, None, None, "test")
-        enrollment.subscribe(desk.services, uid, "monthly", "test")
+        enrollment.add_customer(context.services, uid, None, None, None, "test")
+        enrollment.subscribe(context.services, uid, "monthly", "test")
         gateway.answers.append(Refused("the contract is missing"))
-    collect_due(desk.services)
+    collect_due(context.services)
 
 
 def due(services: Services) -> list[bool]:
@@ -341,24 +345,24 @@ def due(services: Services) -> list[bool]:
     return [row["next_attempt_at"] <= services.clock.now() for row in charge_rows(services)]
 
 
-def test_refused_charges_are_released_once_for_a_key(desk: verbs.Desk, gateway: ScriptedGateway) -> None:
+def test_refused_charges_are_released_once_for_a_key(context: verbs.Context, gateway: ScriptedGateway) -> None:
     """Guard: said again, it would release what was refused since, for another reason."""
-    refused_charges(desk, gateway)
-    first = sent(desk, verbs.release_refused, "release-1", **WHO)
+    refused_charges(context, gateway)
+    first = sent(context, verbs.release_refused, "release-1", **WHO)
     assert first["released"] == 2
     assert first["amounts"] == [{"amount": 19800, "currency": "KRW"}]
-    assert due(desk.services) == [True, True]
+    assert due(context.services) == [True, True]
     gateway.answers.extend([Refused("the contract is missing")] * 2)
-    collect_due(desk.services)
-    assert sent(desk, verbs.release_refused, "release-1", **WHO) == first
-    assert due(desk.services) == [False, False]
-    assert sent(desk, verbs.release_refused, "release-2", **WHO)["released"] == 2
+    collect_due(context.services)
+    assert sent(context, verbs.release_refused, "release-1", **WHO) == first
+    assert due(context.services) == [False, False]
+    assert sent(context, verbs.release_refused, "release-2", **WHO)["released"] == 2
 
 
 def test_a_release_that_fails_before_its_answer_is_written_releases_nothing(
-    desk: verbs.Desk, gateway: ScriptedGateway
+    context: verbs.Context, gateway: ScriptedGateway
 ) -> None:
-    refused_charges(desk, gateway)
+    refused_charges(context, gateway)
     request = VerbRequest(request_key="release-1", verb="release_refused", arguments=WHO)
 
     def fails(at: Services) -> dict[str, Any]:
@@ -366,5 +370,5 @@ def test_a_release_that_fails_before_its_answer_is_written_releases_nothing(
         raise OSError("the machine is gone")
 
     with pytest.raises(OSError, match="the machine is gone"):
-        idempotency.once(desk.services, request, fails)
-    assert due(desk.services) == [False, False]
+        idempotency.once(context.services, request, fails)
+    assert due(context.services) == [False, False]

@@ -185,7 +185,7 @@ def test_a_customer_uid_in_nfd_is_found_by_a_batch_and_an_import(services: Servi
 
 def test_a_task_refuses_a_control_character_in_a_field(services: Services) -> None:
     fields = {"customer_uid": "ann", "actor": "sh\nop", "request_key": "k"}
-    answer = answers.answer(verbs.Desk(services, lambda _: None), verbs.add_customer, (), fields)
+    answer = answers.answer(verbs.Context(services, lambda _: None), verbs.add_customer, (), fields)
     assert [error["field"] for error in answer["errors"]] == ["actor"]
 
 

@@ -87,10 +87,10 @@ def test_a_transient_database_error_returns_the_request_to_the_broker(
         pytest.raises(Reject) as returned,
         transient_failures.returned_if_transient("test", pause=0),
     ):
-        answers.answer(verbs.Desk(broken, lambda _: None), verbs.charge_adhoc, (), FIELDS)
+        answers.answer(verbs.Context(broken, lambda _: None), verbs.charge_adhoc, (), FIELDS)
     assert returned.value.args[1], "requeue"
     assert charge_rows(services) == []
-    answer = answers.answer(verbs.Desk(services, lambda _: None), verbs.charge_adhoc, (), FIELDS)
+    answer = answers.answer(verbs.Context(services, lambda _: None), verbs.charge_adhoc, (), FIELDS)
     assert answer["ok"]
     assert answer["is_new"]
 
@@ -106,7 +106,7 @@ def test_a_permanent_database_error_is_answered_and_not_returned(services: Servi
     enrollment.add_customer(services, "ann", None, None, None, "test")
     with services.engine.begin() as db:
         db.execute(text("ALTER TABLE charges ADD CONSTRAINT refuse CHECK (amount < 0) NOT VALID"))
-    answer = answers.answer(verbs.Desk(services, lambda _: None), verbs.charge_adhoc, (), FIELDS)
+    answer = answers.answer(verbs.Context(services, lambda _: None), verbs.charge_adhoc, (), FIELDS)
     assert (answer["ok"], answer["error"]) == (False, "failed")
     assert "23514" in answer["errors"][0]["words"]
 
@@ -128,11 +128,11 @@ def test_a_charge_requested_while_charging_is_stopped_is_dispatched_at_once_afte
     enrollment.add_customer(services, "ann", None, None, None, "test")
     operate.stop_charging(services, "test", "a fire")
     sent: list[int] = []
-    desk = verbs.Desk(services, lambda queued: sent.extend(charge_id for charge_id, _ in queued))
-    assert answers.answer(desk, verbs.charge_adhoc, (), FIELDS)["ok"]
+    context = verbs.Context(services, lambda queued: sent.extend(charge_id for charge_id, _ in queued))
+    assert answers.answer(context, verbs.charge_adhoc, (), FIELDS)["ok"]
     assert sent == []
     operate.resume_charging(services, "test", "it is out")
-    assert enqueue.top_up(services, desk.publish) == 1
+    assert enqueue.top_up(services, context.publish) == 1
 
 
 def test_charges_whose_messages_were_dropped_during_a_stop_are_dispatched_at_once_after_the_resume(

@@ -6,7 +6,7 @@ import typer
 
 from schedules.errors import Code
 from schedules.money.amounts import amount_words
-from worker.cli.terminal.dry_run import DryRun, desk, told
+from worker.cli.terminal.dry_run import DryRun, context, told
 from worker.cli.terminal.options import read_date, read_time
 from worker.cli.terminal.output import Actor, Why, actor, say
 from worker.cli.terminal.request_key import (
@@ -47,7 +47,7 @@ def pause(
     """Open no period until it is resumed; what is owed already is still collected."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     done = carry_out(at, verbs.pause, request_key, subscription=key, reason=why, actor=who)
     if not told(at, f"pause subscription {key}"):
         say(f"subscription {key} is paused; `again resume` lets it go on")
@@ -61,7 +61,7 @@ def resume(
     """Go on with the next period that comes; those meanwhile are not charged."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     done = carry_out(at, verbs.resume, request_key, subscription=key, reason=why, actor=who)
     if not told(at, f"resume subscription {key}"):
         say(f"subscription {key} goes on; {next_charge(done)}")
@@ -85,7 +85,7 @@ def undo(
 
     if what is not None and what not in set(Undoable):
         raise CannotAdjust(Code.INVALID, f"--what {what!r} cannot be undone; give one of: {', '.join(Undoable)}")
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     said = {"subscription": key, "what": what and Undoable(what), "reason": why, "actor": who}
     done = carry_out(at, verbs.undo, request_key, **said)
     if done["undone"] == "end":
@@ -109,7 +109,7 @@ def skip(
     """Let one period pass without a charge."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     said = {"subscription": key, "period_no": period, "reason": why, "actor": who}
     done = carry_out(at, verbs.skip, request_key, **said)
     skipped = (
@@ -132,7 +132,7 @@ def move_anchor(
     """Begin the next period on another day, and count those after it from there; nothing is prorated."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     said = {"subscription": key, "anchor": read_date(day), "reason": why, "actor": who}
     done = carry_out(at, verbs.move_anchor, request_key, **said)
     number, begins = done["period_no"], done["period_date"]
@@ -154,7 +154,7 @@ def move_time(
     """Bill one subscription at another time of day than its plan says."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     said = {"subscription": key, "time": None if time == "plan" else read_time(time), "reason": why, "actor": who}
     done = carry_out(at, verbs.move_time, request_key, **said)
     due = when(done["next_due_at"])
@@ -180,7 +180,7 @@ def change_plan(
     """Charge by another plan, or the newest version of its own, from the next period on; nothing is prorated."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     said = {"subscription": key, "plan": plan, "reason": why, "actor": who}
     options = {"another": another, "other_currency": other_currency}
     done = carry_out(at, verbs.change_plan, request_key, **said, **options)
@@ -204,7 +204,7 @@ def change_card(
     """Charge another card of the same customer from now on; open debts are tried with it at once."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     said = {"subscription": key, "customer_uid": customer_uid, "reason": why, "actor": who}
     done = carry_out(at, verbs.change_card, request_key, **said)
     tried = done["tried"]

@@ -10,7 +10,7 @@ from schedules.errors import Code, OwnCode
 from schedules.money.amounts import parse_money
 from schedules.requests.adhoc import ChargeRequest
 from worker.cli.customers import InAccount, Pg
-from worker.cli.terminal.dry_run import DryRun, desk, facts_of, told
+from worker.cli.terminal.dry_run import DryRun, context, facts_of, told
 from worker.cli.terminal.options import read_date
 from worker.cli.terminal.output import (
     Actor,
@@ -132,7 +132,7 @@ def delete(
     """Forget a stored card, here and at the gateway, for good."""
     from worker.customers import issued_keys
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     deleted = issued_keys.delete(
         at.services, customer_uid, who, why, end_subscriptions=end_subscriptions, request_key=request_key
     )
@@ -166,7 +166,7 @@ def card_changed(
     """Take a card as replaced under its billing key, or as mended: what is open is tried at once, oldest first."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=False)
+    at = context(dry_run=False)
     done = carry_out(at, verbs.card_changed, request_key, customer_uid=customer_uid, reason=why, actor=who)
     tried = done["tried"]
     say(f"the card of {customer_uid} is taken as changed; open charges that are tried now: {tried}")

@@ -10,7 +10,7 @@ from schedules.dunning.policies import ONCE
 from schedules.errors import Code, OwnCode
 from schedules.money.amounts import parse_money
 from schedules.requests.adhoc import ChargeRequest
-from worker.cli.terminal.dry_run import DryRun, desk, facts_of, told
+from worker.cli.terminal.dry_run import DryRun, context, facts_of, told
 from worker.cli.terminal.output import Actor, AsJson, Why, actor, print_json, say
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def charge(
     from worker.charging import adhoc
     from worker.renewals import enqueue
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     asked = adhoc.charge(at.services, request, who, at.os_user)
     would = f"charge {request.money} to {customer_uid}" if asked.is_new else "do nothing: it was asked for before"
     if told(at, would, {"charge": asked.key, "is_new": asked.is_new, "held_why": asked.held_why}):

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from schedules.money.amounts import amount_words
-from worker.cli.terminal.dry_run import DryRun, desk, told
+from worker.cli.terminal.dry_run import DryRun, context, told
 from worker.cli.terminal.options import read_date
 from worker.cli.terminal.output import Actor, AsJson, Why, actor, print_json, say
 from worker.cli.terminal.request_key import (
@@ -53,7 +53,7 @@ def add(
 
     known = {"name": name, "email": email, "tel": tel, "of": of, "account": account}
     facts, is_new = carry_out_silently(
-        desk(dry_run=False), verbs.add_customer, request_key, customer_uid=customer_uid, actor=who, **known
+        context(dry_run=False), verbs.add_customer, request_key, customer_uid=customer_uid, actor=who, **known
     )
     if as_json:
         print_json(facts | {"is_new": is_new})
@@ -94,7 +94,7 @@ def subscribe(
     from worker.customers import enrollment
     from worker.task_api import verbs
 
-    at, begins = desk(dry_run=False), read_date(anchor) if anchor else None
+    at, begins = context(dry_run=False), read_date(anchor) if anchor else None
     if enroll:
         enrollment.enroll_if_unknown(at.services, customer_uid, who, account)
     begun, is_new = carry_out_silently(
@@ -151,7 +151,7 @@ def unsubscribe(
     """End a subscription, at the end of the running period unless told --now."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     done = carry_out(at, verbs.unsubscribe, request_key, subscription=key, reason=why, actor=who, now=now)
     canceled, ends = done["charges_canceled"], when(done["ends_at"])
     how = f"at once, and {canceled} owed charges with it" if now else f"when its running period ends, {ends}"

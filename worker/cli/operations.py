@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from schedules.charging.identity import SUBJECT_LENGTH
-from worker.cli.terminal.dry_run import DryRun, desk, told
+from worker.cli.terminal.dry_run import DryRun, context, told
 from worker.cli.terminal.options import read_instant
 from worker.cli.terminal.output import Actor, Why, actor, answer, say, warn
 from worker.cli.terminal.request_key import RequestKey, amount, carry_out
@@ -33,7 +33,7 @@ def try_charge(
     """Try once to collect a charge now, whatever its ladder says; it uses up none of the automatic tries."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     carry_out(at, verbs.try_charge, request_key, charge=key, reason=why, actor=who)
     if not told(at, f"try charge {key} at once"):
         say(f"charge {key} is tried now; `again show {key}` tells what comes of it")
@@ -45,7 +45,7 @@ def paid_elsewhere(
     """Take a charge as paid by another way, a bank transfer say; nothing more is tried."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     carry_out(at, verbs.paid_elsewhere, request_key, charge=key, reason=why, actor=who)
     if not told(at, f"take charge {key} as paid"):
         say(f"charge {key} is paid")
@@ -57,7 +57,7 @@ def cancel_charge(
     """End a charge that should not be there; its subscription goes on."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     carry_out(at, verbs.cancel_charge, request_key, charge=key, reason=why, actor=who)
     if not told(at, f"cancel charge {key}"):
         say(f"charge {key} is canceled")
@@ -190,7 +190,7 @@ def release(
         raise typer.BadParameter("give a key, or --refused for every charge that was refused; not both")
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     if key is None:
         done = carry_out(at, verbs.release_refused, request_key, reason=why, actor=who)
         sums = ", ".join(amount(each["amount"], each["currency"]) for each in done["amounts"])
@@ -212,7 +212,7 @@ def waive(
     """Let a debt go."""
     from worker.task_api import verbs
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     carry_out(at, verbs.waive, request_key, charge=key, reason=why, actor=who)
     if not told(at, f"waive charge {key}"):
         say(f"charge {key} is waived")

@@ -7,7 +7,7 @@ import typer
 from schedules.errors import Code, OwnCode
 from schedules.money.amounts import amount_words, parse_money
 from schedules.requests.refunds import Fate, RefundRequest, RefundState
-from worker.cli.terminal.dry_run import DryRun, desk, facts_of, told
+from worker.cli.terminal.dry_run import DryRun, context, facts_of, told
 from worker.cli.terminal.output import Actor, AsJson, Why, actor, print_json, print_table, say
 
 
@@ -50,7 +50,7 @@ def refund(
     from worker.refunds import refund_payment
     from worker.task_api.verbs import refund_words
 
-    at = desk(dry_run=dry_run)
+    at = context(dry_run=dry_run)
     asked, is_new = refund_payment.ask(at.services, request, who)
     words = amount_words(asked.amount, asked.currency)
     would = f"give back {words} of charge {charge}" if is_new else "do nothing: it was asked for before"

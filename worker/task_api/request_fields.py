@@ -1,4 +1,4 @@
-"""What each field of a task means, by its name, and the fields of each answer; for `make reference`."""
+"""The meaning of each request field by name, and the fields of each answer; used by `make reference`."""
 
 from collections.abc import Mapping
 

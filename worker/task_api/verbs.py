@@ -1,4 +1,4 @@
-"""What other backends may ask for: each function is a task, its parameters are the message's fields."""
+"""The verbs of the task API: each function is a task, and its parameters are the fields of the message."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -33,16 +33,16 @@ Answer = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """Where what is asked for is carried out, and charges are handed to workers."""
+class Context:
+    """What a verb needs: the services, and the function that publishes charges to workers."""
 
     services: Services
     publish: Publish
-    os_user: str | None = None  # who runs the command line; a task has none
+    os_user: str | None = None  # the OS user of the command line; None in a task
 
 
 def charge_adhoc(
-    desk: Desk,
+    context: Context,
     *,
     customer_uid: Words,
     amount: int,
@@ -58,33 +58,33 @@ def charge_adhoc(
         customer_uid=customer_uid, money=money(amount, currency), name=name, request_key=request_key,
         reason=reason, policy=policy,
     )  # fmt: skip
-    asked = adhoc.charge(desk.services, request, actor, desk.os_user)
-    enqueue.send_now(desk.services, asked.id, desk.publish)
+    asked = adhoc.charge(context.services, request, actor, context.os_user)
+    enqueue.send_now(context.services, asked.id, context.publish)
     return {
         "charge": asked.key, "status": asked.status.value, "is_new": asked.is_new, "held_why": asked.held_why,
     }  # fmt: skip
 
 
-def charge_status(desk: Desk, *, charge: Words | None = None, request_key: Words | None = None) -> Answer:
+def charge_status(context: Context, *, charge: Words | None = None, request_key: Words | None = None) -> Answer:
     """Return the state of a charge, by its key or its request key; nothing is changed."""
     if (charge is None) is (request_key is None):
         raise BadRequest(Code.INVALID, "charge", "give the charge's key, or the request_key, and not both")
-    return history.charge_status(desk.services, charge, request_key)
+    return history.charge_status(context.services, charge, request_key)
 
 
-def try_charge(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
+def try_charge(context: Context, *, charge: Words, reason: Words, actor: Words) -> Answer:
     """Try once to collect a charge now, whatever its ladder says."""
-    operate.try_now(desk.services, charge, actor, reason)
+    operate.try_now(context.services, charge, actor, reason)
     return {"charge": charge}
 
 
-def card_changed(desk: Desk, *, customer_uid: Words, reason: Words, actor: Words) -> Answer:
+def card_changed(context: Context, *, customer_uid: Words, reason: Words, actor: Words) -> Answer:
     """Record that a card was replaced or works again: open charges are tried at once."""
-    return {"tried": cards.changed(desk.services, customer_uid, actor, reason)}
+    return {"tried": cards.changed(context.services, customer_uid, actor, reason)}
 
 
 def delete_card(
-    desk: Desk,
+    context: Context,
     *,
     customer_uid: Words,
     reason: Words,
@@ -98,7 +98,7 @@ def delete_card(
     same request again.
     """
     deleted = issued_keys.delete(
-        desk.services, customer_uid, actor, reason, end_subscriptions=end_subscriptions, request_key=request_key
+        context.services, customer_uid, actor, reason, end_subscriptions=end_subscriptions, request_key=request_key
     )
     return {
         "customer_uid": customer_uid, "subscriptions_ended": deleted.subscriptions_ended,
@@ -107,44 +107,44 @@ def delete_card(
     }  # fmt: skip
 
 
-def release(desk: Desk, *, key: Words, reason: Words, actor: Words) -> Answer:
+def release(context: Context, *, key: Words, reason: Words, actor: Words) -> Answer:
     """Let a charge or a subscription continue now that waits for an operator, or after a refusal."""
     if len(key) == SUBJECT_LENGTH:
-        operate.release_subscription(desk.services, key, actor, reason)
+        operate.release_subscription(context.services, key, actor, reason)
     else:
-        operate.release(desk.services, key, actor, reason, desk.os_user)
+        operate.release(context.services, key, actor, reason, context.os_user)
     return {"key": key}
 
 
-def release_refused(desk: Desk, *, reason: Words, actor: Words) -> Answer:
+def release_refused(context: Context, *, reason: Words, actor: Words) -> Answer:
     """Collect now every charge whose last attempt was refused; with a request key in one transaction."""
-    released = operate.release_refused(desk.services, actor, reason)
+    released = operate.release_refused(context.services, actor, reason)
     return {
         "released": released.charges,
         "amounts": [{"amount": sum_.amount, "currency": sum_.currency} for sum_ in released.sums],
     }
 
 
-def waive(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
+def waive(context: Context, *, charge: Words, reason: Words, actor: Words) -> Answer:
     """Waive a charge."""
-    operate.waive(desk.services, charge, actor, reason)
+    operate.waive(context.services, charge, actor, reason)
     return {"charge": charge}
 
 
-def cancel_charge(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
+def cancel_charge(context: Context, *, charge: Words, reason: Words, actor: Words) -> Answer:
     """Cancel a charge that should not exist."""
-    operate.cancel_charge(desk.services, charge, actor, reason)
+    operate.cancel_charge(context.services, charge, actor, reason)
     return {"charge": charge}
 
 
-def paid_elsewhere(desk: Desk, *, charge: Words, reason: Words, actor: Words) -> Answer:
+def paid_elsewhere(context: Context, *, charge: Words, reason: Words, actor: Words) -> Answer:
     """Record a charge as paid by another way."""
-    operate.paid_elsewhere(desk.services, charge, actor, reason)
+    operate.paid_elsewhere(context.services, charge, actor, reason)
     return {"charge": charge}
 
 
 def add_customer(
-    desk: Desk,
+    context: Context,
     *,
     customer_uid: Words,
     actor: Words,
@@ -155,13 +155,13 @@ def add_customer(
     account: Words | None = None,
 ) -> Answer:
     """Add a customer whose billing key the gateway has, or a further card of a known customer."""
-    key = enrollment.add_customer(desk.services, customer_uid, name, email, tel, actor, of, account)
+    key = enrollment.add_customer(context.services, customer_uid, name, email, tel, actor, of, account)
     facts = {"customer_uid": customer_uid, "card_name": key.card_name, "card_number": key.card_number}
     return facts | {"pg_provider": key.pg_provider}
 
 
 def subscribe(
-    desk: Desk,
+    context: Context,
     *,
     customer_uid: Words,
     plan: Words,
@@ -172,7 +172,7 @@ def subscribe(
 ) -> Answer:
     """Begin a subscription; the same request key returns the same one, also after it has ended."""
     begun = enrollment.subscribe(
-        desk.services, customer_uid, plan, actor, anchor, another=another, trial_again=trial_again
+        context.services, customer_uid, plan, actor, anchor, another=another, trial_again=trial_again
     )
     price = begun.plan.price
     return {
@@ -182,12 +182,14 @@ def subscribe(
     }  # fmt: skip
 
 
-def unsubscribe(desk: Desk, *, subscription: Words, reason: Words, actor: Words, now: bool = False) -> Answer:
+def unsubscribe(
+    context: Context, *, subscription: Words, reason: Words, actor: Words, now: bool = False
+) -> Answer:
     """End a subscription when its running period ends, or at once with what it owes.
 
     `unclear` lists charges that may still be paid. `stops` is the next charge, which is not made any more.
     """
-    ended = enrollment.unsubscribe(desk.services, subscription, actor, reason, at_period_end=not now)
+    ended = enrollment.unsubscribe(context.services, subscription, actor, reason, at_period_end=not now)
     return {
         "subscription": subscription, "ends_at": in_json(ended.ends_at),
         "charges_canceled": len(ended.debts.closed), "canceled": [asdict(owed) for owed in ended.debts.closed],
@@ -196,63 +198,65 @@ def unsubscribe(desk: Desk, *, subscription: Words, reason: Words, actor: Words,
     }  # fmt: skip
 
 
-def pause(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
+def pause(context: Context, *, subscription: Words, reason: Words, actor: Words) -> Answer:
     """Open no period until the subscription is resumed; periods that are due are opened first.
 
     `stops` is the next charge, which is not made during the pause.
     """
-    paused = adjust.pause(desk.services, subscription, actor, reason)
+    paused = adjust.pause(context.services, subscription, actor, reason)
     return {
         "subscription": subscription, "opened": _opened(paused.opened), "stops": _charge(paused.not_charged),
     }  # fmt: skip
 
 
-def resume(desk: Desk, *, subscription: Words, reason: Words, actor: Words) -> Answer:
+def resume(context: Context, *, subscription: Words, reason: Words, actor: Words) -> Answer:
     """Continue a paused subscription with its next period.
 
     `periods_not_charged` lists the periods that came due during the pause.
     """
-    resumed = adjust.resume(desk.services, subscription, actor, reason)
+    resumed = adjust.resume(context.services, subscription, actor, reason)
     facts = {"subscription": subscription, "periods_not_charged": _opened(resumed.not_charged)}
     return facts | _following(resumed.following)
 
 
-def undo(desk: Desk, *, subscription: Words, what: Undoable | None, reason: Words, actor: Words) -> Answer:
+def undo(context: Context, *, subscription: Words, what: Undoable | None, reason: Words, actor: Words) -> Answer:
     """Undo an end or a skip, as `what` says.
 
     Null undoes the one that exists and needs a request key; it is refused when both exist.
     """
-    undone = adjust.undo(desk.services, subscription, actor, reason, what)
+    undone = adjust.undo(context.services, subscription, actor, reason, what)
     facts = {"undone": undone.what.value, "ended_at": in_json(undone.ended_at)}
     facts |= {"skipped_below": undone.skipped_below, "debts_tried": undone.debts_tried}
     facts |= {"opened": _opened(undone.opened)}
     return {"subscription": subscription} | facts | _following(undone.following)
 
 
-def skip(desk: Desk, *, subscription: Words, period_no: int | None, reason: Words, actor: Words) -> Answer:
+def skip(context: Context, *, subscription: Words, period_no: int | None, reason: Words, actor: Words) -> Answer:
     """Skip one period without a charge, by its number, so that a repeated request skips one period only.
 
     Null skips the next period and needs a request key.
     """
-    skipped = adjust.skip(desk.services, subscription, actor, reason, period_no)
+    skipped = adjust.skip(context.services, subscription, actor, reason, period_no)
     facts = {"period_no": skipped.period_no, "period_date": in_json(skipped.period_date)}
     facts |= {"due_at": in_json(skipped.due_at)}
     facts |= {"not_charged": skipped.amount, "opened": _opened(skipped.opened)}
     return {"subscription": subscription} | facts | _following(skipped.following, "following_period_no")
 
 
-def move_anchor(desk: Desk, *, subscription: Words, anchor: date, reason: Words, actor: Words) -> Answer:
+def move_anchor(context: Context, *, subscription: Words, anchor: date, reason: Words, actor: Words) -> Answer:
     """Begin the next period on another day, and count later periods from there."""
-    return _moved(subscription, adjust.move_anchor(desk.services, subscription, anchor, actor, reason))
+    return _moved(subscription, adjust.move_anchor(context.services, subscription, anchor, actor, reason))
 
 
-def move_time(desk: Desk, *, subscription: Words, time: clock_time | None, reason: Words, actor: Words) -> Answer:
+def move_time(
+    context: Context, *, subscription: Words, time: clock_time | None, reason: Words, actor: Words
+) -> Answer:
     """Bill a subscription at another time of day; null restores its plan's time."""
-    return _moved(subscription, adjust.move_time(desk.services, subscription, time, actor, reason))
+    return _moved(subscription, adjust.move_time(context.services, subscription, time, actor, reason))
 
 
 def change_plan(
-    desk: Desk,
+    context: Context,
     *,
     subscription: Words,
     plan: Words,
@@ -263,19 +267,21 @@ def change_plan(
 ) -> Answer:
     """Charge by another plan from the next period on."""
     change = adjust.change_plan(
-        desk.services, subscription, plan, actor, reason, another=another, other_currency=other_currency
+        context.services, subscription, plan, actor, reason, another=another, other_currency=other_currency
     )
     return _changed(subscription, change.next, change.next_before, change.opened) | {
         "version": change.after.version, "version_before": change.before.version,
     }  # fmt: skip
 
 
-def change_card(desk: Desk, *, subscription: Words, customer_uid: Words, reason: Words, actor: Words) -> Answer:
+def change_card(
+    context: Context, *, subscription: Words, customer_uid: Words, reason: Words, actor: Words
+) -> Answer:
     """Charge another card of the same customer from now on; what the subscription owes moves to that card.
 
     `debts` lists each open charge with what it `became`; the numbers count them.
     """
-    change = adjust.change_card(desk.services, subscription, customer_uid, actor, reason)
+    change = adjust.change_card(context.services, subscription, customer_uid, actor, reason)
     debts = [asdict(debt) | {"due_at": in_json(debt.due_at), "became": debt.became.value} for debt in change.debts]
     counts = {became.value: count for became, count in change.counts.items()}
     facts = {"subscription": subscription, **counts, "debts": debts, "opened": _opened(change.opened)}
@@ -283,7 +289,7 @@ def change_card(desk: Desk, *, subscription: Words, customer_uid: Words, reason:
 
 
 def refund_charge(
-    desk: Desk,
+    context: Context,
     *,
     charge: Words,
     request_key: Words,
@@ -303,23 +309,23 @@ def refund_charge(
     request = RefundRequest(
         charge=charge, money=much, request_key=request_key, reason=reason, fate=subscription, another=another
     )  # fmt: skip
-    asked, is_new = refund_payment.ask(desk.services, request, actor)
+    asked, is_new = refund_payment.ask(context.services, request, actor)
     return refund_words(asked) | {"is_new": is_new}
 
 
-def refund_status(desk: Desk, *, request_key: Words) -> Answer:
+def refund_status(context: Context, *, request_key: Words) -> Answer:
     """Return the state of a refund; nothing is changed."""
-    return refund_words(refund_payment.status(desk.services, request_key))
+    return refund_words(refund_payment.status(context.services, request_key))
 
 
 def refund_words(refund: Refund) -> Answer:
-    """A refund in plain fields."""
+    """A refund as plain fields."""
     names = ("request_key", "merchant_uid", "amount", "currency", "state", "words")
     return {name: getattr(refund, name) for name in names} | {"ended_at": in_json(refund.ended_at)}
 
 
 def money(amount: int, currency: str) -> Money:
-    """An amount in minor units; BadRequest names the field that is wrong."""
+    """An amount in minor units; raises BadRequest with the wrong field."""
     if currency not in MINOR_DIGITS:
         raise BadRequest(
             Code.INVALID, "currency", f"{currency!r} is not known; take one of {', '.join(MINOR_DIGITS)}"
@@ -335,7 +341,7 @@ def _moved(subscription: str, moved: Moved) -> Answer:
 
 
 def _changed(subscription: str, after: Next, before: Next, opened: tuple[Opened, ...]) -> Answer:
-    """The next charge after a change and before it, in plain fields."""
+    """The next charge after and before a change, as plain fields."""
     return {
         "subscription": subscription, "period_no": after.period_no, "period_date": in_json(after.period_date),
         "next_due_at": in_json(after.due_at), "amount": after.amount, "currency": after.currency,
@@ -345,7 +351,7 @@ def _changed(subscription: str, after: Next, before: Next, opened: tuple[Opened,
 
 
 def _charge(charge: Next | None) -> Answer | None:
-    """A charge that does not come any more, in plain fields."""
+    """A charge that is not made any more, as plain fields."""
     if charge is None:
         return None
     return {
@@ -355,7 +361,7 @@ def _charge(charge: Next | None) -> Answer | None:
 
 
 def _following(following: Next | None, number: str = "next_period_no") -> Answer:
-    """What is charged next, in plain fields; null where nothing is."""
+    """The next charge as plain fields; all null without one."""
     if following is None:
         return {number: None, "next_due_at": None, "next_amount": None, "currency": None}
     due = in_json(following.due_at)
@@ -372,15 +378,15 @@ def _opened(opened: tuple[Opened, ...]) -> list[Answer]:
     ]  # fmt: skip
 
 
-ASKED: tuple[Callable[..., Answer], ...] = (
+VERBS: tuple[Callable[..., Answer], ...] = (
     charge_adhoc, charge_status, try_charge, release, release_refused, waive, cancel_charge, paid_elsewhere,
     add_customer, card_changed, delete_card, subscribe, unsubscribe, pause, resume, undo, skip, move_anchor,
     move_time, change_plan, change_card, refund_charge, refund_status,
 )  # fmt: skip
-# What creates or charges needs a request key; charge_adhoc and refund_charge keep theirs in their own rows, and
-# delete_card keeps its own, because it goes on at the gateway after its first transaction.
+# Verbs that create or charge need a request key. Three store the key themselves: charge_adhoc and refund_charge in
+# their own rows, delete_card because it continues at the gateway after its first transaction.
 NEEDS_KEY: frozenset[Callable[..., Answer]] = frozenset({add_customer, subscribe, try_charge})
-# A field that may be null only under a request key: null means the current value, which differs each time.
+# A field that may be null only with a request key: null means the current value, which changes with each call.
 NULL_NEEDS_KEY: Mapping[Callable[..., Answer], str] = {skip: "period_no", undo: "what"}
 TAKES_KEY = NEEDS_KEY | {
     release, release_refused, waive, cancel_charge, paid_elsewhere, card_changed, unsubscribe, pause, resume, undo,

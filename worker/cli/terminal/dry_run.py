@@ -10,7 +10,7 @@ from worker.cli.terminal.output import as_words, os_user, print_json, say, wants
 
 if TYPE_CHECKING:
     from worker.services import DryRunChanges
-    from worker.task_api.verbs import Desk
+    from worker.task_api.verbs import Context
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is.")]
 # Numbers that mean nothing outside the database, and what stands in the sentence before.
@@ -42,16 +42,16 @@ WORDS: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def desk(*, dry_run: bool) -> "Desk":
+def context(*, dry_run: bool) -> "Context":
     """The services of a command, or those of a dry run."""
     from worker import tasks
     from worker.services import DryRunChanges
 
-    made = replace(tasks.desk(), os_user=os_user())
+    made = replace(tasks.context(), os_user=os_user())
     return replace(made, services=replace(made.services, dry_run=DryRunChanges())) if dry_run else made
 
 
-def facts_of(at: "Desk") -> dict[str, Any]:
+def facts_of(at: "Context") -> dict[str, Any]:
     """Whether it was a dry run and what it would change, for an answer as JSON."""
     dry_run = at.services.dry_run
     if dry_run is None:
@@ -64,7 +64,7 @@ def facts_of(at: "Desk") -> dict[str, Any]:
     return {"dry_run": True, "changes": changes}
 
 
-def told(at: "Desk", what: str, document: Mapping[str, Any] | None = None) -> bool:
+def told(at: "Context", what: str, document: Mapping[str, Any] | None = None) -> bool:
     """Say what would have been done, if this was a dry run; whether it was.
 
     With --json the document is printed instead, with the changes; without a document it was printed before.

@@ -9,7 +9,7 @@ from worker.cli.terminal.dry_run import facts_of
 from worker.cli.terminal.output import print_json, say, wants_json, warn
 
 if TYPE_CHECKING:
-    from worker.task_api.verbs import Answer, Desk
+    from worker.task_api.verbs import Answer, Context
 
 RequestKey = Annotated[
     str | None,
@@ -17,7 +17,7 @@ RequestKey = Annotated[
 ]
 
 
-def carry_out(at: "Desk", asked: "Callable[..., Answer]", request_key: str | None, **fields: Any) -> "Answer":
+def carry_out(at: "Context", asked: "Callable[..., Answer]", request_key: str | None, **fields: Any) -> "Answer":
     """Do it and, with --json, print the answer; one that was done before is answered as then."""
     done, is_new = carry_out_silently(at, asked, request_key, **fields)
     if wants_json():
@@ -26,7 +26,7 @@ def carry_out(at: "Desk", asked: "Callable[..., Answer]", request_key: str | Non
 
 
 def carry_out_silently(
-    at: "Desk", asked: "Callable[..., Answer]", request_key: str | None, **fields: Any
+    at: "Context", asked: "Callable[..., Answer]", request_key: str | None, **fields: Any
 ) -> "tuple[Answer, bool]":
     """As `carry_out`, for a command that prints its answer itself; says whether it was done now."""
     from worker.task_api import answers
