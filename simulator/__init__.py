@@ -1,1 +1,1 @@
-"""A stand-in for PortOne V1 over real HTTP, with a ledger of its own; it knows nothing of who talks to it."""
+"""A stand-in for PortOne V1 over real HTTP, with its own ledger. It contains no code for particular clients."""

@@ -32,56 +32,56 @@ from simulator.tokens import Tokens
 from simulator.webhooks import Webhooks
 from simulator.witness import Witness
 
-TICK = 0.25  # seconds between looks at what is due by the clock
+TICK = 0.25  # seconds between checks for what is due by the clock
 
 
 class CuttableProtocol(H11Protocol):
-    """HTTP/1.1 whose connections a fault can cut."""
+    """HTTP/1.1 with connections that a fault can reset."""
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Remember the connection by its client's address."""
+        """Register the connection under its client's address."""
         super().connection_made(cast("Transport", transport))
         self._peer = transport.get_extra_info("peername")
         if self._peer:
             open_connections[self._peer[:2]] = cast("Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Remove the connection."""
         if self._peer:
             open_connections.pop(self._peer[:2], None)
         super().connection_lost(exc)
 
 
 class SimulatorServer(uvicorn.Server):
-    """A server that says where it listens, and ends without a word when it is told to."""
+    """A server that prints its address, and ends quietly on a stop signal."""
 
     def __init__(self, config: uvicorn.Config, words: str | None) -> None:
         super().__init__(config)
         self._words = words
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
+        """Listen, and print the address."""
         await super().startup(sockets)
         if self._words is not None and self.started:
             sys.stdout.write(self._words + "\n")
             sys.stdout.flush()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Cut the connections that hang on purpose, and close the others."""
+        """Reset the connections that a fault keeps open, and close the others."""
         for transport in list(open_connections.values()):
             transport.abort()
         await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End with status 0 on SIGTERM and SIGINT; uvicorn itself would die of them once more."""
+        """End with status 0 on SIGTERM and SIGINT; uvicorn would raise them again."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_exit)
         yield
 
 
 def application(arguments: argparse.Namespace, faults: Faults) -> Starlette:
-    """The whole simulator as an ASGI application; BadFile when its state cannot be kept."""
+    """The simulator as an ASGI application; raises BadFile when its state file cannot be used."""
     shop = Shop(faults, Clock(arguments.clock_file))
     webhooks = Webhooks(shop)
     api = Api(shop, Tokens(shop, arguments.key, arguments.secret), webhooks)
@@ -127,7 +127,7 @@ def main() -> None:
     config = uvicorn.Config(
         served, http=CuttableProtocol, access_log=False, log_level="error", lifespan="on", proxy_headers=False,
         server_header=False, ws="none",
-        # Clients keep connections for seconds; the server must not be the one who closes them first.
+        # Longer than clients keep connections, so that the client closes them first.
         timeout_keep_alive=75, timeout_graceful_shutdown=1,
     )  # fmt: skip
     if arguments.until_stdin_closes:
@@ -144,7 +144,7 @@ def _stop_when_stdin_closes() -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    # The protocol is named because asyncio sends small answers at once (TCP_NODELAY) only where it is.
+    # With an explicit protocol: only then asyncio sets TCP_NODELAY, which sends small answers at once.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

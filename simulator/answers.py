@@ -1,4 +1,4 @@
-"""Answering: the envelope, and what a fault makes of it."""
+"""Answers of the gateway, and how faults change them."""
 
 import asyncio
 import json
@@ -16,13 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from simulator.faults import Fault, Rule
 
-# The connections that are open, by the client's address, so that a fault can cut one.
+# Open connections by client address; a fault can reset one.
 open_connections: dict[tuple[str, int], Transport] = {}
 HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>"
 
 
 class JsonAnswer(Response):
-    """JSON as PortOne writes it: keys in order, everything but ASCII escaped."""
+    """JSON as PortOne writes it: fields in a fixed order, non-ASCII characters escaped."""
 
     media_type = "application/json"
 
@@ -31,23 +31,23 @@ class JsonAnswer(Response):
         self.had_a_reader = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, and keep whether the client was still connected at that moment.
+        """Send the answer, and record whether the client was connected at that time.
 
-        Afterwards it is too late to look: HTTP/1.0 and `Connection: close` close the connection with the answer.
+        Later is too late to check: HTTP/1.0 and `Connection: close` close the connection with the answer.
         """
         self.had_a_reader = is_connected(scope.get("client"))
         await super().__call__(scope, receive, send)
 
 
 class NoAnswer(Response):
-    """Says nothing for some seconds, or until the client goes away, and then resets the connection."""
+    """Sends nothing for some seconds, or until the client disconnects, and then resets the connection."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         super().__init__()
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Wait, and cut."""
+        """Wait, and reset the connection."""
         if self._seconds:
             with suppress(TimeoutError):
                 await asyncio.wait_for(_disconnected(receive), self._seconds)
@@ -57,36 +57,36 @@ class NoAnswer(Response):
 
 
 class CutAnswer(Response):
-    """Promises more than it sends, and resets the connection."""
+    """Sends less than its Content-Length, and resets the connection."""
 
     media_type = "application/json"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the head and half of the body, then cut."""
+        """Send the head and half of the body, then reset the connection."""
         start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         await send(start)
         half = bytes(self.body)[: len(self.body) // 2]
         await send({"type": "http.response.body", "body": half, "more_body": True})
-        await asyncio.sleep(0.05)  # a reset throws away what the client has not read yet
+        await asyncio.sleep(0.05)  # a reset discards data that the client has not read
         await _cut(scope, receive)
         if self.background is not None:
             await self.background()
 
 
 def envelope(response: object, status: int = 200) -> JsonAnswer:
-    """A request that was carried out."""
+    """The answer to a request that was carried out: code 0 and a response."""
     return JsonAnswer({"code": 0, "message": None, "response": response}, status)
 
 
 def refusal(code: int, message: str, status: int = 200) -> JsonAnswer:
-    """A request that was refused."""
+    """The answer to a request that was refused: a code other than 0 and a message."""
     return JsonAnswer({"code": code, "message": message, "response": None}, status)
 
 
 async def refused(request: Request, error: Exception) -> JsonAnswer:
-    """A path or method that there is not, as JSON like every other answer."""
+    """The JSON answer for an unknown path or method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = dict(getattr(error, "headers", None) or {})  # such as `Allow`
+    headers = dict(getattr(error, "headers", None) or {})  # for example `Allow`
     if request.url.path.startswith("/_simulator"):
         answer = JsonAnswer({"error": f"{request.method} {request.url.path}: {HTTPStatus(status).phrase}"}, status)
     else:
@@ -96,31 +96,31 @@ async def refused(request: Request, error: Exception) -> JsonAnswer:
 
 
 async def failed(request: Request, error: Exception) -> JsonAnswer:
-    """A fault of the simulator itself; its traceback goes to standard error."""
+    """The answer for an error of the simulator; its traceback is written to standard error."""
     return await refused(request, error)
 
 
 class PathAsSent:
-    """Middleware: routes see the path before percent-decoding, so that an id may hold an encoded slash."""
+    """Middleware: routes match the path before percent-decoding, so that an id may contain an encoded slash."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on."""
+        """Replace the path, and call the application."""
         if scope["type"] == "http" and scope.get("raw_path"):
             scope["path"] = scope["raw_path"].decode("latin-1")
         await self._app(scope, receive, send)
 
 
 def is_connected(client: Any) -> bool:
-    """Whether a client is still there to be answered."""
+    """Whether the client is still connected."""
     transport = open_connections.get(tuple(client)) if client else None
     return transport is not None and not transport.is_closing()
 
 
 def spoiled_before(rule: Rule) -> Response | None:
-    """What a fault answers before anything was done; None when it lets the call through."""
+    """The answer of a fault that hits before the call is carried out; None for other faults."""
     match rule.fault:
         case Fault.TIMEOUT_BEFORE:
             return NoAnswer(rule.seconds)
@@ -139,7 +139,7 @@ def spoiled_before(rule: Rule) -> Response | None:
 
 
 def spoiled_after(rule: Rule, answer: Response) -> tuple[Response, bool]:
-    """What a fault makes of an answer, and whether it still tells the truth."""
+    """The answer after a fault, and whether it still reports the true result."""
     match rule.fault:
         case Fault.TIMEOUT_AFTER:
             return NoAnswer(rule.seconds), False
@@ -171,13 +171,13 @@ async def _disconnected(receive: Receive) -> None:
 
 
 async def _cut(scope: Scope, receive: Receive) -> None:
-    """Reset a client's connection, and wait until it is gone."""
+    """Reset the connection of a client, and wait for its end."""
     client = scope["client"]
     transport = open_connections.get(tuple(client)) if client else None
     if transport is not None and not transport.is_closing():
         connection = transport.get_extra_info("socket")
         if connection is not None:
-            # Linger for 0 seconds: the other side sees a reset, not an orderly end.
+            # SO_LINGER with 0 seconds: close() sends a reset.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     await _disconnected(receive)

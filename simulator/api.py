@@ -1,4 +1,4 @@
-"""PortOne V1's calls: authentication, refusals and faults around each of them."""
+"""The HTTP API of PortOne V1, with authentication, refusals and faults."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,21 +26,21 @@ from simulator.webhooks import Webhooks
 
 
 class Api:
-    """The calls of one account."""
+    """The API of one account."""
 
     def __init__(self, shop: Shop, tokens: Tokens, webhooks: Webhooks) -> None:
         self.shop, self.tokens, self.webhooks = shop, tokens, webhooks
         self.schedules = Schedules(shop)
 
     def routes(self) -> list[Route]:
-        """Every path, with and without a slash at its end."""
+        """All paths, each with and without a trailing slash."""
         table = [
             *Charging(self.shop).table(),
             ("/users/getToken", "POST", "token", self.get_token),
             *self.schedules.table(),
             *Prepares(self.shop).table(),
             *Keys(self.shop).table(),
-            *Lookups(self.shop).table(),  # last, for its path with an imp_uid takes any word
+            *Lookups(self.shop).table(),  # last, because its path with an imp_uid matches any word
         ]
         routes = []
         for path, method, name, handler in table:
@@ -49,20 +49,20 @@ class Api:
         return routes
 
     async def get_token(self, call: Call) -> Response:
-        """The account's token."""
+        """Return the access token of the account."""
         key, secret = requests.text(call.fields, "imp_key"), requests.text(call.fields, "imp_secret")
         return envelope(self.tokens.issue(key, secret))
 
     def _answering(self, name: str, handler: Answer) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             self.shop.traffic.calls[name] += 1
-            # The router matches the path as it was sent, so that an id may hold an encoded slash.
+            # The router matches the undecoded path, so that an id may contain an encoded slash.
             request.scope["path_params"] = {part: unquote(text) for part, text in request.path_params.items()}
             call = Call(name, request)
             try:
                 await self._admit(call)
-            except Refusal as told:
-                return refusal(told.code, told.message, told.status)
+            except Refusal as refused:
+                return refusal(refused.code, refused.message, refused.status)
             if name not in CHARGES:
                 return await self._carry_out(call, handler)
             uid = requests.uid_of(call.fields, self.shop.faults)
@@ -70,13 +70,13 @@ class Api:
             with ExitStack() as undo:
                 undo.callback(self.shop.traffic.end, uid)
                 carried_out = await self._carry_out(call, handler, in_flight=uid)
-                undo.pop_all()  # it ends with the answer that was made
+                undo.pop_all()  # `_ended` does it, after the answer
             return carried_out
 
         return answer
 
     async def _admit(self, call: Call) -> None:
-        """Check the token, read the body, and look which fault hits the call."""
+        """Check the token, read the body, and choose the fault."""
         headers, faults = call.request.headers, self.shop.faults
         if call.name != "token":
             self.tokens.check(
@@ -97,7 +97,7 @@ class Api:
             self.tokens.expire()
 
     async def _carry_out(self, call: Call, handler: Answer, in_flight: str | None = None) -> Response:
-        """Do what the call asks for, unless a fault is before it, and answer, unless a fault is after it."""
+        """Carry out the call, with the fault before or after it, and return the answer."""
         rule, truthful = call.rule, True
         answer = spoiled_before(rule) if rule else None
         if answer is None:
@@ -107,17 +107,17 @@ class Api:
                 await asyncio.sleep(self.shop.faults.latency_ms / 1000)
             try:
                 answer = await handler(call)
-            except Refusal as told:
-                answer = refusal(told.code, told.message, told.status)
+            except Refusal as refused:
+                answer = refusal(refused.code, refused.message, refused.status)
             if rule:
                 answer, truthful = spoiled_after(rule, answer)
-        self.shop.save()  # before the answer: a kill after it must not forget what the client knows
+        self.shop.save()  # before the answer: what a client was answered must survive a kill
         if in_flight is not None or call.movement is not None:
             answer.background = BackgroundTask(self._ended, call, in_flight, answer, truthful)
         return answer
 
     async def _ended(self, call: Call, in_flight: str | None, answer: Response, truthful: bool) -> None:
-        """The answer has left, or never will."""
+        """Record how the call ended, after its answer was sent or lost."""
         if call.movement is not None:
             call.movement.answered = truthful and isinstance(answer, JsonAnswer) and answer.had_a_reader
             self.shop.note(Kind.MOVEMENT, call.movement.name)

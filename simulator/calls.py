@@ -1,4 +1,4 @@
-"""One call of a client on its way: what it holds, which fault hits it, and what it did."""
+"""A call of a client: its request, its fault, and what it did."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from simulator.payments import Payment
 
 @dataclass(slots=True)
 class Call:
-    """A call, as its handler gets it and leaves it."""
+    """A call, filled in by its handler."""
 
-    name: str  # the name that faults know
+    name: str  # the name used in fault rules
     request: Request
-    fields: dict[str, Any] = field(default_factory=dict)  # of the body
+    fields: dict[str, Any] = field(default_factory=dict)  # fields of the body
     rule: Rule | None = None
-    payment: Payment | None = None  # the one that it made or changed
+    payment: Payment | None = None  # the payment that it made or changed
     movement: Movement | None = None  # the money that it moved
 
     @property
@@ -30,7 +30,7 @@ class Call:
 
     @property
     def merchant_uid(self) -> str:
-        """The shop's own number that the path or the body names."""
+        """The merchant_uid that the path or the body names."""
         return str(self.request.path_params.get("uid") or self.fields.get("merchant_uid") or "")
 
 

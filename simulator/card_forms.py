@@ -1,8 +1,7 @@
-"""The forms of a typed-in card's fields, and the values that the simulated issuer does not accept.
+"""Check the format of the fields of a typed-in card, and refuse the values that the simulated issuer refuses.
 
-The shop's contract with its gateway decides which fields are compared; the switch
-`card_contract` stands for it.
-The texts are KCP's, from its published table of result codes.
+The contract of the shop with its gateway decides which fields the issuer compares; the switch `card_contract`
+stands for it. The texts are from KCP's published table of result codes.
 """
 
 import re
@@ -14,17 +13,17 @@ from simulator import requests
 from simulator.cards import KOREA
 from simulator.shop import Refusal, Shop
 
-# Every other value of the right form is accepted.
+# Other values in the right format are accepted.
 WRONG_BIRTH, WRONG_BUSINESS_NUMBER, WRONG_PASSWORD = "991231", "9999999999", "99"
 _EXPIRY = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
 _PASSWORD = re.compile(r"\d{2}", re.ASCII)
 
 
 def check(fields: Mapping[str, Any], shop: Shop, prefix: str) -> None:
-    """Refuse a card whose expiry, birth date or password has a wrong form, has passed or is not the card's.
+    """Refuse a card with a wrong or past expiry, or a birth date or password that is malformed or not the card's.
 
-    A field that the contract does not ask for may be absent, and its value is not compared. `prefix` is PortOne's
-    sentence before the gateway's text.
+    Fields that the contract does not require may be absent, and are not compared. `prefix` is PortOne's sentence
+    before the gateway's text.
     """
     contract = shop.faults.card_contract
     expiry = requests.text(fields, "expiry") or ""
@@ -50,7 +49,9 @@ def check(fields: Mapping[str, Any], shop: Shop, prefix: str) -> None:
 
 
 def _is_birth(text: str) -> bool:
-    """A birth date as YYMMDD (the century is not given), 000000 for cards without one, or a business number."""
+    """Whether this is a birth date YYMMDD (without century), 000000 for a card without one, or a business
+    number.
+    """
     if not (text.isascii() and text.isdecimal()):
         return False
     if len(text) != 6:
@@ -58,7 +59,7 @@ def _is_birth(text: str) -> bool:
     if text == "000000":
         return True
     try:
-        datetime(2000 + int(text[:2]) % 4, int(text[2:4]), int(text[4:]))  # noqa: DTZ001 # only whether there is such a day
+        datetime(2000 + int(text[:2]) % 4, int(text[2:4]), int(text[4:]))  # noqa: DTZ001 # only checks that the date exists
     except ValueError:
         return False
     return True

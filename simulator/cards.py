@@ -1,4 +1,4 @@
-"""Cards that approve, decline in each gateway's own words, expire, or approve only on the k-th try."""
+"""Simulated cards: they approve, decline with a gateway's own texts, expire, or approve on the k-th try."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,29 +7,29 @@ from datetime import datetime, timedelta, timezone
 from simulator.words import MORE_PROVIDERS, PROVIDERS, SCENARIOS, Scenario, words_of
 
 KOREA = timezone(timedelta(hours=9))
-PAYDAY_DAYS = 5  # how long the money lasts
+PAYDAY_DAYS = 5  # days with money after payday
 _FIELDS = {"customer_uid", "card", "card_number", "pg", "shape", "k"}
 
 
 class BadCard(ValueError):
-    """A card that the simulator does not know; the words say what there is."""
+    """A card that the simulator does not know; the message lists what exists."""
 
 
 @dataclass(slots=True)
 class SimulatedCard:
-    """A card and what it does; `tries` and `approvals` count what was asked of it."""
+    """A card and its behaviour; `tries` and `approvals` count its charges."""
 
     scenario: Scenario = Scenario.APPROVE
     provider: str = "kcp"
     shape: str = "A"  # A: code 0 and status failed; B: code -1 and no payment in the answer
     k: int = 0
-    masked: str = "53331234****1234"  # the card number as a gateway shows it; the whole one is never kept
+    masked: str = "53331234****1234"  # the card number as a gateway shows it; the full number is not stored
     pg_id: str = "simulated"
     tries: int = 0
     approvals: int = 0
 
     def refusal(self, now: float) -> str | None:
-        """Why the card says no to one more charge; None when it approves. Counts the try."""
+        """Count a try; return the decline text, or None when the card approves."""
         self.tries += 1
         scenario = self._scenario_now(now)
         if scenario is Scenario.APPROVE:
@@ -53,12 +53,12 @@ class SimulatedCard:
 
 
 def card_from_number(number: str, pg: str | None = None) -> SimulatedCard:
-    """The card that a number stands for: 4000 00PP SSSB KKKK; any other number of 14 to 16 digits approves.
+    """The card of a number: 4000 00PP SSSB KKKK; any other number of 14 to 16 digits approves.
 
-    PP is the gateway, SSS the scenario, B the shape of a decline (0 is A, 1 is B), KKKK the k. For other numbers
-    `pg`, a gateway or `gateway.MID`, tells the gateway; one that is not known falls back to `kcp` in silence.
+    PP is the gateway, SSS the scenario, B the shape of a decline (0 is A, 1 is B), KKKK is k. For other numbers
+    `pg` names the gateway, as `gateway` or `gateway.MID`; an unknown one becomes `kcp`.
     """
-    digits = "".join(mark for mark in number if mark.isdecimal())
+    digits = "".join(sign for sign in number if sign.isdecimal())
     if not 14 <= len(digits) <= 16:
         raise BadCard("the card number has not 14 to 16 digits")
     masked = _mask(digits)
@@ -75,7 +75,7 @@ def card_from_number(number: str, pg: str | None = None) -> SimulatedCard:
 
 
 def card_from_words(document: Mapping[str, object]) -> SimulatedCard:
-    """A card from a tester's words: {"card": "no_money", "k": 0, "pg": "kcp", "shape": "A"} or a card_number."""
+    """The card of a JSON document: {"card": "no_money", "k": 0, "pg": "kcp", "shape": "A"} or a card_number."""
     unknown = sorted(set(document) - _FIELDS)
     if unknown:
         raise BadCard(f"{unknown[0]}: there is no such field; there are {', '.join(sorted(_FIELDS))}")
@@ -97,5 +97,5 @@ def card_from_words(document: Mapping[str, object]) -> SimulatedCard:
 
 
 def _mask(digits: str) -> str:
-    shown = 8 if len(digits) == 16 else 6  # so that at least four stay hidden
+    shown = 8 if len(digits) == 16 else 6  # at least four digits stay hidden
     return f"{digits[:shown]}****{digits[-4:]}"

@@ -13,7 +13,7 @@ from simulator.shop import CHECKING, UNKNOWN_BUYER, Refusal, Shop
 
 
 class Charging:
-    """Charges billing keys and cards, and gives money back."""
+    """Charges billing keys and cards, and makes refunds."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -38,7 +38,7 @@ class Charging:
         return await self._charge(call, order, key.card)
 
     async def onetime(self, call: Call) -> Response:
-        """Charge a card that is keyed in; keep it under the customer_uid, if there is one, when it was paid."""
+        """Charge a typed-in card; when it is paid and has a customer_uid, store the card under it."""
         requests.required(call.fields, "merchant_uid", "amount", "card_number", "expiry")
         order = requests.order_of(call.fields, self._shop.faults)
         card_forms.check(call.fields, self._shop, CHECKING)
@@ -57,13 +57,13 @@ class Charging:
         payment.call_is_open = True
         call.payment = payment
         if call.movement is not None:
-            self._shop.announce(payment)  # never for a charge that failed at once
+            self._shop.announce(payment)  # PortOne sends none for a charge that failed at once
         elif card.shape == "B":
             return refusal(-1, f"결제승인에 실패하였습니다. {payment.fail_reason}")
         return envelope(payment.as_json())
 
     async def cancel(self, call: Call) -> Response:
-        """Give money back."""
+        """Refund a payment, in full or in part."""
         fields = call.fields
         imp_uid, uid = requests.text(fields, "imp_uid"), requests.text(fields, "merchant_uid")
         payment = self._shop.payments.get(imp_uid) if imp_uid else self._paid(uid or "")

@@ -1,18 +1,18 @@
-"""The simulator's clock: real time, until somebody sets it; then it runs on from there."""
+"""The simulator's clock: real time until it is set, then it runs on from there."""
 
 import time
 from pathlib import Path
 
 
 class BadClock(ValueError):
-    """The clock cannot be set here."""
+    """The clock cannot be set."""
 
 
 class Clock:
-    """Unix seconds, moved by an offset.
+    """Real time plus an offset, in Unix seconds.
 
-    With a file, the offset is what the file holds, in seconds, and only the writer of the file moves the clock: a
-    shop that reads the same file has the same time.
+    With a file, the file contains the offset in seconds, and only its writer moves the clock: a shop that reads
+    the same file has the same time.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -24,7 +24,7 @@ class Clock:
         return time.time() + (self._offset if self._file is None else float(self._file.read_text()))
 
     def set(self, at: float) -> None:
-        """Make it this time now; BadClock when a file moves it."""
+        """Set the time; raises BadClock when a file moves the clock."""
         if self._file is not None:
             raise BadClock(
                 f"this clock is moved by the file {self._file}; under `again up`, `again clock` moves it"
@@ -32,5 +32,5 @@ class Clock:
         self._offset = at - time.time()
 
     def reset(self) -> None:
-        """Go back to real time; a clock with a file stays as it is."""
+        """Return to real time; no effect on a clock with a file."""
         self._offset = 0.0

@@ -1,4 +1,4 @@
-"""Faults by rule and by rate; which call is hit depends on the seed and the call alone, so that runs repeat."""
+"""Faults by rule and rate. The seed and the call alone decide which calls are hit, so runs can be repeated."""
 
 import hashlib
 from collections import Counter
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Fault(StrEnum):
-    """What can go wrong with a call; `before` and `after` say whether money moves."""
+    """The kinds of faults of a call; `before` and `after` say whether the money moves."""
 
     TIMEOUT_BEFORE = "timeout_before"
     TIMEOUT_AFTER = "timeout_after"
@@ -42,22 +42,20 @@ SLOW_SECONDS = 2.0
 
 @dataclass(slots=True)
 class Rule:
-    """Which calls a fault hits: those that match, at a rate, at most so many times."""
+    """The calls that a fault hits: those that match, with a rate, at most `times`."""
 
     fault: Fault
     call: str = "again"
-    path: str | None = None  # the beginning of the path
+    path: str | None = None  # prefix of the path
     merchant_uid: str | None = None
     customer_uid: str | None = None
     rate: float = 1.0
     times: int | None = None
-    seconds: float = HANG_SECONDS  # of the hang or wait; of the simulated clock for late_paid and late_shown
-    shown_after: float = (
-        0.0  # seconds of the simulated clock until find and lists show the payment, with any fault
-    )
+    seconds: float = HANG_SECONDS  # of the hang or wait; by the simulated clock for late_paid and late_shown
+    shown_after: float = 0.0  # seconds of the simulated clock before find and lists show the payment
 
     def matches(self, call: str, path: str, merchant_uid: str, customer_uid: str) -> bool:
-        """Whether the rule is about this call."""
+        """Whether the rule matches this call."""
         return (
             (self.call == call or (self.call == ANY and call != WEBHOOK))
             and self.times != 0
@@ -69,22 +67,22 @@ class Rule:
 
 @dataclass(slots=True)
 class Faults:
-    """The rules in force, and the switches: where the real gateway's habits are not known for sure."""
+    """The rules in force, and switches for behaviour of the real gateway that is not known for sure."""
 
     seed: int = 0
     rules: list[Rule] = field(default_factory=list)
-    latency_ms: float = 0.0  # between the look at the uid and the charge
+    latency_ms: float = 0.0  # between the check of the uid and the charge
     rate_cap: float | None = None  # charges in any one second of real time; 429 above it
     concurrent_same_uid: str = "allow"  # or "reject"; allow is the worst case
     over_long_uid: str = "reject"  # or "truncate"; a merchant_uid of more than 40 characters
-    unknown_key: int = 200  # or 404; the status of an answer about a customer_uid that is not there
+    unknown_key: int = 200  # or 404; HTTP status of an answer about an unknown customer_uid
     sandbox: bool = False  # whether the account's channel is a test channel
-    card_contract: str = "number"  # or "birth", "birth_and_password"; what else is compared with the card
-    strict: bool = False  # whether `name` and `channel_key`, required on paper only, are required
+    card_contract: str = "number"  # or "birth", "birth_and_password": what else is compared
+    strict: bool = False  # whether `name` and `channel_key` are required, as PortOne only documents
     _sends: Counter[str] = field(default_factory=Counter)
 
     def pick(self, call: str, path: str = "", merchant_uid: str = "", customer_uid: str = "") -> Rule | None:
-        """The first rule that hits this call; a uid's first, second, … sending are different calls."""
+        """The first rule that hits this call. Each repeat of a call for the same uid is drawn separately."""
         if not self.rules:
             return None
         name = f"{call}/{merchant_uid}/{customer_uid}"
@@ -101,7 +99,7 @@ class Faults:
         return int.from_bytes(hashlib.blake2b(words, digest_size=7).digest(), "big") / 2**56
 
     def as_json(self) -> dict[str, object]:
-        """What is in force."""
+        """The rules and switches in force."""
         return {
             "seed": self.seed, "rules": [_rule_as_json(rule) for rule in self.rules],
             "latency_ms": self.latency_ms, "rate_cap": self.rate_cap,
@@ -114,6 +112,6 @@ class Faults:
 def _rule_as_json(rule: Rule) -> dict[str, object]:
     match = {name: getattr(rule, name) for name in ("call", "path", "merchant_uid", "customer_uid")}
     return {
-        "match": {name: wish for name, wish in match.items() if wish is not None}, "fault": rule.fault,
+        "match": {name: value for name, value in match.items() if value is not None}, "fault": rule.fault,
         "rate": rule.rate, "times": rule.times, "seconds": rule.seconds, "shown_after": rule.shown_after,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Reads faults from JSON, and names the field that cannot be read."""
+"""Read faults from JSON; errors name the wrong field."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -16,11 +16,11 @@ _WEBHOOK_FAULTS = (Fault.WEBHOOK_DUPLICATED, Fault.WEBHOOK_MISSING)
 
 
 class BadFaults(ValueError):
-    """Faults that cannot be read; the words name the field."""
+    """The faults cannot be read; the message names the field."""
 
 
 def read_faults(document: object, seed: int = 0) -> Faults:
-    """Faults from a JSON document; what is not known is refused by name. `seed` is for a document without one."""
+    """Faults from a JSON document; raises BadFaults for unknown fields. `seed` is the default of the document."""
     if not isinstance(document, Mapping):
         raise BadFaults("faults: must be an object")
     _refuse_unknown(document, _SETTINGS, "faults")
@@ -43,7 +43,7 @@ def read_faults(document: object, seed: int = 0) -> Faults:
 
 
 def _read_rule(rule: object, where: str) -> Rule:
-    """One rule; what it matches stands in `match`, or beside the fault."""
+    """Read one rule; what it matches is in `match`, or beside the fault."""
     if not isinstance(rule, Mapping):
         raise BadFaults(f"{where}: must be an object")
     _refuse_unknown(rule, _RULE | _MATCH, where)
@@ -51,7 +51,7 @@ def _read_rule(rule: object, where: str) -> Rule:
     if not isinstance(match, Mapping):
         raise BadFaults(f"{where}.match: must be an object")
     _refuse_unknown(match, _MATCH, f"{where}.match")
-    wish = {name: rule[name] for name in _MATCH if name in rule} | dict(match)
+    matched = {name: rule[name] for name in _MATCH if name in rule} | dict(match)
     name = str(rule.get("fault"))
     if name not in set(Fault):
         raise BadFaults(f"{where}.fault: {name!r} is not known; there are {', '.join(Fault)}")
@@ -63,8 +63,8 @@ def _read_rule(rule: object, where: str) -> Rule:
     usual = SLOW_SECONDS if fault is Fault.SLOW else HANG_SECONDS
     return Rule(
         fault,
-        _call(wish, fault, where),
-        **{name: None if wish.get(name) is None else str(wish[name]) for name in _MATCH - {"call"}},
+        _call(matched, fault, where),
+        **{name: None if matched.get(name) is None else str(matched[name]) for name in _MATCH - {"call"}},
         rate=rate,
         times=None if times is None else _whole(times, f"{where}.times"),
         seconds=_number(rule.get("seconds", usual), f"{where}.seconds"),
@@ -72,17 +72,17 @@ def _read_rule(rule: object, where: str) -> Rule:
     )
 
 
-def _call(wish: Mapping[str, object], fault: Fault, where: str) -> str:
-    """The call that is named; `again` when none is, any when a path is, webhooks for their own faults."""
-    usual = WEBHOOK if fault in _WEBHOOK_FAULTS else ANY if wish.get("path") is not None else "again"
-    call = str(wish.get("call", usual))
+def _call(matched: Mapping[str, object], fault: Fault, where: str) -> str:
+    """The name of the call. Default: webhooks for their own faults, any call with a path, otherwise `again`."""
+    usual = WEBHOOK if fault in _WEBHOOK_FAULTS else ANY if matched.get("path") is not None else "again"
+    call = str(matched.get("call", usual))
     if call not in CALLS:
         raise BadFaults(f"{where}.call: {call!r} is not known; there are {', '.join(CALLS)}")
     return call
 
 
 def _choice(document: Mapping[str, object], name: str, choices: tuple[Any, ...]) -> Any:
-    """One of several; the first is the default."""
+    """One of several values; the first is the default."""
     value = document.get(name, choices[0])
     if not any(value == choice and type(value) is type(choice) for choice in choices):
         raise BadFaults(f"{name}: {value!r} is not one of {', '.join(str(choice) for choice in choices)}")

@@ -1,4 +1,4 @@
-"""Keeps a shop in a file: what a call changed is written before its answer leaves, and read at the next start."""
+"""Store a shop in a file: changes are written before the answer is sent, and read at the next start."""
 
 from dataclasses import asdict
 from typing import Any
@@ -15,22 +15,22 @@ from simulator.words import Scenario
 
 
 class Keeping:
-    """Writes what has changed, whenever the shop saves.
+    """Writes the changed records whenever the shop saves.
 
-    Counts of traffic and the access token are not kept: a client gets a fresh token, as after any 401.
+    Counts of traffic and the access token are not stored: a client gets a new token, as after any 401.
     """
 
     def __init__(self, records: Records, shop: Shop, schedules: Schedules, webhooks: Webhooks) -> None:
         self._records, self._shop, self._schedules, self._webhooks = records, shop, schedules, webhooks
 
     def restore(self, *, with_faults: bool) -> None:
-        """Take everything from the file, then keep the shop in it."""
+        """Load everything from the file, then store changes in it."""
         shop, read = self._shop, self._records.read
         for name, document in read(Kind.KEY):
             shop.keys[name] = Key(**document | {"card": _card(document["card"])})
         for _, document in read(Kind.PAYMENT):
             parts = {"card": _card(document["card"]), "order": Order(**document["order"])}
-            # The connection of that call is gone: its caller got no answer.
+            # The process ended, so the call got no answer.
             shop.take_back(Payment(**document | parts | {"call_is_open": False}))
         for _, document in read(Kind.MOVEMENT):
             shop.ledger.take_back(Movement(**document))
@@ -45,7 +45,7 @@ class Keeping:
         shop.changed, shop.is_forgotten, shop.save = set(), False, self.save
 
     def save(self) -> None:
-        """Write what has changed since the last time."""
+        """Write the changes since the last save."""
         changed = self._shop.changed
         if not changed and not self._shop.is_forgotten:
             return
@@ -54,7 +54,7 @@ class Keeping:
         self._shop.changed, self._shop.is_forgotten = set(), False
 
     def _document(self, kind: Kind, name: str) -> Any:
-        """A record as JSON takes it; None when there is none any more."""
+        """A record as JSON; None for one that was removed."""
         shop = self._shop
         match kind:
             case Kind.KEY:

@@ -1,4 +1,4 @@
-"""Records in a file, by kind and id: what the simulator holds is there again after a restart or a kill."""
+"""Records in a SQLite file, by kind and id; they survive a restart or a kill of the simulator."""
 
 import json
 import os
@@ -8,12 +8,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1  # of the documents; another one is refused
+FORMAT = 1  # of the documents; other formats are refused
 FAULTS, WEBHOOKS = "faults", "webhooks"  # the ids of the settings
 
 
 class Kind(StrEnum):
-    """What a record is."""
+    """The kinds of records."""
 
     KEY = "key"  # by customer_uid
     PAYMENT = "payment"  # by imp_uid
@@ -24,14 +24,14 @@ class Kind(StrEnum):
 
 
 class BadFile(Exception):
-    """The file cannot be used; the words say why."""
+    """The file cannot be used; the message gives the reason."""
 
 
 class Records:
     """One SQLite file, for one process at a time.
 
-    What is written survives a kill of the process. After a crash of the machine the last records may be missing;
-    those before them are whole.
+    Written records survive a kill of the process. After a crash of the machine the last ones may be missing;
+    earlier ones are complete.
     """
 
     def __init__(self, file: Path) -> None:
@@ -57,12 +57,12 @@ class Records:
             )
 
     def read(self, kind: Kind) -> Iterator[tuple[str, Any]]:
-        """The ids and documents of a kind, in the order of their ids."""
+        """The ids and documents of a kind, ordered by id."""
         rows = self._db.execute("SELECT id, document FROM records WHERE kind = ? ORDER BY id", (kind,))
         return ((name, json.loads(text)) for name, text in rows)
 
     def write(self, changed: Iterable[tuple[Kind, str, Any]], *, afresh: bool) -> None:
-        """Write these documents, all or none; None removes a record, `afresh` all others."""
+        """Write these documents in one transaction. None removes a record; `afresh` removes all others first."""
         with self._db:  # commits, or rolls back
             self._db.execute("BEGIN")
             if afresh:
@@ -80,9 +80,9 @@ class Records:
 
 
 def _make_private(file: Path) -> None:
-    """Let its owner alone read the file: it holds buyers' names, e-mails, telephones and addresses."""
+    """Restrict the file to its owner: it contains names, e-mails, telephones and addresses of buyers."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        os.fchmod(descriptor, 0o600)  # one that was there already may be open to others
+        os.fchmod(descriptor, 0o600)  # an existing file may have a wider mode
     finally:
         os.close(descriptor)

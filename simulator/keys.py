@@ -1,4 +1,4 @@
-"""The calls about billing keys and channels."""
+"""The calls for billing keys and channels."""
 
 from starlette.responses import Response
 
@@ -28,7 +28,7 @@ class Keys:
         ]
 
     async def list_channels(self, call: Call) -> Response:
-        """The account's one channel."""
+        """Return the only channel of the account."""
         return envelope([{
             "pg_provider": "kcp", "pg_id": "simulated", "sandbox": self._shop.faults.sandbox,
             "type": "api_payment", "channel_name": "simulated", "channel_key": "channel-key-simulated",
@@ -46,7 +46,7 @@ class Keys:
         return envelope(self._shop.issue(customer_uid, card, buyer).as_json())
 
     async def read(self, call: Call) -> Response:
-        """One billing key."""
+        """Return one billing key."""
         return envelope(self._shop.key_of(call.customer_uid).as_json())
 
     async def delete(self, call: Call) -> Response:
@@ -56,7 +56,7 @@ class Keys:
         return envelope(key.as_json())
 
     async def list_keys(self, call: Call) -> Response:
-        """Several billing keys; status 207 when some are not there."""
+        """Return several billing keys; status 207 when some do not exist."""
         wanted = requests.listed(call.request, "customer_uid")
         found = [self._shop.keys[uid].as_json() for uid in wanted if uid in self._shop.keys]
         if not found:
@@ -64,6 +64,6 @@ class Keys:
         return envelope(found, 200 if len(found) == len(wanted) else 207)
 
     async def payments(self, call: Call) -> Response:
-        """The payments of a billing key, 20 on a page."""
+        """Return the payments of a billing key, 20 on a page."""
         found = self._shop.shown(self._shop.by_customer.get(call.customer_uid, []))
         return envelope(page_of(call.request, found))

@@ -1,4 +1,4 @@
-"""The witness: every movement of money in order, and whether the call that caused it was told the truth."""
+"""The ledger: every movement of money in order, and whether the call that caused it got a true answer."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from simulator.payments import Payment, plain
 
 @dataclass(slots=True)
 class Movement:
-    """Money that moved."""
+    """A movement of money."""
 
     kind: str  # charge or cancel
     uid: str
@@ -19,18 +19,18 @@ class Movement:
     currency: str
     at: float  # Unix seconds of the simulated clock
     imp_uid: str
-    answered: bool = False  # whether the call that moved it got its whole and true answer
+    answered: bool = False  # whether the call got its complete, true answer
     late: bool = False  # a payment that had been reported failed
-    buyer: dict[str, str] = field(default_factory=dict)  # who bought, masked
-    number: int = 0  # in the ledger, from 0 on
+    buyer: dict[str, str] = field(default_factory=dict)  # the buyer, masked
+    number: int = 0  # in the ledger, from 0
 
     @property
     def name(self) -> str:
-        """The number as a record's id: such texts have the order of the numbers."""
+        """The number as the id of a record: sorted by text, ids have the order of the numbers."""
         return f"{self.number:012d}"
 
     def as_json(self) -> dict[str, Any]:
-        """The movement, as a witness tells it."""
+        """The movement as JSON."""
         return {name: getattr(self, name) for name in Movement.__slots__ if name != "number"}
 
 
@@ -45,18 +45,18 @@ def masked_buyer(buyer: Mapping[str, str | None]) -> dict[str, str]:
 
 
 class Ledger:
-    """Movements of money, only ever added to."""
+    """Movements of money; entries are only added."""
 
     def __init__(self) -> None:
         self.movements: list[Movement] = []
-        self.payments_of: Counter[str] = Counter()  # by merchant_uid, those that were paid
+        self.payments_of: Counter[str] = Counter()  # number of paid payments by merchant_uid
 
     def charge(self, payment: Payment, now: float, *, late: bool) -> Movement:
-        """Write down that a payment was paid."""
+        """Record a paid payment."""
         return self._write("charge", payment, payment.amount, now, late=late)
 
     def cancel(self, payment: Payment, amount: float, now: float) -> Movement:
-        """Write down that money of a payment was given back."""
+        """Record a refund."""
         return self._write("cancel", payment, amount, now, late=False)
 
     def _write(self, kind: str, payment: Payment, amount: float, now: float, *, late: bool) -> Movement:
@@ -68,13 +68,13 @@ class Ledger:
         return movement
 
     def take_back(self, movement: Movement) -> None:
-        """Take the next movement, which is new or comes from the file."""
+        """Append a movement, a new one or one from the file."""
         self.movements.append(movement)
         if movement.kind == "charge":
             self.payments_of[movement.uid] += 1
 
     def summary(self) -> dict[str, Any]:
-        """Counts and sums, and the uids that were paid more than once."""
+        """Counts, sums, and the uids that were paid more than once."""
         charges = [movement for movement in self.movements if movement.kind == "charge"]
         cancels = [movement for movement in self.movements if movement.kind == "cancel"]
         return {

@@ -1,4 +1,4 @@
-"""The calls that look payments up."""
+"""The calls that look up payments."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -19,14 +19,14 @@ NO_BALANCE = (
 )
 WITH_BALANCE = ("kcp", "kcp_billing", "payco")
 DAY = 86_400
-MOST_DAYS = 90  # of one list by status
-MOST_AT_ONCE = 100  # payments in one question
+MOST_DAYS = 90  # span of one list by status
+MOST_AT_ONCE = 100  # payments in one request
 SORTINGS = {"started": "started_at", "paid": "paid_at", "updated": "updated_at"}
 STATUSES = (ALL, "ready", "paid", "cancelled", "failed")
 
 
 class Lookups:
-    """Finds payments by their numbers and by time."""
+    """Finds payments by uid and by time."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -45,7 +45,7 @@ class Lookups:
         ]
 
     async def several(self, call: Call) -> Response:
-        """Payments by imp_uid and merchant_uid; status 207 when some are not there."""
+        """Return payments by imp_uid and merchant_uid; status 207 when some do not exist."""
         imp_uids = requests.listed(call.request, "imp_uid")[:MOST_AT_ONCE]
         uids = requests.listed(call.request, "merchant_uid")[:MOST_AT_ONCE]
         self._shop.turn_late_paid()
@@ -57,7 +57,7 @@ class Lookups:
         return envelope([payment.as_json() for payment in found], status)
 
     async def read(self, call: Call) -> Response:
-        """A payment by imp_uid; one of a test channel only when asked for, in this call alone."""
+        """Return a payment by imp_uid. Only here, one of a test channel must be requested explicitly."""
         self._shop.turn_late_paid()
         payment = self._shop.payments.get(call.request.path_params["imp_uid"])
         with_sandbox = call.request.query_params.get("include_sandbox", "").lower() in ("true", "1")
@@ -66,7 +66,7 @@ class Lookups:
         return envelope(payment.as_json())
 
     async def balance(self, call: Call) -> Response:
-        """What is left of a payment, by kind of tax; only gateways that PortOne has this for are answered."""
+        """Return the balance of a payment by kind of tax, for the gateways that PortOne supports in this call."""
         self._shop.turn_late_paid()
         payment = self._shop.payments.get(call.request.path_params["imp_uid"])
         if payment is None:
@@ -76,15 +76,15 @@ class Lookups:
         return envelope(payment.balance_as_json())
 
     async def find(self, call: Call) -> Response:
-        """The first payment of a uid by the sorting."""
+        """Return the first payment of a uid in the requested order."""
         return envelope(_sorted(call.request, self._found(call))[0].as_json())
 
     async def find_all(self, call: Call) -> Response:
-        """Every payment of a uid."""
+        """Return every payment of a uid."""
         return envelope(page_of(call.request, self._found(call)))
 
     async def by_status(self, call: Call) -> Response:
-        """The payments that came to a status in a span of at most 90 days."""
+        """Return the payments that reached a status within a span of at most 90 days."""
         status = _status(call.request.path_params["status"])
         until = requests.whole(call.request, "to", int(self._shop.clock.now()))
         since = requests.whole(call.request, "from", max(0, until - MOST_DAYS * DAY))
@@ -104,19 +104,19 @@ class Lookups:
 
 
 class Shown(Protocol):
-    """What a list shows."""
+    """An entry of a list."""
 
     def as_json(self) -> dict[str, Any]:
-        """It as PortOne answers it."""
+        """The entry as PortOne returns it."""
 
 
 def page_of(request: Request, found: list[Payment]) -> dict[str, object]:
-    """One page of payments, in the order asked for."""
+    """One page of payments in the requested order."""
     return paged(request, _sorted(request, found))
 
 
 def paged(request: Request, found: Sequence[Shown]) -> dict[str, object]:
-    """One page of a list that is in order; a page past the end is refused, but the first of none is empty."""
+    """One page of an ordered list. A page past the end is refused, except the first page of an empty list."""
     page, limit = requests.whole(request, "page", 1), requests.whole(request, "limit", 20)
     if not 1 <= limit <= 1000 or page < 1:
         raise Refusal(-1, "page 또는 limit 값이 올바르지 않습니다.", 400)
@@ -141,7 +141,7 @@ def _sorted(request: Request, found: list[Payment]) -> list[Payment]:
     name = SORTINGS.get(sorting.removeprefix("-"))
     if name is None:
         raise Refusal(-1, "지원되지 않는 정렬값입니다.", 400)
-    # Payments of one second keep the order in which they were made.
+    # Payments of the same second keep their order of creation.
     return sorted(
         found, key=lambda payment: (getattr(payment, name), payment.imp_uid), reverse=sorting.startswith("-")
     )

@@ -1,16 +1,16 @@
-"""Payments and billing keys as PortOne shows them, with every field that is always there."""
+"""Payments and billing keys as PortOne shows them, with all fields that are always present."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from simulator.cards import SimulatedCard
 
-CARD_CODE, CARD_NAME = "361", "BC카드"  # PortOne's code table; every simulated card is of this company
+CARD_CODE, CARD_NAME = "361", "BC카드"  # from PortOne's table of codes; all simulated cards are from this company
 
 
 @dataclass(slots=True)
 class Key:
-    """A billing key: a card under a customer_uid."""
+    """A billing key: a card stored under a customer_uid."""
 
     customer_uid: str
     card: SimulatedCard
@@ -20,7 +20,7 @@ class Key:
     buyer: dict[str, str | None] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The key as the gateway answers it: masked facts only."""
+        """The key as the gateway returns it: masked facts only."""
         return {
             "customer_uid": self.customer_uid, "pg_provider": self.card.provider, "pg_id": self.card.pg_id,
             "sandbox": self.sandbox, "customer_id": None, "card_name": CARD_NAME, "card_code": CARD_CODE,
@@ -33,7 +33,7 @@ class Key:
 
 @dataclass(slots=True)
 class Order:
-    """One wish to charge."""
+    """A request to charge."""
 
     merchant_uid: str
     customer_uid: str | None
@@ -53,7 +53,7 @@ class Payment:
 
     imp_uid: str
     order: Order
-    amount: float  # the order's, unless a fault changed it
+    amount: float  # of the order, unless a fault changed it
     status: str
     started_at: int
     card: SimulatedCard
@@ -66,13 +66,13 @@ class Payment:
     cancel_reason: str | None = None
     cancels: list[dict[str, Any]] = field(default_factory=list)
     updated_at: int = 0
-    shown_from: float = 0  # not shown by find and lists before this time
+    shown_from: float = 0  # find and lists do not show it before
     turns_paid_at: float = 0  # when a payment that was reported failed turns paid; 0 for never
-    call_is_open: bool = False  # the call that made it has not been answered yet
+    call_is_open: bool = False  # its call has not been answered yet
 
     @property
     def merchant_uid(self) -> str:
-        """The shop's own number."""
+        """The merchant_uid of its order."""
         return self.order.merchant_uid
 
     @property
@@ -82,16 +82,16 @@ class Payment:
 
     @property
     def currency(self) -> str:
-        """KRW unless told otherwise."""
+        """Currency of the order, by default KRW."""
         return self.order.currency
 
     @property
     def balance(self) -> float:
-        """What is left to be cancelled."""
+        """The amount that was not refunded."""
         return self.amount - self.cancel_amount if self.paid_at else 0
 
     def add_cancel(self, amount: float, now: int, reason: str | None) -> None:
-        """Give back part of it."""
+        """Refund a part of it."""
         self.cancel_amount += amount
         number = len(self.cancels) + 1
         self.cancels.append({
@@ -101,7 +101,7 @@ class Payment:
         })  # fmt: skip
 
     def balance_as_json(self) -> dict[str, Any]:
-        """What is left of the payment, as the gateway splits it, and how it came to that."""
+        """The balance, split as the gateway splits it, with its history."""
         left, steps = self.amount, [(self.amount, self.paid_at)]
         for cancel in self.cancels:
             left -= cancel["amount"]
@@ -112,7 +112,7 @@ class Payment:
         }  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
-        """The payment as the gateway answers it."""
+        """The payment as the gateway returns it."""
         paid, order, buyer = self.paid_at > 0, self.order, self.order.buyer
         receipt = f"https://simulator.invalid/receipt/{self.imp_uid}" if paid else None
         return {
@@ -137,7 +137,7 @@ class Payment:
 
 
 def _split(amount: float) -> dict[str, Any]:
-    """An amount of a card by kind of tax, VAT of a tenth in it; nothing by points, discount or cash receipt."""
+    """An amount by kind of tax: a tenth is VAT; no points, discount or cash receipt."""
     vat = round(amount / 11)
     none = {"tax_free": 0, "supply": 0, "vat": 0, "service": 0}
     return {
@@ -147,5 +147,5 @@ def _split(amount: float) -> dict[str, Any]:
 
 
 def plain(amount: float) -> int | float:
-    """An amount as JSON shows it: without a fraction when there is none."""
+    """An amount for JSON: an integer when it has no fraction."""
     return int(amount) if amount == int(amount) else amount

@@ -1,4 +1,4 @@
-"""Amounts that are registered before a payment window opens; `again` does not look at them."""
+"""Amounts that are registered before a payment window opens. `again` does not check them."""
 
 from starlette.responses import Response
 
@@ -11,7 +11,7 @@ from simulator.shop import Refusal, Shop
 
 
 class Prepares:
-    """Keeps one amount for each merchant_uid."""
+    """Stores one amount for each merchant_uid."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -25,7 +25,7 @@ class Prepares:
         ]
 
     async def register(self, call: Call) -> Response:
-        """Register an amount; one that is registered is refused."""
+        """Register an amount; refused when the uid has one."""
         prepared = self._read(call)
         if prepared["merchant_uid"] in self._shop.prepared:
             raise Refusal(1, f"이미 등록된 merchant_uid입니다. ({prepared['merchant_uid']})")
@@ -38,7 +38,7 @@ class Prepares:
         return self._keep(prepared)
 
     async def read(self, call: Call) -> Response:
-        """The amount that is registered."""
+        """Return the registered amount."""
         return envelope(self._known(call.merchant_uid))
 
     def _read(self, call: Call) -> dict[str, object]:

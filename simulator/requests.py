@@ -1,4 +1,4 @@
-"""Reading what a client sends: JSON or form, numbers or numeric strings, lists and maps in form names."""
+"""Read the body of a request: JSON or form, numbers or numeric strings, lists and maps in form names."""
 
 import itertools
 import json
@@ -15,21 +15,21 @@ from simulator.faults import Faults
 from simulator.payments import Order
 from simulator.shop import Refusal
 
-# The most characters of each field, by the official schema.
+# Maximum length of each field in characters, by the official schema.
 LENGTHS = {
     "customer_uid": 80, "merchant_uid": 40, "name": 40, "buyer_name": 16, "buyer_email": 64, "buyer_tel": 16,
     "buyer_addr": 128, "buyer_postcode": 8, "customer_name": 20, "customer_tel": 20, "customer_email": 200,
     "customer_addr": 200, "customer_postcode": 8, "pg": 80, "channel_key": 55,
 }  # fmt: skip
 BUYER_FIELDS = ("name", "email", "tel", "addr", "postcode")
-MOST_ENTRIES = 1000  # of a list in a form
-MOST = 10**15  # of any number
+MOST_ENTRIES = 1000  # entries of a list in a form
+MOST = 10**15  # upper bound of numbers
 BAD_JSON = "JSON 형식이 올바르지 않습니다."
 _INDEX = re.compile(r"\[([^\]]*)\]")
 
 
 async def read_body(request: Request) -> dict[str, Any]:
-    """The body's fields, whether JSON or form."""
+    """The fields of a JSON or form body."""
     kind = request.headers.get("content-type", "")
     if "multipart/form-data" in kind:
         try:
@@ -47,10 +47,10 @@ async def read_body(request: Request) -> dict[str, Any]:
 
 
 def read_json(body: bytes) -> Any:
-    """A JSON document; refused when it is none, nested too deeply, or holds half of a surrogate pair."""
+    """Parse a JSON document; refused when it is malformed, too deeply nested, or has a lone surrogate."""
     try:
         document = json.loads(body)
-        if b"\\ud" in body.lower():  # an escaped surrogate: whole pairs are text, single ones are not
+        if b"\\ud" in body.lower():  # an escaped surrogate, which may lack its other half
             json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Refusal(-1, BAD_JSON, 400) from None
@@ -68,7 +68,7 @@ def _fields(pairs: Any) -> dict[str, Any]:
 
 
 def _put(fields: dict[str, Any], name: str, value: str) -> None:
-    """Write a form field such as schedules[0][merchant_uid] to its place."""
+    """Write a form field, for example schedules[0][merchant_uid], into nested lists and maps."""
     place: Any = fields
     path = [name.split("[", 1)[0], *_INDEX.findall(name)]
     for step, following in itertools.pairwise(path):
@@ -92,14 +92,14 @@ def _descend(place: Any, step: str, fresh: Any) -> Any:
 
 
 def required(fields: Mapping[str, Any], *names: str) -> None:
-    """Refuse a request that lacks any of these fields."""
+    """Refuse a request without one of these fields."""
     missing = [name for name in names if fields.get(name) in (None, "")]
     if missing:
         raise Refusal(-1, f"필수 파라메터가 누락되었습니다. ({', '.join(missing)})", 400)
 
 
 def text(fields: Mapping[str, Any], name: str) -> str | None:
-    """A field as text; numbers become text, and what is too long is refused."""
+    """A field as text; numbers become text, and too long values are refused."""
     value = fields.get(name)
     if value is None or value == "":
         return None
@@ -113,7 +113,7 @@ def text(fields: Mapping[str, Any], name: str) -> str | None:
 
 
 def uid_of(fields: Mapping[str, Any], faults: Faults) -> str:
-    """The merchant_uid; one that is too long is refused or cut, as the switch says."""
+    """The merchant_uid; a too long one is refused or truncated, depending on the switch."""
     value = fields.get("merchant_uid")
     if faults.over_long_uid == "truncate" and isinstance(value, str):
         fields = {"merchant_uid": value[: LENGTHS["merchant_uid"]]}
@@ -121,7 +121,7 @@ def uid_of(fields: Mapping[str, Any], faults: Faults) -> str:
 
 
 def number(fields: Mapping[str, Any], name: str = "amount") -> float:
-    """A number or a numeric text that is not negative; 0 when it is not there."""
+    """A number or numeric text of 0 or more; 0 for an absent field."""
     value = fields.get(name)
     if value in (None, ""):
         return 0
@@ -135,7 +135,7 @@ def number(fields: Mapping[str, Any], name: str = "amount") -> float:
 
 
 def order_of(fields: Mapping[str, Any], faults: Faults) -> Order:
-    """The wish to charge that a request holds."""
+    """The order of a charge request."""
     currency = text(fields, "currency") or "KRW"
     money = number(fields)
     if money <= 0 or (currency == "KRW" and money != int(money)):
@@ -154,7 +154,7 @@ def listed(request: Request, name: str) -> list[str]:
 
 
 def whole(request: Request, name: str, default: int | None = None) -> int:
-    """A whole number in the query; without a default, it is required."""
+    """An integer in the query; required when there is no default."""
     words = request.query_params.get(name, "")
     if not words and default is None:
         raise Refusal(-1, f"필수 파라메터가 누락되었습니다. ({name})", 400)

@@ -1,4 +1,4 @@
-"""PortOne's own timer: schedules that charge a billing key when the simulated clock reaches them."""
+"""PortOne's own schedules: they charge a billing key when the simulated clock reaches their time."""
 
 import heapq
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from simulator.lookups import paged
 from simulator.payments import Order, plain
 from simulator.shop import ISSUING, UNKNOWN_BUYER, Refusal, Shop
 
-MOST_DAYS = 92  # three months; of one list
+MOST_DAYS = 92  # span of one list
 DAY = 86_400
 
 
 @dataclass(slots=True)
 class Entry:
-    """One charge that is to come."""
+    """One scheduled charge."""
 
     order: Order
     schedule_at: int
@@ -33,11 +33,11 @@ class Entry:
 
     @property
     def status(self) -> str:
-        """Where the entry stands."""
+        """The status of the entry."""
         return "revoked" if self.revoked_at else "executed" if self.executed_at else "scheduled"
 
     def as_json(self) -> dict[str, Any]:
-        """The entry as PortOne answers it."""
+        """The entry as PortOne returns it."""
         order = self.order
         return {
             "customer_uid": order.customer_uid, "merchant_uid": order.merchant_uid, "imp_uid": self.imp_uid,
@@ -52,17 +52,17 @@ class Entry:
 
 
 class Schedules:
-    """The entries of one account; those that are due run before any call about them is answered."""
+    """The entries of one account. Due entries run before a call about them is answered."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
         self.forget()
 
     def forget(self) -> None:
-        """Forget every entry."""
+        """Remove every entry."""
         self.entries: dict[str, Entry] = {}
         self._by_customer: dict[str, list[Entry]] = {}
-        self._due: list[tuple[int, str]] = []  # a heap of times and merchant_uids; some are moved or revoked since
+        self._due: list[tuple[int, str]] = []  # a heap of times and merchant_uids, with outdated entries
 
     def table(self) -> list[Row]:
         """Path, method, name and handler of each call."""
@@ -80,7 +80,7 @@ class Schedules:
         ]
 
     def run_due(self) -> None:
-        """Charge every entry whose time has come, in the order of their times."""
+        """Charge every due entry, in order of time."""
         now = self._shop.clock.now()
         while self._due and self._due[0][0] <= now:
             at, uid = heapq.heappop(self._due)
@@ -89,7 +89,7 @@ class Schedules:
                 self._run(entry)
 
     def take_back(self, entry: Entry) -> None:
-        """Take an entry, which is new or comes from the file."""
+        """Add an entry, a new one or one from the file."""
         self.entries[entry.order.merchant_uid] = entry
         self._by_customer.setdefault(entry.order.customer_uid or "", []).append(entry)
         self._await(entry)
@@ -100,26 +100,26 @@ class Schedules:
         try:
             key = self._shop.key_of(entry.order.customer_uid or "")
             self._shop.refuse_used_uid(entry.order.merchant_uid)
-        except Refusal as told:
-            entry.payment_status, entry.fail_reason = "failed", told.message
+        except Refusal as refused:
+            entry.payment_status, entry.fail_reason = "failed", refused.message
             return
         payment, movement = self._shop.charge(entry.order, key.card)
         if movement is not None:
-            movement.answered = True  # there is no call that could be told wrong
+            movement.answered = True  # there is no call that could get a wrong answer
         entry.imp_uid, entry.payment_status = payment.imp_uid, payment.status
         entry.fail_reason = payment.fail_reason
         self._shop.announce(payment)
 
     async def book(self, call: Call) -> Response:
-        """Book charges that are to come; a card that comes along is stored first."""
+        """Schedule charges; a card in the request is stored first."""
         fields = call.fields
         requests.required(fields, "customer_uid", "schedules")
-        wishes, uid = fields["schedules"], call.customer_uid
-        if not isinstance(wishes, list) or not all(isinstance(wish, dict) for wish in wishes):
+        booked, uid = fields["schedules"], call.customer_uid
+        if not isinstance(booked, list) or not all(isinstance(each, dict) for each in booked):
             raise Refusal(-1, "schedules 형식이 올바르지 않습니다.", 400)
         if uid not in self._shop.keys and not fields.get("card_number"):
             raise Refusal(1, "등록된 고객정보가 없습니다.")
-        entries = [self._entry(uid, wish) for wish in wishes]
+        entries = [self._entry(uid, each) for each in booked]
         if len({entry.order.merchant_uid for entry in entries}) < len(entries):
             raise Refusal(1, "동일한 merchant_uid가 존재합니다.")
         if uid not in self._shop.keys:
@@ -130,13 +130,13 @@ class Schedules:
             self.take_back(entry)
         return envelope([entry.as_json() for entry in entries])
 
-    def _entry(self, customer_uid: str, wish: dict[str, Any]) -> Entry:
-        requests.required(wish, "merchant_uid", "schedule_at", "amount")
-        order = requests.order_of({**wish, "customer_uid": customer_uid}, self._shop.faults)
+    def _entry(self, customer_uid: str, fields: dict[str, Any]) -> Entry:
+        requests.required(fields, "merchant_uid", "schedule_at", "amount")
+        order = requests.order_of({**fields, "customer_uid": customer_uid}, self._shop.faults)
         order.usage = "payment.scheduled"
         if order.merchant_uid in self.entries:
             raise Refusal(1, f"이미 등록된 merchant_uid입니다. ({order.merchant_uid})")
-        return Entry(order, self._future(wish))
+        return Entry(order, self._future(fields))
 
     def _future(self, fields: dict[str, Any]) -> int:
         requests.required(fields, "schedule_at")
@@ -153,7 +153,7 @@ class Schedules:
         self._shop.note(Kind.ENTRY, entry.order.merchant_uid)
 
     async def revoke(self, call: Call) -> Response:
-        """Revoke what is not run yet: what is named, or everything of the customer when nothing is."""
+        """Revoke the named entries that have not run, or all of the customer when none is named."""
         self.run_due()
         wanted = call.fields.get("merchant_uid")
         uids = wanted if isinstance(wanted, list) else [wanted] if wanted not in (None, "") else []
@@ -174,11 +174,11 @@ class Schedules:
         return envelope([entry.as_json() for entry in revoked])
 
     async def read(self, call: Call) -> Response:
-        """One entry."""
+        """Return one entry."""
         return envelope(self._known(call).as_json())
 
     async def move(self, call: Call) -> Response:
-        """Another time for an entry that is not run yet."""
+        """Change the time of an entry that has not run."""
         entry = self._known(call)
         if entry.status != "scheduled":
             raise Refusal(-1, "이미 실행되었거나 취소된 예약입니다.", 400)
@@ -187,7 +187,7 @@ class Schedules:
         return envelope(entry.as_json())
 
     async def rebook(self, call: Call) -> Response:
-        """A new time for an entry that failed or was revoked."""
+        """Give an entry that failed or was revoked a new time."""
         entry = self._known(call)
         self._refuse_unless_failed(entry, or_revoked=True)
         entry.schedule_at = self._future(call.fields)
@@ -197,7 +197,7 @@ class Schedules:
         return envelope(entry.as_json())
 
     async def retry(self, call: Call) -> Response:
-        """Run an entry that failed once more, now."""
+        """Run a failed entry again, now."""
         entry = self._known(call)
         self._refuse_unless_failed(entry, or_revoked=False)
         if entry.order.customer_uid not in self._shop.keys:
@@ -209,14 +209,14 @@ class Schedules:
         return envelope(self._shop.payments[entry.imp_uid].as_json())
 
     async def between(self, call: Call) -> Response:
-        """The entries of a span of time."""
+        """Return the entries within a span of time."""
         query = call.request.query_params
         return envelope(
             self._listed(call.request, list(self.entries.values()), "schedule_", query.get("schedule_status"))
         )
 
     async def of_customer(self, call: Call) -> Response:
-        """The entries of a billing key in a span of time."""
+        """Return the entries of a billing key within a span of time."""
         entries = self._by_customer.get(call.customer_uid, [])
         return envelope(self._listed(call.request, entries, "", call.request.query_params.get("schedule-status")))
 

@@ -1,4 +1,4 @@
-"""What the simulated gateway remembers and does: billing keys, payments, and the money that moves."""
+"""The state of the simulated gateway: billing keys, payments, and movements of money."""
 
 import bisect
 import heapq
@@ -19,12 +19,12 @@ UID_IS_USED = "이미 주문이 이루어진 건입니다. (동일한 merchant_u
 CHECKING = "카드정보 인증에 실패하였습니다."
 ISSUING = "카드정보 인증 및 빌키 발급에 실패하였습니다."
 BAD_NUMBER = "[F112]유효하지않은 카드번호를 입력하셨습니다. (card_bin 없음)"
-LATE_WORDS = "카드사 점검중입니다. 잠시 후 다시 시도하십시오"  # a definite decline, and yet it turns paid later
+LATE_WORDS = "카드사 점검중입니다. 잠시 후 다시 시도하십시오"  # a definite decline; the payment turns paid later
 ALL = "all"
 
 
 class Refusal(Exception):
-    """PortOne's own refusal, or the gateway's: a code that is not 0 and words."""
+    """A refusal of PortOne or of the gateway: a code other than 0 and a message."""
 
     def __init__(self, code: int, message: str, status: int = 200) -> None:
         super().__init__(message)
@@ -37,13 +37,13 @@ class Shop:
     def __init__(self, faults: Faults, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
         self.faults = faults
-        self.announce: Callable[[Payment], None] = lambda _: None  # webhooks, once they are there
-        self.save: Callable[[], None] = lambda: None  # writes what has changed, once the shop is kept in a file
-        self.changed: set[tuple[Kind, str]] | None = None  # since the last save; None when nothing is kept
+        self.announce: Callable[[Payment], None] = lambda _: None  # set by Webhooks
+        self.save: Callable[[], None] = lambda: None  # set by Keeping when the shop is stored in a file
+        self.changed: set[tuple[Kind, str]] | None = None  # since the last save; None without a file
         self.forget()
 
     def forget(self) -> None:
-        """Forget everything but the faults and the clock."""
+        """Reset everything but the faults and the clock."""
         self.keys: dict[str, Key] = {}
         self.payments: dict[str, Payment] = {}
         self.by_uid: dict[str, list[Payment]] = {}
@@ -51,19 +51,19 @@ class Shop:
         self.prepared: dict[str, dict[str, Any]] = {}
         self.ledger = Ledger()
         self.traffic = Traffic()
-        self._by_time: dict[str, list[tuple[int, str]]] = {}  # by status: when it came to it, and imp_uid
+        self._by_time: dict[str, list[tuple[int, str]]] = {}  # by status: time of the change, and imp_uid
         self._late: list[tuple[float, str]] = []  # a heap of payments that turn paid later
-        self._hidden_until = 0.0  # by then, every payment is shown
+        self._hidden_until = 0.0  # from then on every payment is shown
         self._number = 0
         self.is_forgotten = True
 
     def note(self, kind: Kind, name: str) -> None:
-        """Note that a record has changed, for the next save."""
+        """Record that a record has changed, for the next save."""
         if self.changed is not None:
             self.changed.add((kind, name))
 
     def take_back(self, payment: Payment) -> None:
-        """Take a payment from the file; those that were made first come first."""
+        """Add a payment from the file; call it in the order of their creation."""
         self._number = int(payment.imp_uid.rpartition("_")[2])
         self._add(payment)
         self._list(payment)
@@ -72,14 +72,14 @@ class Shop:
             heapq.heappush(self._late, (payment.turns_paid_at, payment.imp_uid))
 
     def card_of(self, number: str, pg: str | None) -> SimulatedCard:
-        """The card behind a number; one that cannot be is refused in the gateway's words."""
+        """The card of a number; an invalid number is refused with the gateway's text."""
         try:
             return card_from_number(number, pg)
         except BadCard:
             raise Refusal(-1, f"{CHECKING} {BAD_NUMBER}") from None
 
     def put_key(self, customer_uid: str, card: SimulatedCard, buyer: dict[str, str | None] | None = None) -> Key:
-        """Put a card under a customer_uid; an older one is replaced in silence."""
+        """Store a card under a customer_uid; it replaces an earlier one."""
         now = int(self.clock.now())
         older = self.keys.get(customer_uid)
         inserted = older.inserted if older else now
@@ -94,13 +94,13 @@ class Shop:
         self.note(Kind.KEY, customer_uid)
 
     def issue(self, customer_uid: str, card: SimulatedCard, buyer: dict[str, str | None]) -> Key:
-        """Issue a billing key, unless the card refuses that."""
+        """Issue a billing key, unless the scenario of the card refuses it."""
         if card.scenario is Scenario.REFUSE_ISSUE:
             raise Refusal(-1, f"{ISSUING} {BAD_NUMBER}")
         return self.put_key(customer_uid, card, buyer)
 
     def key_of(self, customer_uid: str) -> Key:
-        """The key under a customer_uid."""
+        """The key of a customer_uid; raises Refusal when there is none."""
         try:
             return self.keys[customer_uid]
         except KeyError:
@@ -108,10 +108,10 @@ class Shop:
             raise Refusal(1, words, self.faults.unknown_key) from None
 
     def refuse_used_uid(self, uid: str) -> None:
-        """Refuse a uid that was paid or cancelled.
+        """Refuse a uid that was paid, also one that was refunded since.
 
-        Of a call that is still under way, the gateway knows nothing yet: its payment does not count, unless
-        `concurrent_same_uid` says that such a second call is refused.
+        The payment of a call under way does not count, unless `concurrent_same_uid` is `reject`: then a second
+        concurrent call is refused too.
         """
         self.turn_late_paid()
         strict = self.faults.concurrent_same_uid == "reject"
@@ -124,7 +124,7 @@ class Shop:
     def charge(
         self, order: Order, card: SimulatedCard, rule: Rule | None = None
     ) -> tuple[Payment, Movement | None]:
-        """Charge a card once, whatever was checked before; the movement is None when the card declines."""
+        """Charge a card without further checks; the movement is None when the card declines."""
         now = self.clock.now()
         fault = rule.fault if rule else None
         amount = order.amount + 100 if fault is Fault.WRONG_AMOUNT else order.amount
@@ -132,7 +132,7 @@ class Shop:
         if rule:
             self._hide(payment, now + (rule.seconds if fault is Fault.LATE_SHOWN else rule.shown_after), now)
         refusal = card.refusal(now)
-        self.note(Kind.KEY, order.customer_uid or "")  # its card counts tries
+        self.note(Kind.KEY, order.customer_uid or "")  # its card counts the tries
         if refusal is None:
             if not rule or fault is not Fault.LATE_PAID:
                 return payment, self._pay(payment, now, late=False)
@@ -145,7 +145,7 @@ class Shop:
         return payment, None
 
     def cancel(self, payment: Payment, amount: float, checksum: float | None, reason: str | None) -> Movement:
-        """Give back part or all of a payment; 0 is all of it."""
+        """Refund a part of a payment; 0 means all of it."""
         if not payment.paid_at:
             raise Refusal(1, "취소할 결제건이 존재하지 않습니다.")
         if payment.balance <= 0:
@@ -164,7 +164,7 @@ class Shop:
         return self._noted(self.ledger.cancel(payment, back, now))
 
     def shown(self, payments: list[Payment]) -> list[Payment]:
-        """Those of the payments that are shown by now."""
+        """The payments that are visible now."""
         self.turn_late_paid()
         now = self.clock.now()
         if now >= self._hidden_until:
@@ -172,7 +172,7 @@ class Shop:
         return [payment for payment in payments if payment.shown_from <= now]
 
     def between(self, status: str, since: int, until: int) -> list[Payment]:
-        """The payments that came to a status in a span of time, both ends in it, oldest first."""
+        """The payments that reached a status within a span of time, ends included, oldest first."""
         self.turn_late_paid()
         times = self._by_time.get(status, [])
         first = bisect.bisect_left(times, (since, ""))
@@ -180,7 +180,7 @@ class Shop:
         return self.shown([self.payments[imp_uid] for _, imp_uid in times[first:last]])
 
     def turn_late_paid(self) -> None:
-        """Let payments that were reported failed turn paid, when their time has come."""
+        """Turn the payments paid that were reported as failed and whose time has come."""
         while self._late and self._late[0][0] <= self.clock.now():
             _, imp_uid = heapq.heappop(self._late)
             payment = self.payments[imp_uid]
@@ -217,7 +217,7 @@ class Shop:
         return movement
 
     def _become(self, payment: Payment, status: str, now: float) -> None:
-        """Change a payment's status, and its place in the lists by time."""
+        """Change the status of a payment, and its place in the lists by time."""
         for name in (payment.status, ALL):
             times = self._by_time.get(name, [])
             place = bisect.bisect_left(times, (payment.updated_at, payment.imp_uid))

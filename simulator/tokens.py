@@ -1,4 +1,4 @@
-"""The access token: one for the account, the same while it lives, a little longer when asked for at its end."""
+"""The access token: one per account, the same during its lifetime, extended when requested near its end."""
 
 import hashlib
 import hmac
@@ -20,7 +20,7 @@ class Tokens:
         self._issued = 0
 
     def issue(self, key: str | None, secret: str | None) -> dict[str, object]:
-        """Answer the token for these credentials."""
+        """Return the token for these credentials; raises Refusal for wrong ones."""
         if not key or not secret:
             raise Refusal(-1, "imp_key, imp_secret 파라메터가 누락되었습니다.", 400)
         if not (_same(key, self._key) and _same(secret, self._secret)):
@@ -35,11 +35,11 @@ class Tokens:
         return {"access_token": self._token, "now": int(now), "expired_at": int(self._expires)}
 
     def expire(self) -> None:
-        """End the token now, as if its time were over."""
+        """Expire the token now."""
         self._expires = 0.0
 
     def check(self, header: str | None) -> None:
-        """Refuse a request whose token is not alive."""
+        """Refuse a request without a valid token."""
         token = (header or "").removeprefix("Bearer ").strip()
         alive = self._shop.clock.now() < self._expires
         if not (alive and token and _same(token, self._token)):

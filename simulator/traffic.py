@@ -1,24 +1,24 @@
-"""How much is asked at once: calls by name, charges by second, and calls about one uid that overlap."""
+"""Request counts: calls by name, charges by second, and concurrent calls for the same uid."""
 
 import time
 from collections import Counter, deque
 
 
 class Traffic:
-    """Counts in real time; nobody's clock moves it."""
+    """Counts in real time, independent of the simulated clock."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.charges_at: Counter[int] = Counter()  # by Unix second
         self.refused = 0  # charges above the cap
         self.most_in_a_second = 0
-        self.most_in_flight = 0  # calls that were about one uid at the same moment
+        self.most_in_flight = 0  # concurrent calls for one uid
         self._in_flight: Counter[str] = Counter()
         self._arrived: deque[float] = deque()  # charges of the last second
-        self._taken: deque[float] = deque()  # those of them that the cap let through
+        self._taken: deque[float] = deque()  # those of them within the cap
 
     def arrive(self, cap: float | None) -> bool:
-        """Count a charge that arrives; False when it is above the cap for any one second."""
+        """Count a charge; False when it exceeds the cap of charges per second."""
         now = time.monotonic()
         self.charges_at[int(time.time())] += 1
         _push(self._arrived, now)
@@ -34,12 +34,12 @@ class Traffic:
         return True
 
     def begin(self, uid: str) -> None:
-        """A charge of this uid is under way."""
+        """Count a charge of this uid as under way."""
         self._in_flight[uid] += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight[uid])
 
     def end(self, uid: str) -> None:
-        """It is not any more."""
+        """Count it as over."""
         if self._in_flight[uid] > 1:
             self._in_flight[uid] -= 1
         else:
@@ -50,7 +50,7 @@ class Traffic:
         return self._in_flight.get(uid, 0)
 
     def as_json(self) -> dict[str, object]:
-        """The charges by second, and the most in any window of one second."""
+        """The charges by second, and the maximum within any window of one second."""
         seconds = {str(second): count for second, count in sorted(self.charges_at.items())}
         this_second = self.charges_at.get(int(time.time()), 0)
         return {

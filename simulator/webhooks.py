@@ -1,4 +1,4 @@
-"""Webhooks as V1 sends them: unsigned, once, in the background, as hints only."""
+"""Webhooks as V1 sends them: unsigned, once, in the background; clients must treat them as hints."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 
 
 class Webhooks:
-    """Sends what is due to be sent; whoever does not answer is not asked again."""
+    """Sends webhooks once; a failed delivery is not repeated."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -24,12 +24,12 @@ class Webhooks:
         self.forget()
 
     def forget(self) -> None:
-        """Send nothing any more but to the address that a payment names itself."""
+        """Reset to no address; webhooks of payments with their own address are still sent."""
         self.url: str | None = None
         self.content_type = JSON
 
     def send(self, payment: Payment) -> None:
-        """Tell of a payment's status, to the payment's own address or the account's."""
+        """Send the status of a payment to the payment's own address or the account's."""
         url = payment.order.notice_url or self.url
         if url is None:
             return
@@ -37,25 +37,23 @@ class Webhooks:
         if rule and rule.fault is Fault.WEBHOOK_MISSING:
             return
         copies = 2 if rule and rule.fault is Fault.WEBHOOK_DUPLICATED else 1
-        told = {"imp_uid": payment.imp_uid, "merchant_uid": payment.merchant_uid, "status": payment.status}
+        document = {"imp_uid": payment.imp_uid, "merchant_uid": payment.merchant_uid, "status": payment.status}
         if payment.cancels:
-            told["cancellation_id"] = str(payment.cancels[-1]["cancellation_id"])
-        body = urlencode(told) if self.content_type == FORM else json.dumps(told)
+            document["cancellation_id"] = str(payment.cancels[-1]["cancellation_id"])
+        body = urlencode(document) if self.content_type == FORM else json.dumps(document)
         for _ in range(copies):
             task = asyncio.ensure_future(_post(url, body.encode(), self.content_type))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
 
     def stop(self) -> None:
-        """Give up what is being sent."""
+        """Cancel the deliveries under way."""
         for task in self._sending:
             task.cancel()
 
 
 async def _post(url: str, body: bytes, content_type: str) -> None:
-    with suppress(
-        OSError, ValueError, asyncio.IncompleteReadError
-    ):  # a shop that does not listen is its own affair
+    with suppress(OSError, ValueError, asyncio.IncompleteReadError):  # a failed delivery is not repeated
         address = urlsplit(url)
         reader, writer = await asyncio.wait_for(_connect(address), CONNECT_SECONDS)
         try:

@@ -1,4 +1,4 @@
-"""The simulator's own side, open to a tester: ledger, faults, cards, clock, webhooks, rate, reset."""
+"""The test interface of the simulator: ledger, faults, cards, clock, webhooks, rate, reset."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -19,16 +19,16 @@ from simulator.requests import read_json
 from simulator.shop import Refusal, Shop
 from simulator.webhooks import FORM, JSON
 
-YEAR_9999 = 253_370_764_800  # Unix seconds at its beginning
+YEAR_9999 = 253_370_764_800  # Unix seconds at its start
 MOST_MOVEMENTS = 10_000  # in one answer; the rest by ?after=
 
 
 class BadRequest(ValueError):
-    """A tester's request that cannot be read."""
+    """A request of a tester that cannot be read."""
 
 
 class Witness:
-    """What a tester may see and set."""
+    """The paths under /_simulator, for tests."""
 
     def __init__(self, shop: Shop, api: Api, seed: int) -> None:
         self._shop, self._api, self._seed = shop, api, seed
@@ -49,16 +49,19 @@ class Witness:
             ("rate", "GET", self.rate),
             ("reset", "POST", self.reset),
         ]
-        return [Route(f"/_simulator/{path}", _told(handler), methods=[method]) for path, method, handler in table]
+        return [
+            Route(f"/_simulator/{path}", _with_errors(handler), methods=[method])
+            for path, method, handler in table
+        ]
 
     def settle(self) -> None:
-        """Let happen what is due by the clock."""
+        """Run what is due by the clock."""
         self._shop.turn_late_paid()
         self._api.schedules.run_due()
         self._shop.save()
 
     async def ledger(self, request: Request) -> Response:
-        """Movements of money from `after` on, at most `limit`."""
+        """Return movements of money from the number `after` on, at most `limit`."""
         self.settle()
         after = _count(request, "after", 0)
         limit = min(MOST_MOVEMENTS, _count(request, "limit", MOST_MOVEMENTS))
@@ -69,7 +72,7 @@ class Witness:
         })  # fmt: skip
 
     async def summary(self, request: Request) -> Response:
-        """The ledger in a few numbers."""
+        """Return counts and sums of the ledger."""
         self.settle()
         return JsonAnswer({
             **self._shop.ledger.summary(), "payments": len(self._shop.payments),
@@ -77,7 +80,7 @@ class Witness:
         })  # fmt: skip
 
     async def show_faults(self, request: Request) -> Response:
-        """The faults and switches in force."""
+        """Return the faults and switches in force."""
         return JsonAnswer(self._shop.faults.as_json())
 
     async def set_faults(self, request: Request) -> Response:
@@ -88,7 +91,7 @@ class Witness:
         return JsonAnswer(self._shop.faults.as_json())
 
     async def list_cards(self, request: Request) -> Response:
-        """Every billing key, and what its card does."""
+        """Return every billing key with the behaviour of its card."""
         return JsonAnswer({"cards": [
             {"customer_uid": key.customer_uid, "card": key.card.scenario, "pg": key.card.provider,
              "shape": key.card.shape, "k": key.card.k, "card_number": key.card.masked, "tries": key.card.tries,
@@ -97,7 +100,7 @@ class Witness:
         ]})  # fmt: skip
 
     async def put_cards(self, request: Request) -> Response:
-        """Put cards under customer_uids, all of them or, if one cannot be read, none."""
+        """Store cards under customer_uids; all of them, or none if one cannot be read."""
         document = await _document(request)
         cards = []
         for wish in document if isinstance(document, list) else [document]:
@@ -110,11 +113,11 @@ class Witness:
         return JsonAnswer({"cards": len(cards)})
 
     async def show_clock(self, request: Request) -> Response:
-        """The simulated time."""
+        """Return the simulated time."""
         return JsonAnswer({"now": self._shop.clock.now()})
 
     async def set_clock(self, request: Request) -> Response:
-        """Move the clock, and let happen what is due by then."""
+        """Set the clock, and run what is due by then."""
         wish = await _object(request)
         if "now" in wish:
             self._shop.clock.set(_in_range(_instant(wish["now"])))
@@ -128,11 +131,11 @@ class Witness:
         return await self.show_clock(request)
 
     async def show_webhooks(self, request: Request) -> Response:
-        """Where webhooks go to, and how."""
+        """Return the address and format of webhooks."""
         return JsonAnswer({"url": self._api.webhooks.url, "content_type": self._api.webhooks.content_type})
 
     async def set_webhooks(self, request: Request) -> Response:
-        """Where webhooks go to, unless a payment names an address itself; null for nowhere."""
+        """Set the address of webhooks; null for none. A payment's own address takes precedence."""
         wish = await _object(request)
         kind = {"json": JSON, "form": FORM}.get(str(wish.get("content_type", "json")), wish.get("content_type"))
         if kind not in (JSON, FORM):
@@ -144,11 +147,11 @@ class Witness:
         return await self.show_webhooks(request)
 
     async def rate(self, request: Request) -> Response:
-        """Charges that arrived, by second of real time."""
+        """Return the charges by second of real time."""
         return JsonAnswer(self._shop.traffic.as_json())
 
     async def reset(self, request: Request) -> Response:
-        """Forget all money, keys, schedules, faults and webhooks; a clock without a file shows real time again."""
+        """Reset money, keys, schedules, faults and webhooks; a clock without a file returns to real time."""
         self._shop.faults = Faults(self._seed)
         self._shop.clock.reset()
         self._shop.forget()
@@ -159,13 +162,13 @@ class Witness:
         return JsonAnswer({})
 
 
-def _told(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """A handler that tells a tester what was wrong with the request."""
+def _with_errors(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap a handler: its ValueErrors become an answer with status 400."""
 
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
-        except ValueError as error:  # BadRequest, BadFaults and BadCard among them
+        except ValueError as error:  # includes BadRequest, BadFaults and BadCard
             return JsonAnswer({"error": str(error)}, 400)
 
     return answer
@@ -193,7 +196,7 @@ def _count(request: Request, name: str, default: int) -> int:
 
 
 def _instant(value: object) -> float:
-    """Unix seconds from Unix seconds or ISO 8601; without an offset it is UTC."""
+    """Unix seconds from Unix seconds or ISO 8601; UTC without an offset."""
     if not isinstance(value, str):
         return _seconds(value, "now")
     instant = datetime.fromisoformat(value)

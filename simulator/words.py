@@ -1,10 +1,10 @@
-"""The words in which each gateway declines, its code in brackets first, from its own published tables."""
+"""The decline texts of each gateway, with its code in brackets first, from its published tables."""
 
 from enum import StrEnum
 
 
 class Scenario(StrEnum):
-    """What a card does; the position in this list is the scenario's number in a card number."""
+    """The behaviour of a card; the position in this list is the number of the scenario in a card number."""
 
     APPROVE = "approve"
     NO_MONEY = "no_money"
@@ -17,24 +17,24 @@ class Scenario(StrEnum):
     SUSPENDED = "suspended"
     DO_NOT_HONOR = "do_not_honor"
     MAINTENANCE = "maintenance"
-    LINE_FAULT = "line_fault"  # declined in words that say nothing about the outcome; k chooses the words
+    LINE_FAULT = "line_fault"  # declined with a text that leaves the outcome open; k chooses the text
     APPROVE_ON_TRY = "approve_on_try"  # declines until the k-th try
-    APPROVE_TIMES = "approve_times"  # approves k times, then says that it has expired
+    APPROVE_TIMES = "approve_times"  # approves k times, then declines as expired
     PAYDAY = "payday"  # no money until day k of each month, then money for five days
-    REFUSE_ISSUE = "refuse_issue"  # no billing key is made for it
-    LINE_FAULT_PAID = "line_fault_paid"  # as LINE_FAULT, but the money does move, k seconds later
+    REFUSE_ISSUE = "refuse_issue"  # no billing key is issued for it
+    LINE_FAULT_PAID = "line_fault_paid"  # as LINE_FAULT, but paid k seconds later
 
 
 SCENARIOS = tuple(Scenario)
 PROVIDERS = ("kcp", "nice", "html5_inicis", "tosspayments", "kicc", "danal_tpay", "kakaopay")
 
-# Gateways that a `pg` parameter may name beside those that have words of their own; they speak as `kcp` does.
+# Further gateways that a `pg` parameter may name; they use the texts of `kcp`.
 MORE_PROVIDERS = (
     "kcp_billing", "nice_v2", "inicis", "daou", "ksnet", "welcome", "settle", "paymentwall", "smartro_v2", "payco",
     "naverpay", "tosspay_v2", "danal", "mobilians", "chai", "jtnet",
 )  # fmt: skip
 
-# KCP's codes after which nobody knows the outcome; a card's k is the place in this list.
+# KCP's codes that leave the outcome open; the k of a card is the index in this list.
 LINE_FAULTS = (
     "[CC72]카드사 TIMEOUT",
     "[CC98]카드사 시스템 장애",
@@ -49,7 +49,7 @@ LINE_FAULTS = (
     "[8044]시스템 타임아웃(잠시후 재시도바람) | 컨넥터 엔진 타임아웃(서버 수신전 타임아웃)",
 )
 
-# What a gateway lacks here is told in the words of `kcp`.
+# For scenarios without an own text, the text of `kcp` is used.
 WORDS: dict[str, dict[Scenario, str]] = {
     "kcp": {
         Scenario.NO_MONEY: "[CC10]통장 잔액부족",
@@ -133,7 +133,7 @@ WORDS: dict[str, dict[Scenario, str]] = {
 
 
 def words_of(provider: str, scenario: Scenario, k: int = 0) -> str:
-    """What a gateway says when a card declines."""
+    """The decline text of a gateway."""
     own = WORDS.get(provider, {})
     if scenario in (Scenario.LINE_FAULT, Scenario.LINE_FAULT_PAID):
         return own.get(Scenario.LINE_FAULT) or LINE_FAULTS[k % len(LINE_FAULTS)]
