@@ -13,7 +13,7 @@ from tests import factories
 from tests.acceptance.again import told
 from tests.doubles import ScriptedGateway
 from worker.cli.terminal import dry_run
-from worker.cli.terminal.dry_run import UNTOLD, WORDS
+from worker.cli.terminal.dry_run import HIDDEN, WORDS
 from worker.cli.terminal.output import moment, print_facts, print_table, say
 from worker.services import DryRunChanges, Services
 from worker.store.tables import charges, subscriptions
@@ -99,11 +99,11 @@ def test_a_dry_run_names_amounts_in_the_currency_that_stays(
 ) -> None:
     changes = DryRunChanges()
     changes.note({"refunded": 0, "currency": "USD"}, {"refunded": 3000, "currency": "USD"})
-    assert dry_run.told(Context(replace(services, dry_run=changes), lambda _: None), "give it back")
+    assert dry_run.print_if_dry_run(Context(replace(services, dry_run=changes), lambda _: None), "give it back")
     assert capsys.readouterr().out.splitlines()[-1] == "  refunded: 0.00 USD -> 30.00 USD"
 
 
 def test_a_dry_run_has_words_for_every_column_that_it_may_show() -> None:
     columns = {column.name for table in (charges, subscriptions) for column in table.columns}
-    assert columns == UNTOLD | set(WORDS)
+    assert columns == HIDDEN | set(WORDS)
     assert not any("_" in words for words in WORDS.values())

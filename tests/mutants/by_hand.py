@@ -99,7 +99,7 @@ BY_HAND: tuple[Mutant, ...] = (
         "clock: it is moved only where the simulator has the same time",
         CLOCK + "test_the_clock_of_a_simulator_with_another_time_stays",
         "worker/cli/local/clock.py",
-        "if abs(its.now() - theirs) > APART:",
+        "if abs(its.now() - simulated) > APART:",
         "if False:",
     ),
     Mutant(

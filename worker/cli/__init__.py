@@ -100,7 +100,7 @@ def top(
 
 
 def command_line() -> TyperGroup:
-    """All commands, with an example in the help of each."""
+    """All commands, each with an example in its help."""
     commands = cast("TyperGroup", get_command(app))
     add_to_help(commands)
     return commands
@@ -108,14 +108,14 @@ def command_line() -> TyperGroup:
 
 def main() -> None:
     """Run a command; an error is printed on standard error, and the exit status is 1, or 2 for bad arguments."""
-    logging.lastResort = Notices(logging.WARNING)  # a process that runs on sets up a log of its own
+    logging.lastResort = Notices(logging.WARNING)  # long-running processes set up their own log
     with escaping_output():
         use_json(wanted=_asks_for_json(sys.argv[1:]))
         _run()
 
 
 def _asks_for_json(arguments: list[str]) -> bool:
-    """Whether --json is among the arguments: errors of the others are printed as JSON too."""
+    """Whether --json is among the arguments: then errors of the arguments are printed as JSON too."""
     options = takewhile(lambda argument: argument != "--", arguments)
     return "--json" in options
 
@@ -123,7 +123,7 @@ def _asks_for_json(arguments: list[str]) -> bool:
 def _run() -> None:
     try:
         arguments = [_argument(place, *pair) for place, pair in enumerate(pairwise(sys.argv), start=1)]
-        # With --json the parser prints no error itself.
+        # With --json, errors of the parser are printed as JSON below.
         status = command_line().main(arguments, prog_name="again", standalone_mode=not wants_json())
     except typer.TyperException as error:
         _fail(Code.INVALID, error.format_message(), error.exit_code)
@@ -148,7 +148,7 @@ def _run() -> None:
 
 
 def _argument(place: int, before: str, text: str) -> str:
-    """An argument in NFC; one with a control character or a card number is refused. A path stays as it is."""
+    """An argument in NFC; refused with a control character or a card number. Paths are not changed."""
     if os.path.exists(text):
         return text
     option = text.partition("=")[0] if text.startswith("--") else before
@@ -162,7 +162,7 @@ def _fail(code: Code, message: str, status: int = 1, field: str | None = None) -
 
 
 def _database_errors() -> tuple[type[Exception], ...]:
-    """A database that goes away in the middle of a command; looked up only if a database was used at all."""
+    """The errors of a database that stops answering during a command; imported only if a database was used."""
     module = sys.modules.get("sqlalchemy.exc")
     if module is None:
         return ()

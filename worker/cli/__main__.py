@@ -1,4 +1,4 @@
-"""`python -m worker.cli` is `again`, whatever is on the PATH."""
+"""`python -m worker.cli` runs `again`, independent of the PATH."""
 
 from worker.cli import main
 

@@ -1,4 +1,4 @@
-"""`again accounts`: the gateway accounts that this deployment has credentials for."""
+"""`again accounts`: the gateway accounts with credentials in this deployment."""
 
 import typer
 
@@ -6,7 +6,7 @@ from worker.cli.terminal.output import AsJson, print_json, print_table
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.command("accounts")(accounts)
 
 

@@ -6,7 +6,7 @@ import typer
 
 from schedules.errors import Code
 from schedules.money.amounts import amount_words
-from worker.cli.terminal.dry_run import DryRun, context, told
+from worker.cli.terminal.dry_run import DryRun, context, print_if_dry_run
 from worker.cli.terminal.options import read_date, read_time
 from worker.cli.terminal.output import Actor, Why, actor, say
 from worker.cli.terminal.request_key import (
@@ -30,7 +30,7 @@ Subscription = Annotated[str, typer.Argument(help="The subscription's key.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.command("pause")(pause)
     app.command("resume")(resume)
     app.command("undo")(undo)
@@ -49,7 +49,7 @@ def pause(
 
     at = context(dry_run=dry_run)
     done = carry_out(at, verbs.pause, request_key, subscription=key, reason=why, actor=who)
-    if not told(at, f"pause subscription {key}"):
+    if not print_if_dry_run(at, f"pause subscription {key}"):
         say(f"subscription {key} is paused; `again resume` lets it go on")
     print_stopped(done, "is not charged unless it is resumed before")
     print_opened(done)
@@ -63,7 +63,7 @@ def resume(
 
     at = context(dry_run=dry_run)
     done = carry_out(at, verbs.resume, request_key, subscription=key, reason=why, actor=who)
-    if not told(at, f"resume subscription {key}"):
+    if not print_if_dry_run(at, f"resume subscription {key}"):
         say(f"subscription {key} goes on; {next_charge(done)}")
     print_opened(done, "periods_not_charged")
 
@@ -86,13 +86,13 @@ def undo(
     if what is not None and what not in set(Undoable):
         raise CannotAdjust(Code.INVALID, f"--what {what!r} cannot be undone; give one of: {', '.join(Undoable)}")
     at = context(dry_run=dry_run)
-    said = {"subscription": key, "what": what and Undoable(what), "reason": why, "actor": who}
-    done = carry_out(at, verbs.undo, request_key, **said)
+    arguments = {"subscription": key, "what": what and Undoable(what), "reason": why, "actor": who}
+    done = carry_out(at, verbs.undo, request_key, **arguments)
     if done["undone"] == "end":
         undone = f"the end at {when(done['ended_at'])}; debts tried again: {done['debts_tried']}"
     else:
         undone = f"the skip of the periods below {done['skipped_below']}"
-    if not told(at, f"undo {undone}"):
+    if not print_if_dry_run(at, f"undo {undone}"):
         say(f"subscription {key}: undone is {undone}; {next_charge(done)}")
 
 
@@ -110,12 +110,12 @@ def skip(
     from worker.task_api import verbs
 
     at = context(dry_run=dry_run)
-    said = {"subscription": key, "period_no": period, "reason": why, "actor": who}
-    done = carry_out(at, verbs.skip, request_key, **said)
+    arguments = {"subscription": key, "period_no": period, "reason": why, "actor": who}
+    done = carry_out(at, verbs.skip, request_key, **arguments)
     skipped = (
         f"period {done['period_no']} of {done['period_date']}, {amount(done['not_charged'], done['currency'])}"
     )
-    if not told(at, f"not charge {skipped}"):
+    if not print_if_dry_run(at, f"not charge {skipped}"):
         say(f"{skipped}, of subscription {key} will not be charged; `again undo` takes that back")
         say(next_charge(done))
     print_opened(done)
@@ -133,10 +133,10 @@ def move_anchor(
     from worker.task_api import verbs
 
     at = context(dry_run=dry_run)
-    said = {"subscription": key, "anchor": read_date(day), "reason": why, "actor": who}
-    done = carry_out(at, verbs.move_anchor, request_key, **said)
+    arguments = {"subscription": key, "anchor": read_date(day), "reason": why, "actor": who}
+    done = carry_out(at, verbs.move_anchor, request_key, **arguments)
     number, begins = done["period_no"], done["period_date"]
-    if not told(at, f"begin period {number} on {begins}"):
+    if not print_if_dry_run(at, f"begin period {number} on {begins}"):
         say(f"period {number} of subscription {key} begins on {begins}, due {when(done['next_due_at'])}")
     print_changed(done)
 
@@ -155,10 +155,15 @@ def move_time(
     from worker.task_api import verbs
 
     at = context(dry_run=dry_run)
-    said = {"subscription": key, "time": None if time == "plan" else read_time(time), "reason": why, "actor": who}
-    done = carry_out(at, verbs.move_time, request_key, **said)
+    arguments = {
+        "subscription": key,
+        "time": None if time == "plan" else read_time(time),
+        "reason": why,
+        "actor": who,
+    }
+    done = carry_out(at, verbs.move_time, request_key, **arguments)
     due = when(done["next_due_at"])
-    if not told(at, f"charge it next at {due}"):
+    if not print_if_dry_run(at, f"charge it next at {due}"):
         say(f"subscription {key} is charged next at {due}")
     print_changed(done)
 
@@ -181,14 +186,14 @@ def change_plan(
     from worker.task_api import verbs
 
     at = context(dry_run=dry_run)
-    said = {"subscription": key, "plan": plan, "reason": why, "actor": who}
+    arguments = {"subscription": key, "plan": plan, "reason": why, "actor": who}
     options = {"another": another, "other_currency": other_currency}
-    done = carry_out(at, verbs.change_plan, request_key, **said, **options)
+    done = carry_out(at, verbs.change_plan, request_key, **arguments, **options)
     number, due = done["period_no"], when(done["next_due_at"])
     price = amount_words(done["amount"], done["currency"])
     before = amount_words(done["amount_before"], done["currency_before"])
     by = f"plan {plan} version {done['version']}, {before} -> {price}, from period {number} on, due {due}"
-    if not told(at, f"charge by {by}"):
+    if not print_if_dry_run(at, f"charge by {by}"):
         say(f"subscription {key} is charged by {by}")
     print_changed(done)
 
@@ -205,10 +210,10 @@ def change_card(
     from worker.task_api import verbs
 
     at = context(dry_run=dry_run)
-    said = {"subscription": key, "customer_uid": customer_uid, "reason": why, "actor": who}
-    done = carry_out(at, verbs.change_card, request_key, **said)
+    arguments = {"subscription": key, "customer_uid": customer_uid, "reason": why, "actor": who}
+    done = carry_out(at, verbs.change_card, request_key, **arguments)
     tried = done["tried"]
-    if not told(at, f"charge {customer_uid}, and try {tried} open debts with it at once"):
+    if not print_if_dry_run(at, f"charge {customer_uid}, and try {tried} open debts with it at once"):
         say(f"subscription {key} is charged to {customer_uid}; open debts tried with it now: {tried}")
     for debt in done.get("debts", ()):
         price, due = amount(debt["amount"], debt["currency"]), when(debt["due_at"])

@@ -1,4 +1,4 @@
-"""`again archive`: what happened in old months goes where no worker looks."""
+"""`again archive`: move old, ended charges to the archive."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.command("archive")(archive)
 
 
@@ -41,7 +41,7 @@ def archive(
 
 
 class _Bar:
-    """How far it has come, on standard error."""
+    """Progress on standard error."""
 
     def __init__(self, *, quiet: bool) -> None:
         from rich.progress import Progress, SpinnerColumn, TextColumn
@@ -62,7 +62,7 @@ class _Bar:
         self._progress.stop()
 
     def show(self, tally: "Tally") -> None:
-        """Show what was moved until now."""
+        """Show the counts so far."""
         words = f"{tally.looked_at:,} charges looked at, {tally.attempts:,} attempts, {tally.notices:,} notices"
         self._progress.update(self._task, description=words)
 

@@ -9,7 +9,7 @@ from worker.cli.terminal.output import AsJson, print_json, print_table
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.command("audit")(audit)
 
 

@@ -1,4 +1,4 @@
-"""`again batch`: how charges that are asked for together go on."""
+"""`again batch`: list, approve, stop, resume and watch batches."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,11 +39,11 @@ Key = Annotated[str, typer.Argument(help="The batch's key.")]
 
 
 class NotAllPaid(OwnCode):
-    """What was waited for has come to rest, and not all of it is paid."""
+    """The batch has ended or stopped, and not all charges are paid."""
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.add_typer(group, name="batch")
 
 
@@ -159,7 +159,7 @@ def export(
 
 
 def _answer(made: "Services", key: str, words: str) -> None:
-    """Print what was done with a batch; with --json how far it has come."""
+    """Print the result of a command; with --json the progress of the batch."""
     answer(progress_of(made, key), words)
 
 
@@ -181,7 +181,7 @@ def _facts(batch: "Batch") -> dict[str, Any]:
 
 
 def progress_of(made: "Services", key: str) -> dict[str, Any]:
-    """How far a batch has come, as JSON shows it."""
+    """The progress of a batch, for JSON."""
     from worker.batches import drafts
     from worker.store import batches
 
@@ -193,7 +193,7 @@ def progress_of(made: "Services", key: str) -> dict[str, Any]:
 
 
 def watch_batch(made: "Services", key: str) -> None:
-    """Show how a batch goes on until it is over; NotAllPaid unless all of it is paid."""
+    """Show the progress of a batch until it ends; raises NotAllPaid unless all of it is paid."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from worker.clock import wait
@@ -204,8 +204,8 @@ def watch_batch(made: "Services", key: str) -> None:
         while True:
             seen = progress_of(made, key)
             over = seen["paid"] + seen["failed"] + seen["without_charge"]
-            said = f"{key}: paid {seen['paid']:,}, failed {seen['failed'] + seen['without_charge']:,}"
-            bar.update(task, total=seen["lines"], completed=over, description=said)
+            description = f"{key}: paid {seen['paid']:,}, failed {seen['failed'] + seen['without_charge']:,}"
+            bar.update(task, total=seen["lines"], completed=over, description=description)
             if seen["state"] in (BatchState.STOPPED, BatchState.WAITING, BatchState.DROPPED):
                 raise NotAllPaid(
                     Code.CONFLICT if seen["state"] is BatchState.DROPPED else Code.HELD,

@@ -1,4 +1,4 @@
-"""`again card`: what stands behind a billing key, and cards that are typed in."""
+"""`again card`: stored cards, and cards that are typed in."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from schedules.errors import Code, OwnCode
 from schedules.money.amounts import parse_money
 from schedules.requests.adhoc import ChargeRequest
 from worker.cli.customers import InAccount, Pg
-from worker.cli.terminal.dry_run import DryRun, context, facts_of, told
+from worker.cli.terminal.dry_run import DryRun, context, facts_of, print_if_dry_run
 from worker.cli.terminal.options import read_date
 from worker.cli.terminal.output import (
     Actor,
@@ -36,11 +36,11 @@ Tel = Annotated[str | None, typer.Option(help="At most 16 characters.")]
 
 
 class CardNotPaid(OwnCode):
-    """A card that was typed in has not paid."""
+    """The payment with a typed-in card has failed or is unclear."""
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.add_typer(cards_app, name="card")
 
 
@@ -141,7 +141,7 @@ def delete(
         "customer_uid": customer_uid, "subscriptions_ended": ended, "deleted_at": deleted.deleted_at,
         "at_gateway": deleted.at_gateway, "is_new": deleted.is_new,
     }  # fmt: skip
-    if told(at, f"delete the card of {customer_uid}, and end {ended} subscriptions", facts):
+    if print_if_dry_run(at, f"delete the card of {customer_uid}, and end {ended} subscriptions", facts):
         return
     if not deleted.is_new:
         say_repeated(request_key)

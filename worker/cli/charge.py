@@ -1,4 +1,4 @@
-"""`again charge`: a charge that no plan asks for, and what becomes of it."""
+"""`again charge`: a charge outside of any plan, and its outcome."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ from schedules.dunning.policies import ONCE
 from schedules.errors import Code, OwnCode
 from schedules.money.amounts import parse_money
 from schedules.requests.adhoc import ChargeRequest
-from worker.cli.terminal.dry_run import DryRun, context, facts_of, told
+from worker.cli.terminal.dry_run import DryRun, context, facts_of, print_if_dry_run
 from worker.cli.terminal.output import Actor, AsJson, Why, actor, print_json, say
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ LOOK_EVERY = 0.5  # seconds
 
 
 class NotPaid(OwnCode):
-    """What was waited for has not been paid."""
+    """The charge has not been paid."""
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.command("charge")(charge)
 
 
@@ -58,7 +58,7 @@ def charge(
     at = context(dry_run=dry_run)
     asked = adhoc.charge(at.services, request, who, at.os_user)
     would = f"charge {request.money} to {customer_uid}" if asked.is_new else "do nothing: it was asked for before"
-    if told(at, would, {"charge": asked.key, "is_new": asked.is_new, "held_why": asked.held_why}):
+    if print_if_dry_run(at, would, {"charge": asked.key, "is_new": asked.is_new, "held_why": asked.held_why}):
         if asked.held_why is not None:
             say(f"  it would wait: {asked.held_why}")
         return
@@ -78,7 +78,7 @@ def charge(
 
 
 def _waited_for(services: "Services", key: str, timeout: float, *, quiet: bool) -> tuple[Code, str] | None:
-    """Show what happens to a charge until it is paid, which is None, or comes to rest otherwise: why not."""
+    """Show the history of a charge until it is paid (None) or stops otherwise (the code and reason)."""
     from worker.clock import elapsed, wait
     from worker.reporting import history
 
@@ -101,7 +101,7 @@ def _waited_for(services: "Services", key: str, timeout: float, *, quiet: bool) 
 
 
 def _rests(story: "Story", now: datetime) -> tuple[Code, str] | None:
-    """Why nothing will happen to the charge soon; None while something may."""
+    """Why nothing will happen to the charge soon; None while something may happen."""
     facts: dict[str, Any] = story.facts
     last = story.parts[-1] if story.parts else None
     if not ChargeStatus(facts["status"]).is_owed:

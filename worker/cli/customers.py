@@ -1,11 +1,11 @@
-"""`again customer`, `subscribe` and `unsubscribe`: who pays for what."""
+"""`again customer`, `subscribe` and `unsubscribe`: customers and their subscriptions."""
 
 from typing import Annotated
 
 import typer
 
 from schedules.money.amounts import amount_words
-from worker.cli.terminal.dry_run import DryRun, context, told
+from worker.cli.terminal.dry_run import DryRun, context, print_if_dry_run
 from worker.cli.terminal.options import read_date
 from worker.cli.terminal.output import Actor, AsJson, Why, actor, print_json, say
 from worker.cli.terminal.request_key import (
@@ -30,7 +30,7 @@ group = typer.Typer(
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.add_typer(group, name="customer")
     app.command("subscribe")(subscribe)
     app.command("unsubscribe")(unsubscribe)
@@ -155,17 +155,17 @@ def unsubscribe(
     done = carry_out(at, verbs.unsubscribe, request_key, subscription=key, reason=why, actor=who, now=now)
     canceled, ends = done["charges_canceled"], when(done["ends_at"])
     how = f"at once, and {canceled} owed charges with it" if now else f"when its running period ends, {ends}"
-    if not told(at, f"end subscription {key} {how}"):
+    if not print_if_dry_run(at, f"end subscription {key} {how}"):
         ended = f"is canceled, and {canceled} owed charges with it"
         later = f"ends with the running period, {ends}; nothing new is charged"
         say(f"subscription {key} {ended if now else later}")
     print_opened(done)
     print_stopped(done, "does not come any more")
-    for owed in done["canceled"]:
-        say(f"canceled: charge {owed['charge']}, {amount(owed['amount'], owed['currency'])}")
-    for owed in done["unclear"]:
-        price = amount(owed["amount"], owed["currency"])
+    for charge in done["canceled"]:
+        say(f"canceled: charge {charge['charge']}, {amount(charge['amount'], charge['currency'])}")
+    for charge in done["unclear"]:
+        price = amount(charge["amount"], charge["currency"])
         say(
-            f"unclear: charge {owed['charge']}, {price}, may be paid yet; "
+            f"unclear: charge {charge['charge']}, {price}, may be paid yet; "
             "a payment is told as charge.paid_after_end"
         )

@@ -1,4 +1,4 @@
-"""`again declines`: what the words of a decline mean, which were not placed, and history read again."""
+"""`again declines`: classify decline texts, list the unclassified ones, and classify past declines again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ declines_app = typer.Typer(cls=Listed, help="What the words of a decline mean.",
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.add_typer(declines_app, name="declines")
 
 
@@ -32,13 +32,13 @@ def classify_texts(
 ) -> None:
     """Say which class some words belong to, by which rule of which version; needs no database."""
     if text is not None and file is None:
-        told = _told(pg, text)
+        facts = _classified(pg, text)
         if as_json:
-            print_json(told)
+            print_json(facts)
         else:
-            print_facts(text, {key: told[key] for key in ("class", "rule", "version")})
+            print_facts(text, {key: facts[key] for key in ("class", "rule", "version")})
     elif file is not None and text is None and pg is None:
-        _print_list([_told(name, words) for name, words in _lines(file)], as_json=as_json)
+        _print_list([_classified(name, words) for name, words in _lines(file)], as_json=as_json)
     else:
         raise typer.BadParameter("give --text with --pg, or --file, whose lines name the PG themselves")
 
@@ -47,11 +47,11 @@ def _print_list(answers: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json(answers)
         return
-    for told in answers:  # a line for each line: a table would cut the words
-        say("\t".join(str(told[key] or "") for key in ("class", "rule", "version", "pg", "text")))
+    for facts in answers:  # one line each: a table would truncate the text
+        say("\t".join(str(facts[key] or "") for key in ("class", "rule", "version", "pg", "text")))
 
 
-def _told(pg: str | None, text: str) -> dict[str, Any]:
+def _classified(pg: str | None, text: str) -> dict[str, Any]:
     from worker.rules import rulebook
 
     placed = classify(text, pg, rulebook())
@@ -60,7 +60,7 @@ def _told(pg: str | None, text: str) -> dict[str, Any]:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    """The PG and the words of each line; empty lines are passed over."""
+    """The PG and the decline text of each line; empty lines are skipped."""
     for number, line in enumerate(read_text(file).split("\n"), start=1):
         line = line.removesuffix("\r")
         if not line.strip():
@@ -105,9 +105,9 @@ def reclassify(as_json: AsJson = False) -> None:
         for progress in decline_rules.reclassify(services(), going_on=going_on):
             if progress.looked_at:
                 console.print(f"{progress.looked_at:,} read again, {progress.left:,} to go", highlight=False)
-    told = {"read": progress.looked_at, "changed": progress.changed, "left": progress.left}
+    facts = {"read": progress.looked_at, "changed": progress.changed, "left": progress.left}
     if as_json:
-        print_json(told)
+        print_json(facts)
     else:
         say(f"{progress.looked_at:,} declines read again; {progress.changed:,} have another class now")
     if progress.left:

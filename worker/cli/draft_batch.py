@@ -1,4 +1,4 @@
-"""`again charge-batch`: a file or a segment is checked, shown, and then charged bit by bit."""
+"""`again charge-batch`: check the lines of a file or a segment, show the draft, and charge it step by step."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.command("charge-batch")(charge_batch)
 
 
@@ -96,7 +96,7 @@ def charge_batch(
 
 
 def _key_of(file: Path, name: str, why: str) -> str:
-    """A file's own key: the same file for the same reason is the same batch."""
+    """The key of a file: the same file for the same reason is the same batch."""
     digest = hashlib.sha256(json.dumps([name, why]).encode())
     try:
         with file.open("rb") as stream:
@@ -133,7 +133,7 @@ def _lines(
 
 
 def confirm(*, yes: bool) -> None:
-    """Ask the person at the terminal whether to go on, unless told so."""
+    """Ask the person at the terminal whether to continue, unless `yes` is set."""
     if yes:
         return
     if not sys.stdin.isatty():

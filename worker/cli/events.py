@@ -1,4 +1,4 @@
-"""`again events`: what the shop is told, what of it waits or is dead, and the schema of each kind."""
+"""`again events`: events for the shop, their deliveries, and the schema of each kind."""
 
 from typing import Annotated, Any
 
@@ -22,12 +22,12 @@ from worker.cli.terminal.output import (
 from worker.cli.terminal.sections import Listed
 
 MOST_LISTED = 1000
-LAST_NUMBER = 2**63 - 1  # what a row's number can be
+LAST_NUMBER = 2**63 - 1  # the largest id of a row
 events_app = typer.Typer(cls=Listed, help="What the shop is told: delivered, waiting and dead.")
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.add_typer(events_app, name="events", invoke_without_command=True)
 
 
@@ -55,7 +55,7 @@ def events(
     with services().engine.begin() as db:
         listed = deliveries.listed(db, limit, standing=standing, kind=kind, subject=subject)
     if as_json:
-        print_json([_told(event) for event in listed])
+        print_json([_document(event) for event in listed])
         return
     names = ("no", "kind", "subject", "written", "standing", "tries", "next try", "last answer")
     rows = (
@@ -76,7 +76,7 @@ def show(
 
     with services().engine.begin() as db:
         event = replays.found(deliveries.by_number(db, number) or deliveries.archived(db, number), number)
-    facts = _told(event)
+    facts = _document(event)
     if as_json:
         print_json(facts)
         return
@@ -140,7 +140,7 @@ def schema(
 
 
 def schema_of(event: type[Event]) -> dict[str, Any]:
-    """The JSON Schema of a kind's payload."""
+    """The JSON Schema of the payload of a kind."""
     from pydantic import TypeAdapter
 
     document = TypeAdapter(event).json_schema(mode="serialization")
@@ -164,6 +164,6 @@ def _counted(count: int) -> str:
     return f"{count} {'event' if count == 1 else 'events'}"
 
 
-def _told(event: Any) -> dict[str, Any]:
+def _document(event: Any) -> dict[str, Any]:
     plain = {name: getattr(event, name) for name in type(event).__slots__ if name != "dedupe_key"}
     return {"id": plain.pop("id"), "webhook_id": event_id(event.dedupe_key)} | plain

@@ -1,4 +1,4 @@
-"""`again forecast`: who will be charged in the days to come, how much, when and why, one by one or added up."""
+"""`again forecast`: the charges of the coming days with amount, time and reason, one by one or as sums."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from worker.services import Services
 
 USUAL_DAYS = 30
-BAR = 40  # characters of the day with the most money
-TOLD_EVERY = 1000  # charges or subscriptions; oftener costs more than it shows
+BAR = 40  # characters; length for the day with the highest sum
+UPDATE_EVERY = 1000  # charges or subscriptions between two updates of the progress display
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang this command on the command line."""
+    """Add this command to the command line."""
     app.command("forecast")(forecast)
 
 
@@ -69,8 +69,8 @@ def forecast(
     each = (as_json or as_csv) and not by_day
     totals = None
     if plot is not None or not each:
-        with _progress("subscriptions", shown=True) as told:
-            totals = billing_forecast.add_up(made, asked, told)
+        with _progress("subscriptions", shown=True) as on_progress:
+            totals = billing_forecast.add_up(made, asked, on_progress)
         draw(totals)
     if totals is not None and not each:
         _print_totals(totals, asked, as_json=as_json, as_csv=as_csv)
@@ -79,7 +79,7 @@ def forecast(
 
 
 def forecast_facts(charge: "Foreseen") -> dict[str, Any]:
-    """A charge that is foreseen, as programs read it."""
+    """A forecast charge for JSON and CSV."""
     return {
         "charge": charge.charge, "customer_uid": charge.customer_uid, "subscription": charge.subscription,
         "amount": charge.money.amount, "currency": charge.money.currency, "day": charge.day.isoformat(),
@@ -100,7 +100,7 @@ def _usual_end(begins: date) -> date:
 
 
 def _pencil(plot: Path | None) -> "Callable[[Totals], None]":
-    """What draws the sums; it is refused before the work begins when there is nothing to draw with."""
+    """The function that draws the sums; raises before the work begins when drawing is not possible."""
     if plot is None:
         return lambda _: None
     from worker.cli.terminal.pictures import Picture
@@ -110,46 +110,46 @@ def _pencil(plot: Path | None) -> "Callable[[Totals], None]":
 
 @contextmanager
 def _progress(what: str, *, shown: bool) -> "Iterator[Callable[[int], object]]":
-    """How many were looked at so far, on standard error, if somebody looks."""
+    """Show on a terminal, on standard error, how many were processed."""
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     console = make_console(stderr=True)
     columns = (TextColumn("{task.completed:,.0f} " + what), TimeElapsedColumn())
     hidden = not (shown and console.is_terminal)
-    # Left to itself it takes our lines for its own, and writes them to standard error above the number.
+    # Without this, rich redirects the printed lines to standard error.
     with Progress(
         *columns, console=console, transient=True, disable=hidden, redirect_stdout=False, redirect_stderr=False
     ) as progress:
         task = progress.add_task(what, total=None)
         seen = 0
 
-        def told(many: int) -> None:
+        def on_progress(many: int) -> None:
             nonlocal seen
             seen += many
-            if seen >= TOLD_EVERY:
+            if seen >= UPDATE_EVERY:
                 progress.advance(task, seen)
                 seen = 0
 
-        yield told
+        yield on_progress
 
 
 def _print_each(foreseen: "Iterator[Foreseen]", write: Callable[[Iterable[Mapping[str, Any]]], None]) -> None:
-    # On one terminal, lines and a moving number would be written over each other.
-    with _progress("charges", shown=not sys.stdout.isatty()) as told:
-        write(_told(foreseen, told))
+    # On the same terminal, lines and progress would overwrite each other.
+    with _progress("charges", shown=not sys.stdout.isatty()) as on_progress:
+        write(_documents(foreseen, on_progress))
 
 
-def _told(foreseen: "Iterator[Foreseen]", told: Callable[[int], object]) -> Iterator[dict[str, Any]]:
+def _documents(foreseen: "Iterator[Foreseen]", on_progress: Callable[[int], object]) -> Iterator[dict[str, Any]]:
     for charge in foreseen:
         if charge.left_out is None:
             yield forecast_facts(charge)
-            told(1)
+            on_progress(1)
 
 
 def _print_lines(rows: Iterable[Mapping[str, Any]]) -> None:
     for row in rows:
         sys.stdout.write(json_text(row) + "\n")
-    sys.stdout.flush()  # a reader who has gone away is met here, where it is no error, and not at the very end
+    sys.stdout.flush()  # a closed pipe raises here, where it is handled, and not at exit
 
 
 def _print_totals(totals: "Totals", asked: "Asked", *, as_json: bool, as_csv: bool) -> None:
@@ -180,7 +180,7 @@ def _print_table(totals: "Totals", asked: "Asked") -> None:
 
 
 def _cells(days: "Sequence[DaySum]", asked: "Asked") -> Iterator[Sequence[object]]:
-    """A line for each day, those without a charge too, so that the bars stand on a calendar."""
+    """A row for each day, also for days without a charge, so that the bars form a calendar."""
     found = {day.day: day for day in days}
     most = max(day.amount for day in days)
     for on in _every_day(asked.first, asked.last):

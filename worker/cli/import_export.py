@@ -1,4 +1,4 @@
-"""`again import` and `again export`: moving in from another system, and taking everything along."""
+"""`again import` and `again export`: import subscriptions from another system, and export all records."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -46,7 +46,7 @@ group = typer.Typer(
 
 
 class Thing(StrEnum):
-    """What can be exported."""
+    """The kinds of records that can be exported."""
 
     CUSTOMERS = "customers"
     PLANS = "plans"
@@ -65,7 +65,7 @@ class SomeLeft(OwnCode):
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.add_typer(group, name="import")
     app.command("export")(export)
 
@@ -97,7 +97,9 @@ def import_subscriptions(
     made = services()
     with open_text(file, encoding) as stream:
         lines = read_csv(stream, _checked_columns)
-        preview = _counted("checked", lambda told: import_file.check(made, lines, told, read_keys=read_keys))
+        preview = _counted(
+            "checked", lambda on_progress: import_file.check(made, lines, on_progress, read_keys=read_keys)
+        )
     facts = {"new": preview.new, "known": preview.known, "sums": preview.sums, "first_charge_at": preview.first,
              "last_first_charge_at": preview.last}  # fmt: skip
     if not as_json:
@@ -107,7 +109,9 @@ def import_subscriptions(
         confirm(yes=yes)
         with open_text(file, encoding) as stream:
             lines = read_csv(stream, _checked_columns)
-            written = _counted("written", lambda told: import_file.write(made, lines, who, why, told))
+            written = _counted(
+                "written", lambda on_progress: import_file.write(made, lines, who, why, on_progress)
+            )
     if as_json:
         print_json(facts | {"written": written})
     else:

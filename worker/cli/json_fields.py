@@ -1,4 +1,4 @@
-"""The fields of each command's answer with --json; a test compares them with what the commands print."""
+"""The fields of each command's answer with --json; a test compares them with the output."""
 
 from collections.abc import Mapping
 

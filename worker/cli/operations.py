@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from schedules.charging.identity import SUBJECT_LENGTH
-from worker.cli.terminal.dry_run import DryRun, context, told
+from worker.cli.terminal.dry_run import DryRun, context, print_if_dry_run
 from worker.cli.terminal.options import read_instant
 from worker.cli.terminal.output import Actor, Why, actor, answer, say, warn
 from worker.cli.terminal.request_key import RequestKey, amount, carry_out
@@ -15,7 +15,7 @@ ChargeKey = Annotated[str, typer.Argument(help="The charge's key.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.command("migrate")(migrate)
     app.command("stop-charging")(stop_charging)
     app.command("resume-charging")(resume_charging)
@@ -35,7 +35,7 @@ def try_charge(
 
     at = context(dry_run=dry_run)
     carry_out(at, verbs.try_charge, request_key, charge=key, reason=why, actor=who)
-    if not told(at, f"try charge {key} at once"):
+    if not print_if_dry_run(at, f"try charge {key} at once"):
         say(f"charge {key} is tried now; `again show {key}` tells what comes of it")
 
 
@@ -47,7 +47,7 @@ def paid_elsewhere(
 
     at = context(dry_run=dry_run)
     carry_out(at, verbs.paid_elsewhere, request_key, charge=key, reason=why, actor=who)
-    if not told(at, f"take charge {key} as paid"):
+    if not print_if_dry_run(at, f"take charge {key} as paid"):
         say(f"charge {key} is paid")
 
 
@@ -59,7 +59,7 @@ def cancel_charge(
 
     at = context(dry_run=dry_run)
     carry_out(at, verbs.cancel_charge, request_key, charge=key, reason=why, actor=who)
-    if not told(at, f"cancel charge {key}"):
+    if not print_if_dry_run(at, f"cancel charge {key}"):
         say(f"charge {key} is canceled")
 
 
@@ -195,14 +195,14 @@ def release(
         done = carry_out(at, verbs.release_refused, request_key, reason=why, actor=who)
         sums = ", ".join(amount(each["amount"], each["currency"]) for each in done["amounts"])
         what = f"{done['released']} {'charge' if done['released'] == 1 else 'charges'}" + (sums and f", {sums}")
-        if not told(at, f"collect {what}"):
+        if not print_if_dry_run(at, f"collect {what}"):
             say(f"{what} will be collected")
         return
     carry_out(at, verbs.release, request_key, key=key, reason=why, actor=who)
     if len(key) == SUBJECT_LENGTH:
-        if not told(at, f"look at subscription {key} again"):
+        if not print_if_dry_run(at, f"look at subscription {key} again"):
             say(f"subscription {key} is looked at again")
-    elif not told(at, f"collect charge {key}"):
+    elif not print_if_dry_run(at, f"collect charge {key}"):
         say(f"charge {key} will be collected")
 
 
@@ -214,5 +214,5 @@ def waive(
 
     at = context(dry_run=dry_run)
     carry_out(at, verbs.waive, request_key, charge=key, reason=why, actor=who)
-    if not told(at, f"waive charge {key}"):
+    if not print_if_dry_run(at, f"waive charge {key}"):
         say(f"charge {key} is waived")

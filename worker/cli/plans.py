@@ -30,7 +30,7 @@ Code = Annotated[str, typer.Argument(help="The plan's code.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.add_typer(group, name="plan")
 
 

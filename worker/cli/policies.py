@@ -1,4 +1,4 @@
-"""`again policy`: what is done about declines, as versions of it, and the dates that a failure would get."""
+"""`again policy`: dunning policies in versions, and a preview of the dates after a decline."""
 
 from datetime import datetime
 from pathlib import Path
@@ -32,11 +32,11 @@ group = typer.Typer(
 
 
 class UnknownPolicy(FixedCode, LookupError, code=ErrorCode.NOT_FOUND):
-    """There is no policy of this name."""
+    """There is no policy with this code."""
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.add_typer(group, name="policy")
 
 
@@ -85,7 +85,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a policy as the file that makes it; `standard` and `once` are there before any was added."""
-    versions = _kept(code)
+    versions = _stored(code)
     policy = _version(code, version, versions)
     if as_json:
         print_json({"code": policy.code, "version": policy.version, "policy": policy.to_json()})
@@ -109,23 +109,24 @@ def preview_policy(
         raise typer.BadParameter("give --text with --pg, or --class")
     tz = read_zone(zone)
     chosen = _named(policy)
-    said = _said(text, pg, decline_class)
-    coming = preview(chosen, said, read_instant(at) if at else _now(), zone)
+    classified = _classified(text, pg, decline_class)
+    dates = preview(chosen, classified, read_instant(at) if at else _now(), zone)
     if as_json:
-        told = [
-            {"at": thing.at, "local": thing.at.astimezone(tz).isoformat(), "what": thing.what} for thing in coming
+        entries = [
+            {"at": thing.at, "local": thing.at.astimezone(tz).isoformat(), "what": thing.what} for thing in dates
         ]
-        print_json({"policy": chosen.code, "version": chosen.version, "class": said.decline_class, "coming": told})
+        facts = {"policy": chosen.code, "version": chosen.version, "class": classified.decline_class}
+        print_json(facts | {"coming": entries})
         return
     rows = (
         (f"{thing.at.astimezone(tz):%a %Y-%m-%d %H:%M}", f"{thing.at:%Y-%m-%d %H:%M:%S}", thing.what)
-        for thing in coming
+        for thing in dates
     )
-    print_table(f"{said.decline_class} under {chosen.code}", (zone, "UTC", "what"), rows)
+    print_table(f"{classified.decline_class} under {chosen.code}", (zone, "UTC", "what"), rows)
 
 
 def read_file(file: Path) -> DunningPolicy:
-    """The policy that a file holds, or standard input."""
+    """The policy in a file or on standard input."""
     return read_policy_file(read_text(file), "standard input" if str(file) == "-" else str(file))
 
 
@@ -135,7 +136,7 @@ def _now() -> datetime:
     return SystemClock().now()
 
 
-def _said(text: str | None, pg: str | None, decline_class: DeclineClass | None) -> Said:
+def _classified(text: str | None, pg: str | None, decline_class: DeclineClass | None) -> Said:
     from worker.rules import rulebook
 
     if decline_class is not None:
@@ -148,11 +149,11 @@ def _said(text: str | None, pg: str | None, decline_class: DeclineClass | None) 
 def _named(name: str) -> DunningPolicy:
     if name.endswith(".toml") or name == "-":
         return read_file(Path(name))
-    return _version(name, None, _kept(name))
+    return _version(name, None, _stored(name))
 
 
-def _kept(code: str) -> "Sequence[StoredPolicy]":
-    """The versions that are kept; none of a built-in policy where there is no database to ask."""
+def _stored(code: str) -> "Sequence[StoredPolicy]":
+    """The stored versions of a policy; none for a built-in policy without a database."""
     return [] if code in BUILT_IN and not _has_settings() else _versions(code)
 
 

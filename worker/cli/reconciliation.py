@@ -1,4 +1,4 @@
-"""`again reconcile`, `findings` and `unknown`: the gateway's records against our books."""
+"""`again reconcile`, `findings` and `unknown`: compare the gateway's records with the database."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -39,7 +39,7 @@ findings_app = typer.Typer(cls=Listed, help="Differences between the gateway's r
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.command("reconcile")(reconcile)
     app.command("unknown")(unknown)
     app.add_typer(findings_app, name="findings", invoke_without_command=True)
@@ -77,12 +77,14 @@ def reconcile(
         except UnusableAccount as error:
             if account:
                 raise
-            left_out += 1  # the others are compared all the same
+            left_out += 1  # the other accounts are still compared
             warn(f"account {name} is left out: {error}")
     with made.engine.begin() as db:
         found = rows.listed(db, limit=MOST_LISTED)
     if as_json:
-        print_json({"runs": [_run(run, newer) for run in runs], "findings": [_told(finding) for finding in found]})
+        print_json(
+            {"runs": [_run(run, newer) for run in runs], "findings": [_document(finding) for finding in found]}
+        )
     for run in runs:
         _print_run(run, newer)
     _print_findings(found)
@@ -100,19 +102,19 @@ def _reconcile(made: "Services", account: str, since: datetime, until: datetime,
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[counts]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         total = (run.until - run.since).total_seconds()
-        bar = progress.add_task(f"account {account}", total=total, told="")
+        bar = progress.add_task(f"account {account}", total=total, counts="")
 
-        def tell(run: "Run") -> None:
+        def show(run: "Run") -> None:
             done = (run.done_until - run.since).total_seconds()
-            progress.update(bar, completed=done, told=f"{run.payments:,} payments, new findings: {run.findings}")
+            progress.update(bar, completed=done, counts=f"{run.payments:,} payments, new findings: {run.findings}")
 
         with until_interrupted() as going_on:
-            worked = reconciler.work(made, run.id, going_on, tell)
+            worked = reconciler.work(made, run.id, going_on, show)
     if worked is None:
         busy = f"another process is comparing account {account}"
         raise reconciler.CannotReconcile(Code.BUSY, busy)
@@ -138,7 +140,7 @@ def findings(
     with services().engine.begin() as db:
         found = rows.listed(db, ended=everything, limit=MOST_LISTED)
     if as_json:
-        print_json([_told(finding) for finding in found])
+        print_json([_document(finding) for finding in found])
     _print_findings(found, everything=everything)
 
 
@@ -182,7 +184,7 @@ def refund(number: Number, why: Why, who: Actor = actor()) -> None:
 
 
 def _print_run(run: "Run", newer: str) -> None:
-    """Say what a run has compared, and why it left newer records out."""
+    """Print what a run has compared, and why newer records were left out."""
     say(f"account {run.account}: {run.payments:,} payments compared, new findings: {run.findings}")
     say(f"  from {run.since:%Y-%m-%d %H:%M:%S}Z to {run.done_until:%Y-%m-%d %H:%M:%S}Z")
     say(f"  newer records are left out: {_why_newer_are_left_out(run, newer)}")
@@ -197,7 +199,7 @@ def _run(run: "Run", newer: str) -> dict[str, Any]:
 
 
 def _to_go_on(run: "Run") -> str:
-    """The command that goes on where an interrupted run stopped."""
+    """The command that continues an interrupted run."""
     return f"again reconcile --from {instant(run.since)} --to {instant(run.until)} --account {run.account}"
 
 
@@ -215,7 +217,7 @@ def _print_findings(listed: "Sequence[Finding]", *, everything: bool = False) ->
     print_table(title, names, shown)
 
 
-def _told(finding: "Finding") -> dict[str, Any]:
+def _document(finding: "Finding") -> dict[str, Any]:
     return {name: getattr(finding, name) for name in type(finding).__slots__ if name != "fence"}
 
 

@@ -1,4 +1,4 @@
-"""`again refund` and `again refunds`: what is given back, and what became of it."""
+"""`again refund` and `again refunds`: make and list refunds."""
 
 from typing import Annotated
 
@@ -7,16 +7,16 @@ import typer
 from schedules.errors import Code, OwnCode
 from schedules.money.amounts import amount_words, parse_money
 from schedules.requests.refunds import Fate, RefundRequest, RefundState
-from worker.cli.terminal.dry_run import DryRun, context, facts_of, told
+from worker.cli.terminal.dry_run import DryRun, context, facts_of, print_if_dry_run
 from worker.cli.terminal.output import Actor, AsJson, Why, actor, print_json, print_table, say
 
 
 class NotRefunded(OwnCode):
-    """What was waited for has not been given back."""
+    """The refund was not made."""
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.command("refund")(refund)
     app.command("refunds")(refunds)
 
@@ -54,7 +54,7 @@ def refund(
     asked, is_new = refund_payment.ask(at.services, request, who)
     words = amount_words(asked.amount, asked.currency)
     would = f"give back {words} of charge {charge}" if is_new else "do nothing: it was asked for before"
-    if told(at, would, refund_words(asked) | {"is_new": is_new}):
+    if print_if_dry_run(at, would, refund_words(asked) | {"is_new": is_new}):
         return
     if wait and asked.state is not RefundState.MADE:
         refund_payment.make(at.services, asked)

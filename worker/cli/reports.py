@@ -1,4 +1,4 @@
-"""`again report`: the recovery rate by volume, and failures by class and PG, as tables, JSON or CSV."""
+"""`again report`: the recovery rate by amount, and failures by class and PG, as tables, JSON or CSV."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,7 +31,7 @@ group = typer.Typer(
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.add_typer(group, name="report")
 
 

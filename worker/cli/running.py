@@ -1,4 +1,4 @@
-"""`again worker`, `beat`, `listen`, `simulator`, `up` and `demo`: what runs."""
+"""`again worker`, `beat`, `listen`, `simulator`, `up` and `demo`: long-running processes."""
 
 import logging
 import os
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from worker.services import Services
 
 log = logging.getLogger("again.running")
-STOP_MARGIN = 20.0  # seconds that a stop may take beyond one call: what came of the calls is written in them
+STOP_MARGIN = 20.0  # seconds that a stop may take beyond one call, to write the outcomes
 BREATH = 1.0  # seconds before a worker that ended is started again
 
 
 class NoSimulator(FixedCode, code=Code.HELD):
-    """This installation has no simulator."""
+    """The simulator is not installed."""
 
 
 class CannotListen(FixedCode, code=Code.HELD):
-    """What listening needs is not installed."""
+    """A package that listening needs is not installed."""
 
 
 UntilStdinCloses = Annotated[
@@ -47,7 +47,7 @@ Data = Annotated[Path, typer.Option("--data", help="The folder that keeps the em
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     app.command("worker")(worker)
     app.command("beat")(beat)
     app.command("listen")(listen)
@@ -76,7 +76,7 @@ def worker(
     if unknown:
         raise typer.BadParameter(f"queue {', '.join(unknown)} is not known; there are {', '.join(QUEUES)}")
     if concurrency is not None:
-        # Its connections, and the calls that it has under way, go by the setting.
+        # The number of connections and concurrent calls follows this setting.
         os.environ["AGAIN_CONCURRENCY"] = str(concurrency)
     made = wiring.services()
     _use_our_logs()
@@ -92,7 +92,7 @@ def worker(
     alive.begin(alive_file, "worker", lambda: executor.readiness.obstacle)
     background.start(Part.STOP_LIMIT, partial(_limit_stop, made.settings.call_deadline + STOP_MARGIN))
     if {CHARGES, BULK} & set(chosen):
-        executor.readiness.look()  # before it takes the first message
+        executor.readiness.look()  # before the first message
         background.start(Part.READINESS, executor.readiness.watch)
     restore_detector.check(celery, made)
     heartbeats = _report_messages(made, chosen)
@@ -108,11 +108,13 @@ def worker(
         finally:
             executor.finish()
 
-    _run_again_unless_told_to_stop(run, heartbeats)
+    _restart_until_stop_signal(run, heartbeats)
 
 
 def _limit_stop(seconds: float) -> None:
-    """End the process by force when a stop takes so long: a supervisor would kill it soon, without a word."""
+    """End the process after so many seconds of stopping, with a log line: a supervisor would kill it
+    without one.
+    """
     while not stop_signal.wait(1.0):
         pass
     wait(seconds)
@@ -121,7 +123,7 @@ def _limit_stop(seconds: float) -> None:
 
 
 def _report_messages(made: "Services", queues: Sequence[str]) -> "Heartbeats":
-    """Send heartbeats that say when a message was finished last, or that there was none."""
+    """Send heartbeats that report when a message was finished, or that none waited."""
     from celery.signals import task_postrun, task_prerun
 
     from schedules.operations.health import ProcessKind
@@ -148,33 +150,33 @@ def _report_messages(made: "Services", queues: Sequence[str]) -> "Heartbeats":
     return heartbeats
 
 
-def _run_again_unless_told_to_stop(run: Callable[[], object], heartbeats: "Heartbeats") -> None:
-    """Run a worker; when it ends though nobody told it to, become a fresh one.
+def _restart_until_stop_signal(run: Callable[[], object], heartbeats: "Heartbeats") -> None:
+    """Run a worker; when it ends without a stop signal, replace the process by a new one.
 
-    kombu's Redis transport can break a worker whose broker is killed while it holds messages; the rows are the
-    truth, so a new one loses nothing.
+    kombu's Redis transport can break a worker whose broker is killed while it holds messages. The rows are
+    authoritative, so a new process loses nothing.
     """
     from celery.signals import worker_shutting_down
 
-    told: list[str] = []
+    signals: list[str] = []
 
     def note(sig: str, **_: object) -> None:
-        told.append(sig)
+        signals.append(sig)
 
     worker_shutting_down.connect(note)
     try:
         run()
     except SystemExit as ended:
-        if told or ended.code:
-            raise  # as it was told to, or never having begun: a wrong option, say
+        if signals or ended.code:
+            raise  # a stop signal, or an error at the start such as a wrong option
     finally:
-        heartbeats.stop(in_order=bool(told))
-    if told:
+        heartbeats.stop(in_order=bool(signals))
+    if signals:
         return
-    # Celery calls it a success, whatever broke.
+    # Celery reports success also after a failure.
     log.error("the worker ended without a signal to stop; it is started again")
     wait(BREATH)
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 # the program that it was
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 # the same program
 
 
 def beat(alive_file: AliveFile = None, until_stdin_closes: UntilStdinCloses = False) -> None:
@@ -236,7 +238,7 @@ def listen(
 
     door = Door(allowed, proxies, hand_on)
     print(f"listening at http://{host}:{port}/portone", flush=True)
-    # It ends in good order, then raises the signal that it was sent once more: that is no failure.
+    # uvicorn ends in order, and then raises the signal again: no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     heartbeats = Heartbeats(made, ProcessKind.LISTENER)
     alive.begin(alive_file, "listener")
@@ -254,7 +256,7 @@ def simulator(context: typer.Context) -> None:
             "the simulator is not part of this installation; the image's target `simulator` has it, and an "
             "installation from the sources with again[simulator]"
         )
-    # Without the working directory in the module search path: its owner could choose the code that runs.
+    # -P: the working directory is not in the module search path, so its owner cannot choose the code.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "simulator", *context.args])  # noqa: S606 # our own
 
 
@@ -292,7 +294,7 @@ def demo(
 
 
 def _stop_when_stdin_closes() -> None:
-    """End with the process that holds the other end of our standard input, however it ends."""
+    """Stop when standard input closes: when the process at its other end has ended in any way."""
 
     def watch() -> None:
         while os.read(0, 1024):
@@ -319,7 +321,7 @@ def _use_our_logs() -> None:
 
     settings = wiring.settings()
     log_to_stderr(settings.log_level, settings.log_format)
-    # A receiver of this signal keeps Celery from setting up logs of its own.
+    # With a receiver of this signal, Celery sets up no logs.
     setup_logging.connect(_leave_logs_alone)
 
 

@@ -1,4 +1,4 @@
-"""`again show`, `due`, `dates` and `held`: looking, without changing anything."""
+"""`again show`, `due`, `dates` and `held`: read-only commands."""
 
 from collections.abc import Mapping
 from datetime import date, timedelta
@@ -31,7 +31,7 @@ MOST_DATES = 10_000
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the command line."""
+    """Add these commands to the command line."""
     for command in (show, due, dates, held):
         app.command(command.__name__)(command)
 
@@ -47,9 +47,9 @@ def show(
 
     story = history.show(services(), key, ask_gateway=ask)
     if as_json:
-        told = [{"at": h.at, "what": h.what, "words": h.words} for h in story.happenings]
+        happenings = [{"at": h.at, "what": h.what, "words": h.words} for h in story.happenings]
         parts = "charges" if story.kind == "subscription" else "attempts"
-        print_json({"kind": story.kind, **story.facts, parts: story.parts, "history": told})
+        print_json({"kind": story.kind, **story.facts, parts: story.parts, "history": happenings})
         return
     print_facts(f"{story.kind} {story.facts['key']}", with_currency(story.facts))
     if story.kind == "subscription":
@@ -76,15 +76,15 @@ def due(
     day = read_date(on)
     tz = read_zone(zone)
     made = services()
-    told = sorted(billing_forecast.foresee(made, Asked(day, day, zone)), key=lambda f: (f.at, f.charge))
-    foreseen = [charge for charge in told if charge.left_out is None]
+    charges = sorted(billing_forecast.foresee(made, Asked(day, day, zone)), key=lambda f: (f.at, f.charge))
+    foreseen = [charge for charge in charges if charge.left_out is None]
     if as_json:
         print_json([forecast_facts(charge) for charge in foreseen])
         return
     rows = ((f.at, f.customer_uid, f.money, f.charge, f.why) for f in foreseen)
     print_table(f"due on {day}", ("at", "customer", "amount", "charge", "why"), rows, tz)
-    if len(told) > len(foreseen):
-        others = ((f.at, f.customer_uid, f.money, f.charge, f.left_out) for f in told if f.left_out is not None)
+    if len(charges) > len(foreseen):
+        others = ((f.at, f.customer_uid, f.money, f.charge, f.left_out) for f in charges if f.left_out is not None)
         print_table("not charged", ("at", "customer", "amount", "charge", "why"), others, tz)
     sums = ", ".join(
         amount_words(amount, currency) for currency, amount in billing_forecast.sums(foreseen).items()
@@ -99,7 +99,7 @@ def due(
 
 
 def _took(time: timedelta) -> str:
-    """A length of time in words: 1:02:03 from an hour on, seconds below a minute."""
+    """A duration as text: 1:02:03 from an hour on, seconds below a minute."""
     seconds = time.total_seconds()
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
 

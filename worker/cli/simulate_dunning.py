@@ -1,4 +1,4 @@
-"""`again simulate-dunning`: policies on a made-up population, beside two ladders that do not read the words."""
+"""`again simulate-dunning`: policies on a synthetic population, beside two ladders that ignore decline texts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +36,7 @@ COLUMNS = (
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang this command on the command line."""
+    """Add this command to the command line."""
     app.command("simulate-dunning")(simulate_dunning)
 
 
@@ -58,8 +58,8 @@ def simulate_dunning(
         raise typer.BadParameter(f"{assume!r} is no change of the model; there are: {', '.join(DOUBTS)}")
     contenders = beside_baselines([_contender(name) for name in policy or ["standard"]])
     population = drawn(customers, seed, days, DOUBTS[assume])
-    with _progress(customers) as told:
-        results = compare(population, contenders, days, told)
+    with _progress(customers) as on_progress:
+        results = compare(population, contenders, days, on_progress)
     if png_file is not None:
         png(results, png_file)
     if as_json:
@@ -77,7 +77,7 @@ def _contender(name: str) -> Contender:
 
 @contextmanager
 def _progress(customers: int) -> Iterator[Callable[[], object]]:
-    """A bar on standard error, if somebody looks."""
+    """Show a progress bar on a terminal, on standard error."""
     console = make_console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("living through the declines", total=customers)

@@ -1,4 +1,4 @@
-"""`again status`: what runs, what waits, and every cause for which something does not work as it should."""
+"""`again status`: the processes, what waits, and every cause of a fault."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class NotHealthy(FixedCode, code=Code.FAILED):
-    """Something does not work as it should; the sentences say what."""
+    """The installation or a process has a fault; the message lists them."""
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang the command on the command line."""
+    """Add the command to the command line."""
     app.command("status")(status)
     app.command("alive")(alive)
 

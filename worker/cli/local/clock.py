@@ -1,4 +1,4 @@
-"""`again clock`: the clock of a shop and its simulator under `again up`, shown and moved on."""
+"""`again clock`: show and move the clock that a shop and its simulator share under `again up`."""
 
 import fcntl
 import os
@@ -23,25 +23,23 @@ if TYPE_CHECKING:
     from worker.services import Services
 
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)
-APART = timedelta(
-    seconds=10
-)  # that the simulator's clock may be from the shop's: it is one clock, asked over HTTP
+APART = timedelta(seconds=10)  # allowed difference of the two clocks: both read one file, one of them over HTTP
 
 
 class ClockStays(FixedCode, code=Code.HELD):
-    """The clock cannot be moved, or not so; nothing has been moved."""
+    """The clock was not moved; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A moment, and the events that came of what was due then."""
+    """A time at which work was due, and the events that resulted from it."""
 
     at: datetime
     events: list[tuple[str, str, dict[str, Any]]]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang the command on the command line."""
+    """Add the command to the command line."""
     app.command("clock")(clock)
 
 
@@ -96,7 +94,7 @@ def _print_steps(made: "Services", steps: list[Step]) -> None:
 
 
 def movable(settings: "Settings") -> "MovedClock":
-    """The clock that can be moved; ClockStays unless the gateway is a simulator that reads it too."""
+    """The clock that can be moved; raises ClockStays unless the gateway is a simulator with the same clock."""
     from worker.addresses import is_live
     from worker.cli.local.witness import SimulatorWitness
     from worker.clock import MovedClock
@@ -111,14 +109,14 @@ def movable(settings: "Settings") -> "MovedClock":
             "simulator has one that can"
         )
     try:
-        theirs = SimulatorWitness(url).now()
+        simulated = SimulatorWitness(url).now()
     except (URLError, OSError, ValueError, LookupError) as error:
         raise ClockStays(
             f"the gateway {url} is no simulator that answers ({error}); is `again up` running?"
         ) from None
-    if abs(its.now() - theirs) > APART:
+    if abs(its.now() - simulated) > APART:
         raise ClockStays(
-            f"the simulator at {url} shows {instant(theirs)}, and the shop {instant(its.now())}: they do not "
+            f"the simulator at {url} shows {instant(simulated)}, and the shop {instant(its.now())}: they do not "
             "share a clock. Only `again up` with its own simulator has one that can be moved"
         )
     return its
@@ -126,7 +124,7 @@ def movable(settings: "Settings") -> "MovedClock":
 
 @contextmanager
 def _alone(clock: "MovedClock") -> Iterator[None]:
-    """One command at a time moves the clock."""
+    """Lock the clock, so that one command at a time moves it."""
     descriptor = os.open(clock.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,7 +145,7 @@ def _passing(made: "Services", moved: "MovedClock") -> "Passing":
 
 
 def target_of(text: str, now: datetime) -> datetime:
-    """The time that a person means, now or later; ClockStays when the clock does not go there."""
+    """The target time of an argument; raises ClockStays for a past or too distant time."""
     number, unit = text[1:-1], text[-1:]
     if text.startswith("+"):
         if not (number.isascii() and number.isdecimal() and unit in UNITS):
@@ -181,7 +179,7 @@ def _moments(made: "Services", now: datetime) -> dict[str, datetime]:
 
 
 def _live_until(made: "Services", passing: "Passing", target: datetime) -> Iterator[Step]:
-    """Stand at each moment until target at which something falls due, and at last at the target."""
+    """Move to each time before `target` at which something is due, and finally to `target`."""
     reached = False
     while not reached:
         moments = _moments(made, passing.now())
@@ -197,14 +195,14 @@ def _move(made: "Services", passing: "Passing", at: datetime) -> Step:
     with made.engine.begin() as db:
         before = tallies.newest_event(db)
     passing.move_to(at)
-    _ring(at)
+    _send_chores(at)
     passing.wait_until_quiet()
     with made.engine.begin() as db:
         return Step(at, tallies.events_after(db, before))
 
 
-def _ring(at: datetime) -> None:
-    """Have the chores done at once that beat would ring for within the next minute."""
+def _send_chores(at: datetime) -> None:
+    """Send the chores that beat would send within the next minute."""
     from kombu.exceptions import OperationalError
 
     from worker import tasks

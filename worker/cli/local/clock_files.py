@@ -1,4 +1,4 @@
-"""Which file moves the clock of `again up`: none where another program has rows or payments with real times."""
+"""The file that moves the clock of `again up`; none where other programs have rows or payments in real time."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -15,10 +15,11 @@ SECOND = timedelta(seconds=1)
 
 
 def clock_file(data: Path, environment: Mapping[str, str], *, is_embedded: bool) -> Path | None:
-    """The file to use; None for real time. EmbeddedError where the shop's clock would go back or is not its own.
+    """The file to use; None for real time. Raises EmbeddedError where the clock would go back, or is not the
+    shop's own.
 
-    `environment` is as it is before the simulator is started. A database that is named from outside may be one of
-    production: its clock is never moved.
+    `environment` is the environment before the simulator is started. A database that is named from outside may be
+    a production database: its clock is never moved.
     """
     named = environment.get(VARIABLE)
     if not is_embedded:
@@ -44,7 +45,7 @@ def clock_file(data: Path, environment: Mapping[str, str], *, is_embedded: bool)
 
 
 def keep(data: Path, clock: MovedClock) -> None:
-    """Note in the folder's own file how far another file moved the clock: it stays so without that file."""
+    """Copy the offset of another clock file to the file of the folder, so that it stays without that file."""
     kept = MovedClock(data.absolute() / CLOCK)
     if clock.path == kept.path or (moved := clock.moved_by()) <= kept.moved_by():
         return
@@ -59,7 +60,7 @@ def keep(data: Path, clock: MovedClock) -> None:
 
 def _begin(kept: Path, seconds: float = 0) -> None:
     if kept.exists():
-        MovedClock(kept).now()  # refuses what is no number
+        MovedClock(kept).now()  # raises for a file without a number
     elif (kept.parent / SIMULATOR_STATE).exists():
         raise EmbeddedError(
             f"{kept} is not there, though this folder has been used: the clock may have been moved, and it never "

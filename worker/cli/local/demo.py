@@ -25,17 +25,17 @@ from worker.services import Services
 from worker.store.charging import tallies
 
 SEOUL = zone("Asia/Seoul")
-BEGIN = date(2026, 1, 31)  # a 31st, so that the short months that follow show the month rule
+BEGIN = date(2026, 1, 31)  # the 31st, to show the rule for shorter months
 LADDER = DunningPolicy(ladder=tuple(timedelta(days=d) for d in (1, 3, 7)))
-WIND_DOWN = timedelta(days=9)  # after the last period: the ladder's longest way, and time to ask
-STEP = timedelta(hours=12)  # what happens within one is lived through at once, at its end
+WIND_DOWN = timedelta(days=9)  # after the last period: the longest ladder, and time for look-ups
+STEP = timedelta(hours=12)  # work that is due within a step is done at its end
 SETTINGS = {
     "AGAIN_ENVIRONMENT": "demo",
-    "AGAIN_READ_TIMEOUT": "0.5",  # the simulator hangs on purpose; nobody should wait a minute to see it
+    "AGAIN_READ_TIMEOUT": "0.5",  # seconds; the simulator hangs on purpose
     "AGAIN_CALL_DEADLINE": "2",
     "AGAIN_LEASE": "30",
     "AGAIN_RATE": "0",
-    "AGAIN_BEAT_INTERVAL": "0.06",  # a second of ours is hours of theirs
+    "AGAIN_BEAT_INTERVAL": "0.06",  # seconds; a real second is hours of simulated time
     "AGAIN_QUEUE_PATIENCE": "20",
     "AGAIN_LOG_LEVEL": "INFO",
 }
@@ -47,11 +47,11 @@ PLANS: tuple[tuple[str, int, Cadence, str], ...] = (
 
 
 def run(customers: int, days: int, seed: int, *, keep: bool) -> bool:
-    """Live through the demo; True when the books agree."""
+    """Run the demo; return whether database and ledger agree."""
     console = make_console()
     with tempfile.TemporaryDirectory(prefix="again-demo-", ignore_cleanup_errors=True) as folder:
         data = Path(folder)
-        data.chmod(0o711)  # PostgreSQL runs as another user when we are root, and must get to its own folder
+        data.chmod(0o711)  # as root, PostgreSQL runs as another user and must reach its folder
         clock = MovedClock(data / "clock")
         clock.move_to(wall_to_utc(BEGIN, time(8, 50), SEOUL))
         settings = SETTINGS | {"AGAIN_CLOCK_FILE": str(clock.path)}
@@ -74,7 +74,7 @@ def run(customers: int, days: int, seed: int, *, keep: bool) -> bool:
 
 
 class Shop:
-    """The sample shop: its plans, customers and cards, and the events of three months."""
+    """The sample shop: plans, customers, cards, and three months of events."""
 
     def __init__(
         self, services: Services, clock: MovedClock, witness: SimulatorWitness, standing: Standing
@@ -83,7 +83,7 @@ class Shop:
         self.passing = Passing(services, clock, standing.check)
 
     def open(self, customers: int, seed: int) -> None:
-        """Put plans on sale, and customers with all kinds of cards on them."""
+        """Put plans on sale, and add customers with many kinds of cards."""
         for code, price, cadence, name in PLANS:
             plan = Plan(code=code, version=1, price=Money(price, "KRW"), cadence=cadence, statement_name=name)
             enrollment.add_plan(self.services, plan, LADDER, "demo")
@@ -95,22 +95,22 @@ class Shop:
             enrollment.subscribe(self.services, uid, _plan_of(number), "demo", _anchor(number))
 
     def live(self, until: date, console: Console) -> None:
-        """Move the clock from moment to moment until every charge has come to its end."""
+        """Move the clock step by step until every charge has ended."""
         last_period = wall_to_utc(until, time(0), SEOUL)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[work]}"),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=console) as progress:
             begin = self.clock.now()
             bar = progress.add_task(
-                f"{begin:%Y-%m-%d}", total=(last_period + WIND_DOWN - begin).total_seconds(), told=""
+                f"{begin:%Y-%m-%d}", total=(last_period + WIND_DOWN - begin).total_seconds(), work=""
             )
             ended = False
             while True:
-                self.passing.wait_until_quiet(lambda told: progress.update(bar, told=told))
+                self.passing.wait_until_quiet(lambda work: progress.update(bar, work=work))
                 now = self.clock.now()
                 if not ended and now >= last_period:
                     self._end_subscriptions()
@@ -132,7 +132,7 @@ class Shop:
             return None if ended else last_period
         if not ended:
             following = min(following, last_period)
-        # Whole steps, counted from midnight in UTC, which is the billing time in Seoul.
+        # Whole steps from midnight UTC, which is 09:00 in Seoul, the billing time.
         return max(
             now,
             datetime.fromtimestamp(-(-following.timestamp() // STEP.total_seconds()) * STEP.total_seconds(), UTC),
@@ -145,38 +145,40 @@ class Shop:
             enrollment.unsubscribe(self.services, key, "demo", "the demo ends", at_period_end=True)
 
     def report(self, console: Console, seconds: float) -> bool:
-        """Show what came of it all, and whether the books agree."""
+        """Print the result; return whether database and ledger agree."""
         with self.services.engine.begin() as db:
             counts = tallies.charge_counts(db)
             paid = tallies.paid_uids(db)
-        books = compare(self.witness.movements(), paid)
+        comparison = compare(self.witness.movements(), paid)
         table = Table("what", "charges", title="three months of a sample shop", title_justify="left")
         for name, count in counts.items():
             table.add_row(name, f"{count:,}")
         for name in ("double", "lost", "ghost", "amount"):
-            found = getattr(books, name)
+            found = getattr(comparison, name)
             table.add_row(name, f"{len(found):,}", style="bold green" if not found else "bold red")
         console.print(table)
-        verdict = "the database and the simulator's ledger agree" if books.agree else "THE RECORDS DO NOT AGREE"
+        verdict = (
+            "the database and the simulator's ledger agree" if comparison.agree else "THE RECORDS DO NOT AGREE"
+        )
         console.print(f"{verdict}; {seconds:.0f} s")
         for name in ("double", "lost", "ghost", "amount"):
-            for uid in getattr(books, name)[:5]:
+            for uid in getattr(comparison, name)[:5]:
                 console.print(f"  {name}: {uid}")
-        return books.agree
+        return comparison.agree
 
 
 def _anchor(number: int) -> date | None:
-    """Monthly customers begin on the 31st; the others in the course of their first weeks."""
+    """Monthly customers begin on the 31st, the others within their first week."""
     return BEGIN if _plan_of(number) == "monthly" else BEGIN + timedelta(days=number % 7)
 
 
 def _plan_of(number: int) -> str:
-    """Of ten customers six pay monthly, two weekly, two twice a month."""
+    """Of ten customers, six pay monthly, two weekly, two twice a month."""
     return ("monthly", "weekly", "monthly", "twice", "monthly")[number % 5]
 
 
 def _card(number: int) -> dict[str, object]:
-    """Seven in eight approve; the rest are as bad as cards are."""
+    """Seven of eight cards approve; the rest decline in different ways."""
     bad = BAD_CARDS[number // 8 % len(BAD_CARDS)] if number % 8 == 7 else {}
     return {"customer_uid": _customer(number), **bad}
 
@@ -197,7 +199,7 @@ BAD_CARDS: tuple[dict[str, object], ...] = (
     {"card": "expired"},
     {"card": "line_fault"},
 )
-# One call in twelve goes wrong.
+# About one call in twelve is hit by a fault.
 FAULTS: list[dict[str, object]] = [
     {"fault": "timeout_after", "rate": 0.002, "seconds": 3},
     {"fault": "timeout_before", "rate": 0.002, "seconds": 3},

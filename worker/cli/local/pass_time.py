@@ -1,4 +1,4 @@
-"""Time that passes for the shop and its simulator: to a moment, and not beyond it before its work is done."""
+"""Move the clock of a shop and its simulator, and wait until the work that is due is done."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,18 +9,18 @@ from worker.clock import MovedClock, elapsed, wait
 from worker.services import Services
 from worker.store.charging import tallies
 
-QUIET_LOOKS = 2  # that many looks in a row that find nothing to do
+QUIET_LOOKS = 2  # consecutive checks without work
 LOOK_EVERY = 0.03  # seconds
-STUCK_SECONDS = 60.0  # real time without any change while there is work: something is broken
-BEYOND_A_CALL = 30.0  # seconds: a call that hangs changes nothing until its deadline
+STUCK_SECONDS = 60.0  # seconds of real time without a change while work is left: an error
+BEYOND_A_CALL = 30.0  # seconds beyond the deadline of a call that hangs
 
 
 class Stuck(FixedCode, code=Code.FAILED):
-    """There is work that nobody does."""
+    """Work is left, and no process does it."""
 
 
 class Passing:
-    """The clock of shop and simulator, which read the same file; `check` raises when a process has ended."""
+    """The clock file that shop and simulator share. `check` raises when a process has ended."""
 
     def __init__(
         self, services: Services, clock: MovedClock, check: Callable[[], None] = lambda: None, *,
@@ -37,12 +37,12 @@ class Passing:
         return self._clock.now()
 
     def move_to(self, at: datetime) -> None:
-        """Make it this time now, for every process of the shop and for the simulator."""
+        """Set the time for every process of the shop and for the simulator."""
         self._clock.move_to(at)
         self._moved = "was moved and shows"
 
     def wait_until_quiet(self, tell: Callable[[str], object] = lambda _: None) -> None:
-        """Wait until all that is due by now is done; Stuck when nothing changes for `patience` seconds."""
+        """Wait until all due work is done; raises Stuck when nothing changes for `patience` seconds."""
         quiet, before, changed_at = 0, None, elapsed()
         while quiet < QUIET_LOOKS:
             wait(LOOK_EVERY)

@@ -1,4 +1,4 @@
-"""Everything that runs, as child processes of one command: started in order, watched, and stopped in order."""
+"""All processes of an installation as child processes of one command: start, supervise, and stop them in order."""
 
 import os
 import signal
@@ -19,15 +19,15 @@ from worker.clock import BadClockFile, MovedClock, elapsed, wait, wait_until
 from worker.embedded import EmbeddedError, EmbeddedServices, free_port
 from worker.runtime import up_environment
 
-LOOK_EVERY = 0.5  # seconds between two looks at what runs
-STOP_SECONDS = 100.0  # above a worker's own limit, which is a call's deadline and 20 s
-# Without the working directory in the module search path: its owner could choose the code that runs.
+LOOK_EVERY = 0.5  # seconds between two checks of the children
+STOP_SECONDS = 100.0  # seconds; above a worker's own limit: the deadline of a call and 20 s
+# -P: the working directory is not in the module search path, so its owner cannot choose the code.
 AGAIN = (sys.executable, "-P", "-m", "worker.cli")
-ROOT = Path(__file__).resolve().parents[3]  # where this code was imported from, and its children's is
+ROOT = Path(__file__).resolve().parents[3]  # the folder of this code, also for the children
 
 
 class Standing:
-    """Services, simulator, beat and workers; a context manager that leaves no process behind."""
+    """Services, simulator, beat and workers, as a context manager that leaves no process running."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class Standing:
         self._simulator_port = simulator_port
         self._extra = dict(settings or {})
         self._beats, self._charge_workers, self._durable, self._logs = beats, charge_workers, durable, logs
-        self._use_named = named_services  # whether what AGAIN_… names is used, beside what `settings` name
+        self._use_named = named_services  # whether AGAIN_… variables are used in addition to `settings`
         self.services: EmbeddedServices | None = None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._commands: dict[str, tuple[str, ...]] = {}
         self._restarts: dict[str, Restarts] = {}
-        self._starts_at: dict[str, float] = {}  # what has ended, by `elapsed`
-        self._clock: MovedClock | None = None  # where a file moves it
+        self._starts_at: dict[str, float] = {}  # when to start an ended child again, by `elapsed`
+        self._clock: MovedClock | None = None  # None in real time
         self._tie: tuple[int, int] | None = None
         self._written: up_environment.Written | None = None
         self.environment: dict[str, str] = {}
@@ -87,7 +87,7 @@ class Standing:
         self.stop()
 
     def tell(self) -> None:
-        """Say what runs, and how to reach it from another terminal."""
+        """Print what runs, and how to reach it from another terminal."""
         self._tell(f"services: {self.describe()}, data in {self.data}")
         self._tell(f"gateway: {self.environment['AGAIN_PORTONE_URL']}")
         if self._clock is not None:
@@ -102,13 +102,13 @@ class Standing:
             self._tell(f"in another terminal: set -a; . {where}; set +a; again status")
 
     def watch(self) -> None:
-        """Wait until Ctrl-C or SIGTERM and start again each process that ends; EmbeddedError when too often."""
+        """Restart ended children until Ctrl-C or SIGTERM; raises EmbeddedError when one ends too often."""
         try:
             while True:
                 self._start_what_ended()
                 if self._clock is not None:
                     keep(self.data, self._clock)
-                    self._clock.now()  # no process goes on without the file
+                    self._clock.now()  # raises when the file is missing
                 wait(LOOK_EVERY)
         except KeyboardInterrupt:
             self._tell("stopping, after the calls that are under way")
@@ -130,7 +130,7 @@ class Standing:
                 self._start_again(name)
 
     def _ended(self) -> dict[str, str]:
-        """Which processes have ended, the servers first, and how."""
+        """The children that have ended, servers first, and how."""
         servers = self.services.ended() if self.services is not None else {}
         statuses = ((name, child.poll()) for name, child in self._children.items())
         ended = {name: how(status) for name, status in statuses if status is not None}
@@ -143,7 +143,7 @@ class Standing:
             try:
                 self.services.start_again(name)
             except EmbeddedError as error:
-                self._tell(f"{name} does not start: {error}")  # it has ended once more, which counts
+                self._tell(f"{name} does not start: {error}")  # counts as a further end
             else:
                 self._tell(f"{name} runs again")
 
@@ -151,7 +151,7 @@ class Standing:
         self.console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     def check(self) -> None:
-        """Raise if any child has ended by itself."""
+        """Raise when a child has ended by itself."""
         for name, child in self._children.items():
             status = child.poll()
             if status is not None:
@@ -159,7 +159,7 @@ class Standing:
                 raise EmbeddedError(f"{name} ended by itself with status {status}{where}")
 
     def stop(self) -> None:
-        """Stop everything: beat first, then the workers, then what they need; a second Ctrl-C changes nothing."""
+        """Stop beat first, then the workers, then their services; a second Ctrl-C has no effect."""
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
         order = ("beat", "listener", "worker", "simulator")
@@ -193,29 +193,29 @@ class Standing:
                 self._tell(str(error))
 
     def children(self, prefix: str) -> list["subprocess.Popen[bytes]"]:
-        """The running children whose names begin so."""
+        """The running children whose names have this prefix."""
         return [child for name, child in self._children.items() if name.startswith(prefix)]
 
     def names(self) -> list[str]:
-        """The names of all children, running or not."""
+        """The names of all children, running or ended."""
         return list(self._children)
 
     def restart(self, prefix: str) -> None:
-        """Start the children whose names begin so again; they must have ended."""
+        """Start the ended children whose names have this prefix again."""
         for name in [name for name in self._children if name.startswith(prefix)]:
             self.start(name, *self._commands[name])
 
     def start(self, name: str, *command: str) -> None:
-        """Start one more child, by a name of its own."""
+        """Start a further child under a new name."""
         self._commands[name] = command
         if self._tie is None:
-            # The children's standard input: it closes when we are gone, however we go, and they stop.
+            # Standard input of the children: it closes when this process ends in any way, and they stop.
             self._tie = os.pipe()
         output = None
         if self._logs is not None:
             self._logs.mkdir(parents=True, exist_ok=True)
             output = (self._logs / f"{name}.log").open("ab")
-        # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop the children in order.
+        # A new session: Ctrl-C reaches this process only, which stops the children in order.
         self._children[name] = subprocess.Popen(
             [*self._program, *command, "--until-stdin-closes"], env=self._full_environment(),
             stdin=self._tie[0], stdout=output, stderr=output, start_new_session=True,
@@ -237,7 +237,7 @@ class Standing:
             self.environment["AGAIN_BROKER_URL"] = self.services.broker_url
 
     def describe(self) -> str:
-        """Which database and broker are used."""
+        """The database and broker that are used."""
         return self.services.describe() if self.services is not None else "the services that AGAIN_… names"
 
     def _start_simulator(self) -> None:
@@ -247,7 +247,7 @@ class Standing:
         port = self._simulator_port or free_port()
         _refuse_taken(port)
         url = f"http://127.0.0.1:{port}"
-        # The simulator's own credentials, which it has by default, are no secret; others reach it as ours do.
+        # The default credentials of the simulator are not secret; others come from the environment.
         credentials = {"AGAIN_PORTONE_KEY": "sim_key", "AGAIN_PORTONE_SECRET": "sim_secret"} | self.environment
         self.environment = credentials | {
             "AGAIN_PORTONE_URL": url,
@@ -261,8 +261,8 @@ class Standing:
             raise EmbeddedError(f"the simulator does not answer at {url}; is port {port} free?")
 
     def _find_clock(self) -> None:
-        """Name the file that moves the clock of shop and simulator, where there is one."""
-        # What runs only to be tested may have any clock beside any database.
+        """Set the file that moves the clock of shop and simulator, if there is one."""
+        # A test may use any clock with any database.
         is_embedded = self.services is not None or not self._use_named
         file = clock_file(self.data, self.environment, is_embedded=is_embedded)
         if file is not None:
@@ -305,7 +305,7 @@ def _wait_or_kill(child: "subprocess.Popen[bytes]") -> None:
 
 def _make_data_folder(data: Path) -> None:
     try:
-        # PostgreSQL's own user, whom it has when we are root, must get to its folder.
+        # As root, PostgreSQL runs as another user and must reach its folder.
         data.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
     except OSError as error:
         why = error.strerror

@@ -1,4 +1,4 @@
-"""How often a process that ended is started again, and when that is enough."""
+"""When a process that ended is started again, and after how many ends it is not."""
 
 import signal
 from collections import deque
@@ -11,14 +11,14 @@ WITHIN = 120.0  # seconds; after a longer run the count starts again from zero
 
 
 class Restarts:
-    """The ends of one process."""
+    """Counts the ends of one process."""
 
     def __init__(self, now: Callable[[], float] = elapsed) -> None:
         self._now = now
         self._ends: deque[float] = deque()
 
     def ended(self) -> float | None:
-        """Note an end; the seconds to wait before the next start, or None when it has ended too often."""
+        """Record an end; return the seconds before the next start, or None after too many ends."""
         now = self._now()
         while self._ends and self._ends[0] < now - WITHIN:
             self._ends.popleft()
@@ -27,12 +27,12 @@ class Restarts:
 
     @property
     def many(self) -> int:
-        """How often it ended lately."""
+        """How often it has ended recently."""
         return len(self._ends)
 
 
 def how(status: int) -> str:
-    """How a process ended, in words."""
+    """How a process ended, as text."""
     if status >= 0:
         return f"exit status {status}"
     try:

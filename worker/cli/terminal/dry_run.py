@@ -1,4 +1,4 @@
-"""`--dry-run`: what a person does is done and undone in one transaction, so that what is told is true."""
+"""`--dry-run`: carry out a command in a transaction, print its result and changes, and roll it back."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from worker.task_api.verbs import Context
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done; nothing is.")]
-# Numbers that mean nothing outside the database, and what stands in the sentence before.
-UNTOLD = frozenset({
+# Ids that mean nothing outside of the database, and facts that the printed sentence contains.
+HIDDEN = frozenset({
     "id", "created_at", "subscription_id", "customer_id", "billing_key_id", "plan_id", "policy_id",
     "request_fingerprint",
 })  # fmt: skip
-# What a person reads in place of a column of a subscription or a charge.
+# The printed names of the columns of subscriptions and charges.
 WORDS: Mapping[str, str] = {
     "key": "key", "status": "status", "held_why": "held because", "account": "gateway account",
     "anchor": "anchor", "anchor_no": "number of the period at the anchor",
@@ -43,7 +43,7 @@ WORDS: Mapping[str, str] = {
 
 
 def context(*, dry_run: bool) -> "Context":
-    """The services of a command, or those of a dry run."""
+    """The context of a command; with `dry_run` its changes are rolled back."""
     from worker import tasks
     from worker.services import DryRunChanges
 
@@ -52,22 +52,22 @@ def context(*, dry_run: bool) -> "Context":
 
 
 def facts_of(at: "Context") -> dict[str, Any]:
-    """Whether it was a dry run and what it would change, for an answer as JSON."""
+    """For JSON: whether this was a dry run, and its changes."""
     dry_run = at.services.dry_run
     if dry_run is None:
         return {"dry_run": False}
     changes = {
         name: {"from": was, "to": becomes}
         for name, (was, becomes) in dry_run.changes.items()
-        if name not in UNTOLD
+        if name not in HIDDEN
     }
     return {"dry_run": True, "changes": changes}
 
 
-def told(at: "Context", what: str, document: Mapping[str, Any] | None = None) -> bool:
-    """Say what would have been done, if this was a dry run; whether it was.
+def print_if_dry_run(at: "Context", what: str, document: Mapping[str, Any] | None = None) -> bool:
+    """In a dry run, print what would have been done; return whether it was one.
 
-    With --json the document is printed instead, with the changes; without a document it was printed before.
+    With --json the document and the changes are printed instead; without a document it was printed before.
     """
     dry_run = at.services.dry_run
     if dry_run is None:
@@ -77,15 +77,15 @@ def told(at: "Context", what: str, document: Mapping[str, Any] | None = None) ->
     say(f"nothing is done; it would {what}")
     before, after = (_in_words(dry_run, side) for side in (0, 1))
     for name, (was, becomes) in dry_run.changes.items():
-        if name not in UNTOLD and was is not None:
+        if name not in HIDDEN and was is not None:
             say(f"  {WORDS[name]}: {before[name]} -> {'none' if becomes is None else after[name]}")
-        elif name not in UNTOLD:
+        elif name not in HIDDEN:
             say(f"  {WORDS[name]}: {after[name]}")
     return True
 
 
 def _in_words(dry_run: "DryRunChanges", side: int) -> dict[str, str]:
-    """What changes, before (0) or after (1) the act, with amounts in the currency of the subject."""
+    """The changed facts before (0) or after (1) the command, with amounts in the currency of the subject."""
     facts = {name: change[side] for name, change in dry_run.changes.items()}
     shown = facts | with_currency(facts | {"currency": dry_run.currency})
     return {name: as_words(value) for name, value in shown.items()}

@@ -1,4 +1,4 @@
-"""An example of each command, shown at the end of its help; a test parses each of them."""
+"""An example of each command, printed at the end of its help; a test parses each of them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -95,27 +95,27 @@ EXAMPLES: Mapping[str, str] = {
 
 
 def add_to_help(top: Any) -> None:
-    """Put each command's example at the end of its help."""
+    """Add each command's example to the end of its help."""
     for path, command in commands_of(top):
         if path in EXAMPLES:
             _add(command, EXAMPLES[path])
     for path, group in groups_of(top):
-        if path not in EXAMPLES:  # it does nothing itself: the example is that of its first command
+        if path not in EXAMPLES:  # a group: use the example of its first command
             _add(group, next(text for name, text in EXAMPLES.items() if name.startswith(f"{path} ")))
 
 
 def _add(command: Any, example: str) -> None:
-    # \b keeps the parser's formatter from filling the lines: an example is copied as it stands.
+    # \b: the formatter must not wrap the lines, which are copied as they are.
     command.epilog = f"\b\nExample:\n  {example}"
 
 
 def groups_of(top: Any) -> Iterator[tuple[str, Any]]:
-    """Every command that has commands below it, with its name."""
+    """Every command group with its name."""
     return ((name, each) for name, each in top.commands.items() if getattr(each, "commands", {}))
 
 
 def commands_of(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Every command that can be carried out, with its path, such as `plan add`."""
+    """Every command with its path, for example `plan add`."""
     below = getattr(command, "commands", {})
     if path and (not below or command.invoke_without_command):
         yield " ".join(path), command

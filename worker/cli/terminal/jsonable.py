@@ -1,4 +1,4 @@
-"""`--json` for every command, before its name or after it; one that prints by `answer` has no parameter for it."""
+"""`--json` before or after the name of every command; commands that print by `answer` have no parameter for it."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -14,7 +14,7 @@ NAME = "as_json"
 
 
 def add_to_commands(app: typer.Typer) -> None:
-    """Let every command take --json, but those that run until they are told to stop."""
+    """Add --json to every command, except to long-running processes."""
     for command in app.registered_commands:
         if command.callback is not None and command.name not in PROCESSES:
             command.callback = _with_json(command.callback)
@@ -33,7 +33,7 @@ def _with_json(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def run(**arguments: Any) -> Any:
-        del arguments[NAME]  # it may stand before the command's name as well
+        del arguments[NAME]  # --json may also precede the name of the command
         return command(**arguments, **({NAME: wants_json()} if NAME in names else {}))
 
     option = Parameter(NAME, Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)

@@ -1,4 +1,4 @@
-"""What several commands read from a person: cadences, times and dates, each with a clear error."""
+"""Parsers of options that several commands share: cadences, times and dates, each with a clear error."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def read_cadence(every: int | None, unit: Unit | None, cron: str | None) -> Cadence:
-    """A cadence from --every and --unit, or from --cron; both or neither is an error."""
+    """The cadence of --every and --unit, or of --cron; raises an error for both or neither."""
     if cron is not None:
         if every is not None or unit is not None:
             raise typer.BadParameter("give --every with --unit, or --cron, not both")
@@ -28,14 +28,14 @@ def read_cadence(every: int | None, unit: Unit | None, cron: str | None) -> Cade
 
 
 def warn_of_times(cadence: Cadence) -> None:
-    """Say so on standard error when a cron text fires oftener than a day is billed."""
+    """Warn on standard error when a cron text fires more than once a day, because a plan bills once a day."""
     warning = many_times_warning(cadence) if isinstance(cadence, Cron) else None
     if warning:
         warn(warning)
 
 
 def read_time(text: str) -> time:
-    """A wall time as HH:MM."""
+    """A wall time HH:MM."""
     hours, colon, minutes = text.partition(":")
     if not (colon and hours.isdecimal() and minutes.isdecimal() and int(hours) < 24 and int(minutes) < 60):
         raise typer.BadParameter(f"{text!r} is not a time of day; write it like 09:00")
@@ -43,7 +43,7 @@ def read_time(text: str) -> time:
 
 
 def read_date(text: str) -> date:
-    """A date as YYYY-MM-DD."""
+    """A date YYYY-MM-DD."""
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -51,7 +51,7 @@ def read_date(text: str) -> date:
 
 
 def read_month(text: str) -> date:
-    """A month as YYYY-MM; answers its first day."""
+    """The first day of a month YYYY-MM."""
     try:
         return date.fromisoformat(f"{text}-01")
     except ValueError:
@@ -59,7 +59,7 @@ def read_month(text: str) -> date:
 
 
 def read_instant(text: str) -> datetime:
-    """An instant as ISO 8601; a date is its midnight, and what names no zone is in UTC."""
+    """An instant in ISO 8601. A date means its midnight; UTC unless an offset is given."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -68,7 +68,7 @@ def read_instant(text: str) -> datetime:
 
 
 def read_policy(ladder: str, final: FinalAction) -> DunningPolicy:
-    """A dunning policy from offsets such as 1d,3d,7d; an empty text is a ladder without rungs."""
+    """A dunning policy from offsets such as 1d,3d,7d; an empty text means no further attempts."""
     offsets = []
     for text in filter(None, (part.strip() for part in ladder.split(","))):
         if not (text[:-1].isdecimal() and text[-1] in UNITS):
@@ -78,7 +78,7 @@ def read_policy(ladder: str, final: FinalAction) -> DunningPolicy:
 
 
 def cadence_words(cadence: Cadence) -> str:
-    """A cadence as a person would say it."""
+    """A cadence in words."""
     match cadence:
         case Cron(text):
             return f"cron {text}"
@@ -90,7 +90,7 @@ def cadence_words(cadence: Cadence) -> str:
 
 @contextmanager
 def until_interrupted() -> Iterator[Callable[[], bool]]:
-    """True until Ctrl-C or SIGTERM, so that what is under way can be brought to an end."""
+    """Return a function that is true until Ctrl-C or SIGTERM, so that work under way can end."""
     interrupted = Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:

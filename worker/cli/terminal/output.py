@@ -1,4 +1,4 @@
-"""How lists and facts are shown: tables for people, JSON for programs."""
+"""Output of lists and facts: tables for people, JSON for programs."""
 
 import getpass
 import json
@@ -29,10 +29,10 @@ from schedules.texts import cleaned, escaped, escaped_in_json
 from worker.cli.terminal.streams import replacing, takes_all
 
 LONGEST_KEY = 80  # characters of a customer_uid
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")  # as JSON has it
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")  # as in JSON
 _IN_UTC = re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z(?! \()")
 AMOUNTS = frozenset({"price", "amount", "balance", "refunded"})  # facts in minor units of the fact `currency`
-UNBOUNDED = 10_000  # columns; a table is only as wide as what it holds
+UNBOUNDED = 10_000  # columns; a table is as wide as its contents
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; an error is JSON on standard error.")]
 _AS_JSON: ContextVar[bool] = ContextVar("again_as_json", default=False)
@@ -57,7 +57,7 @@ Actor = Annotated[
 
 
 def actor() -> str:
-    """The person at the keyboard, as the system names him."""
+    """The name of the person at the keyboard, from the environment or the operating system."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -65,7 +65,7 @@ def actor() -> str:
 
 
 def os_user() -> str:
-    """The user that the operating system runs this process as; no environment variable changes it."""
+    """The OS user of this process; environment variables do not change it."""
     uid = os.getuid()
     try:
         return pwd.getpwuid(uid).pw_name
@@ -74,9 +74,9 @@ def os_user() -> str:
 
 
 class Escaping:
-    """A stream whose reader may be a terminal: what that would take for a command is written out."""
+    """A stream that escapes control characters, because its reader may be a terminal."""
 
-    encoding = "utf-8"  # it takes every character; the parser would write past a stream that says ASCII
+    encoding = "utf-8"  # accepts every character; with ASCII the parser would bypass this stream
 
     def __init__(self, stream: TextIO) -> None:
         self.unescaped = stream
@@ -91,7 +91,7 @@ class Escaping:
 
 @contextmanager
 def escaping_output() -> Iterator[None]:
-    """Escape control characters in all that a command prints, and replace what the stream does not take."""
+    """Escape control characters in all output, and replace characters that the stream cannot encode."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast("TextIO", Escaping(stream)) for stream in before)
     with replacing(*before):
@@ -107,14 +107,14 @@ def wants_json() -> bool:
 
 
 def use_json(*, wanted: bool) -> None:
-    """Let this command print JSON alone."""
+    """Make this command print JSON only."""
     _AS_JSON.set(wanted)
 
 
 def make_console(*, stderr: bool = False, quiet: bool = False, **options: Any) -> Console:
-    """A console of rich, which writes commands to the terminal itself; texts go through `escaped` before.
+    """A rich console, which writes control sequences itself; texts must go through `escaped` first.
 
-    With --json nothing is written to one on standard error unless that is a terminal: progress is for people.
+    With --json, a console on standard error writes only to a terminal: progress is for people.
     """
     stream = sys.stderr if stderr else sys.stdout
     silent = quiet or (stderr and wants_json() and not stream.isatty())
@@ -122,13 +122,13 @@ def make_console(*, stderr: bool = False, quiet: bool = False, **options: Any) -
 
 
 def say(text: str, local: ZoneInfo | None = None) -> None:
-    """Print a line for a person, with local times of the shop or of another zone; with --json nothing."""
+    """Print a line for people, with local times of the shop or of `local`; nothing with --json."""
     if not wants_json():
         print(with_local_times(text, local))
 
 
 def answer(document: Mapping[str, Any], *lines: str) -> None:
-    """Print what a command did: lines for a person, or with --json the document."""
+    """Print the result of a command: lines for people, or with --json the document."""
     if wants_json():
         print_json(document)
     for line in lines:
@@ -141,15 +141,15 @@ def warn(text: str) -> None:
 
 
 class Notices(logging.Handler):
-    """What a command logs, as notices: it has no log of its own."""
+    """Prints log records of a command as notices, because a command has no log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the message, and the traceback of an error that the program did not expect."""
+        """Print the message, and the traceback of an unexpected error."""
         warn(self.format(record))
 
 
 def print_error(code: Code, message: str, field: str | None = None) -> None:
-    """Print an error on standard error; with --json as an object, in one line."""
+    """Print an error on standard error; with --json as an object in one line."""
     if wants_json():
         print(json_text({"error": {"code": code, "field": field, "message": message}}), file=sys.stderr)
     else:
@@ -157,8 +157,8 @@ def print_error(code: Code, message: str, field: str | None = None) -> None:
 
 
 def json_text(document: object, indent: int | None = None) -> str:
-    """A document as JSON; instants in UTC with a Z, and no character that a terminal takes for a command."""
-    ascii_only = not takes_all(sys.stdout)  # JSON has escapes of its own
+    """A document as JSON: instants in UTC with a Z, control characters escaped."""
+    ascii_only = not takes_all(sys.stdout)  # JSON can escape every character
     return escaped_in_json(json.dumps(document, default=plain, ensure_ascii=ascii_only, indent=indent))
 
 
@@ -170,9 +170,9 @@ def print_json(document: object) -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], local: ZoneInfo | None = None
 ) -> None:
-    """Print rows under a title, with no word of them cut; a list that is empty says so. With --json nothing.
+    """Print rows under a title without truncating them; an empty list is reported as empty. Nothing with --json.
 
-    Local times are the shop's, or those of another zone.
+    Local times are those of the shop, or of `local`.
     """
     if wants_json():
         return
@@ -181,7 +181,7 @@ def print_table(
     if not cells:
         make_console().print(f"{title}: none")
         return
-    # A key that is cut, or goes on in the next line, is of no use to whoever wants to copy it.
+    # Keys are not truncated or wrapped, so that they can be copied.
     longest = [
         min(LONGEST_KEY, max(cell_len(word) for row in cells for word in ("", *row[at].split())))
         for at in range(len(columns))
@@ -201,7 +201,7 @@ def print_table(
 
 
 def _print_records(shown: Console, title: str, columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
-    """Print each row of a table as lines of names and values, in a terminal that is too narrow for the table."""
+    """Print each row as lines of names and values, for a terminal that is too narrow for the table."""
     shown.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
     for row in cells:
         lines = [f"{name}: {cell}" if name else cell for name, cell in zip(columns, row, strict=True) if cell]
@@ -210,7 +210,7 @@ def _print_records(shown: Console, title: str, columns: Sequence[str], cells: It
 
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:
-    """Print names and values, one line each; what is not so is left out. With --json nothing."""
+    """Print names and values, one line each, without empty ones. Nothing with --json."""
     if wants_json():
         return
     shown = make_console(soft_wrap=True)
@@ -221,7 +221,7 @@ def print_facts(title: str, facts: Mapping[str, Any]) -> None:
 
 
 def with_currency(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts for people: amounts in minor units become amounts with their currency, 990 becomes 9.90 USD."""
+    """Facts for people: 990 minor units become 9.90 USD."""
     currency = facts.get("currency")
     if not isinstance(currency, str):
         return dict(facts)
@@ -249,22 +249,22 @@ OfZone = Annotated[
 
 @cache
 def shop_zone() -> ZoneInfo:
-    """The zone of AGAIN_ZONE, whose local times stand beside those in UTC; the usual one where that is wrong."""
+    """The zone of AGAIN_ZONE for local times beside UTC; the default zone if the setting is wrong."""
     from worker.config import Settings
 
     try:
         return zone(_name_of_shop_zone())
-    except BadZone:  # an error about it has times too
+    except BadZone:  # the message about the wrong zone also contains times
         return zone(Settings.model_fields["zone"].default)
 
 
 def moment(at: datetime, local: ZoneInfo | None = None) -> str:
-    """An instant for a person, in UTC with the local time: 2026-11-30 15:00:00Z (12-01 00:00 KST)."""
+    """An instant for people, in UTC with the local time: 2026-11-30 15:00:00Z (12-01 00:00 KST)."""
     return with_local_times(f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z", local)
 
 
 def with_local_times(text: str, local: ZoneInfo | None = None) -> str:
-    """A text for a person: behind each instant in UTC stands the shop's local time, or that of another zone."""
+    """A text for people: each instant is followed by its local time, of the shop or of `local`."""
     return _IN_UTC.sub(lambda found: _beside(found, local or shop_zone()), text)
 
 
@@ -281,12 +281,12 @@ def _beside(found: re.Match[str], local: ZoneInfo) -> str:
 
 
 def instant(at: datetime) -> str:
-    """An instant in UTC, as JSON shows it: 2026-11-30T00:00:00Z."""
+    """An instant in UTC as in JSON: 2026-11-30T00:00:00Z."""
     return at.isoformat().replace("+00:00", "Z")
 
 
 def age(span: timedelta) -> str:
-    """A span of time as a person says it: 40 s, 12 min, 5 h, 3 d."""
+    """A span of time for people: 40 s, 12 min, 5 h, 3 d."""
     seconds = int(span.total_seconds())
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
@@ -295,7 +295,7 @@ def age(span: timedelta) -> str:
 
 
 def plain(value: object) -> object:
-    """A value as JSON takes it: instants in UTC with a Z."""
+    """A value for JSON: instants in UTC with a Z."""
     match value:
         case datetime():
             return instant(value)
@@ -308,7 +308,7 @@ def plain(value: object) -> object:
 
 
 def as_words(value: object, local: ZoneInfo | None = None) -> str:
-    """A value for a person, in one line; local times are the shop's, or those of another zone."""
+    """A value for people in one line; local times are those of the shop, or of `local`."""
     match value:
         case None:
             return ""
@@ -319,8 +319,10 @@ def as_words(value: object, local: ZoneInfo | None = None) -> str:
         case str() if _INSTANT.fullmatch(value):
             return moment(datetime.fromisoformat(value), local)
         case Mapping():
-            said = {name: as_words(each, local) for name, each in with_currency(value).items() if each is not None}
-            return ", ".join(f"{name.replace('_', ' ')} {each}" for name, each in said.items())
+            texts = {
+                name: as_words(each, local) for name, each in with_currency(value).items() if each is not None
+            }
+            return ", ".join(f"{name.replace('_', ' ')} {each}" for name, each in texts.items())
         case list() | tuple():
             return ", ".join(as_words(each, local) for each in value)
         case _:

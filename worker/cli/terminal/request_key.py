@@ -1,4 +1,4 @@
-"""`--request-key`: what a command does is done once for each key, as by the tasks of other backends."""
+"""`--request-key`: a command is carried out once for each key, as in the task API."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,54 +17,54 @@ RequestKey = Annotated[
 ]
 
 
-def carry_out(at: "Context", asked: "Callable[..., Answer]", request_key: str | None, **fields: Any) -> "Answer":
-    """Do it and, with --json, print the answer; one that was done before is answered as then."""
-    done, is_new = carry_out_silently(at, asked, request_key, **fields)
+def carry_out(at: "Context", verb: "Callable[..., Answer]", request_key: str | None, **fields: Any) -> "Answer":
+    """Carry out a verb and, with --json, print the answer; a repeated request gets the first answer."""
+    done, is_new = carry_out_silently(at, verb, request_key, **fields)
     if wants_json():
         print_json(done | {"is_new": is_new} | facts_of(at))
     return done
 
 
 def carry_out_silently(
-    at: "Context", asked: "Callable[..., Answer]", request_key: str | None, **fields: Any
+    at: "Context", verb: "Callable[..., Answer]", request_key: str | None, **fields: Any
 ) -> "tuple[Answer, bool]":
-    """As `carry_out`, for a command that prints its answer itself; says whether it was done now."""
+    """Carry out a verb; return its answer, and whether it was carried out now."""
     from worker.task_api import answers
 
-    done, is_new = answers.carry_out(at, asked, fields, request_key)
+    done, is_new = answers.carry_out(at, verb, fields, request_key)
     if not is_new:
         say_repeated(request_key)
     return done, is_new
 
 
 def say_repeated(request_key: str | None) -> None:
-    """Say on standard error that nothing was done now."""
+    """Print on standard error that nothing was done now."""
     warn(f"request {request_key!r} was carried out before; this is its answer")
 
 
 def when(instant: str) -> str:
-    """An instant of an answer as commands print it: 2026-11-30 09:00Z."""
+    """An instant of an answer for people: 2026-11-30 09:00Z."""
     return f"{instant[:10]} {instant[11:16]}Z"
 
 
 def amount(minor: int, currency: str) -> str:
-    """An amount of an answer as commands print it: 9,900 KRW."""
+    """An amount of an answer for people: 9,900 KRW."""
     from schedules.money.amounts import Money
 
     return str(Money(minor, currency))
 
 
 def next_charge(done: "Answer") -> str:
-    """What a subscription is charged next, of an answer."""
+    """The next charge of an answer in words."""
     if done["next_due_at"] is None:
         return "no charge is planned"
     return f"next charge: {amount(done['next_amount'], done['currency'])}, due {when(done['next_due_at'])}"
 
 
 def print_changed(done: "Answer") -> None:
-    """Name the next charge before and after a change, and the periods that were opened before it."""
+    """Print the next charge before and after a change, and the periods that were opened first."""
     if "due_at_before" not in done:
-        return  # the kept answer of a request that was carried out before an upgrade
+        return  # a stored answer from before an upgrade
     after = f"{amount(done['amount'], done['currency'])}, due {when(done['next_due_at'])}"
     before = f"{amount(done['amount_before'], done['currency_before'])}, due {when(done['due_at_before'])}"
     say(f"next charge: {before} -> {after}")
@@ -72,7 +72,7 @@ def print_changed(done: "Answer") -> None:
 
 
 def print_stopped(done: "Answer", how: str) -> None:
-    """Name the next charge that does not come any more, if there was one."""
+    """Print the charge that is not made any more, if there is one."""
     stops = done.get("stops")
     if stops is not None:
         price, due = amount(stops["amount"], stops["currency"]), when(stops["due_at"])
@@ -80,9 +80,9 @@ def print_stopped(done: "Answer", how: str) -> None:
 
 
 def print_opened(done: "Answer", field: str = "opened") -> None:
-    """Name the periods that were due and got their charges before the verb was carried out.
+    """Print the periods that were due and opened before the verb was carried out.
 
-    The kept answer of a request that was carried out before an upgrade may lack a field.
+    A stored answer from before an upgrade may lack the field.
     """
     for each in done.get(field, ()):
         due, price = when(each["due_at"]), amount(each["amount"], each["currency"])

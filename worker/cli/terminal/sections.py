@@ -1,4 +1,4 @@
-"""The sections of `again --help`: which commands stand together, under which title."""
+"""The sections of `again --help` and their commands."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,17 +25,17 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Events and messages": ("events", "dead-letters"),
     "Move data in, out and away": ("import", "export", "archive"),
 }  # fmt: skip
-# They run until they are told to stop, and log; AGAIN_LOG_FORMAT=json makes their lines JSON.
+# Long-running processes with a log; AGAIN_LOG_FORMAT=json makes its lines JSON.
 PROCESSES = frozenset({"up", "worker", "beat", "listen", "simulator", "demo"})
-LONGEST = 1000  # characters of a help's first sentence: none is cut
+LONGEST = 1000  # characters of the first sentence of a help text, so that none is truncated
 REST = "Other commands"
 
 
 class Listed(TyperGroup):
-    """A command with commands below it, whose help lists them with the whole of what each does."""
+    """A command group whose help lists its commands without truncation."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 # the parser names its arguments
-        """Write the sections, each with its commands in the table's order."""
+        """Write the sections, with the commands in the order of the table."""
         longest = max(map(len, self.commands))
         for title, names in self.sections():
             rows = [(name.ljust(longest), _first_clause(self.commands[name])) for name in names]
@@ -44,22 +44,22 @@ class Listed(TyperGroup):
                     formatter.write_dl(rows)
 
     def sections(self) -> Iterator[tuple[str, Sequence[str]]]:
-        """Each section's title and its commands."""
+        """The title of each section and its commands."""
         yield "Commands", tuple(self.commands)
 
 
 class Sectioned(Listed):
-    """The top of the command line, whose help lists commands in sections."""
+    """The top-level group, whose help lists commands in sections."""
 
     def sections(self) -> Iterator[tuple[str, Sequence[str]]]:
-        """The sections of the table; what is in none comes last."""
+        """The sections of the table; commands without a section come last."""
         for title, names in SECTIONS.items():
             yield title, tuple(name for name in names if name in self.commands)
         placed = {name for names in SECTIONS.values() for name in names}
         yield REST, tuple(name for name in self.commands if name not in placed)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command; --json is refused for one that runs until it is stopped, wherever it stands."""
+        """Find the command; --json is refused for long-running processes."""
         found = super().resolve_command(ctx, args)
         if found[0] in PROCESSES and wants_json():
             raise typer.BadParameter(
@@ -69,6 +69,6 @@ class Sectioned(Listed):
 
 
 def _first_clause(command: Any) -> str:
-    """What a command does, in one line or two: the first clause of its help."""
+    """What a command does, in one or two lines: the first clause of its help."""
     clause: str = command.get_short_help_str(LONGEST).partition(";")[0]
     return clause.rstrip(".")

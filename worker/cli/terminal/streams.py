@@ -1,4 +1,4 @@
-"""What a stream takes that does not know every character: others are replaced, and none ends a command."""
+"""Output to streams that cannot encode every character: other characters are replaced instead of raising."""
 
 import codecs
 import unicodedata
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-REPLACING = "again.replacing"  # our handler of characters that an encoding does not have
+REPLACING = "again.replacing"  # codec error handler for characters that an encoding lacks
 SIGNS = {
     "…": "...", "→": "->", "█": "#", "●": "o", "○": "O", "△": "^", "–": "-", "—": "-", "·": "*",
     "‘": "'", "’": "'", "“": '"', "”": '"', "─": "-", "━": "-", "│": "|", "┃": "|",
@@ -14,7 +14,7 @@ SIGNS = {
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
-    """A character in signs that every encoding has: its look-alike, or its code such as \\uc6d4."""
+    """Replace a character by a similar one in ASCII, or by its code such as \\uc6d4."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_plain, error.object[error.start : error.end])), error.end
@@ -39,7 +39,7 @@ def takes_all(stream: Any) -> bool:
 
 @contextmanager
 def replacing(*streams: TextIO) -> Iterator[None]:
-    """Replace what a stream cannot take; a stream of UTF-8 is left as it is."""
+    """Replace what a stream cannot encode; UTF-8 streams are not changed."""
     changed = [stream for stream in streams if not takes_all(stream) and hasattr(stream, "reconfigure")]
     before = [stream.errors for stream in changed]
     for stream in changed:

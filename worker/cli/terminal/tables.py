@@ -1,4 +1,4 @@
-"""CSV and JSON lines: read as spreadsheets write them, and written to be read by anything."""
+"""Read CSV as spreadsheets write it; write CSV and JSON lines."""
 
 import csv
 import json
@@ -24,17 +24,17 @@ Encoding = Annotated[
     str | None,
     typer.Option("--encoding", help="The file's encoding, such as cp949; UTF-8, UTF-16 and CP949 are detected."),
 ]
-MODE = 0o600  # of a file of customers and payments
-# What Excel and others take for a formula; also behind apostrophes, so that those of an export can be undone.
+MODE = 0o600  # files contain customers and payments
+# Texts that Excel and others read as formulas, also after apostrophes, so that an export can be reversed.
 _FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|'*[\t\r]")
 
 
 def read_csv(stream: IO[str], check: Callable[[list[str]], None]) -> Iterator[Line]:
-    """The lines of a file; one that has more or fewer columns than the first says so."""
+    """Yield the lines of a file; a line with a wrong number of columns is marked as wrong."""
     number = 1
     try:
         first = stream.readline().removeprefix("\ufeff")
-        # Spreadsheets write ; where decimals have a comma, and tabs in "Unicode text".
+        # Spreadsheets write ; where the decimal separator is a comma, and tabs in "Unicode text".
         delimiter = max(",;\t", key=first.count)
         reader = csv.reader(chain([first], stream), strict=True, delimiter=delimiter)
         names = [name.strip().lower() for name in next(reader, [])]
@@ -42,7 +42,7 @@ def read_csv(stream: IO[str], check: Callable[[list[str]], None]) -> Iterator[Li
         for cells in reader:
             number = reader.line_num
             if not any(cell.strip() for cell in cells):
-                continue  # an empty line at the end, say
+                continue  # for example an empty last line
             fits = len(cells) == len(names)
             wrong = None if fits else f"it has {len(cells)} columns, the first line {len(names)}"
             yield Line(number, dict(zip(names, map(text_of, cells), strict=False)), wrong)
@@ -51,13 +51,13 @@ def read_csv(stream: IO[str], check: Callable[[list[str]], None]) -> Iterator[Li
 
 
 def refuse_bom_of_lines(*, bom: bool, as_lines: bool) -> None:
-    """Raise unless a byte order mark was asked for CSV."""
+    """Raise when a byte order mark is requested for JSON lines."""
     if bom and as_lines:
         raise typer.BadParameter("--bom is for CSV; JSON lines have no byte order mark")
 
 
 def refuse_json_beside_rows(out: Path | None) -> None:
-    """Raise when the rows would stand on standard output beside the answer as JSON."""
+    """Raise when rows and the JSON answer would both be written to standard output."""
     if out is None and wants_json():
         raise typer.BadParameter(
             "--json describes the file that is written, so give --out; --jsonl writes rows as JSON"
@@ -66,7 +66,7 @@ def refuse_json_beside_rows(out: Path | None) -> None:
 
 @contextmanager
 def to_write(out: Path | None, *, bom: bool = False) -> Iterator[IO[str]]:
-    """A file that this user alone may read, or standard output; with a byte order mark Excel reads UTF-8."""
+    """A file that only this user may read, or standard output. With `bom` Excel reads it as UTF-8."""
     if out is None:
         stream = csv_output()
         stream.write("\ufeff" if bom else "")
@@ -75,7 +75,7 @@ def to_write(out: Path | None, *, bom: bool = False) -> Iterator[IO[str]]:
     try:
         descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.fchmod(descriptor, MODE)  # one that was there already may be open to others
+            os.fchmod(descriptor, MODE)  # an existing file may have a wider mode
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise typer.BadParameter(f"{out} cannot be written: {why}") from None
@@ -85,7 +85,7 @@ def to_write(out: Path | None, *, bom: bool = False) -> Iterator[IO[str]]:
 
 
 def write(stream: IO[str], names: Sequence[str], rows: Iterable[Mapping[str, Any]], *, as_lines: bool) -> int:
-    """Write rows as CSV with a first line of names, or as one JSON object a line; answers how many."""
+    """Write rows as CSV with a header, or as one JSON object per line; return how many."""
     count = 0
     writer = csv.writer(stream)
     if not as_lines:
@@ -101,9 +101,9 @@ def write(stream: IO[str], names: Sequence[str], rows: Iterable[Mapping[str, Any
 
 
 def csv_output() -> IO[str]:
-    """Standard output for CSV: as it is for a program, and without commands for a terminal.
+    """Standard output for CSV: unchanged for a program, escaped for a terminal.
 
-    What it cannot take is an error: a file with other characters than ours would be taken for the truth.
+    Raises for characters that it cannot encode, because replacements in a file would be taken for data.
     """
     stream: Any = getattr(sys.stdout, "unescaped", sys.stdout)
     if not takes_all(stream):
@@ -112,7 +112,7 @@ def csv_output() -> IO[str]:
 
 
 def print_csv(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print a line of names, and one for each row; without any row neither."""
+    """Print a header and the rows; nothing without rows."""
     writer = None
     for row in rows:
         if writer is None:
@@ -122,7 +122,7 @@ def print_csv(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def cell(value: object) -> object:
-    """A value as a cell of a file; a text that a spreadsheet would take for a formula gets an apostrophe."""
+    """A value for a cell; a text that a spreadsheet would read as a formula gets an apostrophe."""
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, str) and not isinstance(value, Enum):
@@ -132,5 +132,5 @@ def cell(value: object) -> object:
 
 
 def text_of(cell: str) -> str:
-    """The text of a cell of a file, without the apostrophe that an export put before it."""
+    """The text of a cell, without the apostrophe of an export."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

@@ -1,4 +1,4 @@
-"""Card data, typed in: at a prompt that shows nothing, or as JSON on standard input; never an argument."""
+"""Read card data at a prompt without echo, or as JSON on standard input; never from an argument."""
 
 import getpass
 import json
@@ -22,21 +22,23 @@ PROMPTS = {
 
 
 class BadCardData(FixedCode, code=Code.INVALID):
-    """What was typed is no card data; none of it is repeated."""
+    """The input is no card data; the message does not repeat it."""
 
 
 def read_card(pg: str | None) -> "Card":
-    """The card that is typed in; its fields are checked by the gateway's own rules, later."""
+    """Read a card; the gateway module checks its fields later."""
     from worker.gateway.port import Card
 
-    said = _asked() if sys.stdin.isatty() else _read()
+    fields = _prompted() if sys.stdin.isatty() else _read()
     for name in NEEDED:
-        if not said.get(name):
+        if not fields.get(name):
             raise BadCardData(f"the card's {name} is missing")
-    return Card(said["number"] or "", said["expiry"] or "", said.get("birth"), said.get("password_2_digits"), pg)
+    return Card(
+        fields["number"] or "", fields["expiry"] or "", fields.get("birth"), fields.get("password_2_digits"), pg
+    )
 
 
-def _asked() -> dict[str, str | None]:
+def _prompted() -> dict[str, str | None]:
     return {name: getpass.getpass(PROMPTS[name]).strip() or None for name in FIELDS}
 
 
