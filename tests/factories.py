@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import select, text
+from sqlalchemy import Engine, select, text
 
 from schedules.calendar.cadence import Every, Unit
 from schedules.calendar.zones import zone
+from schedules.charging.charges import AttemptState
 from schedules.dunning.policies import DunningPolicy
 from schedules.money.amounts import Money
 from schedules.subscriptions.plans import Plan
@@ -69,9 +71,26 @@ def write(services: Services, statement: str, charge_id: int) -> None:
 
 
 def with_settings(services: Services, **changes: Any) -> Services:
-    """The same services under other settings, with an executor of their own where they had one."""
-    made = replace(services, settings=services.settings.model_copy(update=changes), executor=None)
-    return made if services.executor is None else replace(made, executor=Executor(made))
+    """The same services under other settings."""
+    return replace(services, settings=services.settings.model_copy(update=changes))
+
+
+_executors: WeakKeyDictionary[Engine, Executor] = WeakKeyDictionary()
+
+
+def in_an_executor(services: Services) -> Services:
+    """The same services; from now on `collect` tries their charges in an executor, as a worker does."""
+    _executors[services.engine] = Executor(services)
+    return services
+
+
+def collect(services: Services, charge_id: int) -> AttemptState | None:
+    """Try once to collect a charge: in the executor of these services where they have one, else by itself."""
+    executor = _executors.get(services.engine)
+    if executor is None:
+        return attempt_charge.attempt(services, charge_id)
+    executor.use(services)
+    return executor.attempt(charge_id)
 
 
 def blocked_or_over(services: Services, is_over: Callable[[], bool]) -> bool:
@@ -91,7 +110,7 @@ def collect_due(services: Services) -> None:
     now = services.clock.now()
     for row in charge_rows(services):
         if row["next_attempt_at"] is not None and row["next_attempt_at"] <= now:
-            attempt_charge.attempt(services, row["id"])
+            collect(services, row["id"])
 
 
 def move(services: Services, **by: float) -> datetime:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine
 
@@ -21,9 +20,6 @@ from worker.store.engine import allow_time
 from worker.store.operations.revisions import newest_revision
 from worker.store.reporting import timeline
 from worker.webhooks.port import Receiver
-
-if TYPE_CHECKING:
-    from worker.charging.executor import Executor
 
 log = logging.getLogger("again.services")
 
@@ -94,7 +90,6 @@ class Services:
     clock_check: ClockCheck = field(default_factory=ClockCheck, compare=False)
     account_fingerprints: Mapping[str, str] = field(default_factory=dict)  # of each account but the main one
     revision: str = field(default_factory=lambda: newest_revision().newest)  # of the schema that this code is for
-    executor: "Executor | None" = None  # of a worker; elsewhere each charge is for itself
 
     @property
     def identity(self) -> kill_switch.Identity:

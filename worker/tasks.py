@@ -10,12 +10,12 @@ from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from schedules.charging.charges import ChargeKind
-from worker import restore_detector
+from worker import restore_detector, wiring
 from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # imported from here, it has the tasks registered
 from worker.batches import run_batch
 from worker.broker.transient_failures import returned_if_transient, rung_again
-from worker.charging import attempt_charge, overdue, resolve_unknown, unsendable
+from worker.charging import overdue, resolve_unknown, unsendable
 from worker.charging.executor import Executor
 from worker.clock import elapsed, wait
 from worker.customers import cards
@@ -99,7 +99,7 @@ def carry_out(charge_id: int) -> None:
     if stop_signal.is_told() or executor().readiness.obstacle is not None or _rests(charge_id):
         enqueue.give_back(services(), [charge_id])
     else:
-        attempt_charge.attempt(services(), charge_id)
+        executor().attempt(charge_id)
 
 
 def _rests(charge_id: int) -> bool:
@@ -137,11 +137,9 @@ def _stop_soon(**_: object) -> None:
 
 
 def executor() -> Executor:
-    """The executor of this process; raises LookupError in a process without one."""
-    made = services().executor
-    if made is None:
-        raise LookupError("this process was wired without an executor")
-    return made
+    """The executor of this process, with the accounts that its files hold now."""
+    services()  # reads changed files
+    return wiring.executor()
 
 
 class _Place:

@@ -69,7 +69,12 @@ def services() -> Services:
 def _wired() -> "Wired":
     made = connect(settings())
     check_revision(made.engine, newest_revision())
-    return Wired(replace(made, executor=Executor(made)))
+    return Wired(made)
+
+
+def executor() -> Executor:
+    """The executor of this process, with its services."""
+    return _wired().executor
 
 
 class Wired:
@@ -81,6 +86,7 @@ class Wired:
 
     def __init__(self, made: Services, read_every: float = READ_EVERY) -> None:
         self._made = made
+        self.executor = Executor(made)
         self._read_every = read_every
         self._accounts = tuple(made.accounts.values())
         self._refused: str | None = None
@@ -141,8 +147,7 @@ class Wired:
             )
             gateways[name] = self._made.gateways[name] if is_same else _gateway(settings, account, made.engine)
         made = replace(made, gateways=gateways)
-        if made.executor is not None:
-            made.executor.use(made)
+        self.executor.use(made)
         retired = [gateway for gateway in self._made.gateways.values() if gateway not in gateways.values()]
         # Nothing that was begun with one of them lasts longer than a lease.
         self._retired += [(elapsed() + settings.lease, gateway) for gateway in retired]

@@ -558,7 +558,7 @@ print(*(logging.getLogger(f"httpcore.{name}").isEnabledFor(logging.DEBUG) for na
 FORKS = """
 import asyncio, os, sys
 from worker.clock import elapsed
-from worker.gateway import event_loop
+from worker.runtime import event_loop
 from worker.gateway.settings import Timeouts
 from worker.gateway.transport import Call, HttpClient
 
@@ -590,7 +590,7 @@ def test_a_forked_process_uses_connections_and_a_thread_of_its_own(server: Scrip
 PARKED = """
 import os, ssl, sys, threading
 from worker.clock import elapsed
-from worker.gateway import event_loop
+from worker.runtime import event_loop
 from worker.gateway.port import Slot
 from worker.gateway.settings import Timeouts
 from worker.gateway.transport import Call, HttpClient

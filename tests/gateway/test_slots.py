@@ -28,11 +28,12 @@ from tests.gateway.scripted import (
     token_answer,
 )
 from worker.clock import elapsed, wait_until
-from worker.gateway import event_loop, exchange, transport
+from worker.gateway import exchange, transport
 from worker.gateway.envelopes import Reply
 from worker.gateway.port import AT_ONCE, Missed, Sending, Slot, did_not_reach
 from worker.gateway.portone_v1 import MemoryTokens, PortOneV1, Timeouts
 from worker.gateway.transport import Call, HttpClient
+from worker.runtime import event_loop
 
 PAID_BODY = envelope(PAID)
 PAID_ANSWER = answer(200, PAID_BODY)

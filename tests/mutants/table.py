@@ -649,7 +649,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a call that raises is reported",
         "gateway/test_faults.py::test_a_call_that_raises_is_unknown",
-        "worker/gateway/event_loop.py",
+        "worker/runtime/event_loop.py",
         "elif (fault := task.exception()) is not None:",
         "elif (fault := None) is not None:",
     ),

@@ -137,7 +137,7 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
         assert len(claimed) == 64
         request_permits(services, [SlotRequest(each.intent.id, "main", 50) for each in claimed])
         for each in claimed[:10]:
-            batches.settlements.submit_and_wait((each.intent, Paid(f"imps_{each.intent.id}")))
+            batches.settle_many([(each.intent, Paid(f"imps_{each.intent.id}"))])[0]
         gateway.answers.append(Unknown("ReadTimeout"))
         attempt_charge.attempt(services, queued[64])
         gateway.answers.append(Declined("no money"))

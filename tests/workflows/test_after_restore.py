@@ -14,8 +14,18 @@ from schedules.money.amounts import Money
 from schedules.operations.findings import FindingKind, FindingState
 from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, on_sale, subscribed
-from worker.charging import adhoc, attempt_charge, match_payments, resolve_unknown
+from tests.factories import (
+    attempt_rows,
+    charge_rows,
+    collect,
+    collect_due,
+    in_an_executor,
+    move,
+    move_to,
+    on_sale,
+    subscribed,
+)
+from worker.charging import adhoc, match_payments, resolve_unknown
 from worker.charging import executor as executor_module
 from worker.charging.adhoc import CannotRequest
 from worker.charging.executor import Executor
@@ -59,7 +69,7 @@ def restored(services: Services) -> None:
 @pytest.fixture(params=["alone", "in a group"])
 def worker(services: Services, request: pytest.FixtureRequest) -> Services:
     """A worker process that sends charges one by one, and one that sends them in groups."""
-    return replace(services, executor=Executor(services)) if request.param == "in a group" else services
+    return in_an_executor(services) if request.param == "in a group" else services
 
 
 def test_a_request_whose_second_uid_was_paid_after_the_backup_is_found_paid(
@@ -264,7 +274,7 @@ def test_a_period_that_is_due_after_the_restore_is_not_asked_for(
 def test_a_charge_without_a_restore_is_not_asked_for(services: Services, gateway: ScriptedGateway) -> None:
     enrollment.add_customer(services, "ann", None, None, None, "test")
     adhoc.charge(services, FEE, "shop")
-    attempt_charge.attempt(services, charge_rows(services)[0]["id"])
+    collect(services, charge_rows(services)[0]["id"])
     assert gateway.asked == []
     assert len(gateway.sent) == 1
 

@@ -54,7 +54,7 @@ class Shop:
         }  # fmt: skip
         made = wiring.connect(load_settings(self.settings))
         operate.bind_if_new(made, "test")
-        self.wired = Wired(replace(made, executor=Executor(made)), read_every=0)
+        self.wired = Wired(made, read_every=0)
         on_sale(made, billing_time=made.clock.now().time().replace(hour=0, minute=0, second=0, microsecond=0))
 
     @property
@@ -99,14 +99,15 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_an_account_that_is_added_is_bound_and_charged_without_a_restart(shop: Shop) -> None:
-    executor = shop.now.executor
+    executor = shop.wired.executor
     with pytest.raises(UnknownAccount):
         shop.subscribed("ben", "second")
     shop.has(shop.second())
     shop.subscribed("ben", "second")
     collect_due(shop.now)
     assert shop.statuses() == {"second": "paid"}
-    assert shop.now.executor is executor
+    assert shop.wired.executor is executor
+    assert executor.services is shop.now
     with shop.now.engine.begin() as db:
         assert kill_switch.account_bindings_of(db).keys() == {"second"}
 

@@ -1,7 +1,6 @@
 """Charging: rows before calls, claims with fences, the pre-send check, and answers only their owner may write."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,7 +12,9 @@ from tests.doubles import ScriptedGateway
 from tests.factories import (
     attempt_rows,
     charge_rows,
+    collect,
     collect_due,
+    in_an_executor,
     move,
     move_to,
     on_sale,
@@ -23,7 +24,6 @@ from tests.factories import (
 )
 from worker.charging import attempt_charge, resolve_unknown
 from worker.charging.close import close
-from worker.charging.executor import Executor
 from worker.charging.settle import settle
 from worker.clock import elapsed
 from worker.customers import enrollment
@@ -37,12 +37,12 @@ from worker.store.charging import charges, kill_switch
 @pytest.fixture(params=["alone", "together"])
 def services(services: Services, request: pytest.FixtureRequest) -> Services:
     """Every promise holds for a charge by itself, and in the executor of a worker."""
-    return replace(services, executor=Executor(services)) if request.param == "together" else services
+    return in_an_executor(services) if request.param == "together" else services
 
 
 def test_a_due_charge_is_collected(services: Services, gateway: ScriptedGateway) -> None:
     charge_id = opened(services)
-    assert attempt_charge.attempt(services, charge_id) is AttemptState.PAID
+    assert collect(services, charge_id) is AttemptState.PAID
     (order,) = gateway.sent
     (charge,) = charge_rows(services)
     (attempt,) = attempt_rows(services)
@@ -65,7 +65,7 @@ def test_the_row_is_committed_before_the_request_leaves(services: Services, gate
         return Paid("imps_1")
 
     gateway.answers.append(look)
-    attempt_charge.attempt(services, charge_id)
+    collect(services, charge_id)
     assert seen == ["sending"]
 
 
@@ -75,11 +75,11 @@ def test_a_second_message_for_a_charge_in_flight_is_left_out(services: Services,
     second: list[AttemptState | None] = []
 
     def meanwhile(order: ChargeOrder) -> Outcome:
-        second.append(attempt_charge.attempt(services, charge_id))
+        second.append(collect(services, charge_id))
         return gateway.approve(order)
 
     gateway.answers.append(meanwhile)
-    attempt_charge.attempt(services, charge_id)
+    collect(services, charge_id)
     assert second == [None]
     assert len(gateway.sent) == 1
 
@@ -89,9 +89,9 @@ def test_a_message_that_comes_back_days_later_finds_the_charge_closed(
 ) -> None:
     """Crash row 12."""
     charge_id = opened(services)
-    attempt_charge.attempt(services, charge_id)
+    collect(services, charge_id)
     move(services, days=3)
-    assert attempt_charge.attempt(services, charge_id) is None
+    assert collect(services, charge_id) is None
     assert len(gateway.sent) == 1
 
 
@@ -105,7 +105,7 @@ def test_a_stale_answer_changes_nothing(services: Services, gateway: ScriptedGat
         return Declined("too late to matter")
 
     gateway.answers.append(sleep_past_the_lease)
-    assert attempt_charge.attempt(services, charge_id) is None
+    assert collect(services, charge_id) is None
     (attempt,) = attempt_rows(services)
     (charge,) = charge_rows(services)
     assert attempt["state"] == "unknown"
@@ -117,12 +117,12 @@ def test_a_decline_is_tried_again_by_the_ladder_under_a_new_uid(
 ) -> None:
     charge_id = opened(services)
     gateway.answers.append(Declined("[CC10]통장 잔액부족", "CC10"))
-    assert attempt_charge.attempt(services, charge_id) is AttemptState.DECLINED
+    assert collect(services, charge_id) is AttemptState.DECLINED
     (charge,) = charge_rows(services)
     assert charge["status"] == "past_due"
     assert charge["next_attempt_at"] == services.clock.now() + timedelta(days=1)
     move(services, days=1)
-    assert attempt_charge.attempt(services, charge_id) is AttemptState.PAID
+    assert collect(services, charge_id) is AttemptState.PAID
     first, second = (order.merchant_uid for order in gateway.sent)
     assert first != second
 
@@ -131,7 +131,7 @@ def test_a_charge_is_given_up_when_the_ladder_has_ended(services: Services, gate
     charge_id = opened(services)
     gateway.answers.extend([Declined("no")] * 3)
     for _ in range(3):
-        attempt_charge.attempt(services, charge_id)
+        collect(services, charge_id)
         move(services, days=3)
     (charge,) = charge_rows(services)
     assert (charge["status"], charge["declines"]) == ("uncollectible", 3)
@@ -143,7 +143,7 @@ def test_what_was_not_sent_is_sent_again_under_the_same_uid_and_uses_no_rung(
     charge_id = opened(services)
     gateway.answers.extend([NotSent("ConnectError"), NotSent("ConnectError")])
     for _ in range(3):
-        attempt_charge.attempt(services, charge_id)
+        collect(services, charge_id)
         move(services, hours=2)
     (charge,) = charge_rows(services)
     assert charge["status"] == "paid"
@@ -155,21 +155,21 @@ def test_a_refusal_touches_no_customer_and_gives_no_debt_up(services: Services, 
     charge_id = opened(services)
     gateway.answers.extend([Refused("wrong credentials")] * 6)
     for _ in range(6):
-        assert attempt_charge.attempt(services, charge_id) is AttemptState.REFUSED
+        assert collect(services, charge_id) is AttemptState.REFUSED
         move(services, days=1)
     (charge,) = charge_rows(services)
     assert (charge["status"], charge["declines"], charge["refusals"]) == ("open", 0, 6)
-    assert attempt_charge.attempt(services, charge_id) is AttemptState.PAID
+    assert collect(services, charge_id) is AttemptState.PAID
 
 
 def test_nothing_else_is_sent_while_an_outcome_is_unknown(services: Services, gateway: ScriptedGateway) -> None:
     """Guard: one_unresolved_attempt_for_each_charge, and a charge in doubt has no next attempt."""
     charge_id = opened(services)
     gateway.answers.append(Unknown("ReadTimeout"))
-    assert attempt_charge.attempt(services, charge_id) is AttemptState.UNKNOWN
+    assert collect(services, charge_id) is AttemptState.UNKNOWN
     for _ in range(5):
         move(services, days=1)
-        assert attempt_charge.attempt(services, charge_id) is None
+        assert collect(services, charge_id) is None
     assert len(gateway.sent) == 1
 
 
@@ -177,7 +177,7 @@ def test_an_answer_with_another_amount_stops_the_charge(services: Services, gate
     """Rule 8."""
     charge_id = opened(services)
     gateway.answers.append(Unknown("paid 990 instead of 9900", mismatch=True))
-    attempt_charge.attempt(services, charge_id)
+    collect(services, charge_id)
     (charge,) = charge_rows(services)
     assert charge["held_why"] == "paid 990 instead of 9900"
     assert charge["status"] == "open"
@@ -252,18 +252,18 @@ def test_a_database_of_another_environment_sends_nothing(services: Services, gat
     """Guard: the fingerprint (crash row 15)."""
     charge_id = opened(services)
     _other_environment(services)
-    assert attempt_charge.attempt(services, charge_id) is None
+    assert collect(services, charge_id) is None
     assert gateway.sent == []
     operate.adopt(services, "test", "moved to a new host")
-    assert attempt_charge.attempt(services, charge_id) is AttemptState.PAID
+    assert collect(services, charge_id) is AttemptState.PAID
 
 
 def test_stopped_charging_goes_on_where_it_was(services: Services, gateway: ScriptedGateway) -> None:
     charge_id = opened(services)
     _stop(services)
-    assert attempt_charge.attempt(services, charge_id) is None
+    assert collect(services, charge_id) is None
     operate.resume_charging(services, "test", "the fire is out")
-    assert attempt_charge.attempt(services, charge_id) is AttemptState.PAID
+    assert collect(services, charge_id) is AttemptState.PAID
 
 
 def test_a_subscription_canceled_during_a_call_that_fails_is_not_tried_again(
@@ -279,7 +279,7 @@ def test_a_subscription_canceled_during_a_call_that_fails_is_not_tried_again(
         return Declined("no")
 
     gateway.answers.append(cancel_meanwhile)
-    attempt_charge.attempt(services, charge["id"])
+    collect(services, charge["id"])
     (charge,) = charge_rows(services)
     assert charge["status"] == "canceled"
 
@@ -304,7 +304,7 @@ def test_the_rate_cap_gives_the_claim_back_unsent(services: Services, gateway: S
     charge_id = opened(services)
     with services.engine.begin() as db:
         db.execute(text("INSERT INTO rate_buckets VALUES ('main', clock_timestamp() + interval '90 s')"))
-    assert attempt_charge.attempt(with_settings(services, rate=0.01), charge_id) is AttemptState.READY
+    assert collect(with_settings(services, rate=0.01), charge_id) is AttemptState.READY
     assert gateway.sent == []
     (charge,) = charge_rows(services)
     assert charge["next_attempt_at"] > services.clock.now()
@@ -314,7 +314,7 @@ def test_a_worker_that_wakes_too_late_does_not_send(services: Services, gateway:
     """Crash row 11: the call must be over by a time that was set before the pre-send check."""
     charge = opened(services)
     before = elapsed()
-    attempt_charge.attempt(services, charge)
+    collect(services, charge)
     (until,) = gateway.untils
     assert until is not None
     assert before < until <= elapsed() + services.settings.call_deadline
@@ -330,11 +330,11 @@ def test_an_attempt_in_doubt_is_not_sent_again_though_its_charge_says_it_is_due(
         assert attempt_charge.claim(services, charge_id) is not None
     else:
         gateway.answers.append(Unknown("ReadTimeout"))
-        attempt_charge.attempt(services, charge_id)
+        collect(services, charge_id)
     before = len(gateway.sent)
     with services.engine.begin() as db:
         charges.change(db, charge_id, next_attempt_at=services.clock.now())
-    assert attempt_charge.attempt(services, charge_id) is None
+    assert collect(services, charge_id) is None
     assert len(gateway.sent) == before
 
 
@@ -344,9 +344,9 @@ def test_a_message_that_comes_between_two_rungs_sends_nothing(
     """The guard is the claim's own look at the due time; nothing else stands there."""
     charge_id = opened(services)
     gateway.answers.append(Declined("no money"))
-    attempt_charge.attempt(services, charge_id)
+    collect(services, charge_id)
     move(services, hours=23)
-    assert attempt_charge.attempt(services, charge_id) is None
+    assert collect(services, charge_id) is None
     assert len(gateway.sent) == 1
 
 

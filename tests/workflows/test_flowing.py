@@ -3,7 +3,6 @@
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +26,7 @@ from tests.factories import (
 from worker import tasks
 from worker.charging import attempt_charge, send_queue
 from worker.charging import executor as executor_module
-from worker.charging.executor import Executor, Room, UnderWay
+from worker.charging.executor import Envelope, Executor
 from worker.clock import wait_until
 from worker.gateway.port import ChargeOrder
 from worker.operations import operate
@@ -43,7 +42,7 @@ def executor(services: Services) -> Executor:
     return Executor(services)
 
 
-def carried_out(executor: Executor, charge_ids: list[int]) -> UnderWay:
+def carried_out(executor: Executor, charge_ids: list[int]) -> Envelope:
     """An envelope, from its beginning to its end."""
     under_way = executor.begin_many(charge_ids, "main")
     under_way.wait()
@@ -55,7 +54,7 @@ def test_what_is_done_in_a_flow_leaves_the_same_rows_as_alone(
 ) -> None:
     alone, grouped = many_opened(services, 2)
     attempt_charge.attempt(services, alone)
-    attempt_charge.attempt(replace(services, executor=Executor(services)), grouped)
+    Executor(services).attempt(grouped)
     one, other = (_story(services, charge_id) for charge_id in (alone, grouped))
     assert one == other
     assert one["charge"]["status"] == "paid"
@@ -334,10 +333,10 @@ def not_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def together(services: Services, executor: Executor, monkeypatch: pytest.MonkeyPatch) -> Services:
     """The tasks of a worker, with these services."""
-    made = replace(services, executor=executor)
-    monkeypatch.setattr(tasks, "services", lambda: made)
+    monkeypatch.setattr(tasks, "services", lambda: services)
+    monkeypatch.setattr(tasks, "executor", lambda: executor)
     monkeypatch.setattr(tasks, "_places", {})
-    return made
+    return services
 
 
 def test_what_a_stopping_worker_has_not_begun_is_queued_again(together: Services, not_told: None) -> None:
@@ -438,16 +437,6 @@ def test_nothing_is_claimed_while_no_token_can_be_had(
     with pytest.raises(OperationalError):
         executor.begin_many(ids, "main")
     assert not attempt_rows(services)
-
-
-def test_a_room_has_as_many_places_as_it_was_given() -> None:
-    room = Room(3)
-    assert room.take(2) == 2
-    assert room.take(5) == 1
-    later = threading.Timer(0.05, room.give)
-    later.start()
-    assert room.take(5) == 1
-    later.join()
 
 
 def test_log_lines_of_a_payment_name_its_uid(

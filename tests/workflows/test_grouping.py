@@ -169,7 +169,7 @@ def test_a_payment_that_changes_more_than_its_debt_is_not_settled_together(
     odd, _ = many_opened(services, 2)
     claimed = _claimed(batches, odd)
     ODDITIES[oddity](services, odd)
-    assert batches.settlements.submit_and_wait((claimed.intent, Paid("imps_1"))) is NotBatched.ALONE
+    assert batches.settle_many([(claimed.intent, Paid("imps_1"))])[0] is NotBatched.ALONE
     assert attempt_rows(services)[0]["state"] == "sending"
 
 
@@ -183,7 +183,7 @@ def test_a_payment_for_a_canceled_subscription_is_not_settled_together(
         key = db.execute(text("SELECT s.key FROM subscriptions s JOIN charges c ON c.subscription_id = s.id "
                               "WHERE c.id = :charge"), {"charge": odd}).scalar_one()  # fmt: skip
     enrollment.unsubscribe(services, key, "kim", "he left", at_period_end=False)
-    assert batches.settlements.submit_and_wait((claimed.intent, Paid("imps_1"))) is NotBatched.ALONE
+    assert batches.settle_many([(claimed.intent, Paid("imps_1"))])[0] is NotBatched.ALONE
     settle.settle(services, claimed.intent, AttemptState.SENDING, Paid("imps_1"))
     assert "charge.paid_after_end" in notices(services)
 
@@ -197,7 +197,7 @@ def test_an_answer_that_is_not_the_groups_to_write_is_left(
     claimed = _claimed(batches, odd)
     oddity(services, claimed)
     before = attempt_rows(services), charge_rows(services)
-    assert batches.settlements.submit_and_wait((claimed.intent, Paid("imps_1"))) is NotBatched.ALONE
+    assert batches.settle_many([(claimed.intent, Paid("imps_1"))])[0] is NotBatched.ALONE
     assert (attempt_rows(services), charge_rows(services)) == before
 
 
@@ -222,10 +222,10 @@ def test_a_group_whose_database_is_away_tells_everybody(services: Services, batc
     event.listen(services.engine, "begin", away)
     try:
         with pytest.raises(RuntimeError, match="away"):
-            batches.claims.submit_and_wait(charge)
+            batches.claim_many([charge])[0]
     finally:
         event.remove(services.engine, "begin", away)
-    assert isinstance(batches.claims.submit_and_wait(charge), Claimed)
+    assert isinstance(batches.claim_many([charge])[0], Claimed)
 
 
 def test_an_answer_in_words_of_any_kind_is_written(services: Services, batches: ChargeBatches) -> None:
@@ -233,8 +233,5 @@ def test_an_answer_in_words_of_any_kind_is_written(services: Services, batches: 
     (charge,) = many_opened(services, 1)
     claimed = _claimed(batches, charge)
     receipt = 'https://example.com/"a\\b"/영수증'
-    assert (
-        batches.settlements.submit_and_wait((claimed.intent, Paid("imps_1", receipt_url=receipt)))
-        is AttemptState.PAID
-    )
+    assert batches.settle_many([(claimed.intent, Paid("imps_1", receipt_url=receipt))])[0] is AttemptState.PAID
     assert attempt_rows(services)[0]["answer"]["receipt_url"] == receipt

@@ -1,5 +1,6 @@
 """What a heartbeat says of its process: its clock, and why it does nothing."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -8,7 +9,6 @@ from sqlalchemy import text
 
 from schedules.operations.health import ProcessKind, ProcessSeen
 from tests.factories import START
-from worker.charging.executor import Executor
 from worker.clock import FixedClock
 from worker.operations import heartbeats
 from worker.operations.heartbeats import Heartbeats
@@ -17,9 +17,9 @@ from worker.services import Services
 from worker.store.operations import processes
 
 
-def beat_once(services: Services) -> ProcessSeen:
+def beat_once(services: Services, takes_nothing: Callable[[], str | None] = lambda: None) -> ProcessSeen:
     """The row of a worker that reports once."""
-    its = Heartbeats(services, ProcessKind.WORKER, ("charges",))
+    its = Heartbeats(services, ProcessKind.WORKER, ("charges",), takes_nothing=takes_nothing)
     with services.engine.begin() as db:
         its.write(db)
     with services.engine.begin() as db:
@@ -47,11 +47,8 @@ def test_a_database_of_another_environment_is_an_obstacle_and_a_hold_is_none(ser
 
 
 def test_what_keeps_a_worker_from_taking_charges_is_an_obstacle(services: Services) -> None:
-    executor = Executor(services)
-    executor.readiness.obstacle = "10 charges in a row could not leave from here"
-    assert (
-        beat_once(replace(services, executor=executor)).obstacle == "10 charges in a row could not leave from here"
-    )
+    why = "10 charges in a row could not leave from here"
+    assert beat_once(services, takes_nothing=lambda: why).obstacle == why
 
 
 def idle_of(services: Services, monkeypatch: pytest.MonkeyPatch, *, has_work: bool) -> float:

@@ -14,13 +14,20 @@ from schedules.requests.batches import Line, Terms
 from schedules.requests.imports import COLUMNS
 from schedules.requests.refunds import RefundRequest, RefundState
 from tests.doubles import ScriptedGateway
-from tests.factories import charge_rows, collect_due, move, on_sale, subscribed, write
+from tests.factories import (
+    charge_rows,
+    collect,
+    collect_due,
+    in_an_executor,
+    move,
+    on_sale,
+    subscribed,
+    write,
+)
 from tests.model.postgres import PostgresBooks
 from tests.workflows.test_reconciling import found, reconciled
 from worker.batches import drafts, run_batch
-from worker.charging import attempt_charge
 from worker.charging.adhoc import CannotRequest
-from worker.charging.executor import Executor
 from worker.customers import adjust, enrollment, signup
 from worker.gateway.port import BillingKey, Card, ChargeOrder
 from worker.onboarding import import_file
@@ -324,7 +331,7 @@ def line(next_date: str) -> Line:
 @pytest.fixture(params=["alone", "in a group"])
 def worker(services: Services, request: pytest.FixtureRequest) -> Services:
     """A worker process that sends charges one by one, and one that sends them in groups."""
-    return replace(services, executor=Executor(services)) if request.param == "in a group" else services
+    return in_an_executor(services) if request.param == "in a group" else services
 
 
 def fees(services: Services, *, stop_after: int | None = None) -> None:
@@ -340,7 +347,7 @@ def go_on(services: Services, most: int | None = None) -> None:
     """Open the lines, and try their charges in order, or so many of them."""
     run_batch.go_on(services)
     for row in charge_rows(services)[:most]:
-        attempt_charge.attempt(services, row["id"])
+        collect(services, row["id"])
 
 
 def test_a_batch_begun_again_after_the_restore_charges_only_what_was_not_charged(

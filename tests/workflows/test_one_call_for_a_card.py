@@ -18,6 +18,8 @@ from tests.factories import (
     attempt_rows,
     blocked_or_over,
     charge_rows,
+    collect,
+    in_an_executor,
     many_opened,
     move,
     opened,
@@ -25,7 +27,6 @@ from tests.factories import (
 )
 from worker.charging import adhoc as by_request
 from worker.charging import attempt_charge, resolve_unknown
-from worker.charging.executor import Executor
 from worker.clock import wait_until
 from worker.customers import enrollment
 from worker.gateway.port import ChargeOrder
@@ -39,7 +40,7 @@ from worker.store.charging.charges import Obstacle
 @pytest.fixture(params=["alone", "in a group"])
 def worker(services: Services, request: pytest.FixtureRequest) -> Services:
     """A worker process that sends charges one by one, and one that sends them in groups."""
-    return replace(services, executor=Executor(services)) if request.param == "in a group" else services
+    return in_an_executor(services) if request.param == "in a group" else services
 
 
 def fee(number: int, customer_uid: str = "ann") -> ChargeRequest:
@@ -101,15 +102,15 @@ def test_no_other_charge_of_the_card_leaves_during_a_call_and_the_next_is_queued
     seen: list[object] = []
 
     def meanwhile(order: ChargeOrder) -> Outcome:
-        seen.extend((attempt_charge.attempt(worker, second), second in queued(worker)))
+        seen.extend((collect(worker, second), second in queued(worker)))
         return gateway.approve(order)
 
     gateway.answers.append(meanwhile)
-    assert attempt_charge.attempt(worker, first) is AttemptState.PAID
+    assert collect(worker, first) is AttemptState.PAID
     assert seen == [None, False]
     assert len(gateway.sent) == 1
     assert second in queued(worker)
-    assert attempt_charge.attempt(worker, second) is AttemptState.PAID
+    assert collect(worker, second) is AttemptState.PAID
     assert len(gateway.sent) == 2
 
 
@@ -123,11 +124,11 @@ def test_a_charge_that_is_asked_for_during_the_only_call_of_its_card_waits_for_i
     def meanwhile(order: ChargeOrder) -> Outcome:
         by_request.charge(worker, fee(0), "shop")
         second = next(row["id"] for row in charge_rows(worker) if row["id"] != first)
-        seen.extend((second, attempt_charge.attempt(worker, second)))
+        seen.extend((second, collect(worker, second)))
         return gateway.approve(order)
 
     gateway.answers.append(meanwhile)
-    assert attempt_charge.attempt(worker, first) is AttemptState.PAID
+    assert collect(worker, first) is AttemptState.PAID
     assert seen[1] is None
     assert len(gateway.sent) == 1
     assert seen[0] in queued(worker)
@@ -155,7 +156,7 @@ def test_a_uid_that_is_sent_again_waits_for_a_call_that_is_written_at_the_same_m
     """Guard: the index, for a claim of an attempt that was not sent."""
     first, second = adhoc(services)
     gateway.answers.append(NotSent("ConnectError"))
-    assert attempt_charge.attempt(services, second) is AttemptState.NOT_SENT
+    assert collect(services, second) is AttemptState.NOT_SENT
     move(services, minutes=2)
     with ThreadPoolExecutor(1) as beside:
         with services.engine.begin() as db:
@@ -187,7 +188,7 @@ def test_many_threads_make_one_call_at_a_time_and_each_charge_is_paid(
     gateway.cards["ann"] = answer
     with ThreadPoolExecutor(6) as threads:
         for _ in ids:
-            list(threads.map(lambda charge_id: attempt_charge.attempt(worker, charge_id), ids))
+            list(threads.map(lambda charge_id: collect(worker, charge_id), ids))
     assert {row["status"] for row in charge_rows(worker)} == {"paid"}
     assert (len(gateway.sent), set(most)) == (len(ids), {1})
 
@@ -200,20 +201,20 @@ def test_whatever_ends_the_call_the_next_charge_of_the_card_is_queued(
     first, second = adhoc(services)
 
     def meanwhile(order: ChargeOrder) -> Outcome:
-        assert attempt_charge.attempt(services, second) is None
+        assert collect(services, second) is None
         return answer
 
     gateway.answers.append(meanwhile)
-    attempt_charge.attempt(services, first)
+    collect(services, first)
     assert queued(services) == [second]
-    assert attempt_charge.attempt(services, second) is AttemptState.PAID
+    assert collect(services, second) is AttemptState.PAID
 
 
 def test_a_claim_that_is_given_back_unsent_lets_the_next_charge_of_the_card_be_queued(services: Services) -> None:
     first, second = adhoc(services)
     claimed = attempt_charge.claim(services, first)
     assert claimed is not None
-    assert attempt_charge.attempt(services, second) is None
+    assert collect(services, second) is None
     attempt_charge.hold_back(services, claimed, Obstacle("a test"))
     assert queued(services) == [second]
 
@@ -222,12 +223,12 @@ def test_a_charge_is_not_lost_behind_a_worker_that_died(services: Services) -> N
     """The lease ends, and the outcome is unknown: the call is over."""
     first, second = adhoc(services)
     assert attempt_charge.claim(services, first) is not None
-    assert attempt_charge.attempt(services, second) is None
+    assert collect(services, second) is None
     assert queued(services) == []
     move(services, seconds=services.settings.lease_time.total_seconds() + 1)
     resolve_unknown.sweep(services)
     assert queued(services) == [second]
-    assert attempt_charge.attempt(services, second) is AttemptState.PAID
+    assert collect(services, second) is AttemptState.PAID
 
 
 def test_the_longest_due_of_those_that_wait_is_queued_and_no_message_is_sent_twice(
@@ -236,11 +237,11 @@ def test_the_longest_due_of_those_that_wait_is_queued_and_no_message_is_sent_twi
     ids = adhoc(services, 4)
 
     def meanwhile(order: ChargeOrder) -> Outcome:
-        assert [attempt_charge.attempt(services, charge_id) for charge_id in ids[1:]] == [None] * 3
+        assert [collect(services, charge_id) for charge_id in ids[1:]] == [None] * 3
         return gateway.approve(order)
 
     gateway.answers.append(meanwhile)
-    attempt_charge.attempt(services, ids[0])
+    collect(services, ids[0])
     assert queued(services) == [ids[1]]
     assert queued(services) == []
 
@@ -255,17 +256,17 @@ def test_many_charges_of_one_card_leave_room_for_others_and_are_paid_one_after_a
         enqueue.send_now(worker, charge_id, lambda _: None)
 
     def meanwhile(order: ChargeOrder) -> Outcome:
-        assert [attempt_charge.attempt(worker, charge_id) for charge_id in ids[1:]] == [None] * 9
+        assert [collect(worker, charge_id) for charge_id in ids[1:]] == [None] * 9
         other = of_another_card(worker, "ben")
         assert (queued(worker), queued(worker)) == ([other], [])
-        assert attempt_charge.attempt(worker, other) is AttemptState.PAID
+        assert collect(worker, other) is AttemptState.PAID
         return gateway.approve(order)
 
     gateway.answers.append(meanwhile)
-    assert attempt_charge.attempt(worker, ids[0]) is AttemptState.PAID
+    assert collect(worker, ids[0]) is AttemptState.PAID
     for charge_id in ids[1:]:
         assert (queued(worker), queued(worker)) == ([charge_id], [])
-        assert attempt_charge.attempt(worker, charge_id) is AttemptState.PAID
+        assert collect(worker, charge_id) is AttemptState.PAID
     assert queued(worker) == []
 
 
@@ -293,7 +294,7 @@ def test_a_charge_whose_next_attempt_cannot_be_written_is_set_aside_with_the_rea
     row = {"of": charge_id, "number": 1, "uid": "another"}
     with worker.engine.begin() as db:
         db.execute(text(TAKEN), row if taken == "number" else row | {"of": other, "number": 7, "uid": uid})
-    assert attempt_charge.attempt(worker, charge_id) is None
+    assert collect(worker, charge_id) is None
     assert uid in charge_rows(worker)[0]["held_why"]
     assert not gateway.sent
     assert charge_id not in queued(worker)

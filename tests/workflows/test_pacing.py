@@ -42,9 +42,7 @@ class Line:
         """One that leaves by this line."""
         return QueuedCall(
             claimed, services, _Sent(self, name),
-            came=lambda outcome: self.told.append((name, outcome)),
-            held=lambda obstacle: self.told.append((name, obstacle)),
-            failed=lambda error: self.told.append((name, error)),
+            answered=lambda answer: self.told.append((name, answer)),
             begun=lambda: None,
         )  # fmt: skip
 

@@ -94,11 +94,12 @@ def test_an_account_without_credentials_here_is_given_back(services: Services) -
 def test_an_unfit_worker_carries_out_neither_a_message_nor_an_envelope(
     services: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = replace(services, executor=Executor(services))
-    monkeypatch.setattr(tasks, "services", lambda: made)
+    executor = Executor(services)
+    monkeypatch.setattr(tasks, "services", lambda: services)
+    monkeypatch.setattr(tasks, "executor", lambda: executor)
     ids = many_opened(services, 3)
     assert enqueue.top_up(services, lambda _: None) == 3
-    tasks.executor().readiness.obstacle = "a test"
+    executor.readiness.obstacle = "a test"
     tasks.carry_out(ids[0])
     tasks.carry_out_envelope(ids[1:], "main")
     assert gateway.sent == []
@@ -209,13 +210,14 @@ def test_one_account_is_charged_while_the_gateway_of_another_one_is_away(
     away = ScriptedGateway()
     accounts = {name: replace(services.settings.main_account, name=name) for name in ("main", "other")}
     both = replace(services, gateways={"main": gateway, "other": away}, accounts=accounts)
-    made = replace(both, executor=Executor(both))
-    monkeypatch.setattr(tasks, "services", lambda: made)
+    executor = Executor(both)
+    monkeypatch.setattr(tasks, "services", lambda: both)
+    monkeypatch.setattr(tasks, "executor", lambda: executor)
     ids = many_opened(services, 2 * IN_VAIN)
     others = ids[:IN_VAIN]
     with services.engine.begin() as db:
         db.execute(text("UPDATE charges SET account = 'other' WHERE id = ANY(:ids)"), {"ids": ids[: IN_VAIN + 2]})
-    ready = tasks.executor().readiness
+    ready = executor.readiness
     tasks.carry_out(ids[-1])
     away.answers += [REFUSED] * IN_VAIN
     for charge_id in others:

@@ -14,10 +14,19 @@ from schedules.money.amounts import Money
 from schedules.outbox.events import AttemptUnknown
 from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, collect_due, held_events, move, move_to, opened
+from tests.factories import (
+    attempt_rows,
+    charge_rows,
+    collect,
+    collect_due,
+    held_events,
+    in_an_executor,
+    move,
+    move_to,
+    opened,
+)
 from worker.charging import adhoc as by_request
 from worker.charging import attempt_charge, prior_attempts, resolve_unknown
-from worker.charging.executor import Executor
 from worker.charging.settle import settle
 from worker.customers import cards, enrollment
 from worker.gateway.port import Found
@@ -40,7 +49,7 @@ FEE = ChargeRequest(
 @pytest.fixture(params=["alone", "in a group"])
 def worker(services: Services, request: pytest.FixtureRequest) -> Services:
     """A worker process that sends charges one by one, and one that sends them in groups."""
-    return replace(services, executor=Executor(services)) if request.param == "in a group" else services
+    return in_an_executor(services) if request.param == "in a group" else services
 
 
 def renewal(services: Services) -> int:
@@ -59,7 +68,7 @@ def try_when_due(services: Services) -> AttemptState | None:
     """Move to the charge's next try, and make it."""
     row = charge_rows(services)[0]
     move_to(services, max(services.clock.now(), row["next_attempt_at"]))
-    return attempt_charge.attempt(services, row["id"])
+    return collect(services, row["id"])
 
 
 def declined_after_doubt(
@@ -67,7 +76,7 @@ def declined_after_doubt(
 ) -> None:
     """An attempt whose first sending stays unclear, and whose second one is declined without a record."""
     gateway.answers.extend([Unknown("ReadTimeout"), answer])
-    assert attempt_charge.attempt(services, charge_id) is AttemptState.UNKNOWN
+    assert collect(services, charge_id) is AttemptState.UNKNOWN
     while attempt_rows(services)[0]["state"] == AttemptState.UNKNOWN.value:
         move_to(services, attempt_rows(services)[0]["next_ask_at"])
         resolve_unknown.ask(services, attempt_rows(services)[0]["id"])
@@ -160,7 +169,7 @@ def test_an_answer_does_not_last_while_the_process_is_frozen_before_its_claim(
     move(services, minutes=2)
     gateway.remember(gateway.sent[0], "paid", "imps_late", at=services.clock.now())
     assert isinstance(attempt_charge.claim_without_asking(services, charge_id), attempt_charge.Unasked)
-    assert attempt_charge.attempt(services, charge_id) is None
+    assert collect(services, charge_id) is None
     assert len(gateway.sent) == 2
 
 
@@ -289,7 +298,7 @@ def test_an_attempt_that_is_asked_about_again_is_unknown_since_then(
 ) -> None:
     """Guard: the quiet time and the alert count from the new doubt."""
     gateway.answers.append(Unknown("ReadTimeout"))
-    attempt_charge.attempt(services, renewal(services))
+    collect(services, renewal(services))
     gateway.remember(gateway.sent[0], "paid", at=services.clock.now())
     (record,) = gateway.records[gateway.sent[0].merchant_uid]
     gateway.records[record.merchant_uid] = [replace(record, sandbox=True)]
@@ -339,7 +348,7 @@ def test_a_first_sending_that_was_declined_is_not_asked_about(
 ) -> None:
     charge_id = renewal(services)
     gateway.answers.append(MONEY_SHORT)
-    assert attempt_charge.attempt(services, charge_id) is AttemptState.DECLINED
+    assert collect(services, charge_id) is AttemptState.DECLINED
     assert try_when_due(services) is AttemptState.PAID
     assert gateway.asked == []
 

@@ -1,11 +1,11 @@
-"""Charging: intent, pre-send check, ask, answer; rows before calls, and no lock held during one."""
+"""The way of a charge: claim, send, settle. Rows before calls, and no lock held during one."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
-from typing import Any, assert_never
+from typing import Any, Protocol, TypeVar, assert_never
 
 from sqlalchemy import Connection
 
@@ -33,20 +33,103 @@ log = logging.getLogger("again.charging")
 LOOK_TAKES = 0.06  # seconds to keep for a look
 END_IT = "the gateway may have a payment for this charge; see `again findings`, and release the charge after it"
 NOT_WRITTEN = "the next attempt cannot be written"
+T = TypeVar("T")
 HELD_BACK = timedelta(seconds=30)  # until a charge that the pre-send check stopped is looked at again
 
 
-def attempt(services: Services, charge_id: int) -> AttemptState | None:
-    """Try once to collect a charge; None when it is not ours to try now."""
-    if services.executor is not None:
-        return services.executor.attempt(charge_id)
+class Steps(Protocol):
+    """The steps of one charge. A process with many charges under way shares the work of a step among them."""
+
+    async def claim(self, charge_id: int) -> Claimed | None:
+        """Write the attempt with its uid, fence and lease, and commit; None when it is not ours to try now."""
+
+    async def send(self, claimed: Claimed) -> Outcome | Obstacle:
+        """Check a last time that it may be sent, and call the gateway in a slot of the account's cap.
+
+        Where this raises, or returns an obstacle, nothing was sent.
+        """
+
+    async def give_back(self, claimed: Claimed, obstacle: Obstacle) -> AttemptState | None:
+        """Undo a claim that was surely not sent."""
+
+    async def settle(self, claimed: Claimed, outcome: Outcome) -> AttemptState | None:
+        """Write the outcome under the attempt's fence, and what follows for the charge."""
+
+
+async def collect(steps: Steps, charge_id: int) -> AttemptState | None:
+    """Try once to collect a charge: claim, send, settle. None when it is not ours to try now."""
     hit(Failpoint.CHARGING_BEGUN, str(charge_id))
+    claimed = await steps.claim(charge_id)
+    return await collect_claimed(steps, claimed) if claimed is not None else None
+
+
+async def collect_claimed(steps: Steps, claimed: Claimed) -> AttemptState | None:
+    """Carry a claimed attempt out. A process that ends in between leaves it to the lease and the look-up."""
+    uid = claimed.intent.merchant_uid
+    hit(Failpoint.CHARGING_CLAIMED, uid)
+    answer = await steps.send(claimed)
+    if isinstance(answer, Obstacle):
+        return await steps.give_back(claimed, answer)
+    hit(Failpoint.CHARGING_ANSWERED, uid)
+    return await steps.settle(claimed, answer)
+
+
+class OneByOne:
+    """The steps of one charge in a process that has no other: none of them waits on an event loop."""
+
+    def __init__(self, services: Services, ask: "Ask | None" = None) -> None:
+        self._services = services
+        self._ask = ask or stored_card
+
+    async def claim(self, charge_id: int) -> Claimed | None:
+        """Claim it; a row that breaks a rule is set aside."""
+        try:
+            return claim(self._services, charge_id)
+        except BROKEN as broken:
+            quarantine(self._services, charge_id, broken)
+            return None
+
+    async def send(self, claimed: Claimed) -> Outcome | Obstacle:
+        """Wait for its slot, check a last time, and ask the gateway."""
+        services = self._services
+        gateway = services.gateway_to_send(claimed.account)
+        gateway.prepare()
+        permit = _await_permit(services, claimed)
+        found = obstacle(services, claimed, permit)
+        if found is not None:
+            return found
+        hit(Failpoint.CHARGING_LOOKED, claimed.intent.merchant_uid)
+        # Counted from before the pre-send check: a process frozen after it that wakes too late does not send.
+        return self._ask(gateway, order_of(claimed), permit.looked_at + services.settings.call_deadline)
+
+    async def give_back(self, claimed: Claimed, obstacle: Obstacle) -> AttemptState | None:
+        """Give it back."""
+        return hold_back(self._services, claimed, obstacle)
+
+    async def settle(self, claimed: Claimed, outcome: Outcome) -> AttemptState | None:
+        """Settle its outcome."""
+        return settle_call(self._services, claimed, outcome)
+
+
+def attempt(services: Services, charge_id: int) -> AttemptState | None:
+    """Try once to collect a charge, in this thread; None when it is not ours to try now."""
+    return _run(collect(OneByOne(services), charge_id))
+
+
+def carry_out(services: Services, claimed: Claimed, ask: "Ask | None" = None) -> AttemptState | None:
+    """Carry a claimed attempt out, in this thread."""
+    return _run(collect_claimed(OneByOne(services, ask), claimed))
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine none of whose steps waits on an event loop."""
     try:
-        claimed = claim(services, charge_id)
-    except BROKEN as broken:
-        quarantine(services, charge_id, broken)
-        return None
-    return carry_out(services, claimed) if claimed is not None else None
+        work.send(None)
+    except StopIteration as over:
+        done: T = over.value
+        return done
+    work.close()
+    raise RuntimeError("a step waits on an event loop, and this thread has none")
 
 
 class Unasked(Enum):
@@ -152,30 +235,12 @@ def order_of(claimed: Claimed) -> ChargeOrder:
     )
 
 
-Ask = Callable[[Gateway, ChargeOrder, float], Outcome]
+Ask = Callable[[Gateway, ChargeOrder, float], Outcome]  # the last is when it must be over, by `elapsed`
 
 
 def stored_card(gateway: Gateway, order: ChargeOrder, until: float) -> Outcome:
     """Charge the card that the gateway keeps under the order's customer_uid."""
     return gateway.charge(order, until)
-
-
-def carry_out(services: Services, claimed: Claimed, ask: Ask = stored_card) -> AttemptState | None:
-    """Wait for the rate cap, look a last time, ask the gateway, and settle what it answers."""
-    intent = claimed.intent
-    hit(Failpoint.CHARGING_CLAIMED, intent.merchant_uid)
-    gateway = services.gateway_to_send(claimed.account)
-    gateway.prepare()
-    permit = _await_permit(services, claimed)
-    found = obstacle(services, claimed, permit)
-    if found is not None:
-        return hold_back(services, claimed, found)
-    hit(Failpoint.CHARGING_LOOKED, intent.merchant_uid)
-    order = order_of(claimed)
-    # Counted from before the pre-send check: a worker that is frozen after it and wakes too late does not send.
-    outcome = ask(gateway, order, permit.looked_at + services.settings.call_deadline)
-    hit(Failpoint.CHARGING_ANSWERED, intent.merchant_uid)
-    return settle_call(services, claimed, outcome)
 
 
 def settle_call(services: Services, claimed: Claimed, outcome: Outcome) -> AttemptState | None:

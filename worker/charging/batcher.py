@@ -1,52 +1,27 @@
-"""Batches of database work: what many threads submit at one moment runs in one transaction.
+"""Batches of database work: what many charges submit at one moment runs in one transaction.
 
 A transaction costs nearly the same for one row and for fifty. A lone item is flushed at once; under load the next
 batch waits `linger` seconds.
 """
 
-import logging
-import threading
+import asyncio
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
+from threading import Lock
 from typing import Generic, TypeVar
 
 from worker.clock import wait
-from worker.runtime import background
+from worker.runtime import background, event_loop
 from worker.runtime.background import Part
 
-log = logging.getLogger("again.combining")
 UNDER_LOAD = 2  # items; after a batch of so many the next one waits `linger`
 
 T = TypeVar("T")
 R = TypeVar("R")
-Follow = Callable[[R | None, BaseException | None], None]
-
-
-class Answer(Generic[R]):
-    """An answer that one thread waits for."""
-
-    __slots__ = ("_answer", "_come", "_error")
-
-    def __init__(self) -> None:
-        self._answer: R | None = None
-        self._error: BaseException | None = None
-        self._come = threading.Lock()  # the lightest thing that a thread can wait for
-        self._come.acquire()
-
-    def __call__(self, answer: R | None, error: BaseException | None) -> None:
-        self._answer, self._error = answer, error
-        self._come.release()
-
-    def get(self) -> R:
-        """Wait for it; raises what was raised instead."""
-        self._come.acquire()
-        if self._error is not None:
-            raise self._error
-        return self._answer  # type: ignore[return-value]  # there is one where there is no error
 
 
 class Batcher(Generic[T, R]):
-    """Runs `work` on a thread of its own for batches of what other threads submit; each item gets its own answer.
+    """Runs `work` on a thread of its own for batches of submitted items; each item gets its own answer.
 
     `work` answers in the order of its items. What it raises is raised to every item of the batch: then nothing is
     committed, or the next look at the rows finds what is.
@@ -59,24 +34,17 @@ class Batcher(Generic[T, R]):
         self._work = work
         self._most = most
         self._linger = linger  # seconds
-        self._waiting: SimpleQueue[tuple[T, Follow[R]]] = SimpleQueue()
-        self._begin = threading.Lock()
+        self._waiting: SimpleQueue[tuple[T, asyncio.Future[R]]] = SimpleQueue()
+        self._begin = Lock()
         self._serves = False
 
-    def submit(self, item: T, then: Follow[R]) -> None:
-        """Submit an item without waiting.
-
-        `then` is called with the answer or the exception on the thread of the batcher: it must not take long.
-        """
+    async def submit(self, item: T) -> R:
+        """Submit an item and wait for its answer; raises what `work` raised. On the event loop only."""
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         if not self._serves:
             self.start()
-        self._waiting.put((item, then))
-
-    def submit_and_wait(self, item: T) -> R:
-        """Submit an item and wait for its answer; raises what `work` raised."""
-        answer: Answer[R] = Answer()
-        self.submit(item, answer)
-        return answer.get()
+        self._waiting.put((item, answer))
+        return await answer
 
     def start(self) -> None:
         """Start its thread, if it does not run yet."""
@@ -94,19 +62,13 @@ class Batcher(Generic[T, R]):
             # Only this thread takes items out, so the counted ones are there.
             batch += [self._waiting.get() for _ in range(min(self._most - 1, self._waiting.qsize()))]
             under_load = len(batch) >= UNDER_LOAD and self._linger > 0
+            futures = [future for _, future in batch]
             try:
-                answers: Sequence[R | None] = self._answers([item for item, _ in batch])
-                failed = None
+                answers = self._answers([item for item, _ in batch])
             except BaseException as error:  # noqa: BLE001 # it is raised to each that it concerns
-                answers, failed = [None] * len(batch), error
-            for (_, then), answer in zip(batch, answers, strict=True):
-                self._tell(then, answer, failed)
-
-    def _tell(self, then: Follow[R], answer: R | None, failed: BaseException | None) -> None:
-        try:
-            then(answer, failed)
-        except Exception:  # one thread answers everybody: those after it would wait for ever
-            log.exception("what follows an answer failed")
+                event_loop.resolve_all([(future, error) for future in futures])
+            else:
+                event_loop.resolve_all(list(zip(futures, answers, strict=True)))
 
     def _answers(self, items: Sequence[T]) -> Sequence[R]:
         answers = self._work(items)

@@ -1,323 +1,272 @@
-"""Flowing: many charges under way in one process, and no thread waits for any of them.
+"""The executor of a process: it runs `attempt_charge.collect` for many charges at once, on the event loop.
 
-Each goes from step to step: claimed by the group, lined up, called in its slot, settled by the group. What is not
-plain takes the same steps, claimed and settled alone.
+A charge that waits for its batch, its slot or its answer holds no thread. Database work runs on threads: in
+batches where many charges need the same, on a pool where a charge needs a transaction of its own.
 """
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 from functools import partial
+from typing import ParamSpec, TypeVar
 
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import NotSent, Outcome, Paid
 from schedules.errors import BROKEN
 from worker.charging import attempt_charge
-from worker.charging.batch_claim import MOST, ChargeBatches, Claimed, NotBatched
-from worker.charging.batcher import Answer, Follow
+from worker.charging.batch_claim import ChargeBatches, Claimed, NotBatched
 from worker.charging.close import quarantine
 from worker.charging.readiness import Readiness
 from worker.charging.send_queue import NO_SLOT, QueuedCall, SendQueue
 from worker.charging.unsent_claims import UnsentClaims
 from worker.clock import wait_until
-from worker.failpoints import Failpoint, hit
-from worker.runtime import stop_signal
+from worker.runtime import event_loop, stop_signal
 from worker.runtime.background import Part, Pool
 from worker.services import Services
 from worker.store import failures
 from worker.store.charging.charges import Obstacle
 from worker.store.failures import DATABASE_ERRORS
 
-log = logging.getLogger("again.flowing")
+log = logging.getLogger("again.executor")
 CLAIMED_AHEAD = 128  # charges of an account's envelopes that are claimed and have not left
 AHEAD_SECONDS = 0.5  # of its cap that they are at most
-ASIDE = 8  # threads for what is not plain: each transaction of it takes milliseconds
+ASIDE = 8  # threads for transactions of one charge, each of which takes milliseconds
 LOOK_UPS = 8  # threads for charges that the gateway is asked about first: as slow as the gateway, and its rate cap
 LAST_WRITES = 5.0  # seconds that a stop waits for a database that takes nothing
 NOT_LOOKED = Obstacle("the pre-send check failed")
 
-
-Claim = Callable[[Services, int], Claimed | attempt_charge.Unasked | None]
-
-
-class Room:
-    """So many may be inside at a time."""
-
-    def __init__(self, places: int) -> None:
-        self._places = places
-        self._change = threading.Condition()
-
-    def take(self, most: int) -> int:
-        """Wait for a place, and take as many more as are free, up to so many."""
-        with self._change:
-            self._change.wait_for(lambda: self._places > 0)
-            taken = min(most, self._places)
-            self._places -= taken
-            return taken
-
-    def give(self) -> None:
-        """Give one place back."""
-        with self._change:
-            self._places += 1
-            self._change.notify()
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class UnderWay:
-    """What one envelope has begun and is not over, and what it has not begun."""
+class Envelope:
+    """The charges of one message: those that were begun, and those that a stop left for another process."""
 
-    def __init__(self) -> None:
-        self.not_begun: Sequence[int] = ()
-        self._many = 0
-        self._change = threading.Condition()
-
-    def more(self, many: int) -> None:
-        """So many begin."""
-        with self._change:
-            self._many += many
-
-    def over(self) -> None:
-        """One is over."""
-        with self._change:
-            self._many -= 1
-            if not self._many:
-                self._change.notify_all()
+    def __init__(self, not_begun: Sequence[int], begun: "Future[None]") -> None:
+        self.not_begun = not_begun
+        self._begun = begun
 
     def wait(self) -> None:
-        """Wait until nothing is under way."""
-        with self._change:
-            self._change.wait_for(lambda: not self._many)
-
-
-@dataclass(slots=True, eq=False)
-class _Carried:
-    """One charge on its way."""
-
-    charge_id: int
-    over: Follow[AttemptState]  # told once: the attempt's state, or None when it was not ours to try, or an error
-    room: Room | None = None
-    uid: str = field(default="", init=False)
-
-    def leave_room(self) -> None:
-        """Give its place back, once."""
-        room, self.room = self.room, None
-        if room is not None:
-            room.give()
+        """Wait until every charge that was begun is over."""
+        self._begun.result()
 
 
 class Executor:
-    """The charges of one process. For any thread to use."""
+    """The charges of one process. For any thread to use but the event loop's own."""
 
     def __init__(self, services: Services) -> None:
-        self._services = services
-        self._batches = ChargeBatches(services)
+        self.services = services
+        self.batches = ChargeBatches(services)
         self.unsent_claims = UnsentClaims()
         self.readiness = Readiness(services)
-        self._send_queue = SendQueue(services, services.settings.concurrency)
-        self._aside = Pool(Part.STEPS, ASIDE)
+        self.send_queue = SendQueue(services, services.settings.concurrency)
+        self.steps = Pool(Part.STEPS, ASIDE)
         # Of their own: an answer that came must be written before its lease ends, however slow the gateway is.
-        self._look_ups = Pool(Part.LOOK_UPS, LOOK_UPS)
-        self._rooms: dict[tuple[str, float], Room] = {}
+        self.look_ups = Pool(Part.LOOK_UPS, LOOK_UPS)
+        self._ahead: dict[tuple[str, float], asyncio.Semaphore] = {}
         self._making = threading.Lock()
 
     def use(self, services: Services) -> None:
-        """Carry out what begins from now on with these services; what is lined up leaves with the former ones."""
-        self._services = services
-        self._batches.use(services)
+        """Begin charges with these services from now on; those under way keep the former ones."""
+        self.services = services
+        self.batches.use(services)
         self.readiness.use(services)
 
     def start(self) -> None:
-        """Start all of its threads: one that cannot be started ends the process before anything is claimed."""
-        self._batches.claims.start()
-        self._batches.settlements.start()
-        self._send_queue.start()
-        self._aside.start()
-        self._look_ups.start()
+        """Start all threads: one that cannot be started ends the process before anything is claimed."""
+        self.batches.claims.start()
+        self.batches.settlements.start()
+        self.send_queue.start()
+        self.steps.start()
+        self.look_ups.start()
         self.unsent_claims.start()
+        event_loop.running()
 
     def stop(self) -> None:
-        """Give back at once what is claimed and has not left. Safe in the handler of a signal."""
-        self._send_queue.wake()
+        """Give back at once what is claimed and not sent. Safe in the handler of a signal."""
+        self.send_queue.wake()
 
     def finish(self) -> None:
-        """Wait, for a moment, until what was surely not sent is written as such."""
+        """Wait, at most LAST_WRITES, until what was surely not sent is written as such."""
         if not wait_until(lambda: not self.unsent_claims.unwritten, LAST_WRITES):
             log.error("%d attempts that were not sent could not be given back", self.unsent_claims.unwritten)
 
     def attempt(self, charge_id: int) -> AttemptState | None:
-        """Try once to collect a charge, with whatever else is under way; None when it is not ours to try now."""
-        answer: Answer[AttemptState] = Answer()
-        self._begin(_Carried(charge_id, answer))
-        return answer.get()
+        """Try once to collect a charge, beside all others; None when it is not ours to try now."""
+        steps = _Steps(self)
+        return event_loop.submit(lambda: attempt_charge.collect(steps, charge_id)).result()
 
-    def begin_many(self, charge_ids: Sequence[int], account: str) -> UnderWay:
-        """Begin to try each of these once, in their order, no more at a time than leave soon.
+    def begin_many(self, charge_ids: Sequence[int], account: str) -> Envelope:
+        """Begin to try each of these once, in their order, no more at a time than can be sent soon.
 
-        Those that are not begun, because the process was told to stop, are another process's.
+        Returns when all are begun, or when the process was told to stop.
         """
-        under_way = UnderWay()
-        room = self._room(account)
         if not stop_signal.is_told():
             self._prepare(account)
-        begun = 0
-        while begun < len(charge_ids) and not stop_signal.is_told():
-            many = room.take(min(MOST, len(charge_ids) - begun))
-            under_way.more(many)
-            for charge_id in charge_ids[begun : begun + many]:
-                self._begin(_Carried(charge_id, partial(_over_of_many, under_way, charge_id), room))
-            begun += many
-        under_way.not_begun = charge_ids[begun:]
-        return under_way
+        over: Future[None] = Future()
+        begun = event_loop.submit(lambda: self._begin_each(charge_ids, self._ahead_of(account), over))
+        return Envelope(charge_ids[begun.result() :], over)
 
     def _prepare(self, account: str) -> None:
         """Have a token at hand: one that is fetched later would cost each charge its slot."""
         try:
-            gateway = self._services.gateway_if_ours(account)
+            gateway = self.services.gateway_if_ours(account)
         except DATABASE_ERRORS:
             return  # each charge that cannot be claimed says so
         if gateway is not None:
             gateway.prepare()
 
-    def _room(self, account: str) -> Room:
-        services = self._services
+    def _ahead_of(self, account: str) -> asyncio.Semaphore:
+        services = self.services
         rate = services.account(account).rate if account in services.account_names else 0
         with self._making:
-            if (account, rate) not in self._rooms:
+            if (account, rate) not in self._ahead:
                 places = max(2, min(CLAIMED_AHEAD, int(rate * AHEAD_SECONDS))) if rate else CLAIMED_AHEAD
-                self._rooms[account, rate] = Room(places)
-            return self._rooms[account, rate]
+                self._ahead[account, rate] = asyncio.Semaphore(places)
+            return self._ahead[account, rate]
 
-    # The steps of one charge, each on the thread of the step before it: none of them waits for long.
+    async def _begin_each(self, charge_ids: Sequence[int], ahead: asyncio.Semaphore, over: "Future[None]") -> int:
+        """Begin these charges until a stop, and return how many were begun; `over` is set when those are over."""
+        tasks: list[asyncio.Task[None]] = []
+        for charge_id in charge_ids:
+            await ahead.acquire()
+            if stop_signal.is_told():
+                ahead.release()
+                break
+            tasks.append(asyncio.create_task(self._one_of_many(charge_id, ahead)))
+        begun = asyncio.gather(*tasks)
+        begun.add_done_callback(lambda _: over.set_result(None))
+        return len(tasks)
 
-    def _begin(self, carried: _Carried) -> None:
-        hit(Failpoint.CHARGING_BEGUN, str(carried.charge_id))
-        self._batches.claims.submit(carried.charge_id, partial(self._claimed, carried))
-
-    def _claimed(
-        self, carried: _Carried, claimed: Claimed | NotBatched | None, error: BaseException | None
-    ) -> None:
-        if error is not None:
-            self._over(carried, None, error)
-        elif not isinstance(claimed, Claimed):
-            self._do_aside(self._claim_alone, carried)
-        else:
-            self._submit(carried, claimed)
-
-    def _claim_alone(self, carried: _Carried, claim: Claim = attempt_charge.claim_without_asking) -> None:
+    async def _one_of_many(self, charge_id: int, ahead: asyncio.Semaphore) -> None:
+        steps = _Steps(self, ahead)
         try:
-            claimed = claim(self._services, carried.charge_id)
-        except BROKEN as broken:
-            quarantine(self._services, carried.charge_id, broken)
-            claimed = None
-        if isinstance(claimed, attempt_charge.Unasked):
-            self._do_on(self._look_ups, self._claim_alone, carried, attempt_charge.claim_after_asking)
-        elif claimed is None:
-            self._over(carried, None)
-        else:
-            self._submit(carried, claimed)
+            await attempt_charge.collect(steps, charge_id)
+        except DATABASE_ERRORS as error:
+            failures.outage.failed(f"charge {charge_id} of an envelope is not tried: {failures.summary(error)}")
+        except Exception as error:  # one charge's: the others of its envelope go on
+            log.error("charge %d of an envelope failed: %s", charge_id, type(error).__name__, exc_info=error)
+        finally:
+            steps.leave_ahead()
 
-    def _submit(self, carried: _Carried, claimed: Claimed) -> None:
-        intent = claimed.intent
-        carried.uid = intent.merchant_uid
-        hit(Failpoint.CHARGING_CLAIMED, intent.merchant_uid)
-        failed = partial(self._do_aside, self._give_back, carried, claimed)
-        services = self._services  # one moment's: the pre-send check compares the credentials it is sent with
+
+class _Steps:
+    """The steps of one charge in a process that has many under way; see `attempt_charge.Steps`."""
+
+    def __init__(self, executor: Executor, ahead: asyncio.Semaphore | None = None) -> None:
+        self._executor = executor
+        self._ahead = ahead
+
+    @property
+    def _services(self) -> Services:
+        """The services of now: the files of accounts and secrets may change while a charge is under way."""
+        return self._executor.services
+
+    def leave_ahead(self) -> None:
+        """Let the next charge of the account's envelopes begin; only the first call has an effect."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.release()
+
+    async def claim(self, charge_id: int) -> Claimed | None:
+        """Claim it with others in one transaction, or alone where it is not plain."""
+        claimed = await self._executor.batches.claims.submit(charge_id)
+        if isinstance(claimed, Claimed):
+            return claimed
+        alone = await self._alone(attempt_charge.claim_without_asking, charge_id)
+        if isinstance(alone, attempt_charge.Unasked):
+            alone = await self._alone(attempt_charge.claim_after_asking, charge_id, pool=self._executor.look_ups)
+        return alone if isinstance(alone, Claimed) else None
+
+    async def send(self, claimed: Claimed) -> Outcome | Obstacle:
+        """Send it in a slot of its account, after the pre-send check."""
+        services = self._services
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Outcome | Obstacle] = loop.create_future()
         try:
-            self._send_queue.submit(QueuedCall(
-                claimed, services,
-                services.gateway_to_send(claimed.account).sending(attempt_charge.order_of(claimed)),
-                came=partial(self._came, carried, claimed),
-                held=partial(self._do_aside, self._hold_back, carried, claimed), failed=failed,
-                begun=carried.leave_room,
+            # The services of one moment: the pre-send check compares the credentials that the call is made with.
+            sending = services.gateway_to_send(claimed.account).sending(attempt_charge.order_of(claimed))
+            self._executor.send_queue.submit(QueuedCall(
+                claimed, services, sending, answered=lambda came: event_loop.resolve_all([(answer, came)]),
+                begun=partial(loop.call_soon_threadsafe, self.leave_ahead),
             ))  # fmt: skip
-        except Exception as error:  # noqa: BLE001 # one charge's: the others of its group go on
-            failed(error)
+            came = await answer
+        except Exception as error:
+            await self._give_back_unsent(claimed, error)
+            raise
+        if came is NO_SLOT:
+            self._executor.readiness.in_vain(claimed.account, NO_SLOT.why)
+        elif not isinstance(came, Obstacle):
+            self._executor.readiness.came(claimed.account, came)
+        return came
 
-    def _came(self, carried: _Carried, claimed: Claimed, outcome: Outcome) -> None:
-        hit(Failpoint.CHARGING_ANSWERED, carried.uid)
-        self.readiness.came(claimed.account, outcome)
-        if isinstance(outcome, Paid):
-            settled = partial(self._settled, carried, claimed, outcome)
-            self._batches.settlements.submit((claimed.intent, outcome), settled)
-        else:
-            self._do_aside(self._settle_alone, carried, claimed, outcome)
-
-    def _settled(
-        self, carried: _Carried, claimed: Claimed, paid: Paid, answer: AttemptState | NotBatched | None,
-        error: BaseException | None,
-    ) -> None:  # fmt: skip
-        if answer is NotBatched.ALONE:
-            self._do_aside(self._settle_alone, carried, claimed, paid)
-        else:
-            _say_unwritten(carried, error)
-            self._over(carried, answer, error)
-
-    def _settle_alone(self, carried: _Carried, claimed: Claimed, outcome: Outcome) -> None:
-        try:
-            state = attempt_charge.settle_call(self._services, claimed, outcome)
-        except DATABASE_ERRORS as away:
-            if not isinstance(outcome, NotSent):
-                raise
-            self._remember(carried, claimed, Obstacle(outcome.reason))
-            self._over(carried, None, away)
-        else:
-            self._over(carried, state)
-
-    def _hold_back(self, carried: _Carried, claimed: Claimed, obstacle: Obstacle) -> None:
-        if obstacle is NO_SLOT:
-            self.readiness.in_vain(claimed.account, obstacle.why)
-        try:
-            state = attempt_charge.hold_back(self._services, claimed, obstacle)
-        except DATABASE_ERRORS as away:
-            self._remember(carried, claimed, obstacle)
-            self._over(carried, None, away)
-        else:
-            self._over(carried, state)
-
-    def _give_back(self, carried: _Carried, claimed: Claimed, error: Exception) -> None:
-        """Give back what is claimed and was surely not sent; where that fails too, it is repeated."""
-        self.readiness.in_vain(claimed.account, f"{NOT_LOOKED.why}: {type(error).__name__}", error)
-        try:
-            attempt_charge.hold_back(self._services, claimed, NOT_LOOKED)
-        except DATABASE_ERRORS:
-            self._remember(carried, claimed, NOT_LOOKED)
-        self._over(carried, None, error)
-
-    def _remember(self, carried: _Carried, claimed: Claimed, obstacle: Obstacle) -> None:
-        log.warning("%s was not sent, and cannot be given back yet: the database fails", carried.uid)
+    async def give_back(self, claimed: Claimed, obstacle: Obstacle) -> AttemptState | None:
+        """Give back what was not sent; a database that does not take it now is asked again until it does."""
+        self.leave_ahead()
         write = partial(attempt_charge.hold_back, self._services, claimed, obstacle)
-        self.unsent_claims.remember(carried.uid, write)
+        try:
+            return await self._in(self._executor.steps, write)
+        except DATABASE_ERRORS:
+            self._remember(claimed, write)
+            raise
 
-    def _over(self, carried: _Carried, state: AttemptState | None, error: BaseException | None = None) -> None:
-        carried.leave_room()
-        carried.over(state, error)
+    async def settle(self, claimed: Claimed, outcome: Outcome) -> AttemptState | None:
+        """Settle a payment with others in one transaction; anything else, or what is not plain, alone."""
+        try:
+            if isinstance(outcome, Paid):
+                state = await self._executor.batches.settlements.submit((claimed.intent, outcome))
+                if not isinstance(state, NotBatched):
+                    return state
+            return await self._in(
+                self._executor.steps, attempt_charge.settle_call, self._services, claimed, outcome
+            )
+        except DATABASE_ERRORS as error:
+            if isinstance(outcome, NotSent):
+                obstacle = Obstacle(outcome.reason)
+                self._remember(claimed, partial(attempt_charge.hold_back, self._services, claimed, obstacle))
+            else:
+                _log_unwritten(claimed, error)
+            raise
+        except Exception as error:
+            _log_unwritten(claimed, error)
+            raise
 
-    def _do_aside(self, step: Callable[..., None], carried: _Carried, *more: object) -> None:
-        """Take a step with a transaction of its own, on a thread that nobody else's steps wait for."""
-        self._do_on(self._aside, step, carried, *more)
+    async def _give_back_unsent(self, claimed: Claimed, error: Exception) -> None:
+        """Give back what was surely not sent, because the pre-send check failed."""
+        self._executor.readiness.in_vain(claimed.account, f"{NOT_LOOKED.why}: {type(error).__name__}", error)
+        write = partial(attempt_charge.hold_back, self._services, claimed, NOT_LOOKED)
+        try:
+            await self._in(self._executor.steps, write)
+        except DATABASE_ERRORS:
+            self._remember(claimed, write)
 
-    def _do_on(self, pool: Pool, step: Callable[..., None], carried: _Carried, *more: object) -> None:
-        def done() -> None:
+    def _remember(self, claimed: Claimed, write: Callable[[], object]) -> None:
+        uid = claimed.intent.merchant_uid
+        log.warning("%s was not sent, and cannot be given back yet: the database fails", uid)
+        self._executor.unsent_claims.remember(uid, write)
+
+    async def _alone(
+        self, claim: Callable[[Services, int], T], charge_id: int, *, pool: Pool | None = None
+    ) -> T | None:
+        """Claim in a transaction of its own; a row that breaks a rule is set aside."""
+
+        def claimed() -> T | None:
             try:
-                step(carried, *more)
-            except Exception as error:  # noqa: BLE001 # it is told to whoever waits for this one charge
-                _say_unwritten(carried, error)
-                self._over(carried, None, error)
+                return claim(self._services, charge_id)
+            except BROKEN as broken:
+                quarantine(self._services, charge_id, broken)
+                return None
 
-        pool.execute(done)
+        return await self._in(pool or self._executor.steps, claimed)
+
+    @staticmethod
+    async def _in(pool: Pool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run this on a thread of the pool."""
+        return await asyncio.wrap_future(pool.submit(partial(work, *args, **kwargs)))
 
 
-def _say_unwritten(carried: _Carried, error: BaseException | None) -> None:
-    if error is not None and carried.uid:
-        words = "%s: what became of it could not be written, and is asked about: %s"
-        log.error(words, carried.uid, type(error).__name__)
-
-
-def _over_of_many(
-    under_way: UnderWay, charge_id: int, _: AttemptState | None, error: BaseException | None
-) -> None:
-    if isinstance(error, DATABASE_ERRORS):
-        failures.outage.failed(f"charge {charge_id} of an envelope is not tried: {failures.summary(error)}")
-    elif error is not None:
-        log.error("charge %d of an envelope failed: %s", charge_id, type(error).__name__, exc_info=error)
-    under_way.over()
+def _log_unwritten(claimed: Claimed, error: Exception) -> None:
+    words = "%s: what became of it could not be written, and is asked about: %s"
+    log.error(words, claimed.intent.merchant_uid, type(error).__name__)

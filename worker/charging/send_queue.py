@@ -46,15 +46,15 @@ NO_SLOT = Obstacle(f"it could not leave within {PATIENCE:g} s")
 
 @dataclass(slots=True, eq=False)
 class QueuedCall:
-    """A claimed attempt in the queue, with its callbacks: one of `came`, `held` and `failed` is called, once."""
+    """A claimed attempt in the queue."""
 
     claimed: Claimed
     services: Services  # those that its call is made with, for the rate and the credentials of its account
     sending: Sending
-    came: Callable[[Outcome], None]  # the gateway's answer, on a thread of the gateway's
-    held: Callable[[Obstacle], None]  # it was not sent
-    failed: Callable[[Exception], None]  # it was not sent, for the look at it failed
-    begun: Callable[[], None]  # it has left the line: told beside the others, perhaps more than once
+    # Called once: with the gateway's answer on a thread of the gateway's, with why it was not sent, or with the
+    # failure of its pre-send check, after which it was not sent either.
+    answered: Callable[[Outcome | Obstacle | Exception], None]
+    begun: Callable[[], object]  # it has left the queue; perhaps called more than once
     asked_at: float = 0.0  # when a slot was first asked for
     permit: Permit | None = None  # a slot that is still to come, when the look at it will be stale by then
 
@@ -140,11 +140,11 @@ class SendQueue:
         while self._to_look_at:
             queued = heapq.heappop(self._to_look_at)[2]
             self._make_room(queued)
-            queued.held(STOPPING)
+            queued.answered(STOPPING)
         for lane in self._all_lanes():
             for line in lane.waiting:
                 while line:
-                    line.popleft().held(STOPPING)
+                    line.popleft().answered(STOPPING)
 
     def _gather(self, crowded: bool) -> None:
         """Wait until a call may be sent, or one is submitted."""
@@ -210,7 +210,7 @@ class SendQueue:
 
     def _fail(self, queued: QueuedCall, error: Exception) -> None:
         self._make_room(queued)
-        queued.failed(error)
+        queued.answered(error)
 
     def _overruns(self) -> dict[str, float]:
         with self._lock:
@@ -242,7 +242,7 @@ class SendQueue:
         found = obstacle(queued.services, queued.claimed, permit) or found
         if found is not None:
             self._make_room(queued)
-            queued.held(found)
+            queued.answered(found)
         elif permit.is_soon:
             self._begin(queued, permit)
         else:
@@ -270,7 +270,7 @@ class SendQueue:
         if isinstance(came, Missed):
             self._bell.put(queued)
         else:
-            queued.came(came)
+            queued.answered(came)
 
     def _make_room(self, queued: QueuedCall) -> None:
         lane = self._lane(queued)

@@ -135,7 +135,8 @@ def _report_messages(made: "Services", queues: Sequence[str]) -> "Heartbeats":
     def has_work() -> bool:
         return bool(in_hand) or tasks.messages_in(*queues) > 0
 
-    heartbeats = Heartbeats(made, ProcessKind.WORKER, queues, has_work)
+    readiness = tasks.executor().readiness
+    heartbeats = Heartbeats(made, ProcessKind.WORKER, queues, has_work, lambda: readiness.obstacle)
 
     def begin(task_id: str, **_: object) -> None:
         in_hand.add(task_id)

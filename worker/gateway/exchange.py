@@ -18,10 +18,10 @@ import httpx
 
 from schedules.charging.outcomes import NotSent, Unknown
 from worker.clock import elapsed
-from worker.gateway import event_loop
 from worker.gateway.envelopes import Reply
 from worker.gateway.port import CONNECTION_TIMEOUT, NO_CONNECTION, Missed, Slot
 from worker.gateway.settings import Timeouts
+from worker.runtime import event_loop
 
 log = logging.getLogger("again.http")
 # At DEBUG httpcore logs the headers of answers, which may repeat what was sent. `logging.config.dictConfig` may

@@ -36,8 +36,10 @@ class Heartbeats:
         kind: ProcessKind,
         queues: Sequence[str] = (),
         has_work: Callable[[], bool] = lambda: True,  # or messages that wait for it
+        takes_nothing: Callable[[], str | None] = lambda: None,  # why a worker takes no charges now
     ) -> None:
         self._services = services
+        self._takes_nothing = takes_nothing
         self._has_work = has_work
         self._kind, self._queues = kind, tuple(queues)
         self._id = uuid4().hex
@@ -62,7 +64,6 @@ class Heartbeats:
         clock_is_right(services, db)
         # Without the hold: it concerns all processes and is reported once.
         permission = replace(kill_switch.permission(db, kill_switch.ALL_ACCOUNTS), hold_since=None)
-        takes_nothing = services.executor.readiness.obstacle if services.executor is not None else None
         foreign = permission.foreign(services.identity, services.clock)
         if permission.is_unserved(services.identity):
             log.error("%s", foreign)  # logged by every process, also by one without work
@@ -76,7 +77,7 @@ class Heartbeats:
             idle=self._idle(),
             clock_ahead=services.clock_check.ahead.total_seconds(),
             check_seconds=services.check_times.takes,
-            obstacle=foreign or takes_nothing,
+            obstacle=foreign or self._takes_nothing(),
             leads=leads,
             plans=plans,
         )

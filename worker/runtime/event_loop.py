@@ -1,11 +1,12 @@
-"""The event loop of all HTTP calls of a process, on a thread that runs as long as the process does."""
+"""The event loop of a process, which runs its charges and HTTP calls on a thread that never ends."""
 
 import asyncio
 import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,6 +60,26 @@ def start(
     A coroutine that raises results in Unknown. `then` must be quick: other calls wait for it.
     """
     running().call_soon_threadsafe(_create_task, work, then)
+
+
+def submit(work: Callable[[], Coroutine[Any, Any, T]]) -> "Future[T]":
+    """Run a coroutine on the loop, from any other thread; its result, or what it raised, is in the future."""
+    return asyncio.run_coroutine_threadsafe(work(), running())
+
+
+def resolve_all(answers: "Sequence[tuple[asyncio.Future[T], T | BaseException]]") -> None:
+    """Set the results of futures of the loop, or what is raised where they are awaited; from any thread."""
+    running().call_soon_threadsafe(_resolve, answers)
+
+
+def _resolve(answers: "Sequence[tuple[asyncio.Future[T], T | BaseException]]") -> None:
+    for future, answer in answers:
+        if future.done():
+            continue
+        if isinstance(answer, BaseException):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
 
 
 def where(fault: BaseException) -> str:
