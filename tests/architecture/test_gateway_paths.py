@@ -17,7 +17,7 @@ def uses(names: frozenset[str], *, called: bool) -> Iterator[tuple[str, str]]:
     """Each module and function of the worker that uses an attribute of one of these names."""
     for path in (ROOT / "worker").rglob("*.py"):
         for function in ast.walk(ast.parse(path.read_text())):
-            if isinstance(function, ast.FunctionDef):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 for node in ast.walk(function):
                     found = node.func if called and isinstance(node, ast.Call) else node
                     if (

@@ -158,8 +158,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "executor: a worker that stops begins nothing more",
         FLOWING + "test_an_envelope_of_a_worker_that_stops_ends_with_what_is_begun",
         "worker/charging/executor.py",
-        "while begun < len(charge_ids) and not stop_signal.is_told():",
-        "while begun < len(charge_ids):",
+        "            if stop_signal.is_told():\n                ahead.release()\n                break\n",
+        "",
     ),
     Mutant(
         "executor: what a stopping worker has not begun is given back",
@@ -172,8 +172,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "executor: claims that cannot leave are given back",
         FLOWING + "test_claims_that_cannot_leave_are_given_back",
         "worker/charging/executor.py",
-        "            attempt_charge.hold_back(self._services, claimed, NOT_LOOKED)\n",
-        "            pass\n",
+        "attempt_charge.hold_back, self._services, claimed, NOT_LOOKED)",
+        "str, NOT_LOOKED)",
     ),
     Mutant(
         "executor: a call that began is waited for",
@@ -200,8 +200,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "executor: no more is claimed than leaves soon",
         FLOWING + "test_an_envelope_claims_no_more_than_leaves_soon",
         "worker/charging/executor.py",
-        "taken = min(most, self._places)",
-        "taken = most",
+        "            await ahead.acquire()\n",
+        "",
     ),
     Mutant(
         "pace: a look does not last though a slot does",

@@ -44,8 +44,8 @@ BY_RESTORE: tuple[Mutant, ...] = (
         "restore: look-ups before sending keep no answer from being written",
         AFTER + "test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges",
         "worker/charging/executor.py",
-        "            self._do_on(self._look_ups, self._claim_alone, carried, attempt_charge.claim_after_asking)\n",
-        "            self._do_on(self._aside, self._claim_alone, carried, attempt_charge.claim_after_asking)\n",
+        ", pool=self._executor.look_ups)",
+        ")",
     ),
     Mutant(
         "restore: a part that was given back is not given back again under its key",

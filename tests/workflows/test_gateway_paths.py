@@ -314,8 +314,8 @@ WAIT_OR_SAY_SO: dict[str, Path] = {
 }
 # Those that send what was claimed: the pre-send check compares the credentials.
 SEND: dict[str, Path] = {
-    "attempt_charge.carry_out": carry_out_what_was_claimed,
-    "executor._submit": charge_in_an_executor,
+    "attempt_charge.send": carry_out_what_was_claimed,
+    "executor.send": charge_in_an_executor,
 }
 NOTHING_YET = frozenset(
     {"sending", "prepare"}
