@@ -11,7 +11,8 @@ import psycopg
 from benchmarks import shop
 from benchmarks.place import Place, placed
 from schedules.charging.outcomes import Paid
-from worker.charging.batch_claim import MOST, ChargeBatches, Claimed
+from worker.charging.batch_claim import MOST, ChargeBatches
+from worker.charging.claim import Claimed, claim_many
 from worker.charging.rate_limiter import SlotRequest, request_permits
 from worker.renewals import enqueue, open_charges
 
@@ -123,7 +124,8 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
 
     def claim() -> None:
         for begin in range(0, batch, MOST):
-            claimed.extend(c for c in batches.claim_many(queued[begin : begin + MOST]) if isinstance(c, Claimed))
+            answers = claim_many(services, queued[begin : begin + MOST])
+            claimed.extend(answer for answer in answers if isinstance(answer, Claimed))
 
     def permit() -> None:
         for begin in range(0, batch, MOST):

@@ -9,7 +9,7 @@ from schedules.charging.charges import AttemptState, ChargeStatus
 from schedules.operations.findings import FindingKind
 from tests.model.gateway import ModelGateway, Payment
 from tests.model.memory import OPEN_ATTEMPTS, OWED, Row
-from worker.charging.attempt_charge import NOT_WRITTEN
+from worker.charging.claim import NOT_WRITTEN
 
 SENDING, UNKNOWN, PAID = (s.value for s in (AttemptState.SENDING, AttemptState.UNKNOWN, AttemptState.PAID))
 

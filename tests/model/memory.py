@@ -98,6 +98,17 @@ class Transaction:
         self._undo.append(lambda: setattr(self.tables, "newest_at", before))
         self.tables.newest_at = now
 
+    @contextmanager
+    def begin_nested(self) -> Iterator[None]:
+        """A savepoint: what is written after it is undone alone."""
+        mark = len(self._undo)
+        try:
+            yield
+        except Exception:
+            while len(self._undo) > mark:
+                self._undo.pop()()
+            raise
+
     def undo_by(self, act: Callable[[], object]) -> None:
         """Do this when the transaction is rolled back."""
         self._undo.append(act)

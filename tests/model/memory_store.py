@@ -1,11 +1,15 @@
 """The functions of worker/store on the tables in memory, each with the guards of the real statement."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+from schedules.charging import claiming
+from schedules.charging.buyers import NOBODY
 from schedules.charging.charges import AttemptState, ChargeKind, ChargeStatus, SubscriptionStatus
+from schedules.charging.claiming import Ahead
 from schedules.charging.outcomes import Outcome
 from schedules.dunning.decisions import History
 from schedules.dunning.declines import DeclineClass
@@ -23,6 +27,7 @@ from worker.store.charging import asked_before_sending as real_unasked
 from worker.store.charging import attempts as real_attempts
 from worker.store.charging import card_calls as real_card_calls
 from worker.store.charging import charges as real_charges
+from worker.store.charging import claims as real_claims
 from worker.store.charging import debts as real_debts
 from worker.store.charging import declines as real_declines
 from worker.store.charging import kill_switch as real_switches
@@ -30,9 +35,10 @@ from worker.store.charging import next_actions as real_next_actions
 from worker.store.charging import queue as real_queue
 from worker.store.charging import rates as real_rates
 from worker.store.charging.asked_before_sending import InDoubt, Prior, Unanswered
-from worker.store.charging.attempts import Attempt
+from worker.store.charging.attempts import Attempt, Earlier
 from worker.store.charging.charges import Charge, Sight
-from worker.store.charging.debts import Ahead, Owes
+from worker.store.charging.claims import Beginning, Locked
+from worker.store.charging.debts import Owes
 from worker.store.charging.declines import DeclinedLast
 from worker.store.charging.kill_switch import Hold, Permission
 from worker.store.customers import customers as real_customers
@@ -58,7 +64,7 @@ SENDING, UNKNOWN, PAID, READY, REFUSED, DECLINED = (
         AttemptState.DECLINED,
     )
 )
-SENDABLE = {state.value for state in real_attempts.SENDABLE}
+SENDABLE = {state.value for state in claiming.SENDABLE}
 UNDER_WAY = (SENDING, UNKNOWN)
 FAR = timedelta(days=36500)
 DATABASE = "the model's"
@@ -77,13 +83,16 @@ class Attempts(StandsFor):
     def __init__(self, guards: Guards) -> None:
         self._guards = guards
 
+    def earlier_of(self, db: Transaction, charge_ids: Sequence[int]) -> Earlier:
+        made = [row for charge_id in charge_ids for row in db.tables.attempts_of[charge_id]]
+        unresolved = [row for row in made if row["state"] in OPEN_ATTEMPTS and self._guards.unresolved_first]
+        return Earlier(
+            frozenset(charge_id for charge_id in charge_ids if self.has_paid(db, charge_id)),
+            {row["charge_id"]: (_read(row), AttemptState(row["state"])) for row in unresolved},
+        )
+
     def unresolved(self, db: Transaction, charge_id: int) -> tuple[Attempt, AttemptState] | None:
-        if not self._guards.unresolved_first:
-            return None
-        for row in db.tables.attempts_of[charge_id]:
-            if row["state"] in OPEN_ATTEMPTS:
-                return _read(row), AttemptState(row["state"])
-        return None
+        return self.earlier_of(db, [charge_id]).unresolved.get(charge_id)
 
     def has_paid(self, db: Transaction, charge_id: int) -> bool:
         paid = any(row["state"] == PAID for row in db.tables.attempts_of[charge_id])
@@ -216,8 +225,10 @@ class Attempts(StandsFor):
         self._write(db, row, {"fence": row["fence"] + 1})
         return _read(row)
 
-    def declined_times(self, db: Transaction, billing_key_id: int, since: datetime, limit: int) -> list[datetime]:
-        return []  # the model's cards have no cap
+    def declined_times_of(
+        self, db: Transaction, wanted: Sequence[tuple[int, datetime, int]]
+    ) -> Mapping[int, list[datetime]]:
+        return {card: [] for card, _, _ in wanted}  # the model's cards have no cap
 
     def is_under_way(self, db: Transaction, charge_id: int) -> bool:
         return any(row["state"] in UNDER_WAY for row in db.tables.attempts_of[charge_id])
@@ -282,11 +293,14 @@ class Declines(StandsFor):
 
     real = real_declines
 
-    def last_of(self, db: Transaction, charge_id: int) -> DeclinedLast | None:
-        row = max(db.tables.attempts_of[charge_id], key=lambda each: each["number"], default=None)
-        if row is None or row["state"] != DECLINED:
-            return None
-        return DeclinedLast(row["id"], row["merchant_uid"], row["reason"], row["pg_provider"])
+    def last_of(self, db: Transaction, charge_ids: Sequence[int]) -> dict[int, DeclinedLast]:
+        made = [db.tables.attempts_of[charge_id] for charge_id in charge_ids if db.tables.attempts_of[charge_id]]
+        newest = [max(rows, key=lambda each: each["number"]) for rows in made]
+        return {
+            row["charge_id"]: DeclinedLast(row["id"], row["merchant_uid"], row["reason"], row["pg_provider"])
+            for row in newest
+            if row["state"] == DECLINED
+        }
 
 
 class Charges(StandsFor):
@@ -359,6 +373,10 @@ class Charges(StandsFor):
             given_up=row["given_up"],
             is_of_canceled=db.tables.subscriptions[row["subscription_id"]]["status"] == "canceled",
         )  # fmt: skip
+
+    def of_ids(self, db: Transaction, ids: Sequence[int]) -> dict[int, Charge]:
+        found = {charge_id: self.locked(db, charge_id) for charge_id in ids}
+        return {charge_id: charge for charge_id, charge in found.items() if charge is not None}
 
     def change(self, db: Transaction, charge_id: int, **values: object) -> None:
         row = db.tables.charges[charge_id]
@@ -461,6 +479,55 @@ class Charges(StandsFor):
             if row["subscription_id"] == subscription_id and (not owed_only or row["status"] in OWED)
         ]
         return sorted(found, key=lambda row: row["period_no"])
+
+
+class Claims(StandsFor):
+    """worker.store.charging.claims."""
+
+    real = real_claims
+
+    def __init__(self, attempts: Attempts, charges: Charges, unasked: "Unasked") -> None:
+        self._attempts, self._charges, self._unasked = attempts, charges, unasked
+
+    def wait_for(self, db: Transaction, charge_id: int) -> None:
+        pass  # one transaction is over before the next one begins
+
+    def lock(self, db: Transaction, ids: Sequence[int]) -> list[Locked]:
+        return [
+            self._locked(db, db.tables.charges[charge_id]) for charge_id in ids if charge_id in db.tables.charges
+        ]
+
+    def _locked(self, db: Transaction, row: Row) -> Locked:
+        key = db.tables.keys[row["billing_key_id"]]
+        of_card = [other for other in db.tables.owed.values() if other["billing_key_id"] == row["billing_key_id"]]
+        own = {name: row[name] for name in _OF_CHARGE}
+        return Locked(
+            **own,
+            customer_uid=key["customer_uid"],
+            pg_provider=key.get("pg_provider"),
+            stopped_as=key["stopped_as"],
+            is_unasked=self._unasked.is_unasked(db, row),
+            has_others=sum(other["status"] in OWED for other in of_card) > 1,
+            was_tried=bool(db.tables.attempts_of[row["id"]]),
+            buyer=NOBODY,
+        )
+
+    def begin(self, db: Transaction, beginnings: Sequence[Beginning], lease_until: datetime) -> dict[int, int]:
+        begun: dict[int, int] = {}
+        for each in beginnings:
+            intent = each.intent
+            row = {
+                "charge_id": intent.charge_id, "number": intent.number, "merchant_uid": intent.merchant_uid,
+                "state": SENDING, "amount": intent.money.amount, "currency": intent.money.currency, "fence": 1,
+                "lease_until": lease_until, "sends": 1, "last_sent_at": intent.last_sent_at,
+                "created_at": intent.last_sent_at, "tried_by": each.tried_by,
+                "billing_key_id": each.billing_key_id,
+            }  # fmt: skip
+            if (written := self._attempts.begin(db, row)) is not None:
+                begun[intent.charge_id] = written.id
+                made = db.tables.charges[intent.charge_id]["attempts"] + 1
+                self._charges.change(db, intent.charge_id, next_attempt_at=None, queued_until=None, attempts=made)
+        return begun
 
 
 class NextActions(StandsFor):
@@ -661,12 +728,18 @@ class Unasked(StandsFor):
     def __init__(self, guards: Guards) -> None:
         self._guards = guards
 
-    def before_sending(self, db: Transaction, charge_id: int, now: datetime) -> Prior:
-        charge = db.tables.charges[charge_id]
-        under_key = [row for row in db.tables.findings.values() if row["charge_key"] == charge["key"]]
+    def is_unasked(self, db: Transaction, charge: Row) -> bool:
+        """UNASKED, of one charge."""
         restored = db.tables.restored
-        came_later = restored is not None and charge_id > restored[1] and charge["due_at"] <= restored[0]
-        is_unasked = charge["asked_at"] is None and (came_later or bool(under_key))
+        came_later = restored is not None and charge["id"] > restored[1] and charge["due_at"] <= restored[0]
+        return charge["asked_at"] is None and (came_later or bool(_under_key(db, charge)))
+
+    def before_sending(self, db: Transaction, charge_ids: Sequence[int], now: datetime) -> dict[int, Prior]:
+        return {charge_id: self._before_sending(db, charge_id, now) for charge_id in charge_ids}
+
+    def _before_sending(self, db: Transaction, charge_id: int, now: datetime) -> Prior:
+        charge = db.tables.charges[charge_id]
+        under_key, is_unasked = _under_key(db, charge), self.is_unasked(db, charge)
         asked_at, asked_since = charge["asked_at"], now - real_unasked.ANSWER_LASTS
         is_unasked |= any(
             asked_at is None or asked_at < row["settled_at"] or asked_at < asked_since
@@ -746,8 +819,9 @@ class Customers(StandsFor):
         row: Row = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account}
         return int(db.insert(db.tables.keys, row | {"deleted_at": None, "stopped_as": None, "ask_at": None})["id"])
 
-    def stopped_as(self, db: Transaction, key_id: int) -> DeclineClass | None:
-        return db.tables.keys[key_id]["stopped_as"]  # type: ignore[no-any-return]  # a row's values are untyped
+    def stopped_as(self, db: Transaction, key_ids: Sequence[int]) -> dict[int, DeclineClass]:
+        found = {key_id: db.tables.keys[key_id]["stopped_as"] for key_id in key_ids}
+        return {key_id: stopped for key_id, stopped in found.items() if stopped is not None}
 
     def change_key(self, db: Transaction, key_id: int, **values: object) -> None:
         db.write(db.tables.keys[key_id], dict(values))
@@ -793,14 +867,18 @@ class Debts(StandsFor):
 
     real = real_debts
 
-    def ahead_of(self, db: Transaction, charge: Charge, now: datetime) -> Ahead | None:
+    def ahead_of(self, db: Transaction, charge_ids: Sequence[int], now: datetime) -> dict[int, Ahead]:
+        ahead = {charge_id: self._ahead_of(db, db.tables.charges[charge_id]) for charge_id in charge_ids}
+        return {charge_id: first for charge_id, first in ahead.items() if first is not None}
+
+    def _ahead_of(self, db: Transaction, charge: Row) -> Ahead | None:
         older = [
             row
             for row in db.tables.owed.values()
-            if row["billing_key_id"] == charge.billing_key_id
+            if row["billing_key_id"] == charge["billing_key_id"]
             and row["status"] in OWED
             and row["held_why"] is None
-            and (row["due_at"], row["id"]) < (charge.due_at, charge.id)
+            and (row["due_at"], row["id"]) < (charge["due_at"], charge["id"])
         ]
         if not older:
             return None
@@ -872,17 +950,19 @@ class Rates(StandsFor):
 
 def memory_store(guards: Guards) -> dict[str, object]:
     """What stands for each module of worker.store; what is missing here is not used by the workflows run."""
+    attempts, charges, unasked = Attempts(guards), Charges(guards), Unasked(guards)
     return {
-        "charging.attempts": Attempts(guards),
+        "charging.attempts": attempts,
         "charging.card_calls": CardCalls(),
-        "charging.charges": Charges(guards),
+        "charging.charges": charges,
+        "charging.claims": Claims(attempts, charges, unasked),
         "charging.declines": Declines(),
         "charging.next_actions": NextActions(),
         "charging.queue": Queue(),
         "customers.subscriptions": Subscriptions(guards),
         "charging.kill_switch": Switches(),
         "charging.adhoc_charges": Requested(),
-        "charging.asked_before_sending": Unasked(guards),
+        "charging.asked_before_sending": unasked,
         "outbox.event_log": EventLog(),
         "customers.customers": Customers(),
         "customers.plans": Plans(),
@@ -921,8 +1001,17 @@ _NEW_ATTEMPT: Row = {
 }  # fmt: skip
 
 
+# Of the facts of a claim those that are columns of the charge.
+_ELSEWHERE = {"customer_uid", "pg_provider", "stopped_as", "is_unasked", "has_others", "was_tried", "buyer"}
+_OF_CHARGE = [field.name for field in fields(Locked) if field.name not in _ELSEWHERE]
+
+
 def _ends(values: Mapping[str, object]) -> bool:
     return "status" in values
+
+
+def _under_key(db: Transaction, charge: Row) -> list[Row]:
+    return [row for row in db.tables.findings.values() if row["charge_key"] == charge["key"]]
 
 
 def _due(db: Transaction, now: datetime) -> list[Row]:

@@ -3,10 +3,12 @@
 from tests.mutants.table import CHARGING, Mutant
 
 GROUPING = "workflows/test_grouping.py::"
-CLAIMED = GROUPING + "test_what_is_not_plain_is_not_claimed_together"
+CLAIMED = GROUPING + "test_what_must_not_be_sent_is_not_claimed_in_a_group"
 SETTLED = GROUPING + "test_a_payment_that_changes_more_than_its_debt_is_not_settled_together"
 LEFT = GROUPING + "test_an_answer_that_is_not_the_groups_to_write_is_left"
 PLAIN = "worker/store/charging/fast_path.py"
+CLAIM = "worker/charging/claim.py"
+CLAIM_ROWS = "worker/store/charging/claims.py"
 FLOWING = "workflows/test_flowing.py::"
 PACING = "workflows/test_pacing.py::"
 LEAVING = "workflows/test_leaving.py::"
@@ -17,58 +19,51 @@ BY_GROUP: tuple[Mutant, ...] = (
     Mutant(
         "group: a message that came twice is one claim",
         FLOWING + "test_an_envelope_that_comes_twice_charges_once",
-        "worker/charging/batch_claim.py",
-        "[done.pop(charge_id, NotBatched.ALONE) for charge_id in ids]",
-        "[done.get(charge_id, NotBatched.ALONE) for charge_id in ids]",
+        CLAIM,
+        "[answers.pop(charge_id, None) for charge_id in ids]",
+        "[answers.get(charge_id) for charge_id in ids]",
     ),
     Mutant(
-        "group: what was tried before is not claimed as fresh",
+        "group: what was tried before is looked at",
         CLAIMED,
-        PLAIN,
-        "        AND NOT EXISTS (SELECT FROM attempts a WHERE a.charge_id = c.id)\n",
-        "",
-    ),
-    Mutant(
-        "group: a held or closed debt is not claimed",
-        CLAIMED,
-        PLAIN,
-        "c.status || '' = 'open' AND c.held_why IS NULL AND c.next_attempt_at <= :now",
-        "c.status || '' = 'open' AND c.next_attempt_at <= :now",
-    ),
-    Mutant(
-        "group: a debt that is not due is not claimed",
-        CLAIMED,
-        PLAIN,
-        "c.held_why IS NULL AND c.next_attempt_at <= :now",
-        "c.held_why IS NULL",
-    ),
-    Mutant(
-        "group: a typed card's debt is not claimed",
-        CLAIMED,
-        PLAIN,
-        "c.tried_by IS NULL AND c.keyed_in IS NULL\n",
-        "c.tried_by IS NULL\n",
+        CLAIM_ROWS,
+        "        return self.was_tried or self.has_others or of_row",
+        "        return self.has_others or of_row",
     ),
     Mutant(
         "group: an older debt of the card goes first",
         CLAIMED,
-        PLAIN,
-        "ORDER BY other.due_at LIMIT 2) of_card)\n        AND NOT EXISTS (SELECT FROM attempts a ",
-        "ORDER BY other.due_at LIMIT 1) of_card)\n        AND NOT EXISTS (SELECT FROM attempts a ",
-    ),
-    Mutant(
-        "group: nothing is claimed where nothing may be sent",
-        CLAIMED,
-        "worker/charging/batch_claim.py",
-        "in services.account_names and permission.obstacle(services.identity, services.clock) is None",
-        "in services.account_names",
+        CLAIM_ROWS,
+        "ORDER BY other.due_at LIMIT 2) of_card) AS has_others",
+        "ORDER BY other.due_at LIMIT 1) of_card) AS has_others",
     ),
     Mutant(
         "group: a row that somebody holds is passed over",
         GROUPING + "test_a_group_waits_for_no_row",
-        PLAIN,
-        "(SELECT FROM attempts a WHERE a.charge_id = c.id)\n    FOR UPDATE OF c SKIP LOCKED",
-        "(SELECT FROM attempts a WHERE a.charge_id = c.id)\n    FOR UPDATE OF c",
+        CLAIM_ROWS,
+        "    FOR UPDATE OF c SKIP LOCKED",
+        "    FOR UPDATE OF c",
+    ),
+    Mutant(
+        "group: a lone charge is read after its lock",
+        GROUPING + "test_a_lone_charge_waits_for_its_row_and_sees_what_was_written_meanwhile",
+        CLAIM,
+        "                claims.wait_for(db, charge_id)\n",
+        "                claims.wait_for\n",
+    ),
+    Mutant(
+        "group: what is written for one charge has a savepoint",
+        GROUPING + "test_a_write_that_a_constraint_refuses_costs_no_other_claim_of_the_group",
+        CLAIM,
+        "            with self.db.begin_nested():\n                return self._written(each)\n",
+        "            return self._written(each)\n",
+    ),
+    Mutant(
+        "group: each charge of a card sees what was written for those before it",
+        "workflows/test_claiming.py::test_a_batch_leaves_the_same_rows_as_its_charges_one_by_one",
+        CLAIM,
+        "            rows = _first_of_each_card([found[charge_id] for charge_id in left if charge_id in found])\n",
+        "            rows = [found[charge_id] for charge_id in left if charge_id in found]\n",
     ),
     Mutant(
         "group: the fence of an answer",
@@ -339,9 +334,9 @@ BY_GROUP: tuple[Mutant, ...] = (
     Mutant(
         "unfit worker: what it has taken is given back",
         READINESS + "test_what_an_unfit_worker_has_taken_is_queued_again_soon_by_the_right_time",
-        "worker/charging/attempt_charge.py",
-        "        charges.queue_again(db, [charge.id], right_time(services, db) + GIVEN_BACK)\n",
-        "",
+        CLAIM,
+        "            charges.queue_again(self.db, given_back, right_time(self.services, self.db) + GIVEN_BACK)\n",
+        "            pass\n",
     ),
     Mutant(
         "unfit worker: what is given back is due by the right time",

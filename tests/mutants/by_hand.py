@@ -199,9 +199,9 @@ BY_HAND: tuple[Mutant, ...] = (
     Mutant(
         "by hand: no worker sends a charge of a typed card",
         KEYING + "test_nobody_tries_or_releases_it",
-        "worker/charging/attempt_charge.py",
-        "        if charge.keyed_in is not None:\n",
-        "        if False:\n",
+        "schedules/charging/claiming.py",
+        "    if charge.keyed_in is not None:\n",
+        "    if False:\n",
     ),
     Mutant(
         "by hand: a charge of a typed card ends when it never arrived",

@@ -16,9 +16,9 @@ OLD_MONTHS: tuple[Mutant, ...] = (
     Mutant(
         "archive: a charge whose attempts are archived is not claimed",
         ARCHIVING + "test_a_charge_whose_attempts_are_archived_is_never_claimed",
-        "worker/charging/attempt_charge.py",
-        "        if charge.is_archived:\n",
-        "        if False:\n",
+        "schedules/charging/claiming.py",
+        "    if charge.is_archived:\n",
+        "    if False:\n",
     ),
     Mutant(
         "archive: no attempt beside archived ones",

@@ -154,14 +154,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a charge is claimed only when it is owed, not held, and due",
         CHARGING + "test_a_message_that_comes_between_two_rungs_sends_nothing",
-        "worker/charging/attempt_charge.py",
-        "    if not (charge.status.is_owed and charge.held_why is None and due):\n        return False\n",
+        "schedules/charging/claiming.py",
+        "    if not (charge.status.is_owed and not charge.is_held and is_due):\n        return NotDue()\n",
         "",
     ),
     Mutant(
         "only what was surely not processed is sent again",
         CHARGING + "test_an_attempt_in_doubt_is_not_sent_again_though_its_charge_says_it_is_due",
-        "worker/store/charging/attempts.py",
+        "schedules/charging/claiming.py",
         "SENDABLE = (AttemptState.READY, AttemptState.NOT_SENT)",
         "SENDABLE = tuple(AttemptState)",
     ),
@@ -210,9 +210,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "what an older release called declined is asked about before a new uid",
         INDEFINITE + "test_what_an_older_release_called_declined_is_asked_about_before_anything_is_sent",
-        "worker/charging/attempt_charge.py",
-        "        if begun is None and _is_asked_about_again(services, db, charge):\n            return None\n",
-        "",
+        "schedules/charging/claiming.py",
+        "    return AskAboutLast() if earlier.last_is_indefinite else Begin()\n",
+        "    return Begin()\n",
     ),
     Mutant(
         "a charge that is never answered is held with an event",
@@ -260,23 +260,25 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "rows before calls",
         CHARGING + "test_the_row_is_committed_before_the_request_leaves",
-        "worker/charging/attempt_charge.py",
-        "        attempts_made = max(charge.attempts, intent.number)\n",
-        "        services.gateway(charge.account).charge(ChargeOrder(charge.customer_uid, intent.merchant_uid, "
-        "intent.money, charge.name))\n        attempts_made = max(charge.attempts, intent.number)\n",
+        "worker/charging/claim.py",
+        "        begun = claims.begin(self.db, rows,",
+        "        for row, intent in new:\n"
+        "            self.services.gateways[row.account].charge(__import__('worker.gateway.port').gateway.port.ChargeOrder("
+        "row.customer_uid, intent.merchant_uid, intent.money, row.name))\n"
+        "        begun = claims.begin(self.db, rows,",
     ),
     Mutant(
         "an owed charge with a paid attempt is never sent",
         "workflows/test_quarantine.py::test_an_owed_charge_with_a_paid_attempt_is_never_sent",
-        "worker/charging/attempt_charge.py",
-        "if attempts.has_paid(db, charge.id):",
-        "if False:",
+        "schedules/charging/claiming.py",
+        "    if earlier.has_paid:\n",
+        "    if False:\n",
     ),
     Mutant(
         "an account without credentials here is left alone",
         SETTLING + "test_a_charge_of_an_account_without_credentials_here_is_left_alone",
-        "worker/charging/attempt_charge.py",
-        "if charge.account not in services.account_names:",
+        "worker/charging/claim_facts.py",
+        "if account not in services.account_names:",
         "if False:",
     ),
     Mutant(
@@ -762,8 +764,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a new uid only after a definite failure",
         CHARGING + "test_what_was_not_sent_is_sent_again_under_the_same_uid_and_uses_no_rung",
-        "worker/charging/attempt_charge.py",
-        "    if unresolved is not None:\n",
+        "schedules/charging/claiming.py",
+        "    if earlier.unresolved is not None:\n",
         "    if False:\n",
     ),
     Mutant(
@@ -791,8 +793,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the oldest debt of a customer goes first, one at a time",
         STORIES + "test_of_several_debts_the_oldest_goes_first_one_at_a_time_with_one_notice",
-        "worker/charging/attempt_charge.py",
-        "if is_next_try and dunning.gives_way(db, charge, services.clock.now()):",
+        "schedules/charging/claiming.py",
+        "if is_next_try and (way := _gives_way(charge, earlier, now)) is not None:",
         "if False:",
     ),
     Mutant(
@@ -959,10 +961,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a charge whose row breaks a rule is set aside",
-        "workflows/test_quarantine.py::test_a_charge_whose_row_breaks_a_rule_is_set_aside_and_not_tried_each_minute",
-        "worker/charging/attempt_charge.py",
-        "    except BROKEN as broken:",
-        "    except KeyboardInterrupt as broken:",
+        "workflows/test_grouping.py::test_what_must_not_be_sent_is_not_claimed_in_a_group",
+        "worker/charging/claim_facts.py",
+        "        return step()\n    except BROKEN as broken:",
+        "        return step()\n    except KeyboardInterrupt as broken:",
     ),
     # The reconciler, refunds, the breaker and the hold
     Mutant(

@@ -15,7 +15,8 @@ from schedules.charging.outcomes import Declined, Paid, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import on_sale
 from worker.charging import attempt_charge, overdue, resolve_unknown, unsendable
-from worker.charging.batch_claim import ChargeBatches, Claimed
+from worker.charging.batch_claim import ChargeBatches
+from worker.charging.claim import Claimed, claim_many
 from worker.charging.rate_limiter import SlotRequest, request_permits
 from worker.operations import health
 from worker.renewals import enqueue, open_charges
@@ -114,6 +115,25 @@ def _wait_for_call(services: Services, charge_id: int, claimed: Claimed) -> None
     assert attempt_charge.attempt(services, charge_id) is None
 
 
+def _dun(services: Services, charge_id: int, other_id: int) -> None:
+    """Make a charge one that was declined, whose card has stopped and has another debt."""
+    statements = (
+        "INSERT INTO attempts (charge_id, number, merchant_uid, state, amount, currency, fence, sends, "
+        "last_sent_at, created_at, settled_at, answer, decline_class, decline_rule) SELECT id, 1, 'dunned', "
+        "'declined', amount, currency, 1, 1, due_at, due_at, due_at, '{}', 'money_short', 'x@1' "
+        "FROM charges WHERE id = :charge",
+        "UPDATE charges SET status = 'past_due', attempts = 1, declines = 1, first_declined_at = due_at, "
+        "ladder_began_at = due_at WHERE id = :charge",
+        "UPDATE charges SET billing_key_id = (SELECT billing_key_id FROM charges WHERE id = :charge) "
+        "WHERE id = :other",
+        "UPDATE billing_keys SET stopped_as = 'never_again' "
+        "WHERE id = (SELECT billing_key_id FROM charges WHERE id = :charge)",
+    )
+    with services.engine.begin() as db:
+        for statement in statements:
+            db.execute(text(statement), {"charge": charge_id, "other": other_id})
+
+
 @pytest.mark.parametrize("analyzed", [True, False], ids=["with figures", "as if it were new"])
 def test_every_hot_statement_finds_its_rows_through_an_index(
     services: Services, gateway: ScriptedGateway, analyzed: bool
@@ -133,7 +153,7 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
         assert open_charges.open_due(services, going_on=lambda: next(going)) == 2 * open_charges.BATCH
         assert open_charges.open_due(services, 1, going_on=iter([True, False]).__next__) == open_charges.BATCH
         enqueue.top_up(services, lambda messages: queued.extend(charge for charge, _ in messages))
-        claimed = [each for each in batches.claim_many(queued[:64]) if isinstance(each, Claimed)]
+        claimed = [each for each in claim_many(services, queued[:64]) if isinstance(each, Claimed)]
         assert len(claimed) == 64
         request_permits(services, [SlotRequest(each.intent.id, "main", 50) for each in claimed])
         for each in claimed[:10]:
@@ -144,6 +164,8 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
         attempt_charge.attempt(services, queued[65])
         attempt_charge.attempt(services, queued[66])
         _wait_for_call(services, queued[67], claimed[20])
+        _dun(services, queued[70], queued[71])
+        assert claim_many(services, queued[70:80])[:2] == [None, None]
         settled = attempt_charge.settle_call(services, claimed[20], Paid("imps_of_card"))
         assert settled is AttemptState.PAID
         clock = services.clock

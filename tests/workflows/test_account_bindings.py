@@ -12,7 +12,7 @@ from tests.acceptance.again import again, refused, told, told_json
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, move, on_sale
 from worker.charging import attempt_charge, resolve_unknown
-from worker.charging.batch_claim import ChargeBatches, Claimed, NotBatched
+from worker.charging.claim import Claimed, claim_many
 from worker.config import load_settings
 from worker.customers import enrollment
 from worker.operations import operate
@@ -91,9 +91,10 @@ def test_another_merchants_credentials_stop_that_account_alone_until_adopted(
 
 def test_a_group_claim_leaves_out_the_account_with_other_credentials(two: Services) -> None:
     ids = [charge_of(two, "main"), charge_of(two, "second")]
-    claimed = ChargeBatches(swapped(two)).claim_many(ids)
+    claimed = claim_many(swapped(two), ids)
     assert isinstance(claimed[0], Claimed)
-    assert claimed[1] is NotBatched.ALONE
+    assert claimed[1] is None
+    assert [row["charge_id"] for row in attempt_rows(two)] == ids[:1]
 
 
 def test_the_pre_send_check_sees_that_the_account_was_bound_to_other_credentials(

@@ -16,7 +16,7 @@ from tests.doubles import ScriptedGateway
 from tests.factories import LADDER, START, blocked_or_over, charge_rows, collect_due, move, on_sale, subscribed
 from tests.scenarios.living import live_until
 from worker.charging import attempt_charge
-from worker.charging.batch_claim import Claimed
+from worker.charging.claim import Claimed
 from worker.customers import adjust, cards, enrollment
 from worker.gateway.port import BillingKey, ChargeOrder
 from worker.renewals import open_charges

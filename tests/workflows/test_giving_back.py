@@ -10,7 +10,7 @@ from schedules.charging.outcomes import NotSent
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move, opened
 from worker.charging import attempt_charge, resolve_unknown
-from worker.charging.batch_claim import Claimed
+from worker.charging.claim import Claimed
 from worker.charging.executor import Executor
 from worker.charging.unsent_claims import UnsentClaims
 from worker.clock import wait_until

@@ -1,18 +1,30 @@
-"""Grouping: what is claimed and settled together comes to the same as alone; what is not plain is left alone."""
+"""Grouping: what is claimed and settled together comes to the same as alone; an odd settlement is left alone."""
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError
 
 from schedules.charging.charges import AttemptState, KeyedIn
 from schedules.charging.outcomes import Paid
-from tests.factories import OTHER_DEBT, attempt_rows, charge_rows, many_opened, move, write
+from tests.factories import (
+    OTHER_DEBT,
+    attempt_rows,
+    blocked_or_over,
+    charge_rows,
+    many_opened,
+    move,
+    write,
+)
 from tests.scenarios.living import notices
 from worker.charging import attempt_charge, settle
-from worker.charging.batch_claim import ChargeBatches, Claimed, NotBatched
+from worker.charging.batch_claim import ChargeBatches, NotBatched
+from worker.charging.claim import Claimed, Skipped, claim_many
 from worker.clock import elapsed
 from worker.customers import enrollment
 from worker.operations import operate
@@ -32,9 +44,9 @@ def batches(services: Services) -> ChargeBatches:
     return ChargeBatches(services)
 
 
-def test_each_charge_of_a_group_gets_an_attempt_of_its_own(services: Services, batches: ChargeBatches) -> None:
+def test_each_charge_of_a_group_gets_an_attempt_of_its_own(services: Services) -> None:
     ids = many_opened(services, 5)
-    claimed = batches.claim_many(ids)
+    claimed = claim_many(services, ids)
     rows = attempt_rows(services)
     assert [row["charge_id"] for row in rows] == sorted(ids)
     assert len({row["merchant_uid"] for row in rows}) == 5
@@ -58,14 +70,12 @@ def _stop(services: Services, charge_id: int) -> None:
 
 
 UNKNOWN_CURRENCY = "UPDATE charges SET currency = 'XXX' WHERE id = :charge"
-# What makes a debt one that is not plain, where a statement says it.
+# What makes a debt another one than a first try, where a statement says it.
 WRITTEN = {
     "declined": "UPDATE charges SET first_declined_at = now() WHERE id = :charge",
     "past due": "UPDATE charges SET status = 'past_due' WHERE id = :charge",
     "held": "UPDATE charges SET held_why = 'a person looks' WHERE id = :charge",
     "not due": "UPDATE charges SET next_attempt_at = now() + interval '1 year' WHERE id = :charge",
-    "tried": "UPDATE charges SET attempts = 1 WHERE id = :charge",
-    "wanted by a person": "UPDATE charges SET tried_by = 'person' WHERE id = :charge",
     "typed": f"UPDATE charges SET keyed_in = '{KeyedIn.ONCE.value}' WHERE id = :charge",
     "stopped card": "UPDATE billing_keys SET stopped_as = 'never_again' FROM charges c WHERE c.id = :charge",
     "other debt": OTHER_DEBT,
@@ -80,47 +90,92 @@ ODDITIES: dict[str, Callable[[Services, int], None]] = {
 } | {"attempt under way": _attempt_under_way, "stop": _stop}
 
 
-@pytest.mark.parametrize("oddity", ODDITIES)
-def test_what_is_not_plain_is_not_claimed_together(
-    services: Services, batches: ChargeBatches, oddity: str
-) -> None:
-    """Guard: the group claims fresh debts alone, and everything else goes the way that knows every case."""
-    odd, _ = many_opened(services, 2)
-    ODDITIES[oddity](services, odd)
+CLAIMED_ALL_THE_SAME = ("declined", "past due")
+
+
+@pytest.mark.parametrize("oddity", [name for name in ODDITIES if name not in CLAIMED_ALL_THE_SAME])
+def test_what_must_not_be_sent_is_not_claimed_in_a_group(services: Services, oddity: str) -> None:
+    """Guard: the rule of claiming, for each charge of a group; the others of the group are claimed."""
+    first, odd, other = many_opened(services, 3)
+    ODDITIES[oddity](services, odd if oddity != "other debt" else first)
     before = attempt_rows(services)
-    assert batches.claim_many([odd]) == [NotBatched.ALONE]
+    assert claim_many(services, [odd]) == [None]
     assert attempt_rows(services) == before
-
-
-def test_one_bad_row_keeps_no_other_from_being_claimed(services: Services, batches: ChargeBatches) -> None:
-    odd, plain = many_opened(services, 2)
-    write(services, UNKNOWN_CURRENCY, odd)
-    left, claimed = batches.claim_many([odd, plain])
-    assert left is NotBatched.ALONE
+    if oddity in ("stop", "other place", "other debt", "stopped card"):  # the others are odd too
+        return
+    left, claimed = claim_many(services, [odd, other])
+    assert left is None
     assert isinstance(claimed, Claimed)
 
 
-def test_a_group_waits_for_no_row(services: Services, batches: ChargeBatches) -> None:
-    """A row that somebody holds is passed over: no group ever stands in a deadlock."""
+@pytest.mark.parametrize("oddity", CLAIMED_ALL_THE_SAME)
+def test_a_debt_that_was_declined_is_claimed_in_a_group(services: Services, oddity: str) -> None:
+    odd, plain = many_opened(services, 2)
+    ODDITIES[oddity](services, odd)
+    assert all(isinstance(claim, Claimed) for claim in claim_many(services, [odd, plain]))
+
+
+def test_a_group_takes_as_many_statements_as_one_charge(services: Services) -> None:
+    """A batch of first tries: one statement locks them, one for each account says what may be sent, one writes."""
+    (one, *others), statements = many_opened(services, 12), list[str]()
+
+    def note(*executed: Any) -> None:
+        statements.append(executed[2])
+
+    event.listen(services.engine, "before_cursor_execute", note)
+    try:
+        claim_many(services, [one])
+        of_one = len(statements)
+        claim_many(services, others)
+    finally:
+        event.remove(services.engine, "before_cursor_execute", note)
+    assert (of_one, len(statements) - of_one) == (3, 3)
+
+
+def test_a_group_waits_for_no_row(services: Services) -> None:
+    """A row that another transaction has locked is passed over; it is claimed alone, after that."""
     held, free = many_opened(services, 2)
     with services.engine.begin() as db:
         charges.locked(db, held)
         began = elapsed()
-        left, claimed = batches.claim_many([held, free])
+        left, claimed = claim_many(services, [held, free])
         assert elapsed() - began < 9  # seconds; a lock would be waited for ten
-    assert left is NotBatched.ALONE
+    assert left is Skipped.LOCKED
     assert isinstance(claimed, Claimed)
 
 
-def test_two_workers_with_the_same_messages_claim_each_charge_once(
-    services: Services, batches: ChargeBatches
-) -> None:
+def test_a_lone_charge_waits_for_its_row_and_sees_what_was_written_meanwhile(services: Services) -> None:
+    """Guard: the facts of a claim are read after its lock. The other transaction writes a payment."""
+    (charge,) = many_opened(services, 1)
+    with ThreadPoolExecutor(1) as beside:
+        with services.engine.begin() as db:
+            charges.locked(db, charge)
+            claimed = beside.submit(attempt_charge.claim, services, charge)
+            assert blocked_or_over(services, claimed.done)
+            db.execute(text(PAID), {"charge": charge})
+        assert claimed.result() is None
+    assert [row["state"] for row in attempt_rows(services)] == ["paid"]
+
+
+def test_a_write_that_a_constraint_refuses_costs_no_other_claim_of_the_group(services: Services) -> None:
+    """Guard: the savepoint of each charge that is written for itself; the lone claim after it raises the error."""
+    odd, plain = many_opened(services, 2)
+    _attempt_under_way(services, odd)
+    write(services, f"ALTER TABLE charges ADD CHECK (id <> {odd} OR next_attempt_at IS NOT NULL)", odd)
+    left, claimed = claim_many(services, [odd, plain])
+    assert left is Skipped.FAILED
+    assert isinstance(claimed, Claimed)
+    with pytest.raises(IntegrityError):
+        attempt_charge.claim(services, odd)
+
+
+def test_two_workers_with_the_same_messages_claim_each_charge_once(services: Services) -> None:
     ids = many_opened(services, 12)
     both, claims = threading.Barrier(2), []
 
     def work(order: list[int]) -> None:
         both.wait(10)
-        claims.extend(ChargeBatches(services).claim_many(order))
+        claims.extend(claim_many(services, order))
 
     threads = [threading.Thread(target=work, args=(order,)) for order in (ids, ids[::-1])]
     for thread in threads:
@@ -132,8 +187,8 @@ def test_two_workers_with_the_same_messages_claim_each_charge_once(
     assert len(attempt_rows(services)) == 12
 
 
-def _claimed(batches: ChargeBatches, charge_id: int) -> Claimed:
-    (claimed,) = batches.claim_many([charge_id])
+def _claimed(services: Services, charge_id: int) -> Claimed:
+    (claimed,) = claim_many(services, [charge_id])
     assert isinstance(claimed, Claimed)
     return claimed
 
@@ -167,7 +222,7 @@ def test_a_payment_that_changes_more_than_its_debt_is_not_settled_together(
     services: Services, batches: ChargeBatches, oddity: str
 ) -> None:
     odd, _ = many_opened(services, 2)
-    claimed = _claimed(batches, odd)
+    claimed = _claimed(services, odd)
     ODDITIES[oddity](services, odd)
     assert batches.settle_many([(claimed.intent, Paid("imps_1"))])[0] is NotBatched.ALONE
     assert attempt_rows(services)[0]["state"] == "sending"
@@ -178,7 +233,7 @@ def test_a_payment_for_a_canceled_subscription_is_not_settled_together(
 ) -> None:
     """Guard: the group would write it as any other payment, and no event would say that it came after the end."""
     odd, _ = many_opened(services, 2)
-    claimed = _claimed(batches, odd)
+    claimed = _claimed(services, odd)
     with services.engine.begin() as db:
         key = db.execute(text("SELECT s.key FROM subscriptions s JOIN charges c ON c.subscription_id = s.id "
                               "WHERE c.id = :charge"), {"charge": odd}).scalar_one()  # fmt: skip
@@ -194,7 +249,7 @@ def test_an_answer_that_is_not_the_groups_to_write_is_left(
 ) -> None:
     """Guards: the fence, the state, and one payment for a debt, each in the group's own statement."""
     odd, _ = many_opened(services, 2)
-    claimed = _claimed(batches, odd)
+    claimed = _claimed(services, odd)
     oddity(services, claimed)
     before = attempt_rows(services), charge_rows(services)
     assert batches.settle_many([(claimed.intent, Paid("imps_1"))])[0] is NotBatched.ALONE
@@ -204,7 +259,7 @@ def test_an_answer_that_is_not_the_groups_to_write_is_left(
 def test_a_payment_whose_debt_somebody_holds_is_left(services: Services, batches: ChargeBatches) -> None:
     """Guard: the group's lock; else what is committed meanwhile, such as a cancellation, would be written over."""
     held, _ = many_opened(services, 2)
-    claimed = _claimed(batches, held)
+    claimed = _claimed(services, held)
     with services.engine.begin() as db:
         charges.locked(db, held)
         began = elapsed()
@@ -231,7 +286,7 @@ def test_a_group_whose_database_is_away_tells_everybody(services: Services, batc
 def test_an_answer_in_words_of_any_kind_is_written(services: Services, batches: ChargeBatches) -> None:
     """The rows go as one JSON text: quotes, backslashes and other scripts must come out as they went in."""
     (charge,) = many_opened(services, 1)
-    claimed = _claimed(batches, charge)
+    claimed = _claimed(services, charge)
     receipt = 'https://example.com/"a\\b"/영수증'
     assert batches.settle_many([(claimed.intent, Paid("imps_1", receipt_url=receipt))])[0] is AttemptState.PAID
     assert attempt_rows(services)[0]["answer"]["receipt_url"] == receipt

@@ -6,7 +6,7 @@ import pytest
 
 from tests.factories import many_opened, with_settings
 from worker.charging import attempt_charge, rate_limiter
-from worker.charging.batch_claim import ChargeBatches, Claimed
+from worker.charging.claim import Claimed, claim_many
 from worker.charging.rate_limiter import (
     LATE,
     PATIENCE,
@@ -24,7 +24,7 @@ from worker.store.charging import rates
 
 def claimed_many(services: Services, many: int) -> list[Claimed]:
     """So many charges, each claimed."""
-    claims = ChargeBatches(services).claim_many(many_opened(services, many))
+    claims = claim_many(services, many_opened(services, many))
     return [claim for claim in claims if isinstance(claim, Claimed)]
 
 

@@ -27,14 +27,16 @@ from tests.factories import (
 )
 from worker.charging import adhoc as by_request
 from worker.charging import attempt_charge, resolve_unknown
+from worker.charging.claim import begin_attempt
 from worker.clock import wait_until
 from worker.customers import enrollment
 from worker.gateway.port import ChargeOrder
 from worker.renewals import enqueue, open_charges
 from worker.services import Services
-from worker.store.charging import charges, fast_path
+from worker.store.charging import charges, claims
 from worker.store.charging.attempts import Attempt
 from worker.store.charging.charges import Obstacle
+from worker.store.charging.claims import Beginning
 
 
 @pytest.fixture(params=["alone", "in a group"])
@@ -141,7 +143,7 @@ def test_of_two_claims_at_the_same_moment_the_later_one_waits(services: Services
         with services.engine.begin() as db:
             charge = charges.locked(db, first)
             assert charge is not None
-            assert attempt_charge.begin_attempt(services, db, charge) is not None
+            assert begin_attempt(services, db, charge) is not None
             claimed = beside.submit(attempt_charge.claim, services, second)
             assert blocked_or_over(services, claimed.done)
         assert claimed.result() is None
@@ -162,13 +164,29 @@ def test_a_uid_that_is_sent_again_waits_for_a_call_that_is_written_at_the_same_m
         with services.engine.begin() as db:
             charge = charges.locked(db, first)
             assert charge is not None
-            assert attempt_charge.begin_attempt(services, db, charge) is not None
+            assert begin_attempt(services, db, charge) is not None
             claimed = beside.submit(attempt_charge.claim, services, second)
             assert blocked_or_over(services, claimed.done)
         assert claimed.result() is None
     states = {row["charge_id"]: row["state"] for row in attempt_rows(services)}
     assert states == {first: "sending", second: "not_sent"}
     assert second not in queued(services)
+
+
+def test_a_uid_that_is_sent_again_names_the_card_of_its_charge(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: one call at a time for a billing key, for a charge that was moved to another card meanwhile."""
+    first = adhoc(services, 1)[0]
+    gateway.answers.append(NotSent("ConnectError"))
+    attempt_charge.attempt(services, first)
+    other = of_another_card(services, "ben")
+    with services.engine.begin() as db:
+        moved = "UPDATE charges SET billing_key_id = (SELECT billing_key_id FROM charges WHERE id = :other)"
+        db.execute(text(f"{moved} WHERE id = :charge"), {"charge": first, "other": other})
+    move(services, minutes=2)
+    assert attempt_charge.claim(services, first) is not None
+    assert attempt_charge.claim(services, other) is None
 
 
 def test_many_threads_make_one_call_at_a_time_and_each_charge_is_paid(
@@ -307,10 +325,14 @@ def test_two_batches_with_the_same_cards_in_another_order_do_not_deadlock(servic
     def claim(db: Connection, *cards: int) -> list[int]:
         now = services.clock.now()
         rows = [
-            (card, Attempt(0, charge_id, 1, f"uid-{charge_id}", Money(9900, "KRW"), 1, now, None, 0, None, 1))
+            Beginning(
+                Attempt(0, charge_id, 1, f"uid-{charge_id}", Money(9900, "KRW"), 1, now, None, 0, None, 1),
+                card,
+                None,
+            )
             for card, charge_id in zip(cards, ids, strict=False)
         ]
-        return list(fast_path.begin(db, rows, now + services.settings.lease_time))
+        return list(claims.begin(db, rows, now + services.settings.lease_time))
 
     def batch(*cards: int) -> int:
         with services.engine.begin() as db:

@@ -14,7 +14,7 @@ from schedules.charging.charges import ChargeKind
 from schedules.charging.outcomes import Outcome, Paid
 from tests.factories import many_opened, with_settings
 from worker.charging import send_queue
-from worker.charging.batch_claim import ChargeBatches, Claimed
+from worker.charging.claim import Claimed, claim_many
 from worker.charging.rate_limiter import LATE, LATEST, interval, request_permits
 from worker.charging.send_queue import NO_SLOT, QueuedCall, SendQueue
 from worker.clock import elapsed, wait, wait_until
@@ -78,7 +78,7 @@ class _Sent:
 
 def claimed_many(services: Services, many: int) -> list[Claimed]:
     """So many charges, each claimed."""
-    claims = ChargeBatches(services).claim_many(many_opened(services, many))
+    claims = claim_many(services, many_opened(services, many))
     return [claim for claim in claims if isinstance(claim, Claimed)]
 
 

@@ -27,6 +27,7 @@ from tests.factories import (
 )
 from worker.charging import adhoc as by_request
 from worker.charging import attempt_charge, prior_attempts, resolve_unknown
+from worker.charging.claim import Unasked
 from worker.charging.settle import settle
 from worker.customers import cards, enrollment
 from worker.gateway.port import Found
@@ -168,7 +169,7 @@ def test_an_answer_does_not_last_while_the_process_is_frozen_before_its_claim(
     assert prior_attempts.ask_before_sending(services, charge_id)
     move(services, minutes=2)
     gateway.remember(gateway.sent[0], "paid", "imps_late", at=services.clock.now())
-    assert isinstance(attempt_charge.claim_without_asking(services, charge_id), attempt_charge.Unasked)
+    assert isinstance(attempt_charge.claim_without_asking(services, charge_id), Unasked)
     assert collect(services, charge_id) is None
     assert len(gateway.sent) == 2
 
@@ -290,7 +291,7 @@ def test_an_answer_lasts_from_before_the_look_up(
 
     monkeypatch.setattr(gateway, "find_all", slow)
     assert prior_attempts.ask_before_sending(services, charge_id)
-    assert isinstance(attempt_charge.claim_without_asking(services, charge_id), attempt_charge.Unasked)
+    assert isinstance(attempt_charge.claim_without_asking(services, charge_id), Unasked)
 
 
 def test_an_attempt_that_is_asked_about_again_is_unknown_since_then(

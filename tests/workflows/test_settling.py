@@ -16,7 +16,7 @@ from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, move_to, on_sale, opened, subscribed, with_settings
 from worker.charging import adhoc, attempt_charge
-from worker.charging.batch_claim import Claimed
+from worker.charging.claim import Claimed
 from worker.charging.settle import settle
 from worker.customers import enrollment
 from worker.customers.admit import CannotAdjust

@@ -4,35 +4,27 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
-from enum import Enum
 from typing import Any, Protocol, TypeVar, assert_never
 
-from sqlalchemy import Connection
-
 from schedules.charging.charges import AttemptState, ChargeStatus
-from schedules.charging.identity import merchant_uid
-from schedules.charging.outcomes import NotSent, Outcome, Unknown
+from schedules.charging.outcomes import NotSent, Outcome
 from schedules.errors import BROKEN
-from worker.charging import decline_rules, dunning, prior_attempts
-from worker.charging.batch_claim import Claimed
+from worker.charging import prior_attempts
+from worker.charging.claim import Claimed, Skipped, Unasked, claim_many
 from worker.charging.close import close, quarantine, set_aside
 from worker.charging.current_card import move_to_current_card
 from worker.charging.rate_limiter import PATIENCE, Permit, obstacle, request_permits, slot_request
-from worker.charging.settle import in_doubt, settle
+from worker.charging.settle import settle
 from worker.clock import elapsed, wait
 from worker.failpoints import Failpoint, hit
 from worker.gateway.port import ChargeOrder, Gateway
-from worker.renewals.enqueue import GIVEN_BACK
-from worker.services import Services, level_of, right_time
-from worker.store.charging import asked_before_sending, attempts, card_calls, charges, declines, kill_switch
-from worker.store.charging.attempts import Attempt
-from worker.store.charging.charges import Charge, Obstacle, Then
+from worker.services import Services, right_time
+from worker.store.charging import attempts, charges
+from worker.store.charging.charges import Obstacle, Then
 from worker.store.customers import subscriptions
 
 log = logging.getLogger("again.charging")
 LOOK_TAKES = 0.06  # seconds to keep for a look
-END_IT = "the gateway may have a payment for this charge; see `again findings`, and release the charge after it"
-NOT_WRITTEN = "the next attempt cannot be written"
 T = TypeVar("T")
 HELD_BACK = timedelta(seconds=30)  # until a charge that the pre-send check stopped is looked at again
 
@@ -82,10 +74,10 @@ class OneByOne:
         self._ask = ask or stored_card
 
     async def claim(self, charge_id: int) -> Claimed | None:
-        """Claim it; a row that breaks a rule is set aside."""
+        """Claim it."""
         try:
             return claim(self._services, charge_id)
-        except BROKEN as broken:
+        except BROKEN as broken:  # by a question to the gateway; a claim sets its row aside itself
             quarantine(self._services, charge_id, broken)
             return None
 
@@ -132,12 +124,6 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("a step waits on an event loop, and this thread has none")
 
 
-class Unasked(Enum):
-    """Why a claim was not made, where the gateway has to answer first."""
-
-    ASK_FIRST = "the gateway may have a payment under an earlier merchant_uid of the charge"
-
-
 def claim(services: Services, charge_id: int) -> Claimed | None:
     """Take the charge's attempt, or write a new one, under a lease; committed before anything is sent."""
     claimed = claim_without_asking(services, charge_id)
@@ -154,71 +140,8 @@ def claim_after_asking(services: Services, charge_id: int) -> Claimed | None:
 
 def claim_without_asking(services: Services, charge_id: int) -> Claimed | Unasked | None:
     """As `claim`, with no call to the gateway; says when the gateway has to be asked first."""
-    try:
-        return _claim_now(services, charge_id)
-    except card_calls.CardInUse:
-        # Another charge of the card has a call under way: nothing of this claim is written.
-        with services.engine.begin() as db:
-            charge = charges.locked(db, charge_id)
-            if charge is not None and charge.next_attempt_at is not None:
-                dunning.wait_for_call(db, charge)
-        return None
-
-
-def _claim_now(services: Services, charge_id: int) -> Claimed | Unasked | None:
-    with services.engine.begin() as db:
-        charge = charges.locked(db, charge_id)
-        if charge is None or not _is_ours_to_try(services, db, charge):
-            return None
-        if charge.keyed_in is not None:
-            set_aside(db, charge.key, "its card was typed in, and none is kept", now=services.clock.now())
-            return None
-        if charge.is_archived:
-            # What was paid before is not seen from here, so that nothing may be begun.
-            set_aside(db, charge.key, "it is owed, and yet its attempts are archived", now=services.clock.now())
-            return None
-        if attempts.has_paid(db, charge.id):
-            set_aside(db, charge.key, "it is owed, and yet an attempt at it is paid", now=services.clock.now())
-            return None
-        prior = asked_before_sending.before_sending(db, charge.id, services.clock.now())
-        if prior.is_unasked:
-            return Unasked.ASK_FIRST
-        if prior.finding is not None:
-            set_aside(db, charge.key, f"finding {prior.finding} is open: {END_IT}", now=services.clock.now())
-            return None
-        begun = attempts.unresolved(db, charge.id)
-        # What was begun is brought to an end; nothing new is begun before an older debt.
-        is_next_try = begun is None or (begun[1] is AttemptState.NOT_SENT and charge.history.first_declined_at)
-        if is_next_try and dunning.gives_way(db, charge, services.clock.now()):
-            return None
-        if begun is None and _is_asked_about_again(services, db, charge):
-            return None
-        intent = _take_or_begin(services, db, charge, begun[0] if begun else None)
-        if intent is None:
-            if begun is not None and begun[1] not in attempts.SENDABLE:
-                # That attempt decides, by its lease or its next question; a message would come again and again.
-                charges.change(db, charge.id, next_attempt_at=None, queued_until=None)
-            elif begun is None:
-                _wait_or_set_aside(services, db, charge)
-            return None
-        attempts_made = max(charge.attempts, intent.number)
-        charges.change(db, charge.id, next_attempt_at=None, queued_until=None, attempts=attempts_made)
-    return claimed_of(charge, intent)
-
-
-def claimed_of(charge: Charge, intent: Attempt) -> Claimed:
-    """What is needed of a charge to carry out the attempt at it."""
-    return Claimed(
-        charge.id,
-        charge.key,
-        charge.account,
-        charge.customer_uid,
-        charge.name,
-        charge.kind,
-        charge.keyed_in,
-        intent,
-        charge.buyer,
-    )
+    (claimed,) = claim_many(services, [charge_id], waits=True)
+    return None if isinstance(claimed, Skipped) else claimed
 
 
 def order_of(claimed: Claimed) -> ChargeOrder:
@@ -249,89 +172,6 @@ def settle_call(services: Services, claimed: Claimed, outcome: Outcome) -> Attem
     if state is None and isinstance(outcome, NotSent):
         return hold_back(services, claimed, Obstacle(outcome.reason))
     return state
-
-
-def _is_ours_to_try(services: Services, db: Connection, charge: Charge) -> bool:
-    permission = kill_switch.permission(db, charge.account)
-    unfit = permission.unfit(services.identity, services.clock)
-    if charge.account not in services.account_names:
-        unfit = f"no credentials for account {charge.account} here"
-    if unfit is not None:
-        # Before the due time is looked at: our clock may be what is wrong. Another worker may send it.
-        log.info("charge %s is given back: %s", charge.key, unfit)
-        charges.queue_again(db, [charge.id], right_time(services, db) + GIVEN_BACK)
-        return False
-    due = charge.next_attempt_at is not None and charge.next_attempt_at <= services.clock.now()
-    if not (charge.status.is_owed and charge.held_why is None and due):
-        return False
-    obstacle = permission.obstacle(services.identity, services.clock)
-    if obstacle is not None:
-        log.log(level_of(services, permission), "charge %s is not sent: %s", charge.key, obstacle)
-    return obstacle is None
-
-
-def _is_asked_about_again(services: Services, db: Connection, charge: Charge) -> bool:
-    """Ask about the attempt before, when today's rules find no definite answer in the text that it failed with.
-
-    An older release, or older rules, called it declined. It may have been paid, so that no new uid may follow it.
-    """
-    last = declines.last_of(db, charge.id) if charge.attempts else None
-    if last is None or decline_rules.is_definite(last.reason, last.pg_provider or charge.pg_provider):
-        return False
-    log.warning("%s is asked about before anything is sent: %s", last.merchant_uid, last.reason)
-    now = services.clock.now()
-    taken = attempts.take(db, last.id, AttemptState.DECLINED, now)
-    if taken is not None:
-        unclear = Unknown(f"declined in a text that is no definite answer: {last.reason}")
-        values = in_doubt(replace(taken, unknown_since=None), unclear, now) | {"quiet_answers": 0}
-        attempts.settle(db, taken, AttemptState.DECLINED, unclear, now, values)
-        charges.change(db, charge.id, next_attempt_at=None, queued_until=None)
-    return True
-
-
-def _take_or_begin(
-    services: Services, db: Connection, charge: Charge, unresolved: Attempt | None
-) -> Attempt | None:
-    now = services.clock.now()
-    lease_until = now + services.settings.lease_time
-    if unresolved is not None:
-        # A new merchant_uid only after a definite failure: this one is sent again, or left to its worker.
-        return attempts.claim(db, unresolved, charge.billing_key_id, now, lease_until)
-    return begin_attempt(services, db, charge)
-
-
-def begin_attempt(services: Services, db: Connection, charge: Charge) -> Attempt | None:
-    """Write the next attempt at a charge, claimed, under a uid of its own; None when another worker was faster."""
-    now = services.clock.now()
-    lease_until = now + services.settings.lease_time
-    number = charge.attempts + 1
-    row: dict[str, Any] = {
-        "charge_id": charge.id,
-        "number": number,
-        "merchant_uid": merchant_uid(services.settings.environment, charge.key, number),
-        "state": AttemptState.SENDING.value,
-        "amount": charge.money.amount,
-        "currency": charge.money.currency,
-        "fence": 1,
-        "lease_until": lease_until,
-        "sends": 1,
-        "last_sent_at": now,
-        "created_at": now,
-        "tried_by": charge.tried_by.value if charge.tried_by else None,
-        "billing_key_id": charge.billing_key_id if charge.keyed_in is None else None,
-    }
-    return attempts.begin(db, row)
-
-
-def _wait_or_set_aside(services: Services, db: Connection, charge: Charge) -> None:
-    """Leave a charge due whose card is in use; set it aside when its next attempt can never be written."""
-    number = charge.attempts + 1
-    uid = merchant_uid(services.settings.environment, charge.key, number)
-    if attempts.is_taken(db, charge.id, number, uid):
-        why = f"{NOT_WRITTEN}: number {number} or {uid} is taken, or another attempt is unresolved"
-        set_aside(db, charge.key, why, now=services.clock.now())
-    else:
-        dunning.wait_for_call(db, charge)
 
 
 def _await_permit(services: Services, claimed: Claimed) -> Permit:

@@ -1,32 +1,26 @@
 """Grouping: what is wanted in one process at one moment is claimed together, and settled together.
 
 Each charge keeps its own row, its own intent before its own call, and its own answer under its own fence; only the
-transactions are shared. What is not plain goes the way of `charging` and `settling`, alone.
+transactions are shared. `claim` makes the claims; a settlement that is not plain goes the way of `settle`, alone.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from dataclasses import fields
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection
-
-from schedules.charging.buyers import NOBODY, Buyer
-from schedules.charging.charges import AttemptState, ChargeKind, KeyedIn
-from schedules.charging.identity import merchant_uid
+from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import Paid
-from schedules.errors import BROKEN
-from schedules.money.amounts import Money
 from schedules.outbox import events
 from worker.charging.batcher import Batcher
+from worker.charging.claim import Answer, claim_many
 from worker.failpoints import Failpoint, hit
 from worker.runtime.background import Part
 from worker.services import Services
-from worker.store.charging import fast_path, kill_switch
+from worker.store.charging import fast_path
 from worker.store.charging.attempts import Attempt
-from worker.store.charging.fast_path import Fresh, Settling
+from worker.store.charging.fast_path import Settling
 from worker.store.failures import DATABASE_ERRORS, summary
 
 log = logging.getLogger("again.grouping")
@@ -41,27 +35,12 @@ class NotBatched(Enum):
     ALONE = "it is not plain, and goes alone"
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A charge and the attempt at it that is ours until its lease runs out."""
-
-    charge_id: int
-    key: str
-    account: str
-    customer_uid: str
-    name: str
-    kind: ChargeKind
-    keyed_in: KeyedIn | None
-    intent: Attempt
-    buyer: Buyer = NOBODY
-
-
 class ChargeBatches:
     """What one process does by the group."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self.claims: Batcher[int, Claimed | NotBatched] = Batcher(Part.CLAIMS, self.claim_many, MOST, LINGER)
+        self.claims: Batcher[int, Answer] = Batcher(Part.CLAIMS, self._claim_many, MOST, LINGER)
         self.settlements: Batcher[tuple[Attempt, Paid], AttemptState | NotBatched] = Batcher(
             Part.SETTLEMENTS, self.settle_many, MOST, LINGER
         )
@@ -70,39 +49,8 @@ class ChargeBatches:
         """Claim with these services from now on."""
         self._services = services
 
-    def claim_many(self, ids: Sequence[int]) -> list[Claimed | NotBatched]:
-        """Write the first attempts at these debts, claimed, in one transaction; what is not plain is left."""
-        services, now = self._services, self._services.clock.now()
-        with services.engine.begin() as db:
-            found = fast_path.take_fresh(db, ids, now)
-            cards = {fresh.id: fresh.billing_key_id for fresh in found}
-            planned = [intent for fresh in found if (intent := self._planned(fresh, now))]
-            accounts = {claimed.account for claimed in planned}
-            allowed = {account for account in accounts if _may_send(services, db, account)}
-            planned = [claimed for claimed in planned if claimed.account in allowed]
-            rows = [(cards[claimed.charge_id], claimed.intent) for claimed in planned]
-            begun = fast_path.begin(db, rows, now + services.settings.lease_time) if rows else {}
-        done = {
-            claimed.charge_id: replace(claimed, intent=replace(claimed.intent, id=begun[claimed.charge_id]))
-            for claimed in planned
-            if claimed.charge_id in begun
-        }
-        # Each claim goes to one: a message may have come twice, and both are in this group. Whoever is left looks
-        # alone, and says why it is not tried; most of it is somebody else's by now.
-        return [done.pop(charge_id, NotBatched.ALONE) for charge_id in ids]
-
-    def _planned(self, fresh: Fresh, now: datetime) -> Claimed | None:
-        """The first attempt at a debt; None for a row that breaks a rule."""
-        try:
-            uid = merchant_uid(self._services.settings.environment, fresh.key, 1)
-            money = Money(fresh.amount, fresh.currency)
-        except BROKEN:
-            return None
-        intent = Attempt(0, fresh.id, 1, uid, money, 1, now, None, 0, None, 1)
-        kind = ChargeKind(fresh.kind)
-        return Claimed(
-            fresh.id, fresh.key, fresh.account, fresh.customer_uid, fresh.name, kind, None, intent, fresh.buyer
-        )
+    def _claim_many(self, ids: Sequence[int]) -> list[Answer]:
+        return claim_many(self._services, ids)
 
     def settle_many(self, answered: Sequence[tuple[Attempt, Paid]]) -> list[AttemptState | NotBatched]:
         """Write payments that change nothing but their own debts, in one transaction; others are left."""
@@ -132,11 +80,6 @@ class ChargeBatches:
         if uids:
             log.info("paid: %s", " ".join(uids))
         return [AttemptState.PAID if attempt.id in done else NotBatched.ALONE for attempt, _ in answered]
-
-
-def _may_send(services: Services, db: Connection, account: str) -> bool:
-    permission = kill_switch.permission(db, account)
-    return account in services.account_names and permission.obstacle(services.identity, services.clock) is None
 
 
 def _told_of(paid: Paid) -> dict[str, Any]:

@@ -136,8 +136,12 @@ def tell_held(db: Connection, charge_key: str, why: str, now: datetime) -> None:
 def quarantine(services: Services, charge_id: int, broken: Exception) -> None:
     """Set a charge aside that cannot be worked on; the others go on."""
     with services.engine.begin() as db:
-        why = f"its row breaks a rule: {broken}"
-        set_aside(db, charges.key_of(db, charge_id), why, now=services.clock.now())
+        set_aside(db, charges.key_of(db, charge_id), why_broken(broken), now=services.clock.now())
+
+
+def why_broken(broken: Exception) -> str:
+    """Why a charge is set aside that cannot be worked on."""
+    return f"its row breaks a rule: {broken}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,19 @@
 """Dunning: what follows a decline for the debt, its card and its subscription, and what the customer is told."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from sqlalchemy import Connection
 
-from schedules.charging.charges import ChargeKind, ChargeStatus, TriedBy
+from schedules.charging.charges import ChargeStatus, TriedBy
 from schedules.charging.outcomes import Declined, Outcome, Paid, Refused, Unknown
 from schedules.dunning.card_limits import limit_span
 from schedules.dunning.decisions import LEAST_SPACING, NEEDS_CARD, NOT_THE_CARD, Counter, Debt, Said, counter
-from schedules.dunning.declines import Placed
-from schedules.dunning.policies import FinalAction
+from schedules.dunning.declines import DeclineClass, Placed
+from schedules.dunning.policies import CardCap, FinalAction
 from schedules.dunning.standings import Overdue, next_look, usable_until
 from schedules.outbox import events
 from worker.charging.close import cancel_subscription, close, pause_subscription
@@ -24,8 +25,6 @@ from worker.store.outbox import event_log
 
 log = logging.getLogger("again.dunning")
 CARD_ASKED_AFTER = timedelta(days=1)  # until the gateway is asked whether the card that a debt waits for changed
-BEHIND = timedelta(minutes=5)  # until a debt looks again whether the older one, which is being tried, is over
-BEHIND_WAITING = timedelta(days=1)  # the same where the older one waits for another card
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,17 @@ def read_answer(
 
 def card_free_at(db: Connection, charge: Charge, now: datetime) -> datetime | None:
     """When the card's cap lets it be tried again; None when it is free."""
-    cap = charge.policy.cap
-    times = attempts.declined_times(db, charge.billing_key_id, now - cap.within, cap.declines)
+    return cards_free_at(db, [charge], now)[charge.id]
+
+
+def cards_free_at(db: Connection, tried: Sequence[Charge], now: datetime) -> dict[int, datetime | None]:
+    """As `card_free_at`, for charges each of which has another card, by their row ids."""
+    caps = [(each.billing_key_id, each.policy.cap) for each in tried]
+    times = attempts.declined_times_of(db, [(card, now - cap.within, cap.declines) for card, cap in caps])
+    return {each.id: _free_at(each.policy.cap, times[each.billing_key_id]) for each in tried}
+
+
+def _free_at(cap: CardCap, times: Sequence[datetime]) -> datetime | None:
     return times[-1] + cap.within if len(times) >= cap.declines else None
 
 
@@ -274,53 +282,12 @@ def _ended(charge: Charge, final: FinalAction) -> events.Event:
     return events.DunningEnded(**whose, final=final.value)
 
 
-def gives_way(db: Connection, charge: Charge, now: datetime) -> bool:
-    """Whether a debt is not tried now: an older one of the customer goes first, or its card can never pay.
-
-    A person's try goes before all that, and a changed card is no longer the one that could not pay.
-    """
-    if charge.tried_by is TriedBy.PERSON:
-        return False
-    ahead = debts.ahead_of(db, charge, now) if charge.kind is ChargeKind.RENEWAL else None
-    if ahead is not None:
-        log.info("charge %s waits: %s is older", charge.key, ahead.key)
-        charges.change(db, charge.id, next_attempt_at=_behind(ahead, now), queued_until=None)
-        return True
-    if charge.card_stopped is None:
-        return _waits_for_cap(db, charge, now)
-    stopped = customers.stopped_as(db, charge.billing_key_id)  # read anew: the card may be changing at this moment
-    if stopped is None:
-        return False
+def stop_trying(db: Connection, charge: Charge, stopped: DeclineClass, now: datetime) -> None:
+    """Let a debt wait for another card: its own can never pay."""
     log.info("charge %s is not tried: its card can never pay (%s)", charge.key, stopped)
     wait_for_card(db, charge, now)
     tell_past_due(db, charge, now)
     tell_card(db, charge, stopped.value, None, f"{charge.key}/needs_update/{charge.card_changed_at}", now)
-    return True
-
-
-def wait_for_call(db: Connection, charge: Charge) -> None:
-    """Leave a charge due whose card has another call under way; it is queued when that call has ended."""
-    log.info("charge %s waits: another call of its card is under way", charge.key)
-    charges.change(db, charge.id, queued_until=None)
-
-
-def _waits_for_cap(db: Connection, charge: Charge, now: datetime) -> bool:
-    """Whether other debts have used up what the card's cap allows; a first try is no try again."""
-    if charge.history.first_declined_at is None:
-        return False
-    free_at = card_free_at(db, charge, now)
-    if free_at is None or free_at <= now:
-        return False
-    log.info("charge %s waits: its card was declined as often as its cap allows", charge.key)
-    charges.change(db, charge.id, next_attempt_at=free_at, queued_until=None)
-    return True
-
-
-def _behind(ahead: debts.Ahead, now: datetime) -> datetime:
-    """When to look again, within a day; whatever ends the older debt looks at once."""
-    if ahead.next_attempt_at is not None and ahead.next_attempt_at > now:
-        return min(ahead.next_attempt_at + BEHIND, now + BEHIND_WAITING)
-    return now + (BEHIND_WAITING if ahead.waits else BEHIND)
 
 
 def is_stopped(charge: Charge) -> bool:

@@ -16,7 +16,8 @@ from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import NotSent, Outcome, Paid
 from schedules.errors import BROKEN
 from worker.charging import attempt_charge
-from worker.charging.batch_claim import ChargeBatches, Claimed, NotBatched
+from worker.charging.batch_claim import ChargeBatches, NotBatched
+from worker.charging.claim import Claimed, Skipped, Unasked
 from worker.charging.close import quarantine
 from worker.charging.readiness import Readiness
 from worker.charging.send_queue import NO_SLOT, QueuedCall, SendQueue
@@ -171,14 +172,13 @@ class _Steps:
             ahead.release()
 
     async def claim(self, charge_id: int) -> Claimed | None:
-        """Claim it with others in one transaction, or alone where it is not plain."""
+        """Claim it with others in one transaction; alone where its row is locked, or the gateway is asked first."""
         claimed = await self._executor.batches.claims.submit(charge_id)
-        if isinstance(claimed, Claimed):
-            return claimed
-        alone = await self._alone(attempt_charge.claim_without_asking, charge_id)
-        if isinstance(alone, attempt_charge.Unasked):
-            alone = await self._alone(attempt_charge.claim_after_asking, charge_id, pool=self._executor.look_ups)
-        return alone if isinstance(alone, Claimed) else None
+        if isinstance(claimed, Skipped):
+            claimed = await self._alone(attempt_charge.claim_without_asking, charge_id)
+        if isinstance(claimed, Unasked):
+            claimed = await self._alone(attempt_charge.claim_after_asking, charge_id, pool=self._executor.look_ups)
+        return claimed if isinstance(claimed, Claimed) else None
 
     async def send(self, claimed: Claimed) -> Outcome | Obstacle:
         """Send it in a slot of its account, after the pre-send check."""

@@ -8,6 +8,7 @@ from enum import Enum
 from sqlalchemy import Connection
 
 from schedules.charging.charges import AttemptState
+from schedules.charging.claiming import SENDABLE
 from schedules.charging.identity import merchant_uid
 from schedules.charging.outcomes import Declined, GatewayPayment, Unknown
 from schedules.charging.unknown_outcomes import (
@@ -118,7 +119,7 @@ def _ask_for_unwritten(services: Services, charge_id: int) -> bool:
     if charge is None or not charge.status.is_owed:
         return True
     waiting = unsent[0] if unsent is not None else None
-    if unsent is not None and waiting is not None and unsent[1] in attempts.SENDABLE:
+    if unsent is not None and waiting is not None and unsent[1] in SENDABLE:
         found = _found(services, charge.account, waiting.merchant_uid)
         if found is None:
             return False
@@ -159,7 +160,7 @@ def _ask_about(services: Services, charge: Charge, ended: InDoubt) -> Answer:
     with services.engine.begin() as db:
         other = attempts.unresolved(db, charge.id)
     answer = _settle_as_found(services, charge.account, uid, found, alone=other is None)
-    if answer is Answer.UNCLEAR and other is not None and other[1] in attempts.SENDABLE:
+    if answer is Answer.UNCLEAR and other is not None and other[1] in SENDABLE:
         why = f"{uid} may be paid, and {other[0].merchant_uid} is not sent: look at the gateway's record of {uid}"
         with services.engine.begin() as db:
             set_aside(db, charge.key, f"{why}; then `again release {charge.key}`", services.clock.now())

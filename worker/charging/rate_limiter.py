@@ -9,7 +9,7 @@ from itertools import chain, repeat
 
 from sqlalchemy import Connection
 
-from worker.charging.batch_claim import Claimed
+from worker.charging.claim import Claimed
 from worker.clock import OtherClock, elapsed
 from worker.services import Services
 from worker.store.charging import charges, rates

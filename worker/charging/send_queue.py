@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 
 from schedules.charging.charges import ChargeKind
 from schedules.charging.outcomes import Outcome
-from worker.charging.batch_claim import Claimed
+from worker.charging.claim import Claimed
 from worker.charging.rate_limiter import (
     PATIENCE,
     Permit,

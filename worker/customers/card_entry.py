@@ -18,7 +18,7 @@ from schedules.requests.adhoc import ChargeRequest, digest
 from worker.charging import attempt_charge, prior_attempts
 from worker.charging.adhoc import NO_PERIOD, CannotRequest, known_policy, row_of
 from worker.charging.approval_limits import above_limit
-from worker.charging.batch_claim import Claimed
+from worker.charging.claim import Claimed, begin_attempt, claimed_of
 from worker.customers import cards
 from worker.gateway.port import Card, ChargeOrder, Gateway
 from worker.services import Services, UnusableAccount, clock_is_right
@@ -186,14 +186,13 @@ def _open(services: Services, db: Connection, opening: _Opening, now: datetime) 
         # The gateway never sends the expiry date. It is used once the card is paid and stored.
         customers.change_key(db, key.id, expires_on=opening.last_day, tell_expiry_at=None)
     opening.beside(db, charge.id, key, now)
-    intent = attempt_charge.begin_attempt(services, db, charge)
+    intent = begin_attempt(services, db, charge)
     if intent is None:
         raise LookupError(f"charge {row['key']} has an attempt already")
-    charges.change(db, charge.id, attempts=intent.number)
     event_log.record(db, opening.asked_by.actor, "charge.keyed", charge.key, request.reason, now,
                  request_key=request.request_key, customer_uid=request.customer_uid, amount=str(request.money),
                  keep=keep.value, os_user=opening.asked_by.os_user)  # fmt: skip
-    return attempt_charge.claimed_of(charge, intent)
+    return claimed_of(charge, intent)
 
 
 def _refuse_above_limit(

@@ -3,6 +3,7 @@
 The key of such a charge may have been used before a restore, or an attempt at it ended in doubt.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -54,8 +55,8 @@ _BEFORE_SENDING = text(
     SELECT {UNASKED} OR EXISTS (
         SELECT FROM attempts a WHERE a.charge_id = c.id AND {IN_DOUBT}
             AND (c.asked_at IS NULL OR c.asked_at < a.settled_at OR c.asked_at < :asked_since)
-    ), (SELECT min(f.id) FROM findings f WHERE f.charge_key = c.key AND f.ended_at IS NULL)
-    FROM charges c WHERE c.id = :charge
+    ), (SELECT min(f.id) FROM findings f WHERE f.charge_key = c.key AND f.ended_at IS NULL), c.id
+    FROM charges c WHERE c.id = ANY(:charges)
     """  # noqa: S608 # the parts put in are constants
 )
 _KEY_IS_UNASKED = text(
@@ -90,10 +91,11 @@ class Unanswered:
     since: datetime
 
 
-def before_sending(db: Connection, charge_id: int, now: datetime) -> Prior:
-    """What keeps a charge from being sent because the gateway may have a payment under one of its uids."""
-    row = db.execute(_BEFORE_SENDING, {"charge": charge_id, "asked_since": now - ANSWER_LASTS}).one()
-    return Prior(bool(row[0]), row[1])
+def before_sending(db: Connection, charge_ids: Sequence[int], now: datetime) -> dict[int, Prior]:
+    """What keeps charges from being sent because the gateway may have a payment under one of their uids."""
+    values = {"charges": list(charge_ids), "asked_since": now - ANSWER_LASTS}
+    found = db.execute(_BEFORE_SENDING, values)
+    return {charge_id: Prior(bool(is_unasked), finding) for is_unasked, finding, charge_id in found}
 
 
 def in_doubt(db: Connection, charge_id: int) -> list[InDoubt]:

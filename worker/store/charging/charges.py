@@ -111,6 +111,12 @@ def locked(db: Connection, charge_id: int) -> Charge | None:
     return read(dict(row)) if row is not None else None
 
 
+def of_ids(db: Connection, ids: Sequence[int]) -> dict[int, Charge]:
+    """Return these charges by their row ids, without a lock of their own."""
+    rows = db.execute(_OF_IDS, {"charges": list(ids)}).mappings()
+    return {row["id"]: read(dict(row)) for row in rows}
+
+
 def read(row: Mapping[str, Any]) -> Charge:
     """Return a row of charges with its joined columns as a value."""
     return Charge(
@@ -321,6 +327,7 @@ _READ = (
     .outerjoin(plans, plans.c.id == subscriptions.c.plan_id)
 )
 _LOCKED = _READ.where(charges.c.id == bindparam("charge")).with_for_update(of=charges)
+_OF_IDS = _READ.where(charges.c.id == any_(bindparam("charges", type_=ARRAY(BigInteger))))
 
 
 def pre_send_checks(db: Connection, attempt_ids: Sequence[int]) -> dict[int, Sight]:

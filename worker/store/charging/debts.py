@@ -1,14 +1,28 @@
 """Several debts of one customer, and debts whose next step is due by time alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, exists, select, text, tuple_, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    Select,
+    any_,
+    bindparam,
+    exists,
+    select,
+    text,
+    true,
+    tuple_,
+    update,
+)
 
 from schedules.charging.charges import AttemptState, ChargeKind, TriedBy
+from schedules.charging.claiming import Ahead
 from schedules.dunning.policies import FinalAction
-from worker.store.charging.charges import Charge
 from worker.store.tables import OWED, attempts, charges, subscriptions
 from worker.store.tables.base import INSTANT
 
@@ -16,30 +30,28 @@ UNDER_WAY = (AttemptState.SENDING.value, AttemptState.UNKNOWN.value)
 UNCLEAR_AT_MOST = timedelta(days=1)  # how long an unknown attempt delays other subscriptions of the card
 
 
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """An older debt of the same customer that goes first."""
-
-    key: str
-    next_attempt_at: datetime | None
-    waits: bool
-
-
 def _ahead() -> Select[Any]:
-    c = charges.c
-    same = c.subscription_id == bindparam("subscription")
+    c, this = charges.c, charges.alias("this")
+    same = c.subscription_id == this.c.subscription_id
     # Of another subscription only debts that end without a person: others could block this one without end.
     moves = c.next_attempt_at.is_not(None) | c.waits.is_not(None)
     ends = c.given_up.is_(None) & (c.refusals == 0) & (c.attempts > 0) & moves
     fresh = c.due_at > bindparam("not_since", type_=INSTANT)
-    return (
+    oldest = (
         select(c.key, c.next_attempt_at, c.waits)
-        .where(c.billing_key_id == bindparam("billing_key"), text(OWED), c.held_why.is_(None))
+        .where(c.billing_key_id == this.c.billing_key_id, text(OWED), c.held_why.is_(None))
         .where(c.kind == ChargeKind.RENEWAL.value, c.given_up.is_distinct_from(FinalAction.KEEP.value))
-        .where(tuple_(c.due_at, c.id) < tuple_(bindparam("due_at", type_=INSTANT), bindparam("charge")))
+        .where(tuple_(c.due_at, c.id) < tuple_(this.c.due_at, this.c.id))
         .where(same | ends | (fresh & c.given_up.is_(None) & (c.refusals == 0)))
         .order_by(c.due_at, c.id)
         .limit(1)
+        .lateral("ahead")
+    )
+    these = this.c.id == any_(bindparam("charges", type_=ARRAY(BigInteger)))
+    return (
+        select(this.c.id, oldest.c.key, oldest.c.next_attempt_at, oldest.c.waits)
+        .join_from(this, oldest, true())
+        .where(these)
     )
 
 
@@ -62,18 +74,14 @@ _AHEAD = _ahead()
 _BEHIND = _behind()
 
 
-def ahead_of(db: Connection, charge: Charge, now: datetime) -> Ahead | None:
-    """Return the oldest open renewal of the same customer_uid that is due before this one.
+def ahead_of(db: Connection, charge_ids: Sequence[int], now: datetime) -> dict[int, Ahead]:
+    """Return the oldest open renewal of the same card that is due before each of these renewals, by their row ids.
 
     A held debt, or one that was given up and kept, blocks no other. A debt that was given up otherwise, was
     refused, or has been unknown for a day blocks only debts of its own subscription.
     """
-    this = {
-        "billing_key": charge.billing_key_id, "due_at": charge.due_at, "charge": charge.id,
-        "subscription": charge.subscription_id, "not_since": now - UNCLEAR_AT_MOST,
-    }  # fmt: skip
-    row = db.execute(_AHEAD, this).first()
-    return Ahead(row.key, row.next_attempt_at, row.waits is not None) if row else None
+    rows = db.execute(_AHEAD, {"charges": list(charge_ids), "not_since": now - UNCLEAR_AT_MOST})
+    return {row.id: Ahead(row.key, row.next_attempt_at, row.waits is not None) for row in rows}
 
 
 def wake_behind(db: Connection, charge_id: int, now: datetime) -> None:

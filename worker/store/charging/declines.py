@@ -4,7 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, desc, func, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    and_,
+    any_,
+    bindparam,
+    desc,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from schedules.charging.charges import AttemptState
 from schedules.dunning.declines import UNPLACED
@@ -44,13 +57,16 @@ class UnplacedText:
     last_at: datetime
 
 
-def last_of(db: Connection, charge_id: int) -> DeclinedLast | None:
-    """The newest attempt of a charge, if it was declined."""
-    a = attempts.c
-    newest = select(func.max(a.number)).where(a.charge_id == charge_id).scalar_subquery()
-    query = select(a.id, a.merchant_uid, a.reason, a.pg_provider)
-    row = db.execute(query.where(a.charge_id == charge_id, a.number == newest, _SAID_NO)).first()
-    return DeclinedLast(*row) if row else None
+def last_of(db: Connection, charge_ids: Sequence[int]) -> dict[int, DeclinedLast]:
+    """The newest attempts of these charges that were declined, by charge id."""
+    a, other = attempts.c, attempts.alias("other")
+    newest = select(func.max(other.c.number)).where(other.c.charge_id == a.charge_id).scalar_subquery()
+    query = select(a.charge_id, a.id, a.merchant_uid, a.reason, a.pg_provider)
+    of_charges = a.charge_id == any_(bindparam("charges", type_=ARRAY(BigInteger)))
+    # Written like this, the state matches no partial index over all declines.
+    said_no = (a.state.concat("") == AttemptState.DECLINED.value) & a.answer.has_key("pg_code")
+    rows = db.execute(query.where(of_charges, a.number == newest, said_no), {"charges": list(charge_ids)})
+    return {charge_id: DeclinedLast(*row) for charge_id, *row in rows}
 
 
 def unplaced(db: Connection, limit: int) -> Sequence[UnplacedText]:

@@ -1,4 +1,4 @@
-"""Batch claim and batch settle of fast-path charges: first tries, and charges that are paid at the first try.
+"""Batch settle of fast-path charges: those that are paid at the first try.
 
 Other charges are not changed here; they take the general path. Locked rows are skipped (SKIP LOCKED), so that a
 batch never waits for a row and never deadlocks.
@@ -12,56 +12,12 @@ restricted by ids as well, the whole batch is read for each of its rows.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from schedules.charging.buyers import Buyer
-from worker.store.charging.asked_before_sending import UNASKED
-from worker.store.charging.attempts import Attempt
-
-# Fast-path rows: no attempts, no declines, no holds, the card's only open charge.
-_TAKE = text(
-    """
-    SELECT c.id, c.key, c.account, c.billing_key_id, k.customer_uid, c.name, c.kind, c.amount, c.currency,
-        u.name AS buyer_name, u.email, u.tel
-    FROM charges c JOIN billing_keys k ON k.id = c.billing_key_id
-        -- OFFSET 0 prevents a merge join over all billing keys
-        JOIN LATERAL (SELECT name, email, tel FROM customers WHERE id = k.customer_id OFFSET 0) u ON true
-    WHERE c.id = ANY(:ids) AND c.status || '' = 'open' AND c.held_why IS NULL AND c.next_attempt_at <= :now
-        AND c.attempts = 0 AND c.first_declined_at IS NULL AND c.tried_by IS NULL AND c.keyed_in IS NULL
-        AND c.archived_at IS NULL AND k.stopped_as IS NULL
-        AND c.asked_at IS NULL AND NOT (unasked)
-        AND 1 = (SELECT count(*) FROM (SELECT FROM charges other WHERE other.billing_key_id = c.billing_key_id
-            AND other.status IN ('open', 'past_due') ORDER BY other.due_at LIMIT 2) of_card)
-        AND NOT EXISTS (SELECT FROM attempts a WHERE a.charge_id = c.id)
-    FOR UPDATE OF c SKIP LOCKED
-    """.replace("(unasked)", UNASKED)
-)
-# The unique constraints of attempts say whether another worker was faster, or a call of the card is under way.
-_BEGIN = text(
-    """
-    WITH begun AS (
-        INSERT INTO attempts (charge_id, number, merchant_uid, state, amount, currency, fence, lease_until, sends,
-            last_sent_at, created_at, billing_key_id)
-        SELECT t.charge_id, 1, t.uid, 'sending', t.amount, t.currency, 1, :lease_until, 1, :now, :now, t.card
-        FROM json_to_recordset(CAST(:intents AS json))
-            AS t (charge_id bigint, uid text, amount bigint, currency text, card bigint)
-        ORDER BY t.card -- batches lock the cards they share in one order, which prevents a deadlock
-        ON CONFLICT DO NOTHING
-        RETURNING id, charge_id
-    ), noted AS (
-        INSERT INTO attempt_events (attempt_id, at, state, fence, words)
-        SELECT id, :now, 'sending', 1, 'claimed' FROM begun
-    ), moved AS (
-        UPDATE charges SET next_attempt_at = NULL, queued_until = NULL, attempts = 1
-        WHERE id = ANY(ARRAY(SELECT charge_id FROM begun))
-    )
-    SELECT id, charge_id FROM begun
-    """
-)
 # Paid at the first try without further effects: it blocks no other debt, and no debt waits for its card.
 _LOCK = text(
     """
@@ -108,25 +64,6 @@ _SETTLE = text(
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
-    """A charge without attempts, locked by the transaction that read it."""
-
-    id: int
-    key: str
-    account: str
-    billing_key_id: int
-    customer_uid: str
-    name: str
-    kind: str
-    amount: int
-    currency: str
-    buyer: Buyer
-
-
-_FRESH = [field.name for field in fields(Fresh) if field.name != "buyer"]
-
-
-@dataclass(frozen=True, slots=True)
 class Settling:
     """The values of a payment for its row and its event."""
 
@@ -139,34 +76,6 @@ class Settling:
     subject: str
     dedupe: str
     payload: Mapping[str, Any]
-
-
-def take_fresh(db: Connection, ids: Sequence[int], now: datetime) -> list[Fresh]:
-    """Lock and return the due fast-path rows among these charges."""
-    found = db.execute(_TAKE, {"ids": list(ids), "now": now}).mappings()
-    return [
-        Fresh(**{name: row[name] for name in _FRESH}, buyer=Buyer(row["buyer_name"], row["email"], row["tel"]))
-        for row in found
-    ]
-
-
-def begin(db: Connection, intents: Sequence[tuple[int, Attempt]], lease_until: datetime) -> dict[int, int]:
-    """Insert a claimed first attempt for each of these charges; return the attempts' row ids by charge id.
-
-    Each comes with the row id of its stored card. A debt is not among the answers whose attempt another worker has
-    written, or whose card has another call under way.
-    """
-    rows = [
-        {"charge_id": intent.charge_id, "uid": intent.merchant_uid, "amount": intent.money.amount,
-         "currency": intent.money.currency, "card": billing_key_id}
-        for billing_key_id, intent in intents
-    ]  # fmt: skip
-    values = {
-        "intents": json.dumps(rows),
-        "now": intents[0][1].last_sent_at,
-        "lease_until": lease_until,
-    }
-    return {row.charge_id: row.id for row in db.execute(_BEGIN, values)}
 
 
 def lock_to_settle(db: Connection, charge_ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:

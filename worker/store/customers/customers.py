@@ -163,11 +163,11 @@ def take_to_ask(
     return [row.customer_uid for row in rows if row.waits]
 
 
-def stopped_as(db: Connection, key_id: int) -> DeclineClass | None:
-    """Lock a billing key and return the decline class after which its card is not tried."""
-    query = select(billing_keys.c.stopped_as).where(billing_keys.c.id == key_id).with_for_update()
-    found = db.execute(query).scalar_one()
-    return DeclineClass(found) if found is not None else None
+def stopped_as(db: Connection, key_ids: Sequence[int]) -> dict[int, DeclineClass]:
+    """Lock billing keys, in one order; return the decline classes after which their cards are not tried."""
+    k = billing_keys.c
+    query = select(k.id, k.stopped_as).where(k.id.in_(key_ids)).order_by(k.id).with_for_update()
+    return {row.id: DeclineClass(row.stopped_as) for row in db.execute(query) if row.stopped_as is not None}
 
 
 def waited_for(db: Connection, customer_uids: Sequence[str]) -> Sequence[str]:

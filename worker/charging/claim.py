@@ -1,0 +1,332 @@
+"""Claiming: write the attempts at charges, each under a lease, before anything is sent; one transaction per batch.
+
+The facts are loaded by the set, `schedules.charging.claiming` decides for each charge, and new attempts are
+written by the set. A lone charge is a batch of one.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+from functools import partial
+from itertools import groupby
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from schedules.charging import claiming
+from schedules.charging.buyers import NOBODY, Buyer
+from schedules.charging.charges import AttemptState, ChargeKind, KeyedIn
+from schedules.charging.claiming import (
+    NOTHING_EARLIER,
+    AskAboutLast,
+    AskFirst,
+    Begin,
+    Behind,
+    CardCapped,
+    CardStopped,
+    ChargeFacts,
+    Decision,
+    EarlierFacts,
+    GiveBack,
+    LeaveToAttempt,
+    NotDue,
+    SendAgain,
+    SetAside,
+    Stopped,
+)
+from schedules.charging.identity import merchant_uid
+from schedules.charging.outcomes import Unknown
+from schedules.dunning.declines import DeclineClass
+from schedules.errors import BROKEN
+from schedules.money.amounts import Money
+from worker.charging import dunning
+from worker.charging.claim_facts import Earlier, account_facts, charge_facts, load_earlier, or_aside
+from worker.charging.close import set_aside, why_broken
+from worker.charging.settle import in_doubt
+from worker.renewals.enqueue import GIVEN_BACK
+from worker.services import Services, level_of, right_time
+from worker.store.charging import (
+    attempts,
+    card_calls,
+    charges,
+    claims,
+    kill_switch,
+)
+from worker.store.charging.attempts import Attempt
+from worker.store.charging.charges import Charge
+from worker.store.charging.claims import Beginning, Locked
+from worker.store.charging.declines import DeclinedLast
+from worker.store.charging.kill_switch import Permission
+from worker.store.failures import summary
+
+log = logging.getLogger("again.charging")
+NOT_WRITTEN = "the next attempt cannot be written"
+UNASKED_ALONE = EarlierFacts(is_unasked=True)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A charge and the attempt at it that is ours until its lease runs out."""
+
+    charge_id: int
+    key: str
+    account: str
+    customer_uid: str
+    name: str
+    kind: ChargeKind
+    keyed_in: KeyedIn | None
+    intent: Attempt
+    buyer: Buyer = NOBODY
+
+
+class Unasked(Enum):
+    """Why a claim was not made, where the gateway has to answer first."""
+
+    ASK_FIRST = "the gateway may have a payment under an earlier merchant_uid of the charge"
+
+
+class Skipped(Enum):
+    """Why a charge of a batch was neither claimed nor left: it is claimed alone."""
+
+    LOCKED = "another transaction has its row locked"
+    FAILED = "what follows for it cannot be written"
+
+
+Answer = Claimed | Unasked | Skipped | None
+
+
+def claim_many(services: Services, ids: Sequence[int], *, waits: bool = False) -> list[Answer]:
+    """Claim these charges in one transaction; one answer for each id, in order. None: not ours to try now.
+
+    A batch waits for no row, and answers LOCKED for one that another transaction has locked. With `waits`, which
+    is for a lone charge, it waits for that transaction: otherwise a person's act of the same moment would cost the
+    charge its message. An id that comes twice is claimed once. What a constraint refuses is FAILED in a batch, and
+    raised for a lone charge.
+    """
+    answers: dict[int, Answer] = {}
+    left = list(dict.fromkeys(ids))
+    with services.engine.begin() as db:
+        if waits:
+            for charge_id in left:
+                claims.wait_for(db, charge_id)
+        while left:
+            found = {row.id: row for row in claims.lock(db, left)}
+            rows = _first_of_each_card([found[charge_id] for charge_id in left if charge_id in found])
+            answers |= _Batch(services, db, services.clock.now(), waits).claim(rows)
+            missing: Answer = None if waits else Skipped.LOCKED
+            answers |= {charge_id: missing for charge_id in left if charge_id not in found}
+            # Of several charges of one card each sees what was written for those before it.
+            left = [charge_id for charge_id in left if charge_id not in answers]
+    return [answers.pop(charge_id, None) for charge_id in ids]
+
+
+def begin_attempt(services: Services, db: Connection, charge: Charge) -> Attempt | None:
+    """Write the next attempt at a locked charge, claimed; None when a unique constraint refuses it."""
+    now = services.clock.now()
+    intent = _new_attempt(services, charge.id, charge.key, charge.attempts + 1, charge.money, now)
+    card = charge.billing_key_id if charge.keyed_in is None else None
+    begun = claims.begin(db, [Beginning(intent, card, charge.tried_by)], now + services.settings.lease_time)
+    return replace(intent, id=begun[charge.id]) if charge.id in begun else None
+
+
+def _new_attempt(
+    services: Services, charge_id: int, key: str, number: int, money: Money, now: datetime
+) -> Attempt:
+    uid = merchant_uid(services.settings.environment, key, number)
+    return Attempt(0, charge_id, number, uid, money, 1, now, None, 0, None, 1)
+
+
+def _first_of_each_card(rows: Sequence[Locked]) -> list[Locked]:
+    return list({row.billing_key_id: row for row in reversed(rows)}.values())[::-1]
+
+
+def claimed_of(charge: Charge | Locked, intent: Attempt) -> Claimed:
+    """What is needed of a charge to carry out the attempt at it."""
+    return Claimed(
+        charge.id,
+        charge.key,
+        charge.account,
+        charge.customer_uid,
+        charge.name,
+        ChargeKind(charge.kind),
+        KeyedIn(charge.keyed_in) if charge.keyed_in is not None else None,
+        intent,
+        charge.buyer,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A charge, and what follows for it."""
+
+    row: Locked
+    decision: Decision
+    earlier: Earlier | None = None
+    intent: Attempt | None = None  # of Begin
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The claim of charges, each of another card, inside a transaction."""
+
+    services: Services
+    db: Connection
+    now: datetime
+    is_lone: bool
+
+    def claim(self, rows: Sequence[Locked]) -> dict[int, Answer]:
+        """Decide and write; return the answers by charge id."""
+        names = sorted({row.account for row in rows})
+        permissions = {name: kill_switch.permission(self.db, name) for name in names}
+        accounts = {name: account_facts(self.services, name, permissions[name]) for name in names}
+        decided, passed = list[_Decided](), list[tuple[Locked, ChargeFacts]]()
+        for row in rows:
+            facts = or_aside(partial(charge_facts, row, accounts[row.account]))
+            stops = facts if isinstance(facts, SetAside) else claiming.screen(facts, self.now)
+            if stops is not None:
+                decided.append(_Decided(row, stops))
+            elif isinstance(facts, ChargeFacts):
+                passed.append((row, facts))
+        earlier = load_earlier(self.db, [row for row, _ in passed if row.has_earlier], self.now)
+        decided += [self._decided(row, facts, earlier.get(row.id)) for row, facts in passed]
+        self._log(decided, permissions)
+        return self._write(decided)
+
+    def _decided(self, row: Locked, facts: ChargeFacts, earlier: Earlier | SetAside | None) -> _Decided:
+        if isinstance(earlier, SetAside):
+            return _Decided(row, earlier)
+        nothing = UNASKED_ALONE if row.is_unasked else NOTHING_EARLIER
+        early = earlier.facts if earlier is not None else nothing
+        decision: Decision = claiming.decide(facts, early, self.now)
+        if not isinstance(decision, Begin):
+            return _Decided(row, decision, earlier)
+        intent = or_aside(partial(self._intent, row))
+        if isinstance(intent, SetAside):
+            return _Decided(row, intent)
+        return _Decided(row, decision, earlier, intent)
+
+    def _intent(self, row: Locked) -> Attempt:
+        money = Money(row.amount, row.currency)
+        return _new_attempt(self.services, row.id, row.key, row.attempts + 1, money, self.now)
+
+    def _log(self, decided: Sequence[_Decided], permissions: Mapping[str, Permission]) -> None:
+        for row, decision in ((each.row, each.decision) for each in decided):
+            match decision:
+                case GiveBack(why):
+                    log.info("charge %s is given back: %s", row.key, why)
+                case Stopped(why):
+                    level = level_of(self.services, permissions[row.account])
+                    log.log(level, "charge %s is not sent: %s", row.key, why)
+                case Behind(older):
+                    log.info("charge %s waits: %s is older", row.key, older)
+                case CardCapped():
+                    log.info("charge %s waits: its card was declined as often as its cap allows", row.key)
+                case _:
+                    pass  # what is written says it
+
+    def _write(self, decided: Sequence[_Decided]) -> dict[int, Answer]:
+        given_back = [each.row.id for each in decided if isinstance(each.decision, GiveBack)]
+        if given_back:
+            charges.queue_again(self.db, given_back, right_time(self.services, self.db) + GIVEN_BACK)
+        # In the order of their cards, which prevents a deadlock of two batches that share cards.
+        calls = [each for each in decided if isinstance(each.decision, Begin | SendAgain)]
+        calls.sort(key=lambda each: each.row.billing_key_id)
+        answers: dict[int, Answer] = {}
+        for are_new, run in groupby(calls, lambda each: isinstance(each.decision, Begin)):
+            same = list(run)
+            answers |= self._begin(same) if are_new else {each.row.id: self._one(each) for each in same}
+        return answers | {each.row.id: self._one(each) for each in decided if each.row.id not in answers}
+
+    def _begin(self, beginning: Sequence[_Decided]) -> dict[int, Answer]:
+        """Write new attempts; a charge whose attempt is refused waits for its card's call, or for a person."""
+        new = [(each.row, each.intent) for each in beginning if each.intent is not None]
+        rows = [Beginning(intent, row.billing_key_id, row.tried_by) for row, intent in new]
+        begun = claims.begin(self.db, rows, self.now + self.services.settings.lease_time)
+        answers: dict[int, Answer] = {}
+        for row, intent in new:
+            if row.id in begun:
+                answers[row.id] = claimed_of(row, replace(intent, id=begun[row.id]))
+            else:
+                self._wait_or_set_aside(row, intent)
+                answers[row.id] = None
+        return answers
+
+    def _wait_or_set_aside(self, row: Locked, intent: Attempt) -> None:
+        number, uid = intent.number, intent.merchant_uid
+        if attempts.is_taken(self.db, row.id, number, uid):
+            why = f"{NOT_WRITTEN}: number {number} or {uid} is taken, or another attempt is unresolved"
+            set_aside(self.db, row.key, why, self.now)
+        else:
+            self._wait_for_call(row)
+
+    def _wait_for_call(self, row: Locked) -> None:
+        """Leave a charge due whose card has another call under way; it is queued when that call has ended."""
+        log.info("charge %s waits: another call of its card is under way", row.key)
+        charges.change(self.db, row.id, queued_until=None)
+
+    def _one(self, each: _Decided) -> Answer:
+        """Write what follows for one charge, under a savepoint: where it fails, the others stand."""
+        match each.decision:
+            case AskFirst():
+                return Unasked.ASK_FIRST
+            case GiveBack() | NotDue() | Stopped():
+                return None
+            case _:
+                pass
+        try:
+            with self.db.begin_nested():
+                return self._written(each)
+        except card_calls.CardInUse:
+            self._wait_for_call(each.row)
+        except BROKEN as broken:
+            set_aside(self.db, each.row.key, why_broken(broken), self.now)
+        except IntegrityError as refused:
+            if self.is_lone:
+                raise
+            log.warning("charge %s is claimed alone: %s", each.row.key, summary(refused))
+            return Skipped.FAILED
+        return None
+
+    def _written(self, each: _Decided) -> Claimed | None:
+        row, earlier, db = each.row, each.earlier, self.db
+        match each.decision, earlier:
+            case SendAgain(), Earlier(attempt=Attempt() as unresolved):
+                return self._send_again(row, unresolved)
+            case AskAboutLast(), Earlier(last=DeclinedLast() as last):
+                self._ask_about(row, last)
+            case CardStopped(), Earlier(charge=Charge() as charge, stopped=DeclineClass() as stopped):
+                dunning.stop_trying(db, charge, stopped, self.now)
+            case SetAside(why), _:
+                set_aside(db, row.key, why, self.now)
+            case ((Behind(_, at) | CardCapped(at)), _):
+                charges.change(db, row.id, next_attempt_at=at, queued_until=None)
+            case LeaveToAttempt(), _:
+                # That attempt decides, by its lease or its next look-up; a message would come again and again.
+                charges.change(db, row.id, next_attempt_at=None, queued_until=None)
+            case decision, _:
+                raise AssertionError(f"{decision} of charge {row.key} without its facts")
+        return None
+
+    def _send_again(self, row: Locked, unresolved: Attempt) -> Claimed | None:
+        """Claim an attempt again, under its own merchant_uid; None when its fence has moved."""
+        lease_until = self.now + self.services.settings.lease_time
+        intent = attempts.claim(self.db, unresolved, row.billing_key_id, self.now, lease_until)
+        if intent is None:
+            return None
+        made = max(row.attempts, intent.number)
+        charges.change(self.db, row.id, next_attempt_at=None, queued_until=None, attempts=made)
+        return claimed_of(row, intent)
+
+    def _ask_about(self, row: Locked, last: DeclinedLast) -> None:
+        """Ask about the newest attempt, whose failure's text is no definite answer by today's rules."""
+        log.warning("%s is asked about before anything is sent: %s", last.merchant_uid, last.reason)
+        taken = attempts.take(self.db, last.id, AttemptState.DECLINED, self.now)
+        if taken is not None:
+            unclear = Unknown(f"declined in a text that is no definite answer: {last.reason}")
+            values = in_doubt(replace(taken, unknown_since=None), unclear, self.now) | {"quiet_answers": 0}
+            attempts.settle(self.db, taken, AttemptState.DECLINED, unclear, self.now, values)
+            charges.change(self.db, row.id, next_attempt_at=None, queued_until=None)
