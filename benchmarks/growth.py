@@ -10,10 +10,12 @@ import psycopg
 
 from benchmarks import shop
 from benchmarks.place import Place, placed
+from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import Paid
-from worker.charging.batch_claim import MOST, ChargeBatches
 from worker.charging.claim import Claimed, claim_many
+from worker.charging.executor import MOST
 from worker.charging.rate_limiter import SlotRequest, request_permits
+from worker.charging.settle import Answered, settle_many
 from worker.renewals import enqueue, open_charges
 
 ROUNDS = 9  # of each step on either side, by turns; their medians are compared
@@ -107,7 +109,6 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
     It is made of every so many-th customer: those whose day it is stand anywhere among the others.
     """
     services = place.services
-    batches = ChargeBatches(services)
     place.tell(
         "UPDATE subscriptions SET next_due_at = now() - interval '1 hour', open_at = now() - interval '1 hour' "
         "WHERE id IN (SELECT %(number)s + %(every)s::int * n FROM generate_series(0, %(last)s::int) n)",
@@ -133,7 +134,10 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
 
     def settle() -> None:
         for begin in range(0, batch, MOST):
-            batches.settle_many([(c.intent, Paid(f"imps_{c.intent.id}")) for c in claimed[begin : begin + MOST]])
+            settle_many(services, [
+                Answered(c.intent, AttemptState.SENDING, Paid(f"imps_{c.intent.id}"))
+                for c in claimed[begin : begin + MOST]
+            ])  # fmt: skip
 
     step("opening", lambda: open_charges.open_due(services))
     step("dispatching", lambda: enqueue.top_up(services, lambda them: queued.extend(i for i, _ in them)))

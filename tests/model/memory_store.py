@@ -13,7 +13,8 @@ from schedules.charging.claiming import Ahead
 from schedules.charging.outcomes import Outcome
 from schedules.dunning.decisions import History
 from schedules.dunning.declines import DeclineClass
-from schedules.dunning.policies import DunningPolicy
+from schedules.dunning.policies import DunningPolicy, FinalAction
+from schedules.dunning.settling import PaidCharge
 from schedules.money.amounts import Money
 from schedules.outbox.events import Event
 from schedules.subscriptions.cursor import Cursor, Opening
@@ -32,6 +33,7 @@ from worker.store.charging import debts as real_debts
 from worker.store.charging import declines as real_declines
 from worker.store.charging import kill_switch as real_switches
 from worker.store.charging import next_actions as real_next_actions
+from worker.store.charging import payments as real_payments
 from worker.store.charging import queue as real_queue
 from worker.store.charging import rates as real_rates
 from worker.store.charging.asked_before_sending import InDoubt, Prior, Unanswered
@@ -41,6 +43,7 @@ from worker.store.charging.claims import Beginning, Locked
 from worker.store.charging.debts import Owes
 from worker.store.charging.declines import DeclinedLast
 from worker.store.charging.kill_switch import Hold, Permission
+from worker.store.charging.payments import Payable, PlainPayment
 from worker.store.customers import customers as real_customers
 from worker.store.customers import plans as real_plans
 from worker.store.customers import policies as real_policies
@@ -257,6 +260,56 @@ class Attempts(StandsFor):
         if row["state"] == UNKNOWN and row["next_ask_at"] is None:
             raise Refusal("unknown_is_asked_about")
         _touch(db, row)
+
+
+class Payments(StandsFor):
+    """worker.store.charging.payments."""
+
+    real = real_payments
+
+    def __init__(self, attempts: Attempts, charges: "Charges", log: "EventLog") -> None:
+        self._attempts, self._charges, self._log = attempts, charges, log
+
+    def lock(self, db: Transaction, charge_ids: Sequence[int]) -> dict[int, Payable]:
+        return {
+            charge_id: self._payable(db, charge_id) for charge_id in charge_ids if charge_id in db.tables.charges
+        }
+
+    def _payable(self, db: Transaction, charge_id: int) -> Payable:
+        row = db.tables.charges[charge_id]
+        others = [other for other in db.tables.owed.values() if other is not row and other["status"] in OWED]
+        siblings = [other for other in others if other["subscription_id"] == row["subscription_id"]]
+        subscription, key = (
+            db.tables.subscriptions[row["subscription_id"]], db.tables.keys[row["billing_key_id"]],
+        )  # fmt: skip
+        facts = PaidCharge(
+            kind=ChargeKind(row["kind"]),
+            status=ChargeStatus(row["status"]),
+            is_of_canceled=subscription["status"] == SubscriptionStatus.CANCELED.value,
+            has_subscription=True,
+            keyed_in=None,
+            card_stopped=key["stopped_as"] is not None,
+            was_declined=row["first_declined_at"] is not None,
+            given_up=FinalAction(row["given_up"]) if row["given_up"] else None,
+            owes_more=any(other["billing_key_id"] == row["billing_key_id"] for other in others),
+            others_declined=any(other["first_declined_at"] for other in siblings),
+            others_rest=any(other["given_up"] == FinalAction.PAUSE.value for other in siblings),
+        )
+        return Payable(
+            charge_id, row["key"], key["customer_uid"], subscription["key"], None,
+            Money(row["amount"], row["currency"]), self._attempts.has_paid(db, charge_id), facts,
+        )  # fmt: skip
+
+    def settle(self, db: Transaction, payments: Sequence[PlainPayment], now: datetime) -> set[int]:
+        done = set()
+        for each in payments:
+            if self._attempts.settle(db, each.attempt, each.before, each.paid, now, dict(each.columns)):
+                done.add(each.attempt.id)
+                paid = {"status": PAID, "closed_at": now, "closed_why": None}
+                nothing = dict.fromkeys(real_charges.NOTHING_NEXT)
+                self._charges.change(db, each.attempt.charge_id, **paid, **nothing)
+                self._log.enqueue_event(db, each.event, each.dedupe, now)
+        return done
 
 
 class CardCalls(StandsFor):
@@ -623,10 +676,6 @@ class Subscriptions(StandsFor):
     def lock_of_charge(self, db: Transaction, charge_id: int) -> None:
         pass  # one transaction at a time needs no lock
 
-    def is_canceled(self, db: Transaction, subscription_id: int) -> bool:
-        status = db.tables.subscriptions[subscription_id]["status"]
-        return bool(status == SubscriptionStatus.CANCELED.value)
-
 
 class Switches(StandsFor):
     """worker.store.charging.kill_switch."""
@@ -897,13 +946,6 @@ class Debts(StandsFor):
     def wake_waiting(self, db: Transaction, billing_key_id: int, now: datetime) -> None:
         pass  # the model's cards are never stopped
 
-    def others_declined(self, db: Transaction, subscription_id: int, charge_id: int) -> bool:
-        return any(
-            row["subscription_id"] == subscription_id and row["status"] in OWED and row["first_declined_at"]
-            for row in db.tables.owed.values()
-            if row["id"] != charge_id
-        )
-
     def facts_of(self, db: Transaction, subscription_id: int) -> Owes:
         owed = [
             row
@@ -950,7 +992,7 @@ class Rates(StandsFor):
 
 def memory_store(guards: Guards) -> dict[str, object]:
     """What stands for each module of worker.store; what is missing here is not used by the workflows run."""
-    attempts, charges, unasked = Attempts(guards), Charges(guards), Unasked(guards)
+    attempts, charges, unasked, event_log = Attempts(guards), Charges(guards), Unasked(guards), EventLog()
     return {
         "charging.attempts": attempts,
         "charging.card_calls": CardCalls(),
@@ -963,7 +1005,8 @@ def memory_store(guards: Guards) -> dict[str, object]:
         "charging.kill_switch": Switches(),
         "charging.adhoc_charges": Requested(),
         "charging.asked_before_sending": unasked,
-        "outbox.event_log": EventLog(),
+        "charging.payments": Payments(attempts, charges, event_log),
+        "outbox.event_log": event_log,
         "customers.customers": Customers(),
         "customers.plans": Plans(),
         "customers.policies": Policies(),

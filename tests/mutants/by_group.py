@@ -4,9 +4,12 @@ from tests.mutants.table import CHARGING, Mutant
 
 GROUPING = "workflows/test_grouping.py::"
 CLAIMED = GROUPING + "test_what_must_not_be_sent_is_not_claimed_in_a_group"
-SETTLED = GROUPING + "test_a_payment_that_changes_more_than_its_debt_is_not_settled_together"
-LEFT = GROUPING + "test_an_answer_that_is_not_the_groups_to_write_is_left"
-PLAIN = "worker/store/charging/fast_path.py"
+LEFT = GROUPING + "test_the_set_leaves_an_answer_that_is_stale_or_changes_more_than_its_charge"
+TOGETHER = (
+    "workflows/test_settling_together.py::test_a_batch_of_answers_leaves_the_same_rows_as_the_answers_one_by_one"
+)
+RULE = "schedules/dunning/settling.py"
+PAYMENTS = "worker/store/charging/payments.py"
 CLAIM = "worker/charging/claim.py"
 CLAIM_ROWS = "worker/store/charging/claims.py"
 FLOWING = "workflows/test_flowing.py::"
@@ -66,20 +69,6 @@ BY_GROUP: tuple[Mutant, ...] = (
         "            rows = [found[charge_id] for charge_id in left if charge_id in found]\n",
     ),
     Mutant(
-        "group: the fence of an answer",
-        LEFT,
-        PLAIN,
-        "ANY(:attempts) AND a.fence = told.fence\n",
-        "ANY(:attempts)\n",
-    ),
-    Mutant(
-        "group: the state of an answer",
-        LEFT,
-        PLAIN,
-        "\n            AND a.state || '' = 'sending'\n",
-        "\n",
-    ),
-    Mutant(
         "group: each account's own share of the threads",
         FLOWING + "test_envelopes_of_one_account_leave_threads_for_the_others",
         "worker/tasks.py",
@@ -87,39 +76,54 @@ BY_GROUP: tuple[Mutant, ...] = (
         "        account = ''\n        if account not in _places:\n",
     ),
     Mutant(
-        "group: the lock of a settlement",
+        "settling by the set: the fence of an answer",
+        LEFT,
+        PAYMENTS,
+        "ANY(:attempts) AND a.fence = told.fence\n",
+        "ANY(:attempts)\n",
+    ),
+    Mutant(
+        "settling by the set: the state of an answer",
+        LEFT,
+        PAYMENTS,
+        "\n            AND a.state || '' = told.before\n",
+        "\n",
+    ),
+    Mutant(
+        "settling by the set: a charge that is locked is left",
         GROUPING + "test_a_payment_whose_debt_somebody_holds_is_left",
-        PLAIN,
-        "LIMIT 2) of_card)\n    FOR UPDATE OF c SKIP LOCKED\n",
-        "LIMIT 2) of_card)\n",
-    ),
-    Mutant(
-        "group: an answer is written once",
-        LEFT,
-        PLAIN,
-        "a.fence = told.fence\n            AND a.state || '' = 'sending'\n",
-        "a.fence = told.fence\n",
-    ),
-    Mutant(
-        "group: one payment for a debt",
-        LEFT,
-        "worker/charging/batch_claim.py",
-        "        except DATABASE_ERRORS as error:",
-        "        except ZeroDivisionError as error:",
-    ),
-    Mutant(
-        "group: a payment for a canceled subscription is not plain",
-        GROUPING + "test_a_payment_for_a_canceled_subscription_is_not_settled_together",
-        PLAIN,
-        "        AND s.status || '' IS DISTINCT FROM 'canceled'\n",
+        PAYMENTS,
+        "    FOR UPDATE OF c SKIP LOCKED\n",
         "",
     ),
     Mutant(
-        "group: a payment that ends a dunning is not plain",
-        SETTLED,
-        PLAIN,
-        "WHERE c.id = ANY(:charges) AND c.status || '' = 'open' AND c.first_declined_at IS NULL",
-        "WHERE c.id = ANY(:charges)",
+        "settling by the set: what cannot be written undoes no other answer",
+        GROUPING + "test_one_answer_that_cannot_be_written_undoes_no_other",
+        "worker/charging/settle.py",
+        "    except DATABASE_ERRORS as error:",
+        "    except ZeroDivisionError as error:",
+    ),
+    Mutant(
+        "settling by the set: one answer for a charge",
+        GROUPING + "test_of_two_answers_for_one_charge_in_a_batch_the_first_is_written",
+        "worker/charging/settle.py",
+        "paid.get(each.attempt.charge_id) is each and each.attempt.id in done",
+        "each.attempt.id in done",
+    ),
+    Mutant(
+        "settling by the set: only a payment that changes nothing else",
+        LEFT,
+        RULE,
+        "        return replace(self, recovered=False) == PaymentEffects(recovered=False)\n",
+        "        return True\n",
+    ),
+    Mutant(
+        "settling by the set: an effect of a payment is not left out",
+        TOGETHER,
+        RULE,
+        "        return replace(self, recovered=False) == PaymentEffects(recovered=False)\n",
+        "        return replace(self, recovered=False, resumes=False, recovers_subscription=False) == "
+        "PaymentEffects(recovered=False)\n",
     ),
     Mutant(
         "pace: a look that would be stale is looked again",

@@ -206,16 +206,16 @@ BY_HAND: tuple[Mutant, ...] = (
     Mutant(
         "by hand: a charge of a typed card ends when it never arrived",
         KEYING + "test_an_unclear_answer_is_asked_about_and_never_sent_again",
-        "worker/charging/settle.py",
-        "if charge.status.is_owed and charge.keyed_in is not None:",
-        "if False:",
+        "schedules/dunning/settling.py",
+        "    if keyed_in is not None:\n",
+        "    if False:\n",
     ),
     Mutant(
         "by hand: money that comes late begins no subscription",
         KEYING + "test_money_that_comes_after_it_was_called_failed_begins_nothing",
-        "worker/charging/close.py",
-        "if charge.keyed_in is KeyedIn.KEEP and charge.status.is_owed:",
-        "if charge.keyed_in is KeyedIn.KEEP:",
+        "schedules/dunning/settling.py",
+        "        and charge.keyed_in is KeyedIn.KEEP\n        and charge.status.is_owed,\n",
+        "        and charge.keyed_in is KeyedIn.KEEP,\n",
     ),
     Mutant(
         "by hand: a signup under way is not paid for twice",

@@ -95,9 +95,9 @@ BY_STATE: tuple[Mutant, ...] = (
     Mutant(
         "by state: a payment after a cancellation is told",
         STATES + "test_an_end_while_a_call_is_unknown_says_so_and_a_later_payment_is_told",
-        "worker/charging/close.py",
-        "if not charge.status.is_owed or charge.is_of_canceled:",
-        "if not charge.status.is_owed:",
+        "schedules/dunning/settling.py",
+        "is_late=not charge.status.is_owed or charge.is_of_canceled,",
+        "is_late=not charge.status.is_owed,",
     ),
     Mutant(
         "by state: an ended subscription is refused every verb",

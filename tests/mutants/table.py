@@ -189,22 +189,22 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the attempt whose text is no definite answer keeps its uid",
         INDEFINITE + "test_it_is_asked_about_and_the_same_uid_is_sent_again",
-        "worker/charging/settle.py",
+        "schedules/dunning/settling.py",
         "again = placed is not None and not placed.definite",
         "again = False",
     ),
     Mutant(
         "the attempt whose text is no definite answer keeps its uid, as the model sees it",
         "model/test_guards.py::test_what_failed_in_unclear_words_is_sent_again_under_the_same_uid",
-        "worker/charging/settle.py",
+        "schedules/dunning/settling.py",
         "again = placed is not None and not placed.definite",
         "again = False",
     ),
     Mutant(
         "a refusal of a later sending keeps the uid",
         INDEFINITE + "test_a_refusal_of_the_second_sending_says_nothing_of_the_first_and_keeps_the_uid",
-        "worker/charging/settle.py",
-        "        case Refused(reason) if before is AttemptState.SENDING and attempt.sends > 1:\n",
+        "schedules/dunning/settling.py",
+        "        case Refused(reason) if sent.before is AttemptState.SENDING and sent.sends > 1:\n",
         "        case Refused(reason) if False:\n",
     ),
     Mutant(
@@ -239,9 +239,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a text that is no definite answer is asked about first",
         INDEFINITE + "test_it_is_asked_about_and_the_same_uid_is_sent_again",
-        "worker/charging/decline_rules.py",
-        "return outcome if found is None or found.definite else",
-        "return outcome if True else",
+        "schedules/dunning/settling.py",
+        "case Declined(reason) if before is AttemptState.SENDING and",
+        "case Declined(reason) if False and",
     ),
     Mutant(
         "a record is read for the PG of the card when it names none",
@@ -771,9 +771,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a second payment for one debt is not believed",
         REFUNDING + "test_a_second_payment_that_came_by_asking_ends_when_it_is_given_back",
-        "worker/charging/settle.py",
-        "if isinstance(outcome, Paid) and attempts.has_paid(db, charge.id):",
-        "if False:",
+        "schedules/dunning/settling.py",
+        "        case Paid(imp_uid) if has_paid:\n",
+        "        case Paid(imp_uid) if False:\n",
     ),
     Mutant(
         "a held charge is not given up",
@@ -801,8 +801,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "what waited behind a debt is tried when that is over",
         STORIES + "test_what_waited_behind_an_older_debt_is_tried_within_a_minute_of_its_end",
         "worker/charging/close.py",
-        "    )\n    debts.wake_behind(db, charge_id, now)\n",
-        "    )\n",
+        "    _end(db, charge_id, status, why, now)\n    debts.wake_behind(db, charge_id, now)\n",
+        "    _end(db, charge_id, status, why, now)\n",
     ),
     Mutant(
         "a card that can never pay is not tried with the next period",
@@ -863,9 +863,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a paid debt ends its ladder, whoever took the money",
         STORIES + "test_a_debt_that_is_paid_by_another_way_stops_everything_at_once",
-        "worker/charging/close.py",
-        "        next_attempt_at=None,\n",
-        "",
+        "worker/store/charging/charges.py",
+        'NOTHING_NEXT = ("next_attempt_at", ',
+        "NOTHING_NEXT = (",
     ),
     Mutant(
         "a webhook that is lost strands no card",

@@ -15,9 +15,9 @@ from schedules.charging.outcomes import Declined, Paid, Unknown
 from tests.doubles import ScriptedGateway
 from tests.factories import on_sale
 from worker.charging import attempt_charge, overdue, resolve_unknown, unsendable
-from worker.charging.batch_claim import ChargeBatches
 from worker.charging.claim import Claimed, claim_many
 from worker.charging.rate_limiter import SlotRequest, request_permits
+from worker.charging.settle import Answered, settle_plain
 from worker.operations import health
 from worker.renewals import enqueue, open_charges
 from worker.services import Services
@@ -146,7 +146,6 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
                 # PostgreSQL 18 has pg_clear_relation_stats for this; 15 has not.
                 figures = "relpages = 0, reltuples = -1, relallvisible = 0"
                 db.execute(text(f"UPDATE pg_class SET {figures} WHERE oid = 'public.{table}'::regclass"))
-    batches = ChargeBatches(services)
     queued: list[int] = []
     with _seen(services) as plans:
         going = iter([True, True, False])
@@ -157,7 +156,8 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
         assert len(claimed) == 64
         request_permits(services, [SlotRequest(each.intent.id, "main", 50) for each in claimed])
         for each in claimed[:10]:
-            batches.settle_many([(each.intent, Paid(f"imps_{each.intent.id}"))])[0]
+            paid = Answered(each.intent, AttemptState.SENDING, Paid(f"imps_{each.intent.id}"))
+            settle_plain(services, [paid])
         gateway.answers.append(Unknown("ReadTimeout"))
         attempt_charge.attempt(services, queued[64])
         gateway.answers.append(Declined("no money"))

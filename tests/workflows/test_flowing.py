@@ -33,7 +33,7 @@ from worker.operations import operate
 from worker.renewals import enqueue
 from worker.runtime import stop_signal
 from worker.services import Services
-from worker.store.charging import fast_path
+from worker.store.charging import payments
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_a_payment_that_cannot_be_written_holds_no_envelope_open(
     def broken(*_: object) -> Any:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(fast_path, "lock_to_settle", broken)
+    monkeypatch.setattr(payments, "lock", broken)
     carried_out(executor, ids)
     rows = attempt_rows(services)
     assert [row["state"] for row in rows] == ["sending"] * 2

@@ -3,15 +3,16 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import event, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from schedules.charging.charges import AttemptState, KeyedIn
-from schedules.charging.outcomes import Paid
+from schedules.charging.outcomes import Declined, Outcome, Paid
 from tests.factories import (
     OTHER_DEBT,
     attempt_rows,
@@ -22,9 +23,9 @@ from tests.factories import (
     write,
 )
 from tests.scenarios.living import notices
-from worker.charging import attempt_charge, settle
-from worker.charging.batch_claim import ChargeBatches, NotBatched
+from worker.charging import attempt_charge
 from worker.charging.claim import Claimed, Skipped, claim_many
+from worker.charging.settle import Answered, settle_many, settle_plain
 from worker.clock import elapsed
 from worker.customers import enrollment
 from worker.operations import operate
@@ -36,12 +37,6 @@ PAID = """
         created_at)
     SELECT id, 2, 'another', 'paid', amount, currency, 1, 1, now(), now() FROM charges WHERE id = :charge
 """
-
-
-@pytest.fixture
-def batches(services: Services) -> ChargeBatches:
-    """What one process does by the group."""
-    return ChargeBatches(services)
 
 
 def test_each_charge_of_a_group_gets_an_attempt_of_its_own(services: Services) -> None:
@@ -193,6 +188,10 @@ def _claimed(services: Services, charge_id: int) -> Claimed:
     return claimed
 
 
+def _paid(claimed: Claimed, imp_uid: str = "imps_1") -> Answered:
+    return Answered(claimed.intent, AttemptState.SENDING, Paid(imp_uid))
+
+
 def _fence_moved(services: Services, claimed: Claimed) -> None:
     move(services, seconds=services.settings.lease + 1)
     with services.engine.begin() as db:
@@ -217,58 +216,95 @@ def _another_waits(services: Services, claimed: Claimed) -> None:
     write(services, OTHER_DEBT, claimed.charge_id)
 
 
-@pytest.mark.parametrize("oddity", ["declined", "past due", "held", "stopped card", "typed"])
-def test_a_payment_that_changes_more_than_its_debt_is_not_settled_together(
-    services: Services, batches: ChargeBatches, oddity: str
-) -> None:
-    odd, _ = many_opened(services, 2)
-    claimed = _claimed(services, odd)
-    ODDITIES[oddity](services, odd)
-    assert batches.settle_many([(claimed.intent, Paid("imps_1"))])[0] is NotBatched.ALONE
-    assert attempt_rows(services)[0]["state"] == "sending"
+def _declined(services: Services, claimed: Claimed) -> None:
+    ODDITIES["declined"](services, claimed.charge_id)
 
 
-def test_a_payment_for_a_canceled_subscription_is_not_settled_together(
-    services: Services, batches: ChargeBatches
-) -> None:
-    """Guard: the group would write it as any other payment, and no event would say that it came after the end."""
-    odd, _ = many_opened(services, 2)
-    claimed = _claimed(services, odd)
+def _card_stopped(services: Services, claimed: Claimed) -> None:
+    ODDITIES["stopped card"](services, claimed.charge_id)
+
+
+def _waived(services: Services, claimed: Claimed) -> None:
+    write(
+        services, "UPDATE charges SET status = 'waived', closed_at = now() WHERE id = :charge", claimed.charge_id
+    )
+
+
+def _unsubscribed(services: Services, claimed: Claimed) -> None:
+    query = "SELECT s.key FROM subscriptions s JOIN charges c ON c.subscription_id = s.id WHERE c.id = :charge"
     with services.engine.begin() as db:
-        key = db.execute(text("SELECT s.key FROM subscriptions s JOIN charges c ON c.subscription_id = s.id "
-                              "WHERE c.id = :charge"), {"charge": odd}).scalar_one()  # fmt: skip
+        key = db.execute(text(query), {"charge": claimed.charge_id}).scalar_one()
     enrollment.unsubscribe(services, key, "kim", "he left", at_period_end=False)
-    assert batches.settle_many([(claimed.intent, Paid("imps_1"))])[0] is NotBatched.ALONE
-    settle.settle(services, claimed.intent, AttemptState.SENDING, Paid("imps_1"))
-    assert "charge.paid_after_end" in notices(services)
 
 
-@pytest.mark.parametrize("oddity", [_fence_moved, _sent_anew, _answered_already, _paid_already, _another_waits])
-def test_an_answer_that_is_not_the_groups_to_write_is_left(
-    services: Services, batches: ChargeBatches, oddity: Callable[[Services, Claimed], None]
+EFFECTS = [_another_waits, _declined, _card_stopped, _waived, _unsubscribed]
+
+
+@pytest.mark.parametrize("oddity", [_fence_moved, _sent_anew, _answered_already, _paid_already, *EFFECTS])
+def test_the_set_leaves_an_answer_that_is_stale_or_changes_more_than_its_charge(
+    services: Services, oddity: Callable[[Services, Claimed], None]
 ) -> None:
-    """Guards: the fence, the state, and one payment for a debt, each in the group's own statement."""
+    """Guards: the fence, the state, one payment for a debt, and what the rule calls plain."""
     odd, _ = many_opened(services, 2)
     claimed = _claimed(services, odd)
     oddity(services, claimed)
     before = attempt_rows(services), charge_rows(services)
-    assert batches.settle_many([(claimed.intent, Paid("imps_1"))])[0] is NotBatched.ALONE
+    assert settle_plain(services, [_paid(claimed)]) == [None]
     assert (attempt_rows(services), charge_rows(services)) == before
 
 
-def test_a_payment_whose_debt_somebody_holds_is_left(services: Services, batches: ChargeBatches) -> None:
-    """Guard: the group's lock; else what is committed meanwhile, such as a cancellation, would be written over."""
-    held, _ = many_opened(services, 2)
-    claimed = _claimed(services, held)
+def test_a_payment_for_a_canceled_subscription_is_told_of_in_a_batch(services: Services) -> None:
+    odd, plain = many_opened(services, 2)
+    both = [_claimed(services, odd), _claimed(services, plain)]
+    _unsubscribed(services, both[0])
+    assert settle_many(services, [_paid(each, f"imps_{each.key}") for each in both]) == [AttemptState.PAID] * 2
+    assert notices(services).count("charge.paid_after_end") == 1
+
+
+def test_a_payment_whose_debt_somebody_holds_is_left(services: Services) -> None:
+    """Guard: the lock of the set; else what is committed meanwhile, such as a cancellation, is written over."""
+    held, free = many_opened(services, 2)
+    both = [_claimed(services, held), _claimed(services, free)]
     with services.engine.begin() as db:
         charges.locked(db, held)
         began = elapsed()
-        assert batches.settle_many([(claimed.intent, Paid("imps_1"))]) == [NotBatched.ALONE]
+        states = settle_plain(services, [_paid(each, f"imps_{each.key}") for each in both])
         assert elapsed() - began < 9  # seconds; a lock would be waited for ten
-    assert attempt_rows(services)[0]["state"] == "sending"
+    assert states == [None, AttemptState.PAID]
+    assert [row["state"] for row in attempt_rows(services)] == ["sending", "paid"]
 
 
-def test_a_group_whose_database_is_away_tells_everybody(services: Services, batches: ChargeBatches) -> None:
+def test_of_two_answers_for_one_charge_in_a_batch_the_first_is_written(services: Services) -> None:
+    charge, plain = many_opened(services, 2)
+    first, other = _paid(_claimed(services, charge)), _paid(_claimed(services, plain), "imps_2")
+    second = replace(first, outcome=Paid("imps_3"))
+    assert settle_many(services, [first, second, other]) == [AttemptState.PAID, None, AttemptState.PAID]
+    assert [row["imp_uid"] for row in attempt_rows(services)] == ["imps_1", "imps_2"]
+
+
+def test_one_answer_that_cannot_be_written_undoes_no_other(services: Services) -> None:
+    """Guard: what the set cannot write is written one by one."""
+    ids = many_opened(services, 4)
+    claims = [_claimed(services, charge) for charge in ids]
+    outcomes: list[Outcome] = [Paid("imps_1"), Paid("imps_\x00"), Declined("no money"), Paid("imps_4")]
+    answered = [
+        Answered(each.intent, AttemptState.SENDING, outcome)
+        for each, outcome in zip(claims, outcomes, strict=True)
+    ]
+    with pytest.raises(DBAPIError):
+        settle_many(services, answered)
+    assert [row["state"] for row in attempt_rows(services)] == ["paid", "sending", "declined", "paid"]
+
+
+def test_a_batch_of_plain_payments_takes_as_many_statements_as_one(services: Services) -> None:
+    claims = [_claimed(services, charge) for charge in many_opened(services, 12)]
+    seen: list[str] = []
+    event.listen(services.engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
+    assert settle_plain(services, [_paid(each, f"imps_{each.key}") for each in claims]) == [AttemptState.PAID] * 12
+    assert len(seen) == 2
+
+
+def test_a_group_whose_database_is_away_tells_everybody(services: Services) -> None:
     (charge,) = many_opened(services, 1)
 
     def away(*_: object) -> None:
@@ -277,16 +313,17 @@ def test_a_group_whose_database_is_away_tells_everybody(services: Services, batc
     event.listen(services.engine, "begin", away)
     try:
         with pytest.raises(RuntimeError, match="away"):
-            batches.claim_many([charge])[0]
+            claim_many(services, [charge])
     finally:
         event.remove(services.engine, "begin", away)
-    assert isinstance(batches.claim_many([charge])[0], Claimed)
+    assert isinstance(claim_many(services, [charge])[0], Claimed)
 
 
-def test_an_answer_in_words_of_any_kind_is_written(services: Services, batches: ChargeBatches) -> None:
+def test_an_answer_in_words_of_any_kind_is_written(services: Services) -> None:
     """The rows go as one JSON text: quotes, backslashes and other scripts must come out as they went in."""
     (charge,) = many_opened(services, 1)
     claimed = _claimed(services, charge)
     receipt = 'https://example.com/"a\\b"/영수증'
-    assert batches.settle_many([(claimed.intent, Paid("imps_1", receipt_url=receipt))])[0] is AttemptState.PAID
+    answered = Answered(claimed.intent, AttemptState.SENDING, Paid("imps_1", receipt_url=receipt))
+    assert settle_plain(services, [answered]) == [AttemptState.PAID]
     assert attempt_rows(services)[0]["answer"]["receipt_url"] == receipt

@@ -40,12 +40,12 @@ from schedules.charging.claiming import (
 from schedules.charging.identity import merchant_uid
 from schedules.charging.outcomes import Unknown
 from schedules.dunning.declines import DeclineClass
+from schedules.dunning.settling import in_doubt
 from schedules.errors import BROKEN
 from schedules.money.amounts import Money
 from worker.charging import dunning
 from worker.charging.claim_facts import Earlier, account_facts, charge_facts, load_earlier, or_aside
 from worker.charging.close import set_aside, why_broken
-from worker.charging.settle import in_doubt
 from worker.renewals.enqueue import GIVEN_BACK
 from worker.services import Services, level_of, right_time
 from worker.store.charging import (
@@ -327,6 +327,6 @@ class _Batch:
         taken = attempts.take(self.db, last.id, AttemptState.DECLINED, self.now)
         if taken is not None:
             unclear = Unknown(f"declined in a text that is no definite answer: {last.reason}")
-            values = in_doubt(replace(taken, unknown_since=None), unclear, self.now) | {"quiet_answers": 0}
+            values = in_doubt(unclear, None, self.now) | {"quiet_answers": 0}
             attempts.settle(self.db, taken, AttemptState.DECLINED, unclear, self.now, values)
             charges.change(self.db, row.id, next_attempt_at=None, queued_until=None)

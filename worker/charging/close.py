@@ -7,15 +7,16 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from schedules.charging.cards import tell_expiry_at
-from schedules.charging.charges import ChargeKind, ChargeStatus, KeyedIn, SubscriptionStatus
-from schedules.dunning.policies import FinalAction
+from schedules.charging.charges import ChargeStatus, SubscriptionStatus
+from schedules.dunning.settling import PaymentEffects, after_payment, resumes
 from schedules.outbox import events
 from worker.charging import late_payments
 from worker.renewals.begin_subscription import begin_signed_up
 from worker.renewals.open_charges import Opened, open_first, pass_over_paused
 from worker.services import Services
-from worker.store.charging import attempts, charges, debts
+from worker.store.charging import attempts, charges, debts, payments
 from worker.store.charging.charges import Charge
+from worker.store.charging.payments import Payable
 from worker.store.customers import customers, plans, subscriptions
 from worker.store.outbox import event_log
 
@@ -31,72 +32,70 @@ def close(db: Connection, charge_id: int, status: ChargeStatus, why: str | None,
 
     What the customer owes beside it, and has waited behind it, is tried next.
     """
-    charges.change(
-        db,
-        charge_id,
-        status=status.value,
-        closed_at=now,
-        closed_why=why,
-        next_attempt_at=None,
-        queued_until=None,
-        held_why=None,
-        waits=None,
-        look_at=None,
-        tried_by=None,
-        planned_at=None,
-    )
+    _end(db, charge_id, status, why, now)
     debts.wake_behind(db, charge_id, now)
+
+
+def _end(db: Connection, charge_id: int, status: ChargeStatus, why: str | None, now: datetime) -> None:
+    ended = {"status": status.value, "closed_at": now, "closed_why": why}
+    charges.change(db, charge_id, **ended, **dict.fromkeys(charges.NOTHING_NEXT))
 
 
 def collected(
     db: Connection, charge: Charge, uid: str | None, now: datetime, why: str | None = None, imp_uid: str = ""
 ) -> None:
     """End a charge whose money is there, by an attempt or by another way; everything stops at once."""
-    if not charge.status.is_owed or charge.is_of_canceled:
+    payable = payments.lock(db, [charge.id])[charge.id]
+    then = after_payment(payable.facts, by_attempt=uid is not None)
+    if then.is_late:
         late_payments.note(db, charge, uid, imp_uid, now)
-    close(db, charge.id, ChargeStatus.PAID, why, now)
-    recovered = charge.history.first_declined_at is not None
-    paid = events.ChargePaid(
-        charge=charge.key, subscription=charge.subscription, customer_uid=charge.customer_uid, merchant_uid=uid,
-        amount=charge.money.amount, currency=charge.money.currency, recovered=recovered,
-        request_key=charge.request_key,
-    )  # fmt: skip
-    event_log.enqueue_event(db, paid, f"{charge.key}/paid", now)
-    if uid is not None and charge.kind is ChargeKind.ADHOC:
-        _keyed(db, charge, now)
-    if uid is not None and charge.card_stopped is not None and charge.keyed_in is not KeyedIn.ONCE:
+    _end(db, charge.id, ChargeStatus.PAID, why, now)
+    if then.wakes_behind:
+        debts.wake_behind(db, charge.id, now)
+    paid = paid_event(payable, uid, then)
+    event_log.enqueue_event(db, paid, paid_dedupe(charge.key), now)
+    if then.stores_card:
+        _store_card(db, charge, now)
+    if then.frees_card:
         customers.change_key(db, charge.billing_key_id, stopped_as=None)
         debts.wake_waiting(db, charge.billing_key_id, now)
-    if recovered and charge.subscription_id is not None and charge.subscription is not None:
-        _recovered(db, charge, charge.subscription_id, charge.subscription, now)
-
-
-def _keyed(db: Connection, charge: Charge, now: datetime) -> None:
-    """The gateway keeps the card now that it was paid with, and the subscription begins that waited for it.
-
-    Money that comes after it was called failed begins nothing: a person is told, and gives it back.
-    """
-    if charge.keyed_in is KeyedIn.KEEP and charge.status.is_owed:
-        last_day = customers.expires_on(db, charge.billing_key_id)
-        customers.change_key(
-            db,
-            charge.billing_key_id,
-            deleted_at=None,
-            changed_at=now,
-            stopped_as=None,
-            **customers.NO_FACTS,  # what is known is of a card before; the gateway is asked for this one's
-            ask_at=now + FACTS_READ_AFTER,
-            tell_expiry_at=None if last_day is None else tell_expiry_at(last_day),
+    if then.resumes and charge.subscription_id is not None:
+        resume_subscription(db, charge.subscription_id, "what it owed is paid", now, paused_why=RESTED_WHY)
+    if then.recovers_subscription and charge.subscription is not None:
+        back = events.SubscriptionRecovered(
+            subscription=charge.subscription, customer_uid=charge.customer_uid, charge=charge.key
         )
-        begin_signed_up(db, charge, now)
+        event_log.enqueue_event(db, back, f"{charge.key}/recovered", now)
 
 
-def _recovered(db: Connection, charge: Charge, subscription_id: int, key: str, now: datetime) -> None:
-    resume_if_nothing_rests(db, charge, "what it owed is paid", now)
-    if debts.others_declined(db, subscription_id, charge.id) or subscriptions.is_canceled(db, subscription_id):
-        return
-    back = events.SubscriptionRecovered(subscription=key, customer_uid=charge.customer_uid, charge=charge.key)
-    event_log.enqueue_event(db, back, f"{charge.key}/recovered", now)
+def paid_event(payable: Payable, uid: str | None, then: PaymentEffects) -> events.ChargePaid:
+    """Return the event of a payment by the attempt with this uid, or by another way."""
+    return events.ChargePaid(
+        charge=payable.key, subscription=payable.subscription, customer_uid=payable.customer_uid, merchant_uid=uid,
+        amount=payable.money.amount, currency=payable.money.currency, recovered=then.recovered,
+        request_key=payable.request_key,
+    )  # fmt: skip
+
+
+def paid_dedupe(charge_key: str) -> str:
+    """Return the dedupe key of the event that a charge is paid."""
+    return f"{charge_key}/paid"
+
+
+def _store_card(db: Connection, charge: Charge, now: datetime) -> None:
+    """The gateway keeps the card now that it was paid with, and the subscription begins that waited for it."""
+    last_day = customers.expires_on(db, charge.billing_key_id)
+    customers.change_key(
+        db,
+        charge.billing_key_id,
+        deleted_at=None,
+        changed_at=now,
+        stopped_as=None,
+        **customers.NO_FACTS,  # what is known is of a card before; the gateway is asked for this one's
+        ask_at=now + FACTS_READ_AFTER,
+        tell_expiry_at=None if last_day is None else tell_expiry_at(last_day),
+    )
+    begin_signed_up(db, charge, now)
 
 
 def resume_if_nothing_rests(db: Connection, charge: Charge, why: str, now: datetime) -> None:
@@ -104,9 +103,10 @@ def resume_if_nothing_rests(db: Connection, charge: Charge, why: str, now: datet
 
     The caller has locked the subscription.
     """
-    if charge.given_up is not FinalAction.PAUSE or charge.subscription_id is None:
+    if charge.subscription_id is None:
         return
-    if not debts.others_rest(db, charge.subscription_id, charge.id):
+    others_rest = debts.others_rest(db, charge.subscription_id, charge.id)
+    if resumes(charge.given_up, others_rest=others_rest):
         resume_subscription(db, charge.subscription_id, why, now, paused_why=RESTED_WHY)
 
 

@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-from schedules.charging.charges import AttemptState
-from schedules.charging.outcomes import Declined, GatewayPayment, Outcome, Unknown
-from schedules.dunning.declines import DeclineClass, Placed, classify
+from schedules.charging.outcomes import Declined, GatewayPayment, Outcome
+from schedules.dunning.declines import Placed, classify
+from schedules.dunning.settling import placed_columns
 from worker.rules import rulebook
 from worker.services import Services
 from worker.store.charging import declines
 
-# The columns of an attempt that was sent before, and whose last call was refused: its uid is sent again.
-REFUSED_AGAIN = {"decline_class": DeclineClass.SETUP_FAULT.value, "decline_rule": "refused"}
 BATCH = 1000  # rows that are read and written in one transaction, some 100 ms
 
 
@@ -37,30 +34,12 @@ def is_definite(reason: str | None, pg_provider: str | None) -> bool:
     return classify(reason, pg_provider, rulebook()).definite
 
 
-def asked_first(outcome: Outcome, before: AttemptState, stored_at: str | None) -> Outcome:
-    """The outcome of a call; a decline whose text is no definite answer becomes Unknown, to be asked about.
-
-    The gateway client catches most such texts, but only here is the PG known that an answer did not name.
-    """
-    if before is not AttemptState.SENDING or not isinstance(outcome, Declined):
-        return outcome
-    found = placed(outcome, stored_at)
-    return outcome if found is None or found.definite else Unknown(f"unclear failure: {outcome.reason}")
-
-
 def read_again(payment: GatewayPayment, stored_at: str | None) -> GatewayPayment:
     """A payment from the gateway's records, marked unclear when its text is no definite answer for its PG."""
     if payment.status != "failed" or payment.unclear:
         return payment
     found = classify(payment.fail_reason, payment.pg_provider or stored_at, rulebook())
     return replace(payment, unclear=not found.definite)
-
-
-def columns(placed: Placed | None) -> dict[str, Any]:
-    """The columns of a declined attempt that say what its words mean."""
-    if placed is None:
-        return {}
-    return {"decline_class": placed.decline_class.value, "decline_rule": placed.stamp}
 
 
 def reclassify(
@@ -79,7 +58,7 @@ def reclassify(
         with services.engine.begin() as db:
             rows = declines.take_stale(db, version, after, batch)
             for row in rows:
-                anew = columns(classify(row.reason, row.pg_provider, rulebook()))
+                anew = placed_columns(classify(row.reason, row.pg_provider, rulebook()))
                 changed += anew["decline_class"] != row.decline_class
                 declines.place(db, row.id, anew)
         if not rows:

@@ -16,11 +16,12 @@ from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import NotSent, Outcome, Paid
 from schedules.errors import BROKEN
 from worker.charging import attempt_charge
-from worker.charging.batch_claim import ChargeBatches, NotBatched
-from worker.charging.claim import Claimed, Skipped, Unasked
+from worker.charging.batcher import Batcher
+from worker.charging.claim import Answer, Claimed, Skipped, Unasked, claim_many
 from worker.charging.close import quarantine
 from worker.charging.readiness import Readiness
 from worker.charging.send_queue import NO_SLOT, QueuedCall, SendQueue
+from worker.charging.settle import Answered, settle_plain
 from worker.charging.unsent_claims import UnsentClaims
 from worker.clock import wait_until
 from worker.runtime import event_loop, stop_signal
@@ -31,6 +32,8 @@ from worker.store.charging.charges import Obstacle
 from worker.store.failures import DATABASE_ERRORS
 
 log = logging.getLogger("again.executor")
+MOST = 64  # in one transaction: rows are locked for milliseconds
+LINGER = 0.03  # seconds that a batch waits under load; so much longer an answer is unwritten
 CLAIMED_AHEAD = 128  # charges of an account's envelopes that are claimed and have not left
 AHEAD_SECONDS = 0.5  # of its cap that they are at most
 ASIDE = 8  # threads for transactions of one charge, each of which takes milliseconds
@@ -59,7 +62,11 @@ class Executor:
 
     def __init__(self, services: Services) -> None:
         self.services = services
-        self.batches = ChargeBatches(services)
+        self.claims: Batcher[int, Answer] = Batcher(Part.CLAIMS, self._claim_many, MOST, LINGER)
+        # None for an answer that is left to `settle_alone`.
+        self.settlements: Batcher[Answered, AttemptState | None] = Batcher(
+            Part.SETTLEMENTS, self._settle_plain, MOST, LINGER
+        )
         self.unsent_claims = UnsentClaims()
         self.readiness = Readiness(services)
         self.send_queue = SendQueue(services, services.settings.concurrency)
@@ -72,13 +79,12 @@ class Executor:
     def use(self, services: Services) -> None:
         """Begin charges with these services from now on; those under way keep the former ones."""
         self.services = services
-        self.batches.use(services)
         self.readiness.use(services)
 
     def start(self) -> None:
         """Start all threads: one that cannot be started ends the process before anything is claimed."""
-        self.batches.claims.start()
-        self.batches.settlements.start()
+        self.claims.start()
+        self.settlements.start()
         self.send_queue.start()
         self.steps.start()
         self.look_ups.start()
@@ -109,6 +115,12 @@ class Executor:
         over: Future[None] = Future()
         begun = event_loop.submit(lambda: self._begin_each(charge_ids, self._ahead_of(account), over))
         return Envelope(charge_ids[begun.result() :], over)
+
+    def _claim_many(self, ids: Sequence[int]) -> list[Answer]:
+        return claim_many(self.services, ids)
+
+    def _settle_plain(self, answered: Sequence[Answered]) -> list[AttemptState | None]:
+        return settle_plain(self.services, answered)
 
     def _prepare(self, account: str) -> None:
         """Have a token at hand: one that is fetched later would cost each charge its slot."""
@@ -172,8 +184,8 @@ class _Steps:
             ahead.release()
 
     async def claim(self, charge_id: int) -> Claimed | None:
-        """Claim it with others in one transaction; alone where its row is locked, or the gateway is asked first."""
-        claimed = await self._executor.batches.claims.submit(charge_id)
+        """Claim it with others in one transaction; alone where its row is locked, or after a look-up."""
+        claimed = await self._executor.claims.submit(charge_id)
         if isinstance(claimed, Skipped):
             claimed = await self._alone(attempt_charge.claim_without_asking, charge_id)
         if isinstance(claimed, Unasked):
@@ -216,8 +228,9 @@ class _Steps:
         """Settle a payment with others in one transaction; anything else, or what is not plain, alone."""
         try:
             if isinstance(outcome, Paid):
-                state = await self._executor.batches.settlements.submit((claimed.intent, outcome))
-                if not isinstance(state, NotBatched):
+                answered = Answered(claimed.intent, AttemptState.SENDING, outcome)
+                state = await self._executor.settlements.submit(answered)
+                if state is not None:
                     return state
             return await self._in(
                 self._executor.steps, attempt_charge.settle_call, self._services, claimed, outcome

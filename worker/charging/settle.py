@@ -1,15 +1,18 @@
-"""Settling: the one function that moves a charge, whatever way the answer came."""
+"""Settling: write answers under their attempts' fences, and what follows for their charges; one and many alike.
+
+What an answer changes is decided in `schedules.dunning.settling` and `schedules.dunning.decisions`.
+"""
 
 import logging
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, assert_never
+from typing import assert_never
 
 from sqlalchemy import Connection
 
 from schedules.charging.charges import AttemptState, ChargeStatus, KeyedIn, TriedBy
-from schedules.charging.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown, Voided
-from schedules.charging.unknown_outcomes import next_ask_at
+from schedules.charging.outcomes import Declined, Outcome, Paid, Unknown
 from schedules.dunning.decisions import (
     AskGateway,
     Collected,
@@ -21,29 +24,118 @@ from schedules.dunning.decisions import (
     WaitForCard,
     decide,
 )
-from schedules.dunning.declines import Placed
+from schedules.dunning.settling import Course, Sent, after_payment, attempt_columns, believed, unpaid_course
+from schedules.errors import BROKEN
 from worker.charging import decline_rules, dunning
 from worker.charging.circuit_breaker import count_refusal
-from worker.charging.close import close, collected, set_aside
+from worker.charging.close import close, collected, paid_dedupe, paid_event, set_aside
 from worker.charging.current_card import move_to_current_card
 from worker.failpoints import Failpoint, hit
 from worker.services import Services
-from worker.store.charging import attempts, charges
+from worker.store.charging import attempts, charges, payments
 from worker.store.charging.attempts import Attempt
-from worker.store.charging.charges import Charge
+from worker.store.charging.payments import Payable, PlainPayment
 from worker.store.customers import customers, subscriptions
+from worker.store.failures import DATABASE_ERRORS, summary
 
 log = logging.getLogger("again.settling")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An attempt and the outcome that came for it."""
+
+    attempt: Attempt
+    before: AttemptState  # in which it was claimed: sending by a call, unknown by a look-up
+    outcome: Outcome
+    quiet_answers: int = 0  # look-ups in a row, this one included, that found no payment
 
 
 def settle(
     services: Services, attempt: Attempt, before: AttemptState, outcome: Outcome, quiet_answers: int = 0
 ) -> AttemptState | None:
-    """Write an answer under the attempt's fence, and what follows for its charge; None when the fence moved.
+    """Write one answer, as `settle_many` does; None when the fence moved."""
+    return settle_many(services, [Answered(attempt, before, outcome, quiet_answers)])[0]
 
-    `before` is the state that the attempt was claimed in: sending by a call, unknown by asking.
+
+def settle_many(services: Services, answered: Sequence[Answered]) -> list[AttemptState | None]:
+    """Write answers, each under its attempt's fence, and what follows for their charges; None where it moved.
+
+    Plain payments are written by the set, all others one after another, each in a transaction of its own. What
+    cannot be written undoes no other answer; its error is raised when all have been tried.
     """
+    states = settle_plain(services, answered)
+    errors: list[Exception] = []
+    for place, each in enumerate(answered):
+        if states[place] is not None:
+            continue
+        try:
+            states[place] = settle_alone(services, each)
+        except (*BROKEN, *DATABASE_ERRORS) as error:
+            errors.append(error)
+            if len(answered) > 1:
+                kind = type(error).__name__
+                log.error("%s: its answer is not written: %s", each.attempt.merchant_uid, kind)
+    if errors:
+        raise errors[0]
+    return states
+
+
+def settle_plain(services: Services, answered: Sequence[Answered]) -> list[AttemptState | None]:
+    """Write, in one transaction, the payments that change nothing but their own charges; None for all others.
+
+    A charge that another transaction has locked is passed over, so that the batch waits for no row. Of two answers
+    for one charge the second is left.
+    """
+    paid = {each.attempt.charge_id: each for each in reversed(answered) if isinstance(each.outcome, Paid)}
+    done: set[int] = set()
+    try:
+        if paid:
+            done = _write_plain(services, paid)
+    except DATABASE_ERRORS as error:
+        # One row cannot be written, or the database failed: each is written alone, as its fence allows.
+        log.warning("%d payments are written one by one: %s", len(paid), summary(error))
+    written = [paid.get(each.attempt.charge_id) is each and each.attempt.id in done for each in answered]
+    uids = [each.attempt.merchant_uid for each, is_written in zip(answered, written, strict=True) if is_written]
+    for uid in uids:
+        hit(Failpoint.SETTLING_COMMITTED, uid)
+    if uids:
+        log.info("paid: %s", " ".join(uids))
+    return [AttemptState.PAID if is_written else None for is_written in written]
+
+
+def _write_plain(services: Services, paid: Mapping[int, Answered]) -> set[int]:
     now = services.clock.now()
+    with services.engine.begin() as db:
+        found = payments.lock(db, list(paid))
+        plain = [
+            payment
+            for charge_id, each in paid.items()
+            if charge_id in found and (payment := _plain(each, found[charge_id], now)) is not None
+        ]
+        done = payments.settle(db, plain, now) if plain else set[int]()
+        for payment in plain:
+            if payment.attempt.id in done:
+                hit(Failpoint.SETTLING_WRITTEN, payment.attempt.merchant_uid)
+    return done
+
+
+def _plain(answered: Answered, payable: Payable, now: datetime) -> PlainPayment | None:
+    """What is written for a payment that has no further effect; None for any other."""
+    attempt, before = answered.attempt, answered.before
+    outcome = believed(answered.outcome, before, None, has_paid=payable.has_paid)
+    then = after_payment(payable.facts, by_attempt=True)
+    if not isinstance(outcome, Paid) or not then.is_plain:
+        return None
+    columns = attempt_columns(outcome, _sent(answered), None, now)
+    event = paid_event(payable, attempt.merchant_uid, then)
+    return PlainPayment(attempt, before, outcome, columns, event, paid_dedupe(payable.key))
+
+
+def settle_alone(services: Services, answered: Answered) -> AttemptState | None:
+    """Write any answer, in a transaction of its own; None when the fence moved."""
+    now = services.clock.now()
+    attempt, before, outcome = answered.attempt, answered.before, answered.outcome
     with services.engine.begin() as db:
         if not isinstance(outcome, Unknown):
             # It may change the subscription, or move the debt to its card: locked in the order of the verbs, so
@@ -52,12 +144,11 @@ def settle(
         charge = charges.locked(db, attempt.charge_id)
         if charge is None:
             raise LookupError(f"attempt {attempt.merchant_uid} has no charge")
-        if isinstance(outcome, Paid) and attempts.has_paid(db, charge.id):
-            outcome = Unknown(f"{outcome.imp_uid} is a second payment for one debt", mismatch=True)
-        outcome = decline_rules.asked_first(outcome, before, charge.pg_provider)
+        has_paid = isinstance(outcome, Paid) and attempts.has_paid(db, charge.id)
+        outcome = believed(outcome, before, decline_rules.placed(outcome, charge.pg_provider), has_paid=has_paid)
         placed = decline_rules.placed(outcome, charge.pg_provider)
-        values = _attempt_values(attempt, before, outcome, placed, now) | {"quiet_answers": quiet_answers}
-        if not attempts.settle(db, attempt, before, outcome, now, values):
+        columns = attempt_columns(outcome, _sent(answered), placed, now)
+        if not attempts.settle(db, attempt, before, outcome, now, columns):
             log.warning("%s: a stale answer (%s) is left out", attempt.merchant_uid, type(outcome).__name__)
             return None
         shop_zone = services.settings.zone
@@ -71,55 +162,13 @@ def settle(
             count_refusal(db, charge, services.settings.breaker_refusals, now)
         hit(Failpoint.SETTLING_WRITTEN, attempt.merchant_uid)
     hit(Failpoint.SETTLING_COMMITTED, attempt.merchant_uid)
-    log.info("%s: %s %s", attempt.merchant_uid, values["state"], values.get("reason") or "")
-    return AttemptState(values["state"])
+    log.info("%s: %s %s", attempt.merchant_uid, columns["state"], columns.get("reason") or "")
+    return AttemptState(columns["state"])
 
 
-def _attempt_values(
-    attempt: Attempt, before: AttemptState, outcome: Outcome, placed: Placed | None, now: datetime
-) -> dict[str, Any]:
-    match outcome:
-        case Paid(imp_uid, _, pg_provider):
-            seen: dict[str, Any] = {"imp_uid": imp_uid, "pg_provider": pg_provider, "reason": None}
-            return _ended(AttemptState.PAID, now) | seen
-        case Declined(reason, pg_code, imp_uid, pg_provider):
-            seen = {"reason": reason, "pg_code": pg_code, "imp_uid": imp_uid, "pg_provider": pg_provider}
-            # A text that decides nothing leaves the uid to be sent again; a new one could be a second charge.
-            again = placed is not None and not placed.definite
-            state = AttemptState.NOT_SENT if again else AttemptState.DECLINED
-            return _ended(state, now) | seen | decline_rules.columns(placed)
-        case Voided(reason):
-            return _ended(AttemptState.DECLINED, now) | {"reason": reason}
-        case Refused(reason) if before is AttemptState.SENDING and attempt.sends > 1:
-            # Nothing ended the sendings before this one, so a payment of theirs may still show: the uid is kept.
-            return _ended(AttemptState.NOT_SENT, now) | {"reason": reason} | decline_rules.REFUSED_AGAIN
-        case Refused(reason):
-            return _ended(AttemptState.REFUSED, now) | {"reason": reason}
-        case NotSent(reason):
-            return _ended(AttemptState.NOT_SENT, now) | {"reason": reason}
-        case Unknown():
-            return in_doubt(attempt, outcome, now)
-        case _:
-            assert_never(outcome)
-
-
-def in_doubt(attempt: Attempt, outcome: Unknown, now: datetime) -> dict[str, Any]:
-    """The columns of an attempt whose outcome is unknown: it is asked about."""
-    since = attempt.unknown_since or now
-    return {
-        "state": AttemptState.UNKNOWN.value,
-        "unknown_since": since,
-        "next_ask_at": next_ask_at(since, now),
-        "reason": outcome.reason,
-        # One that had ended is no longer settled.
-        "settled_at": None,
-        "decline_class": None,
-        "decline_rule": None,
-    }
-
-
-def _ended(state: AttemptState, now: datetime) -> dict[str, Any]:
-    return {"state": state.value, "settled_at": now, "next_ask_at": None}
+def _sent(answered: Answered) -> Sent:
+    attempt = answered.attempt
+    return Sent(answered.before, attempt.sends, attempt.unknown_since, answered.quiet_answers)
 
 
 def _move_charge(db: Connection, answer: dunning.Answer, decision: Decision, now: datetime) -> None:
@@ -134,14 +183,31 @@ def _move_charge(db: Connection, answer: dunning.Answer, decision: Decision, now
             set_aside(db, charge.key, why, now)
         case SendAgain() | TryAgain() | WaitForCard() | GiveUp() | SetAside():
             charges.change(db, charge.id, **dunning.counted(answer, now))
-            if charge.status.is_owed and charge.keyed_in is not None:
-                _end_keyed(db, answer, now)
-            elif charge.status.is_owed and _is_canceled(db, charge):
-                close(db, charge.id, ChargeStatus.CANCELED, "the subscription was canceled", now)
-            elif charge.status.is_owed:
-                _go_on(db, answer, decision, now)
+            _go_on(db, answer, decision, now)
         case _:
             assert_never(decision)
+
+
+def _go_on(
+    db: Connection,
+    answer: dunning.Answer,
+    decision: SendAgain | TryAgain | WaitForCard | GiveUp | SetAside,
+    now: datetime,
+) -> None:
+    """Take the course of a charge that an attempt did not pay."""
+    charge = answer.charge
+    course = unpaid_course(charge.status, charge.keyed_in, is_of_canceled=charge.is_of_canceled)
+    match course:
+        case Course.OVER:
+            pass
+        case Course.ENDS_TYPED:
+            _end_keyed(db, answer, now)
+        case Course.ENDS_CANCELED:
+            close(db, charge.id, ChargeStatus.CANCELED, "the subscription was canceled", now)
+        case Course.CONTINUES:
+            _follow(db, answer, decision, now)
+        case _:
+            assert_never(course)
 
 
 def _end_keyed(db: Connection, answer: dunning.Answer, now: datetime) -> None:
@@ -158,7 +224,7 @@ def _end_keyed(db: Connection, answer: dunning.Answer, now: datetime) -> None:
     dunning.tell_uncollectible(db, charge, now)
 
 
-def _go_on(
+def _follow(
     db: Connection,
     answer: dunning.Answer,
     decision: SendAgain | TryAgain | WaitForCard | GiveUp | SetAside,
@@ -183,7 +249,3 @@ def _go_on(
             set_aside(db, charge.key, f"{why}; `again show {charge.key}`, then `again release {charge.key}`", now)
         case _:
             assert_never(decision)
-
-
-def _is_canceled(db: Connection, charge: Charge) -> bool:
-    return charge.subscription_id is not None and subscriptions.is_canceled(db, charge.subscription_id)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -215,8 +215,13 @@ def settle(
     values: dict[str, Any],
 ) -> bool:
     """Write an outcome under the fence; return False and write nothing when the fence has changed."""
-    answer = json.loads(json.dumps(asdict(outcome), default=str))
+    answer = json.loads(json.dumps(answer_of(outcome), default=str))
     return _write(db, attempt, before, now, values | {"answer": answer, "lease_until": None}, values.get("reason"))
+
+
+def answer_of(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as it is kept; asdict copies each value deeply, which takes longer than the rest."""
+    return {field.name: getattr(outcome, field.name) for field in fields(outcome)}
 
 
 def take_lapsed(db: Connection, now: datetime, next_ask_at: datetime, limit: int) -> Sequence[str]:

@@ -49,6 +49,8 @@ from worker.store.tables import (
     subscriptions,
 )
 
+# The columns that are empty in a charge that has ended.
+NOTHING_NEXT = ("next_attempt_at", "queued_until", "held_why", "waits", "look_at", "tried_by", "planned_at")
 OWED_STATUSES = [status.value for status in ChargeStatus if status.is_owed]
 
 

@@ -108,13 +108,6 @@ def to_look(db: Connection, now: datetime, after: int, limit: int) -> list[int]:
     return list(db.execute(query).scalars())
 
 
-def others_declined(db: Connection, subscription_id: int, charge_id: int) -> bool:
-    """Whether a subscription owes another debt that was declined."""
-    c = charges.c
-    query = select(c.id).where(c.subscription_id == subscription_id, text(OWED), c.id != charge_id)
-    return db.execute(query.where(c.first_declined_at.is_not(None)).limit(1)).first() is not None
-
-
 def wake_waiting(db: Connection, billing_key_id: int, now: datetime) -> None:
     """Reschedule the debts that wait for a card that has just paid, except those of ended subscriptions."""
     c = charges.c

@@ -210,12 +210,6 @@ def lock_of_charge(db: Connection, charge_id: int) -> None:
     db.execute(_LOCK_OF_CHARGE, {"charge": charge_id})
 
 
-def is_canceled(db: Connection, subscription_id: int) -> bool:
-    """Whether a subscription has been canceled."""
-    query = select(subscriptions.c.status).where(subscriptions.c.id == subscription_id)
-    return bool(db.execute(query).scalar_one() == SubscriptionStatus.CANCELED.value)
-
-
 def on_plan(db: Connection, code: str, status: str, after: int, limit: int) -> Sequence[tuple[int, str]]:
     """Row ids and customer_uids of the subscriptions on any version of a plan, in pages by row id."""
     s = subscriptions.c
