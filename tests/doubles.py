@@ -209,3 +209,16 @@ class ScriptedGateway:
 
     def close(self) -> None:
         pass
+
+
+class SlowToTell(ScriptedGateway):
+    """Does not tell what it knows of a uid before it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tells = threading.Event()
+
+    def find_all(self, merchant_uid: str) -> Found | NoAnswer:
+        answer = super().find_all(merchant_uid)
+        assert self.tells.wait(120)
+        return answer

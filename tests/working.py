@@ -20,6 +20,8 @@ from worker.config import load_settings
 from worker.embedded import EmbeddedServices
 from worker.operations import operate
 
+COMMAND = (sys.executable, "-m", "worker.cli", "worker")
+
 
 class Worker:
     """A worker process, its database and its broker."""
@@ -28,7 +30,7 @@ class Worker:
         self,
         settings: Mapping[str, str],
         log: Path,
-        command: Sequence[str | Path] = (sys.executable, "-m", "worker.cli", "worker"),
+        command: Sequence[str | Path] = COMMAND,
     ) -> None:
         self.settings = dict(settings)
         self._command = command
@@ -122,15 +124,16 @@ class Worker:
 
 @contextmanager
 def working(
-    embedded: EmbeddedServices, template: str, broker: str, folder: Path, **changes: str
-) -> Iterator[Worker]:
-    """A worker that takes every queue of this broker."""
+    embedded: EmbeddedServices, template: str, broker: str, folder: Path,
+    command: Sequence[str | Path] = COMMAND, **changes: str,
+) -> Iterator[Worker]:  # fmt: skip
+    """A worker that takes every queue of this broker, unless its command says otherwise."""
     database = fresh_database(embedded, template=template)
     places = {
         "AGAIN_DATABASE_URL": database, "AGAIN_BROKER_URL": broker, "AGAIN_PORTONE_URL": "http://127.0.0.1:1",
         "AGAIN_PORTONE_KEY": "key", "AGAIN_PORTONE_SECRET": "secret", "AGAIN_LOG_LEVEL": "INFO",
     }  # fmt: skip
-    worker = Worker(QUICK | places | changes, folder / "worker.log")
+    worker = Worker(QUICK | places | changes, folder / "worker.log", command)
     operate.bind_if_new(worker.services, "test")  # in another environment's database it would take no charges
     try:
         worker.start()

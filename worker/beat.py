@@ -33,9 +33,9 @@ from worker.store.operations import due_work, leads, processes
 from worker.wiring import services
 
 log = logging.getLogger("again.beat")
-# Events separately: without a worker for their queue, the other chores are still sent.
-QUEUES_OF_CHORES = ((OPS, RECONCILE), (EVENTS,))
-MOST_CHORES = 5000  # chores and look-ups that may wait in the broker: about 5 MB, half an hour of chores
+# Each by itself: without a worker for one of them, the chores of the others are still sent.
+QUEUES_OF_CHORES = (OPS, RECONCILE, EVENTS)
+MOST_CHORES = 5000  # messages that may wait in a queue of chores: about 5 MB, half an hour of chores
 LEAD_SECONDS = 15.0  # another beat leads at most this and one tick after the leader has ended
 UNASKED_TICKS = 60  # a chore without work is sent every so many ticks all the same
 SHORTEST_TICK = 0.05  # seconds; plans with closer billing times are sent together
@@ -238,9 +238,9 @@ class PlanScheduler(Scheduler):
     def _send_chores(self, made: Services, interval: float) -> None:
         ready = [place for place in range(len(CHORES)) if elapsed() >= self._chores_due[place]]
         wanted = self._wanted(made, ready, interval)
-        for queues in QUEUES_OF_CHORES:
-            due = [place for place in wanted if CHORES[place][0].queue in queues]
-            if not due or tasks.messages_in(*queues) > MOST_CHORES:
+        for queue in QUEUES_OF_CHORES:
+            due = [place for place in wanted if CHORES[place][0].queue == queue]
+            if not due or tasks.messages_in(queue) > MOST_CHORES:
                 continue  # no worker takes them, and enough messages wait
             for place in due:
                 task, ticks = CHORES[place]

@@ -37,7 +37,6 @@ SLICE = 45.0  # seconds that long work occupies a thread; the next message of be
 # has compared its own clock with it; for the worker see `messages.accepted_headers`.
 CHORE_EXPIRES = 600.0
 MOST_NOTICES = 2000  # messages in the queue above which webhooks are refused; PortOne may send them again
-MOST_ASKS = 500  # look-ups that may wait in the broker at once
 # One thread of a process delivers at a time, so that a receiver that hangs blocks only one.
 _delivers = threading.Lock()
 # One thread dispatches: beat sends a message each second, and a backlog is topped up more often than that.
@@ -194,18 +193,8 @@ def set_aside_unsendable() -> None:
 @app.task(name="again.ask_due", queue=OPS)
 @rung_again
 def ask_due() -> None:
-    """Publish a look-up for each unknown attempt whose time has come."""
-    if messages_in(RECONCILE) >= MOST_ASKS:
-        return  # no worker takes them, so further copies would not help
-    for attempt_id in resolve_unknown.due_asks(services()):
-        ask.apply_async((attempt_id,), expires=CHORE_EXPIRES)
-
-
-@app.task(name="again.ask", queue=RECONCILE)
-@rung_again
-def ask(attempt_id: int) -> None:
-    """Look up the outcome of one attempt at the gateway."""
-    resolve_unknown.ask(services(), attempt_id)
+    """Begin the look-ups of unknown attempts that are due, in this process."""
+    resolve_unknown.begin_due(services(), executor().look_ups.begin)
 
 
 @app.task(name="again.reconcile", queue=RECONCILE)
@@ -266,7 +255,7 @@ def announce() -> None:
 def notified(merchant_uid: str) -> None:
     """Look up the payment that a webhook names; the rest of its content is not trusted."""
     with returned_if_transient("again.notified"):
-        payment_webhooks.hear(services(), merchant_uid)
+        payment_webhooks.hear(services(), merchant_uid, executor().webhook_look_ups.begin)
 
 
 def hand_on(merchant_uid: str) -> None:

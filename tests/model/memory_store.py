@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -192,10 +193,12 @@ class Attempts(StandsFor):
             db.note_time(now)
         return [row["merchant_uid"] for row in lapsed[:limit]]
 
-    def to_ask(self, db: Transaction, now: datetime, limit: int) -> list[int]:
+    def to_ask(self, db: Transaction, now: datetime, limit: int) -> dict[int, str]:
         due = [r for r in db.tables.unresolved.values() if r["state"] == UNKNOWN and r["next_ask_at"] <= now]
         due.sort(key=lambda row: row["next_ask_at"])
-        return [row["id"] for row in due[:limit]]
+        accounts = {row["id"]: db.tables.charges[row["charge_id"]]["account"] for row in due}
+        places = {account: count() for account in accounts.values()}
+        return {attempt: account for attempt, account in accounts.items() if next(places[account]) < limit}
 
     def unknown_since(self, db: Transaction, attempt_id: int) -> datetime | None:
         row = db.tables.attempts.get(attempt_id)

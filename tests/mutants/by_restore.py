@@ -44,8 +44,8 @@ BY_RESTORE: tuple[Mutant, ...] = (
         "restore: look-ups before sending keep no answer from being written",
         AFTER + "test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges",
         "worker/charging/executor.py",
-        ", pool=self._executor.look_ups)",
-        ")",
+        '        if not self._executor.look_ups.begin(account, f"charge {charge_id}", look_up, give_back):\n',
+        "        if look_up():\n",
     ),
     Mutant(
         "restore: a part that was given back is not given back again under its key",

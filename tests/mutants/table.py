@@ -1188,8 +1188,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "a process of another environment takes no ask",
         CLOCKS + "test_a_process_of_another_environment_with_a_moved_clock_asks_nothing",
         "worker/charging/resolve_unknown.py",
-        "if not may_decide(services, db):\n            return []",
-        "if False:\n            return []",
+        "if not may_decide(services, db):\n            return {}",
+        "if False:\n            return {}",
     ),
     Mutant(
         "hold: a second one is no shorter than the first",

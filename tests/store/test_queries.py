@@ -171,7 +171,7 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
         clock = services.clock
         object.__setattr__(clock, "at", clock.now() + timedelta(hours=1))
         resolve_unknown.sweep(services)
-        for attempt in resolve_unknown.due_asks(services)[:2]:
+        for attempt in list(resolve_unknown.due_asks(services))[:2]:
             resolve_unknown.ask(services, attempt)
         overdue.look_due(services)
         unsendable.set_aside_unsendable(services)

@@ -10,13 +10,13 @@ from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import Unknown
 from tests.acceptance.again import again, refused, told, told_json
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, collect_due, move, on_sale
+from tests.factories import attempt_rows, charge_rows, collect_due, heard, move, on_sale
 from worker.charging import attempt_charge, resolve_unknown
 from worker.charging.claim import Claimed, claim_many
 from worker.config import load_settings
 from worker.customers import enrollment
 from worker.operations import operate
-from worker.reconciliation import payment_webhooks, reconciler
+from worker.reconciliation import reconciler
 from worker.renewals import open_charges
 from worker.services import OtherCredentials, Services
 from worker.store.charging import kill_switch
@@ -130,7 +130,7 @@ def test_another_merchant_is_not_asked_about_an_unknown_attempt(two: Services, s
     move(two, hours=1)
     asked_before = len(second.asked)
     assert resolve_unknown.ask(other, attempt_id) is None
-    payment_webhooks.hear(other, uid)
+    heard(other, uid)
     reconciler.begin_due(other, "second")
     reconciler.go_on(other, "second")
     with pytest.raises(OtherCredentials, match="again adopt --account second"):

@@ -9,14 +9,14 @@ import pytest
 from schedules.charging.charges import AttemptState
 from tests.acceptance.again import refused, told_json
 from tests.doubles import ScriptedGateway
-from tests.factories import charge_rows, collect_due, on_sale
+from tests.factories import charge_rows, collect_due, heard, on_sale
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import wiring
 from worker.accounts import Account, BadAccounts, read_accounts
 from worker.config import load_settings
 from worker.customers import enrollment
 from worker.operations import operate
-from worker.reconciliation import payment_webhooks, reconciler
+from worker.reconciliation import reconciler
 from worker.renewals import open_charges
 from worker.services import Services, UnknownAccount
 from worker.store.tables import charges
@@ -140,7 +140,7 @@ def test_two_accounts_are_charged_asked_and_compared_each_at_its_own_gateway(
         uid = db.exec_driver_sql(
             f"SELECT merchant_uid FROM attempts WHERE charge_id = {of_second['id']}"
         ).scalar_one()
-    payment_webhooks.hear(made, uid)
+    heard(made, uid)
     for name in made.gateways:
         reconciler.begin_due(made, name)
         reconciler.go_on(made, name)

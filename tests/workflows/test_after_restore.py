@@ -3,7 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from threading import Event
 
 import pytest
 
@@ -13,7 +12,7 @@ from schedules.charging.outcomes import Declined, NotSent
 from schedules.money.amounts import Money
 from schedules.operations.findings import FindingKind, FindingState
 from schedules.requests.adhoc import ChargeRequest
-from tests.doubles import ScriptedGateway
+from tests.doubles import ScriptedGateway, SlowToTell
 from tests.factories import (
     attempt_rows,
     charge_rows,
@@ -25,13 +24,13 @@ from tests.factories import (
     on_sale,
     subscribed,
 )
-from worker.charging import adhoc, match_payments, resolve_unknown
+from worker.charging import adhoc, look_ups, match_payments, resolve_unknown
 from worker.charging import executor as executor_module
 from worker.charging.adhoc import CannotRequest
 from worker.charging.executor import Executor
 from worker.clock import wait_until
 from worker.customers import card_entry, enrollment
-from worker.gateway.port import Card, ChargeOrder, Found, NoAnswer
+from worker.gateway.port import Card, ChargeOrder
 from worker.reconciliation import resolve_finding, restore
 from worker.reconciliation.resolve_finding import Verdict
 from worker.renewals import enqueue, open_charges
@@ -168,19 +167,6 @@ def test_a_charge_whose_earlier_attempt_is_not_finished_is_asked_about_and_not_q
     assert gateway.sent == []
 
 
-class SlowToTell(ScriptedGateway):
-    """Does not tell what it knows of a uid before it is let."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tells = Event()
-
-    def find_all(self, merchant_uid: str) -> Found | NoAnswer:
-        answer = super().find_all(merchant_uid)
-        assert self.tells.wait(60)
-        return answer
-
-
 def _asked_for_by_another(services: Services, number: int) -> int:
     """A charge for a customer of its own: of one card, one call leaves at a time."""
     uid = f"customer-{number}"
@@ -189,7 +175,10 @@ def _asked_for_by_another(services: Services, number: int) -> int:
 
 
 def test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges(services: Services) -> None:
-    """Guard: look-ups have threads of their own; an answer that waited for them would outlast its lease."""
+    """Guard: look-ups have threads of their own; an answer that waited for them would outlast its lease.
+
+    No envelope waits for them either: its charges are queued again, each after its look-up.
+    """
     gateway = SlowToTell()
     slow = replace(services, gateways={"main": gateway})
     executor = Executor(slow)
@@ -197,7 +186,7 @@ def test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges(s
     restored(slow)
     gateway.tells.clear()
     gateway.asked.clear()
-    many = executor_module.ASIDE + executor_module.LOOK_UPS
+    many = executor_module.ASIDE + look_ups.PLACES
     ids = [_asked_for_by_another(slow, number) for number in range(many)]
     move(slow, days=1)
     on_sale(slow)
@@ -205,14 +194,15 @@ def test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges(s
     open_charges.open_due(slow)
     renewal = next(row["id"] for row in charge_rows(slow) if row["kind"] == ChargeKind.RENEWAL)
     gateway.cards["bob"] = lambda order: Declined("[CC10]통장 잔액부족")
-    under_way = executor.begin_many(ids, "main")
     with ThreadPoolExecutor(1) as pool:
         try:
-            assert wait_until(lambda: len(gateway.asked) >= executor_module.LOOK_UPS, 30)
+            pool.submit(executor.begin_many(ids, "main").wait).result(30)
+            assert wait_until(lambda: len(gateway.asked) >= look_ups.PLACES, 30)
             assert pool.submit(executor.attempt, renewal).result(30) is AttemptState.DECLINED
         finally:
             gateway.tells.set()
-    under_way.wait()
+    assert wait_until(executor.look_ups.is_idle, 30)
+    executor.begin_many(ids, "main").wait()
     assert len(gateway.sent) == many + 1
 
 

@@ -12,12 +12,11 @@ from schedules.charging.outcomes import Declined
 from schedules.dunning.policies import STANDARD
 from schedules.money.amounts import Money
 from tests.doubles import ScriptedGateway
-from tests.factories import START, collect_due, move, move_to, on_sale, subscribed
+from tests.factories import START, collect_due, heard, move, move_to, on_sale, subscribed
 from tests.scenarios.living import live_until
 from worker.customers import adjust, cards, enrollment
 from worker.gateway.port import BillingKey
 from worker.outbox import announcements
-from worker.reconciliation import payment_webhooks
 from worker.services import Services
 
 WHO = ("kim", "the customer asked for it")
@@ -122,7 +121,7 @@ def by_webhook(services: Services, gateway: ScriptedGateway) -> None:
     """A webhook about a payment of the card leads to a look."""
     order = gateway.sent[-1]
     gateway.remember(order, "failed", at=services.clock.now())
-    payment_webhooks.hear(services, order.merchant_uid)
+    heard(services, order.merchant_uid)
 
 
 @pytest.mark.parametrize("seen", [by_command, by_daily_look, by_webhook])

@@ -19,7 +19,17 @@ from schedules.outbox import events
 from schedules.requests.adhoc import ChargeRequest
 from schedules.requests.refunds import Fate, RefundRequest, RefundState
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, collect_due, move, move_to, on_sale, opened, subscribed
+from tests.factories import (
+    attempt_rows,
+    charge_rows,
+    collect_due,
+    heard,
+    move,
+    move_to,
+    on_sale,
+    opened,
+    subscribed,
+)
 from tests.workflows.test_reconciling import found, only
 from worker import failpoints
 from worker.charging import adhoc, attempt_charge
@@ -29,7 +39,7 @@ from worker.failpoints import Failpoint
 from worker.operations import archiving, operate
 from worker.operations.archiving import CannotArchive, Tally
 from worker.outbox import replays
-from worker.reconciliation import payment_webhooks, reconciler, restore
+from worker.reconciliation import reconciler, restore
 from worker.refunds import refund_payment
 from worker.renewals import open_charges
 from worker.reporting import history
@@ -423,9 +433,9 @@ def test_a_late_webhook_about_an_archived_payment_changes_nothing(
     services: Services, gateway: ScriptedGateway, paid: int
 ) -> None:
     archived(services)
-    payment_webhooks.hear(services, gateway.sent[1].merchant_uid)
+    heard(services, gateway.sent[1].merchant_uid)
     assert gateway.asked == []
-    payment_webhooks.hear(services, gateway.sent[0].merchant_uid)
+    heard(services, gateway.sent[0].merchant_uid)
     assert gateway.asked == [gateway.sent[0].merchant_uid]
     assert found(services) == []
 

@@ -52,7 +52,7 @@ def test_it_is_asked_about_more_and_more_seldom_but_for_ever(
 
 
 def test_it_is_not_asked_before_its_time(services: Services, in_doubt: int, gateway: ScriptedGateway) -> None:
-    assert resolve_unknown.due_asks(services) == []
+    assert resolve_unknown.due_asks(services) == {}
     assert resolve_unknown.ask(services, in_doubt) is None
     assert gateway.asked == []
 

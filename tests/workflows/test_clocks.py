@@ -64,7 +64,7 @@ def test_a_machine_whose_clock_is_wrong_takes_no_lease_away(services: Services, 
     assert isinstance(clock, FixedClock)
     clock.at += timedelta(hours=1)
     assert resolve_unknown.sweep(ahead) == 0
-    assert resolve_unknown.due_asks(ahead) == []
+    assert resolve_unknown.due_asks(ahead) == {}
     assert [row["state"] for row in attempt_rows(services)] == ["sending"]
 
 
@@ -154,7 +154,7 @@ def test_a_process_of_another_environment_with_a_moved_clock_asks_nothing(
     gateway.answers.append(Unknown("ReadTimeout"))
     attempt_charge.attempt(ours, charge)
     (before,) = attempt_rows(ours)
-    assert resolve_unknown.due_asks(foreign) == []
+    assert resolve_unknown.due_asks(foreign) == {}
     assert resolve_unknown.ask(foreign, before["id"]) is None
     assert attempt_rows(ours) == [before]
     assert gateway.asked == []

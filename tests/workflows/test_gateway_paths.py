@@ -17,7 +17,7 @@ from schedules.requests.batches import Line
 from schedules.requests.imports import COLUMNS, Mapped
 from schedules.requests.refunds import Fate, RefundRequest, RefundState
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, move, on_sale
+from tests.factories import attempt_rows, charge_rows, heard, move, on_sale
 from worker.batches.drafts import BadLines
 from worker.charging import attempt_charge, match_payments, prior_attempts, resolve_unknown
 from worker.charging.executor import Executor
@@ -28,7 +28,7 @@ from worker.gateway.port import Card, Gateway
 from worker.onboarding import import_file
 from worker.onboarding import takeover as takeovers
 from worker.operations import operate
-from worker.reconciliation import payment_webhooks, reconciler, resolve_finding, restore
+from worker.reconciliation import reconciler, resolve_finding, restore
 from worker.reconciliation.resolve_finding import Verdict
 from worker.refunds import duplicates, refund_payment
 from worker.renewals import open_charges
@@ -137,7 +137,7 @@ def ask(services: Services, swap: Callable[[], Services], second: WatchedGateway
 
 def hear(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
     uid = tried(services, second, Declined("한도초과"))
-    payment_webhooks.hear(swap(), uid)
+    heard(swap(), uid)
 
 
 def reconcile(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:

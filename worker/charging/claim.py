@@ -83,10 +83,11 @@ class Claimed:
     buyer: Buyer = NOBODY
 
 
-class Unasked(Enum):
-    """Why a claim was not made, where the gateway has to answer first."""
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """No claim was made: the gateway may have a payment under an earlier merchant_uid of the charge."""
 
-    ASK_FIRST = "the gateway may have a payment under an earlier merchant_uid of the charge"
+    account: str  # whose gateway has to be asked first
 
 
 class Skipped(Enum):
@@ -272,7 +273,7 @@ class _Batch:
         """Write what follows for one charge, under a savepoint: where it fails, the others stand."""
         match each.decision:
             case AskFirst():
-                return Unasked.ASK_FIRST
+                return Unasked(each.row.account)
             case GiveBack() | NotDue() | Stopped():
                 return None
             case _:

@@ -14,16 +14,16 @@ from typing import ParamSpec, TypeVar
 
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import NotSent, Outcome, Paid
-from schedules.errors import BROKEN
-from worker.charging import attempt_charge
+from worker.charging import attempt_charge, prior_attempts
 from worker.charging.batcher import Batcher
 from worker.charging.claim import Answer, Claimed, Skipped, Unasked, claim_many
-from worker.charging.close import quarantine
+from worker.charging.look_ups import WEBHOOK_PLACES, WEBHOOKS_WAITING, LookUps
 from worker.charging.readiness import Readiness
 from worker.charging.send_queue import NO_SLOT, QueuedCall, SendQueue
 from worker.charging.settle import Answered, settle_plain
 from worker.charging.unsent_claims import UnsentClaims
 from worker.clock import wait_until
+from worker.renewals import enqueue
 from worker.runtime import event_loop, stop_signal
 from worker.runtime.background import Part, Pool
 from worker.services import Services
@@ -37,8 +37,7 @@ LINGER = 0.03  # seconds that a batch waits under load; so much longer an answer
 CLAIMED_AHEAD = 128  # charges of an account's envelopes that are claimed and have not left
 AHEAD_SECONDS = 0.5  # of its cap that they are at most
 ASIDE = 8  # threads for transactions of one charge, each of which takes milliseconds
-LOOK_UPS = 8  # threads for charges that the gateway is asked about first: as slow as the gateway, and its rate cap
-LAST_WRITES = 5.0  # seconds that a stop waits for a database that takes nothing
+LAST_WRITES = 5.0  # seconds that a stop waits for a database that takes nothing, and for look-ups under way
 NOT_LOOKED = Obstacle("the pre-send check failed")
 
 P = ParamSpec("P")
@@ -72,7 +71,8 @@ class Executor:
         self.send_queue = SendQueue(services, services.settings.concurrency)
         self.steps = Pool(Part.STEPS, ASIDE)
         # Of their own: an answer that came must be written before its lease ends, however slow the gateway is.
-        self.look_ups = Pool(Part.LOOK_UPS, LOOK_UPS)
+        self.look_ups = LookUps()
+        self.webhook_look_ups = LookUps(WEBHOOK_PLACES, WEBHOOKS_WAITING)
         self._ahead: dict[tuple[str, float], asyncio.Semaphore] = {}
         self._making = threading.Lock()
 
@@ -87,7 +87,6 @@ class Executor:
         self.settlements.start()
         self.send_queue.start()
         self.steps.start()
-        self.look_ups.start()
         self.unsent_claims.start()
         event_loop.running()
 
@@ -96,7 +95,8 @@ class Executor:
         self.send_queue.wake()
 
     def finish(self) -> None:
-        """Wait, at most LAST_WRITES, until what was surely not sent is written as such."""
+        """Wait, twice LAST_WRITES at most, until look-ups are over and what was not sent is written as such."""
+        self.look_ups.finish(LAST_WRITES)
         if not wait_until(lambda: not self.unsent_claims.unwritten, LAST_WRITES):
             log.error("%d attempts that were not sent could not be given back", self.unsent_claims.unwritten)
 
@@ -187,10 +187,20 @@ class _Steps:
         """Claim it with others in one transaction; alone where its row is locked, or after a look-up."""
         claimed = await self._executor.claims.submit(charge_id)
         if isinstance(claimed, Skipped):
-            claimed = await self._alone(attempt_charge.claim_without_asking, charge_id)
+            claimed = await self._in(
+                self._executor.steps, attempt_charge.claim_without_asking, self._services, charge_id
+            )
         if isinstance(claimed, Unasked):
-            claimed = await self._alone(attempt_charge.claim_after_asking, charge_id, pool=self._executor.look_ups)
+            await self._in(self._executor.steps, self._look_up_first, charge_id, claimed.account)
         return claimed if isinstance(claimed, Claimed) else None
+
+    def _look_up_first(self, charge_id: int, account: str) -> None:
+        """Have the gateway asked, and the charge queued again after it: no message or envelope waits for this."""
+        services = self._services
+        look_up = partial(prior_attempts.look_up, services, charge_id)
+        give_back = partial(enqueue.give_back, services, [charge_id])
+        if not self._executor.look_ups.begin(account, f"charge {charge_id}", look_up, give_back):
+            give_back()
 
     async def send(self, claimed: Claimed) -> Outcome | Obstacle:
         """Send it in a slot of its account, after the pre-send check."""
@@ -259,20 +269,6 @@ class _Steps:
         uid = claimed.intent.merchant_uid
         log.warning("%s was not sent, and cannot be given back yet: the database fails", uid)
         self._executor.unsent_claims.remember(uid, write)
-
-    async def _alone(
-        self, claim: Callable[[Services, int], T], charge_id: int, *, pool: Pool | None = None
-    ) -> T | None:
-        """Claim in a transaction of its own; a row that breaks a rule is set aside."""
-
-        def claimed() -> T | None:
-            try:
-                return claim(self._services, charge_id)
-            except BROKEN as broken:
-                quarantine(self._services, charge_id, broken)
-                return None
-
-        return await self._in(pool or self._executor.steps, claimed)
 
     @staticmethod
     async def _in(pool: Pool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

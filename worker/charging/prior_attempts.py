@@ -18,14 +18,15 @@ from schedules.charging.unknown_outcomes import (
     next_ask_at,
     read_found,
 )
+from schedules.errors import BROKEN
 from schedules.outbox.events import AttemptUnknown
 from worker.charging import decline_rules
-from worker.charging.close import set_aside
+from worker.charging.close import quarantine, set_aside
 from worker.charging.match_payments import compare
 from worker.charging.payment_lists import await_turn
 from worker.charging.settle import settle
 from worker.gateway.port import Found
-from worker.services import OtherCredentials, Services
+from worker.services import OtherCredentials, Services, right_time
 from worker.store.charging import asked_before_sending, attempts, charges
 from worker.store.charging.asked_before_sending import InDoubt
 from worker.store.charging.attempts import Attempt
@@ -42,6 +43,16 @@ class Answer(Enum):
     CLEAR = "none of them may be paid, apart from what is written as paid"
     UNCLEAR = "one of them may be paid: its next look-up or a person decides"
     MISSING = "a look-up was not answered, or its answer could not be written"
+
+
+def look_up(services: Services, charge_id: int) -> None:
+    """Ask for a charge's earlier attempts while no message of it is under way; a clear answer queues it again."""
+    try:
+        if ask_before_sending(services, charge_id):
+            with services.engine.begin() as db:
+                charges.queue_again(db, [charge_id], right_time(services, db))
+    except BROKEN as broken:
+        quarantine(services, charge_id, broken)
 
 
 def ask_before_sending(services: Services, charge_id: int) -> bool:

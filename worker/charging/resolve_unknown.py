@@ -1,8 +1,9 @@
 """Asking: lapsed leases become unknown outcomes, which are asked about until they are clear."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 from schedules.charging import unknown_outcomes as rules
 from schedules.charging.charges import AttemptState
@@ -12,6 +13,7 @@ from schedules.errors import BROKEN
 from schedules.outbox.events import AttemptUnknown
 from worker.charging import decline_rules
 from worker.charging.close import quarantine, set_aside, tell_held
+from worker.charging.look_ups import Begin
 from worker.charging.match_payments import compare
 from worker.charging.settle import settle
 from worker.failpoints import Failpoint, hit
@@ -23,6 +25,7 @@ from worker.store.outbox import event_log
 
 log = logging.getLogger("again.asking")
 BATCH = 500
+AT_ONCE = 48  # look-ups of an account: charges that are looked up before they are sent find room beside them
 
 
 def sweep(services: Services) -> int:
@@ -46,11 +49,17 @@ def sweep(services: Services) -> int:
     return len(lapsed)
 
 
-def due_asks(services: Services, limit: int = BATCH) -> Sequence[int]:
-    """The unknown attempts that are to be asked about now."""
+def begin_due(services: Services, begin: Begin) -> None:
+    """Begin the look-ups that are due, so many of each account as may wait here; the others stay due."""
+    for attempt_id, account in due_asks(services).items():
+        begin(account, f"attempt {attempt_id}", partial(ask, services, attempt_id))
+
+
+def due_asks(services: Services, limit: int = AT_ONCE) -> Mapping[int, str]:
+    """The unknown attempts that are to be asked about now, with their accounts: so many of each."""
     with services.engine.begin() as db:
         if not may_decide(services, db):
-            return []
+            return {}
         return attempts.to_ask(db, services.clock.now(), limit)
 
 

@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import GatewayPayment
 from worker.charging import resolve_unknown
+from worker.charging.look_ups import Begin
 from worker.charging.match_payments import compare
 from worker.clock import wait
 from worker.customers import cards
@@ -28,13 +30,14 @@ class Limit:
     patience: float
 
 
-# Two limits, so that made-up uids do not keep webhooks about real debts from being looked up.
+# Two limits, so that made-up uids do not keep webhooks about real debts from being looked up: each has a bucket
+# of the account, for its rate and for its threads.
 OURS = Limit("webhooks", 5.0, 2.0)
-FOREIGN = Limit("other webhooks", 1.0, 0.0)  # no waiting, so that a flood does not occupy the threads
+FOREIGN = Limit("other webhooks", 1.0, 0.0)  # none waits for its turn
 
 
-def hear(services: Services, merchant_uid: str) -> None:
-    """Compare the payments of a uid like the reconciler, and look up a card for which charges wait.
+def hear(services: Services, merchant_uid: str, begin: Begin) -> None:
+    """Begin to compare the payments of a uid like the reconciler, and to look up a card for which charges wait.
 
     A webhook does not name its account: the charge does, and without a charge all accounts are queried. Anyone may
     send a webhook, so the calls that they cause are limited for each account. A webhook beyond the limit is
@@ -43,24 +46,35 @@ def hear(services: Services, merchant_uid: str) -> None:
     with services.engine.begin() as db:
         state = attempts.state_of(db, merchant_uid)
         account = attempts.account_of(db, merchant_uid)
-        if state is not None and state[1] is AttemptState.UNKNOWN:
-            attempts.ask_now(db, state[0], services.clock.now())
-    match state:
-        case (_, AttemptState.PAID | AttemptState.SENDING):
-            return  # the outcome is known, or a call is under way
-        case (attempt_id, AttemptState.UNKNOWN) if account is not None:
-            if _may_look(services, account, OURS):
-                resolve_unknown.ask(services, attempt_id)
-            return
+    if state is not None and state[1] in (AttemptState.PAID, AttemptState.SENDING):
+        return  # the outcome is known, or a call is under way
+    unknown = state[0] if state is not None and state[1] is AttemptState.UNKNOWN else None
     limit = FOREIGN if account is None else OURS
     for name in services.account_names if account is None else (account,):
-        if _may_look(services, name, limit):
-            _look(services, name, merchant_uid)
+        look_up = partial(_look_in_turn, services, name, limit, merchant_uid, unknown)
+        if not begin(_bucket(name, limit), merchant_uid, look_up):
+            log.warning("a webhook is dropped: account %s has enough look-ups that wait", name)
+
+
+def _look_in_turn(services: Services, account: str, limit: Limit, merchant_uid: str, unknown: int | None) -> None:
+    """Look, unless the limit is reached: then an unknown attempt keeps the time of its next look-up."""
+    if not _may_look(services, account, limit):
+        return
+    if unknown is None:
+        _look(services, account, merchant_uid)
+        return
+    with services.engine.begin() as db:
+        attempts.ask_now(db, unknown, services.clock.now())
+    resolve_unknown.ask(services, unknown)
+
+
+def _bucket(account: str, limit: Limit) -> str:
+    return f"{account}/{limit.name}"
 
 
 def _may_look(services: Services, account: str, limit: Limit) -> bool:
     with services.engine.begin() as db:
-        seconds = rates.grant(db, f"{account}/{limit.name}", limit.rate, limit.patience)
+        seconds = rates.grant(db, _bucket(account, limit), limit.rate, limit.patience)
     if seconds is None:
         log.warning("a webhook is dropped: account %s has %g look-ups a second for these", account, limit.rate)
         return False

@@ -250,16 +250,23 @@ def take_lapsed(db: Connection, now: datetime, next_ask_at: datetime, limit: int
     return [row["merchant_uid"] for row in rows]
 
 
-def to_ask(db: Connection, now: datetime, limit: int) -> list[int]:
-    """Return the unknown attempts whose look-up is due, longest waiting first."""
+def to_ask(db: Connection, now: datetime, limit: int) -> dict[int, str]:
+    """Return the unknown attempts whose look-up is due with their accounts, longest waiting first.
+
+    At most `limit` of each account: one whose look-ups pile up hides no other.
+    """
     a = attempts.c
-    query = (
-        select(a.id)
+    # A subquery for each attempt: for a join the planner might read all charges.
+    account = select(charges.c.account).where(charges.c.id == a.charge_id).scalar_subquery()
+    due = (
+        select(a.id, a.next_ask_at, account.label("account"))
         .where(a.state == AttemptState.UNKNOWN.value, a.next_ask_at <= now)
-        .order_by(a.next_ask_at)
-        .limit(limit)
+        .subquery()
     )
-    return list(db.execute(query).scalars())
+    place = func.row_number().over(partition_by=due.c.account, order_by=due.c.next_ask_at).label("place")
+    placed = select(due, place).subquery()
+    query = select(placed.c.id, placed.c.account).where(placed.c.place <= limit).order_by(placed.c.next_ask_at)
+    return {row.id: row.account for row in db.execute(query)}
 
 
 def unknown(db: Connection, limit: int) -> list[dict[str, Any]]:
