@@ -29,10 +29,10 @@ Results = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of each thing."""
+    """The size of each part."""
 
     charges: int = 20_000
-    slow_charges: int = 3000  # of the contenders, of which one takes minutes for as many
+    slow_charges: int = 3000  # of the contenders; the slowest takes minutes for them
     subscriptions: int = 1_000_000
     due: int = 10_000
     history: int = 10_000_000
@@ -46,7 +46,7 @@ SMALL = Sizes(600, 60, 2000, 1000, 5000, 500, 3000, 200, 5)
 
 
 def steps(sizes: Sizes) -> dict[str, Callable[[], Any]]:
-    """Every part, by its name in the results."""
+    """Each part, by its name in the results."""
     return {
         "floor": lambda: asdict(charging.floor(sizes.charges)),
         "envelopes": lambda: asdict(charging.ours(sizes.charges, envelopes=True)),
@@ -89,7 +89,7 @@ def _told(module: str, environment: dict[str, str], *words: str) -> Any:
 
 
 def machine() -> dict[str, Any]:
-    """Where it was measured; absolute figures mean nothing anywhere else."""
+    """The machine of the measurement; absolute figures depend on it."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=HERE)
     return {
         "commit": commit.stdout.strip(), "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -101,76 +101,76 @@ def machine() -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table."""
+    """A row of the table."""
 
     what: str
-    wish: str
+    goal: str
     found: str
-    is_enough: bool | None = None  # None where nothing was wished
+    is_enough: bool | None = None  # None without a goal
 
 
 def goals(found: Results) -> Iterator[Row]:
-    """What was wished, what came of it, and whether that is enough; of the parts that were run."""
+    """The goals and results of the parts that were run."""
     for rows in (_charging, _flow, _opening, _scheduling, _growth):
         yield from rows(found)
 
 
 def _charging(found: Results) -> Iterator[Row]:
     names = {"envelopes": ("a backlog", 0.45), "messages": ("one message a charge", 0.2)}
-    for name, (words, wish) in names.items():
+    for name, (words, goal) in names.items():
         if not (ours := found.get(name)):
             continue
         if floor := found.get("floor"):
             ratio = ours["per_second"] / floor["per_second"]
-            yield Row(f"{words}, beside the calls alone", f"{wish:.0%} or more", f"{ratio:.0%}", ratio >= wish)
+            yield Row(f"{words}, beside the calls alone", f"{goal:.0%} or more", f"{ratio:.0%}", ratio >= goal)
         yield Row(f"{words}: CPU of our processes for each", "lowered", f"{ours['cpu_ms']:.2f} ms")
-    for name, told in (found.get("rabbitmq") or {}).items():
-        words = f"{told['per_second'] / found[name]['per_second']:.0%}" if name in found else ""
+    for name, figures in (found.get("rabbitmq") or {}).items():
+        words = f"{figures['per_second'] / found[name]['per_second']:.0%}" if name in found else ""
         yield Row(f"{names[name][0]} over RabbitMQ, beside Valkey", "", words)
     contenders = {
         "hand_written": ("hand-written", 4.0), "hand_written_kept_client": ("hand-written, client kept", 4.0),
         "dbos": ("DBOS", 2.0),
     }  # fmt: skip
-    for name, (words, wish) in contenders.items():
+    for name, (words, goal) in contenders.items():
         if not (other := found.get(name)):
             continue
         if ours := found.get("envelopes"):
             ratio = ours["per_second"] / other["per_second"]
-            yield Row(f"a backlog, beside {words}", f"{wish:g} times", f"{ratio:.1f} times", ratio >= wish)
+            yield Row(f"a backlog, beside {words}", f"{goal:g} times", f"{ratio:.1f} times", ratio >= goal)
         if (single := found.get("messages")) and name != "dbos":
             ratio = single["per_second"] / other["per_second"]
             yield Row(f"one message a charge, beside {words}", "not below", f"{ratio:.1f} times", ratio >= 1)
 
 
 def _flow(found: Results) -> Iterator[Row]:
-    for told in found.get("distance") or []:
-        words = f"{told['used']:.0%} of the cap used, {told['most_in_a_second']} calls in any second of 50"
-        what = f"a round trip of {told['round_trip'] * 1000:.0f} ms to the database"
-        yield Row(what, "more than none", words, told["used"] > 0 and not told["doubles"])
-    for account, told in (found.get("caps") or {}).items():
-        words = f"{told['most_in_a_second']} in any second of {told['cap']:g}, {told['used']:.1%} used"
-        kept = told["most_in_a_second"] <= told["cap"] and told["used"] >= 0.98
+    for figures in found.get("distance") or []:
+        words = f"{figures['used']:.0%} of the cap used, {figures['most_in_a_second']} calls in any second of 50"
+        what = f"a round trip of {figures['round_trip'] * 1000:.0f} ms to the database"
+        yield Row(what, "more than none", words, figures["used"] > 0 and not figures["doubles"])
+    for account, figures in (found.get("caps") or {}).items():
+        words = f"{figures['most_in_a_second']} in any second of {figures['cap']:g}, {figures['used']:.1%} used"
+        kept = figures["most_in_a_second"] <= figures["cap"] and figures["used"] >= 0.98
         yield Row(f"the cap of account {account}", "never above, 98% used", words, kept)
-    if told := found.get("backlog"):
-        waiting = f"{told['waiting']:,} wait"
-        late = told["adhoc_p99_s"]
+    if figures := found.get("backlog"):
+        waiting = f"{figures['waiting']:,} wait"
+        late = figures["adhoc_p99_s"]
         yield Row(f"ad-hoc while {waiting}, p99", "2 s", f"{late:.2f} s", late <= 2)
-        peak = told["broker_peak_mb"]
+        peak = figures["broker_peak_mb"]
         yield Row(f"the broker at its most, {waiting}", "64 MB", f"{peak:.1f} MB", peak < 64)
-        words = f"{told['flushed_mended']} of {told['flushed_queued']} in {told['flush_mended_s']:.0f} s"
-        mended = told["flushed_mended"] == told["flushed_queued"] and told["flush_mended_s"] < 65
+        words = f"{figures['flushed_mended']} of {figures['flushed_queued']} in {figures['flush_mended_s']:.0f} s"
+        mended = figures["flushed_mended"] == figures["flushed_queued"] and figures["flush_mended_s"] < 65
         yield Row("what was queued at a flush has left", "one sweep, 65 s", words, mended)
-        yield Row("the longest pause after it", "", f"{told['flush_longest_pause_s']:.2f} s")
-    if told := found.get("punctuality"):
-        late = told["behind_the_cap_p99_s"]
+        yield Row("the longest pause after it", "", f"{figures['flush_longest_pause_s']:.2f} s")
+    if figures := found.get("punctuality"):
+        late = figures["behind_the_cap_p99_s"]
         yield Row("due at one minute, behind the cap, p99", "60 s", f"{late:.2f} s", late < 60)
 
 
 def _opening(found: Results) -> Iterator[Row]:
-    if not (told := found.get("opening")):
+    if not (figures := found.get("opening")):
         return
-    few, every = told["few"], told["all"]
-    words = f"opening {few['due']:,} of {told['subscriptions']:,}"
+    few, every = figures["few"], figures["all"]
+    words = f"opening {few['due']:,} of {figures['subscriptions']:,}"
     yield Row(words, "5 s", f"{few['seconds']:.1f} s", few["seconds"] < 5)
     words = f"opening all {every['due']:,}, two openers"
     yield Row(words, "120 s", f"{every['seconds']:.0f} s", every["seconds"] < 120)
@@ -180,36 +180,36 @@ def _opening(found: Results) -> Iterator[Row]:
 
 
 def _scheduling(found: Results) -> Iterator[Row]:
-    if told := found.get("beat"):
-        tick, lag, plans = told["tick_cpu_ms"], told["lag_p99_s"], f"{told['plans']:,}"
+    if figures := found.get("beat"):
+        tick, lag, plans = figures["tick_cpu_ms"], figures["lag_p99_s"], f"{figures['plans']:,}"
         yield Row(f"a tick of beat with {plans} plans, CPU", "20 ms", f"{tick:.2f} ms", tick < 20)
         yield Row("a plan's bell after its time, p99", "1 s", f"{lag:.3f} s", lag < 1)
     for name, other in (found.get("other_schedulers") or {}).items():
         if isinstance(other, dict):
             words = f"{other['tick_cpu_ms']:.2f} ms, {other['lag_p99_s']:.3f} s"
             yield Row(f"the same of {name} with {found['other_schedulers']['entries']:,} entries", "", words)
-    if told := found.get("idle"):
-        spent = told["ours_percent"] + told["servers_percent"]
+    if figures := found.get("idle"):
+        spent = figures["ours_percent"] + figures["servers_percent"]
         yield Row("everything while nothing is due", "2% of a core", f"{spent:.1f}%", spent < 2)
 
 
 def _growth(found: Results) -> Iterator[Row]:
-    if told := found.get("growth"):
-        for step, cost in told["steps"].items():
-            words = f"{step} beside {told['history']:,} settled"
+    if figures := found.get("growth"):
+        for step, cost in figures["steps"].items():
+            words = f"{step} beside {figures['history']:,} settled"
             yield Row(words, "1.2 times", f"{cost['ratio']:.2f} times", cost["ratio"] <= 1.2)
 
 
-def tell(found: Results, folder: Path) -> None:
-    """Print the table, and write it."""
+def report(found: Results, folder: Path) -> None:
+    """Print the table, and write it to results.md."""
     table = Table(title="benchmarks", title_justify="left")
     lines = ["| what | wished | found | |", "|---|---|---|---|"]
     for column in ("what", "wished", "found", ""):
         table.add_column(column)
     for row in goals(found):
         verdict = {True: "yes", False: "NO", None: ""}[row.is_enough]
-        table.add_row(row.what, row.wish, row.found, verdict)
-        lines.append(f"| {row.what} | {row.wish} | {row.found} | {verdict} |")
+        table.add_row(row.what, row.goal, row.found, verdict)
+        lines.append(f"| {row.what} | {row.goal} | {row.found} | {verdict} |")
     Console().print(table)
     at = found["machine"]
     words = f"{at['cores']} cores {at['machine']}, {at['memory_gb']} GB, {at['system']}, Python {at['python']}"
@@ -221,7 +221,7 @@ WAYS = ("floor", "envelopes", "messages", "hand_written_kept_client", "hand_writ
 
 
 def draw(found: Results, folder: Path) -> None:
-    """The plots of the parts that were run: charging and its CPU, the caps, and growth."""
+    """Draw the plots of the parts that were run: charging and its CPU, the caps, and growth."""
     ran = [way for way in WAYS if way in found]
     if "floor" in found and len(ran) > 1:
         floor = found["floor"]["per_second"]
@@ -235,7 +235,7 @@ def draw(found: Results, folder: Path) -> None:
         costs = {way: found[way].get("cpu_ms", found[way].get("cpu_ms_per_charge", 0.0)) for way in ran}
         _bars(folder / "cpu.png", costs, "CPU of its own processes for each charge, ms")
     if growth := found.get("growth"):
-        ratios = {step: told["ratio"] for step, told in growth["steps"].items()}
+        ratios = {step: figures["ratio"] for step, figures in growth["steps"].items()}
         _bars(
             folder / "growth.png",
             ratios,
@@ -258,13 +258,13 @@ def _bars(file: Path, values: dict[str, float], words: str) -> None:
 
 
 def _draw_caps(file: Path, caps: Results) -> None:
-    """Calls in the second before each moment, beside what is allowed."""
+    """Calls per second over time, beside the cap."""
     figure = Figure(figsize=(8, 3.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for told, color in zip(caps.values(), ("#4472a8", "#c0504d"), strict=False):
-        axes.plot(*zip(*told["by_moment"], strict=True), color=color)
-        axes.axhline(told["cap"], color=color, linestyle="dotted")
+    for figures, color in zip(caps.values(), ("#4472a8", "#c0504d"), strict=False):
+        axes.plot(*zip(*figures["by_moment"], strict=True), color=color)
+        axes.axhline(figures["cap"], color=color, linestyle="dotted")
     axes.set_xlabel("seconds")
     axes.set_ylabel("calls in the second before")
     axes.set_ylim(0)
@@ -279,22 +279,22 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="prove that they work, in a minute or two")
     parser.add_argument("--history", type=int, default=Sizes.history, help="settled attempts of growth")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for results.json and the plots")
-    asked = parser.parse_args()
-    todo = steps(SMALL if asked.small else Sizes(history=asked.history))
-    if unknown := sorted(set(asked.parts) - set(todo)):
+    arguments = parser.parse_args()
+    todo = steps(SMALL if arguments.small else Sizes(history=arguments.history))
+    if unknown := sorted(set(arguments.parts) - set(todo)):
         raise SystemExit(f"unknown: {', '.join(unknown)}; there are {', '.join(todo)}")
-    asked.out.mkdir(parents=True, exist_ok=True)
-    file = asked.out / "results.json"
-    found: Results = json.loads(file.read_text()) if asked.parts and file.is_file() else {}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    file = arguments.out / "results.json"
+    found: Results = json.loads(file.read_text()) if arguments.parts and file.is_file() else {}
     found["machine"] = machine()
     for name, step in todo.items():
-        if asked.parts and name not in asked.parts:
+        if arguments.parts and name not in arguments.parts:
             continue
         print(f"{datetime.now(UTC):%H:%M:%S} {name}", file=sys.stderr, flush=True)
         found[name] = step()
         file.write_text(json.dumps(found, indent=2) + "\n")
-    draw(found, asked.out)
-    tell(found, asked.out)
+    draw(found, arguments.out)
+    report(found, arguments.out)
     print(f"written: {file}, results.md and the plots beside it")
 
 

@@ -21,37 +21,37 @@ PLANS = """
     FROM plans, generate_series(1, %(many)s::int) n WHERE plans.code = 'monthly'
 """
 TICKS = 40
-RUNG = 50  # plans whose billing time comes while it is looked at
+MEASURED = 50  # plans whose billing time comes during the measurement
 
 
 def ticks(plans: int) -> dict[str, Any]:
-    """What a look costs when nothing rings, and how late the bells of some plans are."""
+    """The cost of a tick with nothing due, and the delay of the billing times of some plans."""
     with placed("http://127.0.0.1:1") as place:
         _fill(place, plans)
         command = [PYTHON, "-m", "benchmarks.beating", "--beat"]
-        told = subprocess.run(
+        done = subprocess.run(
             command, env=os.environ | place.environment, capture_output=True, text=True, check=False
         )
-        if told.returncode:
-            raise SystemExit(told.stderr)
-        return {"plans": plans, **json.loads(told.stdout.splitlines()[-1])}
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        return {"plans": plans, **json.loads(done.stdout.splitlines()[-1])}
 
 
 def idle(seconds: float = 30.0) -> dict[str, Any]:
-    """The CPU that a beat and a worker take while nothing is due, the servers among it."""
+    """The CPU of a beat, a worker and their servers while nothing is due, in percent of one core."""
     with placed("http://127.0.0.1:1") as place:
         _fill(place, 100)
         programs = [place.start("worker"), place.start("beat")]
         wait(15)
         pids = [program.pid for program in programs]
         servers = [pid for pid in (place.embedded.postgres.pid, place.embedded.valkey.pid) if pid]
-        ours, theirs, began = cpu_of_all(pids), cpu_of_all(servers), time.monotonic()
+        own, of_servers, began = cpu_of_all(pids), cpu_of_all(servers), time.monotonic()
         wait(seconds)
         lasted = time.monotonic() - began
         return {
             "seconds": lasted,
-            "ours_percent": (cpu_of_all(pids) - ours) / lasted * 100,
-            "servers_percent": (cpu_of_all(servers) - theirs) / lasted * 100,
+            "ours_percent": (cpu_of_all(pids) - own) / lasted * 100,
+            "servers_percent": (cpu_of_all(servers) - of_servers) / lasted * 100,
         }
 
 
@@ -64,7 +64,7 @@ def _fill(place: Place, plans: int) -> None:
 
 
 def beat() -> None:
-    """Look at the plans again and again, in a process of its own."""
+    """Tick with many plans, in a separate process; print the figures."""
     from worker import tasks
     from worker.app import app
     from worker.beat import PlanScheduler
@@ -77,32 +77,32 @@ def beat() -> None:
         before = time.process_time()
         pause = scheduler.tick()
         costs.append((time.process_time() - before) * 1e3)
-        time.sleep(pause)  # as beat does, so that what is rung for now and then is among them
-    rung: list[float] = []
+        time.sleep(pause)  # as beat does, so that rare chores are included
+    lags: list[float] = []
     now = datetime.now(UTC)
     due = {}
-    for place, bell in enumerate(scheduler._billing_times[:RUNG]):
-        bell.at = now + timedelta(seconds=2 + place / 10)
-        due[bell.plan_id] = bell.at
+    for place, each in enumerate(scheduler._billing_times[:MEASURED]):
+        each.at = now + timedelta(seconds=2 + place / 10)
+        due[each.plan_id] = each.at
     scheduler._billing_times.sort()
-    ring = tasks.open_due.apply_async
+    publish = tasks.open_due.apply_async
 
-    def heard(arguments: tuple[int], **options: Any) -> Any:
-        sent = ring(arguments, **options)
-        rung.append((datetime.now(UTC) - due[arguments[0]]).total_seconds())
+    def record(arguments: tuple[int], **options: Any) -> Any:
+        sent = publish(arguments, **options)
+        lags.append((datetime.now(UTC) - due[arguments[0]]).total_seconds())
         return sent
 
-    vars(tasks.open_due)["apply_async"] = heard  # as a test double stands in its place
-    until = time.monotonic() + 2 + RUNG / 10 + 3
-    while time.monotonic() < until and len(rung) < RUNG:
+    vars(tasks.open_due)["apply_async"] = record  # replaced as in a test double
+    until = time.monotonic() + 2 + MEASURED / 10 + 3
+    while time.monotonic() < until and len(lags) < MEASURED:
         time.sleep(scheduler.tick())
-    if len(rung) < RUNG:
-        raise SystemExit(f"only {len(rung)} of {RUNG} plans were rung for")
+    if len(lags) < MEASURED:
+        raise SystemExit(f"only {len(lags)} of {MEASURED} plans were rung for")
     services().engine.dispose()
-    rung.sort()
+    lags.sort()
     print(json.dumps({
-        "tick_cpu_ms": statistics.mean(costs), "tick_cpu_ms_most": max(costs), "rung": len(rung),
-        "lag_p50_s": rung[len(rung) // 2], "lag_p99_s": rung[int(len(rung) * 0.99)],
+        "tick_cpu_ms": statistics.mean(costs), "tick_cpu_ms_most": max(costs), "rung": len(lags),
+        "lag_p50_s": lags[len(lags) // 2], "lag_p99_s": lags[int(len(lags) * 0.99)],
     }))  # fmt: skip
 
 

@@ -14,24 +14,24 @@ from benchmarks.place import PYTHON, LightGateway, Place, Seen, cpu_of, cpu_of_a
 from tests.rabbit import program, rabbit
 from worker.clock import wait_until
 
-SLOTS = (64, 96, 128)  # threads of one process; the best is taken
+SLOTS = (64, 96, 128)  # threads of one process; the best figure counts
 WORKERS = 2
-THREADS = 96  # of each of our workers
+THREADS = 96  # of each worker of Again
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What one way of charging did."""
+    """The figures of one way of charging."""
 
     name: str
     charges: int
     per_second: float
-    cpu_ms: float  # of the processes that charge, for each charge
+    cpu_ms: float  # CPU of the charging processes per charge
     words: str = ""
 
 
 def floor(calls: int) -> Figure:
-    """The calls alone, two processes, at the best number of slots."""
+    """The calls alone, from two processes, at the best number of slots."""
     best: Figure | None = None
     for slots in SLOTS:
         with LightGateway() as gateway:
@@ -50,9 +50,9 @@ def floor(calls: int) -> Figure:
                 assert program.stdin is not None
                 program.stdin.write("\n")
                 program.stdin.flush()
-            told = [json.loads(program.communicate()[0]) for program in programs]
+            figures = [json.loads(program.communicate()[0]) for program in programs]
             seen = gateway.seen()
-        cpu = sum(each["cpu"] for each in told) / len(seen.arrivals) * 1e3
+        cpu = sum(each["cpu"] for each in figures) / len(seen.arrivals) * 1e3
         figure = Figure("floor", len(seen.arrivals), seen.per_second, cpu, f"{slots} slots in each of {WORKERS}")
         if best is None or figure.per_second > best.per_second:
             best = figure
@@ -61,7 +61,7 @@ def floor(calls: int) -> Figure:
 
 
 def over_rabbitmq(charges: int) -> dict[str, Any] | None:
-    """Both ways with RabbitMQ's quorum queues between; None where there is no such server on this machine."""
+    """Both ways over quorum queues of RabbitMQ; None without a server on this machine."""
     if program("rabbitmq-server") is None:
         return None
     with rabbit() as node:
@@ -70,7 +70,7 @@ def over_rabbitmq(charges: int) -> dict[str, Any] | None:
 
 
 def ours(charges: int, *, envelopes: bool, threads: int = THREADS, broker: str | None = None) -> Figure:
-    """The whole path: beat rings, a worker dispatches, two workers charge."""
+    """The whole path: beat sends chores, a worker dispatches, two workers charge."""
     changes = {
         "AGAIN_RATE": "10000", "AGAIN_QUEUE_BOUND": "4000", "AGAIN_CONCURRENCY": str(threads),
     } | ({"AGAIN_BROKER_URL": broker} if broker else {})  # fmt: skip
@@ -81,8 +81,8 @@ def ours(charges: int, *, envelopes: bool, threads: int = THREADS, broker: str |
         ready(place)
         before = cpu_of_all([worker.pid for worker in workers])
         servers = [place.embedded.postgres.pid, place.embedded.valkey.pid]
-        beneath = cpu_of_all([pid for pid in servers if pid])
-        beside = cpu_of(gateway.process.pid)
+        cpu_of_servers = cpu_of_all([pid for pid in servers if pid])
+        cpu_of_gateway = cpu_of(gateway.process.pid)
         if envelopes:
             place.start("beat")
         else:
@@ -90,8 +90,8 @@ def ours(charges: int, *, envelopes: bool, threads: int = THREADS, broker: str |
         place.wait_for("SELECT count(*) FROM charges WHERE status <> 'paid'", 0, 60 + charges / 20)
         seen = gateway.seen()
         cpu = (cpu_of_all([worker.pid for worker in workers]) - before) / charges * 1e3
-        database = (cpu_of_all([servers[0] or 0]) + cpu_of_all([servers[1] or 0]) - beneath) / charges * 1e3
-        gate = (cpu_of(gateway.process.pid) - beside) / charges * 1e3
+        database = (cpu_of_all([servers[0] or 0]) + cpu_of_all([servers[1] or 0]) - cpu_of_servers) / charges * 1e3
+        gate = (cpu_of(gateway.process.pid) - cpu_of_gateway) / charges * 1e3
         memory = max(memory_of(worker.pid) for worker in workers)
         checked(place, seen, charges)
     name = "envelopes" if envelopes else "one message a charge"
@@ -100,13 +100,13 @@ def ours(charges: int, *, envelopes: bool, threads: int = THREADS, broker: str |
 
 
 def _send_each(place: Place) -> None:
-    """One message for each charge, all of them at once: they wait in the broker, as a backlog never does."""
+    """Publish one message for each charge, all at once, so that they wait in the broker."""
     with psycopg.connect(place.url) as db:
         ids = [row[0] for row in db.execute("SELECT id FROM charges ORDER BY next_attempt_at")]
         db.execute("UPDATE charges SET queued_until = now() + interval '1 hour'")
     with Celery(broker=place.environment["AGAIN_BROKER_URL"]) as client, client.producer_or_acquire() as producer:
         producer.auto_declare = False
-        client.conf.task_create_missing_queue_type = "quorum"  # which Redis does not look at
+        client.conf.task_create_missing_queue_type = "quorum"  # Redis ignores it
         for charge in ids:
             client.send_task(
                 "again.charge", (charge,), producer=producer, queue="charges.bulk", ignore_result=True
@@ -114,7 +114,7 @@ def _send_each(place: Place) -> None:
 
 
 def ready(place: Place) -> None:
-    """Wait until the workers take messages: each logs that it is ready."""
+    """Wait until the log of each worker says that it is ready."""
 
     def are_ready() -> bool:
         return sum(" ready." in log.read_text() for log in place.logs.glob("worker-*.log")) >= WORKERS
@@ -124,12 +124,12 @@ def ready(place: Place) -> None:
 
 
 def checked(place: Place, seen: Seen, charges: int) -> None:
-    """Nothing is lost and nothing is double, whatever the speed."""
+    """Exit with an error if a charge was lost or paid twice."""
     if seen.doubles or len(seen.arrivals) != charges:
         raise SystemExit(f"{charges} charges, {len(seen.arrivals)} payments, {seen.doubles} of them double")
-    told = place.ask("SELECT count(DISTINCT subject) FROM outbox WHERE kind = 'charge.paid'")
-    if told != charges:
-        raise SystemExit(f"{charges} charges, {told} notices")
+    events = place.ask("SELECT count(DISTINCT subject) FROM outbox WHERE kind = 'charge.paid'")
+    if events != charges:
+        raise SystemExit(f"{charges} charges, {events} notices")
 
 
 def main() -> None:
@@ -138,12 +138,12 @@ def main() -> None:
     parser.add_argument("what", choices=["floor", "envelopes", "messages"], nargs="+")
     parser.add_argument("--charges", type=int, default=20_000)
     parser.add_argument("--threads", type=int, default=THREADS)
-    asked = parser.parse_args()
-    for what in asked.what:
+    arguments = parser.parse_args()
+    for what in arguments.what:
         if what == "floor":
-            figure = floor(asked.charges)
+            figure = floor(arguments.charges)
         else:
-            figure = ours(asked.charges, envelopes=what == "envelopes", threads=asked.threads)
+            figure = ours(arguments.charges, envelopes=what == "envelopes", threads=arguments.threads)
         print(json.dumps(asdict(figure)), flush=True)
 
 

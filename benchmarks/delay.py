@@ -1,4 +1,4 @@
-"""A TCP proxy that adds a round trip's time between a worker and its database: for tests and benchmarks."""
+"""A TCP proxy that adds a round-trip time between a worker and its database, for tests and benchmarks."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""How many calls leave when the database is far away: a backlog at a cap, over added round trips."""
+"""The calls that are sent with a distant database: a backlog at a cap, with added round-trip times."""
 
 from dataclasses import asdict, dataclass
 
@@ -10,24 +10,24 @@ from worker.clock import elapsed, wait
 
 ROUND_TRIPS = (0.0, 0.02, 0.08, 0.15)  # seconds
 CAP = 50.0  # calls a second
-SECONDS = 20  # of work at the cap
-MOST_SECONDS = 180.0  # for one round trip's backlog
+SECONDS = 20  # seconds of work at the cap
+MOST_SECONDS = 180.0  # seconds for one backlog
 
 
 @dataclass(frozen=True, slots=True)
 class AtDistance:
-    """What the workers did with a round trip of so many seconds between it and the database."""
+    """The figures of one round-trip time between worker and database."""
 
     round_trip: float
     calls: int
     per_second: float
     most_in_a_second: int
-    used: float  # share of the cap
+    used: float  # share of the cap that was used
     doubles: int
 
 
 def distance() -> list[dict[str, float]]:
-    """The same backlog at each round trip."""
+    """Measure the same backlog at each round-trip time."""
     return [asdict(_at(round_trip)) for round_trip in ROUND_TRIPS]
 
 

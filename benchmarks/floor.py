@@ -1,7 +1,7 @@
-"""The floor: the calls alone, by bare httpx, a client for each slot, with no database and no broker.
+"""The lower bound: the calls alone, by plain httpx with a client for each slot, without database and broker.
 
-`python -m benchmarks.floor --gateway http://127.0.0.1:PORT --calls 10000 --slots 64`: one process of it. It waits
-for a line on standard input, so that two of them begin together, and prints what it took.
+`python -m benchmarks.floor --gateway http://127.0.0.1:PORT --calls 10000 --slots 64` runs one process. It waits
+for a line on standard input, so that two processes start together, and prints its duration.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from schedules.charging.identity import charge_key, merchant_uid, subject_of_ent
 
 
 def main() -> None:
-    """Call, and tell how long it took."""
+    """Make the calls, and print the duration."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gateway", required=True)
     parser.add_argument("--calls", type=int, required=True)

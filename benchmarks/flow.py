@@ -1,4 +1,4 @@
-"""The flow at a cap: how exactly it is kept, whose turn it is, how long a person waits; what the broker holds."""
+"""The rate cap, the order of calls, the delay of requests by people, and the memory of the broker."""
 
 import argparse
 import json
@@ -18,13 +18,13 @@ from schedules.charging.identity import charge_key, merchant_uid, subject_of_req
 from worker.clock import wait, wait_until
 
 CAPS = {"main": 120.0, "second": 40.0}
-SECONDS = 25  # of work for each account
-PEOPLE = 60  # who ask for a charge while everything else waits
-FLUSH_MENDED = 150.0  # seconds that the last of what a flush has lost may take
+SECONDS = 25  # seconds of work for each account
+PEOPLE = 60  # requests for a charge while the backlog waits
+FLUSH_REPAIRED = 150.0  # seconds until all messages lost in a flush are sent again
 
 
 def caps() -> dict[str, Any]:
-    """Two accounts with a cap each and work for both: calls in any one second, what is used of it, whose turn."""
+    """Two accounts with a cap and work each: the most calls per second, the used share of the cap, the order."""
     with (
         LightGateway() as gateway,
         placed(gateway.url, AGAIN_RATE=str(CAPS["main"]), AGAIN_CONCURRENCY="64") as place,
@@ -48,20 +48,20 @@ def caps() -> dict[str, Any]:
         place.start("beat")
         place.wait_for("SELECT count(*) FROM charges WHERE status <> 'paid'", 0, 4 * SECONDS + 60)
         seen = gateway.seen()
-    told = {}
+    figures = {}
     for account, rate in CAPS.items():
         mine = Seen([each for each in seen.arrivals if whose[each[1]] == account], 0)
         numbers = [int(each[1].partition("-")[2]) for each in mine.arrivals]
-        told[account] = {
+        figures[account] = {
             "cap": rate, "calls": len(numbers), "most_in_a_second": mine.most_in_a_second(),
             "used": _steady(mine) / rate, "furthest_out_of_turn": _out_of_turn(numbers),
             "by_moment": _by_moment(mine),
         }  # fmt: skip
-    return told
+    return figures
 
 
 def _steady(seen: Seen) -> float:
-    """Calls a second while there was work: without the first two seconds, and the last."""
+    """Calls per second while there was work: without the first two seconds and the last one."""
     begin, end = seen.arrivals[0][0] + 2, seen.arrivals[-1][0] - 1
     return sum(begin <= at < end for at, _, _ in seen.arrivals) / (end - begin)
 
@@ -74,12 +74,12 @@ def _by_moment(seen: Seen) -> list[tuple[float, int]]:
 
 
 def _out_of_turn(numbers: list[int]) -> int:
-    """By how many places the call that was furthest from its turn was early or late."""
+    """The largest number of places by which a call was out of order."""
     return max(abs(place - turn) for place, turn in zip(sorted(numbers), numbers, strict=True))
 
 
 def backlog(waiting: int, cap: float) -> dict[str, Any]:
-    """A person asks while so many renewals wait; what the broker holds; and how a flush of it is mended."""
+    """Requests by people during a backlog, the memory of the broker, and the repair of a flush."""
     with LightGateway() as gateway, placed(gateway.url, AGAIN_RATE=str(cap)) as place:
         shop.on_sale(place)
         shop.charges_due(place, waiting)
@@ -88,15 +88,15 @@ def backlog(waiting: int, cap: float) -> dict[str, Any]:
         ready(place)
         place.start("beat")
         wait(10)
-        asked = _ask(place)
+        asked_at = _ask(place)
         broker = redis.Redis.from_url(place.environment["AGAIN_BROKER_URL"])
         wait(5)
         seen = gateway.seen()
         arrived = {uid: at for at, _, uid in seen.arrivals}
-        lags = sorted(arrived[uid] - at for uid, at in asked.items() if uid in arrived)
+        lags = sorted(arrived[uid] - at for uid, at in asked_at.items() if uid in arrived)
         info: Any = broker.info("memory")
         return {
-            "waiting": waiting, "cap": cap, "asked": len(asked), "arrived": len(lags),
+            "waiting": waiting, "cap": cap, "asked": len(asked_at), "arrived": len(lags),
             "adhoc_p50_s": lags[len(lags) // 2], "adhoc_p99_s": lags[-1 - len(lags) // 100],
             "broker_mb": info["used_memory"] / 2**20, "broker_peak_mb": info["used_memory_peak"] / 2**20,
             **_flushed(place, gateway, broker), "doubles": gateway.seen().doubles,
@@ -104,13 +104,13 @@ def backlog(waiting: int, cap: float) -> dict[str, Any]:
 
 
 def _flushed(place: Place, gateway: LightGateway, broker: "redis.Redis") -> dict[str, Any]:
-    """Flush the broker: how long no call came at most, and when the last charge left that was queued then."""
+    """Flush the broker; measure the longest pause between calls, and when the last lost charge was sent."""
     with psycopg.connect(place.url) as db:
         queued = db.execute("SELECT key FROM charges WHERE queued_until > now() AND status = 'open'").fetchall()
     broker.flushall()
     flushed = time.monotonic()
     lost = {merchant_uid("benc", key, 1) for (key,) in queued}
-    wait_until(lambda: not lost - {uid for _, _, uid in gateway.seen().arrivals}, FLUSH_MENDED, every=5)
+    wait_until(lambda: not lost - {uid for _, _, uid in gateway.seen().arrivals}, FLUSH_REPAIRED, every=5)
     ended = time.monotonic()
     seen = gateway.seen().arrivals
     after = [at for at, _, _ in seen if at > flushed]
@@ -123,23 +123,23 @@ def _flushed(place: Place, gateway: LightGateway, broker: "redis.Redis") -> dict
 
 
 def _ask(place: Place) -> dict[str, float]:
-    """Ask as another backend does, one person after the other; when each was asked for, by its merchant_uid."""
-    asked = {}
+    """Request a charge for one person after the other through the task API; the times by merchant_uid."""
+    asked_at = {}
     with Celery(broker=place.environment["AGAIN_BROKER_URL"]) as client:
         for number in range(PEOPLE):
             key = f"person-{number}"
             uid = merchant_uid("benc", charge_key(ChargeKind.ADHOC, subject_of_request(key), 0), 1)
-            asked[uid] = time.monotonic()
+            asked_at[uid] = time.monotonic()
             client.send_task("again.charge_adhoc", queue="requests", ignore_result=True, kwargs={
                 "customer_uid": f"customer-{10 + number}", "amount": 500, "currency": "KRW", "name": "Extra",
                 "request_key": key, "reason": "benchmark", "actor": "benchmark",
             })  # fmt: skip
             wait(0.1)
-    return asked
+    return asked_at
 
 
 def punctuality(many: int, cap: float) -> dict[str, Any]:
-    """Periods that become due at one minute: when each of their calls arrives after it."""
+    """Periods that are due at the same minute: the delay of each of their calls."""
     with LightGateway() as gateway, placed(gateway.url, AGAIN_RATE=str(cap)) as place:
         shop.on_sale(place)
         for number in range(2):
@@ -167,10 +167,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--waiting", type=int, default=100_000)
     parser.add_argument("--cap", type=float, default=100)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     print(json.dumps(caps(), indent=2), flush=True)
-    print(json.dumps(backlog(asked.waiting, asked.cap), indent=2), flush=True)
-    print(json.dumps(punctuality(1000, asked.cap), indent=2), flush=True)
+    print(json.dumps(backlog(arguments.waiting, arguments.cap), indent=2), flush=True)
+    print(json.dumps(punctuality(1000, arguments.cap), indent=2), flush=True)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ASKED = Asked(date(2026, 3, 1), date(2026, 3, 31), "Asia/Seoul")
 ANCHORS = [date(2023, 3, 1) + timedelta(days=n) for n in range(1096)]
 MONTHLY = Plan("monthly", 1, Money(9900, "KRW"), Every(1, Unit.MONTH), "Monthly")
-PLANS = {  # plan -> hundredths of the subscriptions
+PLANS = {  # percent of the subscriptions by plan
     MONTHLY: 60,
     replace(MONTHLY, code="shifted", shift=Shift.NEXT, holidays="KR"): 15,
     replace(MONTHLY, code="weekly", cadence=Every(1, Unit.WEEK), price=Money(2900, "KRW")): 10,
@@ -55,7 +55,7 @@ CUSTOMERS = (
     "INSERT INTO customers (reference, created_at) SELECT 'c' || n, now() FROM generate_series(1, %s) n",
     "INSERT INTO billing_keys (customer_id, customer_uid, account, created_at) "
     "SELECT n, 'customer-' || n, 'main', now() FROM generate_series(1, %s) n",
-    # Hexadecimal digits are among those of a key; the prime spreads the plans and anchors over the rows.
+    # Keys consist of hexadecimal digits here; the prime number spreads plans and anchors over the rows.
     "INSERT INTO subscriptions (key, customer_id, billing_key_id, plan_id, anchor, status, next_period_no, "
     "next_period_date, next_due_at, open_at, created_at, plan_code) "
     "SELECT lpad(to_hex(s), 20, '0'), s, s, plan, anchor, 'active', no, day, due, due, now(), "
@@ -75,7 +75,7 @@ SAME_ROWS = (
 
 
 def fill(services: Services, subscriptions: int) -> None:
-    """Write the shop: each plan's anchors in turn, each with its own cursor."""
+    """Write the shop: the anchors of each plan in turn, each with its cursor."""
     rows = [row for plan, share in PLANS.items() for row in _stands(services, plan, share)]
     with psycopg.connect(services.settings.sqlalchemy_url.replace("+psycopg", "")) as db:
         db.execute("SET session_replication_role = replica")
@@ -98,7 +98,7 @@ def _stands(services: Services, plan: Plan, share: int) -> Iterator[tuple[int, d
 
 
 def bare(url: str) -> int:
-    """Read the same rows through a bare cursor of psycopg, doing nothing with them."""
+    """Read the same rows through a plain psycopg cursor, without using them."""
     with psycopg.connect(url.replace("+psycopg", "")) as db, db.cursor("bare") as cursor:
         cursor.itersize = 5000
         cursor.execute(SAME_ROWS)
@@ -106,7 +106,7 @@ def bare(url: str) -> int:
 
 
 def lines(services: Services) -> int:
-    """Every charge as a line of JSON, as `again forecast --json` writes it, into nothing."""
+    """Write each charge as a line of JSON, as `again forecast --json` does, to nowhere."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
     with Path("/dev/null").open("w") as nothing:
         return sum(
@@ -115,12 +115,12 @@ def lines(services: Services) -> int:
 
 
 def added_up(services: Services) -> int:
-    """The sums by day."""
+    """Compute the sums by day."""
     return sum(day.periods + day.debts for day in billing_forecast.add_up(services, ASKED).days)
 
 
 def timed(what: str, work: Callable[[], int], beside: float | None = None) -> float:
-    """Do it, and print what it took."""
+    """Run the work, and print its duration."""
     began = elapsed()
     many = work()
     seconds = elapsed() - began
@@ -130,13 +130,13 @@ def timed(what: str, work: Callable[[], int], beside: float | None = None) -> fl
 
 
 def memory() -> float:
-    """The most memory that this process has had, in MB."""
+    """The maximum memory of this process so far, in MB."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def connected(url: str) -> Services:
-    """Workflows' services on a database of their own."""
+    """Services with a separate database."""
     settings = Settings(
         _env_file=None, environment="test", database_url=url, broker_url="redis://127.0.0.1:1/0",
         portone_url="http://127.0.0.1:1", portone_key="key", portone_secret="secret",
@@ -149,7 +149,7 @@ def connected(url: str) -> Services:
 
 
 def main() -> None:
-    """Fill, foresee, and tell."""
+    """Fill the database, forecast, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--subscriptions", type=int, default=1_000_000)
     subscriptions = parser.parse_args().subscriptions

@@ -1,7 +1,7 @@
-"""The lightest gateway that answers as PortOne does: so that what is measured is not the simulator.
+"""A minimal gateway that answers as PortOne does, so that the cost of the simulator is not measured.
 
-`python -m benchmarks.gateway --latency 0.05` prints its address, and ends with its standard input. It keeps when
-each payment arrived, and knows a merchant_uid that came twice. `GET /witness` tells all of it.
+`python -m benchmarks.gateway --latency 0.05` prints its address, and ends with its standard input. It records when
+each payment arrived, and which merchant_uids came twice. `GET /witness` returns the records.
 """
 
 import argparse
@@ -13,8 +13,8 @@ import time
 NOT_FOUND = b'{"code":1,"message":"not found","response":null}'
 
 
-class Books:
-    """What was paid: each uid with when it arrived."""
+class Payments:
+    """The payments: when each uid arrived."""
 
     def __init__(self, latency: float) -> None:
         self.latency = latency
@@ -23,42 +23,42 @@ class Books:
         self.doubles = 0
 
     def pay(self, body: bytes) -> bytes:
-        """Take a payment's request; answers what is sent after the latency."""
-        asked = json.loads(body)
-        uid = asked["merchant_uid"]
-        self.arrivals.append((time.monotonic(), asked["customer_uid"], uid))
+        """Record a payment; return the answer, which is sent after the latency."""
+        order = json.loads(body)
+        uid = order["merchant_uid"]
+        self.arrivals.append((time.monotonic(), order["customer_uid"], uid))
         self.doubles += uid in self.paid
         self.paid.add(uid)
         now = int(time.time())
         payment = {
             "imp_uid": f"imps_{len(self.arrivals):012d}", "merchant_uid": uid, "status": "paid",
-            "amount": asked["amount"], "cancel_amount": 0, "currency": asked.get("currency", "KRW"),
+            "amount": order["amount"], "cancel_amount": 0, "currency": order.get("currency", "KRW"),
             "pg_provider": "kcp", "pg_tid": uid, "started_at": now, "paid_at": now, "failed_at": 0,
-            "cancelled_at": 0, "customer_uid": asked["customer_uid"], "fail_reason": None, "receipt_url": None,
+            "cancelled_at": 0, "customer_uid": order["customer_uid"], "fail_reason": None, "receipt_url": None,
         }  # fmt: skip
         return json.dumps({"code": 0, "message": None, "response": payment}).encode()
 
-    def told(self) -> bytes:
-        """What was seen, as JSON."""
+    def as_json(self) -> bytes:
+        """The records as JSON."""
         return json.dumps({"arrivals": self.arrivals, "doubles": self.doubles}).encode()
 
 
 class Connection(asyncio.Protocol):
-    """One kept connection: requests in, answers out, no more of HTTP than that takes."""
+    """One persistent connection, with the least HTTP that the benchmarks need."""
 
-    def __init__(self, books: Books, loop: asyncio.AbstractEventLoop) -> None:
-        self.books = books
+    def __init__(self, payments: Payments, loop: asyncio.AbstractEventLoop) -> None:
+        self.payments = payments
         self.loop = loop
         self.seen = b""
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep where answers go."""
+        """Store the transport."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer each whole request."""
+        """Answer each complete request."""
         self.seen += data
         while (end := self.seen.find(b"\r\n\r\n")) >= 0:
             head = self.seen[:end].lower()
@@ -69,18 +69,18 @@ class Connection(asyncio.Protocol):
             body, self.seen = self.seen[end + 4 : end + 4 + length], self.seen[end + 4 + length :]
             path = head.split(b" ", 2)[1]
             if path == b"/subscribe/payments/again":
-                self.loop.call_later(self.books.latency, self.answer, self.books.pay(body))
+                self.loop.call_later(self.payments.latency, self.answer, self.payments.pay(body))
             elif path == b"/users/gettoken":
                 now = int(time.time())
                 token = {"access_token": "t" * 40, "now": now, "expired_at": now + 1800}
                 self.answer(json.dumps({"code": 0, "message": None, "response": token}).encode())
             elif path == b"/witness":
-                self.answer(self.books.told())
+                self.answer(self.payments.as_json())
             else:
                 self.answer(NOT_FOUND, b"404 Not Found")
 
     def answer(self, body: bytes, status: bytes = b"200 OK") -> None:
-        """Send an answer, unless whoever asked has gone."""
+        """Send an answer, unless the client has disconnected."""
         if self.transport is not None and not self.transport.is_closing():
             head = b"HTTP/1.1 " + status + b"\r\nContent-Type: application/json\r\nContent-Length: "
             self.transport.write(head + str(len(body)).encode() + b"\r\n\r\n" + body)
@@ -89,8 +89,8 @@ class Connection(asyncio.Protocol):
 async def serve(latency: float) -> None:
     """Answer until standard input ends."""
     loop = asyncio.get_running_loop()
-    books = Books(latency)
-    server = await loop.create_server(lambda: Connection(books, loop), "127.0.0.1", 0, backlog=1024)
+    payments = Payments(latency)
+    server = await loop.create_server(lambda: Connection(payments, loop), "127.0.0.1", 0, backlog=1024)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()

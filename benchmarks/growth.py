@@ -1,4 +1,4 @@
-"""Growth: what opening, dispatching, claiming and settling cost beside ten million settled attempts and none."""
+"""The cost of opening, dispatching, claiming and settling, with ten million settled attempts and without."""
 
 import statistics
 import time
@@ -18,9 +18,9 @@ from worker.charging.rate_limiter import SlotRequest, request_permits
 from worker.charging.settle import Answered, settle_many
 from worker.renewals import enqueue, open_charges
 
-ROUNDS = 9  # of each step on either side, by turns; their medians are compared
-MEMORY = "4GB"  # of shared buffers, for either side; what is not used is not taken
-MONTHS = 10  # of history that each customer has
+ROUNDS = 9  # of each step on each side, alternating; the medians are compared
+MEMORY = "4GB"  # shared buffers on each side, allocated when used
+MONTHS = 10  # months of history of each customer
 PAST = """
     INSERT INTO charges (key, kind, subscription_id, period_no, billing_key_id, account, amount, currency, name,
         policy_id, status, due_at, attempts, created_at, closed_at)
@@ -44,7 +44,7 @@ CHUNK = 500_000  # rows of history in one transaction
 
 
 def run(history: int, batch: int) -> dict[str, Any]:
-    """Each step beside no history and beside so much of it; milliseconds for each charge, and their ratio."""
+    """Each step with and without history: milliseconds per charge, and their ratio."""
     customers = max(batch * ROUNDS, history // MONTHS)
     with ExitStack() as places:
         empty, full = (
@@ -73,7 +73,7 @@ def run(history: int, batch: int) -> dict[str, Any]:
 
 
 def _given_memory(place: Place) -> None:
-    """So much as a server of ten million charges is given; else every page that is read drives another one out."""
+    """Set the memory of a server for ten million charges; otherwise reads of pages evict each other."""
     with psycopg.connect(place.url, autocommit=True) as db:
         db.execute(f"ALTER SYSTEM SET shared_buffers = '{MEMORY}'")
     place.services.engine.dispose()
@@ -81,7 +81,7 @@ def _given_memory(place: Place) -> None:
 
 
 def _settled_down(place: Place) -> None:
-    """What was loaded is on the disk, and nothing is left for later that would be measured."""
+    """Write the loaded data to disk, so that no later work is measured with the steps."""
     with psycopg.connect(place.url, autocommit=True) as db:
         db.execute("VACUUM ANALYZE")
         db.execute("CHECKPOINT")
@@ -104,9 +104,9 @@ def _remember(place: Place, first: int, last: int, customers: int) -> None:
 
 
 def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float]:
-    """One batch from its opening to its payment; milliseconds of wall time for each charge and step.
+    """Run one batch from opening to payment; milliseconds of wall time per charge and step.
 
-    It is made of every so many-th customer: those whose day it is stand anywhere among the others.
+    The batch consists of every `every`-th customer, because customers of one day are scattered in real tables.
     """
     services = place.services
     place.tell(
@@ -116,12 +116,12 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
     )  # fmt: skip
     queued: list[int] = []
     claimed: list[Claimed] = []
-    told: dict[str, float] = {}
+    milliseconds: dict[str, float] = {}
 
     def step(name: str, work: Callable[[], object]) -> None:
         before = time.monotonic()
         work()
-        told[name] = (time.monotonic() - before) / batch * 1e3
+        milliseconds[name] = (time.monotonic() - before) / batch * 1e3
 
     def claim() -> None:
         for begin in range(0, batch, MOST):
@@ -148,4 +148,4 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
     paid = place.ask(f"SELECT count(*) FROM charges WHERE status = 'paid' AND id = ANY('{{{numbers}}}')")
     if not len(queued) == len(claimed) == paid == batch:
         raise SystemExit(f"of {batch} charges {len(queued)} were queued, {len(claimed)} claimed, {paid} paid")
-    return told
+    return milliseconds

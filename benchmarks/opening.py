@@ -1,4 +1,4 @@
-"""Opening: a million subscriptions, of which few or all are due, by one opener or two at once."""
+"""Opening with a million subscriptions, of which few or all are due, by one or two openers."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from benchmarks import shop
 from benchmarks.place import PYTHON, Place, connected, memory_of, placed
 from worker.renewals import open_charges
 
-# The least that PostgreSQL could do for so many: write the debts and move the cursors, in two statements.
+# The minimum work for PostgreSQL: write the debts and move the cursors, in two statements.
 BARE = (
     """
     INSERT INTO charges (key, kind, subscription_id, period_no, billing_key_id, account, amount, currency, name,
@@ -28,7 +28,7 @@ BARE = (
 
 
 def run(subscriptions: int, due: int) -> dict[str, Any]:
-    """A few due among all of them; then all, by two openers."""
+    """Measure a few due subscriptions among all, and then all of them with two openers."""
     with placed("http://127.0.0.1:1") as place:
         shop.on_sale(place)
         shop.subscribed(place, subscriptions, due)
@@ -65,17 +65,17 @@ def _by_two(place: Place, due: int) -> tuple[float, list[list[float]]]:
     command = [PYTHON, "-m", "benchmarks.opening"]
     before = time.monotonic()
     openers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
-    told = [json.loads(opener.communicate()[0].splitlines()[-1]) for opener in openers]
+    figures = [json.loads(opener.communicate()[0].splitlines()[-1]) for opener in openers]
     seconds = time.monotonic() - before
-    opened = sum(each["opened"] for each in told)
+    opened = sum(each["opened"] for each in figures)
     distinct = place.ask("SELECT count(DISTINCT subscription_id) FROM charges WHERE period_no = 2")
     if not opened == distinct == due:
         raise SystemExit(f"{due} were due, {opened} were opened, of {distinct} subscriptions")
-    return seconds, [each["memory"] for each in told]  # after the first batch, and at its most
+    return seconds, [each["memory"] for each in figures]  # after the first batch, and the maximum
 
 
 def open_all() -> None:
-    """One opener, in a process of its own."""
+    """Run one opener, in a separate process."""
     services = connected(os.environ)
     opened = open_charges.open_due(services, going_on=iter([True, False]).__next__)
     first = memory_of(os.getpid())

@@ -1,4 +1,4 @@
-"""Where benchmarks run: real services in a folder, a light gateway, our own workers and beat, and a shop."""
+"""The environment of a benchmark: real services in a folder, a minimal gateway, workers and beat, and a shop."""
 
 import json
 import os
@@ -28,13 +28,13 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process has had, its threads included; from /proc, so on Linux alone."""
+    """CPU seconds of a process with its threads; reads /proc, so Linux only."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
 def cpu_of_all(pids: Sequence[int]) -> float:
-    """Seconds of CPU that these processes and all their children, ended or not, have had."""
+    """CPU seconds of these processes and all their children, also ended ones."""
     total = 0.0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -45,21 +45,21 @@ def cpu_of_all(pids: Sequence[int]) -> float:
 
 
 def memory_of(pid: int) -> float:
-    """The most memory that a process has had, in MB."""
+    """The maximum memory of a process so far, in MB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the gateway saw: when each payment arrived, for whom, under which uid."""
+    """The payments at the gateway: when each arrived, with its customer_uid and merchant_uid."""
 
     arrivals: Sequence[tuple[float, str, str]]
     doubles: int
 
     @property
     def per_second(self) -> float:
-        """Payments a second between the first and the last."""
+        """Payments per second between the first and the last."""
         return (len(self.arrivals) - 1) / (self.arrivals[-1][0] - self.arrivals[0][0])
 
     def most_in_a_second(self) -> int:
@@ -73,7 +73,7 @@ class Seen:
 
 
 class LightGateway:
-    """A gateway process; `with` it, and it is gone."""
+    """A gateway process, as a context manager."""
 
     def __init__(self, latency: float = 0.05) -> None:
         command = [PYTHON, "-m", "benchmarks.gateway", "--latency", str(latency)]
@@ -82,10 +82,10 @@ class LightGateway:
         self.url = self.process.stdout.readline().strip()
 
     def seen(self) -> Seen:
-        """What has arrived until now."""
+        """The payments so far."""
         with urlopen(f"{self.url}/witness", timeout=60) as answer:
-            told = json.load(answer)
-        return Seen(told["arrivals"], told["doubles"])
+            document = json.load(answer)
+        return Seen(document["arrivals"], document["doubles"])
 
     def __enter__(self) -> "LightGateway":
         return self
@@ -100,7 +100,7 @@ class LightGateway:
 
 @dataclass
 class Place:
-    """Services that run, an installation's settings for them, and the programs that were started on them."""
+    """Running services, the settings of an installation on them, and the programs that were started."""
 
     embedded: EmbeddedServices
     environment: dict[str, str]
@@ -109,7 +109,7 @@ class Place:
     programs: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, *words: str, **changes: str) -> subprocess.Popen[str]:
-        """Start one of our programs, such as a worker or a beat; its log is kept in the place's folder."""
+        """Start a program, for example a worker or a beat; its log is written to the folder of the place."""
         with (self.logs / f"{words[0]}-{len(self.programs)}.log").open("w") as log:
             program = subprocess.Popen(
                 [PYTHON, "-m", "worker.cli", *words, "--until-stdin-closes"],
@@ -120,7 +120,7 @@ class Place:
         return program
 
     def stop(self) -> None:
-        """Stop every program that was started, and wait for it."""
+        """Stop the started programs, and wait for their ends."""
         for program in self.programs:
             program.send_signal(signal.SIGTERM)
         for program in self.programs:
@@ -135,17 +135,17 @@ class Place:
 
     @property
     def url(self) -> str:
-        """The database's address, as psycopg takes it."""
+        """The address of the database for psycopg."""
         return self.services.settings.sqlalchemy_url.replace("+psycopg", "")
 
     def ask(self, query: str) -> Any:
-        """One value of one row."""
+        """Return the only value of a query."""
         with psycopg.connect(self.url) as db:
             row = db.execute(query).fetchone()
         return row[0] if row else None
 
     def tell(self, *statements: str, **values: object) -> None:
-        """Run statements, without foreign keys being looked at; and leave the planner its figures."""
+        """Run statements without checks of foreign keys, and then ANALYZE."""
         with psycopg.connect(self.url) as db:
             db.execute("SET session_replication_role = replica")
             for statement in statements:
@@ -155,14 +155,14 @@ class Place:
             db.execute("VACUUM ANALYZE")
 
     def wait_for(self, query: str, value: object, seconds: float) -> None:
-        """Wait until the database answers so; ends the benchmark with what it said last when it never does."""
+        """Wait until a query returns this value; otherwise end the benchmark with the last value."""
         if not wait_until(lambda: bool(self.ask(query) == value), seconds, every=0.2):
             raise SystemExit(f"waited {seconds:g} s for {value!r} from {query}, and it is {self.ask(query)!r}")
 
 
 @contextmanager
 def placed(gateway: str, **changes: str) -> Iterator[Place]:
-    """Services of their own, durable as in production, with an installation's tables; gone afterwards."""
+    """Services for one benchmark, durable as in production, with migrated tables; removed at the end."""
     with tempfile.TemporaryDirectory(prefix="again-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
         with (
@@ -174,7 +174,7 @@ def placed(gateway: str, **changes: str) -> Iterator[Place]:
 
 @contextmanager
 def at(embedded: EmbeddedServices, gateway: str, logs: Path, **changes: str) -> Iterator[Place]:
-    """An installation on services that run."""
+    """An installation on running services."""
     environment = {
         "AGAIN_ENVIRONMENT": "benc",
         "AGAIN_DATABASE_URL": embedded.database_url,
@@ -198,7 +198,7 @@ def at(embedded: EmbeddedServices, gateway: str, logs: Path, **changes: str) -> 
 
 
 def connected(environment: Mapping[str, str]) -> Services:
-    """Services for a benchmark's own process, the tables made and the database bound."""
+    """Services for a benchmark's own process, with migrated tables and a bound database."""
     settings = load_settings(environment)
     services = wiring.connect(settings)
     revisions.migrate(services.engine)

@@ -1,4 +1,4 @@
-"""A shop in rows: customers with cards, subscriptions, and charges that are due, written by the thousand."""
+"""A shop in rows: customers with cards, subscriptions, and due charges, written in bulk."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from worker.customers import enrollment
 
 LADDER = DunningPolicy(ladder=(timedelta(days=3),))
 MONTHLY = Plan("monthly", 1, Money(9900, "KRW"), Every(1, Unit.MONTH), "Monthly")
-# A subscription's key from its number, in no order, as real ones are: hexadecimal digits are among those of a key.
+# The key of a subscription from its number, unordered like real keys, which may consist of hexadecimal digits.
 KEY = "substr(md5(n::text), 1, 20)"
 CUSTOMERS = """
     INSERT INTO customers (reference, created_at)
@@ -39,12 +39,12 @@ CHARGES = f"""
 
 
 def on_sale(place: Place) -> None:
-    """The one plan."""
+    """Write the only plan."""
     enrollment.add_plan(place.services, MONTHLY, LADDER, "benchmark")
 
 
 def charges_due(place: Place, many: int, account: str = "main", first: int = 1) -> None:
-    """So many customers, each on the plan, each with one charge that has been due for an hour."""
+    """Write `many` customers on the plan, each with one charge that has been due for an hour."""
     place.tell(
         CUSTOMERS, CARDS, SUBSCRIPTIONS, CHARGES,
         first=first, last=first + many - 1, account=account, period=1, due="2099-01-01T00:00Z",
@@ -52,7 +52,7 @@ def charges_due(place: Place, many: int, account: str = "main", first: int = 1) 
 
 
 def subscribed(place: Place, many: int, due: int) -> None:
-    """So many customers on the plan; the period of the first of them is due, that of the others is not."""
+    """Write `many` customers on the plan; the period of the first `due` of them is due."""
     place.tell(CUSTOMERS, CARDS, SUBSCRIPTIONS, first=1, last=many, account="main", period=0,
                due="2099-01-01T00:00Z")  # fmt: skip
     place.tell(

@@ -1,7 +1,7 @@
-"""A reconciler's run over 90 days with a million payments: bounded memory, stopped half-way and gone on with.
+"""A run of the reconciler over 90 days with a million payments: bounded memory, interrupted and continued.
 
-`make sweep`, or `make sweep PAYMENTS=100000`. The gateway's list is made up page by page, the books are rows in a
-real PostgreSQL; one payment in 100,000 is missing in the books, and one of theirs in the list.
+`make sweep`, or `make sweep PAYMENTS=100000`. The gateway's list is generated page by page, and the database is a
+real PostgreSQL. One payment in 100,000 is missing in the database, and one in the list.
 """
 
 import argparse
@@ -39,17 +39,17 @@ from worker.wiring import fingerprint_in
 UNTIL = datetime(2026, 4, 1, tzinfo=UTC)
 SPAN = timedelta(days=90)
 AMOUNT = 9900
-ODD = 100_000  # one in so many is missing on one side
+ODD = 100_000  # one payment in so many is missing on one side
 
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """So many payments, evenly spread over the span, each of a debt of its own."""
+    """Payments that are evenly spread over the span, each of a separate debt."""
 
     payments: int
 
     def at(self, number: int) -> datetime:
-        """When a payment was made."""
+        """The time of a payment."""
         return UNTIL - SPAN + SPAN * ((number + 0.5) / self.payments)
 
     def first_at(self, at: datetime) -> int:
@@ -57,20 +57,20 @@ class Shop:
         return max(0, min(self.payments, -int(-((at - UNTIL + SPAN) / SPAN * self.payments - 0.5) // 1)))
 
     def is_lost(self, number: int) -> bool:
-        """Whether the books lack it."""
+        """Whether it is missing in the database."""
         return number % ODD == ODD // 3
 
-    def in_books(self) -> Iterator[int]:
-        """The payments that the books have."""
+    def in_database(self) -> Iterator[int]:
+        """Yield the numbers of the payments in the database."""
         return (number for number in range(self.payments) if not self.is_lost(number))
 
     def is_ghost(self, number: int) -> bool:
-        """Whether the gateway lacks it."""
+        """Whether it is missing at the gateway."""
         return number % ODD == ODD // 2
 
 
 def key_of(number: int) -> str:
-    """A debt's key."""
+    """The key of a debt."""
     return charge_key(ChargeKind.RENEWAL, subject_of_entropy(number.to_bytes(13, "big")), 0)
 
 
@@ -80,7 +80,7 @@ def uid_of(number: int) -> str:
 
 
 class ListingGateway(ScriptedGateway):
-    """A gateway whose list is made up as it is asked for."""
+    """A gateway whose list is generated on request."""
 
     def __init__(self, shop: Shop) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class ListingGateway(ScriptedGateway):
 
 
 def fill(url: str, shop: Shop, progress: Progress) -> None:
-    """Write the books: a paid charge and its attempt for each payment."""
+    """Write a paid charge and its attempt for each payment."""
     bar = progress.add_task("writing the books", total=shop.payments)
     with psycopg.connect(url.replace("+psycopg", "")) as db:
         db.execute("SET session_replication_role = replica")
@@ -127,7 +127,7 @@ def fill(url: str, shop: Shop, progress: Progress) -> None:
             "name, policy_id, status, due_at, created_at, closed_at, attempts) FROM STDIN"
         )
         with db.cursor().copy(charges) as copy:
-            for number in shop.in_books():
+            for number in shop.in_database():
                 at = shop.at(number)
                 copy.write_row((key_of(number), "renewal", number + 1, 0, 1, "main", AMOUNT, "KRW", "x",
                                 1, "paid", at, at, at, 1))  # fmt: skip
@@ -136,7 +136,7 @@ def fill(url: str, shop: Shop, progress: Progress) -> None:
             "imp_uid, created_at, settled_at) FROM STDIN"
         )
         with db.cursor().copy(attempts) as copy:
-            for row_id, number in enumerate(shop.in_books(), start=1):
+            for row_id, number in enumerate(shop.in_database(), start=1):
                 at = shop.at(number)
                 copy.write_row((row_id, 1, uid_of(number), "paid", AMOUNT, "KRW", 1, 1, at,
                                 f"imps_{number:012d}", at, at))  # fmt: skip
@@ -149,34 +149,34 @@ def fill(url: str, shop: Shop, progress: Progress) -> None:
 
 
 def sweep(services: Services, progress: Progress) -> tuple[Run, int]:
-    """The run, stopped once in the middle; answers it, and how many times it was begun on."""
+    """Run the reconciler, with one interruption in the middle; return the run, and how often it was started."""
     run = reconciler.begin_asked(services, "main", UNTIL - SPAN, UNTIL)
     bar = progress.add_task("comparing", total=SPAN.total_seconds())
     half = run.since + SPAN / 2
     done = run
 
-    def tell(run: Run) -> None:
+    def show(run: Run) -> None:
         nonlocal done
         done = run
         progress.update(bar, completed=(run.done_until - run.since).total_seconds())
 
-    stopped = reconciler.work(services, run.id, lambda: done.done_until < half, tell)
+    stopped = reconciler.work(services, run.id, lambda: done.done_until < half, show)
     if stopped is None or stopped.ended_at is not None:
         raise SystemExit("the run did not stop half-way")
-    ended = reconciler.work(services, run.id, told=tell)
+    ended = reconciler.work(services, run.id, told=show)
     if ended is None or ended.ended_at is None:
         raise SystemExit("the run did not go on to its end")
     return ended, ended.fence
 
 
 def memory() -> float:
-    """The most memory that this process has had, in MB."""
+    """The maximum memory of this process so far, in MB."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def connected(url: str, gateway: ListingGateway) -> Iterator[Services]:
-    """Workflows' services on a database, until they are no longer needed."""
+    """Services on a database, as a context manager."""
     settings = Settings(
         _env_file=None, environment="test", database_url=url, broker_url="redis://127.0.0.1:1/0",
         portone_url="http://127.0.0.1:1", portone_key="key", portone_secret="secret", reconcile_rate=1000,
@@ -190,7 +190,7 @@ def connected(url: str, gateway: ListingGateway) -> Iterator[Services]:
 
 
 def main() -> None:
-    """Fill, sweep, and tell."""
+    """Fill the database, run, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--payments", type=int, default=1_000_000)
     shop = Shop(parser.parse_args().payments)
@@ -206,7 +206,7 @@ def main() -> None:
 
 
 def report(console: Console, shop: Shop, services: Services, progress: Progress) -> None:
-    """Run it, and print what it took."""
+    """Run it, and print the figures."""
     fill(services.settings.sqlalchemy_url, shop, progress)
     before = memory()
     began = elapsed()
@@ -218,13 +218,13 @@ def report(console: Console, shop: Shop, services: Services, progress: Progress)
         FindingKind.LOST: sum(shop.is_lost(number) for number in range(shop.payments)),
         FindingKind.GHOST: sum(shop.is_ghost(number) for number in range(shop.payments)),
     }
-    told: list[Any] = [
+    lines: list[Any] = [
         f"payments {run.payments:,}, calls {run.calls:,}, begun on {times} times",
         f"seconds {seconds:.0f}, payments a second {run.payments / seconds:,.0f}",
         f"memory before {before:.0f} MB, most during the sweep {memory():.0f} MB",
         f"findings: {', '.join(f'{kind} {count}' for kind, count in counts.items())}",
     ]
-    for line in told:
+    for line in lines:
         console.print(line)
     if counts != {kind: count for kind, count in expected.items() if count}:
         raise SystemExit(f"expected {expected}")

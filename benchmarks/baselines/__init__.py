@@ -1,1 +1,1 @@
-"""What others do with the same work: the figures that ours are put beside."""
+"""Other implementations of the same work, for comparison."""

@@ -1,4 +1,4 @@
-"""The same work as a workflow of DBOS: claim, call and settle, each a step that is recorded in PostgreSQL."""
+"""The work as a DBOS workflow: claim, call and settle, each a step that is recorded in PostgreSQL."""
 
 import os
 import signal
@@ -15,15 +15,15 @@ from benchmarks.baselines.tables import Attempt, Charge
 
 APP = "durable"
 VERSION = "1"
-SCHEMA = "baseline_dbos"  # of its system tables
+SCHEMA = "baseline_dbos"  # schema of the system tables of DBOS
 QUEUE = "charges"
 WORKFLOW = "collect"
-POLLING = 0.1  # seconds; DBOS looks each second by itself, which would cap what a small queue hands out
+POLLING = 0.1  # seconds; the default of a second would limit the throughput of a small queue
 READY = "the worker is ready"
 
 
 def config(database_url: str, pool: int) -> DBOSConfig:
-    """DBOS on the shop's own database; nothing is sent anywhere else."""
+    """The configuration of DBOS on the database of the shop, without any external service."""
     return {
         "name": APP,
         "system_database_url": database_url,
@@ -35,7 +35,7 @@ def config(database_url: str, pool: int) -> DBOSConfig:
 
 
 def work(database_url: str, gateway: str, number: str, concurrency: int) -> None:
-    """Collect what is on the queue until SIGTERM comes."""
+    """Collect the queued charges until SIGTERM."""
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     clients = threading.local()

@@ -1,4 +1,4 @@
-"""The program that a shop writes by hand: one Celery task for each charge, an ORM session, an httpx.Client."""
+"""A shop's own program: one Celery task per charge, an ORM session, an httpx.Client."""
 
 import os
 from collections.abc import Iterator
@@ -25,25 +25,25 @@ app.conf.update(
     task_serializer="json",
     accept_content=["json"],
     broker_connection_retry_on_startup=True,
-    worker_proc_alive_timeout=60,  # seconds; on a busy machine the default of 4 kills children that are only slow
+    worker_proc_alive_timeout=60,  # seconds; on a busy machine the default of 4 kills slow children
 )
 
 
 @cache
 def engine() -> Engine:
-    """One for each process; before the fork it is made, but not connected."""
+    """One engine per process; created before the fork, connected after it."""
     return create_engine(os.environ["HANDWRITTEN_DATABASE"])
 
 
 @cache
 def kept_client() -> httpx.Client:
-    """One for each child."""
+    """One client per child."""
     return httpx.Client(trust_env=False)
 
 
 @contextmanager
 def client() -> Iterator[httpx.Client]:
-    """A new one for each call, as is commonly written, or the kept one."""
+    """A new client for each call, as is common, or the kept one."""
     if os.environ["HANDWRITTEN_CLIENT"] == "kept":
         yield kept_client()
     else:
@@ -53,14 +53,14 @@ def client() -> Iterator[httpx.Client]:
 
 @worker_init.connect
 def load(**_: object) -> None:
-    """Import what a first charge would, once, before the fork."""
+    """Import before the fork what the first charge would import."""
     engine()
     httpx.Client(trust_env=False).close()
 
 
 @worker_process_init.connect
 def warm(**_: object) -> None:
-    """Connect before the first charge, so that many children are not slower only because they all begin."""
+    """Connect before the first charge, so that many children are not slowed by their simultaneous start."""
     engine().connect().close()
     if os.environ["HANDWRITTEN_CLIENT"] == "kept":
         kept_client()
@@ -68,7 +68,7 @@ def warm(**_: object) -> None:
 
 @app.task(name="handwritten.collect")
 def collect(charge_id: int) -> None:
-    """Note the attempt, call, and note the answer."""
+    """Record the attempt, make the call, and record the answer."""
     with Session(engine()) as session:
         charge = session.get_one(Charge, charge_id)
         attempt = Attempt(
@@ -84,7 +84,7 @@ def collect(charge_id: int) -> None:
             "name": "Monthly",
         }
         session.add(attempt)
-        session.commit()  # nothing is read again until the answer is there: no transaction is open during the call
+        session.commit()  # no transaction is open during the call
         with client() as http:
             answer = http.post(f"{os.environ['HANDWRITTEN_GATEWAY']}/subscribe/payments/again", json=wanted).json()
         is_paid = answer["code"] == 0 and answer["response"]["status"] == "paid"

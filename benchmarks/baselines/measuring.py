@@ -1,4 +1,4 @@
-"""One measurement for every contender: publish charges to workers that wait, and see when the last one is paid."""
+"""The measurement of all contenders: publish charges to waiting workers until the last one is paid."""
 
 import argparse
 import json
@@ -24,20 +24,20 @@ from sqlalchemy.exc import DBAPIError
 from worker.clock import elapsed
 
 ROOT = Path(__file__).resolve().parents[2]
-CONCURRENCIES = (4, 8, 16, 32)  # what `--concurrency 0` tries
-LOOK_EVERY = 0.2  # seconds; an answer is too late by at most this
+CONCURRENCIES = (4, 8, 16, 32)  # the values that `--concurrency 0` tries
+LOOK_EVERY = 0.2  # seconds; the error of a duration is at most this
 START_TIME = 120.0  # seconds that workers may take to start, on a busy machine
-STOP_TIME = 60.0  # and to stop
-STALL_TIME = 60.0  # seconds without one more paid charge, after which something is broken
+STOP_TIME = 60.0  # seconds that workers may take to stop
+STALL_TIME = 60.0  # seconds without a further paid charge before the measurement fails
 
 
 class Failed(Exception):
-    """The measurement cannot be made."""
+    """The measurement has failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the command line asks for."""
+class Arguments:
+    """The arguments of the command line."""
 
     database_url: str
     broker_url: str
@@ -49,7 +49,7 @@ class Asked:
 
 
 class Workers:
-    """Worker processes in groups of their own, and what they print."""
+    """Worker processes, each in its own process group, and their output."""
 
     def __init__(self, command: list[str], environment: dict[str, str], processes: int, log: Path) -> None:
         self.log = log
@@ -64,21 +64,21 @@ class Workers:
                 self.running.append(worker)
 
     def said(self, words: str) -> int:
-        """How often these words stand in what was printed."""
+        """How often these words occur in the output."""
         return self.log.read_text(errors="replace").count(words)
 
     def check(self) -> None:
-        """Fail when one of them has ended by itself."""
+        """Raise Failed when a worker has ended by itself."""
         for worker in self.running:
             if worker.poll() is not None:
                 raise Failed(f"a worker ended with {worker.returncode}:\n{self.last_words()}")
 
     def last_words(self) -> str:
-        """The end of what they printed."""
+        """The end of the output."""
         return self.log.read_text(errors="replace")[-3000:]
 
     def stop(self) -> None:
-        """Ask them to end, and kill whoever does not."""
+        """Terminate the workers, and kill those that do not end."""
         for worker in self.running:
             worker.terminate()
         for worker in self.running:
@@ -91,33 +91,33 @@ class Workers:
 
 
 class Contender(Protocol):
-    """One way to collect charges: fill, work, publish, count, clean up."""
+    """An implementation: fill, work, publish, count, clean up."""
 
     name: str
 
     def fill(self, charges: int) -> None:
-        """Make the tables anew, with so many open charges."""
+        """Create the tables with so many open charges."""
 
     def command(self, concurrency: int) -> tuple[list[str], dict[str, str]]:
-        """What starts one worker, `{number}` being its own, and its environment."""
+        """The command of one worker, with `{number}` for its number, and its environment."""
 
     def ready(self, workers: Workers) -> int:
         """How many workers are ready."""
 
     def publish(self, charges: int) -> None:
-        """Hand over every charge."""
+        """Publish every charge."""
 
     def paid(self) -> int:
-        """How many are paid."""
+        """How many charges are paid."""
 
     def clean(self) -> None:
-        """Remove what was written."""
+        """Remove the tables and queues."""
 
 
 def main(
-    description: str | None, contender: Callable[[Asked], Contender], clients: tuple[str, ...] = ()
+    description: str | None, contender: Callable[[Arguments], Contender], clients: tuple[str, ...] = ()
 ) -> NoReturn:
-    """Read the command line, measure, and print one line of JSON; 1 with words when it fails."""
+    """Read the command line, measure, and print one line of JSON; exit with 1 and a message on failure."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--database-url", required=True, help="postgresql+psycopg://…")
     parser.add_argument("--broker-url", required=True, help="redis://…")
@@ -127,21 +127,21 @@ def main(
     parser.add_argument("--concurrency", type=int, default=8, help="in all; 0 tries a few and takes the best")
     if clients:
         parser.add_argument("--client", choices=clients, default=clients[0], help="an httpx.Client for each call?")
-    asked = Asked(**vars(parser.parse_args()))
-    if asked.charges < 1 or asked.processes < 1 or asked.concurrency < 0:
+    arguments = Arguments(**vars(parser.parse_args()))
+    if arguments.charges < 1 or arguments.processes < 1 or arguments.concurrency < 0:
         parser.error("--charges and --processes are at least 1, --concurrency is not negative")
-    end_cleanly(lambda: print(json.dumps(_measure(contender(asked), asked)), flush=True))
+    end_cleanly(lambda: print(json.dumps(_measure(contender(arguments), arguments)), flush=True))
 
 
 def forget_queue(app: Celery, queue: str) -> None:
-    """Remove a queue from Redis, and what kombu noted about it."""
+    """Remove a queue from Redis with the records of kombu about it."""
     with app.connection_for_write() as connection:
         channel: Any = connection.default_channel
         channel.client.delete(queue, f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}")
 
 
 def end_cleanly(work: Callable[[], None]) -> NoReturn:
-    """Do it so that SIGTERM and Ctrl-C still clean up, and say in words what failed."""
+    """Run the work so that SIGTERM and Ctrl-C clean up too; print a message for failures."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
         work()
@@ -154,32 +154,32 @@ def end_cleanly(work: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _measure(contender: Contender, asked: Asked) -> dict[str, object]:
+def _measure(contender: Contender, arguments: Arguments) -> dict[str, object]:
     try:
-        concurrency = asked.concurrency or _best_concurrency(contender, asked)
-        # What starting and stopping costs is no charge's cost: the same workers once without any.
-        idle = _cpu_of(lambda: _race(contender, asked.processes, concurrency, 0))
+        concurrency = arguments.concurrency or _best_concurrency(contender, arguments)
+        # The cost of start and stop, subtracted below: the same workers without charges.
+        idle = _cpu_of(lambda: _race(contender, arguments.processes, concurrency, 0))
         took: list[float] = []
-        busy = _cpu_of(lambda: took.append(_race(contender, asked.processes, concurrency, asked.charges)))
+        busy = _cpu_of(lambda: took.append(_race(contender, arguments.processes, concurrency, arguments.charges)))
     finally:
         contender.clean()
     facts: dict[str, object] = {
         "name": contender.name,
-        "charges": asked.charges,
+        "charges": arguments.charges,
         "seconds": round(took[0], 3),
-        "per_second": round(asked.charges / took[0], 1),
-        "cpu_ms_per_charge": round(max(0.0, busy - idle) * 1000 / asked.charges, 3),
-        "processes": asked.processes,
+        "per_second": round(arguments.charges / took[0], 1),
+        "cpu_ms_per_charge": round(max(0.0, busy - idle) * 1000 / arguments.charges, 3),
+        "processes": arguments.processes,
         "concurrency": concurrency,
     }
-    return facts | ({"client": asked.client} if asked.client else {})
+    return facts | ({"client": arguments.client} if arguments.client else {})
 
 
-def _best_concurrency(contender: Contender, asked: Asked) -> int:
-    charges = max(1, asked.charges // 10)
+def _best_concurrency(contender: Contender, arguments: Arguments) -> int:
+    charges = max(1, arguments.charges // 10)
     seconds: dict[int, float] = {}
     for concurrency in CONCURRENCIES:
-        seconds[concurrency] = _race(contender, asked.processes, concurrency, charges)
+        seconds[concurrency] = _race(contender, arguments.processes, concurrency, charges)
         print(f"{contender.name}, {concurrency} at once: {charges / seconds[concurrency]:.0f}/s", file=sys.stderr)
     return min(seconds, key=seconds.__getitem__)
 
@@ -227,7 +227,7 @@ def _wait_until_paid(contender: Contender, workers: Workers, charges: int) -> No
 
 
 def _cpu_of(work: Callable[[], object]) -> float:
-    """Seconds of CPU, user and system, of the children that ended meanwhile, and of theirs."""
+    """CPU seconds, user and system, of the children that ended during the work, and of their children."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     work()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -236,7 +236,7 @@ def _cpu_of(work: Callable[[], object]) -> float:
 
 def _kill_group(worker: subprocess.Popen[bytes]) -> None:
     try:
-        os.killpg(worker.pid, signal.SIGKILL)  # the children that it left, if any
+        os.killpg(worker.pid, signal.SIGKILL)  # children that are left
     except ProcessLookupError:
         return
     worker.wait()

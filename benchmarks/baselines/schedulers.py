@@ -1,18 +1,17 @@
-"""What a tick costs when each subscription has an entry of its own, in RedBeat and in sqlalchemy-celery-beat.
+"""The cost of a tick with one entry per subscription, in RedBeat and in sqlalchemy-celery-beat.
 
 `python -m benchmarks.baselines.schedulers --broker-url … --database-url … --entries 10000`
 
-Compared: `tick()` of each, called here as Celery's beat calls it, on entries that are not due for weeks and that
-were stored in the libraries' own ways; and how long after its due time each of 50 entries is published, among all
-the others. Both send to a queue that nobody reads.
+Compared: `tick()` of each, called as Celery's beat calls it, on entries that are not due for weeks and are stored
+in the ways of the libraries; and the delay after its due time with which each of 50 entries among all others is
+published. Both send to a queue without a consumer.
 
-Not compared: what the tasks do, which is nothing; how two beats share the work; what happens while the broker is
-down; the CPU of Redis and of PostgreSQL. Ours is not here: it has an entry for each plan and none for each
-subscription, so the same question cannot be put to it.
+Not compared: the work of the tasks, which is none; how two beats share the work; an outage of the broker; the CPU
+of Redis and PostgreSQL. Again is not measured here, because it has one entry per plan and none per subscription.
 
-RedBeat reads from Redis no more than what is due. sqlalchemy-celery-beat keeps all entries in memory, compares
-them all at each tick, and sends one at each tick. It reads the whole table again after a change; the change is
-made early enough for that to be no part of its lag, and `reload_s` says how long it takes.
+RedBeat reads only due entries from Redis. sqlalchemy-celery-beat keeps all entries in memory, compares all of them
+in each tick, and sends one per tick. It reads the whole table again after a change; the change is made early
+enough to be no part of its delay, and `reload_s` is its duration.
 """
 
 import argparse
@@ -53,11 +52,11 @@ FAR = timedelta(days=30)
 DUE = 50
 SOON = timedelta(seconds=1)
 TICKS = 20
-LAG_TIME = 600.0  # seconds to wait for the last of them
+LAG_TIME = 600.0  # seconds to wait for the last entry
 
 
 class OwnRedBeat:
-    """RedBeat under a prefix of its own."""
+    """RedBeat with a separate prefix."""
 
     name = "redbeat"
 
@@ -68,25 +67,25 @@ class OwnRedBeat:
         self.clean()
 
     def fill(self, entries: int) -> None:
-        """Save each entry as RedBeat's own documentation says."""
+        """Save each entry as in RedBeat's documentation."""
         far = schedule(FAR, app=self.app)
         for number in range(entries):
             RedBeatSchedulerEntry(_name(number), TASK, far, args=[number], app=self.app).save()
 
     def scheduler(self) -> Scheduler:
-        """The scheduler with its lock, as beat has it."""
+        """The scheduler with its lock, as in beat."""
         made: Scheduler = RedBeatScheduler(self.app)
         acquire_distributed_beat_lock(sender=argparse.Namespace(scheduler=made))
         return made
 
     def make_due(self, due: int, at: datetime) -> None:
-        """Let so many entries be due at this time."""
+        """Make so many entries due at this time."""
         for number in range(due):
             key = RedBeatSchedulerEntry.generate_key(self.app, _name(number))
             RedBeatSchedulerEntry.from_key(key, app=self.app).reschedule(last_run_at=at - FAR)
 
     def clean(self) -> None:
-        """Remove its keys, and what it sent."""
+        """Remove its keys and its messages."""
         client = get_redis(self.app)
         for key in client.scan_iter(match=f"{PREFIX}*", count=1000):
             client.delete(key)
@@ -94,7 +93,7 @@ class OwnRedBeat:
 
 
 class OwnDatabase:
-    """sqlalchemy-celery-beat in a schema of its own."""
+    """sqlalchemy-celery-beat in a separate schema."""
 
     name = "sqlalchemy_celery_beat"
 
@@ -122,12 +121,12 @@ class OwnDatabase:
             session.commit()
 
     def scheduler(self) -> Scheduler:
-        """The scheduler, which reads all rows when it is made."""
+        """The scheduler, which reads all rows when it is created."""
         made: Scheduler = DatabaseScheduler(app=self.app)
         return made
 
     def make_due(self, due: int, at: datetime) -> None:
-        """Let so many entries be due at this time, and the scheduler know that they changed."""
+        """Make so many entries due at this time, and mark the table as changed."""
         with Session(self.engine) as session:
             named = PeriodicTask.name.in_([_name(number) for number in range(due)])
             session.execute(update(PeriodicTask).where(named).values(last_run_at=at - FAR))
@@ -135,7 +134,7 @@ class OwnDatabase:
             session.commit()
 
     def clean(self) -> None:
-        """Drop its tables, and remove what it sent."""
+        """Drop its tables, and remove its messages."""
         with self.engine.begin() as db:
             ModelBase.metadata.drop_all(db)
             db.execute(text(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"))
@@ -144,7 +143,7 @@ class OwnDatabase:
 
 
 def measure(kept: OwnRedBeat | OwnDatabase, entries: int) -> dict[str, float]:
-    """Fill, tick with nothing due, and see how late what falls due is sent; cleaned up in any case."""
+    """Fill, tick with nothing due, and measure the delay of due entries; always clean up."""
     try:
         fill_s = _seconds(lambda: kept.fill(entries))
         began = elapsed()
@@ -166,7 +165,7 @@ def measure(kept: OwnRedBeat | OwnDatabase, entries: int) -> dict[str, float]:
         "tick_cpu_ms": round(cpu * 1000 / TICKS, 3),
         "tick_wall_ms": round(wall * 1000 / TICKS, 3),
         "lag_p50_s": round(late[(len(late) - 1) // 2], 3),
-        "lag_p99_s": round(late[-1 - len(late) // 100], 3),  # of 50 the latest
+        "lag_p99_s": round(late[-1 - len(late) // 100], 3),  # the latest of 50
         "fill_s": round(fill_s, 3),
         "start_s": round(start_s, 3),
         "reload_s": round(reload_s, 3),
@@ -176,7 +175,7 @@ def measure(kept: OwnRedBeat | OwnDatabase, entries: int) -> dict[str, float]:
 def _lags(
     kept: OwnRedBeat | OwnDatabase, scheduler: Scheduler, due: int, start_s: float
 ) -> tuple[float, list[float]]:
-    """Seconds of the tick that takes the change in, and from due to published for each, sorted."""
+    """Seconds of the tick that reads the change, and the delays from due to published, sorted."""
     at = datetime.now(UTC) + SOON + timedelta(seconds=3 * start_s)
     with _published() as sent:
         kept.make_due(due, at)
@@ -187,7 +186,7 @@ def _lags(
                 raise Failed(f"{kept.name} sent {len(sent)} of {due} entries in {LAG_TIME:.0f} s")
             _pause(scheduler.tick())
             if scheduler.should_sync():  # as beat does between ticks
-                scheduler._do_sync()  # type: ignore[attr-defined]  # celery-types leaves it out
+                scheduler._do_sync()  # type: ignore[attr-defined]  # missing in celery-types
     return reload_s, sorted((moment - at).total_seconds() for moment in sent.values())
 
 
@@ -198,7 +197,7 @@ def _pause(seconds: float | None) -> None:
 
 @contextmanager
 def _published() -> Iterator[dict[int, datetime]]:
-    """When each entry's message was out."""
+    """When the message of each entry was published."""
     sent: dict[int, datetime] = {}
 
     def note(body: Any = None, **_: object) -> None:
@@ -213,7 +212,7 @@ def _published() -> Iterator[dict[int, datetime]]:
 
 def _app(broker_url: str, **settings: object) -> Celery:
     app = Celery("baseline", broker=broker_url, set_as_current=False)
-    # Without results there is no entry that cleans them up.
+    # Without results, Celery adds no entry that removes them.
     app.conf.update(task_default_queue=QUEUE, task_ignore_result=True, result_expires=None, **settings)
     return app
 
@@ -234,15 +233,15 @@ def main() -> None:
     parser.add_argument("--broker-url", required=True, help="redis://…")
     parser.add_argument("--database-url", required=True, help="postgresql+psycopg://…")
     parser.add_argument("--entries", type=int, default=10_000)
-    asked = parser.parse_args()
-    if asked.entries < 1:
+    arguments = parser.parse_args()
+    if arguments.entries < 1:
         parser.error("--entries is at least 1")
 
     def compare() -> None:
-        figures: dict[str, object] = {"entries": asked.entries}
-        figures["redbeat"] = measure(OwnRedBeat(asked.broker_url), asked.entries)
-        database = OwnDatabase(asked.broker_url, asked.database_url)
-        figures["sqlalchemy_celery_beat"] = measure(database, asked.entries)
+        figures: dict[str, object] = {"entries": arguments.entries}
+        figures["redbeat"] = measure(OwnRedBeat(arguments.broker_url), arguments.entries)
+        database = OwnDatabase(arguments.broker_url, arguments.database_url)
+        figures["sqlalchemy_celery_beat"] = measure(database, arguments.entries)
         print(json.dumps(figures), flush=True)
 
     end_cleanly(compare)

@@ -1,4 +1,4 @@
-"""The tables that a shop writes for itself, the same for every contender."""
+"""The tables of a shop's own program, the same for every contender."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ class Base(DeclarativeBase):
 
 
 class Charge(Base):
-    """Money that a customer owes."""
+    """A debt of a customer."""
 
     __tablename__ = "baseline_charges"
 
@@ -22,7 +22,7 @@ class Charge(Base):
 
 
 class Attempt(Base):
-    """One call of the gateway."""
+    """A call to the gateway."""
 
     __tablename__ = "baseline_attempts"
 
@@ -36,7 +36,7 @@ class Attempt(Base):
 
 
 def fill(engine: Engine, charges: int) -> None:
-    """Make the tables anew, with so many open charges."""
+    """Create the tables with so many open charges."""
     drop(engine)
     Base.metadata.create_all(engine)
     rows = [
@@ -49,7 +49,7 @@ def fill(engine: Engine, charges: int) -> None:
 
 
 def paid(engine: Engine) -> int:
-    """How many are paid."""
+    """How many charges are paid."""
     with Session(engine) as session:
         return session.scalar(select(func.count()).select_from(Charge).where(Charge.status == "paid")) or 0
 
