@@ -231,11 +231,6 @@ class Attempts(StandsFor):
         self._write(db, row, {"fence": row["fence"] + 1})
         return _read(row)
 
-    def declined_times_of(
-        self, db: Transaction, wanted: Sequence[tuple[int, datetime, int]]
-    ) -> Mapping[int, list[datetime]]:
-        return {card: [] for card, _, _ in wanted}  # the model's cards have no cap
-
     def is_under_way(self, db: Transaction, charge_id: int) -> bool:
         return any(row["state"] in UNDER_WAY for row in db.tables.attempts_of[charge_id])
 
@@ -357,6 +352,11 @@ class Declines(StandsFor):
             for row in newest
             if row["state"] == DECLINED
         }
+
+    def declined_times_of(
+        self, db: Transaction, wanted: Sequence[tuple[int, datetime, int]]
+    ) -> Mapping[int, list[datetime]]:
+        return {card: [] for card, _, _ in wanted}  # the model's cards have no cap
 
 
 class Charges(StandsFor):

@@ -34,7 +34,7 @@ from worker.gateway.port import Found
 from worker.operations import operate
 from worker.reconciliation import restore
 from worker.services import Services
-from worker.store.charging import attempts
+from worker.store.charging import attempts, declines
 from worker.store.charging.attempts import Attempt
 from worker.store.tables import outbox
 
@@ -317,7 +317,7 @@ def test_the_cap_of_the_card_counts_such_a_decline(services: Services, gateway: 
     declined_after_doubt(services, gateway, charge_id)
     row = charge_rows(services)[0]
     with services.engine.begin() as db:
-        times = attempts.declined_times(db, row["billing_key_id"], services.clock.now() - timedelta(days=30), 9)
+        times = declines.declined_times(db, row["billing_key_id"], services.clock.now() - timedelta(days=30), 9)
     assert times == [attempt_rows(services)[0]["settled_at"]]
     assert row["declines"] == 1
 

@@ -17,7 +17,7 @@ from schedules.dunning.policies import CardCap, FinalAction
 from schedules.dunning.standings import Overdue, next_look, usable_until
 from schedules.outbox import events
 from worker.charging.close import cancel_subscription, close, pause_subscription
-from worker.store.charging import attempts, charges, debts
+from worker.store.charging import attempts, charges, debts, declines
 from worker.store.charging.attempts import Attempt
 from worker.store.charging.charges import Charge
 from worker.store.customers import customers
@@ -99,7 +99,7 @@ def card_free_at(db: Connection, charge: Charge, now: datetime) -> datetime | No
 def cards_free_at(db: Connection, tried: Sequence[Charge], now: datetime) -> dict[int, datetime | None]:
     """As `card_free_at`, for charges each of which has another card, by their row ids."""
     caps = [(each.billing_key_id, each.policy.cap) for each in tried]
-    times = attempts.declined_times_of(db, [(card, now - cap.within, cap.declines) for card, cap in caps])
+    times = declines.declined_times_of(db, [(card, now - cap.within, cap.declines) for card, cap in caps])
     return {each.id: _free_at(each.policy.cap, times[each.billing_key_id]) for each in tried}
 
 
@@ -306,7 +306,7 @@ def start_ladders(db: Connection, subscription_id: int, now: datetime) -> int:
         charge = charges.locked(db, row["id"])
         if charge is None or not charge.waits or charge.given_up or charge.held_why or charge.card_stopped:
             continue
-        last = attempts.declined_times(db, charge.billing_key_id, now - LEAST_SPACING, 1)
+        last = declines.declined_times(db, charge.billing_key_id, now - LEAST_SPACING, 1)
         at = max([now, *(declined + LEAST_SPACING for declined in last)])
         look_at = next_look(replace(overdue(charge), waits=False), now)
         charges.change(db, charge.id, waits=None, next_attempt_at=at, look_at=look_at)

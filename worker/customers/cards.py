@@ -19,7 +19,7 @@ from worker.charging.current_card import NEW_LADDER
 from worker.gateway.port import BillingKey, Gateway, KeyAnswer, KeyMissing, code_of
 from worker.outbox.announcements import announce_anew
 from worker.services import Services, UnusableAccount, are_ours_and_known
-from worker.store.charging import attempts, charges, debts
+from worker.store.charging import attempts, charges, debts, declines
 from worker.store.charging.charges import Charge
 from worker.store.customers import customers, subscriptions
 from worker.store.customers.customers import StoredKey
@@ -254,6 +254,6 @@ def try_at_once(db: Connection, charge: Charge | None, now: datetime, *, is_new:
 def _was_just_declined(db: Connection, charge: Charge, now: datetime) -> bool:
     if charge.waits:
         return False  # no attempt since a decline that another attempt could not change
-    last = attempts.declined_times(db, charge.billing_key_id, now - LEAST_SPACING, 1)
+    last = declines.declined_times(db, charge.billing_key_id, now - LEAST_SPACING, 1)
     free_at = dunning.card_free_at(db, charge, now)
     return bool(last) or (free_at is not None and free_at > now)

@@ -6,35 +6,16 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Integer,
-    Select,
-    and_,
-    any_,
-    bindparam,
-    column,
-    func,
-    insert,
-    select,
-    true,
-    union_all,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, select, union_all, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
 from schedules.charging.charges import AttemptState
 from schedules.charging.claiming import SENDABLE
 from schedules.charging.outcomes import Outcome
 from schedules.charging.unknown_outcomes import AskedAbout
-from schedules.dunning.decisions import NOT_THE_CARD
 from schedules.money.amounts import Money
 from worker.store.charging import card_calls
 from worker.store.tables import archived_attempts, attempt_events, attempts, billing_keys, charges
-from worker.store.tables.base import INSTANT
 
 UNRESOLVED_STATES = [state.value for state in AttemptState if state.is_unresolved]
 _ALL = (attempts, archived_attempts)
@@ -44,7 +25,7 @@ _NOT_UNKNOWN: dict[str, Any] = {"unknown_since": None, "next_ask_at": None, "qui
 # Statements of the hot path are built once: building one costs as much time as executing it.
 _OF_CHARGE = attempts.c.charge_id == bindparam("charge")
 _EARLIER = select(attempts).where(
-    attempts.c.charge_id == any_(bindparam("charges", type_=ARRAY(BigInteger))),
+    attempts.c.charge_id.in_(bindparam("charges", expanding=True)),
     attempts.c.state.in_([*UNRESOLVED_STATES, AttemptState.PAID.value]),
 )
 _PAID = select(attempts.c.id).where(_OF_CHARGE, attempts.c.state == AttemptState.PAID.value)
@@ -420,50 +401,3 @@ def to_present_card() -> ColumnElement[bool]:
         k.changed_at.is_(None) | (a.last_sent_at >= k.changed_at),
         c.card_since.is_(None) | (a.last_sent_at >= c.card_since),
     )
-
-
-def declined_times(db: Connection, billing_key_id: int, since: datetime, limit: int) -> list[datetime]:
-    """As `declined_times_of`, of one card."""
-    return declined_times_of(db, [(billing_key_id, since, limit)])[billing_key_id]
-
-
-def declined_times_of(db: Connection, wanted: Sequence[tuple[int, datetime, int]]) -> Mapping[int, list[datetime]]:
-    """Return the declines of cards, each since an instant or its last change and at most so many, newest first.
-
-    Outcomes without a result for the card, and those of the card before it, are excluded. Only charges that were
-    open since then are read.
-    """
-    times: dict[int, list[datetime]] = {card: [] for card, _, _ in wanted}
-    cards, since, most = (list(column) for column in zip(*wanted, strict=True)) if wanted else ([], [], [])
-    if cards:
-        for row in db.execute(_DECLINED_TIMES, {"cards": cards, "since": since, "most": most}):
-            times[row.card].append(row.settled_at)
-    return times
-
-
-def _declined_times() -> Select[Any]:
-    a, c, k = attempts.c, charges.c, billing_keys.c
-    cards = bindparam("cards", type_=ARRAY(BigInteger))
-    since, most = bindparam("since", type_=ARRAY(INSTANT)), bindparam("most", type_=ARRAY(Integer))
-    wanted = (
-        func.unnest(cards, since, most)
-        .table_valued(column("card", BigInteger), column("since", INSTANT), column("most", Integer))
-        .render_derived("wanted")
-    )
-    declined = (
-        select(a.settled_at)
-        .join_from(charges, attempts, a.charge_id == c.id)
-        .join(billing_keys, k.id == c.billing_key_id)
-        .where(c.billing_key_id == wanted.c.card, c.closed_at.is_(None) | (c.closed_at > wanted.c.since))
-        .where(a.state == AttemptState.DECLINED.value, a.settled_at > wanted.c.since)
-        .where(to_present_card())
-        .where(a.decline_class.not_in([kind.value for kind in NOT_THE_CARD]), c.keyed_in.is_(None))
-        .order_by(a.settled_at.desc())
-        .limit(wanted.c.most)
-        .lateral("declined")
-    )
-    query = select(wanted.c.card, declined.c.settled_at).join_from(wanted, declined, true())
-    return query.order_by(wanted.c.card, declined.c.settled_at.desc())
-
-
-_DECLINED_TIMES = _declined_times()

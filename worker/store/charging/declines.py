@@ -3,25 +3,33 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
     Connection,
+    Integer,
+    Select,
     and_,
     any_,
     bindparam,
+    column,
     desc,
     func,
     or_,
     select,
+    true,
     update,
 )
 
 from schedules.charging.charges import AttemptState
+from schedules.dunning.decisions import NOT_THE_CARD
 from schedules.dunning.declines import UNPLACED
+from worker.store.charging.attempts import to_present_card
 from worker.store.tables import attempts, billing_keys, charges
+from worker.store.tables.base import INSTANT
 
 # A cancelled payment has the state declined too, but no decline: its answer has no field for a PG's code.
 _SAID_NO = (attempts.c.state == AttemptState.DECLINED.value) & attempts.c.answer.has_key("pg_code")
@@ -114,3 +122,50 @@ def _stale(version: int) -> ColumnElement[bool]:
 def place(db: Connection, attempt_id: int, columns: Mapping[str, str]) -> None:
     """Write the class of one declined attempt, which the caller has locked."""
     db.execute(update(attempts).where(attempts.c.id == attempt_id).values(**columns))
+
+
+def declined_times(db: Connection, billing_key_id: int, since: datetime, limit: int) -> list[datetime]:
+    """As `declined_times_of`, of one card."""
+    return declined_times_of(db, [(billing_key_id, since, limit)])[billing_key_id]
+
+
+def declined_times_of(db: Connection, wanted: Sequence[tuple[int, datetime, int]]) -> Mapping[int, list[datetime]]:
+    """Return the declines of cards, each since an instant or its last change and at most so many, newest first.
+
+    Outcomes without a result for the card, and those of the card before it, are excluded. Only charges that were
+    open since then are read.
+    """
+    times: dict[int, list[datetime]] = {card: [] for card, _, _ in wanted}
+    cards, since, most = (list(column) for column in zip(*wanted, strict=True)) if wanted else ([], [], [])
+    if cards:
+        for row in db.execute(_DECLINED_TIMES, {"cards": cards, "since": since, "most": most}):
+            times[row.card].append(row.settled_at)
+    return times
+
+
+def _declined_times() -> Select[Any]:
+    a, c, k = attempts.c, charges.c, billing_keys.c
+    cards = bindparam("cards", type_=ARRAY(BigInteger))
+    since, most = bindparam("since", type_=ARRAY(INSTANT)), bindparam("most", type_=ARRAY(Integer))
+    wanted = (
+        func.unnest(cards, since, most)
+        .table_valued(column("card", BigInteger), column("since", INSTANT), column("most", Integer))
+        .render_derived("wanted")
+    )
+    declined = (
+        select(a.settled_at)
+        .join_from(charges, attempts, a.charge_id == c.id)
+        .join(billing_keys, k.id == c.billing_key_id)
+        .where(c.billing_key_id == wanted.c.card, c.closed_at.is_(None) | (c.closed_at > wanted.c.since))
+        .where(a.state == AttemptState.DECLINED.value, a.settled_at > wanted.c.since)
+        .where(to_present_card())
+        .where(a.decline_class.not_in([kind.value for kind in NOT_THE_CARD]), c.keyed_in.is_(None))
+        .order_by(a.settled_at.desc())
+        .limit(wanted.c.most)
+        .lateral("declined")
+    )
+    query = select(wanted.c.card, declined.c.settled_at).join_from(wanted, declined, true())
+    return query.order_by(wanted.c.card, declined.c.settled_at.desc())
+
+
+_DECLINED_TIMES = _declined_times()
