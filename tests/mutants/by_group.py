@@ -48,8 +48,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "    FOR UPDATE OF c",
     ),
     Mutant(
-        "group: a lone charge is read after its lock",
-        GROUPING + "test_a_lone_charge_waits_for_its_row_and_sees_what_was_written_meanwhile",
+        "group: a lone charge waits for its lock",
+        GROUPING + "test_a_lone_charge_waits_for_its_row",
         CLAIM,
         "                claims.wait_for(db, charge_id)\n",
         "                claims.wait_for\n",

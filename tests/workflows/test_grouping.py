@@ -139,6 +139,17 @@ def test_a_group_waits_for_no_row(services: Services) -> None:
     assert isinstance(claimed, Claimed)
 
 
+def test_a_lone_charge_waits_for_its_row(services: Services) -> None:
+    """Guard: what another transaction has locked for a moment is claimed, and its message is not lost."""
+    (charge,) = many_opened(services, 1)
+    with ThreadPoolExecutor(1) as beside:
+        with services.engine.begin() as db:
+            charges.locked(db, charge)
+            claimed = beside.submit(attempt_charge.claim, services, charge)
+            assert blocked_or_over(services, claimed.done)
+        assert isinstance(claimed.result(), Claimed)
+
+
 def test_a_lone_charge_waits_for_its_row_and_sees_what_was_written_meanwhile(services: Services) -> None:
     """Guard: the facts of a claim are read after its lock. The other transaction writes a payment."""
     (charge,) = many_opened(services, 1)
