@@ -800,6 +800,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "what waited behind a debt is tried when that is over",
         STORIES + "test_what_waited_behind_an_older_debt_is_tried_within_a_minute_of_its_end",
+        "schedules/dunning/settling.py",
+        "wakes_behind=charge.owes_more,",
+        "wakes_behind=False,",
+    ),
+    Mutant(
+        "what waited behind a debt is tried when that is waived",
+        STORIES + "test_what_waited_behind_an_older_debt_is_due_when_that_is_waived",
         "worker/charging/close.py",
         "    _end(db, charge_id, status, why, now)\n    debts.wake_behind(db, charge_id, now)\n",
         "    _end(db, charge_id, status, why, now)\n",

@@ -268,6 +268,23 @@ def test_what_waited_behind_an_older_debt_is_tried_within_a_minute_of_its_end(
     assert [row["status"] for row in charge_rows(services)] == ["paid", "paid"]
 
 
+def test_what_waited_behind_an_older_debt_is_due_when_that_is_waived(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: whatever ends a debt wakes those behind it, not only its payment."""
+    on_sale(services, policy=OURS)
+    enrollment.add_customer(services, "ann", None, None, None, "test")
+    for _ in range(2):
+        enrollment.subscribe(services, "ann", "monthly", "test", date(2026, 1, 31), another=True)
+    gateway.cards["ann"] = always(NO_MONEY)
+    live_until(services, kst(2026, 2, 1, 12))
+    older, behind = charge_rows(services)
+    assert (older["status"], behind["attempts"]) == ("past_due", 0)
+    assert behind["next_attempt_at"] > services.clock.now()
+    operate.waive(services, older["key"], "kim", "a gift")
+    assert charge_rows(services)[1]["next_attempt_at"] == services.clock.now()
+
+
 def test_a_lost_card_is_not_tried_with_the_next_period_either(
     services: Services, gateway: ScriptedGateway
 ) -> None:
