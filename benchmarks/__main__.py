@@ -273,7 +273,7 @@ def _draw_caps(file: Path, caps: Results) -> None:
 
 
 def main() -> None:
-    """Run the parts, and tell."""
+    """Run the parts, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", help="only these")
     parser.add_argument("--small", action="store_true", help="prove that they work, in a minute or two")

@@ -59,8 +59,8 @@ def _fill(place: Place, plans: int) -> None:
     from benchmarks import shop
 
     shop.on_sale(place)
-    place.tell(PLANS, many=plans)
-    place.tell("UPDATE plan_revision SET revision = revision + 1")
+    place.execute(PLANS, many=plans)
+    place.execute("UPDATE plan_revision SET revision = revision + 1")
 
 
 def beat() -> None:

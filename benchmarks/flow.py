@@ -148,7 +148,7 @@ def punctuality(many: int, cap: float) -> dict[str, Any]:
         ready(place)
         place.start("beat")
         wait(5)
-        place.tell("UPDATE subscriptions SET next_due_at = now() + interval '2 seconds', "
+        place.execute("UPDATE subscriptions SET next_due_at = now() + interval '2 seconds', "
                    "open_at = now() + interval '2 seconds'")  # fmt: skip
         due = place.ask("SELECT extract(epoch FROM max(open_at) - clock_timestamp())::float8 FROM subscriptions")
         due_at = time.monotonic() + due

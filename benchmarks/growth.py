@@ -109,7 +109,7 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
     The batch consists of every `every`-th customer, because customers of one day are scattered in real tables.
     """
     services = place.services
-    place.tell(
+    place.execute(
         "UPDATE subscriptions SET next_due_at = now() - interval '1 hour', open_at = now() - interval '1 hour' "
         "WHERE id IN (SELECT %(number)s + %(every)s::int * n FROM generate_series(0, %(last)s::int) n)",
         number=number + 1, every=every, last=batch - 1,

@@ -38,7 +38,7 @@ def run(subscriptions: int, due: int) -> dict[str, Any]:
         if opened != due:
             raise SystemExit(f"{due} were due, and {opened} were opened")
         bare = _bare(place, due)
-        place.tell("UPDATE subscriptions SET next_period_no = 2, next_period_date = CURRENT_DATE, "
+        place.execute("UPDATE subscriptions SET next_period_no = 2, next_period_date = CURRENT_DATE, "
                    "next_due_at = now() - interval '1 hour', open_at = now() - interval '1 hour'")  # fmt: skip
         all_seconds, memory = _by_two(place, subscriptions)
         return {

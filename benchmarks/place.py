@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,18 @@ def cpu_of(pid: int) -> float:
 
 def cpu_of_all(pids: Sequence[int]) -> float:
     """CPU seconds of these processes and all their children, also ended ones."""
+    return sum(_cpu_with_children(pid) for pid in pids)
+
+
+def _cpu_with_children(pid: int) -> float:
     total = 0.0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += sum(map(int, fields[11:15])) / TICK
-        children = Path(f"/proc/{pid}/task/{pid}/children")
-        total += cpu_of_all([int(child) for child in children.read_text().split()])
-    return total
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(
+            FileNotFoundError, ProcessLookupError
+        ):  # it ended meanwhile, and its time is in the parent's
+            total += _cpu_with_children(int(child))
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return total + sum(map(int, fields[11:15])) / TICK
 
 
 def memory_of(pid: int) -> float:
@@ -144,7 +149,7 @@ class Place:
             row = db.execute(query).fetchone()
         return row[0] if row else None
 
-    def tell(self, *statements: str, **values: object) -> None:
+    def execute(self, *statements: str, **values: object) -> None:
         """Run statements without checks of foreign keys, and then ANALYZE."""
         with psycopg.connect(self.url) as db:
             db.execute("SET session_replication_role = replica")

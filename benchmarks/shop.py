@@ -45,7 +45,7 @@ def on_sale(place: Place) -> None:
 
 def charges_due(place: Place, many: int, account: str = "main", first: int = 1) -> None:
     """Write `many` customers on the plan, each with one charge that has been due for an hour."""
-    place.tell(
+    place.execute(
         CUSTOMERS, CARDS, SUBSCRIPTIONS, CHARGES,
         first=first, last=first + many - 1, account=account, period=1, due="2099-01-01T00:00Z",
     )  # fmt: skip
@@ -53,9 +53,9 @@ def charges_due(place: Place, many: int, account: str = "main", first: int = 1) 
 
 def subscribed(place: Place, many: int, due: int) -> None:
     """Write `many` customers on the plan; the period of the first `due` of them is due."""
-    place.tell(CUSTOMERS, CARDS, SUBSCRIPTIONS, first=1, last=many, account="main", period=0,
+    place.execute(CUSTOMERS, CARDS, SUBSCRIPTIONS, first=1, last=many, account="main", period=0,
                due="2099-01-01T00:00Z")  # fmt: skip
-    place.tell(
+    place.execute(
         "UPDATE subscriptions SET next_due_at = now() - interval '1 hour', open_at = now() - interval '1 hour' "
         "WHERE id <= %(due)s",
         due=due,

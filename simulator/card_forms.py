@@ -49,9 +49,7 @@ def check(fields: Mapping[str, Any], shop: Shop, prefix: str) -> None:
 
 
 def _is_birth(text: str) -> bool:
-    """Whether this is a birth date YYMMDD (without century), 000000 for a card without one, or a business
-    number.
-    """
+    """Whether this is a birth date YYMMDD, 000000 for a card without one, or a business number."""
     if not (text.isascii() and text.isdecimal()):
         return False
     if len(text) != 6:

@@ -179,8 +179,7 @@ class PlanScheduler(Scheduler):
         self._read_plans(made)
 
     def _may_lead(self, made: Services, db: Connection) -> bool:
-        """Whether the clock of this machine is right and this process may act; otherwise another beat gets the
-        lead.
+        """Whether the clock is right and this process may act; otherwise another beat gets the lead.
 
         With a wrong clock it would send at the wrong times, and workers would discard its chores as expired.
         During a hold it leads, because chores end the hold.

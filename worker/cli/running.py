@@ -112,8 +112,9 @@ def worker(
 
 
 def _limit_stop(seconds: float) -> None:
-    """End the process after so many seconds of stopping, with a log line: a supervisor would kill it
-    without one.
+    """End the process with a log line when a stop takes so many seconds.
+
+    A supervisor would kill it soon after, without a log line.
     """
     while not stop_signal.wait(1.0):
         pass
@@ -275,7 +276,7 @@ def up(
     from worker.cli.local.stack import Standing
 
     with Standing(data, simulator_port=port) as standing:
-        standing.tell()
+        standing.print_summary()
         standing.watch()
 
 

@@ -138,8 +138,10 @@ def skip(services: Services, key: str, actor: str, why: str, period_no: int | No
 
 
 def move_anchor(services: Services, key: str, day: date, actor: str, why: str) -> Moved:
-    """Begin the next period on another day, and count later periods from it. Period numbers continue; nothing is
-    prorated.
+    """Begin the next period on another day, and count later periods from it.
+
+    Period numbers continue; nothing is prorated. Raises CannotAdjust for a day in the past, or more than five
+    years away.
     """
     now = services.clock.now()
     with services.act(key) as db:

@@ -32,8 +32,9 @@ class Admitted:
 
 
 def admit(services: Services, db: Connection, key: str, verb: Verb, now: datetime) -> Admitted:
-    """Lock a subscription, and open what is due if the verb requires it; raise CannotAdjust if the verb is
-    refused.
+    """Lock a subscription, and open its due periods if the verb requires it.
+
+    Raises CannotAdjust, with the code and reason of the table of verbs, when the verb is refused.
     """
     row = subscriptions.by_key(db, key, lock=True)
     if row is None:

@@ -1,5 +1,6 @@
-"""Charge a typed-in card once, in the process that holds the card data. No worker sends it, because card data is
-not stored.
+"""Charge a typed-in card once, in the process that holds the card data.
+
+Card data is not stored, so no worker can send the charge.
 """
 
 import logging
@@ -28,7 +29,7 @@ from worker.store.customers.customers import StoredKey
 from worker.store.outbox import event_log
 
 log = logging.getLogger("again.card_entry")
-Beside = Callable[[Connection, int, StoredKey, datetime], None]
+AlsoWrite = Callable[[Connection, int, StoredKey, datetime], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def pay(
     actor: str,
     keep: KeyedIn,
     holder: Holder = Holder(),
-    beside: Beside = lambda *_: None,
+    also_write: AlsoWrite = lambda *_: None,
     *,
     at_plan_price: bool = False,
     os_user: str | None = None,
@@ -67,7 +68,7 @@ def pay(
 
     A repeated request returns the same charge and sends nothing. An unknown outcome is looked up like any other;
     if the gateway never received the call, the charge ends, because the card is not stored and cannot be sent
-    again. `beside` writes further rows in the transaction that opens the charge. A charge above a limit is
+    again. `also_write` writes further rows in the transaction that opens the charge. A charge above a limit is
     refused, because the card cannot be kept until a second person approves; `at_plan_price` skips the limits.
     """
     if wrong := services.gateway(holder.account or services.settings.account).wrong_with_card(card):
@@ -79,7 +80,7 @@ def pay(
     with services.act() as db:
         known = adhoc_charges.by_request(db, request.request_key)
         opening = _Opening(
-            request, fingerprint, keep, holder, Person(actor, os_user), beside, at_plan_price, last_day
+            request, fingerprint, keep, holder, Person(actor, os_user), also_write, at_plan_price, last_day
         )
         claimed = None if known else _open(services, db, opening, now)
         known = known or adhoc_charges.by_request(db, request.request_key)
@@ -99,9 +100,7 @@ def pay(
 
 
 def _read_facts(services: Services, request: ChargeRequest, actor: str) -> None:
-    """Read the masked facts of the stored card from the gateway and keep them; the card can be charged without
-    them.
-    """
+    """Store the masked facts of the stored card from the gateway; a failure is logged only."""
     try:
         cards.changed(services, request.customer_uid, actor, request.reason, believed=False)
     except (cards.CannotChange, UnusableAccount) as error:
@@ -156,7 +155,7 @@ class _Opening:
     keep: KeyedIn
     holder: Holder
     asked_by: Person
-    beside: Beside
+    also_write: AlsoWrite
     at_plan_price: bool
     last_day: date  # of the card
 
@@ -185,7 +184,7 @@ def _open(services: Services, db: Connection, opening: _Opening, now: datetime) 
     if keep is KeyedIn.KEEP:
         # The gateway never sends the expiry date. It is used once the card is paid and stored.
         customers.change_key(db, key.id, expires_on=opening.last_day, tell_expiry_at=None)
-    opening.beside(db, charge.id, key, now)
+    opening.also_write(db, charge.id, key, now)
     intent = begin_attempt(services, db, charge)
     if intent is None:
         raise LookupError(f"charge {row['key']} has an attempt already")
@@ -210,9 +209,7 @@ def _refuse_above_limit(
 def _key(
     services: Services, db: Connection, customer_uid: str, keep: KeyedIn, holder: Holder, now: datetime
 ) -> StoredKey:
-    """Return the locked billing key of the customer; a new one is written as deleted, because the gateway has
-    none.
-    """
+    """Return the locked billing key; a new one is written as deleted, as the gateway does not have it."""
     key = customers.key_by_uid(db, customer_uid, lock=True)
     account = services.account(holder.account or services.settings.account).name
     if key is not None:

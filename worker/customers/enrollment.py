@@ -61,8 +61,7 @@ def put_plan(
     services: Services, plan: Plan, policy: DunningPolicy | str, actor: str, *, above_limit: bool = False,
     other_currency: bool = False,
 ) -> tuple[StoredPlan, bool]:  # fmt: skip
-    """Put a plan, or a new version of it, on sale; return it, and False when the newest version is the same
-    already.
+    """Put a plan, or a new version of it, on sale; return it, and whether it is new.
 
     Running subscriptions keep their version. `policy` is the code of a stored policy, or a new policy, which gets
     the code of the plan if it has none. Raises CannotEnroll for a change of currency without `other_currency`, and
@@ -116,7 +115,7 @@ def _is_same(newest: StoredPlan, plan: Plan, policy: StoredPolicy) -> bool:
 
 
 def add_policy(services: Services, policy: DunningPolicy, actor: str) -> tuple[StoredPolicy, bool]:
-    """Store a policy as the next version of its code; return it, and False when the newest version is the same."""
+    """Store a policy as the next version of its code; return it, and whether it differs from the newest one."""
     now = services.clock.now()
     cleaned("policy", policy.code)
     with services.engine.begin() as db:
@@ -207,9 +206,7 @@ def enroll_if_unknown(services: Services, customer_uid: str, actor: str, account
 
 
 def check_facts(customer_uid: str, **facts: str | None) -> None:
-    """Raise BadRequest with the field when the gateway would refuse the id, name, e-mail or telephone of a
-    customer.
-    """
+    """Raise BadRequest, with the field, for an id or facts of a customer that the gateway would refuse."""
     for name, value in {"customer_uid": customer_uid, **facts}.items():
         if value is not None:
             cleaned(name, value)

@@ -65,8 +65,7 @@ def issue(
     services: Services, customer_uid: str, card: Card, actor: str, why: str, holder: Holder = Holder(),
     *, request_key: str | None = None,
 ) -> Issued:  # fmt: skip
-    """Store a card under a customer_uid. It replaces the card of a known customer, whose open debts are tried at
-    once.
+    """Store a card under a customer_uid; for a known customer it replaces the card, and open debts are tried.
 
     After an unknown outcome the key is read back, and the card at the gateway counts. If the read is not clear
     either, the key is looked up until it is; the row that requests this is committed before the call. A key that
@@ -239,9 +238,7 @@ def _settled(
     services: Services, gateway: Gateway, key_id: int, customer_uid: str, card: Card,
     unclear_before: datetime | None,
 ) -> BillingKey:  # fmt: skip
-    """Issue the key, and return it as the gateway shows it; raises CannotIssue unless it is the card that was
-    sent.
-    """
+    """Issue the key; raise CannotIssue unless the gateway then shows the card that was sent."""
     answer = gateway.issue_key(customer_uid, card)
     if isinstance(answer, BillingKey):
         return answer

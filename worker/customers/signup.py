@@ -91,7 +91,7 @@ def sign_up(
         request_key=request_key or f"signup/{customer_uid}/{code}/{number}", reason=why, policy=ONCE.code,
     )  # fmt: skip
     keyed = card_entry.pay(
-        services, request, card, actor, KeyedIn.KEEP, holder, _beside(plan, today), at_plan_price=True
+        services, request, card, actor, KeyedIn.KEEP, holder, _write_signup(plan, today), at_plan_price=True
     )
     return _outcome(services, keyed, customer_uid)
 
@@ -112,9 +112,7 @@ def _read(answer: dict[str, Any]) -> SignedUp:
 
 
 def _before(services: Services, request: VerbRequest) -> SignedUp | None:
-    """The signup of a request key that was used before: a paid one is found by its charge, others by the request
-    key.
-    """
+    """The signup of a known request key, by its charge or, for one without a payment, by the stored answer."""
     answer = idempotency.known(services, request)
     if answer is not None:
         return _read(answer)
@@ -144,9 +142,7 @@ def _outcome(services: Services, keyed: Keyed, customer_uid: str) -> SignedUp:
 
 
 def _number(db: Connection, key: StoredKey | None, plan: StoredPlan, customer_uid: str, now: datetime) -> int:
-    """The number of this signup of the card for the plan, from 1; raises NotSignedUp when the customer is on the
-    plan.
-    """
+    """The number of this signup of the card for the plan, from 1; raises NotSignedUp for a rival."""
     if key is None:
         return 1
     _refuse_second(db, key, plan, customer_uid, now)
@@ -159,7 +155,7 @@ def _refuse_second(db: Connection, key: StoredKey, plan: StoredPlan, customer_ui
         raise NotSignedUp(Code.CONFLICT, f"customer {customer_uid!r} {rival}")
 
 
-def _beside(plan: StoredPlan, anchor: date) -> card_entry.Beside:
+def _write_signup(plan: StoredPlan, anchor: date) -> card_entry.AlsoWrite:
     def write(db: Connection, charge_id: int, key: StoredKey, now: datetime) -> None:
         _refuse_second(db, key, plan, key.customer_uid, now)
         signups.add(db, {

@@ -1,6 +1,4 @@
-"""Take over customers from the gateway's own timer: it stops charging them, and Again continues with the next
-date.
-"""
+"""Take over customers from the gateway's own timer, which stops charging them: Again charges the next date."""
 
 import logging
 import secrets
@@ -100,8 +98,9 @@ def take_over(
 def _intend(
     services: Services, key: StoredKey, plan: StoredPlan, seen: Seen, actor: str, why: str, *, another: bool
 ) -> Takeover:
-    """Write the intent to take over. Until it is finished, no other subscription of the customer to the plan
-    begins.
+    """Write the intent to take over.
+
+    Until it is finished, no other subscription of the customer to the plan begins.
     """
     code, first = (
         plan.plan.code,

@@ -55,8 +55,9 @@ class _Waiting:
 
 
 def examine(services: Services, messages: Mapping[str, int]) -> Health:
-    """Examine the installation, each part within seconds. `messages` is the number of waiting messages by
-    queue.
+    """Examine the installation, each part within seconds.
+
+    `messages` is the number of waiting messages by queue.
     """
     found = Health(counts=dict.fromkeys(WAITING))
     now = services.clock.now()

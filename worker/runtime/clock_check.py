@@ -49,9 +49,7 @@ class ClockCheck:
         return self._ahead
 
     def ahead_at(self, now: datetime) -> timedelta:
-        """How far a clock that shows `now` is ahead; valid also when the clock was set after the last
-        measurement.
-        """
+        """How far a clock that shows `now` is ahead, also when it was set after the last measurement."""
         with self._lock:
             if self._database_at is None:
                 return timedelta(0)

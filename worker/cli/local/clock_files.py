@@ -15,11 +15,11 @@ SECOND = timedelta(seconds=1)
 
 
 def clock_file(data: Path, environment: Mapping[str, str], *, is_embedded: bool) -> Path | None:
-    """The file to use; None for real time. Raises EmbeddedError where the clock would go back, or is not the
-    shop's own.
+    """The file to use; None for real time.
 
     `environment` is the environment before the simulator is started. A database that is named from outside may be
-    a production database: its clock is never moved.
+    a production database: its clock is never moved. Raises EmbeddedError where the clock would go back, or is not
+    the shop's own.
     """
     named = environment.get(VARIABLE)
     if not is_embedded:

@@ -67,7 +67,7 @@ def run(customers: int, days: int, seed: int, *, keep: bool) -> bool:
             shop.live(BEGIN + timedelta(days=days), console)
             agree = shop.report(console, elapsed() - began)
             if keep:
-                standing.tell()
+                standing.print_summary()
                 standing.watch()
             services.engine.dispose()
     return agree

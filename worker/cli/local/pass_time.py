@@ -41,7 +41,7 @@ class Passing:
         self._clock.move_to(at)
         self._moved = "was moved and shows"
 
-    def wait_until_quiet(self, tell: Callable[[str], object] = lambda _: None) -> None:
+    def wait_until_quiet(self, on_progress: Callable[[str], object] = lambda _: None) -> None:
         """Wait until all due work is done; raises Stuck when nothing changes for `patience` seconds."""
         quiet, before, changed_at = 0, None, elapsed()
         while quiet < QUIET_LOOKS:
@@ -50,7 +50,7 @@ class Passing:
             quiet = quiet + 1 if not work else 0
             if work != before:
                 before, changed_at = work, elapsed()
-                tell(_words(work))
+                on_progress(_words(work))
             if elapsed() - changed_at > self._patience:
                 raise Stuck(
                     f"nothing has changed for {self._patience:g} seconds though there is work ({_words(work)}); "

@@ -86,20 +86,20 @@ class Standing:
     ) -> None:
         self.stop()
 
-    def tell(self) -> None:
+    def print_summary(self) -> None:
         """Print what runs, and how to reach it from another terminal."""
-        self._tell(f"services: {self.describe()}, data in {self.data}")
-        self._tell(f"gateway: {self.environment['AGAIN_PORTONE_URL']}")
+        self._print(f"services: {self.describe()}, data in {self.data}")
+        self._print(f"gateway: {self.environment['AGAIN_PORTONE_URL']}")
         if self._clock is not None:
             now, real = self._clock.now(), self._clock.real()
             moved = f"{age(now - real)} ahead of real time" if now - real > SECOND else "real time"
-            self._tell(f"clock: {now:%Y-%m-%d %H:%M:%S}Z, {moved}; `again clock` moves it on")
-        self._tell(f"running: {', '.join(self._children)}; stop with Ctrl-C")
+            self._print(f"clock: {now:%Y-%m-%d %H:%M:%S}Z, {moved}; `again clock` moves it on")
+        self._print(f"running: {', '.join(self._children)}; stop with Ctrl-C")
         where = self.data / up_environment.NAME
         if self.data == up_environment.FOLDER:
-            self._tell("in another terminal, in this folder: again status")
+            self._print("in another terminal, in this folder: again status")
         else:
-            self._tell(f"in another terminal: set -a; . {where}; set +a; again status")
+            self._print(f"in another terminal: set -a; . {where}; set +a; again status")
 
     def watch(self) -> None:
         """Restart ended children until Ctrl-C or SIGTERM; raises EmbeddedError when one ends too often."""
@@ -111,7 +111,7 @@ class Standing:
                     self._clock.now()  # raises when the file is missing
                 wait(LOOK_EVERY)
         except KeyboardInterrupt:
-            self._tell("stopping, after the calls that are under way")
+            self._print("stopping, after the calls that are under way")
 
     def _start_what_ended(self) -> None:
         for name, ending in self._ended().items():
@@ -123,7 +123,7 @@ class Standing:
                         f"{name} ended {restarts.many} times within {WITHIN:g} seconds ({ending}). All processes "
                         f"are stopped; data are in {self.data}"
                     )
-                self._tell(f"{name} ended ({ending}); it is started again in {seconds:g} s")
+                self._print(f"{name} ended ({ending}); it is started again in {seconds:g} s")
                 self._starts_at[name] = elapsed() + seconds
             if elapsed() >= self._starts_at[name]:
                 del self._starts_at[name]
@@ -143,11 +143,11 @@ class Standing:
             try:
                 self.services.start_again(name)
             except EmbeddedError as error:
-                self._tell(f"{name} does not start: {error}")  # counts as a further end
+                self._print(f"{name} does not start: {error}")  # counts as a further end
             else:
-                self._tell(f"{name} runs again")
+                self._print(f"{name} runs again")
 
-    def _tell(self, words: str) -> None:
+    def _print(self, words: str) -> None:
         self.console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     def check(self) -> None:
@@ -190,7 +190,7 @@ class Standing:
             try:
                 keep(self.data, self._clock)
             except (BadClockFile, EmbeddedError) as error:
-                self._tell(str(error))
+                self._print(str(error))
 
     def children(self, prefix: str) -> list["subprocess.Popen[bytes]"]:
         """The running children whose names have this prefix."""
