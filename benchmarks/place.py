@@ -43,7 +43,7 @@ def _cpu_with_children(pid: int) -> float:
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         with suppress(
             FileNotFoundError, ProcessLookupError
-        ):  # it ended meanwhile, and its time is in the parent's
+        ):  # it has ended: its time is the parent's
             total += _cpu_with_children(int(child))
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return total + sum(map(int, fields[11:15])) / TICK
