@@ -41,9 +41,7 @@ def cpu_of_all(pids: Sequence[int]) -> float:
 def _cpu_with_children(pid: int) -> float:
     total = 0.0
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        with suppress(
-            FileNotFoundError, ProcessLookupError
-        ):  # it has ended: its time is the parent's
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended: its time is the parent's
             total += _cpu_with_children(int(child))
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return total + sum(map(int, fields[11:15])) / TICK

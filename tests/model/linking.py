@@ -93,14 +93,17 @@ class _Linker:
         packages = FOLDERS | STORE | {"worker"}
         if name in packages or any(f"{name}.{part}" in self._instead for part in fromlist or ()):
             return SimpleNamespace(**{part: self._found(f"{name}.{part}") for part in fromlist or ()})
-        return self._found(name) if fromlist else builtins.__import__(name, globals, locals, fromlist, level)
+        if fromlist and self._is_linked(name):
+            return self._found(name)
+        return builtins.__import__(name, globals, locals, fromlist, level)
+
+    def _is_linked(self, name: str) -> bool:
+        return name in self._instead or name in SHARED or name.rpartition(".")[0] in FOLDERS
 
     def _found(self, name: str) -> object:
         if name in self._instead:
             return self._instead[name]
-        if name in SHARED or name.rpartition(".")[0] in FOLDERS:
-            return self.module(name)
-        return importlib.import_module(name)
+        return self.module(name) if self._is_linked(name) else importlib.import_module(name)
 
 
 def _code(name: str) -> CodeType:

@@ -92,8 +92,11 @@ class Attempts(StandsFor):
         unresolved = [row for row in made if row["state"] in OPEN_ATTEMPTS and self._guards.unresolved_first]
         return Earlier(
             frozenset(charge_id for charge_id in charge_ids if self.has_paid(db, charge_id)),
-            {row["charge_id"]: (_read(row), AttemptState(row["state"])) for row in unresolved},
+            {row["charge_id"]: (_read(row), self._state(row)) for row in unresolved},
         )
+
+    def _state(self, row: Row) -> AttemptState:
+        return AttemptState(row["state"]) if self._guards.claim_states else AttemptState.NOT_SENT
 
     def unresolved(self, db: Transaction, charge_id: int) -> tuple[Attempt, AttemptState] | None:
         return self.earlier_of(db, [charge_id]).unresolved.get(charge_id)

@@ -53,7 +53,7 @@ BY_STATE: tuple[Mutant, ...] = (
     Mutant(
         "by state: a card's cap counts that card's own declines",
         CHANGES + "test_the_declines_of_the_old_card_do_not_count_for_the_cap_of_the_new_one",
-        "worker/store/charging/attempts.py",
+        "worker/store/charging/declines.py",
         "        c.card_since.is_(None) | (a.last_sent_at >= c.card_since),\n",
         "",
     ),

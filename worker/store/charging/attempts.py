@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, select, union_all, update
+from sqlalchemy import Connection, bindparam, func, insert, select, union_all, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 
 from schedules.charging.charges import AttemptState
@@ -392,12 +392,3 @@ def is_under_way(db: Connection, charge_id: int) -> bool:
     states = [AttemptState.SENDING.value, AttemptState.UNKNOWN.value]
     query = select(attempts.c.id).where(attempts.c.charge_id == charge_id, attempts.c.state.in_(states))
     return db.execute(query).first() is not None
-
-
-def to_present_card() -> ColumnElement[bool]:
-    """Whether an attempt was last sent to the present card of its charge; joined with the charge and its key."""
-    a, c, k = attempts.c, charges.c, billing_keys.c
-    return and_(
-        k.changed_at.is_(None) | (a.last_sent_at >= k.changed_at),
-        c.card_since.is_(None) | (a.last_sent_at >= c.card_since),
-    )

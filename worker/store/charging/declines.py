@@ -27,7 +27,6 @@ from sqlalchemy import (
 from schedules.charging.charges import AttemptState
 from schedules.dunning.decisions import NOT_THE_CARD
 from schedules.dunning.declines import UNPLACED
-from worker.store.charging.attempts import to_present_card
 from worker.store.tables import attempts, billing_keys, charges
 from worker.store.tables.base import INSTANT
 
@@ -141,6 +140,15 @@ def declined_times_of(db: Connection, wanted: Sequence[tuple[int, datetime, int]
         for row in db.execute(_DECLINED_TIMES, {"cards": cards, "since": since, "most": most}):
             times[row.card].append(row.settled_at)
     return times
+
+
+def to_present_card() -> ColumnElement[bool]:
+    """Whether an attempt was last sent to the present card of its charge; joined with the charge and its key."""
+    a, c, k = attempts.c, charges.c, billing_keys.c
+    return and_(
+        k.changed_at.is_(None) | (a.last_sent_at >= k.changed_at),
+        c.card_since.is_(None) | (a.last_sent_at >= c.card_since),
+    )
 
 
 def _declined_times() -> Select[Any]:

@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from schedules.operations.health import MOST_SKEW
 from worker.clock import Clock
-from worker.store.charging.attempts import to_present_card
+from worker.store.charging.declines import to_present_card
 from worker.store.operations.revisions import SCHEMA, Schema
 from worker.store.tables import (
     REFUSED,
