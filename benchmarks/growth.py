@@ -15,7 +15,7 @@ from schedules.charging.outcomes import Paid
 from worker.charging.claim import Claimed, claim_many
 from worker.charging.executor import MOST
 from worker.charging.rate_limiter import SlotRequest, request_permits
-from worker.charging.settle import Answered, settle_many
+from worker.charging.settle import Answered, settle_plain
 from worker.renewals import enqueue, open_charges
 
 ROUNDS = 9  # of each step on each side, alternating; the medians are compared
@@ -134,7 +134,7 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
 
     def settle() -> None:
         for begin in range(0, batch, MOST):
-            settle_many(services, [
+            settle_plain(services, [
                 Answered(c.intent, AttemptState.SENDING, Paid(f"imps_{c.intent.id}"))
                 for c in claimed[begin : begin + MOST]
             ])  # fmt: skip

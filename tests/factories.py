@@ -130,7 +130,9 @@ def heard(services: Services, merchant_uid: str) -> None:
     payment_webhooks.hear(services, merchant_uid, at_once)
 
 
-def at_once(account: str, name: str, look_up: Callable[[], object]) -> bool:
+def at_once(
+    account: str, name: str, look_up: Callable[[], object], if_stopped: Callable[[], object] = lambda: None
+) -> bool:
     """Carry a look-up out here and now."""
     look_up()
     return True

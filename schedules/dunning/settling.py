@@ -51,12 +51,14 @@ class PaymentEffects:
     wakes_behind: bool = False  # charges of the card that waited behind this one are due
     stores_card: bool = False  # the gateway keeps the typed-in card, and the subscription begins that waited
     frees_card: bool = False  # the stopped card is tried again, with the charges that waited for it
+    # The subscription's dunning: what follows depends on its other charges, which hold still only under its lock.
+    of_subscription: bool = False
     resumes: bool = False  # the subscription was paused for this charge alone
     recovers_subscription: bool = False  # the event that the subscription is no longer past due
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing changes but the attempt and the charge, so that a batch can be written by the set."""
+        """Whether nothing changes but the attempt and the charge, whatever other rows change at the same time."""
         return replace(self, recovered=False) == PaymentEffects(recovered=False)
 
 
@@ -147,6 +149,7 @@ def after_payment(charge: PaidCharge, *, by_attempt: bool) -> PaymentEffects:
         and charge.keyed_in is KeyedIn.KEEP
         and charge.status.is_owed,
         frees_card=by_attempt and charge.card_stopped and charge.keyed_in is not KeyedIn.ONCE,
+        of_subscription=of_subscription,
         resumes=of_subscription and resumes(charge.given_up, others_rest=charge.others_rest),
         recovers_subscription=of_subscription and not charge.others_declined and not charge.is_of_canceled,
     )

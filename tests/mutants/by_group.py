@@ -5,9 +5,6 @@ from tests.mutants.table import CHARGING, Mutant
 GROUPING = "workflows/test_grouping.py::"
 CLAIMED = GROUPING + "test_what_must_not_be_sent_is_not_claimed_in_a_group"
 LEFT = GROUPING + "test_the_set_leaves_an_answer_that_is_stale_or_changes_more_than_its_charge"
-TOGETHER = (
-    "workflows/test_settling_together.py::test_a_batch_of_answers_leaves_the_same_rows_as_the_answers_one_by_one"
-)
 RULE = "schedules/dunning/settling.py"
 PAYMENTS = "worker/store/charging/payments.py"
 CLAIM = "worker/charging/claim.py"
@@ -30,7 +27,7 @@ BY_GROUP: tuple[Mutant, ...] = (
         "group: what was tried before is looked at",
         CLAIMED,
         CLAIM_ROWS,
-        "        return self.was_tried or self.has_others or of_row",
+        "        return self.was_tried or self.attempts > 0 or self.has_others or of_row",
         "        return self.has_others or of_row",
     ),
     Mutant(
@@ -65,8 +62,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "group: each charge of a card sees what was written for those before it",
         "workflows/test_claiming.py::test_a_batch_leaves_the_same_rows_as_its_charges_one_by_one",
         CLAIM,
-        "            rows = _first_of_each_card([found[charge_id] for charge_id in left if charge_id in found])\n",
-        "            rows = [found[charge_id] for charge_id in left if charge_id in found]\n",
+        "rows = _first_of_each_card([found[charge_id] for charge_id in once if charge_id in found])\n",
+        "rows = [found[charge_id] for charge_id in once if charge_id in found]\n",
     ),
     Mutant(
         "group: each account's own share of the threads",
@@ -118,11 +115,12 @@ BY_GROUP: tuple[Mutant, ...] = (
         "        return True\n",
     ),
     Mutant(
-        "settling by the set: an effect of a payment is not left out",
-        TOGETHER,
+        "settling by the set: the end of a subscription's dunning needs its lock",
+        "workflows/test_settling_together.py::"
+        "test_two_debts_of_a_subscription_that_are_paid_together_end_its_pause",
         RULE,
         "        return replace(self, recovered=False) == PaymentEffects(recovered=False)\n",
-        "        return replace(self, recovered=False, resumes=False, recovers_subscription=False) == "
+        "        return replace(self, recovered=False, of_subscription=False) == "
         "PaymentEffects(recovered=False)\n",
     ),
     Mutant(

@@ -44,7 +44,7 @@ BY_RESTORE: tuple[Mutant, ...] = (
         "restore: look-ups before sending keep no answer from being written",
         AFTER + "test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges",
         "worker/charging/executor.py",
-        '        if not self._executor.look_ups.begin(account, f"charge {charge_id}", look_up, give_back):\n',
+        '        if not executor.look_ups.begin(account, f"charge {charge_id}", look_up, give_back):\n',
         "        if look_up():\n",
     ),
     Mutant(

@@ -55,14 +55,17 @@ def test_a_payment_of_the_cards_only_open_charge_is_plain() -> None:
         ({"kind": ChargeKind.ADHOC, "keyed_in": KeyedIn.KEEP, "status": ChargeStatus.CANCELED}, {"is_late"}),
         ({"kind": ChargeKind.ADHOC, "keyed_in": KeyedIn.ONCE, "card_stopped": True}, set()),
         ({"card_stopped": True}, {"frees_card"}),
-        ({"was_declined": True}, {"recovered", "recovers_subscription"}),
-        ({"was_declined": True, "others_declined": True}, {"recovered"}),
+        ({"was_declined": True}, {"recovered", "of_subscription", "recovers_subscription"}),
+        ({"was_declined": True, "others_declined": True}, {"recovered", "of_subscription"}),
         ({"was_declined": True, "has_subscription": False}, {"recovered"}),
-        ({"was_declined": True, "is_of_canceled": True}, {"recovered", "is_late"}),
-        ({"was_declined": True, "given_up": FinalAction.PAUSE, "others_declined": True}, {"recovered", "resumes"}),
+        ({"was_declined": True, "is_of_canceled": True}, {"recovered", "of_subscription", "is_late"}),
+        (
+            {"was_declined": True, "given_up": FinalAction.PAUSE, "others_declined": True},
+            {"recovered", "of_subscription", "resumes"},
+        ),
         (
             {"was_declined": True, "given_up": FinalAction.PAUSE, "others_declined": True, "others_rest": True},
-            {"recovered"},
+            {"recovered", "of_subscription"},
         ),
     ],
 )

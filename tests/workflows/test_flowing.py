@@ -244,7 +244,7 @@ def test_a_decline_that_cannot_be_written_holds_no_envelope_open(
 ) -> None:  # fmt: skip
     ids = many_opened(services, 2)
     gateway.answers.extend([Declined("no money"), Declined("no money")])
-    monkeypatch.setattr(attempt_charge, "settle", _away)
+    monkeypatch.setattr(executor_module, "settle_alone", _away)
     carried_out(executor, ids)
     assert [row["state"] for row in attempt_rows(services)] == ["sending"] * 2
     assert caplog.text.count("could not be written, and is asked about: OperationalError") == 2

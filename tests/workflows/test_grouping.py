@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,9 +24,10 @@ from tests.factories import (
     write,
 )
 from tests.scenarios.living import notices
+from tests.workflows.test_settling_together import settled_together
 from worker.charging import attempt_charge
 from worker.charging.claim import Claimed, Skipped, claim_many
-from worker.charging.settle import Answered, settle_many, settle_plain
+from worker.charging.settle import Answered, settle_alone, settle_plain
 from worker.clock import elapsed
 from worker.customers import enrollment
 from worker.operations import operate
@@ -268,7 +270,8 @@ def test_a_payment_for_a_canceled_subscription_is_told_of_in_a_batch(services: S
     odd, plain = many_opened(services, 2)
     both = [_claimed(services, odd), _claimed(services, plain)]
     _unsubscribed(services, both[0])
-    assert settle_many(services, [_paid(each, f"imps_{each.key}") for each in both]) == [AttemptState.PAID] * 2
+    answered = [_paid(each, f"imps_{each.key}") for each in both]
+    assert settled_together(services, answered) == [AttemptState.PAID] * 2
     assert notices(services).count("charge.paid_after_end") == 1
 
 
@@ -285,11 +288,30 @@ def test_a_payment_whose_debt_somebody_holds_is_left(services: Services) -> None
     assert [row["state"] for row in attempt_rows(services)] == ["sending", "paid"]
 
 
+def test_a_stopped_card_that_somebody_changes_holds_no_other_claim_up(services: Services) -> None:
+    """Guard: a claim waits for no billing key, and the charge of the card is tried when the change is over."""
+    stopped, free = many_opened(services, 2)
+    of_charge = "WHERE id = (SELECT billing_key_id FROM charges WHERE id = :charge)"
+    write(services, f"UPDATE billing_keys SET stopped_as = 'never_again' {of_charge}", stopped)
+    with services.engine.begin() as db:
+        db.execute(text("SELECT FROM billing_keys WHERE stopped_as IS NOT NULL FOR UPDATE"))
+        began = elapsed()
+        left, claimed = claim_many(services, [stopped, free])
+        assert elapsed() - began < 9  # seconds; a lock would be waited for ten
+    assert left is None
+    assert isinstance(claimed, Claimed)
+    (row,) = (row for row in charge_rows(services) if row["id"] == stopped)
+    assert (row["waits"], row["queued_until"]) == (None, None)
+    assert row["next_attempt_at"] is not None
+    assert claim_many(services, [stopped]) == [None]
+    assert [row["waits"] for row in charge_rows(services) if row["id"] == stopped] == ["card"]
+
+
 def test_of_two_answers_for_one_charge_in_a_batch_the_first_is_written(services: Services) -> None:
     charge, plain = many_opened(services, 2)
     first, other = _paid(_claimed(services, charge)), _paid(_claimed(services, plain), "imps_2")
     second = replace(first, outcome=Paid("imps_3"))
-    assert settle_many(services, [first, second, other]) == [AttemptState.PAID, None, AttemptState.PAID]
+    assert settled_together(services, [first, second, other]) == [AttemptState.PAID, None, AttemptState.PAID]
     assert [row["imp_uid"] for row in attempt_rows(services)] == ["imps_1", "imps_2"]
 
 
@@ -302,8 +324,10 @@ def test_one_answer_that_cannot_be_written_undoes_no_other(services: Services) -
         Answered(each.intent, AttemptState.SENDING, outcome)
         for each, outcome in zip(claims, outcomes, strict=True)
     ]
-    with pytest.raises(DBAPIError):
-        settle_many(services, answered)
+    assert settle_plain(services, answered) == [None] * 4
+    for each in answered:
+        with pytest.raises(DBAPIError) if each.outcome == outcomes[1] else nullcontext():
+            assert settle_alone(services, each) is not None
     assert [row["state"] for row in attempt_rows(services)] == ["paid", "sending", "declined", "paid"]
 
 

@@ -21,7 +21,7 @@ from tests.doubles import ScriptedGateway
 from tests.factories import many_opened
 from tests.services import drop_database, fresh_database
 from worker.charging import adhoc, attempt_charge
-from worker.charging.settle import Answered, settle_alone, settle_many
+from worker.charging.settle import Answered, settle_alone, settle_plain
 from worker.customers import enrollment
 from worker.embedded import EmbeddedServices
 from worker.services import Services
@@ -239,6 +239,12 @@ def copied(services: Services, embedded: EmbeddedServices) -> Callable[[], Any]:
     return copy
 
 
+def settled_together(services: Services, batch: Sequence[Answered]) -> list[AttemptState | None]:
+    """Settle a batch as an executor does: what can be is written by the set, the rest alone."""
+    states = settle_plain(services, batch)
+    return [state or settle_alone(services, each) for each, state in zip(batch, states, strict=True)]
+
+
 def test_a_batch_of_answers_leaves_the_same_rows_as_the_answers_one_by_one(
     services: Services, gateway: ScriptedGateway, copied: Callable[[], Any]
 ) -> None:
@@ -251,8 +257,25 @@ def test_a_batch_of_answers_leaves_the_same_rows_as_the_answers_one_by_one(
     @hypothesis_settings(max_examples=10, deadline=None, database=None, phases=(Phase.explicit, Phase.generate))
     def same(batch: list[Answered]) -> None:
         with copied() as together, copied() as alone:
-            states = settle_many(together, batch)
+            states = settled_together(together, batch)
             assert states == [settle_alone(alone, each) for each in batch]
             assert _rows(together) == _rows(alone)
 
     same()
+
+
+def test_two_debts_of_a_subscription_that_are_paid_together_end_its_pause(services: Services) -> None:
+    """Guard: what follows for a subscription depends on its other debts, and needs its lock: not by the set."""
+    one, other = many_opened(services, 2)
+    answered = [
+        Answered(_claimed(services, charge), AttemptState.SENDING, Paid(f"imps_{charge}"))
+        for charge in (one, other)
+    ]
+    _write(services, (DECLINED_BEFORE, *RESTS, SIBLING), one)
+    _write(services, (DECLINED_BEFORE, RESTS[0]), other)
+    assert settled_together(services, answered) == [AttemptState.PAID, AttemptState.PAID]
+    with services.engine.begin() as db:
+        of_charges = "WHERE id IN (SELECT subscription_id FROM charges)"
+        assert db.execute(text(f"SELECT status FROM subscriptions {of_charges}")).scalars().all() == ["active"]
+        sent = db.execute(text("SELECT kind FROM outbox")).scalars().all()
+    assert {"subscription.resumed", "subscription.recovered"} <= set(sent)

@@ -14,7 +14,7 @@ from worker.charging.claim import Claimed, Skipped, Unasked, claim_many
 from worker.charging.close import close, quarantine, set_aside
 from worker.charging.current_card import move_to_current_card
 from worker.charging.rate_limiter import PATIENCE, Permit, obstacle, request_permits, slot_request
-from worker.charging.settle import settle
+from worker.charging.settle import Answered, settle, settle_one
 from worker.clock import elapsed, wait
 from worker.failpoints import Failpoint, hit
 from worker.gateway.port import ChargeOrder, Gateway
@@ -166,9 +166,14 @@ def stored_card(gateway: Gateway, order: ChargeOrder, until: float) -> Outcome:
     return gateway.charge(order, until)
 
 
-def settle_call(services: Services, claimed: Claimed, outcome: Outcome) -> AttemptState | None:
+def settle_call(
+    services: Services,
+    claimed: Claimed,
+    outcome: Outcome,
+    write: Callable[[Services, Answered], AttemptState | None] = settle_one,
+) -> AttemptState | None:
     """Write the answer to a call; one that was surely not sent is given back though its lease has ended."""
-    state = settle(services, claimed.intent, AttemptState.SENDING, outcome)
+    state = write(services, Answered(claimed.intent, AttemptState.SENDING, outcome))
     if state is None and isinstance(outcome, NotSent):
         return hold_back(services, claimed, Obstacle(outcome.reason))
     return state

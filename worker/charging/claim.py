@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from schedules.charging import claiming
 from schedules.charging.buyers import NOBODY, Buyer
@@ -39,7 +39,6 @@ from schedules.charging.claiming import (
 )
 from schedules.charging.identity import merchant_uid
 from schedules.charging.outcomes import Unknown
-from schedules.dunning.declines import DeclineClass
 from schedules.dunning.settling import in_doubt
 from schedules.errors import BROKEN
 from schedules.money.amounts import Money
@@ -60,6 +59,7 @@ from worker.store.charging.charges import Charge
 from worker.store.charging.claims import Beginning, Locked
 from worker.store.charging.declines import DeclinedLast
 from worker.store.charging.kill_switch import Permission
+from worker.store.customers import customers
 from worker.store.failures import summary
 
 log = logging.getLogger("again.charging")
@@ -94,6 +94,7 @@ class Skipped(Enum):
     """Why a charge of a batch was neither claimed nor left: it is claimed alone."""
 
     LOCKED = "another transaction has its row locked"
+    LATER = "another charge of its card is in the batch"
     FAILED = "what follows for it cannot be written"
 
 
@@ -103,25 +104,24 @@ Answer = Claimed | Unasked | Skipped | None
 def claim_many(services: Services, ids: Sequence[int], *, waits: bool = False) -> list[Answer]:
     """Claim these charges in one transaction; one answer for each id, in order. None: not ours to try now.
 
-    A batch waits for no row, and answers LOCKED for one that another transaction has locked. With `waits`, which
-    is for a lone charge, it waits for that transaction: otherwise a person's act of the same moment would cost the
-    charge its message. An id that comes twice is claimed once. What a constraint refuses is FAILED in a batch, and
-    raised for a lone charge.
+    A batch waits for no charge's row, and answers LOCKED for one that another transaction has locked. With
+    `waits`, which is for a lone charge, it waits for that transaction: otherwise a person's act of the same moment
+    would cost the charge its message. An id that comes twice is claimed once. Of several charges of one card the
+    first is claimed and the others are LATER: each must see what was written for those before it. What the
+    database refuses for one charge is FAILED in a batch, and raised for a lone charge.
     """
-    answers: dict[int, Answer] = {}
-    left = list(dict.fromkeys(ids))
+    once = list(dict.fromkeys(ids))
     with services.engine.begin() as db:
         if waits:
-            for charge_id in left:
+            for charge_id in once:
                 claims.wait_for(db, charge_id)
-        while left:
-            found = {row.id: row for row in claims.lock(db, left)}
-            rows = _first_of_each_card([found[charge_id] for charge_id in left if charge_id in found])
-            answers |= _Batch(services, db, services.clock.now(), waits).claim(rows)
-            missing: Answer = None if waits else Skipped.LOCKED
-            answers |= {charge_id: missing for charge_id in left if charge_id not in found}
-            # Of several charges of one card each sees what was written for those before it.
-            left = [charge_id for charge_id in left if charge_id not in answers]
+        found = {row.id: row for row in claims.lock(db, once)}
+        rows = _first_of_each_card([found[charge_id] for charge_id in once if charge_id in found])
+        missing: Answer = None if waits else Skipped.LOCKED
+        answers: dict[int, Answer] = {
+            charge_id: Skipped.LATER if charge_id in found else missing for charge_id in once
+        }
+        answers |= _Batch(services, db, services.clock.now(), waits).claim(rows)
     return [answers.pop(charge_id, None) for charge_id in ids]
 
 
@@ -233,7 +233,7 @@ class _Batch:
         given_back = [each.row.id for each in decided if isinstance(each.decision, GiveBack)]
         if given_back:
             charges.queue_again(self.db, given_back, right_time(self.services, self.db) + GIVEN_BACK)
-        # In the order of their cards, which prevents a deadlock of two batches that share cards.
+        # In the order of their cards: batches that share cards wait for each other's calls in one order.
         calls = [each for each in decided if isinstance(each.decision, Begin | SendAgain)]
         calls.sort(key=lambda each: each.row.billing_key_id)
         answers: dict[int, Answer] = {}
@@ -285,8 +285,8 @@ class _Batch:
             self._wait_for_call(each.row)
         except BROKEN as broken:
             set_aside(self.db, each.row.key, why_broken(broken), self.now)
-        except IntegrityError as refused:
-            if self.is_lone:
+        except DBAPIError as refused:
+            if self.is_lone or refused.connection_invalidated:
                 raise
             log.warning("charge %s is claimed alone: %s", each.row.key, summary(refused))
             return Skipped.FAILED
@@ -299,8 +299,8 @@ class _Batch:
                 return self._send_again(row, unresolved)
             case AskAboutLast(), Earlier(last=DeclinedLast() as last):
                 self._ask_about(row, last)
-            case CardStopped(), Earlier(charge=Charge() as charge, stopped=DeclineClass() as stopped):
-                dunning.stop_trying(db, charge, stopped, self.now)
+            case CardStopped(), Earlier(charge=Charge() as charge):
+                self._stop_trying(charge)
             case SetAside(why), _:
                 set_aside(db, row.key, why, self.now)
             case ((Behind(_, at) | CardCapped(at)), _):
@@ -311,6 +311,14 @@ class _Batch:
             case decision, _:
                 raise AssertionError(f"{decision} of charge {row.key} without its facts")
         return None
+
+    def _stop_trying(self, charge: Charge) -> None:
+        """Let a charge wait for another card; it stays due while somebody changes its own."""
+        stopped = customers.stopped_now(self.db, charge.billing_key_id)
+        if stopped is None:
+            charges.change(self.db, charge.id, queued_until=None)
+        else:
+            dunning.stop_trying(self.db, charge, stopped, self.now)
 
     def _send_again(self, row: Locked, unresolved: Attempt) -> Claimed | None:
         """Claim an attempt again, under its own merchant_uid; None when its fence has moved."""

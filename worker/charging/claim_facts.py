@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 
 from schedules.charging.charges import ChargeKind, ChargeStatus, KeyedIn, TriedBy
 from schedules.charging.claiming import AccountFacts, ChargeFacts, EarlierFacts, SetAside
-from schedules.dunning.declines import DeclineClass
 from schedules.errors import BROKEN
 from worker.charging import decline_rules, dunning
 from worker.charging.close import why_broken
@@ -34,7 +33,6 @@ class Earlier:
     attempt: Attempt | None  # the unresolved one
     last: DeclinedLast | None
     charge: Charge | None  # where it was declined before, or its card is stopped
-    stopped: DeclineClass | None  # its card, read anew: the card may be changing at this moment
 
 
 def or_aside(step: Callable[[], T]) -> T | SetAside:
@@ -109,8 +107,7 @@ def _load(db: Connection, rows: Sequence[Locked], now: datetime) -> dict[int, Ea
             card_stopped=row.billing_key_id in stopped,
             card_free_at=free_at.get(row.id),
         )
-        of_card = stopped.get(row.billing_key_id)
-        found[row.id] = Earlier(facts, attempt, last.get(row.id), whole.get(row.id), of_card)
+        found[row.id] = Earlier(facts, attempt, last.get(row.id), whole.get(row.id))
     return found
 
 

@@ -20,7 +20,7 @@ from worker.charging.claim import Answer, Claimed, Skipped, Unasked, claim_many
 from worker.charging.look_ups import WEBHOOK_PLACES, WEBHOOKS_WAITING, LookUps
 from worker.charging.readiness import Readiness
 from worker.charging.send_queue import NO_SLOT, QueuedCall, SendQueue
-from worker.charging.settle import Answered, settle_plain
+from worker.charging.settle import Answered, settle_alone, settle_plain
 from worker.charging.unsent_claims import UnsentClaims
 from worker.clock import wait_until
 from worker.renewals import enqueue
@@ -72,8 +72,9 @@ class Executor:
         self.steps = Pool(Part.STEPS, ASIDE)
         # Of their own: an answer that came must be written before its lease ends, however slow the gateway is.
         self.look_ups = LookUps()
-        self.webhook_look_ups = LookUps(WEBHOOK_PLACES, WEBHOOKS_WAITING)
+        self.webhook_look_ups = LookUps(WEBHOOK_PLACES, WEBHOOKS_WAITING, repeats=True)
         self._ahead: dict[tuple[str, float], asyncio.Semaphore] = {}
+        self._after_look_ups = 0  # charges that are tried after a look-up
         self._making = threading.Lock()
 
     def use(self, services: Services) -> None:
@@ -95,8 +96,10 @@ class Executor:
         self.send_queue.wake()
 
     def finish(self) -> None:
-        """Wait, twice LAST_WRITES at most, until look-ups are over and what was not sent is written as such."""
-        self.look_ups.finish(LAST_WRITES)
+        """Wait for calls under way, then briefly until look-ups are over and what was not sent is given back."""
+        wait_until(lambda: not self._after_look_ups, self.services.settings.call_deadline)
+        for look_ups in (self.look_ups, self.webhook_look_ups):
+            look_ups.finish(LAST_WRITES)
         if not wait_until(lambda: not self.unsent_claims.unwritten, LAST_WRITES):
             log.error("%d attempts that were not sent could not be given back", self.unsent_claims.unwritten)
 
@@ -104,6 +107,20 @@ class Executor:
         """Try once to collect a charge, beside all others; None when it is not ours to try now."""
         steps = _Steps(self)
         return event_loop.submit(lambda: attempt_charge.collect(steps, charge_id)).result()
+
+    def attempt_after_look_up(self, charge_id: int, if_stopped: Callable[[], object]) -> None:
+        """Try a charge at once, while the answer of its look-up lasts; `finish` waits for it."""
+        with self._making:
+            is_stopping = stop_signal.is_told()
+            self._after_look_ups += not is_stopping
+        if is_stopping:
+            if_stopped()
+            return
+        try:
+            self.attempt(charge_id)
+        finally:
+            with self._making:
+                self._after_look_ups -= 1
 
     def begin_many(self, charge_ids: Sequence[int], account: str) -> Envelope:
         """Begin to try each of these once, in their order, no more at a time than can be sent soon.
@@ -195,11 +212,15 @@ class _Steps:
         return claimed if isinstance(claimed, Claimed) else None
 
     def _look_up_first(self, charge_id: int, account: str) -> None:
-        """Have the gateway asked, and the charge queued again after it: no message or envelope waits for this."""
-        services = self._services
-        look_up = partial(prior_attempts.look_up, services, charge_id)
+        """Have the gateway asked, and the charge tried after a clear answer; no message waits for it."""
+        executor, services = self._executor, self._services
         give_back = partial(enqueue.give_back, services, [charge_id])
-        if not self._executor.look_ups.begin(account, f"charge {charge_id}", look_up, give_back):
+
+        def look_up() -> None:
+            if prior_attempts.look_up(services, charge_id):
+                executor.attempt_after_look_up(charge_id, give_back)
+
+        if not executor.look_ups.begin(account, f"charge {charge_id}", look_up, give_back):
             give_back()
 
     async def send(self, claimed: Claimed) -> Outcome | Obstacle:
@@ -243,7 +264,7 @@ class _Steps:
                 if state is not None:
                     return state
             return await self._in(
-                self._executor.steps, attempt_charge.settle_call, self._services, claimed, outcome
+                self._executor.steps, attempt_charge.settle_call, self._services, claimed, outcome, settle_alone
             )
         except DATABASE_ERRORS as error:
             if isinstance(outcome, NotSent):

@@ -26,7 +26,7 @@ from worker.charging.match_payments import compare
 from worker.charging.payment_lists import await_turn
 from worker.charging.settle import settle
 from worker.gateway.port import Found
-from worker.services import OtherCredentials, Services, right_time
+from worker.services import OtherCredentials, Services
 from worker.store.charging import asked_before_sending, attempts, charges
 from worker.store.charging.asked_before_sending import InDoubt
 from worker.store.charging.attempts import Attempt
@@ -45,14 +45,13 @@ class Answer(Enum):
     MISSING = "a look-up was not answered, or its answer could not be written"
 
 
-def look_up(services: Services, charge_id: int) -> None:
-    """Ask for a charge's earlier attempts while no message of it is under way; a clear answer queues it again."""
+def look_up(services: Services, charge_id: int) -> bool:
+    """As `ask_before_sending`; a row that breaks a rule is set aside."""
     try:
-        if ask_before_sending(services, charge_id):
-            with services.engine.begin() as db:
-                charges.queue_again(db, [charge_id], right_time(services, db))
+        return ask_before_sending(services, charge_id)
     except BROKEN as broken:
         quarantine(services, charge_id, broken)
+        return False
 
 
 def ask_before_sending(services: Services, charge_id: int) -> bool:

@@ -52,7 +52,18 @@ def sweep(services: Services) -> int:
 def begin_due(services: Services, begin: Begin) -> None:
     """Begin the look-ups that are due, so many of each account as may wait here; the others stay due."""
     for attempt_id, account in due_asks(services).items():
-        begin(account, f"attempt {attempt_id}", partial(ask, services, attempt_id))
+        begin(
+            account,
+            f"attempt {attempt_id}",
+            partial(ask, services, attempt_id),
+            partial(make_due, services, attempt_id),
+        )
+
+
+def make_due(services: Services, attempt_id: int) -> None:
+    """Let another process ask about an unknown attempt at once: this one ends before it has an answer."""
+    with services.engine.begin() as db:
+        attempts.ask_now(db, attempt_id, services.clock.now())
 
 
 def due_asks(services: Services, limit: int = AT_ONCE) -> Mapping[int, str]:

@@ -25,7 +25,6 @@ from schedules.dunning.decisions import (
     decide,
 )
 from schedules.dunning.settling import Course, Sent, after_payment, attempt_columns, believed, unpaid_course
-from schedules.errors import BROKEN
 from worker.charging import decline_rules, dunning
 from worker.charging.circuit_breaker import count_refusal
 from worker.charging.close import close, collected, paid_dedupe, paid_event, set_aside
@@ -54,31 +53,16 @@ class Answered:
 def settle(
     services: Services, attempt: Attempt, before: AttemptState, outcome: Outcome, quiet_answers: int = 0
 ) -> AttemptState | None:
-    """Write one answer, as `settle_many` does; None when the fence moved."""
-    return settle_many(services, [Answered(attempt, before, outcome, quiet_answers)])[0]
+    """Write one answer under its attempt's fence, and what follows for its charge; None when the fence moved.
 
-
-def settle_many(services: Services, answered: Sequence[Answered]) -> list[AttemptState | None]:
-    """Write answers, each under its attempt's fence, and what follows for their charges; None where it moved.
-
-    Plain payments are written by the set, all others one after another, each in a transaction of its own. What
-    cannot be written undoes no other answer; its error is raised when all have been tried.
+    `before` is the state that the attempt was claimed in: sending by a call, unknown by a look-up.
     """
-    states = settle_plain(services, answered)
-    errors: list[Exception] = []
-    for place, each in enumerate(answered):
-        if states[place] is not None:
-            continue
-        try:
-            states[place] = settle_alone(services, each)
-        except (*BROKEN, *DATABASE_ERRORS) as error:
-            errors.append(error)
-            if len(answered) > 1:
-                kind = type(error).__name__
-                log.error("%s: its answer is not written: %s", each.attempt.merchant_uid, kind)
-    if errors:
-        raise errors[0]
-    return states
+    return settle_one(services, Answered(attempt, before, outcome, quiet_answers))
+
+
+def settle_one(services: Services, answered: Answered) -> AttemptState | None:
+    """As `settle`."""
+    return settle_plain(services, [answered])[0] or settle_alone(services, answered)
 
 
 def settle_plain(services: Services, answered: Sequence[Answered]) -> list[AttemptState | None]:

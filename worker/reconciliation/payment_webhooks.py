@@ -8,7 +8,7 @@ from functools import partial
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import GatewayPayment
 from worker.charging import resolve_unknown
-from worker.charging.look_ups import Begin
+from worker.charging.look_ups import Begin, nothing
 from worker.charging.match_payments import compare
 from worker.clock import wait
 from worker.customers import cards
@@ -52,8 +52,9 @@ def hear(services: Services, merchant_uid: str, begin: Begin) -> None:
     limit = FOREIGN if account is None else OURS
     for name in services.account_names if account is None else (account,):
         look_up = partial(_look_in_turn, services, name, limit, merchant_uid, unknown)
-        if not begin(_bucket(name, limit), merchant_uid, look_up):
-            log.warning("a webhook is dropped: account %s has enough look-ups that wait", name)
+        if_stopped = nothing if unknown is None else partial(resolve_unknown.make_due, services, unknown)
+        if not begin(_bucket(name, limit), merchant_uid, look_up, if_stopped):
+            log.warning("a webhook is dropped: account %s has enough look-ups that wait, or a stop began", name)
 
 
 def _look_in_turn(services: Services, account: str, limit: Limit, merchant_uid: str, unknown: int | None) -> None:
@@ -63,8 +64,7 @@ def _look_in_turn(services: Services, account: str, limit: Limit, merchant_uid: 
     if unknown is None:
         _look(services, account, merchant_uid)
         return
-    with services.engine.begin() as db:
-        attempts.ask_now(db, unknown, services.clock.now())
+    resolve_unknown.make_due(services, unknown)
     resolve_unknown.ask(services, unknown)
 
 

@@ -76,7 +76,9 @@ def _resolve(answers: "Sequence[tuple[asyncio.Future[T], T | BaseException]]") -
     for future, answer in answers:
         if future.done():
             continue
-        if isinstance(answer, BaseException):
+        if isinstance(answer, StopIteration):  # no future takes one
+            future.set_exception(RuntimeError("StopIteration"))
+        elif isinstance(answer, BaseException):
             future.set_exception(answer)
         else:
             future.set_result(answer)

@@ -1,6 +1,6 @@
 """The claim of charges: lock them with the facts that each claim needs, and insert attempts, by the set.
 
-Locked rows are skipped (SKIP LOCKED), so that a batch never waits for a row and never deadlocks.
+Locked charges are skipped (SKIP LOCKED).
 
 On the first of the month the planner's statistics are from the night before, when almost nothing was due: a scan
 of all open charges looks like one row to it. So rows are selected by their ids, not by joins; the card's other
@@ -48,7 +48,7 @@ _BEGIN = text(
             t.tried_by, t.card
         FROM json_to_recordset(CAST(:intents AS json)) AS t (charge_id bigint, number integer, uid text,
             amount bigint, currency text, tried_by text, card bigint)
-        ORDER BY t.card -- batches lock the cards they share in one order, which prevents a deadlock
+        ORDER BY t.card -- batches that share cards wait for each other's calls in one order
         ON CONFLICT DO NOTHING
         RETURNING id, charge_id
     ), noted AS (
@@ -93,14 +93,15 @@ class Locked:
     asked_at: datetime | None
     stopped_as: str | None  # the decline class after which its card is not tried
     is_unasked: bool  # its key may have been used before a restore, or a finding names it
-    has_others: bool  # its card has another open charge
+    has_others: bool  # its card has another charge that is owed
     was_tried: bool  # it has an attempt
 
     @property
     def has_earlier(self) -> bool:
         """Whether the claim depends on more than this row: earlier attempts, findings, or its card's history."""
         of_row = (self.first_declined_at, self.asked_at, self.stopped_as)
-        return self.was_tried or self.has_others or of_row != (None, None, None)
+        # `attempts` is of the locked row, `was_tried` of the statement's snapshot, which may be older.
+        return self.was_tried or self.attempts > 0 or self.has_others or of_row != (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)

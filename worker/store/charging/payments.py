@@ -1,6 +1,6 @@
 """Payments by the set: the facts of charges that are paid, and the write of the payments that change nothing else.
 
-Locked rows are skipped (SKIP LOCKED), so that a batch never waits for a row and never deadlocks.
+Locked charges are skipped (SKIP LOCKED).
 
 On the first of the month the planner's statistics are from the night before, when almost nothing was due: a scan
 of all open charges looks like one row to it. So a state is written as `status || ''`, and a time in num_nonnulls,

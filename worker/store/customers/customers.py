@@ -164,10 +164,17 @@ def take_to_ask(
 
 
 def stopped_as(db: Connection, key_ids: Sequence[int]) -> dict[int, DeclineClass]:
-    """Lock billing keys, in one order; return the decline classes after which their cards are not tried."""
+    """Return the decline classes after which the cards of these billing keys are not tried, by row id."""
     k = billing_keys.c
-    query = select(k.id, k.stopped_as).where(k.id.in_(key_ids)).order_by(k.id).with_for_update()
-    return {row.id: DeclineClass(row.stopped_as) for row in db.execute(query) if row.stopped_as is not None}
+    query = select(k.id, k.stopped_as).where(k.id.in_(key_ids), k.stopped_as.is_not(None))
+    return {row.id: DeclineClass(row.stopped_as) for row in db.execute(query)}
+
+
+def stopped_now(db: Connection, key_id: int) -> DeclineClass | None:
+    """As `stopped_as`, of one billing key, which is locked; None when another transaction has it locked."""
+    query = select(billing_keys.c.stopped_as).where(billing_keys.c.id == key_id)
+    found = db.execute(query.with_for_update(skip_locked=True)).scalar_one_or_none()
+    return DeclineClass(found) if found is not None else None
 
 
 def waited_for(db: Connection, customer_uids: Sequence[str]) -> Sequence[str]:
