@@ -88,7 +88,7 @@ def in_an_executor(services: Services) -> Services:
 def collect(services: Services, charge_id: int) -> AttemptState | None:
     """Try once to collect a charge: in the executor of these services where they have one, else by itself.
 
-    An executor that had the gateway asked first tries it once more, as the charge's next message does.
+    An executor that has the gateway asked first tries it after a clear answer; the state is that of this try.
     """
     executor = _executors.get(services.engine)
     if executor is None:
@@ -97,7 +97,10 @@ def collect(services: Services, charge_id: int) -> AttemptState | None:
     before = _asked_at(services, charge_id)
     state = executor.attempt(charge_id)
     assert wait_until(executor.look_ups.is_idle, 20)
-    return state if _asked_at(services, charge_id) == before else executor.attempt(charge_id)
+    if state is not None or _asked_at(services, charge_id) == before:
+        return state
+    last = [row["state"] for row in attempt_rows(services) if row["charge_id"] == charge_id][-1]
+    return AttemptState(last)
 
 
 def blocked_or_over(services: Services, is_over: Callable[[], bool]) -> bool:

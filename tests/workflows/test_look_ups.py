@@ -8,16 +8,18 @@ from functools import partial
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from schedules.charging.charges import AttemptState, ChargeStatus
-from schedules.charging.outcomes import Unknown
+from schedules.charging.outcomes import Outcome, Unknown
 from tests.doubles import ScriptedGateway, SlowToTell
-from tests.factories import attempt_rows, charge_rows, move, on_sale
+from tests.factories import attempt_rows, charge_rows, on_sale
 from worker.charging import attempt_charge, resolve_unknown
 from worker.charging.executor import Executor
 from worker.charging.look_ups import PLACES, LookUps
 from worker.clock import wait_until
 from worker.customers import enrollment
+from worker.gateway.port import ChargeOrder
 from worker.renewals import open_charges
 from worker.runtime import stop_signal
 from worker.services import Services
@@ -109,21 +111,77 @@ def test_charges_and_look_ups_of_an_account_are_done_while_those_of_another_one_
     assert states == {AttemptState.UNKNOWN}
 
 
-def test_a_charge_is_queued_again_after_a_clear_look_up_and_sent_then(
+def test_a_charge_is_tried_after_a_clear_look_up_whatever_waits_in_the_queue(
     shop: Services, gateway: ScriptedGateway
 ) -> None:
+    """Guard: an answer lasts a minute; a charge whose next message comes later would be asked about for ever."""
     (charge_id,) = looked_up_first(shop, "main", 1)
-    with shop.engine.begin() as db:
-        db.execute(text("UPDATE charges SET queued_until = :until"), {"until": move(shop, seconds=0)})
     executor = Executor(shop)
     assert executor.attempt(charge_id) is None
     assert wait_until(executor.look_ups.is_idle, 20)
     (row,) = charge_rows(shop)
-    assert (row["asked_at"], gateway.sent) == (shop.clock.now(), [])
-    assert row["queued_until"] is not None
-    assert abs((row["queued_until"] - shop.clock.now()).total_seconds()) < 1
-    assert executor.attempt(charge_id) is AttemptState.PAID
-    assert len(gateway.asked) == 1
+    assert (row["asked_at"], row["status"]) == (shop.clock.now(), ChargeStatus.PAID)
+    assert (len(gateway.asked), len(gateway.sent)) == (1, 1)
+
+
+def test_a_stop_waits_for_the_call_that_follows_a_look_up(
+    shop: Services, gateway: ScriptedGateway, not_told: None
+) -> None:
+    """Guard: no task waits for it; a process that ended would leave it unknown."""
+    (charge_id,) = looked_up_first(shop, "main", 1)
+    begun, answers = threading.Event(), threading.Event()
+
+    def slow(order: ChargeOrder) -> Outcome:
+        begun.set()
+        assert answers.wait(20)
+        return gateway.approve(order)
+
+    gateway.answers.append(slow)
+    executor = Executor(shop)
+    executor.attempt(charge_id)
+    assert begun.wait(20)
+    stop_signal.begin()
+    finished = threading.Thread(target=executor.finish)
+    finished.start()
+    finished.join(0.3)
+    assert finished.is_alive()
+    answers.set()
+    finished.join(20)
+    assert [row["status"] for row in charge_rows(shop)] == [ChargeStatus.PAID]
+
+
+def test_a_second_webhook_of_a_payment_is_looked_up_after_the_first() -> None:
+    """Guard: the first look-up may have read before what the second webhook tells of."""
+    over, started = threading.Event(), threading.Semaphore(0)
+
+    def hang() -> None:
+        started.release()
+        assert over.wait(20)
+
+    look_ups = LookUps(repeats=True)
+    assert [look_ups.begin("main", "uid", hang) for _ in range(3)] == [True] * 3
+    assert started.acquire(timeout=20)
+    over.set()
+    assert wait_until(look_ups.is_idle, 20)
+    assert started.acquire(blocking=False)
+    assert not started.acquire(blocking=False)
+
+
+def test_a_stop_whose_database_is_away_gives_back_one_look_up_and_no_more() -> None:
+    """Guard: each would wait for its time-out, and the stop would outlast its limit."""
+    over, tried = threading.Event(), list[int]()
+
+    def away() -> None:
+        tried.append(1)
+        raise OperationalError("", {}, Exception("away"))
+
+    look_ups = LookUps(places=1)
+    for number in range(5):
+        assert look_ups.begin("main", f"{number}", over.wait, away)
+    look_ups.finish(0)
+    assert len(tried) == 1
+    over.set()
+    assert wait_until(look_ups.is_idle, 20)
 
 
 def test_a_process_that_ends_leaves_the_look_ups_that_wait_due(

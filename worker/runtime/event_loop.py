@@ -118,4 +118,4 @@ def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
 def _unforeseen(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log a fault of ours by its type and place alone: asyncio's own text may hold a request."""
     fault = context.get("exception")
-    log.error("a callback of the HTTP client failed: %s", "no exception" if fault is None else where(fault))
+    log.error("a callback of the event loop failed: %s", "no exception" if fault is None else where(fault))
