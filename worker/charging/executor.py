@@ -33,11 +33,11 @@ from worker.store.failures import DATABASE_ERRORS
 
 log = logging.getLogger("again.executor")
 MOST = 64  # in one transaction: rows are locked for milliseconds
-LINGER = 0.03  # seconds that a batch waits under load; so much longer an answer is unwritten
+LINGER = 0.03  # seconds that a batch waits under load, in which its answers are not written
 CLAIMED_AHEAD = 128  # charges of an account's envelopes that are claimed and have not left
-AHEAD_SECONDS = 0.5  # of its cap that they are at most
+AHEAD_SECONDS = 0.5  # no more of them than the account's cap sends in so many seconds
 ASIDE = 8  # threads for transactions of one charge, each of which takes milliseconds
-LAST_WRITES = 5.0  # seconds that a stop waits for a database that takes nothing, and for look-ups under way
+LAST_WRITES = 5.0  # seconds that a stop waits for writes that fail, and for look-ups under way
 NOT_LOOKED = Obstacle("the pre-send check failed")
 
 P = ParamSpec("P")
@@ -70,7 +70,7 @@ class Executor:
         self.readiness = Readiness(services)
         self.send_queue = SendQueue(services, services.settings.concurrency)
         self.steps = Pool(Part.STEPS, ASIDE)
-        # Of their own: an answer that came must be written before its lease ends, however slow the gateway is.
+        # Not on the threads of `steps`: answers are written before their leases end, however slow a look-up is.
         self.look_ups = LookUps()
         self.webhook_look_ups = LookUps(WEBHOOK_PLACES, WEBHOOKS_WAITING, repeats=True)
         self._ahead: dict[tuple[str, float], asyncio.Semaphore] = {}

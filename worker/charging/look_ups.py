@@ -14,8 +14,8 @@ from worker.store.failures import DATABASE_ERRORS
 log = logging.getLogger("again.look_ups")
 PLACES = 8  # of an account under way in one process: some 25 a second at a gateway that answers in 0.3 s
 WAITING = 64  # of an account that wait for a place: about what the places take until the next dispatch
-WEBHOOK_PLACES = 4  # those that webhooks cause have places of their own: 5 a second, of up to 0.8 s
-WEBHOOKS_WAITING = 20  # twice as many as come within the seconds that one waits for its turn
+WEBHOOK_PLACES = 4  # for look-ups that webhooks cause: 5 a second that take 0.8 s each
+WEBHOOKS_WAITING = 20  # at 5 a second, each waits 2 s at most for its turn; twice that many
 
 
 def nothing() -> None:

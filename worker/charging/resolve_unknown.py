@@ -25,7 +25,7 @@ from worker.store.outbox import event_log
 
 log = logging.getLogger("again.asking")
 BATCH = 500
-AT_ONCE = 48  # look-ups of an account: charges that are looked up before they are sent find room beside them
+AT_ONCE = 48  # look-ups of an account in one run; charges that are looked up first take other places
 
 
 def sweep(services: Services) -> int:

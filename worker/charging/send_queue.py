@@ -51,8 +51,8 @@ class QueuedCall:
     claimed: Claimed
     services: Services  # those that its call is made with, for the rate and the credentials of its account
     sending: Sending
-    # Called once: with the gateway's answer on a thread of the gateway's, with why it was not sent, or with the
-    # failure of its pre-send check, after which it was not sent either.
+    # Called once: with the gateway's answer, on a thread of the gateway's; with the obstacle for which the charge
+    # was not sent; or with the error of its pre-send check, in which case it was not sent.
     answered: Callable[[Outcome | Obstacle | Exception], None]
     begun: Callable[[], object]  # it has left the queue; perhaps called more than once
     asked_at: float = 0.0  # when a slot was first asked for
