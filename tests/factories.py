@@ -99,8 +99,8 @@ def collect(services: Services, charge_id: int) -> AttemptState | None:
     assert wait_until(executor.look_ups.is_idle, 20)
     if state is not None or _asked_at(services, charge_id) == before:
         return state
-    last = [row["state"] for row in attempt_rows(services) if row["charge_id"] == charge_id][-1]
-    return AttemptState(last)
+    states = [row["state"] for row in attempt_rows(services) if row["charge_id"] == charge_id]
+    return AttemptState(states[-1]) if states else None
 
 
 def blocked_or_over(services: Services, is_over: Callable[[], bool]) -> bool:

@@ -165,7 +165,8 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
         attempt_charge.attempt(services, queued[66])
         _wait_for_call(services, queued[67], claimed[20])
         _dun(services, queued[70], queued[71])
-        assert claim_many(services, queued[70:80])[:2] == [None, None]
+        assert claim_many(services, queued[70:80])[0] is None
+        assert claim_many(services, queued[71:72]) == [None]
         settled = attempt_charge.settle_call(services, claimed[20], Paid("imps_of_card"))
         assert settled is AttemptState.PAID
         clock = services.clock
