@@ -173,6 +173,7 @@ def test_a_write_that_a_constraint_refuses_costs_no_other_claim_of_the_group(ser
     left, claimed = claim_many(services, [odd, plain])
     assert left is Skipped.FAILED
     assert isinstance(claimed, Claimed)
+    assert [row["id"] for row in attempt_rows(services) if row["charge_id"] == plain] == [claimed.intent.id]
     with pytest.raises(IntegrityError):
         attempt_charge.claim(services, odd)
 
