@@ -195,7 +195,7 @@ def _gives_way(
 
 
 def _behind(ahead: Ahead, now: datetime) -> datetime:
-    """When to try again, within a day; whatever ends the older debt reschedules this one at once."""
+    """When to try again, within a day. The end of the older debt reschedules this one at once."""
     if ahead.next_attempt_at is not None and ahead.next_attempt_at > now:
         return min(ahead.next_attempt_at + BEHIND, now + BEHIND_WAITING)
     return now + (BEHIND_WAITING if ahead.waits else BEHIND)

@@ -58,7 +58,7 @@ class PaymentEffects:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing changes but the attempt and the charge, whatever other rows change at the same time."""
+        """Whether only the attempt and the charge change, also when other rows change at the same time."""
         return replace(self, recovered=False) == PaymentEffects(recovered=False)
 
 

@@ -1,4 +1,4 @@
-"""Look-ups go on, whatever hangs or waits: those of another account, and the messages of a queue."""
+"""Look-ups continue while those of another account hang, and while messages wait in a queue."""
 
 import subprocess
 import threading
@@ -42,7 +42,7 @@ PATIENT = {
 @pytest.fixture
 def broker(embedded: EmbeddedServices) -> str:
     """A broker without messages."""
-    url = embedded.broker_url.rpartition("/")[0] + "/11"  # nobody else is there
+    url = embedded.broker_url.rpartition("/")[0] + "/11"  # a database of the server that no other test uses
     redis.Redis.from_url(url).flushdb()
     return url
 

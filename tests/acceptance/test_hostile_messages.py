@@ -128,7 +128,7 @@ def assert_unharmed(worker: Worker) -> None:
 @pytest.fixture
 def valkey_worker(embedded: EmbeddedServices, migrated_template: str, tmp_path: Path) -> Iterator[Worker]:
     """A worker on Valkey."""
-    broker = embedded.broker_url.rpartition("/")[0] + "/11"  # nobody else is there
+    broker = embedded.broker_url.rpartition("/")[0] + "/11"  # a database of the server that no other test uses
     redis.Redis.from_url(broker).flushdb()
     with working(embedded, migrated_template, broker, tmp_path) as worker:
         yield worker

@@ -210,7 +210,7 @@ def test_a_migration_waits_two_seconds_for_a_lock_and_charges_go_on_between_its_
 def test_an_index_is_built_while_charges_go_on(
     shop: Installation, version: Callable[[Sequence[str]], NewerVersion]
 ) -> None:
-    """It waits for a transaction that is older, for longer than any lock is waited for, and blocks nobody."""
+    """It waits for an older transaction, longer than for a lock, and blocks no other transaction."""
     newer = version(INDEX)
     valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('later')")
     with shop.services.engine.connect() as long:

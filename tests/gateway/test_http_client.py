@@ -410,7 +410,7 @@ def test_a_connection_that_is_lost_between_two_slots_is_replaced(certificate: Pa
 def test_a_connection_that_waited_for_long_between_two_slots_is_replaced(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guard: the event loop's clock stands still while the machine is suspended, and the server's does not."""
+    """Guard: the event loop's clock stops while the machine is suspended, and the server's does not."""
     with (
         scripted(PAID_ANSWER, tls=slow_handshakes(certificate, 0.3)) as server,
         closing(HttpClient(LONG, trusting(certificate))) as client,
@@ -427,7 +427,7 @@ def test_a_connection_that_waited_for_long_between_two_slots_is_replaced(
 
 
 def test_a_call_that_somebody_waits_for_keeps_no_connection_for_another_slot(certificate: Path) -> None:
-    """Guard: its thread is told that it was not sent, and begins it in no other slot."""
+    """Guard: the call is reported as not sent to its thread, which does not repeat it in another slot."""
     with (
         scripted(tls=slow_handshakes(certificate, 0.3)) as server,
         closing(HttpClient(LONG, trusting(certificate))) as client,

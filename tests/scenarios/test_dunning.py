@@ -271,7 +271,7 @@ def test_what_waited_behind_an_older_debt_is_tried_within_a_minute_of_its_end(
 def test_what_waited_behind_an_older_debt_is_due_when_that_is_waived(
     services: Services, gateway: ScriptedGateway
 ) -> None:
-    """Guard: whatever ends a debt wakes those behind it, not only its payment."""
+    """Guard: each way to end a debt reschedules those that wait behind it, not only a payment."""
     on_sale(services, policy=OURS)
     enrollment.add_customer(services, "ann", None, None, None, "test")
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Claiming: a batch, and its charges one by one, come to the same rows, whatever charges are in it."""
+"""Claiming: a batch of charges of any kind leaves the same rows as its charges claimed one by one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

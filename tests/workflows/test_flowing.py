@@ -326,7 +326,7 @@ def test_what_is_claimed_and_has_not_left_is_given_back_when_the_process_stops(
 
 @pytest.fixture
 def not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is told to stop in a test is not told any more after it."""
+    """A stop signal of a test does not last beyond it."""
     monkeypatch.setattr("worker.runtime.stop_signal._flag", stop_signal.StopFlag())
 
 

@@ -51,7 +51,7 @@ def shop(services: Services, gateway: ScriptedGateway, silent: SlowToTell) -> Se
 
 @pytest.fixture
 def not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is told to stop in a test is not told any more after it."""
+    """A stop signal of a test does not last beyond it."""
     monkeypatch.setattr("worker.runtime.stop_signal._flag", stop_signal.StopFlag())
 
 
@@ -151,7 +151,7 @@ def test_a_stop_waits_for_the_call_that_follows_a_look_up(
 
 
 def test_a_second_webhook_of_a_payment_is_looked_up_after_the_first() -> None:
-    """Guard: the first look-up may have read before what the second webhook tells of."""
+    """Guard: the first look-up may have read the payment before the change that the second webhook reports."""
     over, started = threading.Event(), threading.Semaphore(0)
 
     def hang() -> None:

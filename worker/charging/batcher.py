@@ -65,7 +65,7 @@ class Batcher(Generic[T, R]):
             futures = [future for _, future in batch]
             try:
                 answers = self._answers([item for item, _ in batch])
-            except BaseException as error:  # noqa: BLE001 # it is raised to each that it concerns
+            except BaseException as error:  # noqa: BLE001 # raised in each task that waits for it
                 event_loop.resolve_all([(future, error) for future in futures])
             else:
                 event_loop.resolve_all(list(zip(futures, answers, strict=True)))

@@ -176,7 +176,7 @@ class Executor:
             await attempt_charge.collect(steps, charge_id)
         except DATABASE_ERRORS as error:
             failures.outage.failed(f"charge {charge_id} of an envelope is not tried: {failures.summary(error)}")
-        except Exception as error:  # one charge's: the others of its envelope go on
+        except Exception as error:  # the end of a charge's task: logged; the others of its envelope go on
             log.error("charge %d of an envelope failed: %s", charge_id, type(error).__name__, exc_info=error)
         finally:
             steps.leave_ahead()
@@ -236,7 +236,7 @@ class _Steps:
                 begun=partial(loop.call_soon_threadsafe, self.leave_ahead),
             ))  # fmt: skip
             came = await answer
-        except Exception as error:
+        except Exception as error:  # raised again: whatever it is, nothing was sent, and the claim is given back
             await self._give_back_unsent(claimed, error)
             raise
         if came is NO_SLOT:
@@ -273,7 +273,7 @@ class _Steps:
             else:
                 _log_unwritten(claimed, error)
             raise
-        except Exception as error:
+        except Exception as error:  # raised again: whatever it is, the operator must find the call in the log
             _log_unwritten(claimed, error)
             raise
 

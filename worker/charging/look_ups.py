@@ -105,5 +105,5 @@ class LookUps:
             failures.outage.failed(
                 f"a look-up ({name}) failed, a later one finds the same: {failures.summary(error)}"
             )
-        except Exception:  # one look-up's: the others of its account go on
+        except Exception:  # the end of a look-up's task: it is logged, and the account's next one runs
             log.exception("a look-up (%s) failed", name)

@@ -197,7 +197,7 @@ class SendQueue:
         ]
         try:
             permits = request_permits(self._services, asked, overruns)
-        except Exception as error:  # noqa: BLE001 # it is told to each that it concerns; the next may succeed
+        except Exception as error:  # noqa: BLE001 # raised in the task of each charge; the next may succeed
             self._overran(overruns)
             for queued in few:
                 self._fail(queued, error)
@@ -205,7 +205,7 @@ class SendQueue:
         for queued, permit in zip(few, permits, strict=True):
             try:
                 self._decide(queued, permit)
-            except Exception as error:  # noqa: BLE001 # a row that breaks a rule
+            except Exception as error:  # noqa: BLE001 # raised in the charge's task
                 self._fail(queued, error)
 
     def _fail(self, queued: QueuedCall, error: Exception) -> None:

@@ -57,7 +57,7 @@ class UnsentClaims:
     def _is_over(self, uid: str, write: Callable[[], object]) -> bool:
         try:
             write()
-        except Exception as error:  # a row that breaks a rule: its lease runs out, the others go on
+        except Exception as error:  # the end of one write's task: its lease expires, the others go on
             if is_transient(error):
                 return False
             log.exception("%s, which was not sent, cannot be given back; it is resolved as unknown", uid)
