@@ -7,7 +7,7 @@ from sqlalchemy import create_engine
 
 from tests.doubles import ScriptedGateway
 from tests.factories import START
-from tests.services import drop_database, fresh_database, session_services
+from tests.services import drop_database, end_engine, fresh_database, session_services
 from worker.clock import FixedClock
 from worker.config import Settings
 from worker.embedded import EmbeddedServices
@@ -68,4 +68,4 @@ def services(database: str, gateway: ScriptedGateway) -> Iterator[Services]:
     made = Services(settings, FixedClock(START), engine, {"main": gateway}, fingerprint_in(settings))
     operate.bind_if_new(made, "test")
     yield made
-    engine.dispose()
+    end_engine(engine)

@@ -8,7 +8,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from psycopg import sql
+from sqlalchemy import Engine, QueuePool, event
 
+from worker.clock import wait_until
 from worker.embedded import EmbeddedServices
 
 _numbers = count(1)
@@ -39,6 +41,19 @@ def drop_database(services: EmbeddedServices, url: str) -> None:
     """Remove a database, whoever is still connected to it."""
     with services.postgres.connect() as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(_name(url)))
+
+
+def end_engine(engine: Engine) -> None:
+    """Close all connections of an engine that threads have worked with; fails if one works for 20 s more.
+
+    A thread still holds its connection for a moment after its commit can be seen. `Engine.dispose` leaves such a
+    connection open, and it would be reported as a leak of a later test.
+    """
+    event.listen(engine, "checkin", lambda _, record: record.invalidate())
+    pool = engine.pool
+    assert isinstance(pool, QueuePool)
+    assert wait_until(lambda: not pool.checkedout(), 20), pool.status()
+    engine.dispose()
 
 
 def _name(url: str) -> sql.Identifier:

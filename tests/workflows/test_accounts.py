@@ -10,6 +10,7 @@ from schedules.charging.charges import AttemptState
 from tests.acceptance.again import refused, told_json
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, collect_due, heard, on_sale
+from tests.services import end_engine
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import wiring
 from worker.accounts import Account, BadAccounts, read_accounts
@@ -151,7 +152,7 @@ def test_two_accounts_are_charged_asked_and_compared_each_at_its_own_gateway(
         assert set(states) == {AttemptState.PAID}
     listed = told_json("accounts", settings=settings)
     assert [(a["name"], a["portone_url"]) for a in listed] == [("main", first.url), ("second", second.url)]
-    made.engine.dispose()
+    end_engine(made.engine)
     for name in made.gateways:
         made.gateways[name].close()
 

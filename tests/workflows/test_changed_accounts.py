@@ -11,6 +11,7 @@ import pytest
 from schedules.charging.outcomes import Outcome
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect_due, many_opened, on_sale, write
+from tests.services import end_engine
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import failpoints, wiring
 from worker.accounts import Account
@@ -90,7 +91,7 @@ def shop(tmp_path: Path, database: str, simulator: RunningSimulator) -> Iterator
         simulator.card(customer_uid)
     made = Shop(tmp_path, database, simulator.url)
     yield made
-    made.now.engine.dispose()
+    end_engine(made.now.engine)
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -15,7 +15,7 @@ from schedules.requests.adhoc import ChargeRequest
 from schedules.subscriptions.plans import CatchUp
 from tests.doubles import ScriptedGateway
 from tests.factories import START, attempt_rows, charge_rows, move, on_sale, opened, subscribed
-from tests.services import drop_database, fresh_database
+from tests.services import drop_database, end_engine, fresh_database
 from worker.charging import adhoc, attempt_charge, resolve_unknown
 from worker.charging.adhoc import CannotRequest
 from worker.clock import FixedClock, MovedClock, SystemClock
@@ -183,7 +183,7 @@ def copied(services: Services, embedded: EmbeddedServices) -> Iterator[Callable[
 
     yield swap
     for each in made:
-        each.engine.dispose()
+        end_engine(each.engine)
         drop_database(embedded, each.engine.url.render_as_string(hide_password=False))
 
 

@@ -19,7 +19,7 @@ from schedules.money.amounts import Money
 from schedules.requests.adhoc import ChargeRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import many_opened
-from tests.services import drop_database, fresh_database
+from tests.services import drop_database, end_engine, fresh_database
 from worker.charging import adhoc, attempt_charge
 from worker.charging.settle import Answered, settle_alone, settle_plain
 from worker.customers import enrollment
@@ -233,7 +233,7 @@ def copied(services: Services, embedded: EmbeddedServices) -> Callable[[], Any]:
         try:
             yield replace(services, engine=engine)
         finally:
-            engine.dispose()
+            end_engine(engine)
             drop_database(embedded, url)
 
     return copy

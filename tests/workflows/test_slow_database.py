@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from benchmarks.delay import DelayProxy
 from tests.factories import with_settings
+from tests.services import end_engine
 from tests.workflows.test_pacing import PAID, Line, claimed_many
 from worker.charging import attempt_charge
 from worker.charging.rate_limiter import LATE, interval, obstacle
@@ -33,7 +34,7 @@ def far_away(services: Services, database: str, round_trip: float) -> Iterator[S
             engine.connect().close()  # a new connection takes about ten round trips, and is kept
             yield replace(with_settings(services, rate=CAP), engine=engine, check_times=CheckTimes())
         finally:
-            engine.dispose()
+            end_engine(engine)
 
 
 @pytest.mark.parametrize("round_trip", [0.04, 0.08, 0.15, 0.7])
