@@ -88,12 +88,13 @@ class Connection:
     by_proxy: bool = False
     by_tls_proxy: bool = False  # TLS inside TLS
     stream: httpcore.AsyncNetworkStream | None = None
+    tls: ssl.SSLObject | None = None  # of the stream; anyio collects all attributes of a socket to return one
     has_answered: bool = False  # the connection that is open now
     idle_since: float = 0.0  # by `elapsed`
 
     def opened(self, stream: httpcore.AsyncNetworkStream) -> None:
         """Note a new connection."""
-        self.stream, self.has_answered = stream, False
+        self.stream, self.tls, self.has_answered = stream, stream.get_extra_info("ssl_object"), False
 
     async def close(self) -> None:
         """Close it at once; httpcore does not close what was cancelled during the handshake of TLS."""
@@ -101,17 +102,12 @@ class Connection:
         if self.stream is not None:
             await self.stream.aclose()
 
-    @property
-    def is_tls(self) -> bool:
-        """Whether the open connection is encrypted."""
-        return self.stream is not None and self.stream.get_extra_info("ssl_object") is not None
-
     def is_readable(self) -> bool:
         """Whether the server has closed the connection, or has sent something that was not asked for.
 
         False for a new connection over TLS: its session tickets are readable too.
         """
-        if self.stream is None or not (self.has_answered or not self.is_tls):
+        if self.stream is None or not (self.has_answered or self.tls is None):
             return False
         return bool(self.stream.get_extra_info("is_readable"))
 
@@ -127,11 +123,10 @@ class Connection:
         return inner is None or bool(inner._h11_state.trailing_data[0]) or self._has_unread_records()
 
     def _has_unread_records(self) -> bool:
-        tls = self.stream.get_extra_info("ssl_object") if self.stream is not None else None
-        if tls is None:
+        if self.tls is None:
             return False
         try:
-            tls.read(1)
+            self.tls.read(1)
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLError:
@@ -262,7 +257,7 @@ class Exchange:
     async def _stay_connected(self) -> None:
         """Wait for the slot; whatever the server sends or closes meanwhile costs the connection."""
         stream = self.connection.stream
-        probed = self._again is None or self.connection.has_answered or not self.connection.is_tls
+        probed = self._again is None or self.connection.has_answered or self.connection.tls is None
         while (early := self._slot.earliest - elapsed()) > 0 or not probed:
             if stream is None:
                 await asyncio.sleep(early)

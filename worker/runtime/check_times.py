@@ -27,12 +27,15 @@ class CheckTimes:
     def __init__(self) -> None:
         self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)  # end by `elapsed`, and duration, s
         self._lock = threading.Lock()
+        self._takes = 0.0  # what `takes` returns until `_takes_until`, by `elapsed`
+        self._takes_until = math.inf
         self._is_slow = False
 
     def add(self, seconds: float) -> None:
         """Record the duration of a check with its slots, in seconds; log when checks become slow or fast again."""
         with self._lock:
             self._recent.append((elapsed(), seconds))
+            self._update()
         takes = self.takes
         if not self._is_slow and takes >= SLOW_CHECK:
             self._is_slow = True
@@ -48,10 +51,11 @@ class CheckTimes:
     @property
     def takes(self) -> float:
         """Seconds within which most of the recent checks were done; 0 without a recent check."""
-        now = elapsed()
-        with self._lock:
-            recent = sorted(seconds for at, seconds in self._recent if now - at <= FORGOTTEN_AFTER)
-        return recent[math.ceil(SHARE * len(recent)) - 1] if recent else 0.0
+        # Each charge reads it several times, and it changes only with a check.
+        if elapsed() > self._takes_until:
+            with self._lock:
+                self._update()
+        return self._takes
 
     @property
     def last_at(self) -> float:
@@ -73,3 +77,11 @@ class CheckTimes:
     def lasts(self) -> float:
         """Seconds from its start for which a check is valid; a later call needs a new check."""
         return min(MOST_LASTS, LASTS + 2 * self.extra)
+
+    def _update(self) -> None:
+        """Find what `takes` returns, and until when; the lock is held."""
+        now = elapsed()
+        recent = [(at, seconds) for at, seconds in self._recent if now - at <= FORGOTTEN_AFTER]
+        durations = sorted(seconds for _, seconds in recent)
+        self._takes = durations[math.ceil(SHARE * len(durations)) - 1] if durations else 0.0
+        self._takes_until = recent[0][0] + FORGOTTEN_AFTER if recent else math.inf
