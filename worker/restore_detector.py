@@ -22,7 +22,7 @@ from worker.store.charging import kill_switch
 from worker.store.operations import dead_letters
 from worker.store.outbox import event_log
 
-log = logging.getLogger("again.marks")
+log = logging.getLogger("again.restore_detector")
 ACTOR = "again"  # the actor that the audit names
 MOST_EVENTS = 2**63  # as the database counts them
 

@@ -28,7 +28,7 @@ from worker.runtime.background import Part
 from worker.store.operations import dead_letters
 from worker.wiring import services
 
-log = logging.getLogger("again.receiving")
+log = logging.getLogger("again.consumer")
 MOST_PENDING = 1000  # dead letters of a process that wait for the database; the log alone has those beyond it
 PAUSE = 1.0  # seconds between two writes: one line in the log and one transaction for all that came meanwhile
 LOOK_EVERY = 1.0  # seconds

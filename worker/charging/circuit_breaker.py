@@ -15,7 +15,7 @@ from worker.store.charging.charges import Charge
 from worker.store.charging.kill_switch import Channel
 from worker.store.outbox import event_log
 
-log = logging.getLogger("again.breaking")
+log = logging.getLogger("again.circuit_breaker")
 BURST = timedelta(minutes=10)
 CHANNEL_BURST = timedelta(hours=1)  # a channel has fewer calls than its account
 ANSWER_TIME = timedelta(seconds=5)  # that most payments are answered in

@@ -20,7 +20,7 @@ from worker.store.charging.payments import Payable
 from worker.store.customers import customers, plans, subscriptions
 from worker.store.outbox import event_log
 
-log = logging.getLogger("again.closing")
+log = logging.getLogger("again.close")
 # Written as closed_why of the charges of periods that came due in a pause.
 PAUSED_WHY, RESTED_WHY = "the subscription was paused", "the subscription was paused for a debt"
 # Until the facts of a card that a payment stored are read; the process that sent it reads them at once.

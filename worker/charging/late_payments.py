@@ -13,7 +13,7 @@ from worker.store.charging.charges import Charge
 from worker.store.outbox import event_log
 from worker.store.reconciliation import findings
 
-log = logging.getLogger("again.late_money")
+log = logging.getLogger("again.late_payments")
 KIND = FindingKind.PAID_AFTER_END
 
 

@@ -27,7 +27,7 @@ from worker.store.reconciliation import findings, reconciliations
 from worker.store.reconciliation.findings import Finding
 from worker.store.reconciliation.reconciliations import Debt
 
-log = logging.getLogger("again.comparing")
+log = logging.getLogger("again.match_payments")
 _EVER = datetime.max.replace(tzinfo=UTC)
 MENDER = "again"  # who ended a finding that mended itself
 

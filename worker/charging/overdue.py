@@ -14,7 +14,7 @@ from worker.store.charging import attempts, charges, debts
 from worker.store.customers import subscriptions
 from worker.store.outbox import event_log
 
-log = logging.getLogger("again.chasing")
+log = logging.getLogger("again.overdue")
 UNCLEAR = timedelta(hours=1)  # until it is looked again at a debt whose final action an unclear attempt puts off
 BATCH = 500  # row ids read at once; each debt has a transaction of its own
 

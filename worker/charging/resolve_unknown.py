@@ -23,7 +23,7 @@ from worker.store.charging import attempts, next_actions
 from worker.store.charging.attempts import Attempt
 from worker.store.outbox import event_log
 
-log = logging.getLogger("again.asking")
+log = logging.getLogger("again.resolve_unknown")
 BATCH = 500
 AT_ONCE = 48  # look-ups of an account in one run; charges that are looked up first take other places
 

@@ -34,7 +34,7 @@ from worker.runtime.background import Part
 from worker.services import Services
 from worker.store.charging.charges import Obstacle, Then
 
-log = logging.getLogger("again.pacing")
+log = logging.getLogger("again.send_queue")
 LOOK_TAKES = 0.03  # seconds to keep for a look that comes just before the call
 TOGETHER = 64  # charges that look and take slots in one statement
 SPAN = 0.045  # seconds of an account's cap that are taken at once: with more, the last would leave on a stale look

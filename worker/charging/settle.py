@@ -37,7 +37,7 @@ from worker.store.charging.payments import Payable, PlainPayment
 from worker.store.customers import customers, subscriptions
 from worker.store.failures import DATABASE_ERRORS, summary
 
-log = logging.getLogger("again.settling")
+log = logging.getLogger("again.settle")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from worker.runtime import background
 from worker.runtime.background import Part
 from worker.store.failures import is_transient
 
-log = logging.getLogger("again.giving_back")
+log = logging.getLogger("again.unsent_claims")
 EVERY = 2.0  # seconds between two rounds of trying
 
 

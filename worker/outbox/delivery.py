@@ -14,7 +14,7 @@ from worker.store.outbox import deliveries
 from worker.store.outbox.deliveries import Taken
 from worker.webhooks.port import Accepted, Answer, Gone, Message, NotTaken, Receiver
 
-log = logging.getLogger("again.delivering")
+log = logging.getLogger("again.delivery")
 BATCH = 10
 LEASE = timedelta(minutes=5)  # longer than a batch of calls that all time out
 ENOUGH = 3  # failed events in a row after which the receiver counts as unreachable

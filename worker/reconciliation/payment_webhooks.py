@@ -17,7 +17,7 @@ from worker.services import Services, UnusableAccount
 from worker.store.charging import attempts, rates
 from worker.store.customers import customers
 
-log = logging.getLogger("again.hearing")
+log = logging.getLogger("again.payment_webhooks")
 WEBHOOK = "webhook"
 
 

@@ -13,7 +13,7 @@ from worker.services import Services
 from worker.store.reconciliation import reconciliations
 from worker.store.reconciliation.reconciliations import Run, RunKind
 
-log = logging.getLogger("again.reconciling")
+log = logging.getLogger("again.reconciler")
 SPANS = {RunKind.HOURLY: timedelta(days=2), RunKind.DAILY: timedelta(days=90)}
 EVERY = {RunKind.HOURLY: timedelta(hours=1), RunKind.DAILY: timedelta(days=1)}
 # Newer payments are left to the next run: their calls may be under way.

@@ -19,7 +19,7 @@ from worker.store.outbox import event_log
 from worker.store.reconciliation import reconciliations
 from worker.store.reconciliation.reconciliations import RunKind
 
-log = logging.getLogger("again.restoring")
+log = logging.getLogger("again.restore")
 ACTOR = "again"  # the actor that the audit names
 MARGIN = timedelta(hours=1)  # margin before the newest entry: clocks differ, and a dump takes time
 BATCH = 20  # charges that are looked up between two writes of the hold's progress

@@ -16,7 +16,7 @@ from worker.store.customers.plans import StoredPlan
 from worker.store.customers.rival_subscriptions import Wanted
 from worker.store.outbox import event_log
 
-log = logging.getLogger("again.beginning")
+log = logging.getLogger("again.begin_subscription")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from worker.failpoints import Failpoint, hit
 from worker.services import Services, right_time
 from worker.store.charging import adhoc_charges, charges, kill_switch, queue
 
-log = logging.getLogger("again.dispatching")
+log = logging.getLogger("again.enqueue")
 Queued = Sequence[tuple[int, ChargeKind]]
 Publish = Callable[[Queued], None]  # a message for each
 PublishMany = Callable[[Sequence["Envelope"]], None]  # a message for each

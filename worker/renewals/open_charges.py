@@ -23,7 +23,7 @@ from worker.store.customers.plans import StoredPlan
 from worker.store.customers.subscriptions import DueSubscription
 from worker.store.outbox import event_log
 
-log = logging.getLogger("again.opening")
+log = logging.getLogger("again.open_charges")
 BATCH = 500  # subscriptions in one transaction: some 50,000 a second, and locks held for milliseconds
 
 
