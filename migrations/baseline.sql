@@ -56,8 +56,8 @@ CREATE INDEX ix_archived_outbox_subject ON archived_outbox (subject);
 COMMENT ON TABLE archived_outbox IS 'Notices of old months that were delivered.';
 COMMENT ON COLUMN archived_outbox.version IS 'of the payload''s schema';
 COMMENT ON COLUMN archived_outbox.tries IS 'answers so far, since the last replay';
-COMMENT ON COLUMN archived_outbox.next_try_at IS 'while it waits; whoever delivers it moves it on, as a lease';
-COMMENT ON COLUMN archived_outbox.dead_at IS 'since when nobody tries any more';
+COMMENT ON COLUMN archived_outbox.next_try_at IS 'while it waits; a delivery moves it forward, as a lease';
+COMMENT ON COLUMN archived_outbox.dead_at IS 'when its tries ended';
 
 CREATE TABLE audit (
     id BIGINT GENERATED ALWAYS AS IDENTITY,
@@ -258,8 +258,8 @@ CREATE INDEX ix_outbox_waiting ON outbox (next_try_at) WHERE next_try_at IS NOT 
 COMMENT ON TABLE outbox IS 'Notices owed to the outside, written with their cause; what they say is append only.';
 COMMENT ON COLUMN outbox.version IS 'of the payload''s schema';
 COMMENT ON COLUMN outbox.tries IS 'answers so far, since the last replay';
-COMMENT ON COLUMN outbox.next_try_at IS 'while it waits; whoever delivers it moves it on, as a lease';
-COMMENT ON COLUMN outbox.dead_at IS 'since when nobody tries any more';
+COMMENT ON COLUMN outbox.next_try_at IS 'while it waits; a delivery moves it forward, as a lease';
+COMMENT ON COLUMN outbox.dead_at IS 'when its tries ended';
 
 CREATE TABLE plan_revision (
     id INTEGER NOT NULL,

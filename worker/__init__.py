@@ -1,1 +1,1 @@
-"""The work: whatever touches a socket, a table or a clock."""
+"""The worker: all code that uses a socket, a table or a clock."""

@@ -111,14 +111,14 @@ def _queue_arguments(settings: Settings) -> dict[str, Any]:
 
 
 def _result_backend(settings: Settings) -> str:
-    """Where answers are left: in Redis itself, where they expire; else in the queue of whoever asked."""
+    """The result backend: Redis itself, where results expire; with RabbitMQ, a reply queue of the caller."""
     return _broker_url(settings) if _is_redis(settings) else "rpc://"
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:
     if not _is_redis(settings):
-        # RabbitMQ says when it has a message; without that, one that it loses is thought to be sent. A queue that
-        # has no leader answers nobody, and whoever asks it must not wait for ever.
+        # RabbitMQ says when it has a message; without that, one that it loses is thought to be sent. A queue
+        # without a leader does not answer, so reads and writes need a time-out.
         return {
             "confirm_publish": True, "read_timeout": 30, "write_timeout": 30,
             "frame_handler": rabbitmq.read_frames, "frame_writer": rabbitmq.write_frames,

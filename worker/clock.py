@@ -103,7 +103,7 @@ class FixedClock:
         return self.at
 
     def ahead_of(self, other: datetime) -> timedelta:
-        """What was said when it was made: a clock that stands is right, whatever the other shows."""
+        """Return the offset given at construction; a fixed clock does not compare itself with another."""
         del other
         return self.ahead
 
@@ -121,7 +121,7 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def elapsed() -> float:
-    """Seconds on a clock that nobody moves, for time-outs and intervals."""
+    """Seconds of a monotonic clock that runs on during a suspend, for time-outs and intervals."""
     return time.clock_gettime(_CLOCK)
 
 

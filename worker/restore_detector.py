@@ -146,7 +146,7 @@ def _former(raw: bytes) -> Mark | None:
 
 def _report(services: Services, raw: bytes) -> None:
     log.error(
-        "the mark in the broker (%d bytes) was not written by this installation, and is replaced: somebody else "
+        "the mark in the broker (%d bytes) was not written by this installation, and is replaced: another program "
         "writes to the broker; see docs/how-to/dead-letters.md",
         len(raw),
     )

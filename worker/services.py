@@ -121,7 +121,7 @@ class Services:
 
     @contextmanager
     def one_moment(self, *, for_long: bool = False) -> Iterator[Connection]:
-        """A look that sees one moment alone and writes nothing; `for_long` lets whoever reads it take his time.
+        """A read-only transaction on one snapshot; `for_long` raises its time-outs for a slow reader.
 
         A charge beside attempts of a second later would be a tale of nothing.
         """

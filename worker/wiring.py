@@ -59,8 +59,8 @@ def settings() -> Settings:
 def services() -> Services:
     """The services of this process as its files of accounts and secrets say now.
 
-    They are made once; a database of another revision is refused. Whoever has them keeps the accounts of that
-    moment: ask again for each piece of work.
+    They are made once; a database of another revision is refused. The returned object keeps the accounts of this
+    moment: call this again for each piece of work.
     """
     return _wired().services()
 
@@ -80,7 +80,7 @@ def executor() -> Executor:
 class Wired:
     """The services of one process, with the accounts and secrets that its files hold now. For any thread to use.
 
-    The files are read at most every `read_every` seconds, by whoever asks for the services. A change that cannot
+    The files are read at most every `read_every` seconds, when the services are requested. A change that cannot
     be read is refused, and the former accounts stay. Calls under way end on the clients that they began with.
     """
 
@@ -201,7 +201,7 @@ def make_clock(settings: Settings) -> Clock:
 
 
 def make_receiver(settings: Settings) -> Receiver | None:
-    """Whoever takes events; None when no address is set."""
+    """The receiver of events; None when no address is set."""
     if settings.webhook_url is None:
         return None
     trust = tls_context(settings.certificates, shows_cert=False)

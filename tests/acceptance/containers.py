@@ -38,7 +38,7 @@ def bounds() -> Sequence[str]:
 
 
 class Containers:
-    """One composition that runs: each container has a /tmp of its own, and the ports are free ones."""
+    """One composition that runs: each container has temporary files of its own, and the ports are free ones."""
 
     def __init__(self, composition: Composition, database: str, folder: Path, actor: str) -> None:
         self.composition = composition
@@ -50,7 +50,7 @@ class Containers:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def tmp(self, name: str) -> Path:
-        """The /tmp of a container."""
+        """The folder that stands for those which a container keeps in memory."""
         folder = self._folder / name
         if not folder.exists():
             folder.mkdir()
@@ -181,7 +181,7 @@ class Containers:
         for port, moved in self.ports.items():
             word = word.replace(f":{port}/", f":{moved}/")
             word = f"{word.removesuffix(f':{port}')}:{moved}" if word.endswith(f":{port}") else word
-        return f"{self.tmp(name)}{word.removeprefix('/tmp')}" if word.startswith("/tmp/") else word
+        return f"{self.tmp(name)}/{Path(word).name}" if word.startswith("/run/again/") else word
 
 
 @contextmanager

@@ -180,7 +180,7 @@ def test_the_services_are_the_processes_of_again_and_what_they_need() -> None:
             "migrate": {"condition": "service_completed_successfully"},
             "valkey": {"condition": "service_healthy"},
         }
-        assert PRODUCTION.services[name]["healthcheck"]["test"] == ["CMD", "again", "alive", "/tmp/alive"]
+        assert PRODUCTION.services[name]["healthcheck"]["test"] == ["CMD", "again", "alive", "/run/again/alive"]
     # A command must not migrate the database of processes that run.
     assert "migrate" not in PRODUCTION.services["again"]["depends_on"]
 

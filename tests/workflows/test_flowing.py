@@ -234,7 +234,7 @@ def test_a_payment_that_cannot_be_written_holds_no_envelope_open(
     rows = attempt_rows(services)
     assert [row["state"] for row in rows] == ["sending"] * 2
     for row in rows:
-        words = f"{row['merchant_uid']}: what became of it could not be written, and is asked about: RuntimeError"
+        words = f"{row['merchant_uid']}: the outcome could not be written, and will be looked up: RuntimeError"
         assert words in caplog.text
 
 
@@ -247,7 +247,7 @@ def test_a_decline_that_cannot_be_written_holds_no_envelope_open(
     monkeypatch.setattr(executor_module, "settle_alone", _away)
     carried_out(executor, ids)
     assert [row["state"] for row in attempt_rows(services)] == ["sending"] * 2
-    assert caplog.text.count("could not be written, and is asked about: OperationalError") == 2
+    assert caplog.text.count("could not be written, and will be looked up: OperationalError") == 2
 
 
 def test_an_envelope_claims_no_more_than_leaves_soon(

@@ -187,7 +187,7 @@ def test_a_stop_whose_database_is_away_gives_back_one_look_up_and_no_more() -> N
 def test_a_process_that_ends_leaves_the_look_ups_that_wait_due(
     shop: Services, silent: SlowToTell, not_told: None
 ) -> None:
-    """Guard: a look-up that has not begun is claimed by nobody, and its charge is queued again at once."""
+    """Guard: a look-up that has not begun holds no claim, and its charge is queued again at once."""
     theirs, firsts = in_doubt(shop, "second", 2 * PLACES), looked_up_first(shop, "second", 3)
     with shop.engine.begin() as db:
         db.execute(text("UPDATE charges SET queued_until = now() + interval '1 hour' WHERE queued_until IS NULL"))

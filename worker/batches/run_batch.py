@@ -66,7 +66,7 @@ def _begin(db: Connection, batch: Batch, values: Row) -> None:
 
 
 def _above_limit(services: Services, db: Connection, batch: Batch, now: datetime) -> str | None:
-    """The limit that a batch exceeds, in words; None when there is none.
+    """Describe the limit that a batch exceeds; None when it exceeds none.
 
     Without one, the sums of the batch are added to the daily sums of its accounts.
     """

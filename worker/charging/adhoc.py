@@ -43,7 +43,7 @@ def charge(services: Services, request: ChargeRequest, actor: str, os_user: str 
     """Open the charge that is asked for, or answer the one that is there since the same was asked before.
 
     Above AGAIN_CHARGE_LIMIT or AGAIN_CHARGE_DAY_LIMIT it is held until another person releases it.
-    Another request under the same key is refused: whoever sends it believes that it is a debt of its own.
+    A different request under the same key is refused, because its sender takes it for another debt.
     """
     with services.act() as db:
         known = adhoc_charges.by_request(db, request.request_key)

@@ -24,7 +24,7 @@ ANSWER_TIME = timedelta(seconds=5)  # that most payments are answered in
 def break_account(db: Connection, account: str, why: str, now: datetime) -> None:
     """Stop an account's charging; only `again resume-charging` ends it.
 
-    A person's own stop gets the breaker's reason in its place, so that whoever resumes has read it.
+    A person's own stop gets the breaker's reason in its place, so that a person who resumes has read it.
     """
     if kill_switch.stopped_by(db, account) == kill_switch.BREAKER:
         return

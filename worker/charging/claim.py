@@ -313,7 +313,7 @@ class _Batch:
         return None
 
     def _stop_trying(self, charge: Charge) -> None:
-        """Let a charge wait for another card; it stays due while somebody changes its own."""
+        """Make a charge wait for another card; it stays due while its own card is being changed."""
         stopped = customers.stopped_now(self.db, charge.billing_key_id)
         if stopped is None:
             charges.change(self.db, charge.id, queued_until=None)

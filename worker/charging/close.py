@@ -1,4 +1,4 @@
-"""Closing: how a charge or a subscription comes to its end or rests, inside the transaction of whoever says so."""
+"""Close charges, and cancel or pause subscriptions, inside the caller's transaction."""
 
 import logging
 from dataclasses import dataclass
@@ -155,7 +155,7 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class CanceledDebts:
-    """What became of the owed charges of a canceled subscription."""
+    """The owed charges of a canceled subscription: those that were closed, and those with an unclear attempt."""
 
     closed: tuple[Owed, ...]
     unclear: tuple[Owed, ...]  # an attempt is under way or unknown: the answer decides

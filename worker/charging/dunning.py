@@ -141,7 +141,7 @@ def begun(charge: Charge, now: datetime) -> dict[str, Any]:
 
 
 def _look_at(charge: Charge, seen: Overdue, now: datetime) -> datetime | None:
-    """When to look at a debt next; now if it waits and its end, which nobody has taken, is past already."""
+    """When to check a debt next; `now` if it waits and the time of its final action has passed."""
     is_overdue = seen.waits and charge.given_up is None and charge.held_why is None
     return next_look(seen, now) or (now if is_overdue else None)
 

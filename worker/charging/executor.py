@@ -236,7 +236,7 @@ class _Steps:
                 begun=partial(loop.call_soon_threadsafe, self.leave_ahead),
             ))  # fmt: skip
             came = await answer
-        except Exception as error:  # raised again: whatever it is, nothing was sent, and the claim is given back
+        except Exception as error:  # raised again: nothing was sent, so the claim is given back first
             await self._give_back_unsent(claimed, error)
             raise
         if came is NO_SLOT:
@@ -273,7 +273,7 @@ class _Steps:
             else:
                 _log_unwritten(claimed, error)
             raise
-        except Exception as error:  # raised again: whatever it is, the operator must find the call in the log
+        except Exception as error:  # raised again: the operator must find the call in the log
             _log_unwritten(claimed, error)
             raise
 
@@ -298,5 +298,5 @@ class _Steps:
 
 
 def _log_unwritten(claimed: Claimed, error: Exception) -> None:
-    words = "%s: what became of it could not be written, and is asked about: %s"
+    words = "%s: the outcome could not be written, and will be looked up: %s"
     log.error(words, claimed.intent.merchant_uid, type(error).__name__)

@@ -231,7 +231,7 @@ def _mend(services: Services, finding: Finding, debt: Debt) -> None:
     with services.engine.begin() as db:
         taken = _take(db, finding, debt, now)
     if taken is None:
-        return  # somebody else is at it; the next run sees what came of it
+        return  # another transaction settles it; the next run sees the result
     attempt, before = taken
     if settle(services, attempt, before, outcome) is not AttemptState.PAID:
         return

@@ -20,13 +20,13 @@ BATCH = 500  # row ids read at once; each debt has a transaction of its own
 
 
 def look_due(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
-    """Do what has come due: end a grace, warn, take the final action; answers how many debts were looked at.
+    """End graces, send last warnings and take final actions that are due; return the number of debts checked.
 
-    A look that was missed is done late, and each of its steps once.
+    A missed check is made late, and each of its steps is taken once.
     """
     looked, after = 0, 0
     if not are_ours_and_known(services):
-        return 0  # what was restored, or belongs to another, ends nobody's subscription
+        return 0  # a restored database, or one of another installation, ends no subscription
     while going_on() and (page := _due_after(services, after)):
         for charge_id in page:
             try:
@@ -49,7 +49,7 @@ def _look(services: Services, charge_id: int) -> None:
         subscriptions.lock_of_charge(db, charge_id)
         charge = charges.locked(db, charge_id)
         if charge is None or charge.look_at is None or charge.look_at > now:
-            return  # somebody else looked
+            return  # another worker has checked it
         seen = dunning.overdue(charge)
         steps = due_steps(seen, now)
         if Step.GIVE_UP in steps and attempts.is_under_way(db, charge.id):
@@ -60,11 +60,11 @@ def _look(services: Services, charge_id: int) -> None:
             return
         charges.change(db, charge.id, look_at=next_look(seen, now))
         if charge.held_why is not None:
-            return  # an operator looks: nobody is warned of what may be our own fault
+            return  # an operator checks it; the customer is not warned of what may be our own fault
         if Step.SUSPEND in steps:
             dunning.tell_suspended(db, charge, "its grace is over", now)
         ends_at = gives_up_at(seen)
-        # Money may have moved while an attempt is unclear: nobody is warned then.
+        # While an attempt is unclear it may have been paid: no warning is sent.
         unclear = attempts.is_under_way(db, charge.id)
         if Step.WARN in steps and ends_at is not None and not unclear:
             ladder = charge.history.ladder_began_at

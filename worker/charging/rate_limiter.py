@@ -149,7 +149,7 @@ def _slots(
 ) -> Iterator[tuple[float, float, bool]]:
     """Free slots of one account's cap, for so many calls: earliest, latest, and whether there is one."""
     every = interval(rate)
-    # What nobody would wait for is not taken; the first may wait as long as that besides.
+    # Slots further away than PATIENCE are not taken; the first slot may be PATIENCE away.
     many = min(asked, 1 + int(PATIENCE / every))
     asked_at = elapsed()
     moment = rates.take(db, account, 1 / every, PATIENCE, many, overrun, ahead)

@@ -195,7 +195,7 @@ def _go_on(
 
 
 def _end_keyed(db: Connection, answer: dunning.Answer, now: datetime) -> None:
-    """End a charge whose card was typed in: nobody can try it again."""
+    """Close a charge whose card was typed in: the card is not stored, so it cannot be tried again."""
     charge, outcome = answer.charge, answer.outcome
     if charge.keyed_in is KeyedIn.KEEP:
         customers.change_key(db, charge.billing_key_id, expires_on=None, tell_expiry_at=None)  # it is not stored

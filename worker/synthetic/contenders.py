@@ -12,7 +12,7 @@ from schedules.dunning.policies import STANDARD, DunningPolicy, FinalAction
 from schedules.errors import BadPolicy
 from worker.rules import rulebook
 
-# What a decline's words and its PG mean to whoever decides.
+# Maps the text of a decline and its PG to a decline class.
 Reader = Callable[[str, str], Said]
 
 

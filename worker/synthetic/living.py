@@ -53,7 +53,7 @@ class Life:
 
     @property
     def is_paid(self) -> bool:
-        """Whether the money came, in whatever way."""
+        """Whether the charge was paid, by any card or attempt."""
         return self.end in (End.COLLECTED, End.PAID_OTHERWISE)
 
 

@@ -1,4 +1,4 @@
-"""What delivering needs of whoever takes events: one call, whose answers are values."""
+"""The port of event receivers: one call, whose answers are values."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class NotTaken:
-    """The receiver did not take it, or nobody knows whether it did: it is sent again."""
+    """The receiver did not take it, or its answer is unclear: it is sent again."""
 
     words: str
 

@@ -16,7 +16,7 @@ EXAMPLES: Mapping[str, str] = {
     "clock": "again clock --next",
     "demo": "again demo --customers 100 --days 30",
     "status": "again status --healthy",
-    "alive": "again alive /tmp/alive",
+    "alive": "again alive /run/again/alive",
     "show": f"again show {CHARGE}",
     "due": "again due --on 2026-12-01",
     "forecast": "again forecast --from 2026-12-01 --to 2026-12-31 --plan coffee",

@@ -114,7 +114,7 @@ class Beginning:
 
 
 def wait_for(db: Connection, charge_id: int) -> None:
-    """Lock one charge, and wait for whoever has it locked.
+    """Lock one charge, and wait for the transaction that has it locked.
 
     Its facts are read by a later statement: one that has waited for a lock reads other tables as they were before.
     """

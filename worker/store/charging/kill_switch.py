@@ -56,7 +56,7 @@ def stop(db: Connection, account: str, actor: str, why: str, now: datetime) -> N
 
 
 def resume(db: Connection, account: str) -> bool:
-    """Resume charging for all accounts or for one, whoever stopped it; False when it was not stopped."""
+    """Resume charging for all accounts or for one, also after a stop by another person; False when not stopped."""
     statement = delete(stops) if account == ALL_ACCOUNTS else delete(stops).where(stops.c.account == account)
     return db.execute(statement).rowcount > 0
 
