@@ -32,6 +32,10 @@ class UnknownAccount(UnusableAccount, LookupError):
     """A charge belongs to a gateway account that this worker has no credentials for."""
 
 
+class AccountBusy(UnusableAccount):
+    """As many requests as may wait for the account's gateway wait for it, and it does not answer."""
+
+
 class OtherCredentials(UnusableAccount):
     """The account is bound to other credentials than those that are configured here."""
 
@@ -89,6 +93,8 @@ class Services:
     check_times: CheckTimes = field(default_factory=CheckTimes, compare=False)
     clock_check: ClockCheck = field(default_factory=ClockCheck, compare=False)
     account_fingerprints: Mapping[str, str] = field(default_factory=dict)  # of each account but the main one
+    # Called before a gateway is given out; raises UnusableAccount when too many requests wait for that account.
+    before_calls: Callable[[str], object] = field(default=lambda _: None, compare=False)
     revision: str = field(default_factory=lambda: newest_revision().newest)  # of the schema that this code is for
 
     @property
@@ -153,6 +159,7 @@ class Services:
         Another merchant would answer that there is no such payment or card. Call this outside of a transaction.
         """
         gateway = self.gateway_to_send(account)
+        self.before_calls(account)
         with self.engine.begin() as db:
             wrong = kill_switch.permission(db, account).other_credentials(self.identity)
         if wrong is not None:

@@ -3,7 +3,8 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 from celery.signals import worker_shutting_down
@@ -25,7 +26,9 @@ from worker.reconciliation import payment_webhooks, reconciler, restore
 from worker.refunds import duplicates, refund_payment
 from worker.renewals import enqueue, open_charges
 from worker.runtime import outages, stop_signal
+from worker.services import Services
 from worker.task_api import answers, verbs
+from worker.task_api.request_places import RequestPlaces
 from worker.wiring import services
 
 log = logging.getLogger("again.tasks")
@@ -36,11 +39,13 @@ SLICE = 45.0  # seconds that long work occupies a thread; the next message of be
 # Seconds; beat sends a chore that waits longer again. Both sides judge by the clock of the database: the sender
 # has compared its own clock with it; for the worker see `messages.accepted_headers`.
 CHORE_EXPIRES = 600.0
+HOLD = "hold"  # the threads of what a hold of the whole installation waits for
 MOST_NOTICES = 2000  # messages in the queue above which webhooks are refused; PortOne may send them again
 # One thread of a process delivers at a time, so that a receiver that hangs blocks only one.
 _delivers = threading.Lock()
 # One thread dispatches: beat sends a message each second, and a backlog is topped up more often than that.
 _dispatches = threading.Lock()
+_request_places = RequestPlaces()
 _places_lock = threading.Lock()  # guards _places
 _places: dict[str, "_Place"] = {}
 DISPATCH_SLICE = 2.0  # seconds
@@ -201,18 +206,20 @@ def ask_due() -> None:
 @rung_again
 def reconcile() -> None:
     """Begin the runs of the reconciler that are due, and continue unfinished ones."""
-    may_continue, made = _slice(), services()
-    for account in made.account_names:
+
+    def work(made: Services, account: str, may_continue: Callable[[], bool]) -> None:
         reconciler.begin_due(made, account)
         reconciler.go_on(made, account, may_continue)
+
+    _for_each_account("the reconciliation", work)
 
 
 @app.task(name="again.refund", queue=RECONCILE)
 @rung_again
 def refund() -> None:
-    """Make the approved refunds of duplicates, and the requested refunds."""
-    duplicates.refund_due(services(), stop_signal.is_not_told)
-    refund_payment.make_due(services(), stop_signal.is_not_told)
+    """Begin the approved refunds of duplicates, and the requested refunds, in this process."""
+    duplicates.refund_due(services(), executor().chores.begin)
+    refund_payment.make_due(services(), executor().chores.begin)
 
 
 @app.task(name="again.run_batches", queue=OPS)
@@ -227,14 +234,15 @@ def run_batches() -> None:
 @rung_again
 def take_over() -> None:
     """Continue the takeovers from the gateway's timer that were begun."""
-    takeover.go_on(services(), _slice())
+    _for_each_account("the takeovers", takeover.go_on)
 
 
 @app.task(name="again.lift_hold", queue=RECONCILE)
 @rung_again
 def lift_hold() -> None:
     """Continue what a restored database needs before its hold ends."""
-    restore.lift_when_known(services(), _slice())
+    may_continue, made = _slice(), services()
+    executor().chores.begin(HOLD, "the hold", lambda: restore.lift_when_known(made, may_continue))
 
 
 @app.task(name="again.chase", queue=OPS)
@@ -276,7 +284,7 @@ def hand_on(merchant_uid: str) -> None:
 @rung_again
 def look_at_cards() -> None:
     """Look up whether the cards that debts wait for have changed."""
-    cards.look_due(services(), _slice())
+    _for_each_account("the looks at cards", cards.look_due)
 
 
 @app.task(name="again.deliver", queue=EVENTS)
@@ -303,8 +311,15 @@ def _register(verb: Callable[..., verbs.Answer]) -> None:
 
     @app.task(name=f"again.{verb.__name__}", queue=REQUESTS, ignore_result=False)
     def task(*positional: object, **named: Any) -> verbs.Answer:
-        with returned_if_transient(f"again.{verb.__name__}"):
-            return answers.answer(context(), verb, positional, named)
+        with returned_if_transient(f"again.{verb.__name__}"), _request_places.request(_request_share()) as take:
+            return answers.answer(context(take), verb, positional, named)
+
+
+def _for_each_account(name: str, work: Callable[[Services, str, Callable[[], bool]], object]) -> None:
+    """Begin a chore that calls the gateway, for each account on threads of its own: see `AccountThreads`."""
+    may_continue, made = _slice(), services()
+    for account in made.account_names:
+        executor().chores.begin(account, name, partial(work, made, account, may_continue))
 
 
 def _slice() -> Callable[[], bool]:
@@ -313,9 +328,14 @@ def _slice() -> Callable[[], bool]:
     return lambda: elapsed() < until and stop_signal.is_not_told()
 
 
-def context() -> verbs.Context:
-    """The context of the verbs in this process."""
-    return verbs.Context(services(), publish_charges)
+def context(before_calls: Callable[[str], object] = lambda _: None) -> verbs.Context:
+    """The context of one verb in this process."""
+    return verbs.Context(replace(services(), before_calls=before_calls), publish_charges)
+
+
+def _request_share() -> int:
+    """How many threads requests of one account may occupy with calls: one less than its envelopes may."""
+    return max(1, _share() - 1)
 
 
 for _verb in verbs.VERBS:

@@ -1,4 +1,4 @@
-"""Look-ups continue while those of another account hang, and while messages wait in a queue."""
+"""Work at the gateway continues while that of another account hangs, and while messages wait in a queue."""
 
 import subprocess
 import threading
@@ -14,19 +14,22 @@ from sqlalchemy import text
 
 from schedules.charging.charges import AttemptState, ChargeStatus
 from schedules.charging.outcomes import Unknown
+from schedules.errors import Code
+from schedules.requests.refunds import Fate, RefundRequest, RefundState
 from tests.acceptance.again import plain_environment
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, on_sale, opened
 from tests.gateway.scripted import Act, Received, ScriptedServer, scripted
 from tests.simulator.running import RunningSimulator, running_simulator
 from tests.working import COMMAND, Worker, working
-from worker.app import BULK, OPS, RECONCILE
+from worker.app import BULK, OPS, RECONCILE, REQUESTS
 from worker.beat import MOST_CHORES
 from worker.charging import attempt_charge
 from worker.clock import wait_until
 from worker.customers import enrollment
 from worker.embedded import EmbeddedServices
 from worker.operations import operate
+from worker.refunds import refund_payment
 from worker.renewals import open_charges
 from worker.services import Services
 
@@ -165,6 +168,69 @@ def test_charges_and_look_ups_of_an_account_go_on_while_all_look_ups_of_another_
     assert len(waiting) + len(shop.silent.received) >= IN_DOUBT
     assert all(row["next_ask_at"] <= now for row in waiting)
     assert all(row["next_attempt_at"] <= now for row in shop.rows("first"))
+
+
+def ready_to_refund(shop: Shop) -> None:
+    """Pay a charge of the main account and all `first` ones of the further one, and ask for their refunds."""
+    services = shop.worker.services
+    offline = replace(services, gateways={**services.gateways, "second": ScriptedGateway()})
+    for charge_id in (shop.charges["plain"][0], *shop.charges["first"]):
+        assert attempt_charge.attempt(offline, charge_id) is AttemptState.PAID
+    paid = [row for row in charge_rows(services) if row["status"] == ChargeStatus.PAID]
+    for row in paid:
+        request = RefundRequest(
+            charge=row["key"], money=None, request_key=f"back-{row['id']}", reason="sent back", fate=Fate.KEEP
+        )
+        refund_payment.ask(services, request, "kim")
+
+
+def cards_to_look_at(shop: Shop) -> None:
+    """Have a card of the main account and those of all `first` ones looked at: it is unclear what is stored."""
+    with shop.worker.services.engine.begin() as db:
+        statement = """
+            UPDATE billing_keys SET ask_at = now(), unclear_since = now() - interval '1 day'
+            WHERE customer_uid = 'plain-1' OR customer_uid LIKE 'first-%'
+        """
+        db.execute(text(statement))
+
+
+def test_refunds_reconciliation_and_cards_of_an_account_go_on_while_those_of_another_one_hang(shop: Shop) -> None:
+    """Guard: a call of a chore that hangs holds no thread of the worker, and one of a request holds few."""
+    ready_to_refund(shop)
+    cards_to_look_at(shop)
+    # Celery publishes a request like any other task; nobody waits for the answers of these.
+    fields = {"reason": "the page says so", "actor": "shop"}
+    with Celery(broker=shop.worker.settings["AGAIN_BROKER_URL"]) as publisher:
+        for number in range(ASKED_FIRST):
+            named = {"customer_uid": f"first-{number}", **fields}
+            publisher.send_task("again.card_changed", queue=REQUESTS, kwargs=named)
+    chores = ("again.refund", "again.look_at_cards", "again.reconcile", "again.take_over", "again.lift_hold")
+    shop.send(*[(chore, (), RECONCILE) for chore in chores] * 4)
+    shop.send(*[("again.charge", (charge_id,), BULK) for charge_id in shop.charges["plain"]])
+
+    def main_is_done() -> bool:
+        with shop.worker.services.engine.begin() as db:
+            statement = """
+                SELECT (SELECT state FROM refunds WHERE account = 'main') = 'made'
+                   AND (SELECT changed_at FROM billing_keys WHERE customer_uid = 'plain-1') IS NOT NULL
+                   AND (SELECT count(*) FROM reconciliations WHERE account = 'main' AND ended_at IS NOT NULL) = 2
+            """
+            return bool(db.execute(text(statement)).scalar_one()) and all(
+                row["status"] in (ChargeStatus.PAID, ChargeStatus.REFUNDED) for row in shop.rows("plain")
+            )
+
+    assert wait_until(main_is_done, 90), shop.worker.log()[-3000:]
+    assert shop.worker.answer("again.card_changed", customer_uid="plain-2", **fields)["ok"]
+    refused = shop.worker.answer("again.card_changed", customer_uid="first-0", **fields)
+    assert (refused["ok"], refused["code"]) == (False, Code.UNAVAILABLE)
+    with shop.worker.services.engine.begin() as db:
+        states = db.execute(text("SELECT state, count(*) FROM refunds WHERE account = 'second' GROUP BY state"))
+        found = {str(state): int(count) for state, count in states}
+        ended = "SELECT count(*) FROM reconciliations WHERE account = 'second' AND done_until > since"
+        assert db.execute(text(ended)).scalar_one() == 0
+    # Those under way are looked up when their leases end, and the others are due.
+    assert found.keys() <= {RefundState.ASKED, RefundState.SENDING}
+    assert sum(found.values()) == ASKED_FIRST
 
 
 def test_look_ups_go_on_while_no_worker_takes_the_messages_that_wait_in_another_queue(

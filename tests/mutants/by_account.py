@@ -6,6 +6,7 @@ BINDINGS = "workflows/test_account_bindings.py::"
 CHANGED = "workflows/test_changed_accounts.py::"
 MARKS = "store/test_marks.py::"
 PATHS = "workflows/test_gateway_paths.py::"
+THREADS = "workflows/test_account_threads.py::"
 
 BY_ACCOUNT: tuple[Mutant, ...] = (
     Mutant(
@@ -105,5 +106,47 @@ BY_ACCOUNT: tuple[Mutant, ...] = (
         "worker/restore_detector.py",
         "    former = _former(raw) if is_upgraded else None\n",
         "    former = _former(raw)\n",
+    ),
+    Mutant(
+        "account: refunds that hang take no thread of another account",
+        THREADS + "test_refunds_of_an_account_are_made_while_those_of_another_one_hang",
+        "worker/refunds/duplicates.py",
+        '    return f"{account}/refunds"\n',
+        '    return "refunds"\n',
+    ),
+    Mutant(
+        "account: refunds that pile up hide those of no other account",
+        THREADS + "test_refunds_that_pile_up_hide_those_of_no_other_account",
+        "worker/store/refunds.py",
+        ".where(placed.c.place <= limit)",
+        ".limit(limit)",
+    ),
+    Mutant(
+        "account: a request is refused while those before it hang",
+        THREADS + "test_requests_of_an_account_are_refused_while_those_before_them_hang",
+        "worker/task_api/request_places.py",
+        "            while len(begun) >= most:\n",
+        "            while False:\n",
+    ),
+    Mutant(
+        "account: a request waits for a place while its account answers",
+        THREADS + "test_a_request_waits_for_a_place_while_its_account_answers",
+        "worker/task_api/request_places.py",
+        "HANGS = 3.0",
+        "HANGS = 0.0",
+    ),
+    Mutant(
+        "account: a request without a place calls no gateway",
+        THREADS + "test_a_request_that_finds_no_place_does_nothing",
+        "worker/services.py",
+        "        self.before_calls(account)\n",
+        "",
+    ),
+    Mutant(
+        "card: those that were not looked at are looked at soon",
+        THREADS + "test_cards_that_were_not_looked_at_are_looked_at_soon",
+        "worker/customers/cards.py",
+        "customers.ask_at_latest(db, customer_uids[place:]",
+        "customers.ask_at_latest(db, []",
     ),
 )

@@ -22,7 +22,7 @@ def live_until(services: Services, until: datetime) -> None:
         resolve_unknown.sweep(services)
         overdue.look_due(services)
         announcements.announce_due(services)
-        cards.look_due(services)
+        cards.look_due(services, "main")
         for attempt_id in resolve_unknown.due_asks(services):
             resolve_unknown.ask(services, attempt_id)
         with services.engine.begin() as db:

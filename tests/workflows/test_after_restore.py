@@ -24,7 +24,7 @@ from tests.factories import (
     on_sale,
     subscribed,
 )
-from worker.charging import adhoc, look_ups, match_payments, resolve_unknown
+from worker.charging import account_threads, adhoc, match_payments, resolve_unknown
 from worker.charging import executor as executor_module
 from worker.charging.adhoc import CannotRequest
 from worker.charging.executor import Executor
@@ -186,7 +186,7 @@ def test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges(s
     restored(slow)
     gateway.tells.clear()
     gateway.asked.clear()
-    many = executor_module.ASIDE + look_ups.PLACES
+    many = executor_module.ASIDE + account_threads.PLACES
     ids = [_asked_for_by_another(slow, number) for number in range(many)]
     move(slow, days=1)
     on_sale(slow)
@@ -197,7 +197,7 @@ def test_answers_are_written_while_a_slow_gateway_is_asked_about_other_charges(s
     with ThreadPoolExecutor(1) as pool:
         try:
             pool.submit(executor.begin_many(ids, "main").wait).result(30)
-            assert wait_until(lambda: len(gateway.asked) >= look_ups.PLACES, 30)
+            assert wait_until(lambda: len(gateway.asked) >= account_threads.PLACES, 30)
             assert pool.submit(executor.attempt, renewal).result(30) is AttemptState.DECLINED
         finally:
             gateway.tells.set()

@@ -114,7 +114,7 @@ def by_daily_look(services: Services, gateway: ScriptedGateway) -> None:
     """The daily look at a card that a debt waits for sees it."""
     with services.engine.begin() as db:
         db.execute(text("UPDATE billing_keys SET ask_at = :now"), {"now": services.clock.now()})
-    assert cards.look_due(services) == 1
+    assert cards.look_due(services, "main") == 1
 
 
 def by_webhook(services: Services, gateway: ScriptedGateway) -> None:

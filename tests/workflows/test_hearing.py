@@ -9,8 +9,8 @@ from schedules.charging.outcomes import Declined, Unknown
 from tests.doubles import ScriptedGateway, SlowToTell
 from tests.factories import attempt_rows, charge_rows, heard, on_sale, opened
 from worker.charging import attempt_charge
+from worker.charging.account_threads import WEBHOOK_PLACES, WEBHOOKS_WAITING
 from worker.charging.executor import Executor
-from worker.charging.look_ups import WEBHOOK_PLACES, WEBHOOKS_WAITING
 from worker.clock import wait_until
 from worker.customers import enrollment
 from worker.reconciliation import payment_webhooks

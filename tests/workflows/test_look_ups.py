@@ -15,8 +15,8 @@ from schedules.charging.outcomes import Outcome, Unknown
 from tests.doubles import ScriptedGateway, SlowToTell
 from tests.factories import attempt_rows, charge_rows, on_sale
 from worker.charging import attempt_charge, resolve_unknown
+from worker.charging.account_threads import PLACES, AccountThreads
 from worker.charging.executor import Executor
-from worker.charging.look_ups import PLACES, LookUps
 from worker.clock import wait_until
 from worker.customers import enrollment
 from worker.gateway.port import ChargeOrder
@@ -158,7 +158,7 @@ def test_a_second_webhook_of_a_payment_is_looked_up_after_the_first() -> None:
         started.release()
         assert over.wait(20)
 
-    look_ups = LookUps(repeats=True)
+    look_ups = AccountThreads(repeats=True)
     assert [look_ups.begin("main", "uid", hang) for _ in range(3)] == [True] * 3
     assert started.acquire(timeout=20)
     over.set()
@@ -175,7 +175,7 @@ def test_a_stop_whose_database_is_away_gives_back_one_look_up_and_no_more() -> N
         tried.append(1)
         raise OperationalError("", {}, Exception("away"))
 
-    look_ups = LookUps(places=1)
+    look_ups = AccountThreads(places=1)
     for number in range(5):
         assert look_ups.begin("main", f"{number}", over.wait, away)
     look_ups.finish(0)
@@ -227,7 +227,7 @@ def test_look_ups_of_one_account_beyond_its_bound_are_not_begun() -> None:
         started.release()
         over.wait()
 
-    look_ups = LookUps(places=2, waiting=3)
+    look_ups = AccountThreads(places=2, waiting=3)
     assert [look_ups.begin("second", f"{number}", hang) for number in range(7)] == [True] * 5 + [False] * 2
     assert [started.acquire(timeout=20) for _ in range(2)] == [True, True]
     assert not look_ups.begin("second", "0", hang)
@@ -244,7 +244,7 @@ def test_a_look_up_that_fails_keeps_none_of_its_account_from_being_carried_out()
     def fail() -> None:
         raise ValueError("a fault of ours")
 
-    look_ups, done = LookUps(places=1), threading.Event()
+    look_ups, done = AccountThreads(places=1), threading.Event()
     assert look_ups.begin("main", "fails", fail)
     assert look_ups.begin("main", "follows", done.set)
     assert done.wait(20)

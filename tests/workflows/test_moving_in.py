@@ -286,8 +286,8 @@ def test_killed_at_any_point_it_goes_on_and_each_date_is_charged_once(
         with pytest.raises(Killed):
             takeover.take_over(shop, "ann", "monthly", *WHY)
     lived(shop, simulator, START + waits)
-    assert takeover.go_on(shop) == 1
-    assert takeover.go_on(shop) == 0
+    assert takeover.go_on(shop, "main") == 1
+    assert takeover.go_on(shop, "main") == 0
     charged = lived(shop, simulator, month(5, 20))
     assert charged[1:] == ["03-15", "04-15", "05-15"]
     assert charged[0] == ("02-20" if point is Failpoint.TAKING_OVER_REVOKED and waits.days else "02-15")
@@ -304,7 +304,7 @@ def test_nobody_subscribes_between_the_two_halves_of_a_takeover(
             takeover.take_over(shop, "ann", "monthly", *WHY)
     with pytest.raises(CannotEnroll, match="has a takeover to plan 'monthly' under way"):
         enrollment.subscribe(shop, "ann", "monthly", "kim")
-    assert takeover.go_on(shop) == 1
+    assert takeover.go_on(shop, "main") == 1
     assert lived(shop, simulator, month(4)) == ["02-15", "03-15"]
 
 
@@ -334,7 +334,7 @@ def test_one_that_is_not_surely_revoked_is_not_begun(
     with pytest.raises(CannotTakeOver, match="not surely revoked"):
         takeover.take_over(shop, "ann", "monthly", *WHY)
     monkeypatch.undo()
-    assert takeover.go_on(shop) == 1
+    assert takeover.go_on(shop, "main") == 1
     assert lived(shop, simulator, month(4)) == ["02-15", "03-15"]
 
 

@@ -160,7 +160,7 @@ class Shop(RuleBasedStateMachine):
     def the_chores_run(self) -> None:
         set_aside_unsendable(self.shop)
         overdue.look_due(self.shop)
-        cards.look_due(self.shop)
+        cards.look_due(self.shop, "main")
         with suppress(UserError):  # an account is not configured
             duplicates.refund_due(self.shop)
             refund_payment.make_due(self.shop)

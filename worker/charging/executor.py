@@ -15,9 +15,9 @@ from typing import ParamSpec, TypeVar
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import NotSent, Outcome, Paid
 from worker.charging import attempt_charge, prior_attempts
+from worker.charging.account_threads import CHORE_PLACES, WEBHOOK_PLACES, WEBHOOKS_WAITING, AccountThreads
 from worker.charging.batcher import Batcher
 from worker.charging.claim import Answer, Claimed, Skipped, Unasked, claim_many
-from worker.charging.look_ups import WEBHOOK_PLACES, WEBHOOKS_WAITING, LookUps
 from worker.charging.readiness import Readiness
 from worker.charging.send_queue import NO_SLOT, QueuedCall, SendQueue
 from worker.charging.settle import Answered, settle_alone, settle_plain
@@ -71,8 +71,9 @@ class Executor:
         self.send_queue = SendQueue(services, services.settings.concurrency)
         self.steps = Pool(Part.STEPS, ASIDE)
         # Not on the threads of `steps`: answers are written before their leases end, however slow a look-up is.
-        self.look_ups = LookUps()
-        self.webhook_look_ups = LookUps(WEBHOOK_PLACES, WEBHOOKS_WAITING, repeats=True)
+        self.look_ups = AccountThreads()
+        self.webhook_look_ups = AccountThreads(WEBHOOK_PLACES, WEBHOOKS_WAITING, repeats=True)
+        self.chores = AccountThreads(CHORE_PLACES)
         self._ahead: dict[tuple[str, float], asyncio.Semaphore] = {}
         self._after_look_ups = 0  # charges that are tried after a look-up
         self._making = threading.Lock()
@@ -97,7 +98,8 @@ class Executor:
 
     def finish(self) -> None:
         """Wait for calls under way, then briefly until look-ups are over and what was not sent is given back."""
-        wait_until(lambda: not self._after_look_ups, self.services.settings.call_deadline)
+        patience = self.services.settings.call_deadline
+        wait_until(lambda: not self._after_look_ups and self.chores.is_idle(), patience)
         for look_ups in (self.look_ups, self.webhook_look_ups):
             look_ups.finish(LAST_WRITES)
         if not wait_until(lambda: not self.unsent_claims.unwritten, LAST_WRITES):

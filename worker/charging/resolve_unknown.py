@@ -12,8 +12,8 @@ from schedules.charging.outcomes import Outcome, Unknown
 from schedules.errors import BROKEN
 from schedules.outbox.events import AttemptUnknown
 from worker.charging import decline_rules
+from worker.charging.account_threads import Begin
 from worker.charging.close import quarantine, set_aside, tell_held
-from worker.charging.look_ups import Begin
 from worker.charging.match_payments import compare
 from worker.charging.settle import settle
 from worker.failpoints import Failpoint, hit

@@ -145,25 +145,31 @@ def _end_unclear_if_quiet(services: Services, key: StoredKey) -> None:
             _end_unclear(db, key, unclear_since, is_stored=False)
 
 
-def look_due(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
-    """Read the cards that debts wait for from the gateway; return for how many of them debts are tried."""
+def look_due(services: Services, account: str, going_on: Callable[[], bool] = lambda: True) -> int:
+    """Read the cards of an account that debts wait for; return for how many of them debts are tried."""
     found = 0
     if not are_ours_and_known(services):
         return 0
     while going_on():
         now = services.clock.now()
         with services.engine.begin() as db:
-            customer_uids = customers.take_to_ask(db, now, now + ASKED_EVERY, now + UNCLEAR_ASKED_EVERY, BATCH)
-        for customer_uid in customer_uids:
-            if not going_on():
-                return found
+            customer_uids = customers.take_to_ask(
+                db, account, now, now + ASKED_EVERY, now + UNCLEAR_ASKED_EVERY, BATCH
+            )
+        for place, customer_uid in enumerate(customer_uids):
+            is_answered = going_on()
             try:
-                found += changed(services, customer_uid, "daily look", None, believed=False) > 0
+                if is_answered:
+                    found += changed(services, customer_uid, "daily look", None, believed=False) > 0
             except NoAnswer as error:
                 log.warning("%s", error)
-                return found  # the gateway does not answer; the rest follows in a later run
+                is_answered = False
             except (CannotChange, UnusableAccount) as error:
                 log.info("%s", error)
+            if not is_answered:  # nor are those after it
+                with services.engine.begin() as db:
+                    customers.ask_at_latest(db, customer_uids[place:], now + UNCLEAR_ASKED_EVERY)
+                return found
         if len(customer_uids) < BATCH:
             break
     return found

@@ -144,12 +144,12 @@ def finish(services: Services, takeover: Takeover) -> Cursor:
     return _begin(services, takeover, frozenset(uid for uid in uids if state[uid] == "revoked"))
 
 
-def go_on(services: Services, going_on: Callable[[], bool] = lambda: True) -> int:
-    """Finish the takeovers that were begun; return how many were finished."""
+def go_on(services: Services, account: str, going_on: Callable[[], bool] = lambda: True) -> int:
+    """Finish the takeovers of an account that were begun; return how many were finished."""
     if not are_ours_and_known(services):
         return 0
     with services.engine.begin() as db:
-        open_ones = [takeovers.locked(db, number) for number in takeovers.unfinished(db, BATCH)]
+        open_ones = [takeovers.locked(db, number) for number in takeovers.unfinished(db, account, BATCH)]
     done = 0
     for takeover in open_ones:
         if takeover is None or not going_on():

@@ -8,7 +8,7 @@ from functools import partial
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import GatewayPayment
 from worker.charging import resolve_unknown
-from worker.charging.look_ups import Begin, nothing
+from worker.charging.account_threads import Begin, nothing
 from worker.charging.match_payments import compare
 from worker.clock import wait
 from worker.customers import cards

@@ -1,14 +1,16 @@
 """Refund a duplicate payment of a debt once it is approved, guarded by the balance that was approved."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 from schedules.charging.outcomes import GatewayPayment, NotSent, Refused, Unknown
 from schedules.errors import Code
 from schedules.money.amounts import Money, amount_words
 from schedules.operations.findings import FindingKind, FindingState
 from schedules.outbox.payment_events import PaymentRefunded
+from worker.charging.account_threads import Begin, at_once
 from worker.charging.match_payments import MENDER, end_second_payment
 from worker.failpoints import Failpoint, hit
 from worker.gateway.port import Cancellation, Cancelled, Found, Gateway
@@ -20,7 +22,7 @@ from worker.store.reconciliation import findings, reconciliations
 from worker.store.reconciliation.findings import Finding
 
 log = logging.getLogger("again.duplicates")
-BATCH = 100
+AT_ONCE = 48  # refunds of an account that are begun in one run; the others stay due
 LOOK_AGAIN = timedelta(minutes=10)  # longer than the look-ups, the refund call and a token take
 REASON = "paid twice"  # shown in the gateway's console
 
@@ -51,17 +53,19 @@ def found(finding: Finding | None, finding_id: int) -> Finding:
     return finding
 
 
-def refund_due(services: Services, goes_on: Callable[[], bool] = lambda: True) -> Sequence[int]:
-    """Make the approved refunds that are due, and look up those with an unknown outcome; return their numbers."""
+def refund_due(services: Services, begin: Begin = at_once) -> None:
+    """Begin the approved refunds that are due, and the look-ups of those with an unknown outcome."""
     with services.engine.begin() as db:
-        waiting = findings.to_refund(db, services.clock.now(), BATCH)
-    tried: list[int] = []
+        waiting = findings.to_refund(db, services.clock.now(), AT_ONCE)
     for finding in waiting:
-        if not goes_on():
-            break
-        refund(services, finding)
-        tried.append(finding.id)
-    return tried
+        begin(
+            threads_of(finding.account), f"the refund of finding {finding.id}", partial(refund, services, finding)
+        )
+
+
+def threads_of(account: str) -> str:
+    """The name of the threads that make the refunds of an account: they wait for none of its other work."""
+    return f"{account}/refunds"
 
 
 def refund(services: Services, finding: Finding) -> FindingState | None:

@@ -1,8 +1,8 @@
 """Refund a payment, in full or in part, once for each request key, guarded by its balance."""
 
 import logging
-from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -14,12 +14,13 @@ from schedules.money.amounts import Money, amount_words
 from schedules.outbox.events import ChargeRefunded, RefundRefused
 from schedules.requests.refunds import Fate, RefundRequest, RefundState, Seen, seen
 from worker.charging import late_payments
+from worker.charging.account_threads import Begin, at_once
 from worker.charging.match_payments import MENDER
 from worker.customers.enrollment import end_subscription
 from worker.failpoints import Failpoint, hit
 from worker.gateway.port import Cancellation, Cancelled, Gateway
 from worker.operations.operate import CannotOperate
-from worker.refunds.duplicates import BATCH, LOOK_AGAIN, look
+from worker.refunds.duplicates import AT_ONCE, LOOK_AGAIN, look, threads_of
 from worker.services import Services
 from worker.store import refunds
 from worker.store.charging import charges, kill_switch
@@ -84,17 +85,12 @@ def status(services: Services, request_key: str) -> Refund:
     return known
 
 
-def make_due(services: Services, goes_on: Callable[[], bool] = lambda: True) -> Sequence[int]:
-    """Make the requested refunds that are due, and look up those with an unknown outcome; return their row ids."""
+def make_due(services: Services, begin: Begin = at_once) -> None:
+    """Begin the requested refunds that are due, and the look-ups of those with an unknown outcome."""
     with services.engine.begin() as db:
-        waiting = refunds.due(db, services.clock.now(), BATCH)
-    tried: list[int] = []
+        waiting = refunds.due(db, services.clock.now(), AT_ONCE)
     for refund in waiting:
-        if not goes_on():
-            break
-        make(services, refund)
-        tried.append(refund.id)
-    return tried
+        begin(threads_of(refund.account), f"refund {refund.id}", partial(make, services, refund))
 
 
 def make(services: Services, refund: Refund) -> RefundState | None:

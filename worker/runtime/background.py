@@ -27,7 +27,7 @@ class Part(StrEnum):
     SETTLEMENTS = "settlements"  # settles payments in batches
     PACER = "pacer"  # gives claimed charges their send slots
     STEPS = "steps"  # a pool: steps that need their own transaction
-    LOOK_UPS = "look-ups"  # a pool for each account: look-ups at its gateway
+    ACCOUNTS = "accounts"  # a pool for each account: work that calls its gateway, such as look-ups
     GIVING_BACK = "giving-back"  # repeats writes that failed in the database
     CONNECTIONS = "connections"  # the event loop of all calls to the gateway
     TOKENS = "tokens"  # a pool: fetches access tokens

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, and_, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charging.charges import AttemptState
@@ -78,10 +78,13 @@ def move(db: Connection, refund: Refund, state: RefundState, **values: object) -
 
 
 def due(db: Connection, now: datetime, limit: int) -> Sequence[Refund]:
-    """Return the requested refunds, and those under way whose next look is due."""
+    """Return the requested refunds, and those under way whose next look is due; `limit` of each account."""
     r = refunds.c
-    query = select(refunds).where(text(REFUND_OPEN), (r.lease_until.is_(None)) | (r.lease_until <= now))
-    return [_read(dict(row)) for row in db.execute(query.order_by(r.id).limit(limit)).mappings()]
+    place = func.row_number().over(partition_by=r.account, order_by=r.id)
+    is_due = and_(text(REFUND_OPEN), (r.lease_until.is_(None)) | (r.lease_until <= now))
+    placed = select(r.id, place.label("place")).where(is_due).subquery()
+    query = select(refunds).join(placed, placed.c.id == r.id).where(placed.c.place <= limit)
+    return [_read(dict(row)) for row in db.execute(query.order_by(r.id)).mappings()]
 
 
 def listed(db: Connection, *, every: bool, limit: int) -> Sequence[dict[str, Any]]:

@@ -138,9 +138,9 @@ def take_expiring(db: Connection, now: datetime, limit: int) -> Sequence[tuple[i
 
 
 def take_to_ask(
-    db: Connection, now: datetime, again_at: datetime, unclear_again_at: datetime, limit: int
+    db: Connection, account: str, now: datetime, again_at: datetime, unclear_again_at: datetime, limit: int
 ) -> Sequence[str]:
-    """Return the cards whose look-up is due, and set the next look-up of each.
+    """Return the cards of an account whose look-up is due, and set the next look-up of each.
 
     A card is looked up while charges wait for it, while its facts are missing, and more often while it is unknown
     whether it is stored. Other cards are not looked up again.
@@ -151,7 +151,7 @@ def take_to_ask(
     query = (
         select(c.id, c.customer_uid, c.unclear_since)
         .add_columns(or_(waits, is_unread, c.unclear_since.is_not(None)).label("waits"))
-        .where(c.ask_at.is_not(None), c.ask_at <= now)
+        .where(c.account == account, c.ask_at.is_not(None), c.ask_at <= now)
         .order_by(c.ask_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -161,6 +161,13 @@ def take_to_ask(
         later = again_at if row.unclear_since is None else unclear_again_at
         change_key(db, row.id, ask_at=later if row.waits else None)
     return [row.customer_uid for row in rows if row.waits]
+
+
+def ask_at_latest(db: Connection, customer_uids: Sequence[str], at: datetime) -> None:
+    """Have these cards, which `take_to_ask` returned, looked up at `at` and no later."""
+    c = billing_keys.c
+    query = update(billing_keys).where(c.customer_uid.in_(customer_uids), c.ask_at > at)
+    db.execute(query.values(ask_at=at))
 
 
 def stopped_as(db: Connection, key_ids: Sequence[int]) -> dict[int, DeclineClass]:

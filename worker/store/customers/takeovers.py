@@ -59,10 +59,12 @@ def locked(db: Connection, takeover_id: int) -> Takeover | None:
     return _one(db, takeovers.c.id == takeover_id, lock=True)
 
 
-def unfinished(db: Connection, limit: int) -> Sequence[int]:
-    """Return the row ids of unfinished takeovers, oldest first."""
+def unfinished(db: Connection, account: str, limit: int) -> Sequence[int]:
+    """Return the row ids of an account's unfinished takeovers, oldest first."""
     t = takeovers.c
-    return list(db.execute(select(t.id).where(t.taken_at.is_(None)).order_by(t.id).limit(limit)).scalars())
+    query = select(t.id).join_from(takeovers, billing_keys)
+    query = query.where(t.taken_at.is_(None), billing_keys.c.account == account)
+    return list(db.execute(query.order_by(t.id).limit(limit)).scalars())
 
 
 def change(db: Connection, takeover_id: int, **values: object) -> None:

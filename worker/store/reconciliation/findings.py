@@ -184,19 +184,20 @@ def open_counts(db: Connection) -> dict[FindingKind, int]:
 
 
 def to_refund(db: Connection, now: datetime, limit: int) -> Sequence[Finding]:
-    """Return approved refunds, and those under way whose next look is due."""
+    """Return approved refunds, and those under way whose next look is due; `limit` of each account."""
     f = findings.c
-    query = (
-        select(findings)
+    place = func.row_number().over(partition_by=f.account, order_by=f.id).label("place")
+    placed = (
+        select(f.id, place)
         .where(f.ended_at.is_(None))
         .where(
             (f.state == FindingState.APPROVED.value)
             | ((f.state == FindingState.REFUNDING.value) & (f.lease_until <= now))
         )
-        .order_by(f.id)
-        .limit(limit)
+        .subquery()
     )
-    return [_read(dict(row)) for row in db.execute(query).mappings()]
+    query = select(findings).join(placed, placed.c.id == f.id).where(placed.c.place <= limit)
+    return [_read(dict(row)) for row in db.execute(query.order_by(f.id)).mappings()]
 
 
 def _read(row: dict[str, Any]) -> Finding:
