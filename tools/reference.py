@@ -140,7 +140,9 @@ def tasks() -> str:
         hints = get_type_hints(task)
         own = fields_of(task)
         for field in own:
-            types.setdefault(field.name, set()).add(type_word(not_null(hints.get(field.name, str))))
+            own_name = f"{task.__name__}.{field.name}"
+            name = own_name if own_name in REQUEST_FIELDS else field.name
+            types.setdefault(name, set()).add(type_word(not_null(hints.get(field.name, str))))
         parts += [
             f"### `again.{task.__name__}`",
             documentation(task),

@@ -24,9 +24,10 @@ from worker.cli.terminal.output import (
     print_table,
     say,
 )
-from worker.cli.terminal.request_key import RequestKey, carry_out, say_repeated
 from worker.cli.terminal.sections import Listed
 from worker.cli.terminal.typed_cards import read_card
+from worker.cli.terminal.verbs import RequestKey, add_verb, say_repeated
+from worker.task_api import verbs
 
 cards_app = typer.Typer(cls=Listed, help="Cards: what stands behind a billing key.", no_args_is_help=True)
 Uid = Annotated[str, typer.Argument(help="The billing key.")]
@@ -42,6 +43,11 @@ class CardNotPaid(OwnCode):
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.add_typer(cards_app, name="card")
+    add_verb(
+        cards_app, verbs.card_changed,
+        ("", "the card of {customer_uid} is taken as changed; open charges that are tried now: {tried}"),
+        name="changed", dry_run=False,
+    )  # fmt: skip
 
 
 @cards_app.command("issue")
@@ -154,22 +160,6 @@ def delete(
     answer(
         facts | facts_of(at), f"the card of {customer_uid} is deleted; subscriptions that ended with it: {ended}"
     )
-
-
-@cards_app.command("changed")
-def card_changed(
-    customer_uid: Annotated[str, typer.Argument(help="The billing key.")],
-    why: Why,
-    request_key: RequestKey = None,
-    who: Actor = actor(),
-) -> None:
-    """Take a card as replaced under its billing key, or as mended: what is open is tried at once, oldest first."""
-    from worker.task_api import verbs
-
-    at = context(dry_run=False)
-    done = carry_out(at, verbs.card_changed, request_key, customer_uid=customer_uid, reason=why, actor=who)
-    tried = done["tried"]
-    say(f"the card of {customer_uid} is taken as changed; open charges that are tried now: {tried}")
 
 
 @cards_app.command("expires")

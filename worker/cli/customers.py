@@ -1,24 +1,19 @@
 """`again customer`, `subscribe` and `unsubscribe`: customers and their subscriptions."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from schedules.money.amounts import amount_words
-from worker.cli.terminal.dry_run import DryRun, context, print_if_dry_run
+from worker.cli.terminal.answers import when
+from worker.cli.terminal.dry_run import context
 from worker.cli.terminal.options import read_date
-from worker.cli.terminal.output import Actor, AsJson, Why, actor, print_json, say
-from worker.cli.terminal.request_key import (
-    RequestKey,
-    amount,
-    carry_out,
-    carry_out_silently,
-    print_opened,
-    print_stopped,
-    when,
-)
+from worker.cli.terminal.output import Actor, AsJson, actor, print_json, say
 from worker.cli.terminal.sections import Listed
 from worker.cli.terminal.typed_cards import read_card
+from worker.cli.terminal.verbs import RequestKey, add_verb, carry_out_silently
+from worker.task_api import verbs
 
 Pg = Annotated[str | None, typer.Option(help="The channel, as PortOne names it: kcp, or kcp.MID.")]
 InAccount = Annotated[
@@ -33,33 +28,14 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.add_typer(group, name="customer")
     app.command("subscribe")(subscribe)
-    app.command("unsubscribe")(unsubscribe)
-
-
-@group.command("add")
-def add(
-    customer_uid: Annotated[str, typer.Argument(help="The gateway's id of the stored card.")],
-    name: Annotated[str | None, typer.Option(help="The customer's name, at most 16 characters.")] = None,
-    email: Annotated[str | None, typer.Option(help="For the shop's own notices, at most 64.")] = None,
-    tel: Annotated[str | None, typer.Option(help="For the shop's own notices, at most 16.")] = None,
-    of: Annotated[str | None, typer.Option(help="The customer_uid of another card of the same customer.")] = None,
-    account: Annotated[str | None, typer.Option(help="The gateway account that has it; the main one.")] = None,
-    request_key: RequestKey = None,
-    as_json: AsJson = False,
-    who: Actor = actor(),
-) -> None:
-    """Make a customer known; the billing key is read back from the gateway, so it must be there."""
-    from worker.task_api import verbs
-
-    known = {"name": name, "email": email, "tel": tel, "of": of, "account": account}
-    facts, is_new = carry_out_silently(
-        context(dry_run=False), verbs.add_customer, request_key, customer_uid=customer_uid, actor=who, **known
-    )
-    if as_json:
-        print_json(facts | {"is_new": is_new})
-    else:
-        card = f"{facts['card_name'] or 'card'} {facts['card_number'] or ''}".rstrip()
-        say(f"customer {customer_uid} is known: {card}")
+    add_verb(group, verbs.add_customer, _added, name="add", dry_run=False)
+    add_verb(
+        app, verbs.unsubscribe, _ended,
+        now=typer.Option(
+            False, "--now/--at-period-end",
+            help="End at once and cancel what is owed, or at the end of the running period.",
+        ),
+    )  # fmt: skip
 
 
 def subscribe(
@@ -92,7 +68,6 @@ def subscribe(
         _sign_up(customer_uid, plan, pg, account, why, request_key, who, trial_again=trial_again, as_json=as_json)
         return
     from worker.customers import enrollment
-    from worker.task_api import verbs
 
     at, begins = context(dry_run=False), read_date(anchor) if anchor else None
     if enroll:
@@ -137,35 +112,15 @@ def _sign_up(
     say(f"it is charged next at {begun.next_due_at:%Y-%m-%d %H:%M}Z")
 
 
-def unsubscribe(
-    key: Annotated[str, typer.Argument(help="The subscription's key.")],
-    why: Why,
-    now: Annotated[
-        bool,
-        typer.Option("--now/--at-period-end", help="End at once and let go what is owed, or when it is paid to."),
-    ] = False,
-    request_key: RequestKey = None,
-    dry_run: DryRun = False,
-    who: Actor = actor(),
-) -> None:
-    """End a subscription, at the end of the running period unless told --now."""
-    from worker.task_api import verbs
+def _ended(words: Mapping[str, Any]) -> tuple[str, str]:
+    with_it = f"and {words['charges_canceled']} owed charges with it"
+    would, did = f"at once, {with_it}", f"is canceled, {with_it}"
+    if not words["now"]:
+        would = f"when its running period ends, {words['ends_at']}"
+        did = f"ends with the running period, {words['ends_at']}; nothing new is charged"
+    return f"end subscription {words['subscription']} {would}", f"subscription {words['subscription']} {did}"
 
-    at = context(dry_run=dry_run)
-    done = carry_out(at, verbs.unsubscribe, request_key, subscription=key, reason=why, actor=who, now=now)
-    canceled, ends = done["charges_canceled"], when(done["ends_at"])
-    how = f"at once, and {canceled} owed charges with it" if now else f"when its running period ends, {ends}"
-    if not print_if_dry_run(at, f"end subscription {key} {how}"):
-        ended = f"is canceled, and {canceled} owed charges with it"
-        later = f"ends with the running period, {ends}; nothing new is charged"
-        say(f"subscription {key} {ended if now else later}")
-    print_opened(done)
-    print_stopped(done, "does not come any more")
-    for charge in done["canceled"]:
-        say(f"canceled: charge {charge['charge']}, {amount(charge['amount'], charge['currency'])}")
-    for charge in done["unclear"]:
-        price = amount(charge["amount"], charge["currency"])
-        say(
-            f"unclear: charge {charge['charge']}, {price}, may be paid yet; "
-            "a payment is told as charge.paid_after_end"
-        )
+
+def _added(words: Mapping[str, Any]) -> tuple[str, str]:
+    card = f"{words['card_name'] or 'card'} {words['card_number'] or ''}".rstrip()
+    return "", f"customer {words['customer_uid']} is known: {card}"

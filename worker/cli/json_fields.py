@@ -56,7 +56,7 @@ JSON_FIELDS: Mapping[str, str] = {
     "policy list": "list of code, version, created_at, policy",
     "policy show": "code, version, policy",
     "policy preview": "policy, version, class, coming",
-    "customer add": "customer_uid, card_name, card_number, pg_provider, is_new",
+    "customer add": "customer_uid, card_name, card_number, pg_provider, is_new, dry_run",
     "card issue": "customer_uid, card_name, card_number, is_new",
     "card pay": "charge, status, is_new, reason",
     "card show": "here, at_gateway, history",

@@ -5,13 +5,14 @@ from typing import Annotated
 import typer
 
 from schedules.charging.identity import SUBJECT_LENGTH
+from schedules.money.amounts import amount_words
 from worker.cli.terminal.dry_run import DryRun, context, print_if_dry_run
 from worker.cli.terminal.options import read_instant
 from worker.cli.terminal.output import Actor, Why, actor, answer, say, warn
-from worker.cli.terminal.request_key import RequestKey, amount, carry_out
+from worker.cli.terminal.verbs import RequestKey, add_verb, carry_out
+from worker.task_api import verbs
 
 Account = Annotated[str, typer.Option(help="A gateway account; all of them unless given.")]
-ChargeKey = Annotated[str, typer.Argument(help="The charge's key.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,46 +22,14 @@ def add_to(app: typer.Typer) -> None:
     app.command("resume-charging")(resume_charging)
     app.command("adopt")(adopt)
     app.command("release")(release)
-    app.command("waive")(waive)
-    app.command("cancel-charge")(cancel_charge)
-    app.command("try")(try_charge)
-    app.command("paid-elsewhere")(paid_elsewhere)
-
-
-def try_charge(
-    key: ChargeKey, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
-) -> None:
-    """Try once to collect a charge now, whatever its ladder says; it uses up none of the automatic tries."""
-    from worker.task_api import verbs
-
-    at = context(dry_run=dry_run)
-    carry_out(at, verbs.try_charge, request_key, charge=key, reason=why, actor=who)
-    if not print_if_dry_run(at, f"try charge {key} at once"):
-        say(f"charge {key} is tried now; `again show {key}` tells what comes of it")
-
-
-def paid_elsewhere(
-    key: ChargeKey, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
-) -> None:
-    """Take a charge as paid by another way, a bank transfer say; nothing more is tried."""
-    from worker.task_api import verbs
-
-    at = context(dry_run=dry_run)
-    carry_out(at, verbs.paid_elsewhere, request_key, charge=key, reason=why, actor=who)
-    if not print_if_dry_run(at, f"take charge {key} as paid"):
-        say(f"charge {key} is paid")
-
-
-def cancel_charge(
-    key: ChargeKey, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
-) -> None:
-    """End a charge that should not be there; its subscription goes on."""
-    from worker.task_api import verbs
-
-    at = context(dry_run=dry_run)
-    carry_out(at, verbs.cancel_charge, request_key, charge=key, reason=why, actor=who)
-    if not print_if_dry_run(at, f"cancel charge {key}"):
-        say(f"charge {key} is canceled")
+    add_verb(
+        app, verbs.try_charge,
+        ("try charge {charge} at once", "charge {charge} is tried now; `again show {charge}` shows the outcome"),
+        name="try",
+    )  # fmt: skip
+    add_verb(app, verbs.waive, ("waive charge {charge}", "charge {charge} is waived"))
+    add_verb(app, verbs.cancel_charge, ("cancel charge {charge}", "charge {charge} is canceled"))
+    add_verb(app, verbs.paid_elsewhere, ("take charge {charge} as paid", "charge {charge} is paid"))
 
 
 def migrate(who: Actor = actor()) -> None:
@@ -188,12 +157,10 @@ def release(
     """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
     if (key is None) is not refused:
         raise typer.BadParameter("give a key, or --refused for every charge that was refused; not both")
-    from worker.task_api import verbs
-
     at = context(dry_run=dry_run)
     if key is None:
         done = carry_out(at, verbs.release_refused, request_key, reason=why, actor=who)
-        sums = ", ".join(amount(each["amount"], each["currency"]) for each in done["amounts"])
+        sums = ", ".join(amount_words(each["amount"], each["currency"]) for each in done["amounts"])
         what = f"{done['released']} {'charge' if done['released'] == 1 else 'charges'}" + (sums and f", {sums}")
         if not print_if_dry_run(at, f"collect {what}"):
             say(f"{what} will be collected")
@@ -204,15 +171,3 @@ def release(
             say(f"subscription {key} is looked at again")
     elif not print_if_dry_run(at, f"collect charge {key}"):
         say(f"charge {key} will be collected")
-
-
-def waive(
-    key: ChargeKey, why: Why, request_key: RequestKey = None, dry_run: DryRun = False, who: Actor = actor()
-) -> None:
-    """Let a debt go."""
-    from worker.task_api import verbs
-
-    at = context(dry_run=dry_run)
-    carry_out(at, verbs.waive, request_key, charge=key, reason=why, actor=who)
-    if not print_if_dry_run(at, f"waive charge {key}"):
-        say(f"charge {key} is waived")

@@ -1,20 +1,21 @@
-"""The meaning of each request field by name, and the fields of each answer; used by `make reference`."""
+"""The meaning of each request field, for the command line and `make reference`; and the fields of each answer."""
 
 from collections.abc import Mapping
 
+# By the field's name; by verb and field where a verb's field means something else than others of its name.
 REQUEST_FIELDS: Mapping[str, str] = {
     "account": "Name of the gateway account; the main one unless given.",
     "actor": "Who asks, for the audit.",
     "amount": "Minor units of the currency: 9900 for 9,900 KRW, 1234 for 12.34 USD.",
     "anchor": "Local date `YYYY-MM-DD` that periods are counted from.",
-    "another": "Permit a further subscription to the plan, or a refund beside one that Again does not know.",
+    "another": "Permit a further subscription to the plan.",
     "charge": "Key of the charge.",
     "currency": "ISO 4217 code of the currency, such as KRW.",
     "customer_uid": "Billing key: the gateway's id of the stored card.",
-    "email": "E-mail address of the customer, sent to the gateway with each charge.",
+    "email": "E-mail address of the customer, at most 64 characters; sent to the gateway with each charge.",
     "end_subscriptions": "End the subscriptions that the card pays, too.",
     "key": "Key of the charge or of the subscription.",
-    "name": "Name of the customer, or of the charge on the card statement.",
+    "name": "Name of the customer, at most 16 characters.",
     "now": "End at once instead of at the end of the running period.",
     "of": "A billing key of the customer whose further card this is.",
     "other_currency": "Permit a price in another currency.",
@@ -23,12 +24,23 @@ REQUEST_FIELDS: Mapping[str, str] = {
     "policy": "Code of the dunning policy. `once` gives up after a decline.",
     "reason": "Why, for the audit.",
     "request_key": "The caller's own key of this request; the same request under it is carried out once.",
-    "subscription": "Key of the subscription; of a refund: `keep`, `end_now` or `end_at_period`.",
-    "tel": "Telephone number of the customer, sent to the gateway with each charge.",
+    "subscription": "Key of the subscription.",
+    "tel": "Telephone number of the customer, at most 16 characters; sent to the gateway with each charge.",
     "time": "Local time `HH:MM`; null for the plan's.",
     "trial_again": "Give the plan's trial again to a customer who has had it.",
     "what": "What to undo: `end` or `skip`; null for the one that exists.",
+    "charge_adhoc.name": "Name of the charge on the card statement, at most 40 characters.",
+    "move_anchor.anchor": "First local date `YYYY-MM-DD` of the next period; later ones are counted from it.",
+    "refund_charge.another": "Permit a refund beside one that Again does not know.",
+    "refund_charge.subscription": "What becomes of the subscription: `keep`, `end_now` or `end_at_period`.",
 }
+
+
+def meaning(verb: str, field: str) -> str:
+    """The meaning of a field of a verb."""
+    return REQUEST_FIELDS.get(f"{verb}.{field}") or REQUEST_FIELDS[field]
+
+
 _NEXT = "next_period_no, next_due_at, next_amount, currency"
 _MOVED = (
     "subscription, period_no, period_date, next_due_at, amount, currency, due_at_before, amount_before, "

@@ -73,13 +73,13 @@ def charge_status(context: Context, *, charge: Words | None = None, request_key:
 
 
 def try_charge(context: Context, *, charge: Words, reason: Words, actor: Words) -> Answer:
-    """Try once to collect a charge now, whatever its ladder says."""
+    """Try once to collect a charge now, whatever its ladder says; it uses none of the automatic tries."""
     operate.try_now(context.services, charge, actor, reason)
     return {"charge": charge}
 
 
 def card_changed(context: Context, *, customer_uid: Words, reason: Words, actor: Words) -> Answer:
-    """Record that a card was replaced or works again: open charges are tried at once."""
+    """Record that a card was replaced or works again; open charges are tried at once, oldest first."""
     return {"tried": cards.changed(context.services, customer_uid, actor, reason)}
 
 
@@ -126,19 +126,19 @@ def release_refused(context: Context, *, reason: Words, actor: Words) -> Answer:
 
 
 def waive(context: Context, *, charge: Words, reason: Words, actor: Words) -> Answer:
-    """Waive a charge."""
+    """Waive a charge; nothing is collected for it any more."""
     operate.waive(context.services, charge, actor, reason)
     return {"charge": charge}
 
 
 def cancel_charge(context: Context, *, charge: Words, reason: Words, actor: Words) -> Answer:
-    """Cancel a charge that should not exist."""
+    """Cancel a charge that should not exist; its subscription continues."""
     operate.cancel_charge(context.services, charge, actor, reason)
     return {"charge": charge}
 
 
 def paid_elsewhere(context: Context, *, charge: Words, reason: Words, actor: Words) -> Answer:
-    """Record a charge as paid by another way."""
+    """Record a charge as paid by another way, such as a bank transfer; nothing more is tried."""
     operate.paid_elsewhere(context.services, charge, actor, reason)
     return {"charge": charge}
 
@@ -185,7 +185,7 @@ def subscribe(
 def unsubscribe(
     context: Context, *, subscription: Words, reason: Words, actor: Words, now: bool = False
 ) -> Answer:
-    """End a subscription when its running period ends, or at once with what it owes.
+    """End a subscription when its running period ends, or at once; then its open charges are canceled.
 
     `unclear` lists charges that may still be paid. `stops` is the next charge, which is not made any more.
     """
@@ -199,7 +199,7 @@ def unsubscribe(
 
 
 def pause(context: Context, *, subscription: Words, reason: Words, actor: Words) -> Answer:
-    """Open no period until the subscription is resumed; periods that are due are opened first.
+    """Open no period until the subscription is resumed; due periods are opened first, and debts are collected.
 
     `stops` is the next charge, which is not made during the pause.
     """
@@ -210,9 +210,9 @@ def pause(context: Context, *, subscription: Words, reason: Words, actor: Words)
 
 
 def resume(context: Context, *, subscription: Words, reason: Words, actor: Words) -> Answer:
-    """Continue a paused subscription with its next period.
+    """Continue a paused subscription with its next period; those that came due during the pause are not charged.
 
-    `periods_not_charged` lists the periods that came due during the pause.
+    `periods_not_charged` lists them.
     """
     resumed = adjust.resume(context.services, subscription, actor, reason)
     facts = {"subscription": subscription, "periods_not_charged": _opened(resumed.not_charged)}
@@ -220,9 +220,9 @@ def resume(context: Context, *, subscription: Words, reason: Words, actor: Words
 
 
 def undo(context: Context, *, subscription: Words, what: Undoable | None, reason: Words, actor: Words) -> Answer:
-    """Undo an end or a skip, as `what` says.
+    """Undo that a subscription ends with its period, or the periods that it skips.
 
-    Null undoes the one that exists and needs a request key; it is refused when both exist.
+    `what` says which. Null undoes the one that exists and needs a request key; it is refused when both exist.
     """
     undone = adjust.undo(context.services, subscription, actor, reason, what)
     facts = {"undone": undone.what.value, "ended_at": in_json(undone.ended_at)}
@@ -232,9 +232,9 @@ def undo(context: Context, *, subscription: Words, what: Undoable | None, reason
 
 
 def skip(context: Context, *, subscription: Words, period_no: int | None, reason: Words, actor: Words) -> Answer:
-    """Skip one period without a charge, by its number, so that a repeated request skips one period only.
+    """Skip one period without a charge.
 
-    Null skips the next period and needs a request key.
+    Its number lets a repeated request skip one period only. Null skips the next one and needs a request key.
     """
     skipped = adjust.skip(context.services, subscription, actor, reason, period_no)
     facts = {"period_no": skipped.period_no, "period_date": in_json(skipped.period_date)}
@@ -244,14 +244,17 @@ def skip(context: Context, *, subscription: Words, period_no: int | None, reason
 
 
 def move_anchor(context: Context, *, subscription: Words, anchor: date, reason: Words, actor: Words) -> Answer:
-    """Begin the next period on another day, and count later periods from there."""
+    """Begin the next period on another day, and count later periods from there; nothing is prorated."""
     return _moved(subscription, adjust.move_anchor(context.services, subscription, anchor, actor, reason))
 
 
 def move_time(
     context: Context, *, subscription: Words, time: clock_time | None, reason: Words, actor: Words
 ) -> Answer:
-    """Bill a subscription at another time of day; null restores its plan's time."""
+    """Bill a subscription at another time of day than its plan.
+
+    Null restores the plan's time.
+    """
     return _moved(subscription, adjust.move_time(context.services, subscription, time, actor, reason))
 
 
@@ -265,7 +268,7 @@ def change_plan(
     another: bool = False,
     other_currency: bool = False,
 ) -> Answer:
-    """Charge by another plan from the next period on."""
+    """Charge by another plan, or the newest version of its own, from the next period on; nothing is prorated."""
     change = adjust.change_plan(
         context.services, subscription, plan, actor, reason, another=another, other_currency=other_currency
     )
