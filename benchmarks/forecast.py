@@ -23,7 +23,7 @@ from schedules.money.amounts import Money
 from schedules.subscriptions.cursor import first_cursor
 from schedules.subscriptions.plans import Plan
 from tests.doubles import ScriptedGateway
-from worker.cli.forecast import forecast_facts
+from worker.cli.reporting.forecast import forecast_facts
 from worker.clock import FixedClock, elapsed
 from worker.config import Settings
 from worker.customers import enrollment

@@ -20,8 +20,8 @@ from schedules.outbox.event_fields import EVENT_FIELDS
 from schedules.outbox.event_kinds import KINDS
 from schedules.outbox.events import Event
 from worker.cli import command_line
-from worker.cli.json_fields import JSON_FIELDS
 from worker.cli.terminal.examples import EXAMPLES, commands_of
+from worker.cli.terminal.json_fields import JSON_FIELDS
 from worker.cli.terminal.sections import SECTIONS
 from worker.config import Settings
 from worker.setting_names import PREFIX

@@ -23,8 +23,8 @@ from tests.acceptance.again import ROOT, plain_environment
 from tests.services import drop_database, fresh_database
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import wiring
-from worker.cli.json_fields import JSON_FIELDS
 from worker.cli.terminal.examples import EXAMPLES
+from worker.cli.terminal.json_fields import JSON_FIELDS
 from worker.cli.terminal.output import instant
 from worker.cli.terminal.sections import PROCESSES
 from worker.config import load_settings

@@ -14,7 +14,7 @@ from schedules.outbox import events, payment_events
 from schedules.outbox.deliveries import SPREAD, WAITS, next_try_at
 from schedules.outbox.event_kinds import KINDS
 from schedules.outbox.events import CardExpiring, ChargeUpcoming, Event, event_id, payload
-from worker.cli.events import schema_of
+from worker.cli.outbox import schema_of
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 PLAIN = {str, int, bool, datetime, date, type(None)}

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from schedules.errors import BadPolicy
-from worker.cli import simulate_dunning
+from worker.cli import synthetic
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def runner() -> CliRunner:
 def app() -> typer.Typer:
     app = typer.Typer(rich_markup_mode=None)
     app.callback()(lambda: None)
-    simulate_dunning.add_to(app)
+    app.add_typer(synthetic.app)
     return app
 
 

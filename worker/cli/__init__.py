@@ -13,30 +13,18 @@ from typer.main import get_command
 from schedules.errors import BadRequest, Code, UserError
 from schedules.texts import FREE_TEXTS, cleaned
 from worker.cli import (
-    accounts,
-    adjust,
-    archive,
-    audit,
     batches,
-    cards,
-    charge,
+    charging,
     customers,
-    dead_letters,
-    declines,
-    draft_batch,
-    events,
-    forecast,
-    import_export,
+    onboarding,
     operations,
-    plans,
-    policies,
+    outbox,
     reconciliation,
     refunds,
-    reports,
+    renewals,
+    reporting,
     running,
-    show,
-    simulate_dunning,
-    status,
+    synthetic,
 )
 from worker.cli.local import clock
 from worker.cli.terminal.examples import add_to_help
@@ -52,31 +40,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-plans.add_to(app)
-policies.add_to(app)
-customers.add_to(app)
-cards.add_to(app)
-show.add_to(app)
-status.add_to(app)
-operations.add_to(app)
-charge.add_to(app)
-draft_batch.add_to(app)
-batches.add_to(app)
-import_export.add_to(app)
-adjust.add_to(app)
-refunds.add_to(app)
-archive.add_to(app)
-audit.add_to(app)
-accounts.add_to(app)
-reconciliation.add_to(app)
-declines.add_to(app)
-events.add_to(app)
-dead_letters.add_to(app)
-reports.add_to(app)
-forecast.add_to(app)
-clock.add_to(app)
-simulate_dunning.add_to(app)
-running.add_to(app)
+for part in (
+    batches, charging, customers, onboarding, operations, outbox, reconciliation, refunds, renewals, reporting,
+    clock, running, synthetic,
+):  # fmt: skip
+    app.add_typer(part.app)
 add_to_commands(app)
 
 

@@ -35,16 +35,12 @@ if TYPE_CHECKING:
 MOST_LISTED = 1000
 USUAL_SPAN = timedelta(days=2)
 Number = Annotated[int, typer.Argument(help="The finding's number.")]
+app = typer.Typer()
 findings_app = typer.Typer(cls=Listed, help="Differences between the gateway's records and the database.")
+app.add_typer(findings_app, name="findings", invoke_without_command=True)
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.command("reconcile")(reconcile)
-    app.command("unknown")(unknown)
-    app.add_typer(findings_app, name="findings", invoke_without_command=True)
-
-
+@app.command("reconcile")
 def reconcile(
     from_: Annotated[
         str | None, typer.Option("--from", help="Begin here: an instant or a date; two days ago unless given.")
@@ -219,23 +215,3 @@ def _print_findings(listed: "Sequence[Finding]", *, everything: bool = False) ->
 
 def _document(finding: "Finding") -> dict[str, Any]:
     return {name: getattr(finding, name) for name in type(finding).__slots__ if name != "fence"}
-
-
-def unknown(as_json: AsJson = False) -> None:
-    """List the attempts whose outcome is unknown, with their age and when they are asked about next."""
-    from worker.store.charging import attempts
-    from worker.wiring import services
-
-    made = services()
-    now = made.clock.now()
-    with made.engine.begin() as db:
-        rows = attempts.unknown(db, MOST_LISTED)
-    if as_json:
-        print_json([row | {"age_seconds": int((now - row["unknown_since"]).total_seconds())} for row in rows])
-        return
-    names = ("merchant_uid", "age", "asked", "next look", "what was heard last")
-    shown = (
-        (row["merchant_uid"], age(now - row["unknown_since"]), row["asks"], row["next_ask_at"], row["reason"])
-        for row in rows
-    )
-    print_table("unknown outcomes", names, shown)

@@ -10,17 +10,14 @@ from schedules.requests.refunds import Fate, RefundRequest, RefundState
 from worker.cli.terminal.dry_run import DryRun, context, facts_of, print_if_dry_run
 from worker.cli.terminal.output import Actor, AsJson, Why, actor, print_json, print_table, say
 
+app = typer.Typer()
+
 
 class NotRefunded(OwnCode):
     """The refund was not made."""
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.command("refund")(refund)
-    app.command("refunds")(refunds)
-
-
+@app.command("refund")
 def refund(
     charge: Annotated[str, typer.Argument(help="The key of a charge that is paid.")],
     request_key: Annotated[
@@ -70,6 +67,7 @@ def refund(
         )
 
 
+@app.command("refunds")
 def refunds(
     every: Annotated[bool, typer.Option("--all", help="Those that are over too, newest first.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 100,

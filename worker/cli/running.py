@@ -27,6 +27,8 @@ log = logging.getLogger("again.running")
 STOP_MARGIN = 20.0  # seconds that a stop may take beyond one call, to write the outcomes
 BREATH = 1.0  # seconds before a worker that ended is started again
 
+app = typer.Typer()
+
 
 class NoSimulator(FixedCode, code=Code.HELD):
     """The simulator is not installed."""
@@ -46,18 +48,7 @@ AliveFile = Annotated[
 Data = Annotated[Path, typer.Option("--data", help="The folder that keeps the embedded services' data.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.command("worker")(worker)
-    app.command("beat")(beat)
-    app.command("listen")(listen)
-    app.command("simulator", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-        simulator
-    )
-    app.command("up")(up)
-    app.command("demo")(demo)
-
-
+@app.command("worker")
 def worker(
     queues: Annotated[str, typer.Option(help="Which queues, with commas; all unless given.")] = "",
     concurrency: Annotated[
@@ -181,6 +172,7 @@ def _restart_until_stop_signal(run: Callable[[], object], heartbeats: "Heartbeat
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 # the same program
 
 
+@app.command("beat")
 def beat(alive_file: AliveFile = None, until_stdin_closes: UntilStdinCloses = False) -> None:
     """Run a beat until SIGTERM; several may run, one of them leads."""
     from worker import wiring
@@ -199,6 +191,7 @@ def beat(alive_file: AliveFile = None, until_stdin_closes: UntilStdinCloses = Fa
     runner.run()
 
 
+@app.command("listen")
 def listen(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Where to listen.")] = 8020,
@@ -251,6 +244,7 @@ def listen(
         heartbeats.stop(in_order=not isinstance(sys.exc_info()[1], Exception))
 
 
+@app.command("simulator", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def simulator(context: typer.Context) -> None:
     """Run the PortOne simulator; takes --host, --port, --key, --secret, --faults and --seed."""
     if find_spec("simulator") is None:
@@ -262,6 +256,7 @@ def simulator(context: typer.Context) -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "simulator", *context.args])  # noqa: S606 # our own
 
 
+@app.command("up")
 def up(
     data: Data = FOLDER,
     port: Annotated[
@@ -280,6 +275,7 @@ def up(
         standing.watch()
 
 
+@app.command("demo")
 def demo(
     customers: Annotated[int, typer.Option(min=3, max=20_000, help="How many customers.")] = 500,
     days: Annotated[int, typer.Option(min=1, max=400, help="How many days of their lives.")] = 90,

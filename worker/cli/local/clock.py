@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 APART = timedelta(seconds=10)  # allowed difference of the two clocks: both read one file, one of them over HTTP
 
+app = typer.Typer()
+
 
 class ClockStays(FixedCode, code=Code.HELD):
     """The clock was not moved; the message gives the reason."""
@@ -38,11 +40,7 @@ class Step:
     events: list[tuple[str, str, dict[str, Any]]]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("clock")(clock)
-
-
+@app.command("clock")
 def clock(
     to: Annotated[
         str | None,

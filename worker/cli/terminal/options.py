@@ -1,10 +1,12 @@
 """Parsers of options that several commands share: cadences, times and dates, each with a clear error."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from threading import Event
+from typing import Annotated
 
 import typer
 
@@ -13,6 +15,10 @@ from schedules.dunning.policies import DunningPolicy, FinalAction
 from schedules.errors import BadPolicy
 from worker.cli.terminal.output import warn
 
+Pg = Annotated[str | None, typer.Option(help="The channel, as PortOne names it: kcp, or kcp.MID.")]
+InAccount = Annotated[
+    str | None, typer.Option("--account", help="The gateway account; the main one unless given.")
+]
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -100,3 +106,17 @@ def until_interrupted() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def confirm(*, yes: bool) -> None:
+    """Ask the person at the terminal whether to continue, unless `yes` is set."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("nobody is there to ask; look at the preview, then say --yes")
+    typer.confirm("go on?", abort=True)
+
+
+def default_time(cadence: Cadence) -> time:
+    """The billing time unless one is given: the cron text's own, else 09:00."""
+    return cadence.wall_time() if isinstance(cadence, Cron) else time(9)

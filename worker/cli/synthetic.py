@@ -34,12 +34,10 @@ COLUMNS = (
     "most for one",
 )
 
-
-def add_to(app: typer.Typer) -> None:
-    """Add this command to the command line."""
-    app.command("simulate-dunning")(simulate_dunning)
+app = typer.Typer()
 
 
+@app.command("simulate-dunning")
 def simulate_dunning(
     policy: Annotated[
         list[str] | None, typer.Option(help="standard, or a FILE.toml; may be given several times.")

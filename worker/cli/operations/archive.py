@@ -10,12 +10,10 @@ from worker.cli.terminal.output import Actor, AsJson, actor, print_facts, print_
 if TYPE_CHECKING:
     from worker.operations.archiving import Tally
 
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.command("archive")(archive)
+app = typer.Typer()
 
 
+@app.command("archive")
 def archive(
     before: Annotated[str, typer.Option(help="A month such as 2025-10, in UTC: what ended before it.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count; nothing is written.")] = False,

@@ -25,14 +25,11 @@ BAR = 20  # characters of a rate of 100%
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV, with money in minor units.")]
 From = Annotated[str | None, typer.Option("--from", help="First local day; thirty days ago unless given.")]
 To = Annotated[str | None, typer.Option("--to", help="Last local day, included; today unless given.")]
+app = typer.Typer()
 group = typer.Typer(
     cls=Listed, help="Reports: what came of money that failed, and why it fails.", no_args_is_help=True
 )
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.add_typer(group, name="report")
+app.add_typer(group, name="report")
 
 
 @group.command("recovery")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +15,8 @@ from schedules.charging.charges import SubscriptionStatus
 from schedules.dunning.policies import ONCE
 from schedules.money.amounts import amount_words
 from schedules.requests.batches import COLUMNS, BatchState, Line, Preview, Terms, checked_columns
-from worker.cli.batches import progress_of, watch_batch
+from worker.cli.batches.run import progress_of, watch_batch
+from worker.cli.terminal.options import confirm
 from worker.cli.terminal.output import Actor, Why, actor, answer, os_user, print_json, print_table, say, wants_json
 from worker.cli.terminal.tables import Encoding, read_csv
 from worker.textfiles import open_text
@@ -25,12 +25,10 @@ if TYPE_CHECKING:
     from worker.services import Services
     from worker.store.batches import Batch
 
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.command("charge-batch")(charge_batch)
+app = typer.Typer()
 
 
+@app.command("charge-batch")
 def charge_batch(
     name: Annotated[str, typer.Option(help="On the customers' statements, where a line has none of its own.")],
     why: Why,
@@ -130,15 +128,6 @@ def _lines(
         return
     with open_text(file, encoding) as stream:
         yield read_csv(stream, checked_columns)
-
-
-def confirm(*, yes: bool) -> None:
-    """Ask the person at the terminal whether to continue, unless `yes` is set."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("nobody is there to ask; look at the preview, then say --yes")
-    typer.confirm("go on?", abort=True)
 
 
 def _print_preview(batch: "Batch", preview: Preview) -> None:

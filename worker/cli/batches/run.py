@@ -34,17 +34,14 @@ RESULTS = (
     "number", "customer_uid", "amount", "currency", "name", "request_key", "charge", "status", "merchant_uid",
     "imp_uid", "decline_class", "reason", "words",
 )  # fmt: skip
+app = typer.Typer()
 group = typer.Typer(cls=Listed, help="Batches: many charges that are asked for together.", no_args_is_help=True)
+app.add_typer(group, name="batch")
 Key = Annotated[str, typer.Argument(help="The batch's key.")]
 
 
 class NotAllPaid(OwnCode):
     """The batch has ended or stopped, and not all charges are paid."""
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.add_typer(group, name="batch")
 
 
 @group.command("list")

@@ -1,6 +1,7 @@
-"""`again card`: stored cards, and cards that are typed in."""
+"""`again customer` and `again card`: customers, stored cards, and cards that are typed in."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -9,9 +10,8 @@ from schedules.dunning.policies import ONCE
 from schedules.errors import Code, OwnCode
 from schedules.money.amounts import parse_money
 from schedules.requests.adhoc import ChargeRequest
-from worker.cli.customers import InAccount, Pg
 from worker.cli.terminal.dry_run import DryRun, context, facts_of, print_if_dry_run
-from worker.cli.terminal.options import read_date
+from worker.cli.terminal.options import InAccount, Pg, read_date
 from worker.cli.terminal.output import (
     Actor,
     AsJson,
@@ -29,7 +29,13 @@ from worker.cli.terminal.typed_cards import read_card
 from worker.cli.terminal.verbs import RequestKey, add_verb, say_repeated
 from worker.task_api import verbs
 
+app = typer.Typer()
 cards_app = typer.Typer(cls=Listed, help="Cards: what stands behind a billing key.", no_args_is_help=True)
+app.add_typer(cards_app, name="card")
+customers_app = typer.Typer(
+    cls=Listed, help="Customers: who pays, by the billing key that the gateway has.", no_args_is_help=True
+)
+app.add_typer(customers_app, name="customer")
 Uid = Annotated[str, typer.Argument(help="The billing key.")]
 Name = Annotated[str | None, typer.Option(help="The customer's name, at most 16 characters.")]
 Email = Annotated[str | None, typer.Option(help="At most 64 characters.")]
@@ -38,16 +44,6 @@ Tel = Annotated[str | None, typer.Option(help="At most 16 characters.")]
 
 class CardNotPaid(OwnCode):
     """The payment with a typed-in card has failed or is unclear."""
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.add_typer(cards_app, name="card")
-    add_verb(
-        cards_app, verbs.card_changed,
-        ("", "the card of {customer_uid} is taken as changed; open charges that are tried now: {tried}"),
-        name="changed", dry_run=False,
-    )  # fmt: skip
 
 
 @cards_app.command("issue")
@@ -178,3 +174,16 @@ def card_expires(
         {"customer_uid": customer_uid, "good_until": last_day},
         f"the card of {customer_uid} is good until {last_day}",
     )
+
+
+def _added(words: Mapping[str, Any]) -> tuple[str, str]:
+    card = f"{words['card_name'] or 'card'} {words['card_number'] or ''}".rstrip()
+    return "", f"customer {words['customer_uid']} is known: {card}"
+
+
+add_verb(customers_app, verbs.add_customer, _added, name="add", dry_run=False)
+add_verb(
+    cards_app, verbs.card_changed,
+    ("", "the card of {customer_uid} is taken as changed; open charges that are tried now: {tried}"),
+    name="changed", dry_run=False,
+)  # fmt: skip

@@ -8,14 +8,11 @@ from worker.cli.terminal.output import AsJson, answer, print_json, print_table, 
 from worker.cli.terminal.sections import Listed
 
 MOST_LISTED = 1000
+app = typer.Typer()
 dead_letters_app = typer.Typer(
     cls=Listed, help="Messages from the broker that were refused, without their contents."
 )
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.add_typer(dead_letters_app, name="dead-letters", invoke_without_command=True)
+app.add_typer(dead_letters_app, name="dead-letters", invoke_without_command=True)
 
 
 @dead_letters_app.callback()

@@ -10,7 +10,14 @@ from schedules.dunning.policies import STANDARD, FinalAction
 from schedules.errors import Code as ErrorCode
 from schedules.money.amounts import parse_money
 from schedules.subscriptions.plans import CatchUp, Plan
-from worker.cli.terminal.options import cadence_words, read_cadence, read_policy, read_time, warn_of_times
+from worker.cli.terminal.options import (
+    cadence_words,
+    default_time,
+    read_cadence,
+    read_policy,
+    read_time,
+    warn_of_times,
+)
 from worker.cli.terminal.output import (
     Actor,
     AsJson,
@@ -25,13 +32,10 @@ from worker.cli.terminal.output import (
 )
 from worker.cli.terminal.sections import Listed
 
+app = typer.Typer()
 group = typer.Typer(cls=Listed, help="Plans: what is sold, at what price, on which dates.", no_args_is_help=True)
+app.add_typer(group, name="plan")
 Code = Annotated[str, typer.Argument(help="The plan's code.")]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.add_typer(group, name="plan")
 
 
 @group.command("add")
@@ -154,15 +158,6 @@ def archive(code: Code, who: Actor = actor()) -> None:
         {"code": code, "versions": count},
         f"plan {code} is off sale ({count} versions)" if count else f"plan {code} was off sale already",
     )
-
-
-def default_time(cadence: Any) -> Any:
-    """The billing time where none is said: the cron text's own, else 09:00."""
-    import datetime
-
-    from schedules.calendar.cadence import Cron
-
-    return cadence.wall_time() if isinstance(cadence, Cron) else datetime.time(9)
 
 
 def facts(stored: Any) -> dict[str, Any]:

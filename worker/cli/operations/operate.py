@@ -1,37 +1,18 @@
-"""`again migrate`, `stop-charging`, `resume-charging`, `adopt`, `release`, `waive`, `try` and `paid-elsewhere`."""
+"""`again migrate`, `stop-charging`, `resume-charging` and `adopt`."""
 
 from typing import Annotated
 
 import typer
 
-from schedules.charging.identity import SUBJECT_LENGTH
-from schedules.money.amounts import amount_words
-from worker.cli.terminal.dry_run import DryRun, context, print_if_dry_run
 from worker.cli.terminal.options import read_instant
 from worker.cli.terminal.output import Actor, Why, actor, answer, say, warn
-from worker.cli.terminal.verbs import RequestKey, add_verb, carry_out
-from worker.task_api import verbs
 
 Account = Annotated[str, typer.Option(help="A gateway account; all of them unless given.")]
 
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.command("migrate")(migrate)
-    app.command("stop-charging")(stop_charging)
-    app.command("resume-charging")(resume_charging)
-    app.command("adopt")(adopt)
-    app.command("release")(release)
-    add_verb(
-        app, verbs.try_charge,
-        ("try charge {charge} at once", "charge {charge} is tried now; `again show {charge}` shows the outcome"),
-        name="try",
-    )  # fmt: skip
-    add_verb(app, verbs.waive, ("waive charge {charge}", "charge {charge} is waived"))
-    add_verb(app, verbs.cancel_charge, ("cancel charge {charge}", "charge {charge} is canceled"))
-    add_verb(app, verbs.paid_elsewhere, ("take charge {charge} as paid", "charge {charge} is paid"))
+app = typer.Typer()
 
 
+@app.command("migrate")
 def migrate(who: Actor = actor()) -> None:
     """Bring the database to this code's revision, and bind a new one to this environment.
 
@@ -68,6 +49,7 @@ def migrate(who: Actor = actor()) -> None:
         warn(wrong)
 
 
+@app.command("stop-charging")
 def stop_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
     """Let no charge leave any more; calls under way end."""
     from worker.operations import operate
@@ -80,6 +62,7 @@ def stop_charging(why: Why, account: Account = "*", who: Actor = actor()) -> Non
     )
 
 
+@app.command("resume-charging")
 def resume_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
     """Let charges leave again."""
     from worker.operations import operate
@@ -92,6 +75,7 @@ def resume_charging(why: Why, account: Account = "*", who: Actor = actor()) -> N
     )
 
 
+@app.command("adopt")
 def adopt(
     why: Why,
     since: Annotated[
@@ -140,34 +124,3 @@ def adopt(
         {"environment": made.settings.environment, "adopted": True, "held": not complete},
         f"charges are sent from this database by environment {made.settings.environment!r} {then}",
     )
-
-
-def release(
-    why: Why,
-    key: Annotated[
-        str | None, typer.Argument(help="A charge's key, or that of a subscription that was set aside.")
-    ] = None,
-    refused: Annotated[
-        bool, typer.Option("--refused", help="Every charge whose last attempt was refused, instead of one key.")
-    ] = False,
-    request_key: RequestKey = None,
-    dry_run: DryRun = False,
-    who: Actor = actor(),
-) -> None:
-    """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
-    if (key is None) is not refused:
-        raise typer.BadParameter("give a key, or --refused for every charge that was refused; not both")
-    at = context(dry_run=dry_run)
-    if key is None:
-        done = carry_out(at, verbs.release_refused, request_key, reason=why, actor=who)
-        sums = ", ".join(amount_words(each["amount"], each["currency"]) for each in done["amounts"])
-        what = f"{done['released']} {'charge' if done['released'] == 1 else 'charges'}" + (sums and f", {sums}")
-        if not print_if_dry_run(at, f"collect {what}"):
-            say(f"{what} will be collected")
-        return
-    carry_out(at, verbs.release, request_key, key=key, reason=why, actor=who)
-    if len(key) == SUBJECT_LENGTH:
-        if not print_if_dry_run(at, f"look at subscription {key} again"):
-            say(f"subscription {key} is looked at again")
-    elif not print_if_dry_run(at, f"collect charge {key}"):
-        say(f"charge {key} will be collected")

@@ -1,4 +1,4 @@
-"""`again forecast`: the charges of the coming days with amount, time and reason, one by one or as sums."""
+"""`again forecast` and `due`: the charges of the coming days, one by one or as sums."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +20,7 @@ from worker.cli.terminal.output import (
     instant,
     json_text,
     make_console,
+    moment,
     print_json,
     print_table,
     say,
@@ -34,12 +35,10 @@ USUAL_DAYS = 30
 BAR = 40  # characters; length for the day with the highest sum
 UPDATE_EVERY = 1000  # charges or subscriptions between two updates of the progress display
 
-
-def add_to(app: typer.Typer) -> None:
-    """Add this command to the command line."""
-    app.command("forecast")(forecast)
+app = typer.Typer()
 
 
+@app.command("forecast")
 def forecast(
     zone: OfZone,
     from_: Annotated[str | None, typer.Option("--from", help="First local day; today unless given.")] = None,
@@ -201,3 +200,45 @@ def _sums(totals: "Totals") -> dict[str, int]:
     for day in totals.days:
         sums[day.currency] = sums.get(day.currency, 0) + day.amount
     return sums
+
+
+@app.command("due")
+def due(
+    on: Annotated[str, typer.Option("--on", help="The local day, YYYY-MM-DD.")],
+    zone: OfZone,
+    as_json: AsJson = False,
+) -> None:
+    """List who will be charged on a day, how much, and why, in the order of time."""
+    from worker.reporting import billing_forecast
+    from worker.reporting.billing_forecast import Asked
+    from worker.wiring import services
+
+    day = read_date(on)
+    tz = read_zone(zone)
+    made = services()
+    charges = sorted(billing_forecast.foresee(made, Asked(day, day, zone)), key=lambda f: (f.at, f.charge))
+    foreseen = [charge for charge in charges if charge.left_out is None]
+    if as_json:
+        print_json([forecast_facts(charge) for charge in foreseen])
+        return
+    rows = ((f.at, f.customer_uid, f.money, f.charge, f.why) for f in foreseen)
+    print_table(f"due on {day}", ("at", "customer", "amount", "charge", "why"), rows, tz)
+    if len(charges) > len(foreseen):
+        others = ((f.at, f.customer_uid, f.money, f.charge, f.left_out) for f in charges if f.left_out is not None)
+        print_table("not charged", ("at", "customer", "amount", "charge", "why"), others, tz)
+    sums = ", ".join(
+        amount_words(amount, currency) for currency, amount in billing_forecast.sums(foreseen).items()
+    )
+    say(f"{len(foreseen)} charges, {sums or 'nothing'}")
+    for account, taken in billing_forecast.paces(made, foreseen).items():
+        rate = made.account(account).rate
+        cap = f"at {rate:g} a second they take {_took(taken.busy)}" if rate else "there is no cap"
+        waits = f"none waits longer than {_took(taken.longest_wait)}"
+        last = moment(taken.last_at, tz)
+        say(f"account {account}: {taken.calls} calls; {cap}; {waits}; the last leaves at {last}", tz)
+
+
+def _took(time: timedelta) -> str:
+    """A duration as text: 1:02:03 from an hour on, seconds below a minute."""
+    seconds = time.total_seconds()
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))

@@ -1,6 +1,7 @@
-"""`again customer`, `subscribe` and `unsubscribe`: customers and their subscriptions."""
+"""`again subscribe` and `unsubscribe`, and the commands that change a subscription."""
 
 from collections.abc import Mapping
+from datetime import time
 from typing import Annotated, Any
 
 import typer
@@ -8,36 +9,16 @@ import typer
 from schedules.money.amounts import amount_words
 from worker.cli.terminal.answers import when
 from worker.cli.terminal.dry_run import context
-from worker.cli.terminal.options import read_date
+from worker.cli.terminal.options import InAccount, Pg, read_date, read_time
 from worker.cli.terminal.output import Actor, AsJson, actor, print_json, say
-from worker.cli.terminal.sections import Listed
 from worker.cli.terminal.typed_cards import read_card
 from worker.cli.terminal.verbs import RequestKey, add_verb, carry_out_silently
 from worker.task_api import verbs
 
-Pg = Annotated[str | None, typer.Option(help="The channel, as PortOne names it: kcp, or kcp.MID.")]
-InAccount = Annotated[
-    str | None, typer.Option("--account", help="The gateway account; the main one unless given.")
-]
-group = typer.Typer(
-    cls=Listed, help="Customers: who pays, by the billing key that the gateway has.", no_args_is_help=True
-)
+app = typer.Typer()
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.add_typer(group, name="customer")
-    app.command("subscribe")(subscribe)
-    add_verb(group, verbs.add_customer, _added, name="add", dry_run=False)
-    add_verb(
-        app, verbs.unsubscribe, _ended,
-        now=typer.Option(
-            False, "--now/--at-period-end",
-            help="End at once and cancel what is owed, or at the end of the running period.",
-        ),
-    )  # fmt: skip
-
-
+@app.command("subscribe")
 def subscribe(
     customer_uid: Annotated[str, typer.Argument(help="The customer's billing key.")],
     plan: Annotated[str, typer.Argument(help="The plan's code; its newest version is taken.")],
@@ -121,6 +102,69 @@ def _ended(words: Mapping[str, Any]) -> tuple[str, str]:
     return f"end subscription {words['subscription']} {would}", f"subscription {words['subscription']} {did}"
 
 
-def _added(words: Mapping[str, Any]) -> tuple[str, str]:
-    card = f"{words['card_name'] or 'card'} {words['card_number'] or ''}".rstrip()
-    return "", f"customer {words['customer_uid']} is known: {card}"
+def _read_time(text: str) -> time | None:
+    return None if text == "plan" else read_time(text)
+
+
+def _undone(words: Mapping[str, Any]) -> tuple[str, str]:
+    if words["undone"] == "end":
+        undone = f"the end at {words['ended_at']}; debts tried again: {words['debts_tried']}"
+    else:
+        undone = f"the skip of the periods below {words['skipped_below']}"
+    return f"undo {undone}", f"subscription {words['subscription']}: undone is {undone}"
+
+
+add_verb(
+    app, verbs.unsubscribe, _ended,
+    now=typer.Option(
+        False, "--now/--at-period-end",
+        help="End at once and cancel what is owed, or at the end of the running period.",
+    ),
+)  # fmt: skip
+add_verb(
+    app, verbs.pause,
+    ("pause subscription {subscription}", "subscription {subscription} is paused until `again resume`"),
+)  # fmt: skip
+add_verb(
+    app, verbs.resume, ("resume subscription {subscription}", "subscription {subscription} continues"),
+)  # fmt: skip
+add_verb(
+    app, verbs.undo, _undone,
+    what=typer.Option(None, help="`end` or `skip`; needed when the subscription ends and skips a period."),
+)  # fmt: skip
+add_verb(
+    app, verbs.skip,
+    (
+        "not charge period {period_no} of {period_date}, {not_charged}",
+        "period {period_no} of {period_date}, {not_charged}, of subscription {subscription} will not be "
+        "charged; `again undo` takes that back",
+    ),
+    period_no=typer.Option(
+        None, "--period", help="The number of the period; the next one that is not skipped unless given."
+    ),
+)  # fmt: skip
+add_verb(
+    app, verbs.move_anchor,
+    (
+        "begin period {period_no} on {period_date}",
+        "period {period_no} of subscription {subscription} begins on {period_date}, due {next_due_at}",
+    ),
+)  # fmt: skip
+add_verb(
+    app, verbs.move_time,
+    ("charge it next at {next_due_at}", "subscription {subscription} is charged next at {next_due_at}"),
+    time=typer.Argument(
+        help="Local time `HH:MM` in the plan's zone; `plan` for the plan's own.", callback=_read_time
+    ),
+)  # fmt: skip
+terms = "plan {plan} version {version}, {amount_before} -> {amount}, from period {period_no} on, due {next_due_at}"
+add_verb(
+    app, verbs.change_plan, (f"charge by {terms}", f"subscription {{subscription}} is charged by {terms}")
+)  # fmt: skip
+add_verb(
+    app, verbs.change_card,
+    (
+        "charge {customer_uid}, and try {tried} open debts with it at once",
+        "subscription {subscription} is charged to {customer_uid}; open debts tried with it now: {tried}",
+    ),
+)  # fmt: skip

@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.5  # seconds
 
+app = typer.Typer()
+
 
 class NotPaid(OwnCode):
     """The charge has not been paid."""
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.command("charge")(charge)
-
-
+@app.command("charge")
 def charge(
     customer_uid: Annotated[str, typer.Argument(help="The customer's billing key.")],
     amount: Annotated[str, typer.Argument(help="How much, in major units: 9900, or 12.34.")],

@@ -1,4 +1,4 @@
-"""`again status`: the processes, what waits, and every cause of a fault."""
+"""`again status`, `alive` and `accounts`: the processes, what waits, every cause of a fault, and the accounts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +14,14 @@ if TYPE_CHECKING:
     from worker.operations.health import Health
     from worker.services import Services
 
+app = typer.Typer()
+
 
 class NotHealthy(FixedCode, code=Code.FAILED):
     """The installation or a process has a fault; the message lists them."""
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command to the command line."""
-    app.command("status")(status)
-    app.command("alive")(alive)
-
-
+@app.command("status")
 def status(
     as_json: AsJson = False,
     healthy: Annotated[
@@ -53,6 +50,7 @@ def status(
         raise NotHealthy("; ".join(f"{cause.code}: {cause.sentence}" for cause in _failures(found.causes)))
 
 
+@app.command("alive")
 def alive(
     file: Annotated[Path, typer.Argument(help="What the process was started with as --alive-file.")],
 ) -> None:
@@ -151,3 +149,16 @@ def _print(facts: dict[str, Any], found: "Health") -> None:
     print_table("stops", ("account", "since", "by", "why"), stops)
     named = (("failure" if c.code.is_failure else "notice", c.code, c.sentence) for c in found.causes)
     print_table("what is wrong", ("", "cause", "in words"), named)
+
+
+@app.command("accounts")
+def accounts(as_json: AsJson = False) -> None:
+    """List the gateway accounts, the main one first, with their addresses and rates; nothing secret."""
+    from worker import wiring
+
+    known = wiring.settings().accounts()
+    names = ("name", "portone_url", "tier", "sandbox", "rate", "reconcile_rate")
+    if as_json:
+        print_json([{name: getattr(account, name) for name in names} for account in known])
+    else:
+        print_table("accounts", names, ([getattr(account, name) for name in names] for account in known))

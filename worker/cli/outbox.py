@@ -23,12 +23,9 @@ from worker.cli.terminal.sections import Listed
 
 MOST_LISTED = 1000
 LAST_NUMBER = 2**63 - 1  # the largest id of a row
+app = typer.Typer()
 events_app = typer.Typer(cls=Listed, help="What the shop is told: delivered, waiting and dead.")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.add_typer(events_app, name="events", invoke_without_command=True)
+app.add_typer(events_app, name="events", invoke_without_command=True)
 
 
 @events_app.callback()

@@ -1,7 +1,6 @@
-"""`again import` and `again export`: import subscriptions from another system, and export all records."""
+"""`again import`: continue subscriptions of another system."""
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +10,7 @@ from schedules.errors import REMEDIES, BadRequest, Code, OwnCode, Repeat
 from schedules.money.amounts import amount_words
 from schedules.requests.imports import COLUMNS, NEEDED
 from schedules.texts import cleaned
-from worker.cli.customers import InAccount
-from worker.cli.draft_batch import confirm
+from worker.cli.terminal.options import InAccount, confirm
 from worker.cli.terminal.output import (
     Actor,
     AsJson,
@@ -22,52 +20,26 @@ from worker.cli.terminal.output import (
     print_json,
     print_table,
     say,
-    wants_json,
-    warn,
 )
 from worker.cli.terminal.sections import Listed
 from worker.cli.terminal.tables import (
-    Bom,
     Encoding,
     read_csv,
-    refuse_bom_of_lines,
-    refuse_json_beside_rows,
-    to_write,
-    write,
 )
 from worker.textfiles import open_text, read_text
 
 if TYPE_CHECKING:
     from worker.onboarding.import_file import Preview
 
+app = typer.Typer()
 group = typer.Typer(
     cls=Listed, help="Move in: subscriptions that another system charged until now.", no_args_is_help=True
 )
-
-
-class Thing(StrEnum):
-    """The kinds of records that can be exported."""
-
-    CUSTOMERS = "customers"
-    PLANS = "plans"
-    POLICIES = "policies"
-    SUBSCRIPTIONS = "subscriptions"
-    CHARGES = "charges"
-    ATTEMPTS = "attempts"
-    REFUNDS = "refunds"
-    FINDINGS = "findings"
-    EVENTS = "events"
-    AUDIT = "audit"
+app.add_typer(group, name="import")
 
 
 class SomeLeft(OwnCode):
     """Some customers were not taken over."""
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.add_typer(group, name="import")
-    app.command("export")(export)
 
 
 @group.command("subscriptions")
@@ -181,26 +153,6 @@ def import_schedules(
             (others or left)[0],
             f"{len(left)} of {len(uids)} customers stay where they are, each for the reason above",
         )
-
-
-def export(
-    thing: Annotated[Thing, typer.Argument(help="What to write.")],
-    out: Annotated[Path | None, typer.Option(help="A file to write; standard output unless given.")] = None,
-    as_lines: Annotated[bool, typer.Option("--jsonl", help="A JSON object for each line instead of CSV.")] = False,
-    bom: Bom = False,
-) -> None:
-    """Write everything of one kind, as it stood at one moment; cards are masked, and nothing is secret."""
-    refuse_bom_of_lines(bom=bom, as_lines=as_lines)
-    refuse_json_beside_rows(out)
-    from worker.store.reporting import exports
-    from worker.wiring import services
-
-    with services().one_moment(for_long=True) as db, to_write(out, bom=bom) as stream:
-        count = write(stream, exports.columns(thing.value), exports.rows(db, thing.value), as_lines=as_lines)
-    if wants_json():
-        print_json({"what": thing, "rows": count, "out": out})
-    else:
-        warn(f"{count:,} {thing.value}")
 
 
 def _checked_columns(names: list[str]) -> None:

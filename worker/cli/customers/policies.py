@@ -26,18 +26,15 @@ if TYPE_CHECKING:
     from worker.store.customers.policies import StoredPolicy
 
 Code = Annotated[str, typer.Argument(help="The policy's code.")]
+app = typer.Typer()
 group = typer.Typer(
     cls=Listed, help="Dunning policies: what is done about declines, and when.", no_args_is_help=True
 )
+app.add_typer(group, name="policy")
 
 
 class UnknownPolicy(FixedCode, LookupError, code=ErrorCode.NOT_FOUND):
     """There is no policy with this code."""
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.add_typer(group, name="policy")
 
 
 @group.command("add")

@@ -13,12 +13,9 @@ from worker.cli.terminal.sections import Listed
 from worker.textfiles import read_text
 
 MOST_LISTED = 1000
+app = typer.Typer()
 declines_app = typer.Typer(cls=Listed, help="What the words of a decline mean.", no_args_is_help=True)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.add_typer(declines_app, name="declines")
+app.add_typer(declines_app, name="declines")
 
 
 @declines_app.command("classify")

@@ -1,0 +1,123 @@
+"""`again try`, `release`, `waive`, `cancel-charge`, `paid-elsewhere`, `held` and `unknown`."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from schedules.charging.identity import SUBJECT_LENGTH
+from schedules.money.amounts import amount_words
+from worker.cli.terminal.dry_run import DryRun, context, print_if_dry_run
+from worker.cli.terminal.output import Actor, AsJson, Why, actor, age, print_json, print_table, say, with_currency
+from worker.cli.terminal.verbs import RequestKey, add_verb, carry_out
+from worker.task_api import verbs
+
+MOST_LISTED = 1000
+app = typer.Typer()
+
+
+@app.command("release")
+def release(
+    why: Why,
+    key: Annotated[
+        str | None, typer.Argument(help="A charge's key, or that of a subscription that was set aside.")
+    ] = None,
+    refused: Annotated[
+        bool, typer.Option("--refused", help="Every charge whose last attempt was refused, instead of one key.")
+    ] = False,
+    request_key: RequestKey = None,
+    dry_run: DryRun = False,
+    who: Actor = actor(),
+) -> None:
+    """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
+    if (key is None) is not refused:
+        raise typer.BadParameter("give a key, or --refused for every charge that was refused; not both")
+    at = context(dry_run=dry_run)
+    if key is None:
+        done = carry_out(at, verbs.release_refused, request_key, reason=why, actor=who)
+        sums = ", ".join(amount_words(each["amount"], each["currency"]) for each in done["amounts"])
+        what = f"{done['released']} {'charge' if done['released'] == 1 else 'charges'}" + (sums and f", {sums}")
+        if not print_if_dry_run(at, f"collect {what}"):
+            say(f"{what} will be collected")
+        return
+    carry_out(at, verbs.release, request_key, key=key, reason=why, actor=who)
+    if len(key) == SUBJECT_LENGTH:
+        if not print_if_dry_run(at, f"look at subscription {key} again"):
+            say(f"subscription {key} is looked at again")
+    elif not print_if_dry_run(at, f"collect charge {key}"):
+        say(f"charge {key} will be collected")
+
+
+@app.command("held")
+def held(
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many that wait for a card.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """List what waits for an operator, and the charges that wait for another card, with the reasons."""
+    from worker.store.charging import waits
+    from worker.store.customers import subscriptions
+    from worker.wiring import services
+
+    with services().engine.begin() as db:
+        waiting, aside = waits.held(db), subscriptions.held(db)
+        for_card = [row | {"why": _why_it_waits(row)} for row in waits.for_card(db, limit)]
+    names = ("key", "status", "amount", "currency", "due_at", "held_why")
+    fewer = ("key", "status", "next_due_at", "held_why")
+    of_card = ("key", "customer_uid", "status", "amount", "currency", "due_at", "look_at", "why")
+    if as_json:
+        print_json({
+            "charges": [{name: row[name] for name in names} for row in waiting],
+            "subscriptions": [{name: row[name] for name in fewer} for row in aside],
+            "waiting_for_card": [{name: row[name] for name in of_card} for row in for_card],
+        })  # fmt: skip
+        return
+    _print_charges("held charges", names, waiting)
+    print_table("held subscriptions", fewer, ([row[name] for name in fewer] for row in aside))
+    _print_charges("charges that wait for a card", of_card, for_card)
+
+
+def _print_charges(title: str, names: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    shown = [name for name in names if name != "currency"]
+    print_table(title, shown, ([row[name] for name in shown] for row in map(with_currency, rows)))
+
+
+def _why_it_waits(row: Mapping[str, Any]) -> str:
+    """Why a charge is not tried before its card changes."""
+    if row["stopped_as"] is not None:
+        why = f"its card is not tried any more, {row['stopped_as']}"
+    elif row["given_up"] is not None:
+        why = f"the tries of its policy are over, {row['given_up']}"
+    else:
+        why = "it is tried when the card changes or a person says so"
+    return f"{why}: {row['reason']}" if row["reason"] else why
+
+
+@app.command("unknown")
+def unknown(as_json: AsJson = False) -> None:
+    """List the attempts whose outcome is unknown, with their age and when they are asked about next."""
+    from worker.store.charging import attempts
+    from worker.wiring import services
+
+    made = services()
+    now = made.clock.now()
+    with made.engine.begin() as db:
+        rows = attempts.unknown(db, MOST_LISTED)
+    if as_json:
+        print_json([row | {"age_seconds": int((now - row["unknown_since"]).total_seconds())} for row in rows])
+        return
+    names = ("merchant_uid", "age", "asked", "next look", "what was heard last")
+    shown = (
+        (row["merchant_uid"], age(now - row["unknown_since"]), row["asks"], row["next_ask_at"], row["reason"])
+        for row in rows
+    )
+    print_table("unknown outcomes", names, shown)
+
+
+add_verb(
+    app, verbs.try_charge,
+    ("try charge {charge} at once", "charge {charge} is tried now; `again show {charge}` shows the outcome"),
+    name="try",
+)  # fmt: skip
+add_verb(app, verbs.waive, ("waive charge {charge}", "charge {charge} is waived"))
+add_verb(app, verbs.cancel_charge, ("cancel charge {charge}", "charge {charge} is canceled"))
+add_verb(app, verbs.paid_elsewhere, ("take charge {charge} as paid", "charge {charge} is paid"))

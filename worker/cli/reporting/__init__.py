@@ -1,0 +1,9 @@
+"""History, audit, forecasts, reports and exports."""
+
+import typer
+
+from worker.cli.reporting import export, forecast, history, reports
+
+app = typer.Typer()
+for part in (export, forecast, history, reports):
+    app.add_typer(part.app)
