@@ -186,7 +186,7 @@ def test_work_that_stays_after_a_move_is_told_with_the_time_that_the_clock_shows
 def test_a_live_installations_clock_is_named_the_shops_alone(
     services: Services, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _show(services, as_json=False)
+    _show(services)
     assert "clock of the shop\n" in capsys.readouterr().out
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,11 +13,10 @@ from schedules.texts import cleaned
 from worker.cli.terminal.options import InAccount, confirm
 from worker.cli.terminal.output import (
     Actor,
-    AsJson,
     Why,
     actor,
+    answer,
     make_console,
-    print_json,
     print_table,
     say,
 )
@@ -26,10 +25,11 @@ from worker.cli.terminal.tables import (
     Encoding,
     read_csv,
 )
+from worker.cli.terminal.wired import services
+from worker.onboarding import import_file, takeover
+from worker.onboarding.import_file import Preview
+from worker.services import UnusableAccount
 from worker.textfiles import open_text, read_text
-
-if TYPE_CHECKING:
-    from worker.onboarding.import_file import Preview
 
 app = typer.Typer()
 group = typer.Typer(
@@ -57,13 +57,9 @@ def import_subscriptions(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check and preview only; nothing is written.")
     ] = False,
-    as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
     """Go on with subscriptions that another system has charged: every line is checked before any is written."""
-    from worker.onboarding import import_file
-    from worker.wiring import services
-
     if str(file) == "-":
         raise typer.BadParameter("give a file: it is read twice, to be checked and to be written")
     made = services()
@@ -74,8 +70,7 @@ def import_subscriptions(
         )
     facts = {"new": preview.new, "known": preview.known, "sums": preview.sums, "first_charge_at": preview.first,
              "last_first_charge_at": preview.last}  # fmt: skip
-    if not as_json:
-        _print_preview(preview)
+    _print_preview(preview)
     written = 0
     if not dry_run and preview.new:
         confirm(yes=yes)
@@ -84,10 +79,8 @@ def import_subscriptions(
             written = _counted(
                 "written", lambda on_progress: import_file.write(made, lines, who, why, on_progress)
             )
-    if as_json:
-        print_json(facts | {"written": written})
-    else:
-        say("nothing is done" if dry_run else f"subscriptions written: {written:,}")
+    answer(facts | {"written": written})
+    say("nothing is done" if dry_run else f"subscriptions written: {written:,}")
 
 
 @group.command("schedules")
@@ -101,14 +94,9 @@ def import_schedules(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Go on without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Map and preview only.")] = False,
-    as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
     """Take customers over from PortOne's own schedules: one by one, each unscheduled there and begun here."""
-    from worker.onboarding import takeover
-    from worker.services import UnusableAccount
-    from worker.wiring import services
-
     made = services()
     uids = (
         [cleaned("customer_uid", line.strip()) for line in read_text(Path("-")).splitlines() if line.strip()]
@@ -125,11 +113,9 @@ def import_schedules(
             )
         except (takeover.CannotTakeOver, UnusableAccount) as error:
             rows.append((uid, str(error)))
-    if not as_json:
-        print_table(f"schedules as plan {plan}", ("customer_uid", "what"), rows)
+    print_table(f"schedules as plan {plan}", ("customer_uid", "what"), rows)
     if dry_run:
-        if as_json:
-            print_json([{"customer_uid": uid, "what": what} for uid, what in rows])
+        answer([{"customer_uid": uid, "what": what} for uid, what in rows])
         return
     confirm(yes=yes)
     done, left = [], list[Code]()
@@ -140,12 +126,8 @@ def import_schedules(
         except (takeover.CannotTakeOver, UnusableAccount) as error:
             left.append(error.code)
             done.append({"customer_uid": uid, "first_due_at": None, "why_not": str(error)})
-    if as_json:
-        print_json(done)
-    else:
-        print_table(
-            "taken over", ("customer_uid", "first charge here", "why not"), ([*row.values()] for row in done)
-        )
+    answer(done)
+    print_table("taken over", ("customer_uid", "first charge here", "why not"), ([*row.values()] for row in done))
     if left:
         # "Try again later" is advice for all of them only if it helps each.
         others = [code for code in left if REMEDIES[code].repeat is not Repeat.LATER]
@@ -179,7 +161,7 @@ def _counted(what: str, work: Callable[[Callable[[int], None]], Any]) -> Any:
         return work(lambda count: bar.advance(task, count))
 
 
-def _print_preview(preview: "Preview") -> None:
+def _print_preview(preview: Preview) -> None:
     sums = ", ".join(amount_words(amount, currency) for currency, amount in preview.sums.items()) or "nothing"
     say(f"new subscriptions: {preview.new:,}; their first charges here: {sums}")
     if preview.first is not None and preview.last is not None:

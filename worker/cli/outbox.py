@@ -10,16 +10,17 @@ from schedules.outbox.events import VERSION, Event, event_id
 from worker.cli.terminal.options import read_instant
 from worker.cli.terminal.output import (
     Actor,
-    AsJson,
     Why,
     actor,
     answer,
     print_facts,
-    print_json,
     print_table,
     with_currency,
 )
 from worker.cli.terminal.sections import Listed
+from worker.cli.terminal.wired import services
+from worker.outbox import replays
+from worker.store.outbox import deliveries
 
 MOST_LISTED = 1000
 LAST_NUMBER = 2**63 - 1  # the largest id of a row
@@ -36,13 +37,10 @@ def events(
     kind: Annotated[str | None, typer.Option(help="A kind, such as charge.paid.")] = None,
     subject: Annotated[str | None, typer.Option(help="The key of a charge, a subscription or a customer.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="How many at most.")] = 50,
-    as_json: AsJson = False,
 ) -> None:
     """List events, newest first."""
     if context.invoked_subcommand is not None:
         return
-    from worker.store.outbox import deliveries
-    from worker.wiring import services
 
     if waiting and dead:
         raise typer.BadParameter("give --waiting or --dead, not both")
@@ -51,9 +49,7 @@ def events(
     standing = deliveries.Standing.WAITING if waiting else deliveries.Standing.DEAD if dead else None
     with services().engine.begin() as db:
         listed = deliveries.listed(db, limit, standing=standing, kind=kind, subject=subject)
-    if as_json:
-        print_json([_document(event) for event in listed])
-        return
+    answer([_document(event) for event in listed])
     names = ("no", "kind", "subject", "written", "standing", "tries", "next try", "last answer")
     rows = (
         (e.id, e.kind, e.subject, e.created_at, e.standing, e.tries, e.next_try_at, e.last_answer) for e in listed
@@ -64,19 +60,12 @@ def events(
 @events_app.command("show")
 def show(
     number: Annotated[int, typer.Argument(min=1, max=LAST_NUMBER, help="The event's number.")],
-    as_json: AsJson = False,
 ) -> None:
     """Show one event: what it says, and what came of its tries."""
-    from worker.outbox import replays
-    from worker.store.outbox import deliveries
-    from worker.wiring import services
-
     with services().engine.begin() as db:
         event = replays.found(deliveries.by_number(db, number) or deliveries.archived(db, number), number)
     facts = _document(event)
-    if as_json:
-        print_json(facts)
-        return
+    answer(facts)
     payload = facts.pop("payload")
     print_facts(f"event {number}", facts)
     print_facts("payload", with_currency(payload))
@@ -94,8 +83,6 @@ def replay(
     """Deliver events again, from now on, whatever became of them; the receiver sees the same ids."""
     if bool(numbers) is dead:
         raise typer.BadParameter("give the events' numbers, or --dead for every dead one; not both")
-    from worker.outbox import replays
-    from worker.wiring import services
 
     if numbers:
         replays.replay(services(), numbers, who, why)
@@ -110,9 +97,6 @@ def skip(
     who: Actor = actor(),
 ) -> None:
     """Let waiting events that are older go undelivered; they are kept, and `replay` takes them too."""
-    from worker.outbox import replays
-    from worker.wiring import services
-
     count = replays.skip(services(), read_instant(before), who, why)
     answer({"events": count}, f"{_counted(count)} will not be delivered")
 
@@ -120,14 +104,11 @@ def skip(
 @events_app.command("schema")
 def schema(
     kind: Annotated[str | None, typer.Argument(help="A kind; all of them unless given.")] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show what the payload of each kind holds; with --json as JSON Schema."""
     chosen = dict(KINDS) if kind is None else {kind: _known(kind)}
     schemas = {name: schema_of(event) for name, event in chosen.items()}
-    if as_json:
-        print_json(schemas if kind is None else schemas[kind])
-        return
+    answer(schemas if kind is None else schemas[kind])
     rows = (
         (name, field, words)
         for name, document in schemas.items()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,7 +12,6 @@ from schedules.money.amounts import amount_words
 from worker.cli.terminal.options import read_instant, until_interrupted
 from worker.cli.terminal.output import (
     Actor,
-    AsJson,
     Why,
     actor,
     age,
@@ -20,17 +19,18 @@ from worker.cli.terminal.output import (
     instant,
     make_console,
     moment,
-    print_json,
     print_table,
     say,
+    wants_json,
     warn,
 )
 from worker.cli.terminal.sections import Listed
-
-if TYPE_CHECKING:
-    from worker.services import Services
-    from worker.store.reconciliation.findings import Finding
-    from worker.store.reconciliation.reconciliations import Run
+from worker.cli.terminal.wired import services
+from worker.reconciliation import reconciler, resolve_finding
+from worker.services import Services, UnusableAccount
+from worker.store.reconciliation import findings as rows
+from worker.store.reconciliation.findings import Finding
+from worker.store.reconciliation.reconciliations import Run
 
 MOST_LISTED = 1000
 USUAL_SPAN = timedelta(days=2)
@@ -47,17 +47,11 @@ def reconcile(
     ] = None,
     to: Annotated[str | None, typer.Option("--to", help="End here; two minutes ago unless given.")] = None,
     account: Annotated[str | None, typer.Option(help="A gateway account; all of them unless given.")] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Compare the gateway's list with the database now, and show the findings.
 
     It can be stopped with Ctrl-C; the same command with the same --from and --to goes on where it was.
     """
-    from worker.reconciliation import reconciler
-    from worker.services import UnusableAccount
-    from worker.store.reconciliation import findings as rows
-    from worker.wiring import services
-
     made = services()
     now = made.clock.now()
     since = read_instant(from_) if from_ else now - USUAL_SPAN
@@ -69,7 +63,7 @@ def reconcile(
     runs, left_out = [], 0
     for name in [account] if account else made.account_names:
         try:
-            runs.append(_reconcile(made, name, since, until, quiet=as_json))
+            runs.append(_reconcile(made, name, since, until, quiet=wants_json()))
         except UnusableAccount as error:
             if account:
                 raise
@@ -77,10 +71,7 @@ def reconcile(
             warn(f"account {name} is left out: {error}")
     with made.engine.begin() as db:
         found = rows.listed(db, limit=MOST_LISTED)
-    if as_json:
-        print_json(
-            {"runs": [_run(run, newer) for run in runs], "findings": [_document(finding) for finding in found]}
-        )
+    answer({"runs": [_run(run, newer) for run in runs], "findings": [_document(finding) for finding in found]})
     for run in runs:
         _print_run(run, newer)
     _print_findings(found)
@@ -88,9 +79,7 @@ def reconcile(
         raise typer.Exit(1)
 
 
-def _reconcile(made: "Services", account: str, since: datetime, until: datetime, *, quiet: bool) -> "Run":
-    from worker.reconciliation import reconciler
-
+def _reconcile(made: Services, account: str, since: datetime, until: datetime, *, quiet: bool) -> Run:
     run = reconciler.begin_asked(made, account, since, until)
     console = make_console(stderr=True, quiet=quiet)
     if run.done_until > run.since:
@@ -105,7 +94,7 @@ def _reconcile(made: "Services", account: str, since: datetime, until: datetime,
         total = (run.until - run.since).total_seconds()
         bar = progress.add_task(f"account {account}", total=total, counts="")
 
-        def show(run: "Run") -> None:
+        def show(run: Run) -> None:
             done = (run.done_until - run.since).total_seconds()
             progress.update(bar, completed=done, counts=f"{run.payments:,} payments, new findings: {run.findings}")
 
@@ -125,18 +114,13 @@ def _reconcile(made: "Services", account: str, since: datetime, until: datetime,
 def findings(
     context: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="Those that are over too, newest first.")] = False,
-    as_json: AsJson = False,
 ) -> None:
     """List where the gateway's records and our books do not agree."""
     if context.invoked_subcommand is not None:
         return
-    from worker.store.reconciliation import findings as rows
-    from worker.wiring import services
-
     with services().engine.begin() as db:
         found = rows.listed(db, ended=everything, limit=MOST_LISTED)
-    if as_json:
-        print_json([_document(finding) for finding in found])
+    answer([_document(finding) for finding in found])
     _print_findings(found, everything=everything)
 
 
@@ -151,9 +135,6 @@ def resolve(
     who: Actor = actor(),
 ) -> None:
     """End a finding; the books stay as they are unless --accept or --unpaid says otherwise."""
-    from worker.reconciliation import resolve_finding
-    from worker.wiring import services
-
     if accept and unpaid:
         raise typer.BadParameter("give --accept or --unpaid, not both")
     chosen = {(True, False): resolve_finding.Verdict.ACCEPTED, (False, True): resolve_finding.Verdict.UNPAID}
@@ -168,9 +149,6 @@ def resolve(
 @findings_app.command("refund")
 def refund(number: Number, why: Why, who: Actor = actor()) -> None:
     """Let a double payment, or the payment of a debt that had ended, be refunded: all that is left of it, once."""
-    from worker.reconciliation import resolve_finding
-    from worker.wiring import services
-
     finding = resolve_finding.refund(services(), number, who, why)
     left = amount_words(finding.balance, finding.currency)
     answer(
@@ -179,14 +157,14 @@ def refund(number: Number, why: Why, who: Actor = actor()) -> None:
     )
 
 
-def _print_run(run: "Run", newer: str) -> None:
+def _print_run(run: Run, newer: str) -> None:
     """Print what a run has compared, and why newer records were left out."""
     say(f"account {run.account}: {run.payments:,} payments compared, new findings: {run.findings}")
     say(f"  from {run.since:%Y-%m-%d %H:%M:%S}Z to {run.done_until:%Y-%m-%d %H:%M:%S}Z")
     say(f"  newer records are left out: {_why_newer_are_left_out(run, newer)}")
 
 
-def _run(run: "Run", newer: str) -> dict[str, Any]:
+def _run(run: Run, newer: str) -> dict[str, Any]:
     return {
         "account": run.account, "since": run.since, "until": run.until, "done_until": run.done_until,
         "newer_left_out": _why_newer_are_left_out(run, newer), "payments": run.payments,
@@ -194,16 +172,16 @@ def _run(run: "Run", newer: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _to_go_on(run: "Run") -> str:
+def _to_go_on(run: Run) -> str:
     """The command that continues an interrupted run."""
     return f"again reconcile --from {instant(run.since)} --to {instant(run.until)} --account {run.account}"
 
 
-def _why_newer_are_left_out(run: "Run", newer: str) -> str:
+def _why_newer_are_left_out(run: Run, newer: str) -> str:
     return newer if run.ended_at is not None else "the run stopped before them"
 
 
-def _print_findings(listed: "Sequence[Finding]", *, everything: bool = False) -> None:
+def _print_findings(listed: Sequence[Finding], *, everything: bool = False) -> None:
     names = ("no", "kind", "state", "merchant_uid", "imp_uid", "left", "what")
     title = "findings" if everything else "open findings"
     shown = (
@@ -213,5 +191,5 @@ def _print_findings(listed: "Sequence[Finding]", *, everything: bool = False) ->
     print_table(title, names, shown)
 
 
-def _document(finding: "Finding") -> dict[str, Any]:
+def _document(finding: Finding) -> dict[str, Any]:
     return {name: getattr(finding, name) for name in type(finding).__slots__ if name != "fence"}

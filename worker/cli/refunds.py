@@ -8,7 +8,11 @@ from schedules.errors import Code, OwnCode
 from schedules.money.amounts import amount_words, parse_money
 from schedules.requests.refunds import Fate, RefundRequest, RefundState
 from worker.cli.terminal.dry_run import DryRun, context, facts_of, print_if_dry_run
-from worker.cli.terminal.output import Actor, AsJson, Why, actor, print_json, print_table, say
+from worker.cli.terminal.output import Actor, Why, actor, answer, print_table, say
+from worker.cli.terminal.wired import services
+from worker.refunds import refund_payment
+from worker.store import refunds as rows
+from worker.task_api.verbs import refund_words
 
 app = typer.Typer()
 
@@ -36,7 +40,6 @@ def refund(
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Give it back now, and say what came of it.")] = False,
     dry_run: DryRun = False,
-    as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
     """Give a payment back, whole or in part; a worker does so within seconds."""
@@ -44,9 +47,6 @@ def refund(
     request = RefundRequest(
         charge=charge, money=much, request_key=request_key, reason=why, fate=subscription, another=another
     )  # fmt: skip
-    from worker.refunds import refund_payment
-    from worker.task_api.verbs import refund_words
-
     at = context(dry_run=dry_run)
     asked, is_new = refund_payment.ask(at.services, request, who)
     words = amount_words(asked.amount, asked.currency)
@@ -56,10 +56,8 @@ def refund(
     if wait and asked.state is not RefundState.MADE:
         refund_payment.make(at.services, asked)
         asked = refund_payment.status(at.services, request_key)
-    if as_json:
-        print_json(refund_words(asked) | {"is_new": is_new} | facts_of(at))
-    else:
-        say(f"refund {request_key}: {words} of charge {charge}: {asked.state}")
+    answer(refund_words(asked) | {"is_new": is_new} | facts_of(at))
+    say(f"refund {request_key}: {words} of charge {charge}: {asked.state}")
     if wait and asked.state is not RefundState.MADE:
         raise NotRefunded(
             Code.DECLINED if asked.state is RefundState.REFUSED else Code.UNKNOWN,
@@ -71,18 +69,12 @@ def refund(
 def refunds(
     every: Annotated[bool, typer.Option("--all", help="Those that are over too, newest first.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 100,
-    as_json: AsJson = False,
 ) -> None:
     """List the refunds that are asked for and not made yet, oldest first."""
-    from worker.store import refunds as rows
-    from worker.wiring import services
-
     with services().engine.begin() as db:
         found = rows.listed(db, every=every, limit=limit)
     names = ("request_key", "charge", "amount", "currency", "state", "actor", "reason", "created_at", "words")
-    if as_json:
-        print_json([{name: row[name] for name in names} for row in found])
-        return
+    answer([{name: row[name] for name in names} for row in found])
     shown = [name for name in names if name != "currency"]
     plain = (row | {"amount": amount_words(row["amount"], row["currency"])} for row in found)
     print_table("refunds", shown, ([row[name] for name in shown] for row in plain))

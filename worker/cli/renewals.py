@@ -18,7 +18,7 @@ from worker.cli.terminal.options import (
     read_time,
     warn_of_times,
 )
-from worker.cli.terminal.output import AsJson, OfZone, instant, moment, print_json, print_table, warn
+from worker.cli.terminal.output import OfZone, answer, instant, moment, print_table, warn
 
 MOST_DATES = 10_000
 app = typer.Typer()
@@ -38,7 +38,6 @@ def dates(
     count: Annotated[int, typer.Option(min=1, max=MOST_DATES, help="How many dates.")] = 12,
     shift: Annotated[Shift, typer.Option(help="Where a date on a weekend or holiday moves.")] = Shift.NONE,
     holidays: Annotated[str | None, typer.Option(help="Country whose holidays count, such as KR.")] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show the dates that a rule means; needs no database.
 
@@ -58,11 +57,9 @@ def dates(
     if warning:
         warn(warning)
     warn_of_times(cadence)
-    if as_json:
-        print_json([{"n": n, "date": day.isoformat(), "at": instant(at)} for n, day, at in rows])
-    else:
-        shown = ((n, day, moment(at, tz)) for n, day, at in rows)
-        print_table(f"{cadence_words(cadence)} from {begins}", ("n", "date", "at"), shown)
+    answer([{"n": n, "date": day.isoformat(), "at": instant(at)} for n, day, at in rows])
+    shown = ((n, day, moment(at, tz)) for n, day, at in rows)
+    print_table(f"{cadence_words(cadence)} from {begins}", ("n", "date", "at"), shown)
 
 
 def _series(anchor: date, cadence: Cadence, start: tuple[int, date], count: int) -> list[tuple[int, date]]:

@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress
 
 from schedules.dunning.policy_files import read_policy_file
-from worker.cli.terminal.output import AsJson, make_console, print_json, print_table
+from worker.cli.terminal.output import answer, make_console, print_table, wants_json
 from worker.synthetic.assumptions import DOUBTS
 from worker.synthetic.contenders import Contender, beside_baselines, known
 from worker.synthetic.outcomes import Result, compare
@@ -22,17 +22,9 @@ CAUTION = (
     " policies, and says nothing about what a shop will recover."
 )
 COLUMNS = (
-    "policy",
-    "recovered",
-    "by day 7",
-    "by day 14",
-    "by day 30",
-    "tries",
-    "for each recovery",
-    "customers lost",
-    "at dead cards",
-    "most for one",
-)
+    "policy", "recovered", "by day 7", "by day 14", "by day 30", "tries", "for each recovery", "customers lost",
+    "at dead cards", "most for one",
+)  # fmt: skip
 
 app = typer.Typer()
 
@@ -48,7 +40,6 @@ def simulate_dunning(
     assume: Annotated[
         str, typer.Option(help=f"Change the model, to doubt it: {', '.join(DOUBTS)}.")
     ] = "published",
-    as_json: AsJson = False,
     png_file: Annotated[Path | None, typer.Option("--png", help="Write the curves to this file as well.")] = None,
 ) -> None:
     """Compare dunning policies on a synthetic population; a model result, and no forecast. Needs no database."""
@@ -60,10 +51,9 @@ def simulate_dunning(
         results = compare(population, contenders, days, on_progress)
     if png_file is not None:
         png(results, png_file)
-    if as_json:
-        setting = {"customers": customers, "seed": seed, "days": days, "assume": assume}
-        print_json({"caution": CAUTION, **setting, "policies": [_document(result) for result in results]})
-    else:
+    setting = {"customers": customers, "seed": seed, "days": days, "assume": assume}
+    answer({"caution": CAUTION, **setting, "policies": [_document(result) for result in results]})
+    if not wants_json():
         _print(results, f"{customers:,} declined charges, seed {seed}, {days} days, assumptions {assume}")
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,15 +15,15 @@ from schedules.charging.charges import SubscriptionStatus
 from schedules.dunning.policies import ONCE
 from schedules.money.amounts import amount_words
 from schedules.requests.batches import COLUMNS, BatchState, Line, Preview, Terms, checked_columns
+from worker.batches import drafts, run_batch
 from worker.cli.batches.run import progress_of, watch_batch
 from worker.cli.terminal.options import confirm
 from worker.cli.terminal.output import Actor, Why, actor, answer, os_user, print_json, print_table, say, wants_json
 from worker.cli.terminal.tables import Encoding, read_csv
+from worker.cli.terminal.wired import services
+from worker.services import DryRunChanges, Services
+from worker.store.batches import Batch
 from worker.textfiles import open_text
-
-if TYPE_CHECKING:
-    from worker.services import Services
-    from worker.store.batches import Batch
 
 app = typer.Typer()
 
@@ -69,10 +69,6 @@ def charge_batch(
         key=chosen, name=name, reason=why, policy=policy, currency=currency, canary=canary,
         canary_bound=_percent(canary_bound), repeats=repeats,
     )  # fmt: skip
-    from worker.batches import drafts, run_batch
-    from worker.services import DryRunChanges
-    from worker.wiring import services
-
     made = replace(services(), dry_run=DryRunChanges()) if dry_run else services()
     with _lines(made, file, plan, status, amount, encoding) as lines:
         batch, preview = drafts.draft(made, terms, lines, who)
@@ -114,7 +110,7 @@ def _percent(text: str) -> Decimal:
 
 @contextmanager
 def _lines(
-    made: "Services",
+    made: Services,
     file: Path | None,
     plan: str | None,
     status: SubscriptionStatus,
@@ -130,14 +126,14 @@ def _lines(
         yield read_csv(stream, checked_columns)
 
 
-def _print_preview(batch: "Batch", preview: Preview) -> None:
+def _print_preview(batch: Batch, preview: Preview) -> None:
     sums = ", ".join(amount_words(amount, currency) for currency, amount in preview.sums.items())
     say(f"batch {batch.key}: {preview.count:,} charges, {sums}")
     rows = ((number, uid, str(money)) for number, uid, money in preview.largest)
     print_table("the largest", ("line", "customer_uid", "amount"), rows)
 
 
-def _print_state(batch: "Batch") -> None:
+def _print_state(batch: Batch) -> None:
     if batch.state is BatchState.WAITING:
         say(f"it waits: {batch.words}; another person says `again batch approve {batch.key} --why …`")
     else:

@@ -1,16 +1,16 @@
 """`again batch`: list, approve, stop, resume and watch batches."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from schedules.errors import Code, OwnCode
 from schedules.money.amounts import amount_words
 from schedules.requests.batches import BatchState
+from worker.batches import drafts, run_batch
 from worker.cli.terminal.output import (
     Actor,
-    AsJson,
     Why,
     actor,
     answer,
@@ -24,10 +24,11 @@ from worker.cli.terminal.output import (
 )
 from worker.cli.terminal.sections import Listed
 from worker.cli.terminal.tables import Bom, refuse_bom_of_lines, refuse_json_beside_rows, to_write, write
-
-if TYPE_CHECKING:
-    from worker.services import Services
-    from worker.store.batches import Batch
+from worker.cli.terminal.wired import services
+from worker.clock import wait
+from worker.services import Services
+from worker.store import batches
+from worker.store.batches import Batch
 
 LOOK_EVERY = 1.0  # seconds
 RESULTS = (
@@ -47,83 +48,55 @@ class NotAllPaid(OwnCode):
 @group.command("list")
 def list_batches(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 50,
-    as_json: AsJson = False,
 ) -> None:
     """List batches, newest first."""
-    from worker.store import batches
-    from worker.wiring import services
-
     with services().engine.begin() as db:
         found = batches.listed(db, limit)
-    if as_json:
-        print_json([_facts(batch) for batch in found])
-    else:
-        names = ("key", "state", "lines", "opened", "created_by", "created_at", "approved_by", "words")
-        print_table("batches", names, ([getattr(batch, name) for name in names] for batch in found))
+    answer([_facts(batch) for batch in found])
+    names = ("key", "state", "lines", "opened", "created_by", "created_at", "approved_by", "words")
+    print_table("batches", names, ([getattr(batch, name) for name in names] for batch in found))
 
 
 @group.command("show")
-def show_batch(key: Key, as_json: AsJson = False) -> None:
+def show_batch(key: Key) -> None:
     """Show how far a batch has come, and what became of its lines."""
-    from worker.wiring import services
-
     facts = progress_of(services(), key)
-    if as_json:
-        print_json(facts)
-    else:
-        sums = ", ".join(amount_words(amount, currency) for currency, amount in facts["sums"].items())
-        print_facts(f"batch {key}", facts | {"sums": sums})
+    answer(facts)
+    sums = ", ".join(amount_words(amount, currency) for currency, amount in facts["sums"].items())
+    print_facts(f"batch {key}", facts | {"sums": sums})
 
 
 @group.command("approve")
 def approve(key: Key, why: Why, who: Actor = actor()) -> None:
     """Let a batch be charged that is above the limit; another person than who asked for it."""
-    from worker.batches import run_batch
-    from worker.wiring import services
-
-    made = services()
-    run_batch.approve(made, key, who, why, os_user())
-    _answer(made, key, f"batch {key} is charged now; `again batch watch {key}` shows how it goes on")
+    run_batch.approve(services(), key, who, why, os_user())
+    _answer(key, f"batch {key} is charged now; `again batch watch {key}` shows how it goes on")
 
 
 @group.command("drop")
 def drop(key: Key, why: Why, who: Actor = actor()) -> None:
     """Give up a batch of which nothing was charged."""
-    from worker.batches import run_batch
-    from worker.wiring import services
-
-    made = services()
-    run_batch.drop(made, key, who, why)
-    _answer(made, key, f"batch {key} is dropped; nothing of it was charged")
+    run_batch.drop(services(), key, who, why)
+    _answer(key, f"batch {key} is dropped; nothing of it was charged")
 
 
 @group.command("stop")
 def stop(key: Key, why: Why, who: Actor = actor()) -> None:
     """Open no further line, and let what nobody has tried yet wait; calls under way end."""
-    from worker.batches import run_batch
-    from worker.wiring import services
-
-    made = services()
-    waiting = run_batch.stop(made, key, who, why)
-    _answer(made, key, f"batch {key} is stopped; charges that wait: {waiting}")
+    waiting = run_batch.stop(services(), key, who, why)
+    _answer(key, f"batch {key} is stopped; charges that wait: {waiting}")
 
 
 @group.command("resume")
 def resume(key: Key, why: Why, who: Actor = actor()) -> None:
     """Go on with a batch where it was stopped."""
-    from worker.batches import run_batch
-    from worker.wiring import services
-
-    made = services()
-    released = run_batch.resume(made, key, who, why)
-    _answer(made, key, f"batch {key} goes on; charges that wait no longer: {released}")
+    released = run_batch.resume(services(), key, who, why)
+    _answer(key, f"batch {key} goes on; charges that wait no longer: {released}")
 
 
 @group.command("watch")
 def watch(key: Key) -> None:
     """Show how a batch goes on until it is over; Ctrl-C ends the watching alone."""
-    from worker.wiring import services
-
     made = services()
     try:
         watch_batch(made, key)
@@ -142,9 +115,6 @@ def export(
     """Write every line of a batch with what became of it."""
     refuse_bom_of_lines(bom=bom, as_lines=as_lines)
     refuse_json_beside_rows(out)
-    from worker.batches import drafts
-    from worker.store import batches
-    from worker.wiring import services
 
     with services().one_moment(for_long=True) as db, to_write(out, bom=bom) as stream:
         batch = drafts.known_batch(db, key, lock=False)
@@ -155,33 +125,21 @@ def export(
         warn(f"{count:,} lines of batch {key}")
 
 
-def _answer(made: "Services", key: str, words: str) -> None:
+def _answer(key: str, words: str) -> None:
     """Print the result of a command; with --json the progress of the batch."""
-    answer(progress_of(made, key), words)
+    answer(progress_of(services(), key), words)
 
 
-def _facts(batch: "Batch") -> dict[str, Any]:
+def _facts(batch: Batch) -> dict[str, Any]:
     names = (
-        "key",
-        "state",
-        "lines",
-        "opened",
-        "created_by",
-        "created_os_user",
-        "created_at",
-        "approved_by",
-        "approved_os_user",
-        "words",
-        "canary_passed",
-    )
+        "key", "state", "lines", "opened", "created_by", "created_os_user", "created_at", "approved_by",
+        "approved_os_user", "words", "canary_passed",
+    )  # fmt: skip
     return {name: getattr(batch, name) for name in names} | {"sums": dict(batch.sums)}
 
 
-def progress_of(made: "Services", key: str) -> dict[str, Any]:
+def progress_of(made: Services, key: str) -> dict[str, Any]:
     """The progress of a batch, for JSON."""
-    from worker.batches import drafts
-    from worker.store import batches
-
     with made.engine.begin() as db:
         batch = drafts.known_batch(db, key, lock=False)
         found = batches.tally(db, batch)
@@ -189,11 +147,9 @@ def progress_of(made: "Services", key: str) -> dict[str, Any]:
     return _facts(batch) | tallied
 
 
-def watch_batch(made: "Services", key: str) -> None:
+def watch_batch(made: Services, key: str) -> None:
     """Show the progress of a batch until it ends; raises NotAllPaid unless all of it is paid."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from worker.clock import wait
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=make_console(stderr=True)) as bar:

@@ -1,7 +1,7 @@
 """`again charge`: a charge outside of any plan, and its outcome."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -10,12 +10,14 @@ from schedules.dunning.policies import ONCE
 from schedules.errors import Code, OwnCode
 from schedules.money.amounts import parse_money
 from schedules.requests.adhoc import ChargeRequest
+from worker.charging import adhoc
 from worker.cli.terminal.dry_run import DryRun, context, facts_of, print_if_dry_run
-from worker.cli.terminal.output import Actor, AsJson, Why, actor, print_json, say
-
-if TYPE_CHECKING:
-    from worker.reporting.history import Story
-    from worker.services import Services
+from worker.cli.terminal.output import Actor, Why, actor, print_json, say, wants_json
+from worker.clock import elapsed, wait
+from worker.renewals import enqueue
+from worker.reporting import history
+from worker.reporting.history import Story
+from worker.services import Services
 
 LOOK_EVERY = 0.5  # seconds
 
@@ -42,7 +44,6 @@ def charge(
     wait: Annotated[bool, typer.Option("--wait", help="Show what becomes of it, until it is over.")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")] = 120,
     dry_run: DryRun = False,
-    as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
     """Charge a customer once, outside any plan; a worker collects it at once."""
@@ -50,9 +51,6 @@ def charge(
         customer_uid=customer_uid, money=parse_money(amount, currency), name=name, request_key=request_key,
         reason=why, policy=policy,
     )  # fmt: skip
-    from worker.charging import adhoc
-    from worker.renewals import enqueue
-
     at = context(dry_run=dry_run)
     asked = adhoc.charge(at.services, request, who, at.os_user)
     would = f"charge {request.money} to {customer_uid}" if asked.is_new else "do nothing: it was asked for before"
@@ -61,31 +59,24 @@ def charge(
             say(f"  it would wait: {asked.held_why}")
         return
     enqueue.send_now(at.services, asked.id, at.publish)
-    if not as_json:
-        before = "" if asked.is_new else ", as it was asked for before"
-        say(f"charge {asked.key}: {request.money} to {customer_uid} is {asked.status}{before}")
-        if asked.held_why is not None:
-            say(f"it waits: {asked.held_why}; `again release {asked.key} --why …`")
-    ended = _waited_for(at.services, asked.key, timeout, quiet=as_json) if wait else None
-    if as_json:
-        from worker.reporting import history
-
+    before = "" if asked.is_new else ", as it was asked for before"
+    say(f"charge {asked.key}: {request.money} to {customer_uid} is {asked.status}{before}")
+    if asked.held_why is not None:
+        say(f"it waits: {asked.held_why}; `again release {asked.key} --why …`")
+    ended = _waited_for(at.services, asked.key, timeout) if wait else None
+    if wants_json():
         print_json(history.charge_status(at.services, asked.key, None) | {"is_new": asked.is_new} | facts_of(at))
     if ended is not None:
         raise NotPaid(*ended)
 
 
-def _waited_for(services: "Services", key: str, timeout: float, *, quiet: bool) -> tuple[Code, str] | None:
+def _waited_for(services: Services, key: str, timeout: float) -> tuple[Code, str] | None:
     """Show the history of a charge until it is paid (None) or stops otherwise (the code and reason)."""
-    from worker.clock import elapsed, wait
-    from worker.reporting import history
-
     until, seen = elapsed() + timeout, 0
     while True:
         story = history.show(services, key)
-        if not quiet:
-            for happening in story.happenings[seen:]:
-                say(f"  {happening.at:%Y-%m-%d %H:%M:%S}Z {happening.what}: {happening.words}")
+        for happening in story.happenings[seen:]:
+            say(f"  {happening.at:%Y-%m-%d %H:%M:%S}Z {happening.what}: {happening.words}")
         seen = len(story.happenings)
         if story.facts["status"] == ChargeStatus.PAID:
             return None
@@ -98,7 +89,7 @@ def _waited_for(services: "Services", key: str, timeout: float, *, quiet: bool) 
         wait(LOOK_EVERY)
 
 
-def _rests(story: "Story", now: datetime) -> tuple[Code, str] | None:
+def _rests(story: Story, now: datetime) -> tuple[Code, str] | None:
     """Why nothing will happen to the charge soon; None while something may happen."""
     facts: dict[str, Any] = story.facts
     last = story.parts[-1] if story.parts else None

@@ -7,9 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from schedules.dunning.declines import classify
+from worker.charging import decline_rules
 from worker.cli.terminal.options import until_interrupted
-from worker.cli.terminal.output import AsJson, make_console, print_facts, print_json, print_table, say
+from worker.cli.terminal.output import answer, make_console, print_facts, print_table, say, wants_json
 from worker.cli.terminal.sections import Listed
+from worker.cli.terminal.wired import services
+from worker.rules import rulebook
+from worker.store.charging import declines
 from worker.textfiles import read_text
 
 MOST_LISTED = 1000
@@ -25,32 +29,22 @@ def classify_texts(
     file: Annotated[
         Path | None, typer.Option(help="Lines of PG, a tab and the words; - reads standard input.")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Say which class some words belong to, by which rule of which version; needs no database."""
     if text is not None and file is None:
         facts = _classified(pg, text)
-        if as_json:
-            print_json(facts)
-        else:
-            print_facts(text, {key: facts[key] for key in ("class", "rule", "version")})
+        answer(facts)
+        print_facts(text, {key: facts[key] for key in ("class", "rule", "version")})
     elif file is not None and text is None and pg is None:
-        _print_list([_classified(name, words) for name, words in _lines(file)], as_json=as_json)
+        answers = [_classified(name, words) for name, words in _lines(file)]
+        answer(answers)
+        for facts in answers:  # one line each: a table would truncate the text
+            say("\t".join(str(facts[key] or "") for key in ("class", "rule", "version", "pg", "text")))
     else:
         raise typer.BadParameter("give --text with --pg, or --file, whose lines name the PG themselves")
 
 
-def _print_list(answers: list[dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        print_json(answers)
-        return
-    for facts in answers:  # one line each: a table would truncate the text
-        say("\t".join(str(facts[key] or "") for key in ("class", "rule", "version", "pg", "text")))
-
-
 def _classified(pg: str | None, text: str) -> dict[str, Any]:
-    from worker.rules import rulebook
-
     placed = classify(text, pg, rulebook())
     named = {"class": placed.decline_class.value, "rule": placed.rule, "version": placed.version}
     return {"pg": pg, "text": text, **named}
@@ -71,41 +65,30 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
 @declines_app.command("unplaced")
 def unplaced(
     limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="How many wordings at most.")] = 100,
-    as_json: AsJson = False,
 ) -> None:
     """List the declines' wordings that no rule placed, with counts, the most frequent first."""
-    from worker.store.charging import declines
-    from worker.wiring import services
-
     with services().engine.begin() as db:
         found = declines.unplaced(db, limit)
-    if as_json:
-        print_json([
-            {"pg": f.pg_provider, "text": f.text, "count": f.count, "last_at": f.last_at} for f in found
-        ])  # fmt: skip
-    else:
-        rows = ((f.count, f.pg_provider, f.text, f.last_at) for f in found)
-        print_table("not placed", ("count", "PG", "words", "last"), rows)
+    answer([
+        {"pg": f.pg_provider, "text": f.text, "count": f.count, "last_at": f.last_at} for f in found
+    ])  # fmt: skip
+    rows = ((f.count, f.pg_provider, f.text, f.last_at) for f in found)
+    print_table("not placed", ("count", "PG", "words", "last"), rows)
 
 
 @declines_app.command("reclassify")
-def reclassify(as_json: AsJson = False) -> None:
+def reclassify() -> None:
     """Read all declines again that the present rules have not placed yet.
 
     It works in batches and can be stopped with Ctrl-C; the same command goes on where it was.
     """
-    from worker.charging import decline_rules
-    from worker.wiring import services
-
-    console = make_console(stderr=True, quiet=as_json)
+    console = make_console(stderr=True, quiet=wants_json())
     with until_interrupted() as going_on:
         for progress in decline_rules.reclassify(services(), going_on=going_on):
             if progress.looked_at:
                 console.print(f"{progress.looked_at:,} read again, {progress.left:,} to go", highlight=False)
     facts = {"read": progress.looked_at, "changed": progress.changed, "left": progress.left}
-    if as_json:
-        print_json(facts)
-    else:
-        say(f"{progress.looked_at:,} declines read again; {progress.changed:,} have another class now")
+    answer(facts)
+    say(f"{progress.looked_at:,} declines read again; {progress.changed:,} have another class now")
     if progress.left:
         raise typer.Exit(1)

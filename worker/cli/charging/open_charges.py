@@ -8,8 +8,20 @@ import typer
 from schedules.charging.identity import SUBJECT_LENGTH
 from schedules.money.amounts import amount_words
 from worker.cli.terminal.dry_run import DryRun, context, print_if_dry_run
-from worker.cli.terminal.output import Actor, AsJson, Why, actor, age, print_json, print_table, say, with_currency
+from worker.cli.terminal.output import (
+    Actor,
+    Why,
+    actor,
+    age,
+    answer,
+    print_table,
+    say,
+    with_currency,
+)
 from worker.cli.terminal.verbs import RequestKey, add_verb, carry_out
+from worker.cli.terminal.wired import services
+from worker.store.charging import attempts, waits
+from worker.store.customers import subscriptions
 from worker.task_api import verbs
 
 MOST_LISTED = 1000
@@ -51,26 +63,19 @@ def release(
 @app.command("held")
 def held(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many that wait for a card.")] = 1000,
-    as_json: AsJson = False,
 ) -> None:
     """List what waits for an operator, and the charges that wait for another card, with the reasons."""
-    from worker.store.charging import waits
-    from worker.store.customers import subscriptions
-    from worker.wiring import services
-
     with services().engine.begin() as db:
         waiting, aside = waits.held(db), subscriptions.held(db)
         for_card = [row | {"why": _why_it_waits(row)} for row in waits.for_card(db, limit)]
     names = ("key", "status", "amount", "currency", "due_at", "held_why")
     fewer = ("key", "status", "next_due_at", "held_why")
     of_card = ("key", "customer_uid", "status", "amount", "currency", "due_at", "look_at", "why")
-    if as_json:
-        print_json({
-            "charges": [{name: row[name] for name in names} for row in waiting],
-            "subscriptions": [{name: row[name] for name in fewer} for row in aside],
-            "waiting_for_card": [{name: row[name] for name in of_card} for row in for_card],
-        })  # fmt: skip
-        return
+    answer({
+        "charges": [{name: row[name] for name in names} for row in waiting],
+        "subscriptions": [{name: row[name] for name in fewer} for row in aside],
+        "waiting_for_card": [{name: row[name] for name in of_card} for row in for_card],
+    })  # fmt: skip
     _print_charges("held charges", names, waiting)
     print_table("held subscriptions", fewer, ([row[name] for name in fewer] for row in aside))
     _print_charges("charges that wait for a card", of_card, for_card)
@@ -93,18 +98,13 @@ def _why_it_waits(row: Mapping[str, Any]) -> str:
 
 
 @app.command("unknown")
-def unknown(as_json: AsJson = False) -> None:
+def unknown() -> None:
     """List the attempts whose outcome is unknown, with their age and when they are asked about next."""
-    from worker.store.charging import attempts
-    from worker.wiring import services
-
     made = services()
     now = made.clock.now()
     with made.engine.begin() as db:
         rows = attempts.unknown(db, MOST_LISTED)
-    if as_json:
-        print_json([row | {"age_seconds": int((now - row["unknown_since"]).total_seconds())} for row in rows])
-        return
+    answer([row | {"age_seconds": int((now - row["unknown_since"]).total_seconds())} for row in rows])
     names = ("merchant_uid", "age", "asked", "next look", "what was heard last")
     shown = (
         (row["merchant_uid"], age(now - row["unknown_since"]), row["asks"], row["next_ask_at"], row["reason"])

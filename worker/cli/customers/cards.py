@@ -14,19 +14,20 @@ from worker.cli.terminal.dry_run import DryRun, context, facts_of, print_if_dry_
 from worker.cli.terminal.options import InAccount, Pg, read_date
 from worker.cli.terminal.output import (
     Actor,
-    AsJson,
     Why,
     actor,
     answer,
     os_user,
     print_facts,
-    print_json,
     print_table,
     say,
 )
 from worker.cli.terminal.sections import Listed
 from worker.cli.terminal.typed_cards import read_card
 from worker.cli.terminal.verbs import RequestKey, add_verb, say_repeated
+from worker.cli.terminal.wired import services
+from worker.customers import card_entry, cards, issued_keys
+from worker.customers.card_entry import Holder
 from worker.task_api import verbs
 
 app = typer.Typer()
@@ -52,10 +53,6 @@ def issue(
     tel: Tel = None, request_key: RequestKey = None, who: Actor = actor(),
 ) -> None:  # fmt: skip
     """Store a card that is typed in; under a known customer_uid it replaces the card, and open debts are tried."""
-    from worker.customers import issued_keys
-    from worker.customers.card_entry import Holder
-    from worker.wiring import services
-
     made = services()
     holder = Holder(account=account, name=name, email=email, tel=tel)
     issued = issued_keys.issue(made, customer_uid, read_card(pg), who, why, holder, request_key=request_key)
@@ -79,7 +76,6 @@ def pay(
     currency: Annotated[str, typer.Option(help="ISO 4217.")] = "KRW",
     pg: Pg = None,
     account: InAccount = None,
-    as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
     """Charge a card that is typed in, once; unless it is to be kept, it is forgotten."""
@@ -87,17 +83,11 @@ def pay(
         customer_uid=customer_uid, money=parse_money(amount, currency), name=name, request_key=request_key,
         reason=why, policy=ONCE.code,
     )  # fmt: skip
-    from worker.customers import card_entry
-    from worker.customers.card_entry import Holder
-    from worker.wiring import services
-
     made = services()
     kept = KeyedIn.KEEP if keep else KeyedIn.ONCE
     paid = card_entry.pay(made, request, read_card(pg), who, kept, Holder(account=account), os_user=os_user())
-    if as_json:
-        print_json({"charge": paid.key, "status": paid.status, "is_new": paid.is_new, "reason": paid.reason})
-    else:
-        say(f"charge {paid.key}: {request.money} is {paid.status}")
+    answer({"charge": paid.key, "status": paid.status, "is_new": paid.is_new, "reason": paid.reason})
+    say(f"charge {paid.key}: {request.money} is {paid.status}")
     if paid.status is not ChargeStatus.PAID:
         then = "; it is asked about, do not type the card in again before" if paid.status.is_owed else ""
         code = Code.UNKNOWN if paid.status.is_owed else Code.DECLINED
@@ -105,15 +95,10 @@ def pay(
 
 
 @cards_app.command("show")
-def show(customer_uid: Uid, as_json: AsJson = False) -> None:
+def show(customer_uid: Uid) -> None:
     """Show what is known of a card here, what the gateway has now, and its history."""
-    from worker.customers import issued_keys
-    from worker.wiring import services
-
     found = issued_keys.show(services(), customer_uid)
-    if as_json:
-        print_json(found)
-        return
+    answer(found)
     print_facts(f"card of {customer_uid}", found["here"])
     print_facts("at the gateway", found["at_gateway"])
     names = ("at", "actor", "verb", "why", "details")
@@ -132,8 +117,6 @@ def delete(
     who: Actor = actor(),
 ) -> None:
     """Forget a stored card, here and at the gateway, for good."""
-    from worker.customers import issued_keys
-
     at = context(dry_run=dry_run)
     deleted = issued_keys.delete(
         at.services, customer_uid, who, why, end_subscriptions=end_subscriptions, request_key=request_key
@@ -165,9 +148,6 @@ def card_expires(
     who: Actor = actor(),
 ) -> None:
     """Keep when a card expires, which the gateway does not tell; `card.expiring` is sent a month before."""
-    from worker.customers import cards
-    from worker.wiring import services
-
     day = read_date(f"{month}-01")
     last_day = cards.expires(services(), customer_uid, day.year, day.month, who)
     answer(

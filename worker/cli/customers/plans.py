@@ -20,17 +20,19 @@ from worker.cli.terminal.options import (
 )
 from worker.cli.terminal.output import (
     Actor,
-    AsJson,
     OfZone,
     actor,
     answer,
     print_facts,
-    print_json,
     print_table,
     say,
     with_currency,
 )
 from worker.cli.terminal.sections import Listed
+from worker.cli.terminal.wired import services
+from worker.customers import enrollment
+from worker.customers.enrollment import CannotEnroll
+from worker.store.customers import plans
 
 app = typer.Typer()
 group = typer.Typer(cls=Listed, help="Plans: what is sold, at what price, on which dates.", no_args_is_help=True)
@@ -66,7 +68,6 @@ def add(
         bool, typer.Option("--above-limit", help="Take a price that is above AGAIN_CHARGE_LIMIT.")
     ] = False,
     other_currency: Annotated[bool, typer.Option("--other-currency", help="Allow a change of currency.")] = False,
-    as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
     """Put a plan on sale, or a new version of it; who is on an older version stays on it."""
@@ -89,36 +90,26 @@ def add(
     if policy is not None and ladder is not None:
         raise typer.BadParameter("give --policy, or --ladder with --final for a plain one, not both")
     chosen = (policy or STANDARD.code) if ladder is None else read_policy(ladder, final)
-    from worker.customers import enrollment
-    from worker.wiring import services
 
     stored, is_new = enrollment.put_plan(
         services(), plan, chosen, who, above_limit=above_limit, other_currency=other_currency
     )
     warn_of_times(cadence)
-    if as_json:
-        print_json(facts(stored) | {"is_new": is_new})
-    else:
-        before = "" if is_new else "; it was added before, and nothing is changed"
-        its = stored.plan
-        terms = f"{its.price}, {cadence_words(cadence)} at {its.billing_time:%H:%M} {its.zone}"
-        say(f"plan {code} version {its.version} is on sale: {terms}{before}")
+    answer(facts(stored) | {"is_new": is_new})
+    before = "" if is_new else "; it was added before, and nothing is changed"
+    its = stored.plan
+    terms = f"{its.price}, {cadence_words(cadence)} at {its.billing_time:%H:%M} {its.zone}"
+    say(f"plan {code} version {its.version} is on sale: {terms}{before}")
 
 
 @group.command("list")
 def list_plans(
     archived: Annotated[bool, typer.Option("--archived", help="With those that are off sale.")] = False,
-    as_json: AsJson = False,
 ) -> None:
     """List the plans on sale."""
-    from worker.store.customers import plans
-    from worker.wiring import services
-
     with services().engine.begin() as db:
         listed = plans.listed(db, archived=archived)
-    if as_json:
-        print_json([facts(stored) for stored in listed])
-        return
+    answer([facts(stored) for stored in listed])
     rows = (_columns(stored) for stored in listed)
     print_table("plans", ("code", "version", "price", "cadence", "time", "zone", "archived"), rows)
 
@@ -130,19 +121,13 @@ def _columns(stored: Any) -> tuple[object, ...]:
 
 
 @group.command("show")
-def show(code: Code, as_json: AsJson = False) -> None:
+def show(code: Code) -> None:
     """Show every version of a plan."""
-    from worker.customers.enrollment import CannotEnroll
-    from worker.store.customers import plans
-    from worker.wiring import services
-
     with services().engine.begin() as db:
         versions = plans.by_code(db, code)
     if not versions:
         raise CannotEnroll(ErrorCode.NOT_FOUND, f"plan {code!r} is not known; `again plan list` lists them")
-    if as_json:
-        print_json([facts(stored) for stored in versions])
-        return
+    answer([facts(stored) for stored in versions])
     for stored in versions:
         print_facts(f"{code} version {stored.plan.version}", with_currency(facts(stored)))
 
@@ -150,9 +135,6 @@ def show(code: Code, as_json: AsJson = False) -> None:
 @group.command("archive")
 def archive(code: Code, who: Actor = actor()) -> None:
     """Take a plan off sale; who is on it stays on it."""
-    from worker.customers import enrollment
-    from worker.wiring import services
-
     count = enrollment.archive_plan(services(), code, who)
     answer(
         {"code": code, "versions": count},

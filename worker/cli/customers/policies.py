@@ -1,8 +1,9 @@
 """`again policy`: dunning policies in versions, and a preview of the dates after a decline."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,14 +17,15 @@ from schedules.dunning.previews import preview
 from schedules.errors import Code as ErrorCode
 from schedules.errors import FixedCode
 from worker.cli.terminal.options import read_instant
-from worker.cli.terminal.output import Actor, AsJson, OfZone, actor, print_json, print_table, say
+from worker.cli.terminal.output import Actor, OfZone, actor, answer, print_table, say
 from worker.cli.terminal.sections import Listed
+from worker.cli.terminal.wired import services
+from worker.clock import SystemClock
+from worker.customers import enrollment
+from worker.rules import rulebook
+from worker.store.customers import policies
+from worker.store.customers.policies import StoredPolicy
 from worker.textfiles import read_text
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from worker.store.customers.policies import StoredPolicy
 
 Code = Annotated[str, typer.Argument(help="The policy's code.")]
 app = typer.Typer()
@@ -40,37 +42,23 @@ class UnknownPolicy(FixedCode, LookupError, code=ErrorCode.NOT_FOUND):
 @group.command("add")
 def add(
     file: Annotated[Path, typer.Argument(help="A policy in TOML; - reads standard input.")],
-    as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
     """Keep a policy, as the next version of its code; debts that were opened before stay under theirs."""
-    from worker.customers import enrollment
-    from worker.wiring import services
-
     policy = read_file(file)
     stored, is_new = enrollment.add_policy(services(), policy, who)
-    if as_json:
-        print_json(_facts(stored))
-    elif is_new:
-        say(f"policy {policy.code} version {stored.policy.version} is kept; new debts of its plans get it")
-    else:
-        say(f"policy {policy.code} version {stored.policy.version} says the same already; nothing was changed")
+    became = "is kept; new debts of its plans get it" if is_new else "says the same already; nothing was changed"
+    answer(_facts(stored), f"policy {policy.code} version {stored.policy.version} {became}")
 
 
 @group.command("list")
 def list_policies(
     every: Annotated[bool, typer.Option("--all", help="Every version, not only the newest.")] = False,
-    as_json: AsJson = False,
 ) -> None:
     """List the policies."""
-    from worker.store.customers import policies
-    from worker.wiring import services
-
     with services().engine.begin() as db:
         listed = policies.listed(db, every_version=every)
-    if as_json:
-        print_json([_facts(stored) for stored in listed])
-        return
+    answer([_facts(stored) for stored in listed])
     names = ("code", "version", "ladder", "wait", "grace", "final", "kept at")
     print_table("policies", names, (_columns(stored) for stored in listed))
 
@@ -79,16 +67,13 @@ def list_policies(
 def show(
     code: Code,
     version: Annotated[int | None, typer.Option(help="The newest unless given.")] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show a policy as the file that makes it; `standard` and `once` are there before any was added."""
     versions = _stored(code)
     policy = _version(code, version, versions)
-    if as_json:
-        print_json({"code": policy.code, "version": policy.version, "policy": policy.to_json()})
-    else:
-        say(f"# version {policy.version}" if versions else "# built in; kept when a plan names it")
-        say(written(policy).rstrip("\n"))
+    answer({"code": policy.code, "version": policy.version, "policy": policy.to_json()})
+    say(f"# version {policy.version}" if versions else "# built in; kept when a plan names it")
+    say(written(policy).rstrip("\n"))
 
 
 @group.command("preview")
@@ -99,7 +84,6 @@ def preview_policy(
     pg: Annotated[str | None, typer.Option(help="The PG as PortOne names it, such as kcp.")] = None,
     decline_class: Annotated[DeclineClass | None, typer.Option("--class", help="The class, instead.")] = None,
     at: Annotated[str | None, typer.Option(help="When it fails first, ISO 8601; now unless given.")] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show the dates that a failure would get, in the subscriber's zone; needs no database for a file."""
     if (text is None) is (decline_class is None):
@@ -108,13 +92,11 @@ def preview_policy(
     chosen = _named(policy)
     classified = _classified(text, pg, decline_class)
     dates = preview(chosen, classified, read_instant(at) if at else _now(), zone)
-    if as_json:
-        entries = [
-            {"at": thing.at, "local": thing.at.astimezone(tz).isoformat(), "what": thing.what} for thing in dates
-        ]
-        facts = {"policy": chosen.code, "version": chosen.version, "class": classified.decline_class}
-        print_json(facts | {"coming": entries})
-        return
+    coming = [
+        {"at": thing.at, "local": thing.at.astimezone(tz).isoformat(), "what": thing.what} for thing in dates
+    ]
+    facts = {"policy": chosen.code, "version": chosen.version, "class": classified.decline_class}
+    answer(facts | {"coming": coming})
     rows = (
         (f"{thing.at.astimezone(tz):%a %Y-%m-%d %H:%M}", f"{thing.at:%Y-%m-%d %H:%M:%S}", thing.what)
         for thing in dates
@@ -128,14 +110,10 @@ def read_file(file: Path) -> DunningPolicy:
 
 
 def _now() -> datetime:
-    from worker.clock import SystemClock
-
     return SystemClock().now()
 
 
 def _classified(text: str | None, pg: str | None, decline_class: DeclineClass | None) -> Said:
-    from worker.rules import rulebook
-
     if decline_class is not None:
         return Said(decline_class)
     found = text or ""
@@ -149,7 +127,7 @@ def _named(name: str) -> DunningPolicy:
     return _version(name, None, _stored(name))
 
 
-def _stored(code: str) -> "Sequence[StoredPolicy]":
+def _stored(code: str) -> Sequence[StoredPolicy]:
     """The stored versions of a policy; none for a built-in policy without a database."""
     return [] if code in BUILT_IN and not _has_settings() else _versions(code)
 
@@ -164,10 +142,7 @@ def _has_settings() -> bool:
     return True
 
 
-def _versions(code: str) -> "Sequence[StoredPolicy]":
-    from worker.store.customers import policies
-    from worker.wiring import services
-
+def _versions(code: str) -> Sequence[StoredPolicy]:
     with services().engine.begin() as db:
         found = policies.by_code(db, code)
         if not found and code not in BUILT_IN:
@@ -177,7 +152,7 @@ def _versions(code: str) -> "Sequence[StoredPolicy]":
     return found
 
 
-def _version(code: str, version: int | None, versions: "Sequence[StoredPolicy]") -> DunningPolicy:
+def _version(code: str, version: int | None, versions: Sequence[StoredPolicy]) -> DunningPolicy:
     if not versions and code in BUILT_IN and version in (None, BUILT_IN[code].version):
         return BUILT_IN[code]
     found = [stored.policy for stored in versions if version in (None, stored.policy.version)]
@@ -187,14 +162,14 @@ def _version(code: str, version: int | None, versions: "Sequence[StoredPolicy]")
     return found[-1]
 
 
-def _columns(stored: "StoredPolicy") -> tuple[object, ...]:
+def _columns(stored: StoredPolicy) -> tuple[object, ...]:
     policy = stored.policy
     ladder = " ".join(words(offset) for offset in policy.ladder)
     grace = words(policy.grace) if policy.grace is not None else ""
     return policy.code, policy.version, ladder, words(policy.patience), grace, policy.final, stored.created_at
 
 
-def _facts(stored: "StoredPolicy") -> dict[str, Any]:
+def _facts(stored: StoredPolicy) -> dict[str, Any]:
     policy = stored.policy
     return {"code": policy.code, "version": policy.version, "created_at": stored.created_at,
             "policy": policy.to_json()}  # fmt: skip

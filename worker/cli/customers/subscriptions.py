@@ -10,9 +10,12 @@ from schedules.money.amounts import amount_words
 from worker.cli.terminal.answers import when
 from worker.cli.terminal.dry_run import context
 from worker.cli.terminal.options import InAccount, Pg, read_date, read_time
-from worker.cli.terminal.output import Actor, AsJson, actor, print_json, say
+from worker.cli.terminal.output import Actor, actor, answer, say
 from worker.cli.terminal.typed_cards import read_card
 from worker.cli.terminal.verbs import RequestKey, add_verb, carry_out_silently
+from worker.cli.terminal.wired import services
+from worker.customers import enrollment, signup
+from worker.customers.card_entry import Holder
 from worker.task_api import verbs
 
 app = typer.Typer()
@@ -39,17 +42,14 @@ def subscribe(
     account: InAccount = None,
     why: Annotated[str, typer.Option(help="The reason, for the audit.")] = "signed up",
     request_key: RequestKey = None,
-    as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
     """Begin a subscription; the first charge is due at the anchor, or after the plan's trial."""
     if card:
         if anchor or another or enroll:
             raise typer.BadParameter("--card begins today, for a customer without a stored card; give it alone")
-        _sign_up(customer_uid, plan, pg, account, why, request_key, who, trial_again=trial_again, as_json=as_json)
+        _sign_up(customer_uid, plan, pg, account, why, request_key, who, trial_again=trial_again)
         return
-    from worker.customers import enrollment
-
     at, begins = context(dry_run=False), read_date(anchor) if anchor else None
     if enroll:
         enrollment.enroll_if_unknown(at.services, customer_uid, who, account)
@@ -59,38 +59,33 @@ def subscribe(
         trial_again=trial_again,
     )  # fmt: skip
     key, version, number = begun["subscription"], begun["version"], begun["period_no"]
-    if as_json:
-        facts = {"key": key, "customer_uid": customer_uid, "plan": plan, "version": version}
-        first = {"first_period": number, "first_due_at": begun["next_due_at"]}
-        print_json(begun | facts | first | {"is_new": is_new})
-    else:
-        say(f"subscription {key}: {customer_uid} on {plan} version {version}, anchor {begun['anchor']}")
-        price, due = amount_words(begun["amount"], begun["currency"]), when(begun["next_due_at"])
-        say(f"its first charge is period {number}, {price}, due {due}")
-        if begun["trial_used_by"]:
-            say(f"it has no trial: subscription {begun['trial_used_by']} had it; --trial-again gives one more")
+    facts = {"key": key, "customer_uid": customer_uid, "plan": plan, "version": version}
+    first = {"first_period": number, "first_due_at": begun["next_due_at"]}
+    price, due = amount_words(begun["amount"], begun["currency"]), when(begun["next_due_at"])
+    answer(
+        begun | facts | first | {"is_new": is_new},
+        f"subscription {key}: {customer_uid} on {plan} version {version}, anchor {begun['anchor']}",
+        f"its first charge is period {number}, {price}, due {due}",
+    )
+    if begun["trial_used_by"]:
+        say(f"it has no trial: subscription {begun['trial_used_by']} had it; --trial-again gives one more")
 
 
 def _sign_up(
     customer_uid: str, plan: str, pg: str | None, account: str | None, why: str, request_key: str | None, who: str,
-    *, trial_again: bool, as_json: bool,
+    *, trial_again: bool,
 ) -> None:  # fmt: skip
-    from worker.customers import signup
-    from worker.customers.card_entry import Holder
-    from worker.wiring import services
-
-    holder = Holder(account=account)
     begun = signup.sign_up(
-        services(), customer_uid, plan, read_card(pg), who, why, holder, request_key=request_key,
+        services(), customer_uid, plan, read_card(pg), who, why, Holder(account=account), request_key=request_key,
         trial_again=trial_again,
     )  # fmt: skip
-    if as_json:
-        facts = {"key": begun.subscription, "customer_uid": customer_uid, "plan": plan, "charge": begun.charge}
-        print_json(facts | {"anchor": begun.anchor, "next_due_at": begun.next_due_at})
-        return
+    facts = {"key": begun.subscription, "customer_uid": customer_uid, "plan": plan, "charge": begun.charge}
     paid = f"its first period is paid by charge {begun.charge}" if begun.charge else "its card is stored"
-    say(f"subscription {begun.subscription}: {customer_uid} on {plan}, anchor {begun.anchor}; {paid}")
-    say(f"it is charged next at {begun.next_due_at:%Y-%m-%d %H:%M}Z")
+    answer(
+        facts | {"anchor": begun.anchor, "next_due_at": begun.next_due_at},
+        f"subscription {begun.subscription}: {customer_uid} on {plan}, anchor {begun.anchor}; {paid}",
+        f"it is charged next at {begun.next_due_at:%Y-%m-%d %H:%M}Z",
+    )
 
 
 def _ended(words: Mapping[str, Any]) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import typer
 from schedules.errors import Code, FixedCode, UserError
 from schedules.money.amounts import amount_words
 from worker.cli.terminal.options import UNITS, read_instant
-from worker.cli.terminal.output import AsJson, age, instant, print_facts, print_json, print_table
+from worker.cli.terminal.output import age, answer, instant, print_facts, print_json, print_table, wants_json
 
 if TYPE_CHECKING:
     from worker.cli.local.pass_time import Passing
@@ -51,7 +51,6 @@ def clock(
     to_next: Annotated[
         bool, typer.Option("--next", help="To the next moment at which something falls due.")
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Show the clock of shop and simulator, or move both on, with a simulator that `again up` runs.
 
@@ -63,7 +62,7 @@ def clock(
     if to is not None and to_next:
         raise typer.BadParameter("give a time or --next, not both")
     if to is None and not to_next:
-        _show(services(), as_json=as_json)
+        _show(services())
         return
     moved = movable(settings())
     until = target_of(to, moved.now()) if to is not None else None
@@ -75,16 +74,15 @@ def clock(
         try:
             for step in _live_until(made, passing, target):
                 steps.append(step)
-                if not as_json:
-                    _print(step)
+                _print(step)
         except UserError:
-            if as_json:
+            if wants_json():
                 _print_steps(made, steps)  # the error follows on standard error
             raise
-    if as_json:
+    if wants_json():
         _print_steps(made, steps)
     else:
-        _show(made, as_json=False)
+        _show(made)
 
 
 def _print_steps(made: "Services", steps: list[Step]) -> None:
@@ -258,11 +256,9 @@ def _facts(made: "Services") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _show(made: "Services", *, as_json: bool) -> None:
+def _show(made: "Services") -> None:
     facts = _facts(made)
-    if as_json:
-        print_json(facts)
-        return
+    answer(facts)
     ahead, next_at = facts["now"] - facts["real_time"], facts["next_at"]
     from worker.clock import MovedClock
 

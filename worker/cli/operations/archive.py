@@ -1,14 +1,14 @@
 """`again archive`: move old, ended charges to the archive."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from worker.cli.terminal.options import read_month, until_interrupted
-from worker.cli.terminal.output import Actor, AsJson, actor, print_facts, print_json, warn
-
-if TYPE_CHECKING:
-    from worker.operations.archiving import Tally
+from worker.cli.terminal.output import Actor, actor, answer, print_facts, wants_json, warn
+from worker.cli.terminal.wired import services
+from worker.operations import archiving
+from worker.operations.archiving import Tally
 
 app = typer.Typer()
 
@@ -17,22 +17,17 @@ app = typer.Typer()
 def archive(
     before: Annotated[str, typer.Option(help="A month such as 2025-10, in UTC: what ended before it.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count; nothing is written.")] = False,
-    as_json: AsJson = False,
     who: Actor = actor(),
 ) -> None:
     """Move the attempts of charges that ended before a month out of the workers' way, while they work.
 
     It works in small batches and can be stopped with Ctrl-C; the same command goes on with what is left.
     """
-    from worker.operations import archiving
-    from worker.wiring import services
-
     month = read_month(before)
-    with until_interrupted() as going_on, _Bar(quiet=as_json) as bar:
+    with until_interrupted() as going_on, _Bar(quiet=wants_json()) as bar:
         tally = archiving.archive(services(), month, who, going_on=going_on, on_progress=bar.show, dry_run=dry_run)
-    if as_json:
-        print_json({"before": before, "dry_run": dry_run, **tally.facts()})
-    else:
+    answer({"before": before, "dry_run": dry_run, **tally.facts()})
+    if not wants_json():
         _print(before, tally, dry_run=dry_run)
     if not tally.is_whole:
         raise typer.Exit(1)
@@ -59,13 +54,13 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def show(self, tally: "Tally") -> None:
+    def show(self, tally: Tally) -> None:
         """Show the counts so far."""
         words = f"{tally.looked_at:,} charges looked at, {tally.attempts:,} attempts, {tally.notices:,} notices"
         self._progress.update(self._task, description=words)
 
 
-def _print(before: str, tally: "Tally", *, dry_run: bool) -> None:
+def _print(before: str, tally: Tally, *, dry_run: bool) -> None:
     months = sorted(tally.months)
     span = f"{len(months)}, {months[0]} to {months[-1]}" if months else "none"
     facts = {

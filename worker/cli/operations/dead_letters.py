@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.terminal.output import AsJson, answer, print_json, print_table, say
+from worker.cli.terminal.output import answer, print_table, say
 from worker.cli.terminal.sections import Listed
+from worker.cli.terminal.wired import services
+from worker.store.operations import dead_letters as rows
 
 MOST_LISTED = 1000
 app = typer.Typer()
@@ -19,19 +21,13 @@ app.add_typer(dead_letters_app, name="dead-letters", invoke_without_command=True
 def dead_letters(
     context: typer.Context,
     limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="How many at most.")] = 50,
-    as_json: AsJson = False,
 ) -> None:
     """List refused messages, newest first; docs/how-to/dead-letters.md describes each reason."""
     if context.invoked_subcommand is not None:
         return
-    from worker.store.operations import dead_letters
-    from worker.wiring import services
-
     with services().engine.begin() as db:
-        listed, total = dead_letters.listed(db, limit), dead_letters.total(db)
-    if as_json:
-        print_json({"total": total, "dead_letters": listed})
-        return
+        listed, total = rows.listed(db, limit), rows.total(db)
+    answer({"total": total, "dead_letters": listed})
     names = ("queue", "reason", "task", "message_id", "size", "digest", "first_at", "last_at", "count")
     print_table("dead letters", names, ([row[name] for name in names] for row in listed))
     say(f"{total} messages were refused")
@@ -40,9 +36,6 @@ def dead_letters(
 @dead_letters_app.command("purge")
 def purge() -> None:
     """Remove all of them from the list."""
-    from worker.store.operations import dead_letters
-    from worker.wiring import services
-
     with services().engine.begin() as db:
-        removed = dead_letters.purge(db)
+        removed = rows.purge(db)
     answer({"removed": removed}, f"removed; they counted {removed} refused messages")

@@ -6,6 +6,10 @@ import typer
 
 from worker.cli.terminal.options import read_instant
 from worker.cli.terminal.output import Actor, Why, actor, answer, say, warn
+from worker.cli.terminal.wired import services
+from worker.operations import operate
+from worker.reconciliation import restore
+from worker.store.operations import revisions
 
 Account = Annotated[str, typer.Option(help="A gateway account; all of them unless given.")]
 
@@ -22,8 +26,6 @@ def migrate(who: Actor = actor()) -> None:
     from sqlalchemy.exc import OperationalError
 
     from worker import wiring
-    from worker.operations import operate
-    from worker.store.operations import revisions
 
     made = wiring.connect(wiring.settings())
     try:
@@ -52,9 +54,6 @@ def migrate(who: Actor = actor()) -> None:
 @app.command("stop-charging")
 def stop_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
     """Let no charge leave any more; calls under way end."""
-    from worker.operations import operate
-    from worker.wiring import services
-
     operate.stop_charging(services(), who, why, account)
     answer(
         {"account": account, "charging": "stopped"},
@@ -65,9 +64,6 @@ def stop_charging(why: Why, account: Account = "*", who: Actor = actor()) -> Non
 @app.command("resume-charging")
 def resume_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
     """Let charges leave again."""
-    from worker.operations import operate
-    from worker.wiring import services
-
     operate.resume_charging(services(), who, why, account)
     answer(
         {"account": account, "charging": "goes_on"},
@@ -100,10 +96,6 @@ def adopt(
     adopted: both would charge the same customers. Nothing is sent until the gateway's list since the backup
     was compared and each owed charge's next uids were asked for; `again status` shows how far that is.
     """
-    from worker.operations import operate
-    from worker.reconciliation import restore
-    from worker.wiring import services
-
     made = services()
     if account is not None:
         if since or complete:

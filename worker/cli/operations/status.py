@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from schedules.errors import Code, FixedCode
 from schedules.operations.health import Cause, CauseCode, ProcessSeen
-from worker.cli.terminal.output import AsJson, answer, print_facts, print_json, print_table
-
-if TYPE_CHECKING:
-    from worker.operations.health import Health
-    from worker.services import Services
+from worker.cli.terminal.output import answer, print_facts, print_table
+from worker.operations import health
+from worker.operations.health import Health, database_cause
+from worker.runtime.alive import check
+from worker.services import Services
+from worker.store.failures import DATABASE_ERRORS
 
 app = typer.Typer()
 
@@ -23,7 +24,6 @@ class NotHealthy(FixedCode, code=Code.FAILED):
 
 @app.command("status")
 def status(
-    as_json: AsJson = False,
     healthy: Annotated[
         bool,
         typer.Option(
@@ -32,20 +32,16 @@ def status(
     ] = False,
 ) -> None:
     """Show what runs, whether charging is stopped, how much waits, and what is wrong."""
-    from worker.store.failures import DATABASE_ERRORS
     from worker.wiring import BadDatabase, services
 
     try:
         made = services()
         facts, found = _look(made)
     except (BadDatabase, *DATABASE_ERRORS) as error:
-        if as_json:
-            print_json(_verdict([_unreadable(error)]))
+        answer(_verdict([_unreadable(error)]))
         raise NotHealthy(str(error)) from None
-    if as_json:
-        print_json(facts | _verdict(found.causes))
-    else:
-        _print(facts, found)
+    answer(facts | _verdict(found.causes))
+    _print(facts, found)
     if healthy and not found.is_healthy:
         raise NotHealthy("; ".join(f"{cause.code}: {cause.sentence}" for cause in _failures(found.causes)))
 
@@ -55,17 +51,14 @@ def alive(
     file: Annotated[Path, typer.Argument(help="What the process was started with as --alive-file.")],
 ) -> None:
     """Say whether one process works: exit status 0, or 1 with why not. It asks no database and no broker."""
-    from worker.runtime.alive import check
-
     words = check(file)
     answer({"file": file, "words": words}, words)
 
 
-def _look(made: "Services") -> tuple[dict[str, Any], "Health"]:
+def _look(made: Services) -> tuple[dict[str, Any], "Health"]:
     from worker import tasks
     from worker.app import QUEUES
     from worker.broker import probe
-    from worker.operations import health
     from worker.wiring import wrong_accounts, wrong_place
 
     broker = probe.find_cause(tasks.app)
@@ -93,7 +86,6 @@ def _look(made: "Services") -> tuple[dict[str, Any], "Health"]:
 
 
 def _unreadable(error: Exception) -> Cause:
-    from worker.operations.health import database_cause
     from worker.wiring import BadDatabase, Unreachable
 
     match error:
@@ -133,7 +125,7 @@ def _hold_words(hold: Any) -> str | None:
     return f"since {hold.since:%Y-%m-%d %H:%M:%S}Z; all since {hold.hold_from:%Y-%m-%d %H:%M}Z is being asked for"
 
 
-def _print(facts: dict[str, Any], found: "Health") -> None:
+def _print(facts: dict[str, Any], found: Health) -> None:
     lists = ("beats", "processes", "stops", "wrong_accounts", "queues")
     print_facts("again", {name: value for name, value in facts.items() if name not in lists})
     rows = ((b["name"], b["leads"], b["plans"], f"{b['seconds_ago']:.0f} s ago") for b in facts["beats"])
@@ -152,13 +144,11 @@ def _print(facts: dict[str, Any], found: "Health") -> None:
 
 
 @app.command("accounts")
-def accounts(as_json: AsJson = False) -> None:
+def accounts() -> None:
     """List the gateway accounts, the main one first, with their addresses and rates; nothing secret."""
     from worker import wiring
 
     known = wiring.settings().accounts()
     names = ("name", "portone_url", "tier", "sandbox", "rate", "reconcile_rate")
-    if as_json:
-        print_json([{name: getattr(account, name) for name in names} for account in known])
-    else:
-        print_table("accounts", names, ([getattr(account, name) for name in names] for account in known))
+    answer([{name: getattr(account, name) for name in names} for account in known])
+    print_table("accounts", names, ([getattr(account, name) for name in names] for account in known))

@@ -8,6 +8,8 @@ import typer
 
 from worker.cli.terminal.output import print_json, wants_json, warn
 from worker.cli.terminal.tables import Bom, refuse_bom_of_lines, refuse_json_beside_rows, to_write, write
+from worker.cli.terminal.wired import services
+from worker.store.reporting import exports
 
 app = typer.Typer()
 
@@ -37,8 +39,6 @@ def export(
     """Write everything of one kind, as it stood at one moment; cards are masked, and nothing is secret."""
     refuse_bom_of_lines(bom=bom, as_lines=as_lines)
     refuse_json_beside_rows(out)
-    from worker.store.reporting import exports
-    from worker.wiring import services
 
     with services().one_moment(for_long=True) as db, to_write(out, bom=bom) as stream:
         count = write(stream, exports.columns(thing.value), exports.rows(db, thing.value), as_lines=as_lines)

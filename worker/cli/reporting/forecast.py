@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,8 +15,8 @@ from schedules.calendar.zones import zone as read_zone
 from schedules.money.amounts import amount_words
 from worker.cli.terminal.options import read_date
 from worker.cli.terminal.output import (
-    AsJson,
     OfZone,
+    answer,
     instant,
     json_text,
     make_console,
@@ -24,12 +24,13 @@ from worker.cli.terminal.output import (
     print_json,
     print_table,
     say,
+    wants_json,
 )
 from worker.cli.terminal.tables import print_csv
-
-if TYPE_CHECKING:
-    from worker.reporting.billing_forecast import Asked, DaySum, Foreseen, Totals
-    from worker.services import Services
+from worker.cli.terminal.wired import services
+from worker.reporting import billing_forecast
+from worker.reporting.billing_forecast import Asked, DaySum, Foreseen, Totals
+from worker.services import Services
 
 USUAL_DAYS = 30
 BAR = 40  # characters; length for the day with the highest sum
@@ -46,7 +47,6 @@ def forecast(
         str | None, typer.Option("--to", help="Last local day, included; a month of 30 days unless given.")
     ] = None,
     plan: Annotated[str | None, typer.Option(help="Only this plan, by its code, in all its versions.")] = None,
-    as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with money in minor units.")] = False,
     by_day: Annotated[
         bool, typer.Option("--by-day", help="Sums by day, where --json or --csv would print each charge.")
@@ -57,27 +57,24 @@ def forecast(
 
     --json prints a line for each charge as it is found, in no order; nothing is written to the books.
     """
-    from worker.reporting import billing_forecast
-    from worker.wiring import services
-
-    if as_json and as_csv:
+    if wants_json() and as_csv:
         raise typer.BadParameter("give --json or --csv, not both")
     made = services()
     asked = _asked(made, from_, to, zone, plan)
     draw = _pencil(plot)
-    each = (as_json or as_csv) and not by_day
+    each = (wants_json() or as_csv) and not by_day
     totals = None
     if plot is not None or not each:
         with _progress("subscriptions", shown=True) as on_progress:
             totals = billing_forecast.add_up(made, asked, on_progress)
         draw(totals)
     if totals is not None and not each:
-        _print_totals(totals, asked, as_json=as_json, as_csv=as_csv)
+        _print_totals(totals, asked, as_csv=as_csv)
     else:
         _print_each(billing_forecast.foresee(made, asked), print_csv if as_csv else _print_lines)
 
 
-def forecast_facts(charge: "Foreseen") -> dict[str, Any]:
+def forecast_facts(charge: Foreseen) -> dict[str, Any]:
     """A forecast charge for JSON and CSV."""
     return {
         "charge": charge.charge, "customer_uid": charge.customer_uid, "subscription": charge.subscription,
@@ -86,9 +83,7 @@ def forecast_facts(charge: "Foreseen") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _asked(made: "Services", first: str | None, last: str | None, zone: str, plan: str | None) -> "Asked":
-    from worker.reporting.billing_forecast import Asked
-
+def _asked(made: Services, first: str | None, last: str | None, zone: str, plan: str | None) -> Asked:
     tz = read_zone(zone)
     begins = read_date(first) if first else local_date(made.clock.now(), tz)
     return Asked(begins, read_date(last) if last else _usual_end(begins), zone, plan)
@@ -98,7 +93,7 @@ def _usual_end(begins: date) -> date:
     return begins + min(timedelta(days=USUAL_DAYS - 1), date.max - begins)
 
 
-def _pencil(plot: Path | None) -> "Callable[[Totals], None]":
+def _pencil(plot: Path | None) -> Callable[[Totals], None]:
     """The function that draws the sums; raises before the work begins when drawing is not possible."""
     if plot is None:
         return lambda _: None
@@ -108,7 +103,7 @@ def _pencil(plot: Path | None) -> "Callable[[Totals], None]":
 
 
 @contextmanager
-def _progress(what: str, *, shown: bool) -> "Iterator[Callable[[int], object]]":
+def _progress(what: str, *, shown: bool) -> Iterator[Callable[[int], object]]:
     """Show on a terminal, on standard error, how many were processed."""
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
@@ -132,13 +127,13 @@ def _progress(what: str, *, shown: bool) -> "Iterator[Callable[[int], object]]":
         yield on_progress
 
 
-def _print_each(foreseen: "Iterator[Foreseen]", write: Callable[[Iterable[Mapping[str, Any]]], None]) -> None:
+def _print_each(foreseen: Iterator[Foreseen], write: Callable[[Iterable[Mapping[str, Any]]], None]) -> None:
     # On the same terminal, lines and progress would overwrite each other.
     with _progress("charges", shown=not sys.stdout.isatty()) as on_progress:
         write(_documents(foreseen, on_progress))
 
 
-def _documents(foreseen: "Iterator[Foreseen]", on_progress: Callable[[int], object]) -> Iterator[dict[str, Any]]:
+def _documents(foreseen: Iterator[Foreseen], on_progress: Callable[[int], object]) -> Iterator[dict[str, Any]]:
     for charge in foreseen:
         if charge.left_out is None:
             yield forecast_facts(charge)
@@ -151,18 +146,13 @@ def _print_lines(rows: Iterable[Mapping[str, Any]]) -> None:
     sys.stdout.flush()  # a closed pipe raises here, where it is handled, and not at exit
 
 
-def _print_totals(totals: "Totals", asked: "Asked", *, as_json: bool, as_csv: bool) -> None:
+def _print_totals(totals: Totals, asked: Asked, *, as_csv: bool) -> None:
     days = [asdict(day) | {"day": day.day.isoformat()} for day in totals.days]
     if as_csv:
         print_csv(days)
-    elif as_json:
-        out = [asdict(left) for left in totals.left_out]
-        print_json({"days": days, "sums": _sums(totals), "left_out": out, "broken_subscriptions": totals.broken})
-    else:
-        _print_table(totals, asked)
-
-
-def _print_table(totals: "Totals", asked: "Asked") -> None:
+        return
+    left_out = [asdict(left) for left in totals.left_out]
+    answer({"days": days, "sums": _sums(totals), "left_out": left_out, "broken_subscriptions": totals.broken})
     of_plan = f" of plan {asked.plan}" if asked.plan else ""
     names = ("day", "new", "owed before", "money", "")
     for currency in sorted({day.currency for day in totals.days}):
@@ -178,7 +168,7 @@ def _print_table(totals: "Totals", asked: "Asked") -> None:
         say(f"not in it: {totals.broken:,} subscriptions that opening cannot work on, and will set aside")
 
 
-def _cells(days: "Sequence[DaySum]", asked: "Asked") -> Iterator[Sequence[object]]:
+def _cells(days: Sequence[DaySum], asked: Asked) -> Iterator[Sequence[object]]:
     """A row for each day, also for days without a charge, so that the bars form a calendar."""
     found = {day.day: day for day in days}
     most = max(day.amount for day in days)
@@ -195,7 +185,7 @@ def _every_day(first: date, last: date) -> Iterator[date]:
     return (first + timedelta(days=n) for n in range((last - first).days + 1))
 
 
-def _sums(totals: "Totals") -> dict[str, int]:
+def _sums(totals: Totals) -> dict[str, int]:
     sums: dict[str, int] = {}
     for day in totals.days:
         sums[day.currency] = sums.get(day.currency, 0) + day.amount
@@ -206,19 +196,14 @@ def _sums(totals: "Totals") -> dict[str, int]:
 def due(
     on: Annotated[str, typer.Option("--on", help="The local day, YYYY-MM-DD.")],
     zone: OfZone,
-    as_json: AsJson = False,
 ) -> None:
     """List who will be charged on a day, how much, and why, in the order of time."""
-    from worker.reporting import billing_forecast
-    from worker.reporting.billing_forecast import Asked
-    from worker.wiring import services
-
     day = read_date(on)
     tz = read_zone(zone)
     made = services()
     charges = sorted(billing_forecast.foresee(made, Asked(day, day, zone)), key=lambda f: (f.at, f.charge))
     foreseen = [charge for charge in charges if charge.left_out is None]
-    if as_json:
+    if wants_json():
         print_json([forecast_facts(charge) for charge in foreseen])
         return
     rows = ((f.at, f.customer_uid, f.money, f.charge, f.why) for f in foreseen)

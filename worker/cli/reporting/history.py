@@ -5,7 +5,10 @@ from typing import Annotated
 import typer
 
 from worker.cli.terminal.options import read_instant
-from worker.cli.terminal.output import AsJson, print_facts, print_json, print_table, with_currency
+from worker.cli.terminal.output import answer, print_facts, print_table, with_currency
+from worker.cli.terminal.wired import services
+from worker.reporting import history
+from worker.store.reporting import timeline
 
 app = typer.Typer()
 
@@ -14,18 +17,12 @@ app = typer.Typer()
 def show(
     key: Annotated[str, typer.Argument(help="A subscription's key, a charge's key, or a merchant_uid.")],
     ask: Annotated[bool, typer.Option("--ask", help="Ask the gateway too, for a merchant_uid.")] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Show everything that happened to a subscription, a charge or a merchant_uid, in order."""
-    from worker.reporting import history
-    from worker.wiring import services
-
     story = history.show(services(), key, ask_gateway=ask)
-    if as_json:
-        happenings = [{"at": h.at, "what": h.what, "words": h.words} for h in story.happenings]
-        parts = "charges" if story.kind == "subscription" else "attempts"
-        print_json({"kind": story.kind, **story.facts, parts: story.parts, "history": happenings})
-        return
+    happenings = [{"at": h.at, "what": h.what, "words": h.words} for h in story.happenings]
+    parts = "charges" if story.kind == "subscription" else "attempts"
+    answer({"kind": story.kind, **story.facts, parts: story.parts, "history": happenings})
     print_facts(f"{story.kind} {story.facts['key']}", with_currency(story.facts))
     if story.kind == "subscription":
         names = ("period_no", "key", "amount", "status", "due_at", "next_attempt_at")
@@ -46,18 +43,11 @@ def audit(
     verb: Annotated[str | None, typer.Option(help="Only this verb, such as waive.")] = None,
     since: Annotated[str | None, typer.Option(help="Only from this instant on, ISO 8601.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 100,
-    as_json: AsJson = False,
 ) -> None:
     """List what people did, newest first; nothing is ever taken out of it."""
-    from worker.store.reporting import timeline
-    from worker.wiring import services
-
     begins = read_instant(since) if since else None
     with services().engine.begin() as db:
         acts = timeline.audit_page(db, timeline.Acts(subject, by, verb, begins), limit)
     names = ("at", "actor", "verb", "subject", "why", "details")
-    if as_json:
-        print_json([{name: act[name] for name in names} for act in acts])
-        return
-    rows = ((*(act[name] for name in names[:-1]), act["details"]) for act in acts)
-    print_table("audit", names, rows)
+    answer([{name: act[name] for name in names} for act in acts])
+    print_table("audit", names, ([act[name] for name in names] for act in acts))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,14 +11,14 @@ from schedules.calendar.zones import local_date
 from schedules.calendar.zones import zone as read_zone
 from schedules.money.amounts import amount_words
 from worker.cli.terminal.options import read_date
-from worker.cli.terminal.output import AsJson, OfZone, print_json, print_table
+from worker.cli.terminal.output import OfZone, answer, print_table, wants_json
 from worker.cli.terminal.sections import Listed
 from worker.cli.terminal.tables import print_csv
+from worker.cli.terminal.wired import services
+from worker.reporting import reports
 from worker.reporting.reports import By, Span
-
-if TYPE_CHECKING:
-    from worker.services import Services
-    from worker.store.reporting.reports import Cohort, Failures
+from worker.services import Services
+from worker.store.reporting.reports import Cohort, Failures
 
 USUAL_DAYS = 30
 BAR = 20  # characters of a rate of 100%
@@ -38,27 +38,22 @@ def recovery(
     from_: From = None,
     to: To = None,
     by: Annotated[By, typer.Option(help="The length of a cohort.")] = By.DAY,
-    as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
     """Show the share of the money first declined in each cohort that came after all, by whatever way.
 
     A cohort of the last weeks is not at its end: what is still owed may come.
     """
-    from worker.reporting import reports
-    from worker.wiring import services
-
-    _refuse_both(as_json=as_json, as_csv=as_csv)
+    _refuse_both(as_csv=as_csv)
     made = services()
     each, sums = reports.recovery(made, _span(made, from_, to, zone), by)
     if as_csv:
         print_csv([_cohort_facts(cohort) for cohort in (*each, *sums)])
-    elif as_json:
-        print_json({"cohorts": [_cohort_facts(c) for c in each], "all": [_cohort_facts(c) for c in sums]})
-    else:
-        names = ("first declined", "failed", "money", "recovered", "money", "rate", "", "owed", "tries", "days")
-        rows = [_cohort_cells(cohort) for cohort in (*each, *sums)]
-        print_table(f"recovery by {by} of the first decline, {zone}", names, rows)
+        return
+    answer({"cohorts": [_cohort_facts(c) for c in each], "all": [_cohort_facts(c) for c in sums]})
+    names = ("first declined", "failed", "money", "recovered", "money", "rate", "", "owed", "tries", "days")
+    rows = [_cohort_cells(cohort) for cohort in (*each, *sums)]
+    print_table(f"recovery by {by} of the first decline, {zone}", names, rows)
 
 
 @group.command("failures")
@@ -66,39 +61,34 @@ def failures(
     zone: OfZone,
     from_: From = None,
     to: To = None,
-    as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
     """Show the declines by what their words mean and by PG, the most frequent first."""
-    from worker.reporting import reports
-    from worker.wiring import services
-
-    _refuse_both(as_json=as_json, as_csv=as_csv)
+    _refuse_both(as_csv=as_csv)
     made = services()
     found = reports.failures(made, _span(made, from_, to, zone))
     total = sum(row.declines for row in found)
     facts = [_failure_facts(row, total) for row in found]
     if as_csv:
         print_csv(facts)
-    elif as_json:
-        print_json(facts)
-    else:
-        names = ("class", "PG", "declines", "share", "charges", "money")
-        print_table("declines", names, (_failure_cells(row, total) for row in found))
+        return
+    answer(facts)
+    names = ("class", "PG", "declines", "share", "charges", "money")
+    print_table("declines", names, (_failure_cells(row, total) for row in found))
 
 
-def _refuse_both(*, as_json: bool, as_csv: bool) -> None:
-    if as_json and as_csv:
+def _refuse_both(*, as_csv: bool) -> None:
+    if wants_json() and as_csv:
         raise typer.BadParameter("give --json or --csv, not both")
 
 
-def _span(made: "Services", first: str | None, last: str | None, zone: str) -> Span:
+def _span(made: Services, first: str | None, last: str | None, zone: str) -> Span:
     today = local_date(made.clock.now(), read_zone(zone))
     until = read_date(last) if last else today
     return Span(read_date(first) if first else until - timedelta(days=USUAL_DAYS), until, zone)
 
 
-def _cohort_facts(cohort: "Cohort") -> dict[str, Any]:
+def _cohort_facts(cohort: Cohort) -> dict[str, Any]:
     rates = {"rate_by_volume": _share(cohort.recovered_money, cohort.failed_money)}
     rates["rate_by_count"] = _share(cohort.recovered, cohort.failed)
     rates["attempts_per_recovery"] = _ratio(cohort.attempts, cohort.recovered)
@@ -106,7 +96,7 @@ def _cohort_facts(cohort: "Cohort") -> dict[str, Any]:
     return asdict(cohort) | {"median_days": days} | rates
 
 
-def _cohort_cells(cohort: "Cohort") -> Sequence[object]:
+def _cohort_cells(cohort: Cohort) -> Sequence[object]:
     rate = _share(cohort.recovered_money, cohort.failed_money) or 0.0
     tries = _ratio(cohort.attempts, cohort.recovered)
     return (
@@ -123,11 +113,11 @@ def _cohort_cells(cohort: "Cohort") -> Sequence[object]:
     )
 
 
-def _failure_facts(row: "Failures", total: int) -> dict[str, Any]:
+def _failure_facts(row: Failures, total: int) -> dict[str, Any]:
     return asdict(row) | {"share": _share(row.declines, total)}
 
 
-def _failure_cells(row: "Failures", total: int) -> Sequence[object]:
+def _failure_cells(row: Failures, total: int) -> Sequence[object]:
     money = amount_words(row.money, row.currency)
     share = f"{_share(row.declines, total) or 0:.1%}"
     return (

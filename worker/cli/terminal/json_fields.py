@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from worker.task_api.request_fields import ANSWERS
+
 _PLAN = (
     "code, version, price, currency, cadence, zone, billing_time, trial_days, statement_name, catch_up, "
     "catch_up_cap, shift, holidays, policy, policy_version, created_at, archived_at"
@@ -15,12 +17,14 @@ _EVENT = (
     "id, webhook_id, kind, subject, payload, version, created_at, standing, tries, next_try_at, last_answer, "
     "delivered_at, dead_at"
 )
-_NEXT = "next_period_no, next_due_at, next_amount, currency"
 _DUE = "charge, customer_uid, subscription, amount, currency, day, due_at, at, why"
-_MOVED = (
-    "subscription, period_no, period_date, next_due_at, amount, currency, due_at_before, amount_before, "
-    "currency_before, opened"
-)
+
+
+def _answer(verb: str) -> str:
+    """The fields that the command of a verb prints."""
+    return f"{ANSWERS[verb]}, is_new, dry_run"
+
+
 JSON_FIELDS: Mapping[str, str] = {
     "migrate": "revision, environment, bound_now",
     "clock": "now, real_time, next_at, next, steps",
@@ -56,29 +60,26 @@ JSON_FIELDS: Mapping[str, str] = {
     "policy list": "list of code, version, created_at, policy",
     "policy show": "code, version, policy",
     "policy preview": "policy, version, class, coming",
-    "customer add": "customer_uid, card_name, card_number, pg_provider, is_new, dry_run",
+    "customer add": _answer("add_customer"),
     "card issue": "customer_uid, card_name, card_number, is_new",
     "card pay": "charge, status, is_new, reason",
     "card show": "here, at_gateway, history",
     "card delete": "customer_uid, subscriptions_ended, deleted_at, at_gateway, is_new, dry_run",
-    "card changed": "tried, is_new, dry_run",
+    "card changed": _answer("card_changed"),
     "card expires": "customer_uid, good_until",
     "subscribe": (
         "subscription, version, anchor, period_no, next_due_at, amount, currency, trial_days, "
         "trial_used_by, key, customer_uid, plan, first_period, first_due_at, is_new"
     ),
-    "unsubscribe": "subscription, ends_at, charges_canceled, canceled, unclear, opened, stops, is_new, dry_run",
-    "pause": "subscription, opened, stops, is_new, dry_run",
-    "resume": f"subscription, periods_not_charged, {_NEXT}, is_new, dry_run",
-    "skip": (
-        "subscription, period_no, period_date, due_at, not_charged, opened, following_period_no, "
-        "next_due_at, next_amount, currency, is_new, dry_run"
-    ),
-    "undo": f"subscription, undone, ended_at, skipped_below, debts_tried, opened, {_NEXT}, is_new, dry_run",
-    "move-anchor": f"{_MOVED}, is_new, dry_run",
-    "move-time": f"{_MOVED}, is_new, dry_run",
-    "change-plan": f"{_MOVED}, version, version_before, is_new, dry_run",
-    "change-card": f"subscription, tried, moved, under_way, left, debts, opened, {_NEXT}, is_new, dry_run",
+    "unsubscribe": _answer("unsubscribe"),
+    "pause": _answer("pause"),
+    "resume": _answer("resume"),
+    "skip": _answer("skip"),
+    "undo": _answer("undo"),
+    "move-anchor": _answer("move_anchor"),
+    "move-time": _answer("move_time"),
+    "change-plan": _answer("change_plan"),
+    "change-card": _answer("change_card"),
     "charge": (
         "charge, customer_uid, subscription, amount, currency, status, held_why, closed_why, "
         "request_key, due_at, next_attempt_at, closed_at, attempts, merchant_uid, attempt_state, reason, "
@@ -95,11 +96,11 @@ JSON_FIELDS: Mapping[str, str] = {
     "batch export": "batch, rows, out",
     "refund": "request_key, merchant_uid, amount, currency, state, words, ended_at, is_new, dry_run",
     "refunds": "list of request_key, charge, amount, currency, state, actor, reason, created_at, words",
-    "try": "charge, is_new, dry_run",
-    "release": "released, amounts, is_new, dry_run",
-    "waive": "charge, is_new, dry_run",
-    "cancel-charge": "charge, is_new, dry_run",
-    "paid-elsewhere": "charge, is_new, dry_run",
+    "try": _answer("try_charge"),
+    "release": _answer("release_refused"),
+    "waive": _answer("waive"),
+    "cancel-charge": _answer("cancel_charge"),
+    "paid-elsewhere": _answer("paid_elsewhere"),
     "stop-charging": "account, charging",
     "resume-charging": "account, charging",
     "adopt": "environment, adopted, held",

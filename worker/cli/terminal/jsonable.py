@@ -1,4 +1,4 @@
-"""`--json` before or after the name of every command; commands that print by `answer` have no parameter for it."""
+"""`--json` before or after the name of every command, which has no parameter for it: `answer` prints JSON."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from worker.cli.terminal.output import AsJson, wants_json
+from worker.cli.terminal.output import AsJson
 from worker.cli.terminal.sections import PROCESSES
 
 NAME = "as_json"
@@ -29,15 +29,14 @@ def add_to_commands(app: typer.Typer) -> None:
 
 def _with_json(command: Callable[..., Any]) -> Callable[..., Any]:
     taken = signature(command, eval_str=True)
-    names = taken.parameters
 
     @wraps(command)
     def run(**arguments: Any) -> Any:
-        del arguments[NAME]  # --json may also precede the name of the command
-        return command(**arguments, **({NAME: wants_json()} if NAME in names else {}))
+        del arguments[NAME]  # `use_json` knows it: --json may also precede the name of the command
+        return command(**arguments)
 
     option = Parameter(NAME, Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
-    others = [each.replace(kind=Parameter.KEYWORD_ONLY) for name, each in names.items() if name != NAME]
+    others = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in taken.parameters.values()]
     run.__signature__ = taken.replace(parameters=[*others, option])  # type: ignore[attr-defined]  # inspect reads it
     run.__annotations__ = {**command.__annotations__, NAME: AsJson}
     return run

@@ -127,8 +127,8 @@ def say(text: str, local: ZoneInfo | None = None) -> None:
         print(with_local_times(text, local))
 
 
-def answer(document: Mapping[str, Any], *lines: str) -> None:
-    """Print the result of a command: lines for people, or with --json the document."""
+def answer(document: object, *lines: str) -> None:
+    """Print the result of a command: lines for people, or with --json the document. Tables may follow."""
     if wants_json():
         print_json(document)
     for line in lines:
