@@ -1,4 +1,4 @@
-"""Requesting: a charge that no plan asks for, once for each request key; then it is one like any other."""
+"""Ad-hoc charges: opened once for each request key, then charged like renewals."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +25,7 @@ NO_PERIOD = 0
 
 
 class CannotRequest(OwnCode):
-    """What was asked for cannot be done now; nothing has been done."""
+    """The request cannot be carried out now; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Requested:
 
 
 def charge(services: Services, request: ChargeRequest, actor: str, os_user: str | None = None) -> Requested:
-    """Open the charge that is asked for, or answer the one that is there since the same was asked before.
+    """Open the requested charge, or return the charge of the same earlier request.
 
     Above AGAIN_CHARGE_LIMIT or AGAIN_CHARGE_DAY_LIMIT it is held until another person releases it.
     A different request under the same key is refused, because its sender takes it for another debt.

@@ -1,4 +1,4 @@
-"""Limiting: a charge that no plan asks for, above a limit, needs a second person."""
+"""Approval limits: an ad-hoc charge above a limit needs a second person."""
 
 from datetime import datetime
 
@@ -11,9 +11,9 @@ from worker.store.charging import allowances
 
 
 def above_limit(services: Services, db: Connection, account: str, money: Money, now: datetime) -> str | None:
-    """Which limit a charge is above; None when none, and its amount is then added to the account's day.
+    """The limit that a charge exceeds; None when none, and its amount is then added to the account's day.
 
-    An amount that needs a second person uses up nothing of the day.
+    An amount that needs a second person is not added to the day.
     """
     limits = services.settings.limits("charge_limit")
     if limits.exceeded_by(money):

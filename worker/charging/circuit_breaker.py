@@ -1,4 +1,4 @@
-"""Breaking: an account's charging stops by itself at the first double charge, and when all calls are refused.
+"""The circuit breaker: stop an account's charging at the first double charge, and when all calls are refused.
 
 When one channel (a PG contract) refuses all calls and others are paid, nothing stops: a person is notified.
 """

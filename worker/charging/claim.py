@@ -70,7 +70,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A charge and the attempt at it that is ours until its lease runs out."""
+    """A charge and its attempt, which this process holds until the lease expires."""
 
     charge_id: int
     key: str
@@ -87,7 +87,7 @@ class Claimed:
 class Unasked:
     """No claim was made: the gateway may have a payment under an earlier merchant_uid of the charge."""
 
-    account: str  # whose gateway has to be asked first
+    account: str  # whose gateway is looked up first
 
 
 class Skipped(Enum):
@@ -102,7 +102,7 @@ Answer = Claimed | Unasked | Skipped | None
 
 
 def claim_many(services: Services, ids: Sequence[int], *, waits: bool = False) -> list[Answer]:
-    """Claim these charges in one transaction; one answer for each id, in order. None: not ours to try now.
+    """Claim these charges in one transaction; one answer for each id, in order. None: not to be tried now.
 
     A batch waits for no charge's row, and answers LOCKED for one that another transaction has locked. With
     `waits`, which is for a lone charge, it waits for that transaction: otherwise a person's act of the same moment
@@ -146,7 +146,7 @@ def _first_of_each_card(rows: Sequence[Locked]) -> list[Locked]:
 
 
 def claimed_of(charge: Charge | Locked, intent: Attempt) -> Claimed:
-    """What is needed of a charge to carry out the attempt at it."""
+    """The parts of a charge that its attempt needs."""
     return Claimed(
         charge.id,
         charge.key,
@@ -162,7 +162,7 @@ def claimed_of(charge: Charge | Locked, intent: Attempt) -> Claimed:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """A charge, and what follows for it."""
+    """A charge and the decision for it."""
 
     row: Locked
     decision: Decision
@@ -227,7 +227,7 @@ class _Batch:
                 case CardCapped():
                     log.info("charge %s waits: its card was declined as often as its cap allows", row.key)
                 case _:
-                    pass  # what is written says it
+                    pass  # the written row says it
 
     def _write(self, decided: Sequence[_Decided]) -> dict[int, Answer]:
         given_back = [each.row.id for each in decided if isinstance(each.decision, GiveBack)]
@@ -270,7 +270,7 @@ class _Batch:
         charges.change(self.db, row.id, queued_until=None)
 
     def _one(self, each: _Decided) -> Answer:
-        """Write what follows for one charge, under a savepoint: where it fails, the others stand."""
+        """Write the decision for one charge under a savepoint: when it fails, the others stay written."""
         match each.decision:
             case AskFirst():
                 return Unasked(each.row.account)
@@ -306,7 +306,7 @@ class _Batch:
             case ((Behind(_, at) | CardCapped(at)), _):
                 charges.change(db, row.id, next_attempt_at=at, queued_until=None)
             case LeaveToAttempt(), _:
-                # That attempt decides, by its lease or its next look-up; a message would come again and again.
+                # That attempt's lease or next look-up decides; the charge would be queued again and again.
                 charges.change(db, row.id, next_attempt_at=None, queued_until=None)
             case decision, _:
                 raise AssertionError(f"{decision} of charge {row.key} without its facts")
@@ -331,7 +331,7 @@ class _Batch:
         return claimed_of(row, intent)
 
     def _ask_about(self, row: Locked, last: DeclinedLast) -> None:
-        """Ask about the newest attempt, whose failure's text is no definite answer by today's rules."""
+        """Have the newest attempt looked up: by today's rules the text of its failure is not definite."""
         log.warning("%s is asked about before anything is sent: %s", last.merchant_uid, last.reason)
         taken = attempts.take(self.db, last.id, AttemptState.DECLINED, self.now)
         if taken is not None:

@@ -1,4 +1,4 @@
-"""The facts of claims: those of each charge's own row, and what only charges with a history need, by the set."""
+"""Load the facts of claims: from each charge's own row, and by the set for charges with a history."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Earlier:
 
 
 def or_aside(step: Callable[[], T]) -> T | SetAside:
-    """Take a step for one charge; a row that breaks a rule is set aside, and the others go on."""
+    """Take a step for one charge; return SetAside when its row breaks a rule, so that the others go on."""
     try:
         return step()
     except BROKEN as broken:
@@ -67,7 +67,7 @@ def charge_facts(row: Locked, account: AccountFacts) -> ChargeFacts:
 
 
 def load_earlier(db: Connection, rows: Sequence[Locked], now: datetime) -> Mapping[int, Earlier | SetAside]:
-    """Load what only charges with a history need, by the set; one by one where a row of it breaks a rule.
+    """Load the facts of charges with a history, by the set; one by one when a row breaks a rule.
 
     Each of the charges has another card.
     """

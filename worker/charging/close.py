@@ -28,9 +28,9 @@ FACTS_READ_AFTER = timedelta(minutes=1)
 
 
 def close(db: Connection, charge_id: int, status: ChargeStatus, why: str | None, now: datetime) -> None:
-    """End a charge, which the caller has locked: nothing is attempted, queued, held or waited for after this.
+    """Close a charge that the caller has locked: it is neither attempted nor queued nor held after this.
 
-    What the customer owes beside it, and has waited behind it, is tried next.
+    Charges that waited behind it become due.
     """
     _end(db, charge_id, status, why, now)
     debts.wake_behind(db, charge_id, now)
@@ -44,7 +44,7 @@ def _end(db: Connection, charge_id: int, status: ChargeStatus, why: str | None, 
 def collected(
     db: Connection, charge: Charge, uid: str | None, now: datetime, why: str | None = None, imp_uid: str = ""
 ) -> None:
-    """End a charge whose money is there, by an attempt or by another way; everything stops at once."""
+    """Close a charge as paid, by an attempt or by another way."""
     payable = payments.lock(db, [charge.id])[charge.id]
     then = after_payment(payable.facts, by_attempt=uid is not None)
     if then.is_late:
@@ -83,7 +83,7 @@ def paid_dedupe(charge_key: str) -> str:
 
 
 def _store_card(db: Connection, charge: Charge, now: datetime) -> None:
-    """The gateway keeps the card now that it was paid with, and the subscription begins that waited for it."""
+    """Write that the gateway stored the card of a first payment, and begin the subscription that waited for it."""
     last_day = customers.expires_on(db, charge.billing_key_id)
     customers.change_key(
         db,
@@ -91,7 +91,7 @@ def _store_card(db: Connection, charge: Charge, now: datetime) -> None:
         deleted_at=None,
         changed_at=now,
         stopped_as=None,
-        **customers.NO_FACTS,  # what is known is of a card before; the gateway is asked for this one's
+        **customers.NO_FACTS,  # the known facts are those of an earlier card; the gateway is asked for this one's
         ask_at=now + FACTS_READ_AFTER,
         tell_expiry_at=None if last_day is None else tell_expiry_at(last_day),
     )
@@ -99,7 +99,7 @@ def _store_card(db: Connection, charge: Charge, now: datetime) -> None:
 
 
 def resume_if_nothing_rests(db: Connection, charge: Charge, why: str, now: datetime) -> None:
-    """Let the subscription go on that was paused for this debt, which has just ended, unless for others too.
+    """Resume a subscription that was paused for this debt alone; the debt has just ended.
 
     The caller has locked the subscription.
     """
@@ -113,7 +113,7 @@ def resume_if_nothing_rests(db: Connection, charge: Charge, why: str, now: datet
 def set_aside(
     db: Connection, charge_key: str | None, why: str, now: datetime, instead_of: str | None = None
 ) -> None:
-    """Let a debt that is still owed wait for a person, who is told; the others go on.
+    """Hold a charge that is still owed until a person decides, and send an event; other charges go on.
 
     A debt that is held already stays as it is, unless it is held for the reason `instead_of`.
     """
@@ -134,13 +134,13 @@ def tell_held(db: Connection, charge_key: str, why: str, now: datetime) -> None:
 
 
 def quarantine(services: Services, charge_id: int, broken: Exception) -> None:
-    """Set a charge aside that cannot be worked on; the others go on."""
+    """Hold a charge whose row breaks a rule; other charges go on."""
     with services.engine.begin() as db:
         set_aside(db, charges.key_of(db, charge_id), why_broken(broken), now=services.clock.now())
 
 
 def why_broken(broken: Exception) -> str:
-    """Why a charge is set aside that cannot be worked on."""
+    """The reason that a charge whose row breaks a rule is held with."""
     return f"its row breaks a rule: {broken}"
 
 
@@ -187,13 +187,13 @@ def cancel_subscription(db: Connection, subscription_id: int, why: str, now: dat
 
 
 def pause_subscription(db: Connection, subscription_id: int, why: str, now: datetime) -> None:
-    """Let a subscription rest: no period is opened until it is resumed. Those that are due are opened before."""
+    """Pause a subscription: no period is opened until it is resumed. Periods that are due are opened first."""
     paused = SubscriptionStatus.PAUSED.value
     key, uid = subscriptions.names(db, subscription_id)
     row = subscriptions.by_key(db, key, lock=True)
     if row is not None:
         open_first(db, row, now)
-    # The end that a person has given it is told all the same.
+    # The event still names the end that a person has set.
     tell_at = row["ends_at"] if row is not None else None
     subscriptions.change(db, subscription_id, status=paused, open_at=None, tell_at=tell_at, told_as=None)
     rests = events.SubscriptionPaused(subscription=key, customer_uid=uid, why=why)
@@ -203,7 +203,7 @@ def pause_subscription(db: Connection, subscription_id: int, why: str, now: date
 def resume_subscription(
     db: Connection, subscription_id: int, why: str, now: datetime, *, paused_why: str = PAUSED_WHY
 ) -> tuple[Opened, ...]:
-    """Let a subscription that is paused go on with the next period that comes; answers those meanwhile.
+    """Resume a paused subscription with its next period; return the periods of the pause.
 
     They are not charged: each gets a charge that is waived, with `paused_why`.
     """

@@ -1,4 +1,4 @@
-"""The current card: a debt is moved to the card that its subscription is charged to now."""
+"""Move a debt to the card that its subscription is charged to now."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Classing: a decline's words are placed in a class when it is settled, and again when the rules have changed."""
+"""Classify a decline by its text when it is settled, and again when the rules have changed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,14 +23,14 @@ class Progress:
 
 
 def placed(outcome: Outcome, stored_at: str | None) -> Placed | None:
-    """What the words of a decline mean, by the PG that gave them, else the one where the card is stored."""
+    """Classify the text of a decline by the PG that sent it, or else by the PG that stores the card."""
     if not isinstance(outcome, Declined):
         return None
     return classify(outcome.reason, outcome.pg_provider or stored_at, rulebook())
 
 
 def is_definite(reason: str | None, pg_provider: str | None) -> bool:
-    """Whether a text of a declined attempt leaves no doubt that no money moved, by the rules of this version."""
+    """Whether the text of a declined attempt proves that nothing was paid, by the rules of this version."""
     return classify(reason, pg_provider, rulebook()).definite
 
 
@@ -45,9 +45,9 @@ def read_again(payment: GatewayPayment, stored_at: str | None) -> GatewayPayment
 def reclassify(
     services: Services, batch: int = BATCH, going_on: Callable[[], bool] = lambda: True
 ) -> Iterator[Progress]:
-    """Place every decline again that the rules of this version have not placed yet, in batches of their own.
+    """Reclassify every decline that the rules of this version have not classified, each batch in a transaction.
 
-    What is placed carries the rules' version, so that a run which was stopped goes on where it was.
+    Each classified row carries the version of the rules, so that a stopped run continues where it was.
     """
     version = rulebook().version
     with services.engine.begin() as db:

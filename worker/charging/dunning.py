@@ -1,4 +1,4 @@
-"""Dunning: what follows a decline for the debt, its card and its subscription, and what the customer is told."""
+"""Dunning: apply to a debt, its card and its subscription what follows a decline, and send the events."""
 
 import logging
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ from worker.store.customers import customers
 from worker.store.outbox import event_log
 
 log = logging.getLogger("again.dunning")
-CARD_ASKED_AFTER = timedelta(days=1)  # until the gateway is asked whether the card that a debt waits for changed
+CARD_ASKED_AFTER = timedelta(days=1)  # between two look-ups of the card that a debt waits for
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer to an attempt at a debt, as the rules look at it."""
+    """An answer to an attempt at a debt, as the rules read it."""
 
     charge: Charge
     attempt: Attempt
@@ -39,24 +39,24 @@ class Answer:
 
     @property
     def counter(self) -> Counter:
-        """What this try is counted as."""
+        """The counter that this try adds to."""
         return counter(self.outcome, self.debt, self.said)
 
     @property
     def is_surely_unpaid(self) -> bool:
-        """Whether no money moved by this attempt, so that another card may be charged."""
+        """Whether no money was taken by this attempt, so that another card may be charged."""
         is_definite = self.said is None or not self.said.keeps_uid
         return is_definite and not isinstance(self.outcome, Paid | Unknown)
 
     @property
     def is_of_card(self) -> bool:
-        """Whether the card was declined, rather than our set-up or a line."""
+        """Whether the card was declined, and not a call refused for our configuration or a technical fault."""
         is_ours = self.said is not None and self.said.decline_class in NOT_THE_CARD
         return self.said is not None and not is_ours and not self.debt.old_card
 
     @property
     def tells_of_set_up(self) -> bool:
-        """Whether it says that our own set-up is wrong."""
+        """Whether it says that our own configuration is wrong."""
         return isinstance(self.outcome, Refused) or self.counter is Counter.REFUSAL
 
 
@@ -70,7 +70,7 @@ def read_answer(
     *,
     shop_zone: str,
 ) -> Answer:
-    """What the rules need to know beside an answer; its own attempt is written already.
+    """Load the facts that the rules need beside an answer, whose own attempt is already written.
 
     A debt without a plan is tried within the hours of the shop's zone.
     """
@@ -92,7 +92,7 @@ def read_answer(
 
 
 def card_free_at(db: Connection, charge: Charge, now: datetime) -> datetime | None:
-    """When the card's cap lets it be tried again; None when it is free."""
+    """When the cap of a card's declines allows the next try; None for at once."""
     return cards_free_at(db, [charge], now)[charge.id]
 
 
@@ -108,7 +108,7 @@ def _free_at(cap: CardCap, times: Sequence[datetime]) -> datetime | None:
 
 
 def counted(answer: Answer, now: datetime) -> dict[str, Any]:
-    """The charge's columns after this try has been counted; each try moves one counter, and no other."""
+    """The charge's columns after this try; each try adds to one counter alone."""
     history = answer.charge.history
     match answer.counter:
         case Counter.NOTHING:
@@ -132,7 +132,7 @@ def counted(answer: Answer, now: datetime) -> dict[str, Any]:
 
 
 def begun(charge: Charge, now: datetime) -> dict[str, Any]:
-    """Since when a debt is being dunned, and when the passing of time changes something next."""
+    """The columns for when dunning and its ladder began, and for when the debt is checked next."""
     history = charge.history
     first, ladder = history.first_declined_at or now, history.ladder_began_at or now
     seen = replace(overdue(charge), first_declined_at=first, ladder_began_at=ladder)
@@ -147,7 +147,7 @@ def _look_at(charge: Charge, seen: Overdue, now: datetime) -> datetime | None:
 
 
 def overdue(charge: Charge) -> Overdue:
-    """What the rules of standing know of a debt."""
+    """The facts of a debt that the rules of standing read."""
     history = charge.history
     return Overdue(
         charge.policy, charge.due_at, history.first_declined_at, history.ladder_began_at, charge.waits,
@@ -156,7 +156,7 @@ def overdue(charge: Charge) -> Overdue:
 
 
 def wait_for_card(db: Connection, charge: Charge, now: datetime) -> None:
-    """Try no more with this card; the final action comes with time, unless it was taken already."""
+    """Stop the tries with this card. The final action is taken when it is due, unless it was taken before."""
     first, ladder = charge.history.first_declined_at or now, charge.history.ladder_began_at or now
     seen = replace(overdue(charge), first_declined_at=first, ladder_began_at=ladder, waits=True)
     charges.change(
@@ -178,7 +178,7 @@ def wait_for_card(db: Connection, charge: Charge, now: datetime) -> None:
 def tell_failed(
     db: Connection, answer: Answer, next_attempt_at: datetime | None, now: datetime, *, needs_card: bool
 ) -> None:
-    """Tell that an attempt was declined, in the gateway's own words."""
+    """Send the event of a failed attempt, with the gateway's own text."""
     charge, said = answer.charge, answer.said
     if said is None or not isinstance(answer.outcome, Declined):
         return
@@ -194,7 +194,7 @@ def tell_failed(
 
 
 def tell_of_decline(db: Connection, answer: Answer, next_attempt_at: datetime | None, now: datetime) -> None:
-    """Tell of a decline that the card gave, and stop a card that can never pay; nothing of our own faults."""
+    """Send the events of a card's decline, and stop a card that can never pay; nothing for our own faults."""
     charge, said = answer.charge, answer.said
     if said is None or not answer.is_of_card or not isinstance(answer.outcome, Declined):
         return
@@ -208,7 +208,7 @@ def tell_of_decline(db: Connection, answer: Answer, next_attempt_at: datetime | 
 
 
 def tell_past_due(db: Connection, charge: Charge, now: datetime) -> None:
-    """Tell once for a debt that its subscription is past due, and until when it stays usable."""
+    """Send, once for a debt, the event that its subscription is past due, with the end of its grace."""
     if charge.subscription is None:
         return
     first = charge.history.first_declined_at or now
@@ -222,7 +222,7 @@ def tell_past_due(db: Connection, charge: Charge, now: datetime) -> None:
 def tell_card(
     db: Connection, charge: Charge, decline_class: str, reason: str | None, dedupe: str, now: datetime
 ) -> None:
-    """Tell that the card must be mended or changed."""
+    """Send the event that asks for another card."""
     needed = events.CardNeedsUpdate(
         customer_uid=charge.customer_uid, charge=charge.key, decline_class=decline_class, reason=reason
     )
@@ -230,7 +230,7 @@ def tell_card(
 
 
 def give_up(db: Connection, charge: Charge, final: FinalAction, now: datetime) -> None:
-    """Take the final action, once; a debt that is kept waits for another card, or for a person."""
+    """Take the final action, once; a debt that stays owed waits for another card, or for a person."""
     if charge.held_why is not None or charge.given_up is not None:
         wait_for_card(db, charge, now)
         return
@@ -256,7 +256,7 @@ def give_up(db: Connection, charge: Charge, final: FinalAction, now: datetime) -
 
 
 def tell_suspended(db: Connection, charge: Charge, why: str, now: datetime) -> None:
-    """Tell once for a debt that its subscription is not usable any more."""
+    """Send, once for a debt, the event that its subscription is no longer usable."""
     if charge.subscription is None:
         return
     suspended = events.SubscriptionSuspended(
@@ -266,7 +266,7 @@ def tell_suspended(db: Connection, charge: Charge, why: str, now: datetime) -> N
 
 
 def tell_uncollectible(db: Connection, charge: Charge, now: datetime) -> None:
-    """Tell that a debt is given up, as the ladder's end would."""
+    """Send the event of a debt that is given up, as at the end of the ladder."""
     event_log.enqueue_event(
         db, _ended(charge, FinalAction.WRITE_OFF), f"{charge.key}/ended/{now.isoformat()}", now
     )
@@ -283,7 +283,7 @@ def _ended(charge: Charge, final: FinalAction) -> events.Event:
 
 
 def stop_trying(db: Connection, charge: Charge, stopped: DeclineClass, now: datetime) -> None:
-    """Let a debt wait for another card: its own can never pay."""
+    """Make a debt wait for another card, because its own can never pay."""
     log.info("charge %s is not tried: its card can never pay (%s)", charge.key, stopped)
     wait_for_card(db, charge, now)
     tell_past_due(db, charge, now)
@@ -291,12 +291,12 @@ def stop_trying(db: Connection, charge: Charge, stopped: DeclineClass, now: date
 
 
 def is_stopped(charge: Charge) -> bool:
-    """Whether it is not tried by itself: it was declined, and a person has said when its subscription ends."""
+    """Whether it is not retried: it was declined, and a person has set the end of its subscription."""
     return charge.ends_at is not None and charge.history.first_declined_at is not None
 
 
 def start_ladders(db: Connection, subscription_id: int, now: datetime) -> int:
-    """Try the debts again that `stop_ladders` stopped, as an end was taken back; answers how many.
+    """Resume the ladders that `stop_ladders` stopped, because an end was withdrawn; return how many.
 
     A debt that was given up, is held, or whose card can never pay, goes on waiting. None is tried sooner after a
     decline of its card than a ladder would.
@@ -315,7 +315,7 @@ def start_ladders(db: Connection, subscription_id: int, now: datetime) -> int:
 
 
 def stop_ladders(db: Connection, subscription_id: int, now: datetime) -> None:
-    """Try nothing more by itself of what was declined: a person has changed the subscription."""
+    """Stop the ladders of a subscription's declined debts, because a person has set its end."""
     for row in charges.of_subscription(db, subscription_id, owed_only=True):
         charge = charges.locked(db, row["id"])
         stops = charge is not None and charge.history.first_declined_at is not None and charge.held_why is None

@@ -1,4 +1,4 @@
-"""Payments of debts that had ended: each is a finding, until a person has decided to refund or to keep it."""
+"""Payments of closed debts: each is a finding until a person decides to refund or to keep it."""
 
 import logging
 from datetime import datetime
@@ -18,9 +18,9 @@ KIND = FindingKind.PAID_AFTER_END
 
 
 def note(db: Connection, charge: Charge, uid: str | None, imp_uid: str, now: datetime) -> None:
-    """Write the events of money that came for a debt that had ended, and the finding; both in `db`'s transaction.
+    """Write the finding and the events of a payment for a closed debt, in the transaction of `db`.
 
-    Without a `uid` a person has said that it was paid by another way: there is nothing at the gateway to refund.
+    Without a `uid` a person has recorded a payment by another way: the gateway has nothing to refund.
     """
     log.error("charge %s was %s and is paid now by %s, after its end", charge.key, charge.status, uid)
     late = events.ChargePaidAfterEnd(charge=charge.key, was=charge.status.value, merchant_uid=uid or "")

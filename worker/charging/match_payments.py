@@ -1,4 +1,4 @@
-"""Comparing: payments that the gateway shows are held against our books; what disagrees becomes a finding."""
+"""Compare the gateway's payments with the database; each difference becomes a finding."""
 
 import logging
 from collections.abc import Sequence
@@ -29,16 +29,16 @@ from worker.store.reconciliation.reconciliations import Debt
 
 log = logging.getLogger("again.match_payments")
 _EVER = datetime.max.replace(tzinfo=UTC)
-MENDER = "again"  # who ended a finding that mended itself
+MENDER = "again"  # ended_by of findings that were repaired
 
 
 def compare(services: Services, account: str, payments: Sequence[GatewayPayment]) -> int:
-    """Write a finding for each payment that our books do not agree with, and mend what mends itself.
+    """Write a finding for each payment that differs from the database, and repair what can be repaired.
 
-    Answers how many are new. Each is written in a transaction of its own, so that one that breaks a rule
+    Return how many are new. Each is written in a transaction of its own, so that one that breaks a rule
     keeps no other from being written.
     """
-    # An account for tests takes its payments for what they say.
+    # In an account for tests, test payments count as payments.
     is_real = not services.account(account).sandbox
     moved = [
         replace(payment, sandbox=payment.sandbox and is_real)
@@ -59,7 +59,7 @@ def compare(services: Services, account: str, payments: Sequence[GatewayPayment]
         found = judge(payment, debt.side if debt else None, environment)
         if found is None and (finding := known.get((payment.merchant_uid, payment.imp_uid))):
             _end_mended(services, finding, debt)
-        # Test channels are emptied every night by the gateway itself.
+        # The gateway cancels the payments of test channels every night.
         if found is None or (found.kind is FindingKind.REFUND_DRIFT and services.account(account).sandbox):
             continue
         try:
@@ -69,14 +69,14 @@ def compare(services: Services, account: str, payments: Sequence[GatewayPayment]
                 raise
             quarantine(services, debt.charge_id, broken)
         if found.kind.mends_itself:
-            # The books have changed: what is left of the page is judged by what they are now.
+            # The database has changed: the rest of the page is compared with its rows of now.
             with services.engine.begin() as db:
                 debts = reconciliations.debts_of(db, account, environment, uids, now)
     return fresh
 
 
 def _end_mended(services: Services, finding: Finding, debt: Debt | None) -> None:
-    """End a finding that has become right since, as asking does with what was found lost."""
+    """End a finding whose difference is gone, such as a lost payment that a look-up has settled."""
     if debt is None or debt.side.under_way or finding.state is not FindingState.OPEN:
         return
     with services.engine.begin() as db:
@@ -87,7 +87,7 @@ def _end_mended(services: Services, finding: Finding, debt: Debt | None) -> None
 
 
 def end_paid(services: Services, account: str) -> None:
-    """End the findings of payments that the database lacked and has by now, however they were written.
+    """End the findings of payments that were missing in the database and are there now.
 
     After a restore or a failover a charge can be opened and sent again after its payment was found: the gateway
     answers that its uid is paid, and no later list shows the payment.
@@ -99,7 +99,7 @@ def end_paid(services: Services, account: str) -> None:
 
 
 def _leave_to_person(db: Connection, finding: Finding, debt: Debt, now: datetime) -> None:
-    """Set a debt aside with an event, when it is still held by a finding that has ended without a payment."""
+    """Send an event for a debt that is still held by a finding which ended without a payment."""
     held_why = charges.held_why(db, debt.charge_key) or ""
     if not held_why.startswith(_held_by(finding)) or findings.open_for(db, debt.charge_key, but=finding.id):
         return
@@ -112,12 +112,12 @@ def _held_by(finding: Finding) -> str:
 
 
 def _again(finding: Finding) -> str:
-    """Tells a hold of a finding that was over and is open again from its holds before: each has an event."""
+    """Distinguishes the holds of a finding that was reopened: each hold has an event of its own."""
     return f" (found again, after change {finding.fence})" if finding.fence else ""
 
 
 def note_ghost(services: Services, account: str, uid: str) -> bool:
-    """Write a finding for a payment of our books that the gateway does not have; whether it is new."""
+    """Write a finding for a payment that the database has and the gateway lacks; return whether it is new."""
     now = services.clock.now()
     with services.engine.begin() as db:
         debt = reconciliations.debts_of(db, account, services.settings.environment, [uid], now).get(uid)
@@ -141,7 +141,7 @@ def _write(
     now, environment = services.clock.now(), services.settings.environment
     with services.engine.begin() as db:
         if debt is not None:
-            archives.bring_back(db, debt.charge_id)  # what is to be mended or decided is not archived
+            archives.bring_back(db, debt.charge_id)  # a charge with an open finding is not archived
         charge_key = debt.charge_key if debt else charge_key_of(payment.merchant_uid, environment)
         finding, is_new = findings.note(db, account, payment, charge_key, found, now)
         if is_new and not (found.kind.mends_itself and debt):
@@ -149,7 +149,7 @@ def _write(
         if not found.kind.mends_itself:
             findings.end_mendable(db, finding, now, MENDER)
         if debt is not None and found.kind.mends_itself:
-            # Until it is mended, nothing may be sent for this debt; being paid lifts the hold.
+            # Nothing may be sent for this debt until it is repaired; a payment lifts the hold.
             charges.hold(db, debt.charge_key, _held_by(finding) + finding.words + _again(finding))
     if debt is not None and finding.kind.mends_itself and finding.state is FindingState.OPEN:
         try:

@@ -1,4 +1,4 @@
-"""Chasing: what the passing of time brings to a debt that was declined, from facts at each look."""
+"""Overdue charges: end graces, send last warnings and take final actions when they are due."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from worker.store.customers import subscriptions
 from worker.store.outbox import event_log
 
 log = logging.getLogger("again.overdue")
-UNCLEAR = timedelta(hours=1)  # until it is looked again at a debt whose final action an unclear attempt puts off
+UNCLEAR = timedelta(hours=1)  # between two checks of a debt whose final action waits for an unclear attempt
 BATCH = 500  # row ids read at once; each debt has a transaction of its own
 
 

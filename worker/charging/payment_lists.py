@@ -1,4 +1,4 @@
-"""A window of the gateway's list: read in full, both ways, before the reconciler moves on."""
+"""Compare one window of the gateway's list with the database, in both directions."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ from worker.store.reconciliation import reconciliations
 SHORTEST_WINDOW = timedelta(seconds=1)  # the gateway's list counts whole seconds
 MOST_IN_WINDOW = 10_000  # payments whose uids are in memory at once; a window with more is cut in two
 PAGE = 1000
-STATUSES = ("paid", "cancelled")  # a failed record proves nothing about money; asking by uid proves more
-REREADS = 3  # a list that moves while it is paged is read again so often; then the next run sees the rest
+STATUSES = ("paid", "cancelled")  # a failed record does not prove that nothing was paid; a look-up by uid does
+REREADS = 3  # times that a list which changes between its pages is read again; the next run reads the rest
 PATIENCE = 60.0  # seconds a call waits for its turn under the rate cap before it asks for another
 A = TypeVar("A")
 
 
 class NoAnswerYet(Exception):
-    """The gateway did not answer; the run goes on from where it is another time."""
+    """The gateway did not answer; a later run continues from here."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Window:
             number = page.next_page
 
     def _look_for_ghosts(self) -> None:
-        """Ask by uid for each payment of our books that the list did not show."""
+        """Look up by uid each payment of the database that is not in the list."""
         after = 0
         while True:
             with self.services.engine.begin() as db:
@@ -114,7 +114,7 @@ def _answered(answer: A | NotSent | Refused | Unknown) -> A:
 
 
 def await_turn(services: Services, bucket: str, rate: float | None) -> None:
-    """Wait until the cap of so many calls a second lets one more go; None is no cap."""
+    """Wait until the cap, in calls per second, allows one more call; None is no cap."""
     seconds = None if rate else 0.0
     while seconds is None:
         with services.engine.begin() as db:

@@ -1,4 +1,4 @@
-"""Ask the gateway, before a charge is sent, for attempts at it that are unknown here, or ended in doubt."""
+"""Look up at the gateway, before a charge is sent, attempts that are missing here or ended in doubt."""
 
 import logging
 from dataclasses import replace
@@ -34,11 +34,11 @@ from worker.store.charging.charges import Charge
 from worker.store.outbox import event_log
 
 log = logging.getLogger("again.prior_attempts")
-ASK_AGAIN = timedelta(seconds=30)  # until a charge is tried again whose earlier attempts the gateway did not tell
+ASK_AGAIN = timedelta(seconds=30)  # until a charge whose look-up was not answered is tried again
 
 
 class Answer(Enum):
-    """What the gateway says of a charge's earlier attempts."""
+    """The result of looking up a charge's earlier attempts."""
 
     CLEAR = "none of them may be paid, apart from what is written as paid"
     UNCLEAR = "one of them may be paid: its next look-up or a person decides"
@@ -55,7 +55,7 @@ def look_up(services: Services, charge_id: int) -> bool:
 
 
 def ask_before_sending(services: Services, charge_id: int) -> bool:
-    """Ask for a charge's earlier attempts, before it is sent; False without a clear answer: nothing is sent."""
+    """Look up a charge's earlier attempts before it is sent; False, and nothing is sent, if it stays unclear."""
     answer, asked_at = _ask(services, charge_id)
     with services.engine.begin() as db:
         charge = charges.locked(db, charge_id)
@@ -75,7 +75,7 @@ def ask_before_sending(services: Services, charge_id: int) -> bool:
 
 
 def _ask_again_at(db: Connection, charge: Charge, now: datetime) -> datetime:
-    """When to ask again, later and later while the gateway does not answer; a person is alerted after 24 hours."""
+    """When to look up again, with growing intervals while unanswered; after 24 hours an event is sent."""
     unanswered = asked_before_sending.note_unanswered(db, charge.id, now)
     if unanswered is None:
         return now + ASK_AGAIN
@@ -88,7 +88,7 @@ def _ask_again_at(db: Connection, charge: Charge, now: datetime) -> datetime:
 
 
 def known_payments(services: Services, account: str, key: str) -> list[GatewayPayment] | None:
-    """Every payment that the gateway has under a charge key, attempt by attempt; None without an answer."""
+    """Return the gateway's payments under a charge key, attempt by attempt; None without an answer."""
     seen: list[GatewayPayment] = []
     number = 1
     while True:
@@ -100,7 +100,7 @@ def known_payments(services: Services, account: str, key: str) -> list[GatewayPa
 
 
 def ask(services: Services, charge_id: int) -> bool:
-    """Ask for a charge's unsent uid, its next ones until one is not found, and those that ended in doubt.
+    """Look up a charge's unsent uid, the next uids until one is not found, and those that ended in doubt.
 
     False without an answer. An account with other credentials than the bound ones counts as one that does not
     answer.
@@ -109,7 +109,7 @@ def ask(services: Services, charge_id: int) -> bool:
 
 
 def _ask(services: Services, charge_id: int) -> tuple[Answer, datetime]:
-    """The answer, and the time before the look-ups of the attempts that ended in doubt, from which it lasts."""
+    """The answer, and its time: before the look-ups of the attempts that ended in doubt."""
     asked_at = services.clock.now()
     try:
         if not _ask_for_unwritten(services, charge_id):
@@ -122,7 +122,7 @@ def _ask(services: Services, charge_id: int) -> tuple[Answer, datetime]:
 
 
 def _ask_for_unwritten(services: Services, charge_id: int) -> bool:
-    """Ask for what may have been sent after a backup: the unsent uid, and the next ones."""
+    """Look up what may have been sent after a backup: the unsent uid, and the next ones."""
     with services.engine.begin() as db:
         charge = charges.locked(db, charge_id)
         unsent = attempts.unresolved(db, charge_id)
@@ -133,14 +133,14 @@ def _ask_for_unwritten(services: Services, charge_id: int) -> bool:
         found = _found(services, charge.account, waiting.merchant_uid)
         if found is None:
             return False
-        # It may stay unresolved, until a next uid ends it.
+        # It may stay unresolved until a later uid ends it.
         if found and _settle_as_found(services, charge.account, waiting.merchant_uid, found) is Answer.MISSING:
             return False
     return _ask_for_next(services, charge, waiting)
 
 
 def _ask_in_doubt(services: Services, charge_id: int) -> Answer:
-    """Ask about the attempts that ended in doubt, until one of them keeps the charge from being sent."""
+    """Look up the attempts that ended in doubt, until one of them prevents the charge from being sent."""
     with services.engine.begin() as db:
         charge = charges.locked(db, charge_id)
         in_doubt = asked_before_sending.in_doubt(db, charge_id)
@@ -154,7 +154,7 @@ def _ask_in_doubt(services: Services, charge_id: int) -> Answer:
 
 
 def _ask_about(services: Services, charge: Charge, ended: InDoubt) -> Answer:
-    """Ask about an attempt that ended in doubt, and settle it where it may be paid.
+    """Look up an attempt that ended in doubt, and settle it when it may be paid.
 
     Where its record is unclear, it becomes unknown. That is not possible while another attempt of the charge is
     unresolved: an unsent one is kept, and the charge is set aside.
@@ -215,24 +215,24 @@ def _settle_as_found(
         if state is None or taken is None:
             return Answer.MISSING
         if not state[1].is_unresolved:
-            taken = replace(taken, unknown_since=None, quiet_answers=0)  # it begins to be unknown, if it does
+            taken = replace(taken, unknown_since=None, quiet_answers=0)  # it was not unknown until now
         asked = attempts.asked_about(taken, attempts.customer_uids_of(db, taken.charge_id))
     answer = Answer.CLEAR
-    if not is_settled_by(found, taken.imp_uid):  # each time that it is asked for, the ladder would count it again
+    if not is_settled_by(found, taken.imp_uid):  # settling it again would count it in the ladder again
         quiet = timedelta(seconds=services.settings.quiet_time)
         verdict = read_found(found, asked, now, quiet)
         is_unclear = isinstance(verdict.outcome, Unknown)
         answer = Answer.UNCLEAR if is_unclear else Answer.CLEAR
         if alone or not is_unclear:
             settled = settle(services, taken, state[1], verdict.outcome, verdict.quiet_answers)
-            if settled is None:  # another process took it, and may end before it writes
+            if settled is None:  # another process took it, and may end before it writes the answer
                 answer = Answer.MISSING
-    compare(services, account, found)  # a finding under this uid ends, or becomes what it is now
+    compare(services, account, found)  # updates or ends a finding under this uid
     return answer
 
 
 def _end_before(services: Services, attempt: Attempt, next_uid: str) -> bool:
-    """End an attempt whose successor was sent: its failure came after the backup. False when it is in use."""
+    """Settle as failed an attempt whose successor was sent: it failed after the backup. False when in use."""
     with services.engine.begin() as db:
         state = attempts.state_of(db, attempt.merchant_uid)
         if state is not None and not state[1].is_unresolved:
@@ -250,7 +250,7 @@ def _write_as_found(
     now = services.clock.now()
     sent_at = max((payment.started_at for payment in found if payment.started_at), default=now)
     row = attempts.from_gateway(charge.id, number, uid, charge.money, sent_at, now)
-    # Until the answer is written, it holds the next uid back: this process may be killed meanwhile.
+    # Unknown until the answer is written, so that no next uid is sent if this process is killed.
     row |= {"state": AttemptState.UNKNOWN.value, "unknown_since": now, "next_ask_at": now, "settled_at": None}
     with services.engine.begin() as db:
         written = attempts.begin(db, row, "read from the gateway")

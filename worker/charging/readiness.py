@@ -31,10 +31,10 @@ AT_WORK = (
 
 @dataclass(slots=True)
 class _Tries:
-    """What came lately of one account's charges."""
+    """The recent results of one account's charges."""
 
     in_vain: int = 0
-    at: float = 0.0  # when something came last, by `elapsed`
+    at: float = 0.0  # when the last result came, by `elapsed`
     rests_until: float = 0.0
     rest_for: float = REST
     why: str = ""
@@ -43,7 +43,7 @@ class _Tries:
 
 
 class Readiness:
-    """What keeps this process from sending charges. For any thread to use."""
+    """The reasons that keep this process from sending charges. Thread-safe."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -54,16 +54,16 @@ class Readiness:
         self.obstacle: str | None = None  # why it takes no messages of charges; None when it does
 
     def use(self, services: Services) -> None:
-        """Look from now on at the accounts of these services."""
+        """Check the accounts of these services from now on."""
         self._services = services
 
     def watch(self) -> None:
-        """Look repeatedly until the process receives a stop signal."""
+        """Check repeatedly until the process receives a stop signal."""
         while not stop_signal.wait(EVERY):
             self.look()
 
     def look(self) -> None:
-        """Look whether it may send, and can; what has changed is logged."""
+        """Check whether it may send, and can; log each change."""
         try:
             unfit = self._unfit_accounts()
         except DATABASE_ERRORS as error:
@@ -91,7 +91,7 @@ class Readiness:
             return frozenset(name for name, tries in self._tries.items() if elapsed() < tries.rests_until)
 
     def came(self, account: str, outcome: Outcome) -> None:
-        """Record what came of a call."""
+        """Record the result of a call."""
         if isinstance(outcome, NotSent) and did_not_reach(outcome):
             self.in_vain(account, outcome.reason)
         else:
@@ -123,7 +123,7 @@ class Readiness:
             log.log(level, GIVES_BACK, account, tries.why)
 
     def _why_all_rest(self) -> str | None:
-        """Why no account's charges can leave from here; None when those of one with work may."""
+        """Why no account's charges can be sent from here; None when those of one account with work can."""
         now = elapsed()
         with self._lock:
             at_work = [tries for tries in self._tries.values() if now - tries.at < AT_WORK]

@@ -1,4 +1,4 @@
-"""Set aside the charges that no process sends, so that none waits for ever without a reason and an event."""
+"""Hold the charges of accounts that no process has, so that none waits without a reason and an event."""
 
 from datetime import timedelta
 
@@ -7,12 +7,12 @@ from worker.services import Services, are_ours_and_known, clock_is_right
 from worker.store.charging import unsendable
 
 BATCH = 500
-# Until then a process may still run with an accounts file from before the account was added.
+# Within the hour a process may still use an accounts file without the account.
 SET_ASIDE_AFTER = timedelta(hours=1)
 
 
 def set_aside_unsendable(services: Services) -> int:
-    """Set aside charges that have been due for an hour at an account that is not configured; answers how many."""
+    """Hold charges that have been due for an hour at an account that is not configured; return how many."""
     if not are_ours_and_known(services):
         return 0
     now = services.clock.now()

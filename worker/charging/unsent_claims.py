@@ -1,4 +1,4 @@
-"""Attempts that were surely not sent and could not be given back in the database yet: kept in memory until then.
+"""Attempts that were certainly not sent, kept in memory until the database takes that they are given back.
 
 They are kept in memory: a process that ends forgets them, and their leases run out.
 """
@@ -13,7 +13,7 @@ from worker.runtime.background import Part
 from worker.store.failures import is_transient
 
 log = logging.getLogger("again.unsent_claims")
-EVERY = 2.0  # seconds between two rounds of trying
+EVERY = 2.0  # seconds between two rounds of tries
 
 
 class UnsentClaims:
