@@ -126,7 +126,7 @@ OLD_MONTHS: tuple[Mutant, ...] = (
         "archive: what is to be mended is brought back",
         ARCHIVING + "test_a_late_payment_of_an_archived_debt_is_mended",
         "worker/charging/match_payments.py",
-        "            archives.bring_back(db, debt.charge_id)  # what",
+        "            archives.bring_back(db, debt.charge_id)  # a",
         "            pass  # what",
     ),
     Mutant(

@@ -38,7 +38,7 @@ class _Tries:
     rests_until: float = 0.0
     rest_for: float = REST
     why: str = ""
-    # Each group's error is told for each of its charges, by several threads: of some groups at a time.
+    # The error of a batch is recorded once for each of its charges, by several threads.
     errors: deque[Exception] = field(default_factory=lambda: deque(maxlen=8))
 
 
@@ -101,7 +101,7 @@ class Readiness:
     def in_vain(self, account: str, why: str, error: Exception | None = None) -> None:
         """Record that a charge could not leave, for a reason that lies here or on the way to the gateway.
 
-        A group's error counts once, whichever of its charges tells it.
+        The error of a batch counts once, although each of its charges records it.
         """
         with self._lock:
             tries = self._tries.setdefault(account, _Tries())
@@ -113,7 +113,7 @@ class Readiness:
             tries.in_vain += 1
             if tries.in_vain < IN_VAIN or now < tries.rests_until:
                 return
-            level = logging.ERROR if tries.rest_for == REST else logging.INFO  # said when it first rested
+            level = logging.ERROR if tries.rest_for == REST else logging.INFO  # an error only for the first rest
             tries.rests_until = now + tries.rest_for
             tries.rest_for = min(MOST_REST, 2 * tries.rest_for)
             tries.why = f"{IN_VAIN} charges in a row could not leave from here, the last one because of {why}"

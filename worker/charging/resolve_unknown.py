@@ -1,4 +1,4 @@
-"""Asking: lapsed leases become unknown outcomes, which are asked about until they are clear."""
+"""Resolve unknown outcomes: attempts with an expired lease are looked up until their outcome is known."""
 
 import logging
 from collections.abc import Mapping
@@ -29,9 +29,9 @@ AT_ONCE = 48  # look-ups of an account in one run; charges that are looked up fi
 
 
 def sweep(services: Services) -> int:
-    """Take attempts from workers whose lease has run out, and let no charge wait in silence.
+    """Take attempts from workers whose lease has expired, and hold charges without a next action.
 
-    A charge without a next action is set aside. A held one whose reason no event has told gets its event.
+    A held charge without an event about its reason gets one.
     """
     now = services.clock.now()
     first_ask = rules.next_ask_at(now, now)
@@ -50,7 +50,7 @@ def sweep(services: Services) -> int:
 
 
 def begin_due(services: Services, begin: Begin) -> None:
-    """Begin the look-ups that are due, so many of each account as may wait here; the others stay due."""
+    """Begin due look-ups, of each account as many as may wait here; the others stay due."""
     for attempt_id, account in due_asks(services).items():
         begin(
             account,
@@ -61,13 +61,13 @@ def begin_due(services: Services, begin: Begin) -> None:
 
 
 def make_due(services: Services, attempt_id: int) -> None:
-    """Let another process ask about an unknown attempt at once: this one ends before it has an answer."""
+    """Make an unknown attempt due for a look-up at once, because this process ends before it has the answer."""
     with services.engine.begin() as db:
         attempts.ask_now(db, attempt_id, services.clock.now())
 
 
 def due_asks(services: Services, limit: int = AT_ONCE) -> Mapping[int, str]:
-    """The unknown attempts that are to be asked about now, with their accounts: so many of each."""
+    """The unknown attempts whose look-up is due, with their accounts: so many of each."""
     with services.engine.begin() as db:
         if not may_decide(services, db):
             return {}
@@ -75,7 +75,7 @@ def due_asks(services: Services, limit: int = AT_ONCE) -> Mapping[int, str]:
 
 
 def ask(services: Services, attempt_id: int) -> AttemptState | None:
-    """Ask the gateway once what became of an attempt; None when it is not time, or no longer unknown."""
+    """Look up an attempt once, and settle it; None when no look-up is due, or it is no longer unknown."""
     now = services.clock.now()
     with services.engine.begin() as db:
         since = attempts.unknown_since(db, attempt_id)
@@ -87,10 +87,12 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
         attempt, account, stored_at = claimed
         customer_uids = attempts.customer_uids_of(db, attempt.charge_id)
     if now - since >= rules.ALERT_AFTER:
-        _alert(services, attempt, since)  # also where nobody can ask: the account was removed or bound anew
+        _alert(
+            services, attempt, since
+        )  # also without a look-up: the account was removed or has other credentials
     gateway = services.gateway_if_ours(account)
     if gateway is None:
-        return None  # it stays unknown, and is asked about later
+        return None  # it stays unknown until a later look-up
     hit(Failpoint.ASKING_CLAIMED, attempt.merchant_uid)
     answer = gateway.find_all(attempt.merchant_uid)
     hit(Failpoint.ASKING_ANSWERED, attempt.merchant_uid)
@@ -102,7 +104,7 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
         verdict = rules.read_found(found, asked, services.clock.now(), quiet_time)
         outcome, quiet_answers = verdict.outcome, verdict.quiet_answers
     else:
-        # No answer to our question says nothing about the payment.
+        # An unanswered look-up says nothing about the payment.
         outcome, quiet_answers = Unknown(f"asking failed: {answer.reason}"), attempt.quiet_answers
     try:
         state = settle(services, attempt, AttemptState.UNKNOWN, outcome, quiet_answers)
@@ -115,7 +117,7 @@ def ask(services: Services, attempt_id: int) -> AttemptState | None:
 
 
 def _alert(services: Services, attempt: Attempt, since: datetime) -> None:
-    """Call a person, once for each spell of not knowing; the asking goes on."""
+    """Send an event, once for each time that it becomes unknown; the look-ups go on."""
     uid = attempt.merchant_uid
     log.error("%s has been unknown since %s; a person should look: `again unknown`", uid, since)
     with services.engine.begin() as db:

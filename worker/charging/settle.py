@@ -1,4 +1,4 @@
-"""Settling: write answers under their attempts' fences, and what follows for their charges; one and many alike.
+"""Settle answers: write them under their attempts' fences, with what follows for their charges.
 
 What an answer changes is decided in `schedules.dunning.settling` and `schedules.dunning.decisions`.
 """
@@ -42,7 +42,7 @@ log = logging.getLogger("again.settle")
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An attempt and the outcome that came for it."""
+    """An attempt and its outcome."""
 
     attempt: Attempt
     before: AttemptState  # in which it was claimed: sending by a call, unknown by a look-up
@@ -105,7 +105,7 @@ def _write_plain(services: Services, paid: Mapping[int, Answered]) -> set[int]:
 
 
 def _plain(answered: Answered, payable: Payable, now: datetime) -> PlainPayment | None:
-    """What is written for a payment that has no further effect; None for any other."""
+    """What to write for a payment that has no further effect; None for any other."""
     attempt, before = answered.attempt, answered.before
     outcome = believed(answered.outcome, before, None, has_paid=payable.has_paid)
     then = after_payment(payable.facts, by_attempt=True)
@@ -117,7 +117,7 @@ def _plain(answered: Answered, payable: Payable, now: datetime) -> PlainPayment 
 
 
 def settle_alone(services: Services, answered: Answered) -> AttemptState | None:
-    """Write any answer, in a transaction of its own; None when the fence moved."""
+    """Write one answer in a transaction of its own; None when the fence moved."""
     now = services.clock.now()
     attempt, before, outcome = answered.attempt, answered.before, answered.outcome
     with services.engine.begin() as db:
@@ -178,7 +178,7 @@ def _go_on(
     decision: SendAgain | TryAgain | WaitForCard | GiveUp | SetAside,
     now: datetime,
 ) -> None:
-    """Take the course of a charge that an attempt did not pay."""
+    """Apply the decision for a charge that an attempt did not pay."""
     charge = answer.charge
     course = unpaid_course(charge.status, charge.keyed_in, is_of_canceled=charge.is_of_canceled)
     match course:
@@ -214,7 +214,7 @@ def _follow(
     decision: SendAgain | TryAgain | WaitForCard | GiveUp | SetAside,
     now: datetime,
 ) -> None:
-    """Set what comes next of a debt that is still owed."""
+    """Set the next action of a debt that is still owed."""
     charge = answer.charge
     match decision:
         case SendAgain(at) if answer.said is None:
