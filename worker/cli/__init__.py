@@ -35,7 +35,7 @@ from worker.cli.terminal.sections import Sectioned
 app = typer.Typer(
     name="again",
     cls=Sectioned,
-    help="Recurring billing for PortOne: each period once, never twice, never not at all.",
+    help="Recurring billing for PortOne: each period is charged exactly once.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

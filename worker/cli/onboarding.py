@@ -32,9 +32,7 @@ from worker.services import UnusableAccount
 from worker.textfiles import open_text, read_text
 
 app = typer.Typer()
-group = typer.Typer(
-    cls=Listed, help="Move in: subscriptions that another system charged until now.", no_args_is_help=True
-)
+group = typer.Typer(cls=Listed, help="Import subscriptions from another system.", no_args_is_help=True)
 app.add_typer(group, name="import")
 
 
@@ -59,7 +57,7 @@ def import_subscriptions(
     ] = False,
     who: Actor = actor(),
 ) -> None:
-    """Go on with subscriptions that another system has charged: every line is checked before any is written."""
+    """Import subscriptions that another system has charged; every line is checked before any is written."""
     if str(file) == "-":
         raise typer.BadParameter("give a file: it is read twice, to be checked and to be written")
     made = services()
@@ -96,7 +94,7 @@ def import_schedules(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Map and preview only.")] = False,
     who: Actor = actor(),
 ) -> None:
-    """Take customers over from PortOne's own schedules: one by one, each unscheduled there and begun here."""
+    """Take customers over from PortOne's own schedules, one by one: each is unscheduled there and begun here."""
     made = services()
     uids = (
         [cleaned("customer_uid", line.strip()) for line in read_text(Path("-")).splitlines() if line.strip()]

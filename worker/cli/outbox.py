@@ -25,7 +25,7 @@ from worker.store.outbox import deliveries
 MOST_LISTED = 1000
 LAST_NUMBER = 2**63 - 1  # the largest id of a row
 app = typer.Typer()
-events_app = typer.Typer(cls=Listed, help="What the shop is told: delivered, waiting and dead.")
+events_app = typer.Typer(cls=Listed, help="Events of the shop: delivered, waiting and dead.")
 app.add_typer(events_app, name="events", invoke_without_command=True)
 
 
@@ -61,7 +61,7 @@ def events(
 def show(
     number: Annotated[int, typer.Argument(min=1, max=LAST_NUMBER, help="The event's number.")],
 ) -> None:
-    """Show one event: what it says, and what came of its tries."""
+    """Show one event: its contents and its deliveries."""
     with services().engine.begin() as db:
         event = replays.found(deliveries.by_number(db, number) or deliveries.archived(db, number), number)
     facts = _document(event)
@@ -80,7 +80,7 @@ def replay(
     dead: Annotated[bool, typer.Option("--dead", help="Every dead event, instead of numbers.")] = False,
     who: Actor = actor(),
 ) -> None:
-    """Deliver events again, from now on, whatever became of them; the receiver sees the same ids."""
+    """Deliver events again, also delivered and dead ones; the receiver sees the same ids."""
     if bool(numbers) is dead:
         raise typer.BadParameter("give the events' numbers, or --dead for every dead one; not both")
 
@@ -96,7 +96,7 @@ def skip(
     before: Annotated[str, typer.Option("--before", help="An instant or a date: those written earlier.")],
     who: Actor = actor(),
 ) -> None:
-    """Let waiting events that are older go undelivered; they are kept, and `replay` takes them too."""
+    """Skip waiting events older than a time; they are kept, and `replay` can deliver them."""
     count = replays.skip(services(), read_instant(before), who, why)
     answer({"events": count}, f"{_counted(count)} will not be delivered")
 
@@ -105,7 +105,7 @@ def skip(
 def schema(
     kind: Annotated[str | None, typer.Argument(help="A kind; all of them unless given.")] = None,
 ) -> None:
-    """Show what the payload of each kind holds; with --json as JSON Schema."""
+    """Show the payload of each kind of event; with --json as JSON Schema."""
     chosen = dict(KINDS) if kind is None else {kind: _known(kind)}
     schemas = {name: schema_of(event) for name, event in chosen.items()}
     answer(schemas if kind is None else schemas[kind])

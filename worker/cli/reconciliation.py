@@ -50,7 +50,7 @@ def reconcile(
 ) -> None:
     """Compare the gateway's list with the database now, and show the findings.
 
-    It can be stopped with Ctrl-C; the same command with the same --from and --to goes on where it was.
+    It can be stopped with Ctrl-C; the same command with the same --from and --to continues where it stopped.
     """
     made = services()
     now = made.clock.now()
@@ -134,7 +134,7 @@ def resolve(
     ] = False,
     who: Actor = actor(),
 ) -> None:
-    """End a finding; the books stay as they are unless --accept or --unpaid says otherwise."""
+    """End a finding; the charge is not changed unless --accept or --unpaid is given."""
     if accept and unpaid:
         raise typer.BadParameter("give --accept or --unpaid, not both")
     chosen = {(True, False): resolve_finding.Verdict.ACCEPTED, (False, True): resolve_finding.Verdict.UNPAID}
@@ -148,7 +148,7 @@ def resolve(
 
 @findings_app.command("refund")
 def refund(number: Number, why: Why, who: Actor = actor()) -> None:
-    """Let a double payment, or the payment of a debt that had ended, be refunded: all that is left of it, once."""
+    """Refund a double payment, or the payment of a closed charge: all that is left of it, once."""
     finding = resolve_finding.refund(services(), number, who, why)
     left = amount_words(finding.balance, finding.currency)
     answer(

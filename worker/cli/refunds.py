@@ -42,7 +42,7 @@ def refund(
     dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
-    """Give a payment back, whole or in part; a worker does so within seconds."""
+    """Refund a payment, whole or in part; a worker does it within seconds."""
     much = parse_money(amount, currency) if amount is not None else None
     request = RefundRequest(
         charge=charge, money=much, request_key=request_key, reason=why, fate=subscription, another=another
@@ -70,7 +70,7 @@ def refunds(
     every: Annotated[bool, typer.Option("--all", help="Those that are over too, newest first.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 100,
 ) -> None:
-    """List the refunds that are asked for and not made yet, oldest first."""
+    """List the refunds that were requested and not made yet, oldest first."""
     with services().engine.begin() as db:
         found = rows.listed(db, every=every, limit=limit)
     names = ("request_key", "charge", "amount", "currency", "state", "actor", "reason", "created_at", "words")

@@ -39,7 +39,7 @@ def dates(
     shift: Annotated[Shift, typer.Option(help="Where a date on a weekend or holiday moves.")] = Shift.NONE,
     holidays: Annotated[str | None, typer.Option(help="Country whose holidays count, such as KR.")] = None,
 ) -> None:
-    """Show the dates that a rule means; needs no database.
+    """Show the dates of a cadence; needs no database.
 
     Dates are numbered from the anchor, which is number 0; for a cron text that does not fire on the anchor,
     number 0 is the first date after it on which it does.

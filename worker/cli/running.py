@@ -58,7 +58,7 @@ def worker(
     alive_file: AliveFile = None,
     until_stdin_closes: UntilStdinCloses = False,
 ) -> None:
-    """Run a worker until SIGTERM; then it finishes the calls that are under way, and takes no new ones."""
+    """Run a worker until SIGTERM; then it finishes the calls under way and begins no others."""
     from worker import wiring
     from worker.app import BULK, CHARGES, QUEUES
 
@@ -174,7 +174,7 @@ def _restart_until_stop_signal(run: Callable[[], object], heartbeats: "Heartbeat
 
 @app.command("beat")
 def beat(alive_file: AliveFile = None, until_stdin_closes: UntilStdinCloses = False) -> None:
-    """Run a beat until SIGTERM; several may run, one of them leads."""
+    """Run a beat until SIGTERM; several may run, and one of them is active."""
     from worker import wiring
 
     made = wiring.services()
@@ -205,7 +205,7 @@ def listen(
     alive_file: AliveFile = None,
     until_stdin_closes: UntilStdinCloses = False,
 ) -> None:
-    """Receive PortOne's webhooks at /portone until SIGTERM; each is only a reason to ask the gateway itself."""
+    """Receive PortOne's webhooks at /portone until SIGTERM; each only causes a look-up at the gateway."""
     try:
         from schedules.operations.health import ProcessKind
         from worker.listener import Door, networks, server

@@ -73,7 +73,7 @@ def charge_status(context: Context, *, charge: Words | None = None, request_key:
 
 
 def try_charge(context: Context, *, charge: Words, reason: Words, actor: Words) -> Answer:
-    """Try once to collect a charge now, whatever its ladder says; it uses none of the automatic tries."""
+    """Try a charge once now, outside its ladder; it uses none of the automatic tries."""
     operate.try_now(context.services, charge, actor, reason)
     return {"charge": charge}
 
@@ -126,7 +126,7 @@ def release_refused(context: Context, *, reason: Words, actor: Words) -> Answer:
 
 
 def waive(context: Context, *, charge: Words, reason: Words, actor: Words) -> Answer:
-    """Waive a charge; nothing is collected for it any more."""
+    """Waive a charge; it is not collected any more."""
     operate.waive(context.services, charge, actor, reason)
     return {"charge": charge}
 
@@ -220,7 +220,7 @@ def resume(context: Context, *, subscription: Words, reason: Words, actor: Words
 
 
 def undo(context: Context, *, subscription: Words, what: Undoable | None, reason: Words, actor: Words) -> Answer:
-    """Undo that a subscription ends with its period, or the periods that it skips.
+    """Undo the end of a subscription that was set for its period, or the periods that it skips.
 
     `what` says which. Null undoes the one that exists and needs a request key; it is refused when both exist.
     """
@@ -232,7 +232,7 @@ def undo(context: Context, *, subscription: Words, what: Undoable | None, reason
 
 
 def skip(context: Context, *, subscription: Words, period_no: int | None, reason: Words, actor: Words) -> Answer:
-    """Skip one period without a charge.
+    """Skip one period; it is not charged.
 
     Its number lets a repeated request skip one period only. Null skips the next one and needs a request key.
     """

@@ -57,7 +57,7 @@ def charge_batch(
     ] = False,
     who: Actor = actor(),
 ) -> None:
-    """Charge many customers once: every line is checked, the whole is shown, and then charged bit by bit."""
+    """Charge many customers once: lines are checked, a summary is shown, then they are charged in parts."""
     if (file is None) is (plan is None):
         raise typer.BadParameter("give a file, or --plan with --amount; not both")
     if (plan is None) is not (amount is None):

@@ -36,7 +36,7 @@ RESULTS = (
     "imp_uid", "decline_class", "reason", "words",
 )  # fmt: skip
 app = typer.Typer()
-group = typer.Typer(cls=Listed, help="Batches: many charges that are asked for together.", no_args_is_help=True)
+group = typer.Typer(cls=Listed, help="Batches of charges that are requested together.", no_args_is_help=True)
 app.add_typer(group, name="batch")
 Key = Annotated[str, typer.Argument(help="The batch's key.")]
 
@@ -59,7 +59,7 @@ def list_batches(
 
 @group.command("show")
 def show_batch(key: Key) -> None:
-    """Show how far a batch has come, and what became of its lines."""
+    """Show the progress of a batch and the results of its lines."""
     facts = progress_of(services(), key)
     answer(facts)
     sums = ", ".join(amount_words(amount, currency) for currency, amount in facts["sums"].items())
@@ -68,35 +68,35 @@ def show_batch(key: Key) -> None:
 
 @group.command("approve")
 def approve(key: Key, why: Why, who: Actor = actor()) -> None:
-    """Let a batch be charged that is above the limit; another person than who asked for it."""
+    """Approve a batch above the limit; a second person must do it."""
     run_batch.approve(services(), key, who, why, os_user())
     _answer(key, f"batch {key} is charged now; `again batch watch {key}` shows how it goes on")
 
 
 @group.command("drop")
 def drop(key: Key, why: Why, who: Actor = actor()) -> None:
-    """Give up a batch of which nothing was charged."""
+    """Drop a batch of which nothing was charged."""
     run_batch.drop(services(), key, who, why)
     _answer(key, f"batch {key} is dropped; nothing of it was charged")
 
 
 @group.command("stop")
 def stop(key: Key, why: Why, who: Actor = actor()) -> None:
-    """Open no further line, and let what nobody has tried yet wait; calls under way end."""
+    """Stop a batch: no further line is opened, untried charges wait, and calls under way end."""
     waiting = run_batch.stop(services(), key, who, why)
     _answer(key, f"batch {key} is stopped; charges that wait: {waiting}")
 
 
 @group.command("resume")
 def resume(key: Key, why: Why, who: Actor = actor()) -> None:
-    """Go on with a batch where it was stopped."""
+    """Resume a stopped batch where it was stopped."""
     released = run_batch.resume(services(), key, who, why)
     _answer(key, f"batch {key} goes on; charges that wait no longer: {released}")
 
 
 @group.command("watch")
 def watch(key: Key) -> None:
-    """Show how a batch goes on until it is over; Ctrl-C ends the watching alone."""
+    """Show the progress of a batch until it ends; Ctrl-C ends only the display."""
     made = services()
     try:
         watch_batch(made, key)
@@ -112,7 +112,7 @@ def export(
     as_lines: Annotated[bool, typer.Option("--jsonl", help="A JSON object for each line instead of CSV.")] = False,
     bom: Bom = False,
 ) -> None:
-    """Write every line of a batch with what became of it."""
+    """Write every line of a batch with its result."""
     refuse_bom_of_lines(bom=bom, as_lines=as_lines)
     refuse_json_beside_rows(out)
 

@@ -18,7 +18,7 @@ from worker.textfiles import read_text
 
 MOST_LISTED = 1000
 app = typer.Typer()
-declines_app = typer.Typer(cls=Listed, help="What the words of a decline mean.", no_args_is_help=True)
+declines_app = typer.Typer(cls=Listed, help="Decline texts and their classes.", no_args_is_help=True)
 app.add_typer(declines_app, name="declines")
 
 
@@ -30,7 +30,7 @@ def classify_texts(
         Path | None, typer.Option(help="Lines of PG, a tab and the words; - reads standard input.")
     ] = None,
 ) -> None:
-    """Say which class some words belong to, by which rule of which version; needs no database."""
+    """Show the class of a decline's text, with the rule and its version; needs no database."""
     if text is not None and file is None:
         facts = _classified(pg, text)
         answer(facts)
@@ -66,7 +66,7 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
 def unplaced(
     limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="How many wordings at most.")] = 100,
 ) -> None:
-    """List the declines' wordings that no rule placed, with counts, the most frequent first."""
+    """List the decline texts that no rule classifies, with counts, the most frequent first."""
     with services().engine.begin() as db:
         found = declines.unplaced(db, limit)
     answer([
@@ -78,9 +78,9 @@ def unplaced(
 
 @declines_app.command("reclassify")
 def reclassify() -> None:
-    """Read all declines again that the present rules have not placed yet.
+    """Classify again the declines that the present rules have not classified yet.
 
-    It works in batches and can be stopped with Ctrl-C; the same command goes on where it was.
+    It works in batches and can be stopped with Ctrl-C; the same command continues where it stopped.
     """
     console = make_console(stderr=True, quiet=wants_json())
     with until_interrupted() as going_on:

@@ -41,7 +41,7 @@ def release(
     dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
-    """Let a charge or a subscription that waits for an operator, or after a refusal, go on now."""
+    """Release a charge or a subscription that is held or was refused, so that it goes on now."""
     if (key is None) is not refused:
         raise typer.BadParameter("give a key, or --refused for every charge that was refused; not both")
     at = context(dry_run=dry_run)
@@ -64,7 +64,7 @@ def release(
 def held(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many that wait for a card.")] = 1000,
 ) -> None:
-    """List what waits for an operator, and the charges that wait for another card, with the reasons."""
+    """List what waits for an operator or for another card, with the reasons."""
     with services().engine.begin() as db:
         waiting, aside = waits.held(db), subscriptions.held(db)
         for_card = [row | {"why": _why_it_waits(row)} for row in waits.for_card(db, limit)]
@@ -99,7 +99,7 @@ def _why_it_waits(row: Mapping[str, Any]) -> str:
 
 @app.command("unknown")
 def unknown() -> None:
-    """List the attempts whose outcome is unknown, with their age and when they are asked about next."""
+    """List the attempts whose outcome is unknown, with their age and their next look-up."""
     made = services()
     now = made.clock.now()
     with made.engine.begin() as db:

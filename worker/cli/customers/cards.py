@@ -31,10 +31,10 @@ from worker.customers.card_entry import Holder
 from worker.task_api import verbs
 
 app = typer.Typer()
-cards_app = typer.Typer(cls=Listed, help="Cards: what stands behind a billing key.", no_args_is_help=True)
+cards_app = typer.Typer(cls=Listed, help="Cards behind billing keys.", no_args_is_help=True)
 app.add_typer(cards_app, name="card")
 customers_app = typer.Typer(
-    cls=Listed, help="Customers: who pays, by the billing key that the gateway has.", no_args_is_help=True
+    cls=Listed, help="Customers and their billing keys at the gateway.", no_args_is_help=True
 )
 app.add_typer(customers_app, name="customer")
 Uid = Annotated[str, typer.Argument(help="The billing key.")]
@@ -78,7 +78,7 @@ def pay(
     account: InAccount = None,
     who: Actor = actor(),
 ) -> None:
-    """Charge a card that is typed in, once; unless it is to be kept, it is forgotten."""
+    """Charge a card that is typed in, once; it is stored only on request."""
     request = ChargeRequest(
         customer_uid=customer_uid, money=parse_money(amount, currency), name=name, request_key=request_key,
         reason=why, policy=ONCE.code,
@@ -96,7 +96,7 @@ def pay(
 
 @cards_app.command("show")
 def show(customer_uid: Uid) -> None:
-    """Show what is known of a card here, what the gateway has now, and its history."""
+    """Show what the database and the gateway have of a card, and its history."""
     found = issued_keys.show(services(), customer_uid)
     answer(found)
     print_facts(f"card of {customer_uid}", found["here"])
@@ -116,7 +116,7 @@ def delete(
     dry_run: DryRun = False,
     who: Actor = actor(),
 ) -> None:
-    """Forget a stored card, here and at the gateway, for good."""
+    """Delete a stored card for ever, here and at the gateway."""
     at = context(dry_run=dry_run)
     deleted = issued_keys.delete(
         at.services, customer_uid, who, why, end_subscriptions=end_subscriptions, request_key=request_key
@@ -147,7 +147,7 @@ def card_expires(
     month: Annotated[str, typer.Argument(help="The month after which the card is no good, YYYY-MM.")],
     who: Actor = actor(),
 ) -> None:
-    """Keep when a card expires, which the gateway does not tell; `card.expiring` is sent a month before."""
+    """Record when a card expires, which the gateway does not say; `card.expiring` is sent a month before."""
     day = read_date(f"{month}-01")
     last_day = cards.expires(services(), customer_uid, day.year, day.month, who)
     answer(

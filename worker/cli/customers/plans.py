@@ -35,7 +35,7 @@ from worker.customers.enrollment import CannotEnroll
 from worker.store.customers import plans
 
 app = typer.Typer()
-group = typer.Typer(cls=Listed, help="Plans: what is sold, at what price, on which dates.", no_args_is_help=True)
+group = typer.Typer(cls=Listed, help="Plans: prices and dates of subscriptions.", no_args_is_help=True)
 app.add_typer(group, name="plan")
 Code = Annotated[str, typer.Argument(help="The plan's code.")]
 
@@ -70,7 +70,7 @@ def add(
     other_currency: Annotated[bool, typer.Option("--other-currency", help="Allow a change of currency.")] = False,
     who: Actor = actor(),
 ) -> None:
-    """Put a plan on sale, or a new version of it; who is on an older version stays on it."""
+    """Add a plan or a new version of it; subscriptions of an older version keep that version."""
     cadence = read_cadence(every, unit, cron)
     plan = Plan(
         code=code,
@@ -134,7 +134,7 @@ def show(code: Code) -> None:
 
 @group.command("archive")
 def archive(code: Code, who: Actor = actor()) -> None:
-    """Take a plan off sale; who is on it stays on it."""
+    """Archive a plan, so that nobody can subscribe to it; its subscriptions continue."""
     count = enrollment.archive_plan(services(), code, who)
     answer(
         {"code": code, "versions": count},

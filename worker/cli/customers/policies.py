@@ -29,9 +29,7 @@ from worker.textfiles import read_text
 
 Code = Annotated[str, typer.Argument(help="The policy's code.")]
 app = typer.Typer()
-group = typer.Typer(
-    cls=Listed, help="Dunning policies: what is done about declines, and when.", no_args_is_help=True
-)
+group = typer.Typer(cls=Listed, help="Dunning policies: retries and actions after declines.", no_args_is_help=True)
 app.add_typer(group, name="policy")
 
 
@@ -44,7 +42,7 @@ def add(
     file: Annotated[Path, typer.Argument(help="A policy in TOML; - reads standard input.")],
     who: Actor = actor(),
 ) -> None:
-    """Keep a policy, as the next version of its code; debts that were opened before stay under theirs."""
+    """Add a policy as the next version of its code; charges that were opened before keep their version."""
     policy = read_file(file)
     stored, is_new = enrollment.add_policy(services(), policy, who)
     became = "is kept; new debts of its plans get it" if is_new else "says the same already; nothing was changed"
@@ -68,7 +66,7 @@ def show(
     code: Code,
     version: Annotated[int | None, typer.Option(help="The newest unless given.")] = None,
 ) -> None:
-    """Show a policy as the file that makes it; `standard` and `once` are there before any was added."""
+    """Show a policy as its file; `standard` and `once` always exist."""
     versions = _stored(code)
     policy = _version(code, version, versions)
     answer({"code": policy.code, "version": policy.version, "policy": policy.to_json()})
@@ -85,7 +83,7 @@ def preview_policy(
     decline_class: Annotated[DeclineClass | None, typer.Option("--class", help="The class, instead.")] = None,
     at: Annotated[str | None, typer.Option(help="When it fails first, ISO 8601; now unless given.")] = None,
 ) -> None:
-    """Show the dates that a failure would get, in the subscriber's zone; needs no database for a file."""
+    """Show the tries and steps that follow a failure, in the subscriber's zone; a file needs no database."""
     if (text is None) is (decline_class is None):
         raise typer.BadParameter("give --text with --pg, or --class")
     tz = read_zone(zone)

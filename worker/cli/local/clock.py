@@ -52,9 +52,9 @@ def clock(
         bool, typer.Option("--next", help="To the next moment at which something falls due.")
     ] = False,
 ) -> None:
-    """Show the clock of shop and simulator, or move both on, with a simulator that `again up` runs.
+    """Show or move forward the clock of the shop and the simulator that `again up` runs.
 
-    What falls due on the way is done in its order: the clock stands at each such moment until its work is done,
+    Work that is due on the way is done in order: the clock stops at each due time until the work is done,
     and the events that came of it are listed. Nothing is moved where the gateway is another than that simulator.
     """
     from worker.wiring import services, settings

@@ -19,9 +19,9 @@ def archive(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count; nothing is written.")] = False,
     who: Actor = actor(),
 ) -> None:
-    """Move the attempts of charges that ended before a month out of the workers' way, while they work.
+    """Move the attempts of charges that ended before a month to the archive, while workers run.
 
-    It works in small batches and can be stopped with Ctrl-C; the same command goes on with what is left.
+    It works in small batches and can be stopped with Ctrl-C; the same command continues with the rest.
     """
     month = read_month(before)
     with until_interrupted() as going_on, _Bar(quiet=wants_json()) as bar:

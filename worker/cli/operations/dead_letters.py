@@ -35,7 +35,7 @@ def dead_letters(
 
 @dead_letters_app.command("purge")
 def purge() -> None:
-    """Remove all of them from the list."""
+    """Remove all dead letters from the list."""
     with services().engine.begin() as db:
         removed = rows.purge(db)
     answer({"removed": removed}, f"removed; they counted {removed} refused messages")

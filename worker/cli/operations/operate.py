@@ -53,7 +53,7 @@ def migrate(who: Actor = actor()) -> None:
 
 @app.command("stop-charging")
 def stop_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
-    """Let no charge leave any more; calls under way end."""
+    """Stop charging: no charge is sent any more; calls under way end."""
     operate.stop_charging(services(), who, why, account)
     answer(
         {"account": account, "charging": "stopped"},
@@ -63,7 +63,7 @@ def stop_charging(why: Why, account: Account = "*", who: Actor = actor()) -> Non
 
 @app.command("resume-charging")
 def resume_charging(why: Why, account: Account = "*", who: Actor = actor()) -> None:
-    """Let charges leave again."""
+    """Resume charging after a stop."""
     operate.resume_charging(services(), who, why, account)
     answer(
         {"account": account, "charging": "goes_on"},
@@ -90,7 +90,7 @@ def adopt(
     ] = False,
     who: Actor = actor(),
 ) -> None:
-    """Let this environment send charges from this database, and no other any more.
+    """Bind this environment to this database; charges are sent from no other database then.
 
     For a database that was restored, or moved on purpose. A copy that runs beside its original must never be
     adopted: both would charge the same customers. Nothing is sent until the gateway's list since the backup

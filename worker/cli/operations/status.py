@@ -31,7 +31,7 @@ def status(
         ),
     ] = False,
 ) -> None:
-    """Show what runs, whether charging is stopped, how much waits, and what is wrong."""
+    """Show the processes, whether charging is stopped, what waits, and what is wrong."""
     from worker.wiring import BadDatabase, services
 
     try:
@@ -50,7 +50,7 @@ def status(
 def alive(
     file: Annotated[Path, typer.Argument(help="What the process was started with as --alive-file.")],
 ) -> None:
-    """Say whether one process works: exit status 0, or 1 with why not. It asks no database and no broker."""
+    """Check whether one process works: exit status 0, or 1 with the reason. It uses no database and no broker."""
     words = check(file)
     answer({"file": file, "words": words}, words)
 
@@ -145,7 +145,7 @@ def _print(facts: dict[str, Any], found: Health) -> None:
 
 @app.command("accounts")
 def accounts() -> None:
-    """List the gateway accounts, the main one first, with their addresses and rates; nothing secret."""
+    """List the gateway accounts, the main one first, with their addresses and rates, without secrets."""
     from worker import wiring
 
     known = wiring.settings().accounts()

@@ -36,7 +36,7 @@ def export(
     as_lines: Annotated[bool, typer.Option("--jsonl", help="A JSON object for each line instead of CSV.")] = False,
     bom: Bom = False,
 ) -> None:
-    """Write everything of one kind, as it stood at one moment; cards are masked, and nothing is secret."""
+    """Export all rows of one kind from one snapshot; cards are masked, and no secret is written."""
     refuse_bom_of_lines(bom=bom, as_lines=as_lines)
     refuse_json_beside_rows(out)
 

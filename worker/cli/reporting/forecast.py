@@ -53,7 +53,7 @@ def forecast(
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the sums by day into this PNG file as well.")] = None,
 ) -> None:
-    """Show what the coming days will bring if every card pays: sums by day, or with --json or --csv each charge.
+    """Forecast the coming days if every card pays: sums by day, or with --json or --csv each charge.
 
     --json prints a line for each charge as it is found, in no order; nothing is written to the books.
     """
@@ -197,7 +197,7 @@ def due(
     on: Annotated[str, typer.Option("--on", help="The local day, YYYY-MM-DD.")],
     zone: OfZone,
 ) -> None:
-    """List who will be charged on a day, how much, and why, in the order of time."""
+    """List the charges of a day in order of time: customer, amount and reason."""
     day = read_date(on)
     tz = read_zone(zone)
     made = services()

@@ -44,7 +44,7 @@ def audit(
     since: Annotated[str | None, typer.Option(help="Only from this instant on, ISO 8601.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 100,
 ) -> None:
-    """List what people did, newest first; nothing is ever taken out of it."""
+    """List the acts of people, newest first; no entry is ever removed."""
     begins = read_instant(since) if since else None
     with services().engine.begin() as db:
         acts = timeline.audit_page(db, timeline.Acts(subject, by, verb, begins), limit)

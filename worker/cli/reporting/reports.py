@@ -26,9 +26,7 @@ AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV, with money in min
 From = Annotated[str | None, typer.Option("--from", help="First local day; thirty days ago unless given.")]
 To = Annotated[str | None, typer.Option("--to", help="Last local day, included; today unless given.")]
 app = typer.Typer()
-group = typer.Typer(
-    cls=Listed, help="Reports: what came of money that failed, and why it fails.", no_args_is_help=True
-)
+group = typer.Typer(cls=Listed, help="Reports on declines and recovered amounts.", no_args_is_help=True)
 app.add_typer(group, name="report")
 
 
@@ -40,9 +38,9 @@ def recovery(
     by: Annotated[By, typer.Option(help="The length of a cohort.")] = By.DAY,
     as_csv: AsCsv = False,
 ) -> None:
-    """Show the share of the money first declined in each cohort that came after all, by whatever way.
+    """Show for each cohort which share of the amounts first declined was paid later, by any card or way.
 
-    A cohort of the last weeks is not at its end: what is still owed may come.
+    A cohort of the last weeks is not complete: charges that are still owed may be paid.
     """
     _refuse_both(as_csv=as_csv)
     made = services()
@@ -63,7 +61,7 @@ def failures(
     to: To = None,
     as_csv: AsCsv = False,
 ) -> None:
-    """Show the declines by what their words mean and by PG, the most frequent first."""
+    """Show the declines by decline class and PG, the most frequent first."""
     _refuse_both(as_csv=as_csv)
     made = services()
     found = reports.failures(made, _span(made, from_, to, zone))
