@@ -208,7 +208,7 @@ class PlanScheduler(Scheduler):
             if revision == self._revision:
                 return
             # Archived plans too: they are off sale, but their subscriptions continue.
-            readable, broken = plan_rows.all_readable(db)
+            readable, broken = plan_rows.readable(db)
         for plan_id, error in broken.items():
             log.error("plan %d is not rung for, no rule allows it: %s", plan_id, error)
         now = made.clock.now()

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -11,9 +10,7 @@ from schedules.errors import BadRequest, Code, UserError
 from schedules.requests.adhoc import VerbRequest
 from worker.services import Joined, Services
 from worker.store import request_keys
-from worker.store.request_keys import StoredRequest
-
-Answer = dict[str, Any]
+from worker.store.request_keys import Answer, StoredRequest
 
 
 class _CarriedOut(Exception):

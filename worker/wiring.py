@@ -21,7 +21,7 @@ from worker.gateway.portone_v1 import PortOneSettings, PortOneV1, Timeouts
 from worker.gateway.transport import tls_context
 from worker.operations import operate
 from worker.services import Services
-from worker.store.charging import kill_switch
+from worker.store.charging import account_bindings, kill_switch
 from worker.store.engine import check_sessions, make_engine
 from worker.store.failures import DATABASE_ERRORS
 from worker.store.operations.revisions import (
@@ -268,7 +268,7 @@ def account_fingerprints(settings: Settings, accounts: Iterable[Account]) -> dic
 def wrong_accounts(made: Services) -> tuple[str, ...]:
     """Return why further accounts may not be charged from here, one message for each."""
     with made.engine.begin() as db:
-        bindings = kill_switch.account_bindings_of(db)
+        bindings = account_bindings.all_bound(db)
     found = (made.identity.wrong_account(name, bindings.get(name)) for name in made.account_fingerprints)
     return tuple(wrong for wrong in found if wrong is not None)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
-from typing import Any, assert_never
+from typing import TypedDict, assert_never
 
 from schedules.charging.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn
 from schedules.charging.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown, Voided
@@ -11,8 +11,25 @@ from schedules.charging.unknown_outcomes import next_ask_at
 from schedules.dunning.declines import DeclineClass, Placed
 from schedules.dunning.policies import FinalAction
 
+
+class AttemptColumns(TypedDict, total=False):
+    """The columns of an attempt that an answer writes; a column that is left out keeps its value."""
+
+    state: str
+    settled_at: datetime | None
+    unknown_since: datetime | None
+    next_ask_at: datetime | None
+    quiet_answers: int
+    imp_uid: str | None
+    pg_provider: str | None
+    pg_code: str | None
+    reason: str | None
+    decline_class: str | None
+    decline_rule: str | None
+
+
 # The columns of an attempt that was sent before, and whose last call was refused: its uid is sent again.
-REFUSED_AGAIN = {"decline_class": DeclineClass.SETUP_FAULT.value, "decline_rule": "refused"}
+REFUSED_AGAIN: AttemptColumns = {"decline_class": DeclineClass.SETUP_FAULT.value, "decline_rule": "refused"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +103,12 @@ def believed(outcome: Outcome, before: AttemptState, placed: Placed | None, *, h
             return outcome
 
 
-def attempt_columns(outcome: Outcome, sent: Sent, placed: Placed | None, now: datetime) -> dict[str, Any]:
+def attempt_columns(outcome: Outcome, sent: Sent, placed: Placed | None, now: datetime) -> AttemptColumns:
     """Return the columns of the attempt that an outcome changes, its state among them."""
-    quiet: dict[str, Any] = {"quiet_answers": sent.quiet_answers}
+    quiet: AttemptColumns = {"quiet_answers": sent.quiet_answers}
     match outcome:
         case Paid(imp_uid, _, pg_provider):
-            seen: dict[str, Any] = {"imp_uid": imp_uid, "pg_provider": pg_provider, "reason": None}
+            seen: AttemptColumns = {"imp_uid": imp_uid, "pg_provider": pg_provider, "reason": None}
             return quiet | _ended(AttemptState.PAID, now) | seen
         case Declined(reason, pg_code, imp_uid, pg_provider):
             seen = {"reason": reason, "pg_code": pg_code, "imp_uid": imp_uid, "pg_provider": pg_provider}
@@ -114,7 +131,7 @@ def attempt_columns(outcome: Outcome, sent: Sent, placed: Placed | None, now: da
             assert_never(outcome)
 
 
-def in_doubt(outcome: Unknown, unknown_since: datetime | None, now: datetime) -> dict[str, Any]:
+def in_doubt(outcome: Unknown, unknown_since: datetime | None, now: datetime) -> AttemptColumns:
     """Return the columns of an attempt whose outcome is unknown: it is looked up."""
     since = unknown_since or now
     return {
@@ -129,7 +146,7 @@ def in_doubt(outcome: Unknown, unknown_since: datetime | None, now: datetime) ->
     }
 
 
-def placed_columns(placed: Placed | None) -> dict[str, Any]:
+def placed_columns(placed: Placed | None) -> AttemptColumns:
     """Return the columns of a declined attempt that hold the class of its text."""
     if placed is None:
         return {}
@@ -169,5 +186,5 @@ def unpaid_course(status: ChargeStatus, keyed_in: KeyedIn | None, *, is_of_cance
     return Course.ENDS_CANCELED if is_of_canceled else Course.CONTINUES
 
 
-def _ended(state: AttemptState, now: datetime) -> dict[str, Any]:
+def _ended(state: AttemptState, now: datetime) -> AttemptColumns:
     return {"state": state.value, "settled_at": now, "next_ask_at": None}

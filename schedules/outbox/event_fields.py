@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+Payload = Mapping[str, object]
+"""The fields of an event as the shop receives them: a JSON object, whose form is that of the event's class."""
+
 EVENT_FIELDS: Mapping[str, str] = {
     "account": "Name of a gateway account.",
     "amount": "Minor units that are owed, were paid or were refunded; of `subscription.changed`, the next charge.",

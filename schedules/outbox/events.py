@@ -4,7 +4,9 @@ import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from schedules.outbox.event_fields import Payload
 
 VERSION = 1  # of all payloads; it rises when a field is removed or changes its meaning, not when one is added
 
@@ -21,7 +23,7 @@ class Event(ABC):
         """The key of its subject."""
 
 
-def payload(event: Event) -> dict[str, Any]:
+def payload(event: Event) -> Payload:
     """Return the event's fields for JSON: instants in UTC with a Z, dates as YYYY-MM-DD."""
     return {field.name: in_json(getattr(event, field.name)) for field in fields(event)}
 

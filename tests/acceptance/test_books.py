@@ -16,7 +16,7 @@ from worker.gateway.port import ChargeOrder
 from worker.operations import operate
 from worker.reconciliation import reconciler
 from worker.store.charging import attempts
-from worker.store.outbox import event_log
+from worker.store.reporting import timeline
 
 
 def test_the_kill_switch_is_seen_by_every_worker_before_its_next_call(installation: Installation) -> None:
@@ -120,7 +120,7 @@ def test_a_database_that_was_put_back_in_place_is_held_until_all_is_known(instal
     assert installation.told_json("status")["hold"] is None
     assert len(installation.movements("after")) == 1
     with services.engine.begin() as db:
-        lifted = event_log.acts_on(db, "test", "lift-hold")[-1]["at"]
+        lifted = timeline.audit_of(db, "test", "lift-hold")[-1].at
     assert [each.at > lifted for each in story.happenings if each.what == "sending"] == [True]
 
 

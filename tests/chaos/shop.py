@@ -159,7 +159,7 @@ class Shop:
         """Do what an operator does after a double: look, and let the account go on."""
 
         def is_broken(db: Connection) -> bool:
-            return any(stop["actor"] == "again" for stop in kill_switch.stopped(db))
+            return any(stop.actor == "again" for stop in kill_switch.stopped(db))
 
         if self._asked(is_broken):
             operate.resume_charging(self.services, "chaos", "looked at", "main")

@@ -39,11 +39,12 @@ from worker.store.charging import queue as real_queue
 from worker.store.charging import rates as real_rates
 from worker.store.charging.asked_before_sending import InDoubt, Prior, Unanswered
 from worker.store.charging.attempts import Attempt, Earlier
-from worker.store.charging.charges import Charge, Sight
+from worker.store.charging.charges import Charge, OwedCharge, Sight
 from worker.store.charging.claims import Beginning, Locked
+from worker.store.charging.columns import NOTHING_NEXT
 from worker.store.charging.debts import Owes
 from worker.store.charging.declines import DeclinedLast
-from worker.store.charging.kill_switch import Hold, Permission
+from worker.store.charging.kill_switch import Hold, Permission, Stopped
 from worker.store.charging.payments import Payable, PlainPayment
 from worker.store.customers import customers as real_customers
 from worker.store.customers import plans as real_plans
@@ -53,7 +54,7 @@ from worker.store.customers import subscriptions as real_subscriptions
 from worker.store.customers.customers import StoredKey
 from worker.store.customers.plans import StoredPlan
 from worker.store.customers.policies import StoredPolicy
-from worker.store.customers.subscriptions import DueSubscription
+from worker.store.customers.subscriptions import DueSubscription, Subscription
 from worker.store.operations.revisions import newest_revision
 from worker.store.outbox import event_log as real_notes
 
@@ -307,8 +308,7 @@ class Payments(StandsFor):
             if self._attempts.settle(db, each.attempt, each.before, each.paid, now, dict(each.columns)):
                 done.add(each.attempt.id)
                 paid = {"status": PAID, "closed_at": now, "closed_why": None}
-                nothing = dict.fromkeys(real_charges.NOTHING_NEXT)
-                self._charges.change(db, each.attempt.charge_id, **paid, **nothing)
+                self._charges.change(db, each.attempt.charge_id, **paid, **NOTHING_NEXT)
                 self._log.enqueue_event(db, each.event, each.dedupe, now)
         return done
 
@@ -530,14 +530,14 @@ class Charges(StandsFor):
         )
         return sight if self._guards.pre_send_check else _Blind(sight)  # type: ignore[return-value] # it sees nothing
 
-    def of_subscription(self, db: Transaction, subscription_id: int, *, owed_only: bool = False) -> list[Row]:
-        rows = db.tables.owed.values() if owed_only else db.tables.charges.values()
-        found = [
-            dict(row)
-            for row in rows
-            if row["subscription_id"] == subscription_id and (not owed_only or row["status"] in OWED)
+    def lock_owed_of(self, db: Transaction, subscription_id: int) -> list[OwedCharge]:
+        owed = [
+            row
+            for row in db.tables.owed.values()
+            if row["subscription_id"] == subscription_id and row["status"] in OWED
         ]
-        return sorted(found, key=lambda row: row["period_no"])
+        owed.sort(key=lambda row: row["period_no"])
+        return [OwedCharge(row["id"], row["key"], row["amount"], row["currency"]) for row in owed]
 
 
 class Claims(StandsFor):
@@ -663,11 +663,19 @@ class Subscriptions(StandsFor):
     def change(self, db: Transaction, subscription_id: int, **values: object) -> None:
         db.write(db.tables.subscriptions[subscription_id], dict(values))
 
-    def by_key(self, db: Transaction, key: str, *, lock: bool = False) -> Row | None:
-        for row in db.tables.subscriptions.values():
-            if row["key"] == key:
-                return dict(row) | {"account": db.tables.keys[row["billing_key_id"]]["account"]}
-        return None
+    cursor_columns = staticmethod(real_subscriptions.cursor_columns)
+
+    def by_key(self, db: Transaction, key: str, *, lock: bool = False) -> Subscription | None:
+        row = next((row for row in db.tables.subscriptions.values() if row["key"] == key), None)
+        if row is None:
+            return None
+        card, plan = db.tables.keys[row["billing_key_id"]], db.tables.plans[row["plan_id"]].plan
+        found = row | {
+            "status": SubscriptionStatus(row["status"]), "customer_uid": card["customer_uid"],
+            "account": card["account"], "code": plan.code, "version": plan.version, "price": plan.price.amount,
+            "currency": plan.price.currency,
+        }  # fmt: skip
+        return Subscription(**{field.name: found[field.name] for field in fields(Subscription)})
 
     def any_due(self, db: Transaction, now: datetime) -> bool:
         return bool(self.take_due(db, None, now, 1))
@@ -750,8 +758,8 @@ class Switches(StandsFor):
     def resume(self, db: Transaction, account: str) -> bool:
         return db.tables.stops.pop(account, None) is not None
 
-    def stopped(self, db: Transaction) -> list[Row]:
-        return [{"account": account, "why": why} for account, (_, why) in sorted(db.tables.stops.items())]
+    def stopped(self, db: Transaction) -> list[Stopped]:
+        return [Stopped(account, RIGHT, actor, why) for account, (actor, why) in sorted(db.tables.stops.items())]
 
     def database_identity(self, db: Transaction) -> str:
         return DATABASE

@@ -51,7 +51,7 @@ BY_CUSTOMER: tuple[Mutant, ...] = (
         "one subscription: an end is undone only alone",
         ONE + "test_an_end_is_not_undone_beside_a_subscription_that_began_since",
         "worker/customers/adjust.py",
-        '            _refuse_second(db, row, row["plan_code"], "goes on")\n',
+        '            _refuse_second(db, row, row.code, "goes on")\n',
         "",
     ),
     Mutant(

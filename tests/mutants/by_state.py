@@ -89,7 +89,7 @@ BY_STATE: tuple[Mutant, ...] = (
         "by state: an end that is taken back starts its debts' ladders",
         STATES + "test_an_end_that_is_taken_back_lets_its_debts_be_tried_again",
         "worker/customers/adjust.py",
-        'tried = dunning.start_ladders(db, row["id"], now)',
+        "tried = dunning.start_ladders(db, row.id, now)",
         "tried = 0",
     ),
     Mutant(
@@ -117,7 +117,7 @@ BY_STATE: tuple[Mutant, ...] = (
         "by state: a card change announces no charge before its time",
         "workflows/test_announcing.py::test_another_card_announces_no_charge_before_its_time",
         "worker/outbox/announcements.py",
-        'if row["told_as"].startswith(f"{next_charge}/"):',
+        'if row.told_as.startswith(f"{next_charge}/"):',
         "if True:",
     ),
     Mutant(
@@ -138,8 +138,8 @@ BY_STATE: tuple[Mutant, ...] = (
         "by state: an end writes the periods of the pause before it",
         STATES + "test_an_end_of_a_paused_subscription_writes_the_periods_of_the_pause",
         "worker/customers/enrollment.py",
-        'admitted.opened + pass_over_paused(db, row, why_paused(db, row["id"]), now)',
-        "admitted.opened",
+        "    row, passed = pass_over_paused(db, row, why_paused(db, row.id), now)\n",
+        "    passed = ()\n",
     ),
     Mutant(
         "late money: a payment after the end is a finding",
@@ -166,7 +166,7 @@ BY_STATE: tuple[Mutant, ...] = (
         "by state: a moved anchor forgets the day of the month before",
         ADJUSTING + "test_another_day_is_another_day_after_a_plan_change",
         "worker/customers/adjust.py",
-        'anchor_no=row["next_period_no"], anchor_day=None)',
-        'anchor_no=row["next_period_no"])',
+        "anchor_no=row.next_period_no, anchor_day=None)",
+        "anchor_no=row.next_period_no)",
     ),
 )

@@ -233,8 +233,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "an outage counts as no answer",
         INDEFINITE + "test_only_answers_in_a_row_count_and_an_outage_is_none",
         "worker/charging/dunning.py",
-        "{} if answer.said is None else",
-        "{} if False else",
+        "tries if answer.said is None else",
+        "tries if False else",
     ),
     Mutant(
         "a text that is no definite answer is asked about first",
@@ -870,9 +870,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a paid debt ends its ladder, whoever took the money",
         STORIES + "test_a_debt_that_is_paid_by_another_way_stops_everything_at_once",
-        "worker/store/charging/charges.py",
-        'NOTHING_NEXT = ("next_attempt_at", ',
-        "NOTHING_NEXT = (",
+        "worker/store/charging/columns.py",
+        '{\n    "next_attempt_at": None, ',
+        "{\n    ",
     ),
     Mutant(
         "a webhook that is lost strands no card",
@@ -899,7 +899,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "the ladder stops when a person ends the subscription",
         STORIES + "test_the_ladder_stops_when_a_person_ends_the_subscription",
         "worker/customers/enrollment.py",
-        '        dunning.stop_ladders(db, row["id"], now)\n',
+        "        dunning.stop_ladders(db, row.id, now)\n",
         "",
     ),
     Mutant(

@@ -639,8 +639,7 @@ def test_nothing_is_tried_again_after_a_no_that_comes_when_a_person_has_left(
     with services.engine.begin() as db:  # one period is left to be paid
         row = subscriptions.by_key(db, key)
         assert row is not None
-        ends = {"ends_at": kst(2026, 2, 28), "open_at": row["next_due_at"]}
-        subscriptions.change(db, row["id"], **ends)
+        subscriptions.change(db, row.id, ends_at=kst(2026, 2, 28), open_at=row.next_due_at)
     live_until(services, kst(2026, 2, 27))
     assert tries(services) == ["01-31 09:00"]
 

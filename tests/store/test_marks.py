@@ -76,7 +76,7 @@ def is_held(services: Services) -> bool:
 def forged(services: Services) -> int:
     """How many forged marks were reported."""
     with services.engine.begin() as db:
-        return sum(row["count"] for row in dead_letters.listed(db, 9) if row["reason"] == Reason.FORGED_MARK)
+        return sum(row.count for row in dead_letters.listed(db, 9) if row.reason is Reason.FORGED_MARK)
 
 
 def test_a_mark_of_ours_that_is_ahead_of_the_database_begins_a_hold(

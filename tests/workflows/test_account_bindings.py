@@ -19,7 +19,7 @@ from worker.operations import operate
 from worker.reconciliation import reconciler
 from worker.renewals import open_charges
 from worker.services import OtherCredentials, Services
-from worker.store.charging import kill_switch
+from worker.store.charging import account_bindings
 from worker.store.tables import audit, charges
 from worker.wiring import account_fingerprint
 
@@ -112,7 +112,7 @@ def test_new_accounts_are_not_bound_again_and_not_in_a_database_of_another_envir
     foreign = replace(two, fingerprint_in=lambda _: "of a copy", account_fingerprints={"third": "x"})
     operate.bind_new_accounts(foreign, "test")
     with two.engine.begin() as db:
-        assert kill_switch.account_bindings_of(db) == two.account_fingerprints
+        assert account_bindings.all_bound(db) == two.account_fingerprints
 
 
 def test_an_account_that_is_not_bound_sends_nothing(two: Services, second: ScriptedGateway) -> None:

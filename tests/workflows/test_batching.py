@@ -379,11 +379,11 @@ def test_a_key_deleted_meanwhile_is_told_in_the_results_and_the_others_go_on(
     gateway.cards["c5"] = lambda order: Declined("[CC10]통장 잔액부족")
     work(shop)
     with shop.engine.begin() as db:
-        told = {row["customer_uid"]: row for row in batches.results(db, state(shop).id)}
+        told = {row.customer_uid: row for row in batches.results(db, state(shop).id)}
     assert len(told) == 10
-    assert (told["c3"]["charge"], told["c3"]["words"]) == (None, "its billing key was deleted")
-    assert (told["c5"]["status"], told["c5"]["reason"]) == ("uncollectible", "[CC10]통장 잔액부족")
-    assert told["c0"]["merchant_uid"] == gateway.sent[0].merchant_uid
+    assert (told["c3"].charge, told["c3"].words) == (None, "its billing key was deleted")
+    assert (told["c5"].status, told["c5"].reason) == ("uncollectible", "[CC10]통장 잔액부족")
+    assert told["c0"].merchant_uid == gateway.sent[0].merchant_uid
 
 
 def test_a_segment_has_a_line_for_each_on_the_plan(services: Services, gateway: ScriptedGateway) -> None:

@@ -97,10 +97,9 @@ def test_who_stopped_it_and_why_is_in_the_audit(services: Services, gateway: Scr
     with services.engine.begin() as db:
         (stop,) = kill_switch.stopped(db)
         written = db.exec_driver_sql("SELECT actor, subject FROM audit WHERE verb = 'stop-charging'").all()
-    assert stop["actor"] == "again"
+    assert stop.actor == "again"
     assert (
-        "calls for 5 customers were refused since 2026-01-31 00:00:01Z, and none was paid since then"
-        in stop["why"]
+        "calls for 5 customers were refused since 2026-01-31 00:00:01Z, and none was paid since then" in stop.why
     )
     assert [tuple(row) for row in written] == [("again", "main")]
 

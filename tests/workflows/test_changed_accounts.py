@@ -26,7 +26,7 @@ from worker.gateway.port import ChargeOrder, Sending
 from worker.operations import operate
 from worker.renewals import open_charges
 from worker.services import Services, UnknownAccount
-from worker.store.charging import kill_switch
+from worker.store.charging import account_bindings
 from worker.wiring import Wired
 
 MOVE_TO_SECOND = "UPDATE charges SET account = 'second' WHERE id = :charge"
@@ -110,7 +110,7 @@ def test_an_account_that_is_added_is_bound_and_charged_without_a_restart(shop: S
     assert shop.wired.executor is executor
     assert executor.services is shop.now
     with shop.now.engine.begin() as db:
-        assert kill_switch.account_bindings_of(db).keys() == {"second"}
+        assert account_bindings.all_bound(db).keys() == {"second"}
 
 
 def test_an_unchanged_file_keeps_the_clients(shop: Shop) -> None:

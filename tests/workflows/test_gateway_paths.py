@@ -229,8 +229,8 @@ def delete_card(services: Services, swap: Callable[[], Services], second: Watche
 
 def show_card(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:
     shown = issued_keys.show(swap(), "ben")
-    assert REFUSED in shown["at_gateway"]["none"]
-    assert shown["here"]["account"] == "second"
+    assert REFUSED in str(shown.at_gateway["none"])
+    assert shown.key.account == "second"
 
 
 def show_and_ask(services: Services, swap: Callable[[], Services], second: WatchedGateway) -> None:

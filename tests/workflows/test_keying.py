@@ -107,7 +107,7 @@ def test_nothing_of_the_card_is_in_any_row(services: Services, gateway: Scripted
 def test_a_card_that_is_kept_can_be_charged_afterwards(services: Services) -> None:
     assert paid(services, KeyedIn.KEEP).status is ChargeStatus.PAID
     assert not key_deleted(services)
-    assert issued_keys.show(services, "ann")["here"]["card_number"] == "53331234****1234"
+    assert issued_keys.show(services, "ann").facts.card_number == "53331234****1234"
     on_sale(services)
     enrollment.subscribe(services, "ann", "monthly", "kim")
     collect_due(services)
@@ -362,7 +362,7 @@ def test_a_card_over_a_known_key_keeps_its_history_and_pays_what_is_open(
     collect_due(services)
     assert charge_rows(services)[0]["status"] == "paid"
     told = issued_keys.show(services, "ann")
-    changed = [act["details"] for act in told["history"] if act["verb"] == "card.changed"]
+    changed: list[Any] = [act.details for act in told.history if act.verb == "card.changed"]
     assert changed[0]["before"]["card_number"] == "53331234****1234"
     assert changed[0]["after"]["card_number"] == "40000000****1091"
 

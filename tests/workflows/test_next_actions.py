@@ -34,7 +34,7 @@ from worker.reconciliation.resolve_finding import Verdict
 from worker.refunds import duplicates, refund_payment
 from worker.renewals import open_charges
 from worker.services import Services
-from worker.store.charging import attempts, next_actions, waits
+from worker.store.charging import next_actions, waits
 from worker.store.reconciliation import findings
 
 CUSTOMERS = ("ann", "ann-2", "bob", "eve")  # eve's card is at the second account
@@ -284,8 +284,8 @@ class Shop(RuleBasedStateMachine):
             self.no_charge_waits_in_silence()
             self._stop_or_resume(stops=False)  # the breaker may have stopped it
         with self.services.engine.begin() as db:
-            listed = {row["key"] for row in (*waits.held(db), *waits.for_card(db, 1000))}
-            listed |= {parse_merchant_uid(row["merchant_uid"]).charge_key for row in attempts.unknown(db, 1000)}
+            listed = {row.key for row in waits.held(db)} | {row.key for row in waits.for_card(db, 1000)}
+            listed |= {parse_merchant_uid(row.merchant_uid).charge_key for row in waits.unknown(db, 1000)}
         recent = self.shop.clock.now() - timedelta(days=20)
         late = [row for row in charge_rows(self.shop) if row["closed_at"] is None and row["due_at"] < recent]
         assert [row["key"] for row in late if row["key"] not in listed] == []

@@ -31,7 +31,7 @@ def test_the_unique_key_refuses_a_second_charge_when_the_cursor_was_set_back(ser
         assert row is not None
         now = services.clock.now()
         subscriptions.change(
-            db, row["id"], next_period_no=0, next_period_date=row["anchor"], next_due_at=now, open_at=now
+            db, row.id, next_period_no=0, next_period_date=row.anchor, next_due_at=now, open_at=now
         )
     assert open_charges.open_due(services) == 0
     assert len(charge_rows(services)) == 1
@@ -69,7 +69,7 @@ def test_one_plan_is_opened_and_the_other_is_left(services: Services) -> None:
     with services.engine.begin() as db:
         row = subscriptions.by_key(db, key)
     assert row is not None
-    assert open_charges.open_due(services, row["plan_id"]) == 1
+    assert open_charges.open_due(services, row.plan_id) == 1
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ def test_a_subscription_that_opening_cannot_work_on_is_set_aside_and_the_others_
     assert [row["status"] for row in charge_rows(services)] == ["open"]
     with services.engine.begin() as db:
         (aside,) = subscriptions.held(db)
-    assert aside["key"] == poisoned
-    assert "Mars/Olympus" in aside["held_why"]
+    assert aside.key == poisoned
+    assert "Mars/Olympus" in aside.held_why
     assert ("subscription.held", poisoned) in notices(services)
     assert open_charges.open_due(services) == 0
 

@@ -207,9 +207,9 @@ def test_the_hold_of_a_finding_that_is_open_again_has_its_own_event(
     with services.engine.begin() as db:
         db.exec_driver_sql("UPDATE charges SET currency = 'XXX'")
     reconciled(services)
-    ended = {"ended_at": services.clock.now(), "ended_by": "kim", "ended_why": "mended"}
+    now, state = services.clock.now(), FindingState.REPAIRED
     with services.engine.begin() as db:
-        findings.change(db, only(services), FindingState.REPAIRED, **ended)
+        findings.change(db, only(services), state, ended_at=now, ended_by="kim", ended_why="mended")
         db.exec_driver_sql("UPDATE charges SET held_why = NULL")
     reconciled(services)
     reconciled(services)

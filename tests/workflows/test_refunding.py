@@ -266,8 +266,8 @@ def test_a_refund_whose_process_died_is_gone_on_with(
 ) -> None:
     duplicates.approve(services, double, "kim", "x")
     with services.engine.begin() as db:
-        lease = {"lease_until": services.clock.now() + timedelta(minutes=10)}
-        findings.change(db, only(services), FindingState.REFUNDING, **lease)
+        lease_until = services.clock.now() + timedelta(minutes=10)
+        findings.change(db, only(services), FindingState.REFUNDING, lease_until=lease_until)
     duplicates.refund_due(services)
     assert gateway.cancellations == []
     move(services, minutes=10)

@@ -71,7 +71,7 @@ def test_a_card_that_was_replaced_on_another_channel_is_taken_over_and_said(
     assert (row["pg_provider"], row["pg_id"], row["card_number"]) == ("nice", "M2", "40000000****1091")
     assert row["expires_on"] == date(2026, 4, 30)
     assert "card.changed" in notices(services)
-    verbs = [act["verb"] for act in issued_keys.show(services, "ann")["history"]]
+    verbs = [act.verb for act in issued_keys.show(services, "ann").history]
     assert {"card.issue", "card.changed"} <= set(verbs)
     collect_due(services)
     assert charge_rows(services)[0]["status"] == "paid"

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -24,13 +23,12 @@ from schedules.requests.batches import (
 from worker.charging.adhoc import known_policy
 from worker.services import Services
 from worker.store import batches
-from worker.store.batches import Batch
+from worker.store.batches import Batch, NewLine
 from worker.store.charging import adhoc_charges
 from worker.store.customers import customers, subscriptions
 
 CONTENTS = 2**256  # number of values of a digest
 CHUNK = 500  # lines checked or opened at once
-Row = dict[str, Any]
 
 
 class CannotBatch(OwnCode):
@@ -186,7 +184,7 @@ def _read_chunk(db: Connection, read: _Draft, chunk: list[Line], *, is_known: bo
         read.is_bad(number, "request_key", f"{requests[number].request_key!r} is that of another line")
 
 
-def _line_row(batch_id: int, number: int, request: ChargeRequest, stored_uid: str) -> Row:
+def _line_row(batch_id: int, number: int, request: ChargeRequest, stored_uid: str) -> NewLine:
     return {
         "batch_id": batch_id, "number": number, "customer_uid": stored_uid,
         "amount": request.money.amount, "currency": request.money.currency, "name": request.name,

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -19,14 +18,13 @@ from worker.charging.adhoc import known_policy, row_of
 from worker.charging.approval_limits import above_day_limit
 from worker.services import Services, are_ours_and_known
 from worker.store import batches
-from worker.store.batches import Batch
+from worker.store.batches import Batch, BatchColumns, LineCharge, StoredLine
 from worker.store.charging import adhoc_charges, charges
 from worker.store.customers.policies import StoredPolicy
 from worker.store.outbox import event_log
 
 log = logging.getLogger("again.run_batch")
 MOST_AHEAD = 2000  # opened charges of a batch without an attempt; a stop holds them
-Row = dict[str, Any]
 
 
 def begin(services: Services, key: str, actor: str, os_user: str | None = None) -> Batch:
@@ -42,16 +40,19 @@ def begin(services: Services, key: str, actor: str, os_user: str | None = None) 
             raise CannotBatch(Code.CONFLICT, f"batch {key!r} is {batch.state}; nothing to begin")
         refuse_repeated(db, batch)
         above = _above_limit(services, db, batch, now)
-        approved = {} if above else {"approved_by": actor, "approved_os_user": os_user, "approved_at": now}
         state = BatchState.WAITING if above else BatchState.RUNNING
-        values = {"state": state.value, "created_by": actor, "created_os_user": os_user, "words": above} | approved
+        values: BatchColumns = {
+            "state": state.value, "created_by": actor, "created_os_user": os_user, "words": above,
+        }  # fmt: skip
+        if not above:
+            values |= {"approved_by": actor, "approved_os_user": os_user, "approved_at": now}
         _begin(db, batch, values)
         event_log.record(db, actor, "batch.begin", key, batch.terms.reason, now, lines=batch.lines,
                      sums=dict(batch.sums), os_user=os_user, repeats=batch.terms.repeats or None)  # fmt: skip
         return known_batch(db, key)
 
 
-def _begin(db: Connection, batch: Batch, values: Row) -> None:
+def _begin(db: Connection, batch: Batch, values: BatchColumns) -> None:
     """Write that a batch is begun; one_batch_for_each_content refuses the second of two concurrent ones."""
     try:
         with db.begin_nested():
@@ -194,7 +195,7 @@ def _open_next(services: Services, key: str) -> int:
             return 0
         policy = known_policy(services, db, batch.terms.policy)
         _open_lines(db, batch, lines, policy, now)
-        batches.change(db, batch.id, opened_to=lines[-1]["number"], opened=batch.opened + len(lines))
+        batches.change(db, batch.id, opened_to=lines[-1].number, opened=batch.opened + len(lines))
     return len(lines)
 
 
@@ -217,20 +218,20 @@ def _room(db: Connection, batch: Batch, now: datetime) -> int:
     return max(0, MOST_AHEAD - batches.untried(db, batch, 2 * MOST_AHEAD))
 
 
-def _open_lines(db: Connection, batch: Batch, lines: Sequence[Row], policy: StoredPolicy, now: datetime) -> None:
-    requests = {line["number"]: _request(batch, line) for line in lines}
-    able = [line for line in lines if line["key_id"] is not None and line["deleted_at"] is None]
-    charges.open_many(db, [
-        row_of(requests[line["number"]], line["key_id"], line["account"], policy, now) for line in able
-    ])  # fmt: skip
-    known = adhoc_charges.by_requests(db, [line["request_key"] for line in able])
-    rows: list[Row] = []
+def _open_lines(
+    db: Connection, batch: Batch, lines: Sequence[StoredLine], policy: StoredPolicy, now: datetime
+) -> None:
+    requests = {line.number: _request(batch, line) for line in lines}
+    able = [(line, card) for line in lines if (card := line.card) is not None]
+    charges.open_many(db, [row_of(requests[line.number], *card, policy, now) for line, card in able])
+    known = adhoc_charges.by_requests(db, [line.request_key for line, _ in able])
+    rows = list[LineCharge]()
     for line in lines:
-        charge = known.get(line["request_key"])
-        row = {"batch": batch.id, "line": line["number"], "charge": None, "why": None}
+        charge = known.get(line.request_key)
+        row: LineCharge = {"batch": batch.id, "line": line.number, "charge": None, "why": None}
         if charge is None:
             row["why"] = "its billing key was deleted"
-        elif charge.fingerprint not in requests[line["number"]].fingerprints():
+        elif charge.fingerprint not in requests[line.number].fingerprints():
             row["why"] = f"its request key is charge {charge.key}, asked for with other arguments"
         else:
             row["charge"] = charge.id
@@ -238,14 +239,14 @@ def _open_lines(db: Connection, batch: Batch, lines: Sequence[Row], policy: Stor
     batches.keep_charges(db, rows)
 
 
-def _request(batch: Batch, line: Row) -> ChargeRequest:
+def _request(batch: Batch, line: StoredLine) -> ChargeRequest:
     try:
         return ChargeRequest(
-            customer_uid=line["customer_uid"], money=Money(line["amount"], line["currency"]), name=line["name"],
-            request_key=line["request_key"], reason=batch.terms.reason, policy=batch.terms.policy,
+            customer_uid=line.customer_uid, money=Money(line.amount, line.currency), name=line.name,
+            request_key=line.request_key, reason=batch.terms.reason, policy=batch.terms.policy,
         )  # fmt: skip
     except RuleBroken as broken:
-        raise BadRequest(Code.INVALID, f"line {line['number']}", str(broken)) from broken
+        raise BadRequest(Code.INVALID, f"line {line.number}", str(broken)) from broken
 
 
 def _stop(db: Connection, batch: Batch, why: str, now: datetime) -> int:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -16,6 +15,7 @@ from worker.charging.approval_limits import above_limit
 from worker.charging.close import set_aside
 from worker.services import CANNOT_DECIDE, Services, may_decide
 from worker.store.charging import adhoc_charges, allowances
+from worker.store.charging.columns import NewCharge
 from worker.store.customers import customers, policies
 from worker.store.customers.customers import StoredKey
 from worker.store.customers.policies import StoredPolicy
@@ -82,9 +82,7 @@ def _open(services: Services, db: Connection, request: ChargeRequest, asked_by: 
     return is_new
 
 
-def row_of(
-    request: ChargeRequest, key_id: int, account: str, policy: StoredPolicy, now: datetime
-) -> dict[str, Any]:
+def row_of(request: ChargeRequest, key_id: int, account: str, policy: StoredPolicy, now: datetime) -> NewCharge:
     """The charge of a request as it is written: due at once."""
     return {
         "key": charge_key(ChargeKind.ADHOC, subject_of_request(request.request_key), NO_PERIOD),

@@ -16,8 +16,10 @@ from worker.renewals.open_charges import Opened, open_first, pass_over_paused
 from worker.services import Services
 from worker.store.charging import attempts, charges, debts, payments
 from worker.store.charging.charges import Charge
+from worker.store.charging.columns import NOTHING_NEXT, ChargeColumns
 from worker.store.charging.payments import Payable
 from worker.store.customers import customers, plans, subscriptions
+from worker.store.customers.customers import NO_FACTS, KeyColumns
 from worker.store.outbox import event_log
 
 log = logging.getLogger("again.close")
@@ -37,8 +39,8 @@ def close(db: Connection, charge_id: int, status: ChargeStatus, why: str | None,
 
 
 def _end(db: Connection, charge_id: int, status: ChargeStatus, why: str | None, now: datetime) -> None:
-    ended = {"status": status.value, "closed_at": now, "closed_why": why}
-    charges.change(db, charge_id, **ended, **dict.fromkeys(charges.NOTHING_NEXT))
+    ended: ChargeColumns = {**NOTHING_NEXT, "status": status.value, "closed_at": now, "closed_why": why}
+    charges.change(db, charge_id, **ended)
 
 
 def collected(
@@ -85,16 +87,12 @@ def paid_dedupe(charge_key: str) -> str:
 def _store_card(db: Connection, charge: Charge, now: datetime) -> None:
     """Write that the gateway stored the card of a first payment, and begin the subscription that waited for it."""
     last_day = customers.expires_on(db, charge.billing_key_id)
-    customers.change_key(
-        db,
-        charge.billing_key_id,
-        deleted_at=None,
-        changed_at=now,
-        stopped_as=None,
-        **customers.NO_FACTS,  # the known facts are those of an earlier card; the gateway is asked for this one's
-        ask_at=now + FACTS_READ_AFTER,
-        tell_expiry_at=None if last_day is None else tell_expiry_at(last_day),
-    )
+    stored: KeyColumns = {
+        **NO_FACTS,  # the known facts are those of an earlier card; the gateway is asked for this one's
+        "deleted_at": None, "changed_at": now, "stopped_as": None, "ask_at": now + FACTS_READ_AFTER,
+        "tell_expiry_at": None if last_day is None else tell_expiry_at(last_day),
+    }  # fmt: skip
+    customers.change_key(db, charge.billing_key_id, **stored)
     begin_signed_up(db, charge, now)
 
 
@@ -178,11 +176,11 @@ def cancel_subscription(db: Connection, subscription_id: int, why: str, now: dat
     ended = events.SubscriptionCanceled(subscription=key, customer_uid=uid, why=why)
     event_log.enqueue_event(db, ended, f"{key}/canceled", now)
     closed, unclear = list[Owed](), list[Owed]()
-    for owed in charges.of_subscription(db, subscription_id, owed_only=True):
-        under_way = attempts.is_under_way(db, owed["id"])
-        (unclear if under_way else closed).append(Owed(owed["key"], owed["amount"], owed["currency"]))
+    for owed in charges.lock_owed_of(db, subscription_id):
+        under_way = attempts.is_under_way(db, owed.id)
+        (unclear if under_way else closed).append(Owed(owed.key, owed.amount, owed.currency))
         if not under_way:
-            close(db, owed["id"], ChargeStatus.CANCELED, "the subscription was canceled", now)
+            close(db, owed.id, ChargeStatus.CANCELED, "the subscription was canceled", now)
     return CanceledDebts(tuple(closed), tuple(unclear))
 
 
@@ -194,7 +192,7 @@ def pause_subscription(db: Connection, subscription_id: int, why: str, now: date
     if row is not None:
         open_first(db, row, now)
     # The event still names the end that a person has set.
-    tell_at = row["ends_at"] if row is not None else None
+    tell_at = row.ends_at if row is not None else None
     subscriptions.change(db, subscription_id, status=paused, open_at=None, tell_at=tell_at, told_as=None)
     rests = events.SubscriptionPaused(subscription=key, customer_uid=uid, why=why)
     event_log.enqueue_event(db, rests, f"{key}/paused/{now.isoformat()}", now)
@@ -209,18 +207,18 @@ def resume_subscription(
     """
     key, uid = subscriptions.names(db, subscription_id)
     row = subscriptions.by_key(db, key)
-    if row is None or row["status"] != SubscriptionStatus.PAUSED.value or row["held_why"] is not None:
+    if row is None or row.status is not SubscriptionStatus.PAUSED or row.held_why is not None:
         return ()
-    passed = pass_over_paused(db, row, paused_why, now)
-    due_at, ahead = row["next_due_at"], plans.by_id(db, row["plan_id"]).policy.upcoming
-    ends = row["ends_at"] is not None and due_at >= row["ends_at"]
+    row, passed = pass_over_paused(db, row, paused_why, now)
+    due_at, ahead = row.next_due_at, plans.by_id(db, row.plan_id).policy.upcoming
+    ends = row.ends_at is not None and due_at >= row.ends_at
     told_at = None if ahead is None else due_at - ahead
     subscriptions.change(
         db,
         subscription_id,
         status=SubscriptionStatus.ACTIVE.value,
         open_at=None if ends else due_at,
-        tell_at=row["ends_at"] if ends else told_at,
+        tell_at=row.ends_at if ends else told_at,
     )
     goes_on = events.SubscriptionResumed(subscription=key, customer_uid=uid, why=why)
     event_log.enqueue_event(db, goes_on, f"{key}/resumed/{now.isoformat()}", now)

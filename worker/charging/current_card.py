@@ -6,10 +6,11 @@ from sqlalchemy import Connection
 
 from worker.store.charging import charges
 from worker.store.charging.charges import Charge
+from worker.store.charging.columns import ChargeColumns
 from worker.store.customers import customers
 
 # A debt with another card begins its ladder anew.
-NEW_LADDER = {"declines": 0, "ladder_began_at": None, "planned_at": None, "unanswered_tries": 0}
+NEW_LADDER: ChargeColumns = {"declines": 0, "ladder_began_at": None, "planned_at": None, "unanswered_tries": 0}
 
 
 def move_to_current_card(db: Connection, charge: Charge, now: datetime) -> Charge:
@@ -32,4 +33,4 @@ def move_to_current_card(db: Connection, charge: Charge, now: datetime) -> Charg
 
 def move(db: Connection, charge: Charge, billing_key_id: int, now: datetime) -> None:
     """Charge a debt to another billing key from now on."""
-    charges.change(db, charge.id, billing_key_id=billing_key_id, card_since=now, **NEW_LADDER)
+    charges.change(db, charge.id, **NEW_LADDER | {"billing_key_id": billing_key_id, "card_since": now})

@@ -20,6 +20,7 @@ from worker.charging.close import cancel_subscription, close, pause_subscription
 from worker.store.charging import attempts, charges, debts, declines
 from worker.store.charging.attempts import Attempt
 from worker.store.charging.charges import Charge
+from worker.store.charging.columns import ChargeColumns
 from worker.store.customers import customers
 from worker.store.outbox import event_log
 
@@ -107,7 +108,7 @@ def _free_at(cap: CardCap, times: Sequence[datetime]) -> datetime | None:
     return times[-1] + cap.within if len(times) >= cap.declines else None
 
 
-def counted(answer: Answer, now: datetime) -> dict[str, Any]:
+def counted(answer: Answer, now: datetime) -> ChargeColumns:
     """The charge's columns after this try; each try adds to one counter alone."""
     history = answer.charge.history
     match answer.counter:
@@ -115,15 +116,15 @@ def counted(answer: Answer, now: datetime) -> dict[str, Any]:
             return {}
         case Counter.TECHNICAL:
             # What was not sent is no answer: it neither counts nor ends the row of those that say nothing.
-            unanswered = {} if answer.said is None else {"unanswered_tries": history.unanswered_tries + 1}
-            return {"technical_tries": history.technical_tries + 1} | unanswered
+            tries: ChargeColumns = {"technical_tries": history.technical_tries + 1}
+            return tries if answer.said is None else tries | {"unanswered_tries": history.unanswered_tries + 1}
         case Counter.REFUSAL:
             log.error("charge %s is refused, our set-up is wrong", answer.charge.key)
             return {"refusals": history.refusals + 1, "unanswered_tries": 0}
         case Counter.MANUAL:
             return {"manual_tries": history.manual_tries + 1, "unanswered_tries": 0}
         case Counter.RUNG:
-            moved: dict[str, Any] = {"declines": history.declines + 1, "technical_tries": 0, "unanswered_tries": 0}
+            moved: ChargeColumns = {"declines": history.declines + 1, "technical_tries": 0, "unanswered_tries": 0}
             if answer.charge.status.is_owed:
                 moved["status"] = ChargeStatus.PAST_DUE.value
             return moved | begun(answer.charge, now)
@@ -131,7 +132,7 @@ def counted(answer: Answer, now: datetime) -> dict[str, Any]:
             assert_never(answer.counter)
 
 
-def begun(charge: Charge, now: datetime) -> dict[str, Any]:
+def begun(charge: Charge, now: datetime) -> ChargeColumns:
     """The columns for when dunning and its ladder began, and for when the debt is checked next."""
     history = charge.history
     first, ladder = history.first_declined_at or now, history.ladder_began_at or now
@@ -302,8 +303,8 @@ def start_ladders(db: Connection, subscription_id: int, now: datetime) -> int:
     decline of its card than a ladder would.
     """
     started = 0
-    for row in charges.of_subscription(db, subscription_id, owed_only=True):
-        charge = charges.locked(db, row["id"])
+    for owed in charges.lock_owed_of(db, subscription_id):
+        charge = charges.locked(db, owed.id)
         if charge is None or not charge.waits or charge.given_up or charge.held_why or charge.card_stopped:
             continue
         last = declines.declined_times(db, charge.billing_key_id, now - LEAST_SPACING, 1)
@@ -316,8 +317,8 @@ def start_ladders(db: Connection, subscription_id: int, now: datetime) -> int:
 
 def stop_ladders(db: Connection, subscription_id: int, now: datetime) -> None:
     """Stop the ladders of a subscription's declined debts, because a person has set its end."""
-    for row in charges.of_subscription(db, subscription_id, owed_only=True):
-        charge = charges.locked(db, row["id"])
+    for owed in charges.lock_owed_of(db, subscription_id):
+        charge = charges.locked(db, owed.id)
         stops = charge is not None and charge.history.first_declined_at is not None and charge.held_why is None
         if charge is not None and stops and not attempts.is_under_way(db, charge.id):
             wait_for_card(db, charge, now)

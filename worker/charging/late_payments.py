@@ -42,5 +42,5 @@ def end_refunded(db: Connection, charge_key: str, by: str, why: str, now: dateti
     """End the finding of a charge whose payment has been refunded in full."""
     finding = findings.open_for(db, charge_key, kind=KIND)
     if finding is not None:
-        ended = {"ended_at": now, "ended_by": by, "ended_why": why, "balance": 0}
-        findings.change(db, finding, FindingState.REFUNDED, **ended)
+        state = FindingState.REFUNDED
+        findings.change(db, finding, state, ended_at=now, ended_by=by, ended_why=why, balance=0)

@@ -80,8 +80,7 @@ def _end_mended(services: Services, finding: Finding, debt: Debt | None) -> None
     if debt is None or debt.side.under_way or finding.state is not FindingState.OPEN:
         return
     with services.engine.begin() as db:
-        ended = {"ended_at": services.clock.now(), "ended_by": MENDER, "ended_why": "the books agree now"}
-        if findings.change(db, finding, FindingState.REPAIRED, **ended):
+        if _end_repaired(db, finding, "the books agree now", services.clock.now()):
             log.info("finding %d, %s: %s has become right", finding.id, finding.kind, finding.merchant_uid)
             _leave_to_person(db, finding, debt, services.clock.now())
 
@@ -236,11 +235,15 @@ def _mend(services: Services, finding: Finding, debt: Debt) -> None:
     if settle(services, attempt, before, outcome) is not AttemptState.PAID:
         return
     with services.engine.begin() as db:
-        ended = {"ended_at": services.clock.now(), "ended_by": MENDER, "ended_why": "the attempt is paid now"}
-        if findings.change(db, finding, FindingState.REPAIRED, **ended):
+        if _end_repaired(db, finding, "the attempt is paid now", services.clock.now()):
             log.warning("finding %d, %s: %s is mended", finding.id, finding.kind, finding.merchant_uid)
     if sum(payment.status == "paid" for payment in answer.payments) > 1:
         compare(services, finding.account, answer.payments)  # the others are doubles now
+
+
+def _end_repaired(db: Connection, finding: Finding, why: str, now: datetime) -> bool:
+    state = FindingState.REPAIRED
+    return findings.change(db, finding, state, ended_at=now, ended_by=MENDER, ended_why=why) is not None
 
 
 def _first_paid(payments: Sequence[GatewayPayment]) -> Sequence[GatewayPayment]:

@@ -1,5 +1,6 @@
 """`again refund` and `again refunds`: make and list refunds."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -8,7 +9,7 @@ from schedules.errors import Code, OwnCode
 from schedules.money.amounts import amount_words, parse_money
 from schedules.requests.refunds import Fate, RefundRequest, RefundState
 from worker.cli.terminal.dry_run import DryRun, context, facts_of, print_if_dry_run
-from worker.cli.terminal.output import Actor, Why, actor, answer, print_table, say
+from worker.cli.terminal.output import Actor, Why, actor, answer, print_table, say, with_currency
 from worker.cli.terminal.wired import services
 from worker.refunds import refund_payment
 from worker.store import refunds as rows
@@ -73,8 +74,7 @@ def refunds(
     """List the refunds that were requested and not made yet, oldest first."""
     with services().engine.begin() as db:
         found = rows.listed(db, every=every, limit=limit)
-    names = ("request_key", "charge", "amount", "currency", "state", "actor", "reason", "created_at", "words")
-    answer([{name: row[name] for name in names} for row in found])
-    shown = [name for name in names if name != "currency"]
-    plain = (row | {"amount": amount_words(row["amount"], row["currency"])} for row in found)
-    print_table("refunds", shown, ([row[name] for name in shown] for row in plain))
+    answer([asdict(refund) for refund in found])
+    names = ("request_key", "charge", "amount", "state", "actor", "reason", "created_at", "words")
+    plain = (with_currency(asdict(refund)) for refund in found)
+    print_table("refunds", names, ([row[name] for name in names] for row in plain))

@@ -1,13 +1,13 @@
 """Change a running subscription from its next period on: pause, skip, anchor, time, plan, card."""
 
+from dataclasses import replace
 from datetime import date, datetime, time
-from typing import Any
 
 from sqlalchemy import Connection
 
 from schedules.calendar.periods import kept_month_day
 from schedules.errors import Code
-from schedules.subscriptions.cursor import Cursor, first_cursor
+from schedules.subscriptions.cursor import first_cursor
 from schedules.subscriptions.plans import due_at
 from schedules.subscriptions.verbs import Verb
 from worker.charging import dunning
@@ -46,9 +46,9 @@ from worker.store.customers import customers, plans, subscriptions
 from worker.store.customers.customers import StoredKey
 from worker.store.customers.plans import StoredPlan
 from worker.store.customers.rival_subscriptions import Wanted
+from worker.store.customers.subscriptions import Subscription, SubscriptionColumns
 from worker.store.outbox import event_log
 
-Row = dict[str, Any]
 MOST_SKIPPED = 12  # periods at once; more is a pause
 
 
@@ -58,7 +58,7 @@ def pause(services: Services, key: str, actor: str, why: str) -> Paused:
     with services.act(key) as db:
         admitted = admit(services, db, key, Verb.PAUSE, now)
         not_charged = next_of(db, admitted.row)
-        pause_subscription(db, admitted.row["id"], why, now)
+        pause_subscription(db, admitted.row.id, why, now)
         event_log.record(db, actor, "pause", key, why, now)
     return Paused(admitted.opened, not_charged)
 
@@ -68,7 +68,7 @@ def resume(services: Services, key: str, actor: str, why: str) -> Resumed:
     now = services.clock.now()
     with services.act(key) as db:
         row = admit(services, db, key, Verb.RESUME, now).row
-        passed = resume_subscription(db, row["id"], why, now)
+        passed = resume_subscription(db, row.id, why, now)
         event_log.record(db, actor, "resume", key, why, now, not_charged=len(passed))
         resumed = subscriptions.by_key(db, key)
         return Resumed(passed, None if resumed is None else next_if_on(db, resumed))
@@ -81,25 +81,26 @@ def undo(services: Services, key: str, actor: str, why: str, what: Undoable | No
     """
     now = services.clock.now()
     with services.act(key) as db:
-        before = _known(db, key)
-        both = before["ends_at"] is not None and (before["skip_to"] or 0) > before["next_period_no"]
+        before = subscriptions.by_key(db, key, lock=True)  # `admit` raises the error of an unknown key
+        ends = before is not None and before.ends_at is not None
+        both = ends and before is not None and (before.skip_to or 0) > before.next_period_no
         if what is None and both:
             raise CannotAdjust(
                 Code.CONFLICT, f"subscription {key} ends, and skips a period; say which to undo: end or skip"
             )
-        what = what or (Undoable.SKIP if before["ends_at"] is None else Undoable.END)
+        what = what or (Undoable.END if ends else Undoable.SKIP)
         verb = Verb.UNDO_END if what is Undoable.END else Verb.UNDO_SKIP
         admitted, tried = admit(services, db, key, verb, now), 0
         row = admitted.row
-        ended_at, skip_to = row["ends_at"], row["skip_to"]
+        ended_at, skip_to = row.ends_at, row.skip_to
         if what is Undoable.END:
-            _refuse_second(db, row, row["plan_code"], "goes on")
-            row["ends_at"] = None
+            _refuse_second(db, row, row.code, "goes on")
+            row = replace(row, ends_at=None)
         else:
-            row["skip_to"] = None
-        write(db, row, plans.by_id(db, row["plan_id"]), "undo", now)
+            row = replace(row, skip_to=None)
+        write(db, row, plans.by_id(db, row.plan_id), "undo", now)
         if what is Undoable.END:
-            tried = dunning.start_ladders(db, row["id"], now)
+            tried = dunning.start_ladders(db, row.id, now)
         event_log.record(db, actor, "undo", key, why, now, undone=what.value, tried=tried)
         following = next_if_on(db, row)
     if what is Undoable.END:
@@ -115,20 +116,20 @@ def skip(services: Services, key: str, actor: str, why: str, period_no: int | No
     now = services.clock.now()
     with services.act(key) as db:
         admitted = admit(services, db, key, Verb.SKIP, now)
-        row, plan = admitted.row, plans.by_id(db, admitted.row["plan_id"])
-        following = max(row["skip_to"] or 0, row["next_period_no"])
+        row, plan = admitted.row, plans.by_id(db, admitted.row.plan_id)
+        following = max(row.skip_to or 0, row.next_period_no)
         skipped = following if period_no is None else period_no
-        if not row["next_period_no"] <= skipped <= following:
+        if not row.next_period_no <= skipped <= following:
             raise CannotAdjust(
                 Code.CONFLICT, f"period {skipped} of subscription {key} is not the next one, {following}"
             )
         if skipped == following:
-            if skipped - row["next_period_no"] >= MOST_SKIPPED:
+            if skipped - row.next_period_no >= MOST_SKIPPED:
                 raise CannotAdjust(
                     Code.LIMIT,
                     f"{MOST_SKIPPED} periods of subscription {key} are skipped already; pause it instead",
                 )
-            row["skip_to"] = skipped + 1
+            row = replace(row, skip_to=skipped + 1)
             write(db, row, plan, "skip", now)
             event_log.record(db, actor, "skip", key, why, now, period_no=skipped)
         at, price = cursor_at(row, plan, skipped), plan.plan.price
@@ -146,17 +147,18 @@ def move_anchor(services: Services, key: str, day: date, actor: str, why: str) -
     now = services.clock.now()
     with services.act(key) as db:
         admitted = admit(services, db, key, Verb.MOVE_ANCHOR, now)
-        row, plan = admitted.row, plans.by_id(db, admitted.row["plan_id"])
-        next_before, before = next_of(db, row), row["anchor"]
-        row.update(anchor=day, anchor_no=row["next_period_no"], anchor_day=None)
-        cursor = first_cursor(own_plan(plan, row), day, None, row["anchor_no"])
+        row, plan = admitted.row, plans.by_id(db, admitted.row.plan_id)
+        next_before, before = next_of(db, row), row.anchor
+        row = replace(row, anchor=day, anchor_no=row.next_period_no, anchor_day=None)
+        cursor = first_cursor(own_plan(plan, row), day, None, row.anchor_no)
         if not now < cursor.due_at < now + LATEST_ANCHOR:
             raise CannotAdjust(
                 Code.INVALID,
                 f"anchor {day} would charge subscription {key} at {cursor.due_at:%Y-%m-%d %H:%M}Z; "
                 "give a day that comes, within five years",
             )
-        write(db, row, plan, "anchor", now, cursor)
+        row = row.at(cursor)
+        write(db, row, plan, "anchor", now)
         event_log.record(db, actor, "move-anchor", key, why, now, before=str(before), after=str(day))
         return Moved(next_of(db, row), next_before, admitted.opened)
 
@@ -166,12 +168,12 @@ def move_time(services: Services, key: str, at: time | None, actor: str, why: st
     now = services.clock.now()
     with services.act(key) as db:
         admitted = admit(services, db, key, Verb.MOVE_TIME, now)
-        row, plan = admitted.row, plans.by_id(db, admitted.row["plan_id"])
-        next_before, before = next_of(db, row), row["billing_time"]
-        row["billing_time"], day = at, row["next_period_date"]
+        row, plan = admitted.row, plans.by_id(db, admitted.row.plan_id)
+        next_before, before = next_of(db, row), row.billing_time
+        row = replace(row, billing_time=at)
         own = own_plan(plan, row)  # raises for a time that is not a wall time in whole minutes
-        cursor = Cursor(row["next_period_no"], day, due_at(own, day))
-        write(db, row, plan, "time", now, cursor)
+        row = replace(row, next_due_at=due_at(own, row.next_period_date))
+        write(db, row, plan, "time", now)
         event_log.record(db, actor, "move-time", key, why, now, before=str(before), after=str(at))
         return Moved(next_of(db, row), next_before, admitted.opened)
 
@@ -190,7 +192,7 @@ def change_plan(
     with services.act(key) as db:
         admitted = admit(services, db, key, Verb.CHANGE_PLAN, now)
         row, next_before = admitted.row, next_of(db, admitted.row)
-        plan, before = plan_on_sale(db, code), plans.by_id(db, row["plan_id"])
+        plan, before = plan_on_sale(db, code), plans.by_id(db, row.plan_id)
         if plan.id == before.id:
             raise CannotAdjust(
                 Code.ALREADY_DONE, f"subscription {key} is on plan {code!r} version {plan.plan.version} already"
@@ -202,26 +204,25 @@ def change_plan(
                 f"{before.plan.price}; say --other-currency to charge in another currency",
             )
         if another:
-            row["another"] = True
+            row = replace(row, another=True)
         elif code != before.plan.code:
-            _refuse_second(db, row | {"another": False}, code, "changes its plan")
-        row["plan_id"] = plan.id
-        cursor = _next_under(plan, before, row)
-        write(db, row, plan, "plan", now, cursor)
+            _refuse_second(db, replace(row, another=False), code, "changes its plan")
+        row = _moved_to(plan, before, row)
+        write(db, row, plan, "plan", now)
         words = {"before": f"{before.plan.code}/{before.plan.version}", "after": f"{code}/{plan.plan.version}"}
         prices = {"price_before": str(before.plan.price), "price_after": str(plan.plan.price)}
         event_log.record(db, actor, "change-plan", key, why, now, **words, **prices)
         return PlanChange(next_of(db, row), next_before, before.plan, plan.plan, admitted.opened)
 
 
-def _refuse_second(db: Connection, row: Row, code: str, act: str) -> None:
+def _refuse_second(db: Connection, row: Subscription, code: str, act: str) -> None:
     """Raise CannotAdjust when the customer has another subscription to the plan, unless `another` is set."""
-    if row["another"]:
+    if row.another:
         return
-    wanted = Wanted(customer_id=row["customer_id"], plan=code, starts_at=row["next_due_at"], but=row["id"])
+    wanted = Wanted(customer_id=row.customer_id, plan=code, starts_at=row.next_due_at, but=row.id)
     rival = why_not(db, wanted)
     if rival is not None:
-        raise CannotAdjust(Code.CONFLICT, f"subscription {row['key']} {act} only alone: its customer {rival}")
+        raise CannotAdjust(Code.CONFLICT, f"subscription {row.key} {act} only alone: its customer {rival}")
 
 
 def change_card(services: Services, key: str, customer_uid: str, actor: str, why: str) -> CardChange:
@@ -235,15 +236,15 @@ def change_card(services: Services, key: str, customer_uid: str, actor: str, why
         admitted = admit(services, db, key, Verb.CHANGE_CARD, now)
         row = admitted.row
         card = _other_card(db, row, customer_uid)
-        before, row["customer_uid"] = row["customer_uid"], customer_uid
-        plan = plans.by_id(db, row["plan_id"])
-        announced = {"tell_at": announce_at(row, plan)} if goes_on(row) else {}
-        subscriptions.change(db, row["id"], billing_key_id=card.id, **announced)
+        before, row = row.customer_uid, replace(row, customer_uid=customer_uid)
+        plan = plans.by_id(db, row.plan_id)
+        columns: SubscriptionColumns = {"billing_key_id": card.id}
+        if goes_on(row):
+            columns["tell_at"] = announce_at(row, plan)
+        subscriptions.change(db, row.id, **columns)
         following = next_if_on(db, row)
         enqueue_changed(db, row, plan, "card", now, following)
-        open_charges = [
-            charges.locked(db, each["id"]) for each in charges.of_subscription(db, row["id"], owed_only=True)
-        ]
+        open_charges = [charges.locked(db, owed.id) for owed in charges.lock_owed_of(db, row.id)]
         debts = tuple(_move_debt(db, charge, card, now) for charge in open_charges if charge is not None)
         change = CardChange(debts, following, admitted.opened)
         tried = change.counts[Became.TRIED]
@@ -264,34 +265,30 @@ def _move_debt(db: Connection, charge: Charge, card: StoredKey, now: datetime) -
     return MovedDebt(charge.key, charge.due_at, money.amount, money.currency, became)
 
 
-def _other_card(db: Connection, row: Row, customer_uid: str) -> StoredKey:
+def _other_card(db: Connection, row: Subscription, customer_uid: str) -> StoredKey:
     """The card with this customer_uid, which must be another one of the subscription's customer."""
     card = customers.key_by_uid(db, customer_uid)
     if card is None or card.deleted_at is not None:
         raise CannotAdjust(Code.NOT_FOUND, f"customer_uid {customer_uid!r} is not known, or was deleted")
-    if card.customer_id != row["customer_id"]:
+    if card.customer_id != row.customer_id:
         raise CannotAdjust(
             Code.CONFLICT,
             f"customer_uid {customer_uid!r} is another customer's; "
-            f"`again customer add {customer_uid} --of {row['customer_uid']}` makes it this one's",
+            f"`again customer add {customer_uid} --of {row.customer_uid}` makes it this one's",
         )
-    if card.id == row["billing_key_id"]:
-        raise CannotAdjust(Code.ALREADY_DONE, f"subscription {row['key']} is charged to {customer_uid!r} already")
+    if card.id == row.billing_key_id:
+        raise CannotAdjust(Code.ALREADY_DONE, f"subscription {row.key} is charged to {customer_uid!r} already")
     return card
 
 
-def _known(db: Connection, key: str) -> Row:
-    row = subscriptions.by_key(db, key, lock=True)
-    return row or {"ends_at": None, "skip_to": None, "next_period_no": 0}  # `admit` raises the error
-
-
-def _next_under(plan: StoredPlan, before: StoredPlan, row: Row) -> Cursor:
-    """The next period under another plan: with the same number and, where possible, the same date."""
-    own, number, day = own_plan(plan, row), row["next_period_no"], row["next_period_date"]
+def _moved_to(plan: StoredPlan, before: StoredPlan, row: Subscription) -> Subscription:
+    """Return a subscription on another plan; the next period has the same number and, if possible, date."""
+    own, number, day = own_plan(plan, row), row.next_period_no, row.next_period_date
+    row = replace(row, plan_id=plan.id)
     if plan.plan.cadence == before.plan.cadence:
-        return Cursor(number, day, due_at(own, day))
+        return replace(row, next_due_at=due_at(own, day))
     month_day = kept_month_day(
-        row["anchor"], row["anchor_day"], before.plan.cadence, day, is_new=number == row["anchor_no"]
+        row.anchor, row.anchor_day, before.plan.cadence, day, is_new=number == row.anchor_no
     )
-    row.update(anchor=day, anchor_no=number, anchor_day=month_day)
-    return first_cursor(own, day, None, number, month_day=month_day)
+    row = replace(row, anchor=day, anchor_no=number, anchor_day=month_day)
+    return row.at(first_cursor(own, day, None, number, month_day=month_day))

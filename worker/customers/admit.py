@@ -2,21 +2,18 @@
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
-from schedules.charging.charges import SubscriptionStatus
 from schedules.errors import Code, OwnCode
-from schedules.subscriptions.cursor import Cursor, Series
+from schedules.subscriptions.cursor import Series
 from schedules.subscriptions.plans import at_own_time
 from schedules.subscriptions.verbs import RULES, Facts, State, Verb, Verdict, ruling, states
 from worker.renewals.open_charges import Opened, open_first
 from worker.services import CANNOT_DECIDE, Services, may_decide
 from worker.store.charging import debts, kill_switch
 from worker.store.customers import plans, signups, subscriptions, takeovers
-
-Row = dict[str, Any]
+from worker.store.customers.subscriptions import Subscription
 
 
 class CannotAdjust(OwnCode):
@@ -27,7 +24,7 @@ class CannotAdjust(OwnCode):
 class Admitted:
     """A locked subscription on which a verb is carried out."""
 
-    row: Row
+    row: Subscription  # with its cursor after the periods that were opened
     opened: tuple[Opened, ...]  # the periods that were due, opened by this verb
 
 
@@ -51,7 +48,7 @@ def admit(services: Services, db: Connection, key: str, verb: Verb, now: datetim
                 f"subscription {key} has a period that is due and cannot be opened: {CANNOT_DECIDE}",
             )
         case Verdict.OPENS_FIRST:
-            return Admitted(row, open_first(db, row, now))
+            return Admitted(*open_first(db, row, now))
         case _:
             return Admitted(row, ())
 
@@ -63,28 +60,27 @@ def _absent(db: Connection, key: str) -> State:
     return State.SIGNUP if signups.is_under_way(db, key) else State.NONE
 
 
-def _facts(services: Services, db: Connection, row: Row) -> Facts:
-    owes = debts.facts_of(db, row["id"])
-    permission = kill_switch.permission(db, row["account"])
+def _facts(services: Services, db: Connection, row: Subscription) -> Facts:
+    owes = debts.facts_of(db, row.id)
+    permission = kill_switch.permission(db, row.account)
     return Facts(
-        SubscriptionStatus(row["status"]), row["next_period_no"], row["next_due_at"], _following(db, row),
-        ends_at=row["ends_at"], held_why=row["held_why"], skip_to=row["skip_to"] or 0,
-        rests_for=debts.rests_for(db, row["id"]), owes_declined=owes.declined, is_sending=owes.sending,
+        row.status, row.next_period_no, row.next_due_at, _following(db, row),
+        ends_at=row.ends_at, held_why=row.held_why, skip_to=row.skip_to or 0,
+        rests_for=debts.rests_for(db, row.id), owes_declined=owes.declined, is_sending=owes.sending,
         is_unknown=owes.unknown, has_held=owes.held,
         is_stopped=permission.obstacle(services.identity, services.clock) is not None,
     )  # fmt: skip
 
 
-def _following(db: Connection, row: Row) -> datetime:
-    if row["held_why"] is not None:
-        due_at: datetime = row["next_due_at"]  # its plan may be unreadable
-        return due_at
-    own = at_own_time(plans.by_id(db, row["plan_id"]).plan, row["billing_time"])
-    series = Series(row["key"], row["anchor"], row["anchor_no"], month_day=row["anchor_day"])
-    return series.after(own, Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"])).due_at
+def _following(db: Connection, row: Subscription) -> datetime:
+    if row.held_why is not None:
+        return row.next_due_at  # its plan may be unreadable
+    own = at_own_time(plans.by_id(db, row.plan_id).plan, row.billing_time)
+    series = Series(row.key, row.anchor, row.anchor_no, month_day=row.anchor_day)
+    return series.after(own, row.cursor).due_at
 
 
-def _words(facts: Facts) -> dict[str, Any]:
+def _words(facts: Facts) -> dict[str, object]:
     return {
         name: f"{value:%Y-%m-%d %H:%M}Z" if isinstance(value, datetime) else value
         for name, value in asdict(facts).items()

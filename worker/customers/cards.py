@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -21,20 +20,14 @@ from worker.outbox.announcements import announce_anew
 from worker.services import Services, UnusableAccount, are_ours_and_known
 from worker.store.charging import attempts, charges, debts, declines
 from worker.store.charging.charges import Charge
+from worker.store.charging.columns import ChargeColumns
 from worker.store.customers import customers, subscriptions
-from worker.store.customers.customers import StoredKey
+from worker.store.customers.customers import KeyColumns, StoredKey
 from worker.store.outbox import event_log
 
 ASKED_EVERY = timedelta(days=1)  # a card that debts wait for: no webhook need arrive when it changes
 UNCLEAR_ASKED_EVERY = timedelta(minutes=10)  # a card whose issue has an unknown outcome
 BATCH = 100  # cards read in one transaction
-FACTS = {  # the column of each
-    "pg_provider": "pg_provider",
-    "pg_id": "pg_id",
-    "card_name": "card_name",
-    "card_number": "card_number",
-    "updated_at": "seen_updated_at",
-}
 SHOWN = ("pg_provider", "pg_id", "card_name", "card_number")  # masked fields in the history of a card
 log = logging.getLogger("again.cards")
 
@@ -86,7 +79,7 @@ def changed(
                 code_of(found),
                 f"the gateway did not tell of customer {customer_uid!r}: {found.reason}",
             )
-        facts: dict[str, Any] = {}
+        facts: KeyColumns = {}
     else:
         facts = facts_of(found)
     now = services.clock.now()
@@ -96,19 +89,19 @@ def changed(
         announced = subscriptions.lock_announced(db, key.id)
         open_charges = [charges.locked(db, charge_id) for charge_id in debts.owed_by_card(db, key.id)]
         before = customers.card_facts(db, key.id)
-        differs = {name for name, value in facts.items() if value != before[name]}
-        if before["seen_updated_at"] is None:
+        differs = {name for name, value in facts.items() if value != getattr(before, name)}
+        if before.seen_updated_at is None:
             differs.discard("seen_updated_at")  # not stored before, so its arrival is no change
-        if facts and (differs or typed is not None or _is_quiet(services, before["unclear_since"], now)):
-            _end_unclear(db, key, before["unclear_since"], is_stored=True)
+        if facts and (differs or typed is not None or _is_quiet(services, before.unclear_since, now)):
+            _end_unclear(db, key, before.unclear_since, is_stored=True)
         if not differs and not believed:
             customers.change_key(db, key.id, **facts)
             return 0
         tried = sum(try_at_once(db, charge, now, is_new=bool(differs)) for charge in open_charges)
-        customers.change_key(db, key.id, **facts, stopped_as=None)
+        customers.change_key(db, key.id, **facts | {"stopped_as": None})
         if typed is not None:
             customers.change_key(db, key.id, **expiry_columns(typed.last_day))
-        elif differs and any(before[name] is not None for name in SHOWN):
+        elif differs and any(getattr(before, name) is not None for name in SHOWN):
             customers.change_key(db, key.id, **expiry_columns(None))  # the expiry of the former card
         if differs:
             customers.change_key(db, key.id, changed_at=now, ask_at=None)
@@ -117,8 +110,8 @@ def changed(
                 customer_uid=customer_uid, card_name=facts.get("card_name"), card_number=facts.get("card_number")
             )
             event_log.enqueue_event(db, event, f"{customer_uid}/changed/{now.isoformat()}", now)
-        was = {name: before[name] for name in SHOWN}
-        becomes = {name: facts.get(name, before[name]) for name in SHOWN}
+        was = {name: getattr(before, name) for name in SHOWN}
+        becomes = {name: facts.get(name, was[name]) for name in SHOWN}
         event_log.record(db, actor, "card.changed", customer_uid, why, now, tried=tried, differs=sorted(differs),
                      before=was, after=becomes)  # fmt: skip
     return tried
@@ -133,14 +126,16 @@ def _end_unclear(db: Connection, key: StoredKey, unclear_since: datetime | None,
     """Clear the unknown state of a key; a card that is stored can be charged from now on."""
     if unclear_since is None:
         return
-    again = {"deleted_at": None, "stopped_as": None} if is_stored and key.deleted_at is not None else {}
-    customers.change_key(db, key.id, unclear_since=None, **again)
+    columns: KeyColumns = {"unclear_since": None}
+    if is_stored and key.deleted_at is not None:
+        columns |= {"deleted_at": None, "stopped_as": None}
+    customers.change_key(db, key.id, **columns)
 
 
 def _end_unclear_if_quiet(services: Services, key: StoredKey) -> None:
     """Clear the unknown state of a key that the gateway does not have, after the quiet time."""
     with services.engine.begin() as db:
-        unclear_since = customers.card_facts(db, key.id)["unclear_since"]
+        unclear_since = customers.card_facts(db, key.id).unclear_since
         if _is_quiet(services, unclear_since, services.clock.now()):
             _end_unclear(db, key, unclear_since, is_stored=False)
 
@@ -194,7 +189,7 @@ def expires(services: Services, customer_uid: str, year: int, month: int, actor:
     return last_day
 
 
-def expiry_columns(last_day: date | None) -> dict[str, Any]:
+def expiry_columns(last_day: date | None) -> KeyColumns:
     """The columns for the last day of a card and the time of its announcement; both None without a last day."""
     return {
         "expires_on": last_day,
@@ -223,9 +218,12 @@ def read_new_key(gateway: Gateway, customer_uid: str) -> KeyAnswer:
     return answer
 
 
-def facts_of(key: BillingKey) -> dict[str, Any]:
+def facts_of(key: BillingKey) -> KeyColumns:
     """The facts of a card that are stored, by column of the billing key."""
-    return {column: getattr(key, name) for name, column in FACTS.items()}
+    return {
+        "pg_provider": key.pg_provider, "pg_id": key.pg_id, "card_name": key.card_name,
+        "card_number": key.card_number, "seen_updated_at": key.updated_at,
+    }  # fmt: skip
 
 
 def _known(db: Connection, customer_uid: str, *, lock: bool = False) -> StoredKey:
@@ -248,7 +246,7 @@ def try_at_once(db: Connection, charge: Charge | None, now: datetime, *, is_new:
         return False
     if dunning.is_stopped(charge):
         return False
-    columns: dict[str, Any] = dict(NEW_LADDER) if is_new else {}
+    columns: ChargeColumns = NEW_LADDER.copy() if is_new else {}
     if attempts.is_under_way(db, charge.id) or (not is_new and _was_just_declined(db, charge, now)):
         charges.change(db, charge.id, **columns)
         return False

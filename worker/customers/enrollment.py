@@ -29,6 +29,7 @@ from worker.renewals.one_per_plan import why_not
 from worker.renewals.open_charges import Opened, pass_over_paused
 from worker.services import Services
 from worker.store.customers import customers, plans, policies, rival_subscriptions, subscriptions
+from worker.store.customers.customers import KeyColumns
 from worker.store.customers.plans import StoredPlan
 from worker.store.customers.policies import StoredPolicy
 from worker.store.customers.rival_subscriptions import Wanted
@@ -191,8 +192,8 @@ def add_customer(
         customer_id = first.customer_id if first else customers.add(db, customer_uid, name, email, tel, now)
         key_id = customers.add_key(db, customer_id, customer_uid, account, facts_of(key), now)
         if known is not None:  # the card was deleted here, or never stored, and exists at the gateway now
-            again = {"deleted_at": None, "stopped_as": None, "changed_at": now, "account": account}
-            customers.change_key(db, key_id, **again, **facts_of(key))
+            again: KeyColumns = {"deleted_at": None, "stopped_as": None, "changed_at": now, "account": account}
+            customers.change_key(db, key_id, **facts_of(key) | again)
         event_log.record(db, actor, "customer.add", customer_uid, None, now, of=of)
     return key
 
@@ -315,16 +316,17 @@ def end_subscription(
     now = services.clock.now()
     admitted = admit(services, db, key, Verb.END_LATER if at_period_end else Verb.END_NOW, now)
     row = admitted.row
-    end = now if not at_period_end else max(now, row["next_due_at"])
-    opened = admitted.opened + pass_over_paused(db, row, why_paused(db, row["id"]), now)
-    ended = Ended(end, CanceledDebts((), ()), opened, None if row["held_why"] else next_if_on(db, row))
+    end = now if not at_period_end else max(now, row.next_due_at)
+    row, passed = pass_over_paused(db, row, why_paused(db, row.id), now)
+    opened = admitted.opened + passed
+    ended = Ended(end, CanceledDebts((), ()), opened, None if row.held_why else next_if_on(db, row))
     if not at_period_end:
-        ended = replace(ended, debts=cancel_subscription(db, row["id"], why, now))
-    elif row["ends_at"] is not None:
-        return replace(ended, ends_at=row["ends_at"])  # a repeated request keeps the first end
+        ended = replace(ended, debts=cancel_subscription(db, row.id, why, now))
+    elif row.ends_at is not None:
+        return replace(ended, ends_at=row.ends_at)  # a repeated request keeps the first end
     else:
-        subscriptions.change(db, row["id"], ends_at=end, open_at=None, tell_at=end, told_as=None)
-        dunning.stop_ladders(db, row["id"], now)
+        subscriptions.change(db, row.id, ends_at=end, open_at=None, tell_at=end, told_as=None)
+        dunning.stop_ladders(db, row.id, now)
     verb = "unsubscribe.at_period_end" if at_period_end else "unsubscribe.now"
     words = {"charges_canceled": len(ended.debts.closed), "charges_unclear": len(ended.debts.unclear)}
     event_log.record(db, actor, verb, key, why, now, ends_at=ended.ends_at.isoformat(), **words)

@@ -1,5 +1,6 @@
 """Store a typed-in card at the gateway as a billing key, show it, and delete it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,8 +21,10 @@ from worker.services import Services, UnusableAccount, are_ours_and_known
 from worker.store import request_keys
 from worker.store.charging import debts
 from worker.store.customers import customers, subscriptions
-from worker.store.customers.customers import StoredKey
+from worker.store.customers.customers import CardFacts, StoredKey
 from worker.store.outbox import event_log
+from worker.store.reporting import timeline
+from worker.store.reporting.timeline import Act
 
 ASKED_AFTER = timedelta(minutes=1)  # longer than the call and the read after it take
 
@@ -117,7 +120,7 @@ def _issue(services: Services, customer_uid: str, card: Card, actor: str, why: s
     with services.act() as db:
         if known is None:
             facts = cards.facts_of(key) | cards.expiry_columns(last_day)
-            customers.change_key(db, key_id, deleted_at=None, unclear_since=None, ask_at=None, **facts)
+            customers.change_key(db, key_id, **facts | {"deleted_at": None, "unclear_since": None, "ask_at": None})
         elif known.deleted_at is not None:
             customers.change_key(db, key_id, deleted_at=None, stopped_as=None)
         event_log.record(db, actor, "card.issue", customer_uid, why, now, card_name=key.card_name,
@@ -173,8 +176,9 @@ def _forget(
         key = customers.key_by_uid(db, customer_uid) or known
         ended = _end_what_needs_it(db, key, customer_uid, why, now, end_subscriptions=end_subscriptions)
         deleted_at = key.deleted_at or now
-        gone = {"deleted_at": deleted_at, "ask_at": None, "unclear_since": None, "tell_expiry_at": None}
-        customers.change_key(db, key.id, **gone)
+        customers.change_key(
+            db, key.id, deleted_at=deleted_at, ask_at=None, unclear_since=None, tell_expiry_at=None
+        )
         event_log.record(db, actor, "card.delete", customer_uid, why, now, subscriptions_ended=ended)
     return Deleted(ended, str(in_json(deleted_at)), NOT_ASKED)
 
@@ -286,20 +290,28 @@ def _refuse_foreign(services: Services) -> None:
         )
 
 
-def show(services: Services, customer_uid: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class CardShown:
+    """A card, as it is stored here and at the gateway, and its history."""
+
+    key: StoredKey
+    facts: CardFacts
+    at_gateway: Mapping[str, object]  # facts, or why there are none
+    history: list[Act]
+
+
+def show(services: Services, customer_uid: str) -> CardShown:
     """What is stored of a card here, what the gateway shows now, and the history of the card."""
     with services.engine.begin() as db:
         key = customers.key_by_uid(db, customer_uid)
         if key is None:
             raise BadRequest(Code.NOT_FOUND, "customer_uid", f"customer {customer_uid!r} is not known")
-        customer_uid = key.customer_uid
         facts = customers.card_facts(db, key.id)
-        history = event_log.acts_on(db, customer_uid, "card.")
-    ours = {"customer_uid": customer_uid, "account": key.account, "deleted_at": key.deleted_at}
-    return {"here": ours | facts, "at_gateway": _at_gateway(services, key), "history": history}
+        history = timeline.audit_of(db, key.customer_uid, "card.")
+    return CardShown(key, facts, _at_gateway(services, key), history)
 
 
-def _at_gateway(services: Services, key: StoredKey) -> dict[str, Any]:
+def _at_gateway(services: Services, key: StoredKey) -> Mapping[str, object]:
     try:
         found = services.gateway(key.account).read_key(key.customer_uid)
     except UnusableAccount as error:

@@ -138,7 +138,7 @@ def _outcome(services: Services, keyed: Keyed, customer_uid: str) -> SignedUp:
         begun_as = subscriptions.by_key(db, signups.subscription_of(db, keyed.key) or "")
     if begun_as is None:
         raise LookupError(f"charge {keyed.key} is paid and its subscription has not begun")
-    return SignedUp(begun_as["key"], keyed.key, begun_as["anchor"], begun_as["next_due_at"])
+    return SignedUp(begun_as.key, keyed.key, begun_as.anchor, begun_as.next_due_at)
 
 
 def _number(db: Connection, key: StoredKey | None, plan: StoredPlan, customer_uid: str, now: datetime) -> int:

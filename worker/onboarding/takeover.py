@@ -21,7 +21,7 @@ from worker.store.customers import customers, plans, subscriptions, takeovers
 from worker.store.customers.customers import StoredKey
 from worker.store.customers.plans import StoredPlan
 from worker.store.customers.rival_subscriptions import Wanted
-from worker.store.customers.takeovers import Takeover
+from worker.store.customers.takeovers import NewTakeover, Takeover
 from worker.store.outbox import event_log
 
 log = logging.getLogger("again.takeover")
@@ -106,7 +106,7 @@ def _intend(
         plan.plan.code,
         first_here(plan.plan, seen.mapped, frozenset(uid for uid, _ in seen.mapped.dates)),
     )
-    row = {
+    row: NewTakeover = {
         "billing_key_id": key.id, "plan_id": plan.id, "plan": code, "actor": actor, "why": why, "another": another,
         "subscription_key": subject_of_entropy(secrets.token_bytes(13)), "created_at": services.clock.now(),
     }  # fmt: skip
@@ -185,7 +185,7 @@ def _begin(services: Services, takeover: Takeover, revoked: frozenset[str]) -> C
         if row is not None:
             own_time, month_day = takeover.mapped.billing_time, takeover.mapped.month_day(plan.plan.cadence)
             billing_time = None if own_time == plan.plan.billing_time else own_time
-            subscriptions.change(db, row["id"], billing_time=billing_time, anchor_day=month_day)
+            subscriptions.change(db, row.id, billing_time=billing_time, anchor_day=month_day)
         event_log.record(db, takeover.actor, "take-over", takeover.subscription_key, takeover.why, now,
                      customer_uid=takeover.customer_uid, first_due_at=cursor.due_at.isoformat())  # fmt: skip
     return cursor

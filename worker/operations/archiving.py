@@ -2,10 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -48,10 +47,10 @@ class Tally:
         self.events += moved.events
         self.notices += moved.notices
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """The counts by name, for the audit and the command line."""
         names = ("looked_at", "charges", "attempts", "events", "notices", "is_whole")
-        return {name: getattr(self, name) for name in names} | {"months": dict(sorted(self.months.items()))}
+        return {**{name: getattr(self, name) for name in names}, "months": dict(sorted(self.months.items()))}
 
 
 OnProgress = Callable[[Tally], None]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -14,6 +14,7 @@ from worker.charging import circuit_breaker
 from worker.services import Services, clock_is_right
 from worker.store import failures
 from worker.store.charging import attempts, kill_switch, waits
+from worker.store.charging.kill_switch import Hold, Stopped
 from worker.store.engine import allow_briefly
 from worker.store.operations import dead_letters, processes
 from worker.store.operations import health as rows
@@ -32,8 +33,8 @@ class Health:
     """The observed state, and the causes of faults."""
 
     processes: list[ProcessSeen] = field(default_factory=list)
-    stops: list[dict[str, Any]] = field(default_factory=list)
-    hold: Any = None
+    stops: Sequence[Stopped] = ()
+    hold: Hold | None = None
     counts: dict[str, int | None] = field(default_factory=dict)
     causes: list[Cause] = field(default_factory=list)
 
@@ -70,7 +71,7 @@ def examine(services: Services, messages: Mapping[str, int]) -> Health:
             now=now,
             processes=found.processes,
             messages=messages,
-            stops=[_stop(row) for row in found.stops],
+            stops=[_stop(stopped) for stopped in found.stops],
             hold_since=found.hold.since if found.hold is not None else None,
             accounts=waiting.accounts,
             oldest_unopened=waiting.oldest_unopened,
@@ -85,7 +86,7 @@ def examine(services: Services, messages: Mapping[str, int]) -> Health:
 def _read_small(services: Services, db: Connection, found: Health) -> bool:
     """Read the small tables. They are read first, because a large one may be locked."""
     found.processes = processes.seen(db)
-    found.stops = [dict(row) for row in kill_switch.stopped(db)]
+    found.stops = kill_switch.stopped(db)
     found.hold = kill_switch.hold(db)
     found.counts |= {"findings": sum(findings.open_counts(db).values()), "dead_letters": dead_letters.total(db)}
     if not clock_is_right(services, db):
@@ -138,9 +139,9 @@ def _could_leave(oldest: datetime | None, *released: datetime | None) -> datetim
     return None if oldest is None else max(at for at in (oldest, *released) if at is not None)
 
 
-def _stop(row: Mapping[str, Any]) -> Stop:
-    everything = row["account"] == kill_switch.ALL_ACCOUNTS
-    return Stop(row["account"], row["why"], row["actor"] == kill_switch.BREAKER, everything)
+def _stop(stopped: Stopped) -> Stop:
+    everything = stopped.account == kill_switch.ALL_ACCOUNTS
+    return Stop(stopped.account, stopped.why, stopped.actor == kill_switch.BREAKER, everything)
 
 
 def _read(services: Services, found: Health, read: Callable[[Connection], T]) -> T | None:

@@ -14,7 +14,15 @@ from schedules.persons import Person
 from worker.charging import dunning
 from worker.charging.close import close, collected, resume_if_nothing_rests
 from worker.services import Services
-from worker.store.charging import adhoc_charges, allowances, attempts, charges, kill_switch, waits
+from worker.store.charging import (
+    account_bindings,
+    adhoc_charges,
+    allowances,
+    attempts,
+    charges,
+    kill_switch,
+    waits,
+)
 from worker.store.charging.charges import Charge
 from worker.store.customers import subscriptions
 from worker.store.outbox import event_log
@@ -45,7 +53,7 @@ def resume_charging(services: Services, actor: str, why: str, account: str = kil
     now = services.clock.now()
     with services.engine.begin() as db:
         if not kill_switch.resume(db, account):
-            stopped = ", ".join(row["account"] for row in kill_switch.stopped(db))
+            stopped = ", ".join(stopped.account for stopped in kill_switch.stopped(db))
             raise CannotOperate(
                 Code.ALREADY_DONE, f"charging is not stopped for {account!r}; stopped are: {stopped or 'none'}"
             )
@@ -91,8 +99,8 @@ def adopt_account(services: Services, account: str, actor: str, why: str, *, sam
                 "merchant that they were sent to can tell it: restore the former credentials until they are "
                 "known, or add --same-merchant if the new key belongs to the same merchant",
             )
-        before = kill_switch.account_binding(db, account)
-        kill_switch.bind_account(db, account, fingerprint, actor, now)
+        before = account_bindings.bound(db, account)
+        account_bindings.bind(db, account, fingerprint, actor, now)
         event_log.record(db, actor, "adopt-account", account, why, now, before=before, after=fingerprint,
                      same_merchant=same_merchant)  # fmt: skip
 
@@ -106,7 +114,7 @@ def bind_new_accounts(services: Services, actor: str) -> None:
 
 def _bind_new_accounts(services: Services, db: Connection, actor: str, now: datetime) -> None:
     for account, fingerprint in services.account_fingerprints.items():
-        if kill_switch.bind_account_if_new(db, account, fingerprint, actor, now):
+        if account_bindings.bind_if_new(db, account, fingerprint, actor, now):
             event_log.record(db, actor, "adopt-account", account, "the account was new", now,
                          before=None, after=fingerprint)  # fmt: skip
 
@@ -129,10 +137,10 @@ def release_subscription(services: Services, key: str, actor: str, why: str) -> 
         row = subscriptions.by_key(db, key, lock=True)
         if row is None:
             raise CannotOperate(Code.NOT_FOUND, f"subscription {key!r} is not known")
-        if row["held_why"] is None:
+        if row.held_why is None:
             raise CannotOperate(Code.ALREADY_DONE, f"subscription {key} is not set aside; nothing to release")
-        subscriptions.change(db, row["id"], held_why=None, open_at=row["next_due_at"])
-        event_log.record(db, actor, "release", key, why, now, held_why=row["held_why"])
+        subscriptions.change(db, row.id, held_why=None, open_at=row.next_due_at)
+        event_log.record(db, actor, "release", key, why, now, held_why=row.held_why)
 
 
 def release(services: Services, key: str, actor: str, why: str, os_user: str | None = None) -> Money:

@@ -1,7 +1,6 @@
 """Resolve findings: a person closes a finding and decides what the database records."""
 
 from enum import StrEnum
-from typing import Any
 
 from schedules.charging.charges import AttemptState, ChargeStatus
 from schedules.charging.outcomes import Paid, Voided
@@ -76,8 +75,7 @@ def resolve(services: Services, finding_id: int, verdict: Verdict, actor: str, w
             _call_unpaid(services, finding)
     now = services.clock.now()
     with services.engine.begin() as db:
-        ended: dict[str, Any] = {"ended_at": now, "ended_by": actor, "ended_why": why}
-        changed = findings.change(db, finding, FindingState.RESOLVED, **ended)
+        changed = findings.change(db, finding, FindingState.RESOLVED, ended_at=now, ended_by=actor, ended_why=why)
         if changed is None:
             raise CannotOperate(Code.CONFLICT, f"finding {finding_id} has changed just now; see `again findings`")
         subject = finding.charge_key or finding.merchant_uid

@@ -84,8 +84,8 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
         if obstacle is not None:
             log.warning("the refund of %s waits: %s", finding.imp_uid, obstacle)
             return None
-        lease = {"lease_until": services.clock.now() + LOOK_AGAIN}
-        claimed = findings.change(db, finding, FindingState.REFUNDING, **lease)
+        lease_until = services.clock.now() + LOOK_AGAIN
+        claimed = findings.change(db, finding, FindingState.REFUNDING, lease_until=lease_until)
     if claimed is None:
         return None
     hit(Failpoint.REFUNDING_CLAIMED, claimed.merchant_uid)
@@ -148,8 +148,8 @@ def _ended(services: Services, finding: Finding, why: str) -> FindingState | Non
     # The attempt first: after a crash in between, the next run finds the refund at the gateway and ends both.
     end_second_payment(services, finding)
     with services.engine.begin() as db:
-        ended = {"ended_at": now, "ended_by": MENDER, "ended_why": why, "balance": 0}
-        changed = findings.change(db, finding, FindingState.REFUNDED, **ended)
+        state = FindingState.REFUNDED
+        changed = findings.change(db, finding, state, ended_at=now, ended_by=MENDER, ended_why=why, balance=0)
         if changed is not None:
             event = PaymentRefunded(
                 finding=finding.id, charge=finding.charge_key, merchant_uid=finding.merchant_uid,

@@ -3,7 +3,6 @@
 import logging
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -25,10 +24,11 @@ from worker.services import Services
 from worker.store import refunds
 from worker.store.charging import charges, kill_switch
 from worker.store.charging.charges import Charge
+from worker.store.charging.columns import ChargeColumns
 from worker.store.customers import subscriptions
 from worker.store.operations import archives
 from worker.store.outbox import event_log
-from worker.store.refunds import Refund
+from worker.store.refunds import NewRefund, Refund
 
 log = logging.getLogger("again.refund_payment")
 
@@ -66,7 +66,7 @@ def _write(services: Services, db: Connection, request: RefundRequest, actor: st
     _refuse_unknown_account(services, charge)
     if refunds.by_request(db, request.request_key) is not None:
         return None  # the same request was written while this one waited for the lock
-    written = refunds.add(db, _row(db, charge, request, actor) | {"created_at": now})
+    written = refunds.add(db, _row(db, charge, request, actor, now))
     if written is not None:
         _decide_fate(services, db, charge, request, actor)
         event_log.record(db, actor, "refund", request.charge, request.reason, now,
@@ -131,8 +131,8 @@ def make(services: Services, refund: Refund) -> RefundState | None:
 def _send(services: Services, gateway: Gateway, claimed: Refund) -> RefundState | None:
     with services.engine.begin() as db:
         # Committed before the call: a later look-up then knows that this refund may have been made.
-        lease = {"lease_until": services.clock.now() + LOOK_AGAIN, "sends": claimed.sends + 1}
-        sent = refunds.move(db, claimed, RefundState.SENDING, **lease)
+        lease_until = services.clock.now() + LOOK_AGAIN
+        sent = refunds.move(db, claimed, RefundState.SENDING, lease_until=lease_until, sends=claimed.sends + 1)
     if sent is None:
         return None
     money = Money(sent.amount, sent.currency)
@@ -178,7 +178,7 @@ def _locked(db: Connection, key: str) -> Charge:
     return charge
 
 
-def _row(db: Connection, charge: Charge, request: RefundRequest, actor: str) -> dict[str, Any]:
+def _row(db: Connection, charge: Charge, request: RefundRequest, actor: str, now: datetime) -> NewRefund:
     paid = refunds.paid_attempt(db, charge.id)
     if charge.status not in (ChargeStatus.PAID, ChargeStatus.REFUNDED) or paid is None or paid[1] is None:
         raise BadRequest(
@@ -194,7 +194,7 @@ def _row(db: Connection, charge: Charge, request: RefundRequest, actor: str) -> 
         "request_key": request.request_key, "request_fingerprint": request.fingerprint, "charge_id": charge.id,
         "account": charge.account, "merchant_uid": paid[0], "imp_uid": paid[1], "amount": money.amount,
         "currency": money.currency, "balance": left, "reason": request.reason, "actor": actor,
-        "state": RefundState.ASKED.value,
+        "state": RefundState.ASKED.value, "created_at": now,
     }  # fmt: skip
 
 
@@ -247,9 +247,10 @@ def _made(services: Services, refund: Refund) -> RefundState | None:
             return None
         given_back = refunds.refunded(db, charge.id) + refund.amount
         is_whole = given_back >= charge.money.amount
-        charges.change(
-            db, charge.id, refunded=given_back, **({"status": ChargeStatus.REFUNDED.value} if is_whole else {})
-        )
+        columns: ChargeColumns = {"refunded": given_back}
+        if is_whole:
+            columns["status"] = ChargeStatus.REFUNDED.value
+        charges.change(db, charge.id, **columns)
         if is_whole:
             late_payments.end_refunded(db, charge.key, MENDER, f"refunded by request {refund.request_key!r}", now)
         event = ChargeRefunded(

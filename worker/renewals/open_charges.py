@@ -4,23 +4,23 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
 from schedules.charging.charges import ChargeKind, ChargeStatus, DueCharge, SubscriptionStatus
 from schedules.errors import BROKEN
 from schedules.outbox import events
-from schedules.subscriptions.cursor import LONGEST_SHIFT, Cursor, open_all_due, pass_over
+from schedules.subscriptions.cursor import LONGEST_SHIFT, open_all_due, pass_over
 from schedules.subscriptions.cursor import open_due as open_periods
 from schedules.subscriptions.plans import Plan, at_own_time
 from worker.failpoints import Failpoint, hit
 from worker.services import Services, may_decide
 from worker.store.charging import charges
+from worker.store.charging.columns import NewCharge
 from worker.store.customers import plans as plan_rows
 from worker.store.customers import subscriptions
 from worker.store.customers.plans import StoredPlan
-from worker.store.customers.subscriptions import DueSubscription
+from worker.store.customers.subscriptions import DueSubscription, Subscription, cursor_columns
 from worker.store.outbox import event_log
 
 log = logging.getLogger("again.open_charges")
@@ -52,7 +52,7 @@ def _open_batch(services: Services, plan_id: int | None) -> tuple[int, int]:
         due = subscriptions.take_due(db, plan_id, now, BATCH)
         plans, unreadable = subscriptions.plans_of(db, {subscription.plan_id for subscription in due})
         openings = []
-        rows = []
+        rows = list[NewCharge]()
         for subscription in due:
             try:
                 if subscription.plan_id in unreadable:
@@ -87,64 +87,58 @@ class Opened:
     closed_why: str | None = None  # why it is not charged
 
 
-def open_first(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Opened, ...]:
+def open_first(db: Connection, row: Subscription, now: datetime) -> tuple[Subscription, tuple[Opened, ...]]:
     """Open every due period of one subscription, whose row the caller has locked, and advance its cursor.
 
-    The passed row is updated too. Nothing is opened for a paused, ended or quarantined subscription.
+    Return the subscription with its new cursor, and the periods. Nothing is opened for a paused, ended or
+    quarantined subscription.
     """
-    active = row["status"] == SubscriptionStatus.ACTIVE.value and row["held_why"] is None
-    if not active or row["next_due_at"] > now or (row["ends_at"] or now + LONGEST_SHIFT) <= row["next_due_at"]:
-        return ()
+    active = row.status is SubscriptionStatus.ACTIVE and row.held_why is None
+    if not active or row.next_due_at > now or (row.ends_at or now + LONGEST_SHIFT) <= row.next_due_at:
+        return row, ()
     due, stored, own = _as_due(db, row)
     opening, not_before = open_all_due(own, due.series, due.cursor, now)
-    rows = [
-        made | {"next_attempt_at": max(made["next_attempt_at"], at) if made["next_attempt_at"] else None}
-        for made, at in zip((_row(due, stored, each, now) for each in opening.charges), not_before, strict=True)
-    ]
+    rows = [_row(due, stored, each, now) for each in opening.charges]
+    for made, at in zip(rows, not_before, strict=True):
+        if made["next_attempt_at"] is not None:
+            made["next_attempt_at"] = max(made["next_attempt_at"], at)
     keys = set(charges.open_many(db, rows))
     subscriptions.move_cursors(db, [(due, opening, stored.policy.upcoming)])
     _tell(db, rows, keys, now)
-    row.update(_columns_of(opening.cursor))
-    return _opened(rows)
+    return row.at(opening.cursor), _opened(rows)
 
 
-def pass_over_paused(db: Connection, row: dict[str, Any], why: str, now: datetime) -> tuple[Opened, ...]:
+def pass_over_paused(
+    db: Connection, row: Subscription, why: str, now: datetime
+) -> tuple[Subscription, tuple[Opened, ...]]:
     """Insert a waived charge for each period that came due during a pause, and advance the cursor past them.
 
-    The caller has locked the row, which is updated too. Nothing is written for a subscription that is not paused,
-    or that is quarantined.
+    The caller has locked the row. Return the subscription with its new cursor, and the periods. Nothing is written
+    for a subscription that is not paused, or that is quarantined.
     """
-    is_paused = row["status"] == SubscriptionStatus.PAUSED.value and row["held_why"] is None
-    if not is_paused or row["next_due_at"] >= now:
-        return ()
+    is_paused = row.status is SubscriptionStatus.PAUSED and row.held_why is None
+    if not is_paused or row.next_due_at >= now:
+        return row, ()
     due, stored, own = _as_due(db, row)
     opening = pass_over(own, due.series, due.cursor, now, why)
     rows = [_row(due, stored, each, now) for each in opening.charges]
     keys = set(charges.open_many(db, rows))
-    subscriptions.change(db, row["id"], **_columns_of(opening.cursor))
+    subscriptions.change(db, row.id, **cursor_columns(opening.cursor))
     _tell(db, rows, keys, now)
-    row.update(_columns_of(opening.cursor))
-    return _opened(rows)
+    return row.at(opening.cursor), _opened(rows)
 
 
-def _as_due(db: Connection, row: dict[str, Any]) -> tuple[DueSubscription, StoredPlan, Plan]:
+def _as_due(db: Connection, row: Subscription) -> tuple[DueSubscription, StoredPlan, Plan]:
     """Return a subscription for opening, its plan, and the plan at the subscription's own time of day."""
-    stored = plan_rows.by_id(db, row["plan_id"])
-    cursor = Cursor(row["next_period_no"], row["next_period_date"], row["next_due_at"])
+    stored = plan_rows.by_id(db, row.plan_id)
     due = DueSubscription(
-        row["id"], row["key"], row["billing_key_id"], row["account"], row["plan_id"], row["anchor"], cursor,
-        row["ends_at"], row["anchor_no"], row["billing_time"], row["skip_to"], row["anchor_day"],
+        row.id, row.key, row.billing_key_id, row.account, row.plan_id, row.anchor, row.cursor,
+        row.ends_at, row.anchor_no, row.billing_time, row.skip_to, row.anchor_day,
     )  # fmt: skip
-    return due, stored, at_own_time(stored.plan, row["billing_time"])
+    return due, stored, at_own_time(stored.plan, row.billing_time)
 
 
-def _columns_of(cursor: Cursor) -> dict[str, Any]:
-    return {
-        "next_period_no": cursor.period_no, "next_period_date": cursor.period_date, "next_due_at": cursor.due_at,
-    }  # fmt: skip
-
-
-def _opened(rows: list[dict[str, Any]]) -> tuple[Opened, ...]:
+def _opened(rows: list[NewCharge]) -> tuple[Opened, ...]:
     return tuple(
         Opened(
             made["key"], made["period_no"], made["due_at"], made["amount"], made["currency"],
@@ -163,7 +157,7 @@ def _quarantine(db: Connection, subscription: DueSubscription, broken: Exception
     event_log.enqueue_event(db, events.SubscriptionHeld(subscription=subscription.key, why=why), dedupe, now)
 
 
-def _row(subscription: DueSubscription, plan: StoredPlan, charge: DueCharge, now: datetime) -> dict[str, Any]:
+def _row(subscription: DueSubscription, plan: StoredPlan, charge: DueCharge, now: datetime) -> NewCharge:
     waived = charge.waived is not None
     return {
         "key": charge.key,
@@ -186,9 +180,8 @@ def _row(subscription: DueSubscription, plan: StoredPlan, charge: DueCharge, now
     }
 
 
-def _tell(db: Connection, rows: list[dict[str, Any]], fresh: set[str], now: datetime) -> None:
+def _tell(db: Connection, rows: list[NewCharge], fresh: set[str], now: datetime) -> None:
     for row in rows:
-        if row["key"] in fresh and (row["closed_why"] or row["held_why"]):
+        if row["key"] in fresh and (why := row["closed_why"] or row["held_why"]):
             told = events.ChargeWaived if row["closed_why"] else events.ChargeHeld
-            why = row["closed_why"] or row["held_why"]
             event_log.enqueue_event(db, told(charge=row["key"], why=why), f"{row['key']}/{told.kind}/opening", now)

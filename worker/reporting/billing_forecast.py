@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -23,7 +22,7 @@ from worker.services import Services
 from worker.store.customers import plans
 from worker.store.customers.plans import StoredPlan
 from worker.store.reporting import forecasts
-from worker.store.reporting.forecasts import Reach
+from worker.store.reporting.forecasts import NextTry, Reach, StoredStand
 
 LONGEST_SPAN = 1827  # days: five years; a daily plan has one row a day for each customer
 EARLIEST_OFFSET = timedelta(hours=14)  # no zone is further ahead of UTC, and none 14 hours behind
@@ -107,13 +106,13 @@ class Totals:
 def foresee(services: Services, asked: Asked) -> Iterator[Foreseen]:
     """Yield all charges of these days, unordered: tries of open debts, then new periods."""
     with _look(services, asked) as look:
-        for row in forecasts.debts(look.db, look.reach):
-            if asked.first <= (day := look.day_of(row)) <= asked.last:
-                yield _try(row, look.at(row), day)
+        for debt in forecasts.debts(look.db, look.reach):
+            if asked.first <= (day := look.day_of(debt)) <= asked.last:
+                yield _try(debt, look.at(debt), day)
         for row in forecasts.each(look.db, look.reach):
-            if not (periods := look.periods(row)):
+            if not (periods := look.periods(row.stand)):
                 continue
-            plan = look.plans[row.plan_id].plan
+            plan = look.plans[row.stand.plan_id].plan
             card = CARD_WORDS[row.card] if row.card else None
             for period in periods:
                 key = charge_key(ChargeKind.RENEWAL, row.key, period.period_no)
@@ -130,17 +129,17 @@ def add_up(services: Services, asked: Asked, told: Callable[[int], object] = lam
     """
     tally = _Tally()
     with _look(services, asked) as look:
-        for row in forecasts.debts(look.db, look.reach):
-            if asked.first <= (day := look.day_of(row)) <= asked.last:
-                left_out = CARD_WORDS[row.card] if row.card else None
-                tally.add(tally.debts, day, Money(row.amount, row.currency), left_out)
+        for debt in forecasts.debts(look.db, look.reach):
+            if asked.first <= (day := look.day_of(debt)) <= asked.last:
+                left_out = CARD_WORDS[debt.card] if debt.card else None
+                tally.add(tally.debts, day, Money(debt.amount, debt.currency), left_out)
         for row in forecasts.stands(look.db, look.reach):
-            periods = look.periods(row)
+            periods = look.periods(row.stand)
             if periods is None:
                 tally.broken += row.many
             for period in periods or ():
                 left_out = period.left_out or (CARD_WORDS[row.card] if row.card else None)
-                tally.add(tally.periods, period.day, look.plans[row.plan_id].plan.price, left_out, row.many)
+                tally.add(tally.periods, period.day, look.plans[row.stand.plan_id].plan.price, left_out, row.many)
             told(row.many)
     return tally.totals()
 
@@ -172,35 +171,33 @@ class _Look:
     reach: Reach
     plans: dict[int, StoredPlan]
     now: datetime
-    kept: dict[tuple[Any, ...], Sequence[Coming] | None] = field(default_factory=dict)
+    kept: dict[StoredStand, Sequence[Coming] | None] = field(default_factory=dict)
     weight: int = 0
 
-    def at(self, row: Any) -> datetime:
+    def at(self, row: NextTry) -> datetime:
         """Return when a debt is tried: now, if its time is past."""
-        planned: datetime = row.next_attempt_at
-        return max(planned, self.now)
+        return max(row.next_attempt_at, self.now)
 
-    def day_of(self, row: Any) -> date:
+    def day_of(self, row: NextTry) -> date:
         """Return the local day on which a debt is tried."""
         return local_date(self.at(row), zone(self.asked.zone))
 
-    def periods(self, row: Any) -> Sequence[Coming] | None:
+    def periods(self, stand: StoredStand) -> Sequence[Coming] | None:
         """Return a subscription's periods on the days, computed once for equal ones; None if its row is broken.
 
         The cache is cleared at its limit, so that memory is bounded.
         """
-        stand = tuple(row[: forecasts.STAND])
         try:
             return self.kept[stand]
         except KeyError:
-            found = self.kept[stand] = self._worked_out(row)
+            found = self.kept[stand] = self._worked_out(stand)
         self.weight += 1 + len(found or ())
         if self.weight > MOST_KEPT:
             self.kept.clear()
             self.weight = 0
         return found
 
-    def _worked_out(self, row: Any) -> Sequence[Coming] | None:
+    def _worked_out(self, row: StoredStand) -> Sequence[Coming] | None:
         if row.plan_id not in self.plans:
             return None
         plan = at_own_time(self.plans[row.plan_id].plan, row.billing_time)
@@ -221,7 +218,7 @@ def _look(services: Services, asked: Asked) -> Iterator[_Look]:
     since, last_second = day_bounds(asked.first, asked.last, zone(asked.zone))
     with services.one_moment(for_long=True) as db:
         ids = _versions(db, asked.plan) if asked.plan is not None else None
-        known, _ = plans.all_readable(db)
+        known, _ = plans.readable(db)
         # The query covers all zones; each zone's days are selected from it.
         until = max(last_second + timedelta(seconds=1), _ends_everywhere(asked.last))
         reach = Reach(None if since <= now else since, until, ids)
@@ -231,7 +228,7 @@ def _look(services: Services, asked: Asked) -> Iterator[_Look]:
 def _versions(db: Connection, code: str) -> list[int]:
     ids = plans.versions_of(db, code)
     if not ids:
-        codes = sorted({stored.plan.code for stored in plans.all_readable(db)[0].values()})
+        codes = sorted({stored.plan.code for stored in plans.readable(db)[0].values()})
         raise CannotForesee(
             Code.NOT_FOUND, f"plan {code!r} is not known; there are: {', '.join(codes) or 'none yet'}"
         )
@@ -243,7 +240,7 @@ def _ends_everywhere(day: date) -> datetime:
     return datetime.combine(day, datetime.max.time(), zone("UTC")) + EARLIEST_OFFSET
 
 
-def _try(row: Any, at: datetime, day: date) -> Foreseen:
+def _try(row: NextTry, at: datetime, day: date) -> Foreseen:
     tries = row.attempts
     why = f"try {tries + 1}, after {row.declines} declines" if tries else "opened, not tried yet"
     left_out = CARD_WORDS[row.card] if row.card else None

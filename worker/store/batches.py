@@ -4,13 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import Connection, Select, and_, bindparam, case, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charging.charges import AttemptState, ChargeStatus
+from schedules.dunning.declines import DeclineClass
 from schedules.requests.batches import BatchState, Terms
+from worker.store.rows import read_all
 from worker.store.tables import BEGUN, attempts, batch_lines, batches, billing_keys, charges
 
 PAGE = 1000  # lines per read, so that memory is bounded
@@ -58,7 +60,41 @@ def add(db: Connection, terms: Terms, actor: str, now: datetime) -> int | None:
     return db.execute(insert(batches).values(row).on_conflict_do_nothing().returning(batches.c.id)).scalar()
 
 
-def add_lines(db: Connection, rows: Sequence[Mapping[str, Any]]) -> set[int]:
+class NewLine(TypedDict):
+    """The columns of a line."""
+
+    batch_id: int
+    number: int
+    customer_uid: str
+    amount: int
+    currency: str
+    name: str
+    request_key: str
+
+
+class BatchColumns(TypedDict, total=False):
+    """The columns of a batch that are written; one that is left out keeps its value."""
+
+    fingerprint: str
+    content: str
+    repeats: str | None
+    terms: Mapping[str, object]
+    state: str
+    lines: int
+    sums: Mapping[str, int]
+    opened_to: int
+    opened: int
+    canary_passed: bool
+    words: str | None
+    created_by: str
+    created_os_user: str | None
+    approved_by: str
+    approved_os_user: str | None
+    approved_at: datetime
+    ended_at: datetime | None
+
+
+def add_lines(db: Connection, rows: Sequence[NewLine]) -> set[int]:
     """Insert lines; return the numbers of those that one_line_for_each_request_key did not refuse."""
     if not rows:
         return set()
@@ -66,7 +102,7 @@ def add_lines(db: Connection, rows: Sequence[Mapping[str, Any]]) -> set[int]:
     return set(db.execute(statement, list(rows)).scalars())
 
 
-def change(db: Connection, batch_id: int, **values: object) -> None:
+def change(db: Connection, batch_id: int, **values: Unpack[BatchColumns]) -> None:
     """Write these columns of one batch, which the caller has locked or just written."""
     db.execute(update(batches).where(batches.c.id == batch_id).values(**values))
 
@@ -132,7 +168,29 @@ def listed(db: Connection, limit: int) -> Sequence[Batch]:
     return [_read(dict(row)) for row in db.execute(query).mappings()]
 
 
-def following(db: Connection, batch: Batch, limit: int) -> Sequence[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class StoredLine:
+    """A line, with its customer's present billing key."""
+
+    number: int
+    customer_uid: str
+    amount: int
+    currency: str
+    name: str
+    request_key: str
+    key_id: int | None
+    account: str | None
+    deleted_at: datetime | None
+
+    @property
+    def card(self) -> tuple[int, str] | None:
+        """The row id and the gateway account of the billing key; None when there is none that can be charged."""
+        if self.key_id is None or self.account is None or self.deleted_at is not None:
+            return None
+        return self.key_id, self.account
+
+
+def following(db: Connection, batch: Batch, limit: int) -> list[StoredLine]:
     """Return the next lines that are not opened, each with its customer's present billing key."""
     n, k = batch_lines.c, billing_keys.c
     query = (
@@ -142,11 +200,20 @@ def following(db: Connection, batch: Batch, limit: int) -> Sequence[dict[str, An
         .order_by(n.number)
         .limit(limit)
     )
-    return [dict(row) for row in db.execute(query).mappings()]
+    return read_all(StoredLine, db.execute(query))
 
 
-def keep_charges(db: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the charge of each line, or why it has none; rows are batch, number, charge and reason."""
+class LineCharge(TypedDict):
+    """The charge of a line, or why it has none."""
+
+    batch: int
+    line: int  # its number
+    charge: int | None
+    why: str | None
+
+
+def keep_charges(db: Connection, rows: Sequence[LineCharge]) -> None:
+    """Write the charge of each line, or why it has none."""
     n = batch_lines.c
     statement = (
         update(batch_lines)
@@ -207,7 +274,26 @@ def release_held(db: Connection, batch_id: int, why: str) -> int:
     return db.execute(statement).rowcount
 
 
-def results(db: Connection, batch_id: int) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """A line with its result."""
+
+    number: int
+    customer_uid: str
+    amount: int
+    currency: str
+    name: str
+    request_key: str
+    words: str | None  # why it has no charge
+    charge: str | None  # its key
+    status: ChargeStatus | None
+    merchant_uid: str | None
+    imp_uid: str | None
+    reason: str | None
+    decline_class: DeclineClass | None
+
+
+def results(db: Connection, batch_id: int) -> Iterator[LineResult]:
     """Yield every line with its result, in order, in pages."""
     n, c, a = batch_lines.c, charges.c, attempts.c
     last = (
@@ -229,16 +315,16 @@ def results(db: Connection, batch_id: int) -> Iterator[dict[str, Any]]:
         .limit(PAGE)
     )
     after = -1
-    while page := [dict(row) for row in db.execute(query.where(n.number > after)).mappings()]:
+    while page := read_all(LineResult, db.execute(query.where(n.number > after))):
         yield from page
-        after = page[-1]["number"]
+        after = page[-1].number
 
 
 def _charges_of(batch_id: int) -> Select[tuple[int | None]]:
     return select(batch_lines.c.charge_id).where(batch_lines.c.batch_id == batch_id)
 
 
-def _document(terms: Terms) -> dict[str, Any]:
+def _document(terms: Terms) -> dict[str, object]:
     names = ("key", "name", "reason", "policy", "currency", "canary", "repeats")
     return {name: getattr(terms, name) for name in names} | {"canary_bound": str(terms.canary_bound)}
 

@@ -9,6 +9,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from worker.store.tables import requests
 
+Answer = dict[str, Any]
+"""What a verb answers: a JSON object, whose form is that of the verb."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
@@ -16,7 +19,7 @@ class StoredRequest:
 
     verb: str
     fingerprint: str
-    answer: dict[str, Any]
+    answer: Answer
 
 
 def find(db: Connection, request_key: str) -> StoredRequest | None:
@@ -37,6 +40,6 @@ def claim(db: Connection, request_key: str, verb: str, fingerprint: str, now: da
     return db.execute(statement.returning(requests.c.id)).scalar() is not None
 
 
-def keep_answer(db: Connection, request_key: str, answer: dict[str, Any]) -> None:
+def keep_answer(db: Connection, request_key: str, answer: Answer) -> None:
     """Write the answer of a key that this transaction has claimed."""
     db.execute(update(requests).where(requests.c.request_key == request_key).values(answer=answer))

@@ -1,5 +1,6 @@
 """`again batch`: list, approve, stop, resume and watch batches."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -118,7 +119,7 @@ def export(
 
     with services().one_moment(for_long=True) as db, to_write(out, bom=bom) as stream:
         batch = drafts.known_batch(db, key, lock=False)
-        count = write(stream, RESULTS, batches.results(db, batch.id), as_lines=as_lines)
+        count = write(stream, RESULTS, map(asdict, batches.results(db, batch.id)), as_lines=as_lines)
     if wants_json():
         print_json({"batch": key, "rows": count, "out": out})
     else:

@@ -1,6 +1,6 @@
 """`again try`, `release`, `waive`, `cancel-charge`, `paid-elsewhere`, `held` and `unknown`."""
 
-from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +20,8 @@ from worker.cli.terminal.output import (
 )
 from worker.cli.terminal.verbs import RequestKey, add_verb, carry_out
 from worker.cli.terminal.wired import services
-from worker.store.charging import attempts, waits
+from worker.store.charging import waits
+from worker.store.charging.waits import WaitsForCard
 from worker.store.customers import subscriptions
 from worker.task_api import verbs
 
@@ -66,35 +67,38 @@ def held(
 ) -> None:
     """List what waits for an operator or for another card, with the reasons."""
     with services().engine.begin() as db:
-        waiting, aside = waits.held(db), subscriptions.held(db)
-        for_card = [row | {"why": _why_it_waits(row)} for row in waits.for_card(db, limit)]
-    names = ("key", "status", "amount", "currency", "due_at", "held_why")
-    fewer = ("key", "status", "next_due_at", "held_why")
-    of_card = ("key", "customer_uid", "status", "amount", "currency", "due_at", "look_at", "why")
-    answer({
-        "charges": [{name: row[name] for name in names} for row in waiting],
-        "subscriptions": [{name: row[name] for name in fewer} for row in aside],
-        "waiting_for_card": [{name: row[name] for name in of_card} for row in for_card],
-    })  # fmt: skip
-    _print_charges("held charges", names, waiting)
-    print_table("held subscriptions", fewer, ([row[name] for name in fewer] for row in aside))
-    _print_charges("charges that wait for a card", of_card, for_card)
+        waiting, aside, for_card = waits.held(db), subscriptions.held(db), waits.for_card(db, limit)
+    documents = {
+        "charges": [asdict(charge) for charge in waiting],
+        "subscriptions": [asdict(subscription) for subscription in aside],
+        "waiting_for_card": [_waits_for_card(charge) for charge in for_card],
+    }
+    answer(documents)
+    _print_rows("held charges", ("key", "status", "amount", "due_at", "held_why"), documents["charges"])
+    _print_rows("held subscriptions", ("key", "status", "next_due_at", "held_why"), documents["subscriptions"])
+    of_card = ("key", "customer_uid", "status", "amount", "due_at", "look_at", "why")
+    _print_rows("charges that wait for a card", of_card, documents["waiting_for_card"])
 
 
-def _print_charges(title: str, names: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    shown = [name for name in names if name != "currency"]
-    print_table(title, shown, ([row[name] for name in shown] for row in map(with_currency, rows)))
+def _print_rows(title: str, names: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    print_table(title, names, ([row[name] for name in names] for row in map(with_currency, rows)))
 
 
-def _why_it_waits(row: Mapping[str, Any]) -> str:
+def _waits_for_card(charge: WaitsForCard) -> dict[str, Any]:
+    left_out = ("given_up", "stopped_as", "reason")
+    told = {name: value for name, value in asdict(charge).items() if name not in left_out}
+    return told | {"why": _why_it_waits(charge)}
+
+
+def _why_it_waits(charge: WaitsForCard) -> str:
     """Why a charge is not tried before its card changes."""
-    if row["stopped_as"] is not None:
-        why = f"its card is not tried any more, {row['stopped_as']}"
-    elif row["given_up"] is not None:
-        why = f"the tries of its policy are over, {row['given_up']}"
+    if charge.stopped_as is not None:
+        why = f"its card is not tried any more, {charge.stopped_as}"
+    elif charge.given_up is not None:
+        why = f"the tries of its policy are over, {charge.given_up}"
     else:
         why = "it is tried when the card changes or a person says so"
-    return f"{why}: {row['reason']}" if row["reason"] else why
+    return f"{why}: {charge.reason}" if charge.reason else why
 
 
 @app.command("unknown")
@@ -103,12 +107,11 @@ def unknown() -> None:
     made = services()
     now = made.clock.now()
     with made.engine.begin() as db:
-        rows = attempts.unknown(db, MOST_LISTED)
-    answer([row | {"age_seconds": int((now - row["unknown_since"]).total_seconds())} for row in rows])
+        found = waits.unknown(db, MOST_LISTED)
+    answer([asdict(its) | {"age_seconds": int((now - its.unknown_since).total_seconds())} for its in found])
     names = ("merchant_uid", "age", "asked", "next look", "what was heard last")
     shown = (
-        (row["merchant_uid"], age(now - row["unknown_since"]), row["asks"], row["next_ask_at"], row["reason"])
-        for row in rows
+        (its.merchant_uid, age(now - its.unknown_since), its.asks, its.next_ask_at, its.reason) for its in found
     )
     print_table("unknown outcomes", names, shown)
 

@@ -1,6 +1,7 @@
 """`again customer` and `again card`: customers, stored cards, and cards that are typed in."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -98,11 +99,15 @@ def pay(
 def show(customer_uid: Uid) -> None:
     """Show what the database and the gateway have of a card, and its history."""
     found = issued_keys.show(services(), customer_uid)
-    answer(found)
-    print_facts(f"card of {customer_uid}", found["here"])
-    print_facts("at the gateway", found["at_gateway"])
+    key = found.key
+    here = {"customer_uid": key.customer_uid, "account": key.account, "deleted_at": key.deleted_at}
+    here |= asdict(found.facts)
     names = ("at", "actor", "verb", "why", "details")
-    print_table("history", names, ([act[name] for name in names] for act in found["history"]))
+    history = [{name: getattr(act, name) for name in names} for act in found.history]
+    answer({"here": here, "at_gateway": found.at_gateway, "history": history})
+    print_facts(f"card of {customer_uid}", here)
+    print_facts("at the gateway", found.at_gateway)
+    print_table("history", names, ([act[name] for name in names] for act in history))
 
 
 @cards_app.command("delete")

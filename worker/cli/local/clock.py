@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ import typer
 
 from schedules.errors import Code, FixedCode, UserError
 from schedules.money.amounts import amount_words
+from schedules.outbox.event_fields import Payload
 from worker.cli.terminal.options import UNITS, read_instant
 from worker.cli.terminal.output import age, answer, instant, print_facts, print_json, print_table, wants_json
 
@@ -37,7 +38,7 @@ class Step:
     """A time at which work was due, and the events that resulted from it."""
 
     at: datetime
-    events: list[tuple[str, str, dict[str, Any]]]
+    events: list[tuple[str, str, Payload]]
 
 
 @app.command("clock")
@@ -224,12 +225,12 @@ def _print(step: Step) -> None:
     print_table(f"{step.at:%Y-%m-%d %H:%M:%S}Z", ("customer", "event", "amount", "key", "in words"), rows)
 
 
-def _money(payload: Mapping[str, Any]) -> str | None:
+def _money(payload: Payload) -> str | None:
     amount, currency = payload.get("amount"), payload.get("currency")
     return amount_words(amount, currency) if isinstance(amount, int) and isinstance(currency, str) else None
 
 
-def _words(payload: Mapping[str, Any]) -> str:
+def _words(payload: Payload) -> str:
     parts = {
         "decline_class": "{}", "reason": "{}", "why": "{}", "due_at": "due {}",
         "next_attempt_at": "tried again {}",

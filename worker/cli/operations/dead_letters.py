@@ -1,5 +1,6 @@
 """`again dead-letters`: messages from the broker that were refused."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -27,9 +28,9 @@ def dead_letters(
         return
     with services().engine.begin() as db:
         listed, total = rows.listed(db, limit), rows.total(db)
-    answer({"total": total, "dead_letters": listed})
+    answer({"total": total, "dead_letters": [asdict(letter) for letter in listed]})
     names = ("queue", "reason", "task", "message_id", "size", "digest", "first_at", "last_at", "count")
-    print_table("dead letters", names, ([row[name] for name in names] for row in listed))
+    print_table("dead letters", names, ([getattr(letter, name) for name in names] for letter in listed))
     say(f"{total} messages were refused")
 
 

@@ -1,6 +1,7 @@
 """`again status`, `alive` and `accounts`: the processes, what waits, every cause of a fault, and the accounts."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,7 +80,7 @@ def _look(made: Services) -> tuple[dict[str, Any], "Health"]:
         "beats": [_beat(process) for process in running if process.kind == "beat"],
         "processes": [_process(process) for process in running],
         "queues": messages,
-        "stops": found.stops,
+        "stops": [asdict(stopped) for stopped in found.stops],
         **found.counts,
         "hold": _hold_words(found.hold),
     }, found

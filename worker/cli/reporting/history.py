@@ -1,5 +1,6 @@
 """`again show` and `audit`: what happened to a subscription or a charge, and what people did."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -48,6 +49,6 @@ def audit(
     begins = read_instant(since) if since else None
     with services().engine.begin() as db:
         acts = timeline.audit_page(db, timeline.Acts(subject, by, verb, begins), limit)
+    answer([asdict(act) for act in acts])
     names = ("at", "actor", "verb", "subject", "why", "details")
-    answer([{name: act[name] for name in names} for act in acts])
-    print_table("audit", names, ([act[name] for name in names] for act in acts))
+    print_table("audit", names, ([getattr(act, name) for name in names] for act in acts))

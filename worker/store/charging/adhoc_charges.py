@@ -1,14 +1,14 @@
 """Charges that were requested under a request key, and charges that are queued at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charging.charges import ChargeStatus
+from worker.store.charging.columns import NewCharge
 from worker.store.tables import attempts, charges
 
 
@@ -23,7 +23,7 @@ class Requested:
     held_why: str | None
 
 
-def open_one(db: Connection, row: Mapping[str, Any]) -> bool:
+def open_one(db: Connection, row: NewCharge) -> bool:
     """Insert a requested charge; False when one_charge_for_each_request_key refuses it."""
     statement = insert(charges).values(**row).on_conflict_do_nothing().returning(charges.c.id)
     return db.execute(statement).scalar() is not None

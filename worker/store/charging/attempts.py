@@ -13,8 +13,10 @@ from schedules.charging.charges import AttemptState
 from schedules.charging.claiming import SENDABLE
 from schedules.charging.outcomes import Outcome
 from schedules.charging.unknown_outcomes import AskedAbout
+from schedules.dunning.settling import AttemptColumns
 from schedules.money.amounts import Money
 from worker.store.charging import card_calls
+from worker.store.charging.columns import NewAttempt
 from worker.store.tables import archived_attempts, attempt_events, attempts, billing_keys, charges
 
 UNRESOLVED_STATES = [state.value for state in AttemptState if state.is_unresolved]
@@ -101,7 +103,7 @@ def has_paid(db: Connection, charge_id: int) -> bool:
     return db.execute(_PAID, {"charge": charge_id}).first() is not None
 
 
-def begin(db: Connection, row: dict[str, Any], words: str = "claimed") -> Attempt | None:
+def begin(db: Connection, row: NewAttempt, words: str = "claimed") -> Attempt | None:
     """Insert a claimed attempt; None when a unique constraint refuses it; `is_taken` tells which."""
     statement = insert_or(attempts).values(row).on_conflict_do_nothing().returning(attempts)
     written = db.execute(statement).mappings().first()
@@ -117,8 +119,8 @@ def is_taken(db: Connection, charge_id: int, number: int, uid: str) -> bool:
 
 def from_gateway(
     charge_id: int, number: int, uid: str, money: Money, sent_at: datetime, now: datetime
-) -> dict[str, Any]:
-    """Insert an attempt that only the gateway has: made after the backup that was restored.
+) -> NewAttempt:
+    """Return the row of an attempt that only the gateway has: made after the backup that was restored.
 
     It is written as declined, a state that no constraint on other attempts forbids.
     """
@@ -193,14 +195,15 @@ def settle(
     before: AttemptState,
     outcome: Outcome,
     now: datetime,
-    values: dict[str, Any],
+    values: AttemptColumns,
 ) -> bool:
     """Write an outcome under the fence; return False and write nothing when the fence has changed."""
     answer = json.loads(json.dumps(answer_of(outcome), default=str))
-    return _write(db, attempt, before, now, values | {"answer": answer, "lease_until": None}, values.get("reason"))
+    written = {**values, "answer": answer, "lease_until": None}
+    return _write(db, attempt, before, now, written, values.get("reason"))
 
 
-def answer_of(outcome: Outcome) -> dict[str, Any]:
+def answer_of(outcome: Outcome) -> Mapping[str, object]:
     """Return an outcome as it is kept; asdict copies each value deeply, which takes longer than the rest."""
     return {field.name: getattr(outcome, field.name) for field in fields(outcome)}
 
@@ -248,20 +251,6 @@ def to_ask(db: Connection, now: datetime, limit: int) -> dict[int, str]:
     placed = select(due, place).subquery()
     query = select(placed.c.id, placed.c.account).where(placed.c.place <= limit).order_by(placed.c.next_ask_at)
     return {row.id: row.account for row in db.execute(query)}
-
-
-def unknown(db: Connection, limit: int) -> list[dict[str, Any]]:
-    """Return the attempts with an unknown outcome, oldest first, with their customers."""
-    a, c = attempts.c, charges.c
-    query = (
-        select(a.merchant_uid, a.amount, a.currency, a.unknown_since, a.next_ask_at, a.asks, a.reason)
-        .add_columns(c.account, c.held_why)
-        .join_from(attempts, charges, a.charge_id == c.id)
-        .where(a.state == AttemptState.UNKNOWN.value)
-        .order_by(a.unknown_since)
-        .limit(limit)
-    )
-    return [dict(row) for row in db.execute(query).mappings()]
 
 
 def unknown_count(db: Connection) -> int:

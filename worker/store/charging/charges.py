@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import lru_cache
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import (
     ARRAY,
@@ -33,9 +33,10 @@ from schedules.dunning.policies import DunningPolicy, FinalAction
 from schedules.money.amounts import Money
 from worker.clock import Clock
 from worker.store.charging.attempts import Attempt
+from worker.store.charging.columns import ChargeColumns, NewCharge
 from worker.store.charging.kill_switch import Identity, Permission, permission_columns
 from worker.store.customers import policies as policy_rows
-from worker.store.rows import as_rows, given_rows
+from worker.store.rows import as_rows, given_rows, read_all
 from worker.store.tables import (
     IS_DUE,
     NOT_ENDED,
@@ -49,8 +50,6 @@ from worker.store.tables import (
     subscriptions,
 )
 
-# The columns that are empty in a charge that has ended.
-NOTHING_NEXT = ("next_attempt_at", "queued_until", "held_why", "waits", "look_at", "tried_by", "planned_at")
 OWED_STATUSES = [status.value for status in ChargeStatus if status.is_owed]
 
 
@@ -94,7 +93,7 @@ class Charge:
     current_key_id: int | None = None  # the present billing key of its subscription
 
 
-def open_many(db: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def open_many(db: Connection, rows: Sequence[NewCharge]) -> list[str]:
     """Insert charges and return the new keys; one_charge_for_each_period skips existing ones."""
     return list(db.execute(_open_many(tuple(rows[0])), as_rows(rows)).scalars()) if rows else []
 
@@ -110,16 +109,16 @@ def _open_many(names: tuple[str, ...]) -> ReturningInsert[str]:
 def locked(db: Connection, charge_id: int) -> Charge | None:
     """Read a charge and lock its row until the transaction ends."""
     row = db.execute(_LOCKED, {"charge": charge_id}).mappings().first()
-    return read(dict(row)) if row is not None else None
+    return _read(dict(row)) if row is not None else None
 
 
 def of_ids(db: Connection, ids: Sequence[int]) -> dict[int, Charge]:
     """Return these charges by their row ids, without a lock of their own."""
     rows = db.execute(_OF_IDS, {"charges": list(ids)}).mappings()
-    return {row["id"]: read(dict(row)) for row in rows}
+    return {row["id"]: _read(dict(row)) for row in rows}
 
 
-def read(row: Mapping[str, Any]) -> Charge:
+def _read(row: Mapping[str, Any]) -> Charge:
     """Return a row of charges with its joined columns as a value."""
     return Charge(
         id=row["id"],
@@ -189,7 +188,7 @@ def locked_by_key(db: Connection, key: str | None) -> Charge | None:
     return locked(db, charge_id) if charge_id is not None else None
 
 
-def change(db: Connection, charge_id: int, **values: object) -> None:
+def change(db: Connection, charge_id: int, **values: Unpack[ChargeColumns]) -> None:
     """Write these columns of one charge, which the caller has locked."""
     if values:
         db.execute(update(charges).where(charges.c.id == charge_id).values(**values))
@@ -343,19 +342,29 @@ def pre_send_checks(db: Connection, attempt_ids: Sequence[int]) -> dict[int, Sig
     return sights
 
 
-def of_subscription(db: Connection, subscription_id: int, *, owed_only: bool = False) -> list[dict[str, Any]]:
-    """The charges of a subscription by period."""
-    query = select(charges).where(charges.c.subscription_id == subscription_id).order_by(charges.c.period_no)
-    if owed_only:
-        query = query.where(charges.c.status.in_(OWED_STATUSES)).with_for_update()
-    return [dict(row) for row in db.execute(query).mappings()]
+@dataclass(frozen=True, slots=True)
+class OwedCharge:
+    """An open charge of a subscription."""
+
+    id: int
+    key: str
+    amount: int
+    currency: str
+
+
+def lock_owed_of(db: Connection, subscription_id: int) -> list[OwedCharge]:
+    """Lock the open charges of a subscription and return them by period."""
+    c = charges.c
+    query = select(c.id, c.key, c.amount, c.currency).where(c.subscription_id == subscription_id)
+    query = query.where(c.status.in_(OWED_STATUSES)).order_by(c.period_no).with_for_update()
+    return read_all(OwedCharge, db.execute(query))
 
 
 def owed_of(db: Connection, subscription_id: int) -> list[Charge]:
     """Return the open charges of a subscription, oldest first, without a lock."""
     c = charges.c
     query = _READ.where(c.subscription_id == subscription_id, c.status.in_(OWED_STATUSES)).order_by(c.period_no)
-    return [read(dict(row)) for row in db.execute(query).mappings()]
+    return [_read(dict(row)) for row in db.execute(query).mappings()]
 
 
 def owed_after(db: Connection, charge_id: int, limit: int) -> list[int]:

@@ -27,6 +27,7 @@ from sqlalchemy import (
 from schedules.charging.charges import AttemptState
 from schedules.dunning.decisions import NOT_THE_CARD
 from schedules.dunning.declines import UNPLACED
+from schedules.dunning.settling import AttemptColumns
 from worker.store.tables import attempts, billing_keys, charges
 from worker.store.tables.base import INSTANT
 
@@ -118,7 +119,7 @@ def _stale(version: int) -> ColumnElement[bool]:
     return and_(_SAID_NO, or_(rule.is_(None), func.split_part(rule, "@", 2) != str(version)))
 
 
-def place(db: Connection, attempt_id: int, columns: Mapping[str, str]) -> None:
+def place(db: Connection, attempt_id: int, columns: AttemptColumns) -> None:
     """Write the class of one declined attempt, which the caller has locked."""
     db.execute(update(attempts).where(attempts.c.id == attempt_id).values(**columns))
 

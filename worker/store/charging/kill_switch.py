@@ -26,6 +26,7 @@ from schedules.operations.health import MOST_SKEW
 from worker.clock import Clock
 from worker.store.charging.declines import to_present_card
 from worker.store.operations.revisions import SCHEMA, Schema
+from worker.store.rows import read_all
 from worker.store.tables import (
     REFUSED,
     account_bindings,
@@ -66,9 +67,19 @@ def stopped_by(db: Connection, account: str) -> str | None:
     return db.execute(select(stops.c.actor).where(stops.c.account == account)).scalar()
 
 
-def stopped(db: Connection) -> Sequence[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A stop in force."""
+
+    account: str  # ALL_ACCOUNTS, or one
+    at: datetime
+    actor: str
+    why: str
+
+
+def stopped(db: Connection) -> Sequence[Stopped]:
     """Every stop in force."""
-    return [dict(row) for row in db.execute(select(stops).order_by(stops.c.account)).mappings()]
+    return read_all(Stopped, db.execute(select(stops).order_by(stops.c.account)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,30 +236,6 @@ def bind(db: Connection, fingerprint: str, environment: str, actor: str, now: da
         "bound_at": now, "bound_by": actor,
     }  # fmt: skip
     db.execute(insert(installation).values(row).on_conflict_do_update(index_elements=["id"], set_=row))
-
-
-def account_bindings_of(db: Connection) -> dict[str, str]:
-    """Return the fingerprint that each further account is bound to."""
-    a = account_bindings.c
-    return {row.account: row.fingerprint for row in db.execute(select(a.account, a.fingerprint))}
-
-
-def account_binding(db: Connection, account: str) -> str | None:
-    """Return the fingerprint that one account is bound to; None when it is not bound."""
-    return db.execute(select(account_bindings.c.fingerprint).where(account_bindings.c.account == account)).scalar()
-
-
-def bind_account_if_new(db: Connection, account: str, fingerprint: str, actor: str, now: datetime) -> bool:
-    """Bind an account that is not bound yet; False when it is bound already."""
-    row = {"account": account, "fingerprint": fingerprint, "bound_at": now, "bound_by": actor}
-    statement = insert(account_bindings).values(row).on_conflict_do_nothing()
-    return db.execute(statement.returning(account_bindings.c.account)).first() is not None
-
-
-def bind_account(db: Connection, account: str, fingerprint: str, actor: str, now: datetime) -> None:
-    """Bind an account to these credentials, in place of any former ones."""
-    row = {"account": account, "fingerprint": fingerprint, "bound_at": now, "bound_by": actor}
-    db.execute(insert(account_bindings).values(row).on_conflict_do_update(index_elements=["account"], set_=row))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,12 @@ from sqlalchemy import Connection, text
 from schedules.charging.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn, SubscriptionStatus
 from schedules.charging.outcomes import Paid
 from schedules.dunning.policies import FinalAction
-from schedules.dunning.settling import PaidCharge
+from schedules.dunning.settling import AttemptColumns, PaidCharge
 from schedules.errors import BROKEN
 from schedules.money.amounts import Money
 from schedules.outbox.events import VERSION, ChargePaid, payload
 from worker.store.charging.attempts import Attempt, answer_of
-from worker.store.charging.charges import NOTHING_NEXT
+from worker.store.charging.columns import NOTHING_NEXT
 
 _LOCK = text(
     """
@@ -107,7 +107,7 @@ class PlainPayment:
     attempt: Attempt
     before: AttemptState
     paid: Paid
-    columns: Mapping[str, Any]  # of the attempt
+    columns: AttemptColumns
     event: ChargePaid
     dedupe: str
 
@@ -149,8 +149,8 @@ def _read(row: Mapping[str, Any]) -> Payable:
 def settle(db: Connection, payments: Sequence[PlainPayment], now: datetime) -> set[int]:
     """Write these payments, each under its fence, and their events; return the settled attempts."""
     rows = [
-        dict(each.columns) | {
-            "id": each.attempt.id, "fence": each.attempt.fence, "before": each.before.value,
+        {
+            **each.columns, "id": each.attempt.id, "fence": each.attempt.fence, "before": each.before.value,
             "answer": answer_of(each.paid), "kind": each.event.kind, "subject": each.event.subject,
             "dedupe": each.dedupe, "payload": payload(each.event),
         }

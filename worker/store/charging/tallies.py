@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Select, exists, func, select, text
 
 from schedules.charging.charges import AttemptState, ChargeStatus
+from schedules.outbox.event_fields import Payload
 from worker.store.tables import OWED, attempts, billing_keys, charges, outbox, subscriptions
 
 ASKED_CARDS, ASKED_OUTCOMES = "a card is asked about", "an outcome is asked for"
@@ -72,7 +73,7 @@ def newest_event(db: Connection) -> int:
     return int(db.execute(select(func.coalesce(func.max(outbox.c.id), 0))).scalar_one())
 
 
-def events_after(db: Connection, number: int) -> list[tuple[str, str, dict[str, Any]]]:
+def events_after(db: Connection, number: int) -> list[tuple[str, str, Payload]]:
     """Kind, subject and payload of each event after this one, in order."""
     o = outbox.c
     rows = db.execute(select(o.kind, o.subject, o.payload).where(o.id > number).order_by(o.id))

@@ -1,20 +1,52 @@
-"""Charges that wait for an operator, for a card or after a refusal: lists and counts."""
+"""Charges that wait for an operator, a card, a look-up or another attempt: lists and counts."""
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, TextClause, and_, func, select, text
 
+from schedules.charging.charges import AttemptState, ChargeStatus
+from schedules.dunning.declines import DeclineClass
+from schedules.dunning.policies import FinalAction
+from worker.store.rows import read_all
 from worker.store.tables import IN_FLIGHT, OWED, REFUSED, attempts, billing_keys, charges
 
 
-def held(db: Connection) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A charge that waits for an operator."""
+
+    key: str
+    status: ChargeStatus
+    amount: int
+    currency: str
+    due_at: datetime
+    held_why: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitsForCard:
+    """A charge that waits for another card."""
+
+    key: str
+    customer_uid: str
+    status: ChargeStatus
+    amount: int
+    currency: str
+    due_at: datetime
+    look_at: datetime | None
+    given_up: FinalAction | None
+    stopped_as: DeclineClass | None  # the decline class after which its card is not tried
+    reason: str | None  # the last answer
+
+
+def held(db: Connection) -> list[Held]:
     """The charges that wait for an operator, oldest first."""
     query = select(charges).where(charges.c.held_why.is_not(None)).order_by(charges.c.id)
-    return [dict(row) for row in db.execute(query).mappings()]
+    return read_all(Held, db.execute(query))
 
 
-def for_card(db: Connection, limit: int) -> list[dict[str, Any]]:
+def for_card(db: Connection, limit: int) -> list[WaitsForCard]:
     """Return the charges that wait for another card and for no operator, oldest first, with the last answer."""
     c, a, k = charges.c, attempts.c, billing_keys.c
     last = select(a.reason).where(a.charge_id == c.id).order_by(a.number.desc()).limit(1).scalar_subquery()
@@ -26,7 +58,36 @@ def for_card(db: Connection, limit: int) -> list[dict[str, Any]]:
         .order_by(c.id)
         .limit(limit)
     )
-    return [dict(row) for row in db.execute(query).mappings()]
+    return read_all(WaitsForCard, db.execute(query))
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownOutcome:
+    """An attempt with an unknown outcome, with its customer's account, for a list."""
+
+    merchant_uid: str
+    amount: int
+    currency: str
+    unknown_since: datetime
+    next_ask_at: datetime
+    asks: int
+    reason: str | None
+    account: str
+    held_why: str | None  # of the charge
+
+
+def unknown(db: Connection, limit: int) -> list[UnknownOutcome]:
+    """Return the attempts with an unknown outcome, oldest first."""
+    a, c = attempts.c, charges.c
+    query = (
+        select(a.merchant_uid, a.amount, a.currency, a.unknown_since, a.next_ask_at, a.asks, a.reason)
+        .add_columns(c.account, c.held_why)
+        .join_from(attempts, charges, a.charge_id == c.id)
+        .where(a.state == AttemptState.UNKNOWN.value)
+        .order_by(a.unknown_since)
+        .limit(limit)
+    )
+    return read_all(UnknownOutcome, db.execute(query))
 
 
 def refused_after(db: Connection, charge_id: int, limit: int) -> list[tuple[int, str]]:

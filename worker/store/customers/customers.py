@@ -1,19 +1,39 @@
 """Queries of customers and their billing keys."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import TypedDict, Unpack
 
 from sqlalchemy import Connection, and_, exists, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schedules.dunning.declines import DeclineClass
 from schedules.texts import forms
+from worker.store.rows import read_all
 from worker.store.tables import OWED, billing_keys, charges, customers
 
+
+class KeyColumns(TypedDict, total=False):
+    """The columns of a billing key that are written; one that is left out keeps its value."""
+
+    account: str
+    pg_provider: str | None
+    pg_id: str | None
+    card_name: str | None
+    card_number: str | None
+    seen_updated_at: datetime | None
+    changed_at: datetime
+    deleted_at: datetime | None
+    stopped_as: str | None
+    expires_on: date | None
+    tell_expiry_at: datetime | None
+    ask_at: datetime | None
+    unclear_since: datetime | None
+
+
 # The columns of a card's facts, empty.
-NO_FACTS = {
+NO_FACTS: KeyColumns = {
     "pg_provider": None,
     "pg_id": None,
     "card_name": None,
@@ -50,16 +70,12 @@ def add_key(
     customer_id: int,
     customer_uid: str,
     account: str,
-    card: Mapping[str, Any],
+    card: KeyColumns,
     now: datetime,
 ) -> int:
-    """Insert a billing key, or return the existing one with this customer_uid unchanged.
-
-    The card's facts are columns: pg_provider, pg_id, card_name, card_number, seen_updated_at, deleted_at.
-    """
-    row: dict[str, Any] = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account}
-    values = row | {"created_at": now} | dict(card)
-    written = insert(billing_keys).values(values).on_conflict_do_nothing().returning(billing_keys.c.id)
+    """Insert a billing key, or return the existing one with this customer_uid unchanged."""
+    row = {"customer_id": customer_id, "customer_uid": customer_uid, "account": account, "created_at": now, **card}
+    written = insert(billing_keys).values(row).on_conflict_do_nothing().returning(billing_keys.c.id)
     key_id = db.execute(written).scalar()
     if key_id is None:
         same = billing_keys.c.customer_uid == customer_uid
@@ -103,17 +119,28 @@ def key_by_id(db: Connection, key_id: int) -> StoredKey | None:
     return StoredKey(*row) if row else None
 
 
-def change_key(db: Connection, key_id: int, **values: object) -> None:
+def change_key(db: Connection, key_id: int, **values: Unpack[KeyColumns]) -> None:
     """Write these columns of one billing key."""
     db.execute(update(billing_keys).where(billing_keys.c.id == key_id).values(**values))
 
 
-def card_facts(db: Connection, key_id: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """The facts of a billing key's card."""
+
+    pg_provider: str | None
+    pg_id: str | None
+    card_name: str | None
+    card_number: str | None  # masked
+    seen_updated_at: datetime | None
+    changed_at: datetime | None
+    unclear_since: datetime | None
+
+
+def card_facts(db: Connection, key_id: int) -> CardFacts:
     """Return the facts of a billing key's card."""
-    c = billing_keys.c
-    query = select(c.pg_provider, c.pg_id, c.card_name, c.card_number, c.seen_updated_at, c.changed_at)
-    query = query.add_columns(c.unclear_since)
-    return dict(db.execute(query.where(c.id == key_id)).mappings().one())
+    (facts,) = read_all(CardFacts, db.execute(select(billing_keys).where(billing_keys.c.id == key_id)))
+    return facts
 
 
 def expires_on(db: Connection, key_id: int) -> date | None:

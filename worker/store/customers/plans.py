@@ -1,6 +1,6 @@
 """Queries of plans: immutable versions, and a revision by which beat detects changes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -56,8 +56,8 @@ def add(db: Connection, plan: Plan, policy: str, now: datetime) -> int:
     return int(db.execute(insert(plans).values(row).returning(plans.c.id)).scalar_one())
 
 
-def with_policies() -> Select[Any]:
-    """All plans, each with the newest version of its policy: `read` takes its rows."""
+def _with_policies() -> Select[Any]:
+    """All plans, each with the newest version of its policy."""
     versions = policies.alias("versions")
     newest_version = select(func.max(versions.c.version)).where(versions.c.code == plans.c.policy)
     return (
@@ -68,17 +68,20 @@ def with_policies() -> Select[Any]:
     )
 
 
+_WITH_POLICIES = _with_policies()
+
+
 def newest(db: Connection, code: str) -> StoredPlan | None:
     """The newest version of a plan, archived or not."""
-    query = with_policies().where(plans.c.code == code).order_by(plans.c.version.desc()).limit(1)
+    query = _WITH_POLICIES.where(plans.c.code == code).order_by(plans.c.version.desc()).limit(1)
     row = db.execute(query).mappings().first()
-    return read(row) if row else None
+    return _read(row) if row else None
 
 
 def by_code(db: Connection, code: str) -> Sequence[StoredPlan]:
     """Every version of a plan, oldest first."""
-    rows = db.execute(with_policies().where(plans.c.code == code).order_by(plans.c.version)).mappings()
-    return [read(row) for row in rows]
+    rows = db.execute(_WITH_POLICIES.where(plans.c.code == code).order_by(plans.c.version)).mappings()
+    return [_read(row) for row in rows]
 
 
 def versions_of(db: Connection, code: str) -> list[int]:
@@ -88,15 +91,15 @@ def versions_of(db: Connection, code: str) -> list[int]:
 
 def by_id(db: Connection, plan_id: int) -> StoredPlan:
     """The plan with this row id."""
-    return read(db.execute(with_policies().where(plans.c.id == plan_id)).mappings().one())
+    return _read(db.execute(_WITH_POLICIES.where(plans.c.id == plan_id)).mappings().one())
 
 
 def listed(db: Connection, *, archived: bool = False) -> Sequence[StoredPlan]:
     """All versions of all plans by code, with or without the archived ones."""
-    query = with_policies().order_by(plans.c.code, plans.c.version)
+    query = _WITH_POLICIES.order_by(plans.c.code, plans.c.version)
     if not archived:
         query = query.where(plans.c.archived_at.is_(None))
-    return [read(row) for row in db.execute(query).mappings()]
+    return [_read(row) for row in db.execute(query).mappings()]
 
 
 def archive(db: Connection, code: str, now: datetime) -> int:
@@ -110,25 +113,22 @@ def revision(db: Connection) -> int:
     return int(db.execute(select(func.coalesce(func.max(plan_revision.c.revision), 0))).scalar_one())
 
 
-def readable(rows: Iterable[RowMapping]) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
-    """Return plans by row id, and the errors of rows that break a rule."""
-    plans: dict[int, StoredPlan] = {}
+def readable(
+    db: Connection, plan_ids: Collection[int] | None = None
+) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
+    """Return these plans by row id, and the errors of rows that break a rule; all plans without `plan_ids`."""
+    query = _WITH_POLICIES if plan_ids is None else _WITH_POLICIES.where(plans.c.id.in_(plan_ids))
+    found: dict[int, StoredPlan] = {}
     broken: dict[int, Exception] = {}
-    for row in rows:
+    for row in db.execute(query).mappings():
         try:
-            plans[row["id"]] = read(row)
+            found[row["id"]] = _read(row)
         except BROKEN as error:
             broken[row["id"]] = error
-    return plans, broken
+    return found, broken
 
 
-def all_readable(db: Connection) -> tuple[dict[int, StoredPlan], dict[int, Exception]]:
-    """Return all versions of all plans, archived ones too, and the errors of rows that break a rule."""
-    return readable(db.execute(with_policies()).mappings())
-
-
-def read(row: RowMapping) -> StoredPlan:
-    """A row of plans as a value."""
+def _read(row: RowMapping) -> StoredPlan:
     cadence = Cron(row["cron"]) if row["cron"] is not None else Every(row["every"], Unit(row["unit"]))
     plan = Plan(
         code=row["code"],

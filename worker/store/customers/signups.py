@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy import Connection, func, insert, select, text, update
 
+from worker.store.rows import read_first
 from worker.store.tables import OWED, billing_keys, charges, signups
 
 
@@ -23,7 +24,20 @@ class Signup:
     begun_at: datetime | None
 
 
-def add(db: Connection, row: dict[str, Any]) -> None:
+class NewSignup(TypedDict):
+    """The columns of a signup that begins."""
+
+    charge_id: int
+    customer_id: int
+    billing_key_id: int
+    plan_id: int
+    plan: str  # its code
+    subscription_key: str
+    anchor: date
+    created_at: datetime
+
+
+def add(db: Connection, row: NewSignup) -> None:
     """Write a signup."""
     db.execute(insert(signups).values(row))
 
@@ -37,8 +51,8 @@ def count(db: Connection, billing_key_id: int, plan: str) -> int:
 
 def of_charge(db: Connection, charge_id: int) -> Signup | None:
     """The signup that waits for a charge, locked."""
-    row = db.execute(select(signups).where(signups.c.charge_id == charge_id).with_for_update()).mappings().first()
-    return Signup(**{name: row[name] for name in Signup.__slots__}) if row else None
+    query = select(signups).where(signups.c.charge_id == charge_id).with_for_update()
+    return read_first(Signup, db.execute(query))
 
 
 def asked_as(db: Connection, charge_id: int) -> tuple[str, str] | None:

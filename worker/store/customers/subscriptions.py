@@ -1,9 +1,9 @@
 """Queries of subscriptions and their cursors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import TypedDict, Unpack
 
 from sqlalchemy import ARRAY, BigInteger, Connection, Update, any_, bindparam, column, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from schedules.charging.charges import SubscriptionStatus
 from schedules.subscriptions.cursor import Cursor, Opening, Series
 from worker.store.customers import plans as plan_rows
-from worker.store.rows import as_rows, given_rows
+from worker.store.rows import as_rows, given_rows, read_all, read_first
 from worker.store.tables import billing_keys, charges, plans, subscriptions
 
 
@@ -38,7 +38,103 @@ class DueSubscription:
         return Series(self.key, self.anchor, self.anchor_no, self.ends_at, self.skip_to or 0, self.anchor_day)
 
 
-def add(db: Connection, row: dict[str, Any]) -> bool:
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A subscription with its plan's code, version and price, and its customer_uid."""
+
+    id: int
+    key: str
+    customer_id: int
+    billing_key_id: int
+    customer_uid: str
+    account: str
+    plan_id: int
+    code: str
+    version: int
+    price: int  # minor units
+    currency: str
+    status: SubscriptionStatus
+    anchor: date
+    anchor_no: int
+    anchor_day: int | None
+    billing_time: time | None
+    next_period_no: int
+    next_period_date: date
+    next_due_at: datetime
+    skip_to: int | None
+    open_at: datetime | None
+    ends_at: datetime | None
+    held_why: str | None
+    another: bool  # requested beside another one of the same customer and plan
+    external_ref: str | None
+    created_at: datetime
+
+    @property
+    def cursor(self) -> Cursor:
+        """Its next period."""
+        return Cursor(self.next_period_no, self.next_period_date, self.next_due_at)
+
+    def at(self, cursor: Cursor) -> "Subscription":
+        """Return it with another next period."""
+        return replace(self, **cursor_columns(cursor))
+
+
+class CursorColumns(TypedDict):
+    """The columns of a cursor."""
+
+    next_period_no: int
+    next_period_date: date
+    next_due_at: datetime
+
+
+class SubscriptionColumns(TypedDict, total=False):
+    """The columns of a subscription that are written after it began; one that is left out keeps its value."""
+
+    plan_id: int
+    billing_key_id: int
+    status: str
+    anchor: date
+    anchor_no: int
+    anchor_day: int | None
+    billing_time: time | None
+    next_period_no: int
+    next_period_date: date
+    next_due_at: datetime
+    skip_to: int | None
+    open_at: datetime | None
+    ends_at: datetime | None
+    tell_at: datetime | None
+    told_as: str | None
+    held_why: str | None
+    another: bool
+
+
+class NewSubscription(CursorColumns):
+    """The columns of a subscription that begins."""
+
+    key: str
+    customer_id: int
+    billing_key_id: int
+    plan_id: int
+    anchor: date
+    status: str
+    open_at: datetime | None
+    tell_at: datetime | None
+    created_at: datetime
+    external_ref: str | None
+    another: bool
+    trial_of: str | None
+    held_why: str | None
+
+
+def cursor_columns(cursor: Cursor) -> CursorColumns:
+    """Return a cursor as columns of its subscription."""
+    return {
+        "next_period_no": cursor.period_no, "next_period_date": cursor.period_date, "next_due_at": cursor.due_at,
+    }  # fmt: skip
+
+
+def add(db: Connection, row: NewSubscription) -> bool:
     """Insert a subscription; False when one_subscription_for_each_external_ref refuses it.
 
     False too when one_live_subscription_for_each_customer_and_plan refuses it.
@@ -112,8 +208,8 @@ MOVED = ("next_period_no", "next_period_date", "next_due_at", "open_at", "tell_a
 _MOVE = _move()
 
 
-def by_key(db: Connection, key: str, *, lock: bool = False) -> dict[str, Any] | None:
-    """A subscription with its plan's code, version and price, and its customer_uid."""
+def by_key(db: Connection, key: str, *, lock: bool = False) -> Subscription | None:
+    """The subscription with this key, optionally locked until the transaction ends."""
     query = (
         select(subscriptions, plans.c.code, plans.c.version, plans.c.price, plans.c.currency)
         .add_columns(billing_keys.c.customer_uid, billing_keys.c.account)
@@ -123,8 +219,7 @@ def by_key(db: Connection, key: str, *, lock: bool = False) -> dict[str, Any] | 
     )
     if lock:
         query = query.with_for_update(of=subscriptions)
-    row = db.execute(query).mappings().first()
-    return dict(row) if row else None
+    return read_first(Subscription, db.execute(query))
 
 
 def names(db: Connection, subscription_id: int) -> tuple[str, str]:
@@ -138,23 +233,52 @@ def names(db: Connection, subscription_id: int) -> tuple[str, str]:
     return row.key, row.customer_uid
 
 
-def change(db: Connection, subscription_id: int, **values: object) -> None:
+def change(db: Connection, subscription_id: int, **values: Unpack[SubscriptionColumns]) -> None:
     """Write these columns of one subscription."""
     db.execute(update(subscriptions).where(subscriptions.c.id == subscription_id).values(**values))
 
 
 def plans_of(db: Connection, plan_ids: set[int]) -> tuple[dict[int, plan_rows.StoredPlan], dict[int, Exception]]:
     """Return the plans with these row ids, and the errors of rows that break a rule."""
-    return plan_rows.readable(db.execute(plan_rows.with_policies().where(plans.c.id.in_(plan_ids))).mappings())
+    return plan_rows.readable(db, plan_ids)
 
 
-def held(db: Connection) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class HeldSubscription:
+    """A quarantined subscription."""
+
+    key: str
+    status: SubscriptionStatus
+    next_due_at: datetime
+    held_why: str
+
+
+def held(db: Connection) -> list[HeldSubscription]:
     """Return the quarantined subscriptions, oldest first."""
     query = select(subscriptions).where(subscriptions.c.held_why.is_not(None)).order_by(subscriptions.c.id)
-    return [dict(row) for row in db.execute(query).mappings()]
+    return read_all(HeldSubscription, db.execute(query))
 
 
-def take_to_tell(db: Connection, now: datetime, limit: int) -> Sequence[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class ToAnnounce:
+    """A subscription whose announcement is due, with its content."""
+
+    id: int
+    key: str
+    status: SubscriptionStatus
+    next_period_no: int
+    next_due_at: datetime
+    ends_at: datetime | None
+    customer_uid: str
+    skip_to: int | None
+    told_as: str | None
+    card_name: str | None
+    card_number: str | None
+    price: int
+    currency: str
+
+
+def take_to_tell(db: Connection, now: datetime, limit: int) -> list[ToAnnounce]:
     """Lock the subscriptions whose announcement is due, with its content."""
     s = subscriptions.c
     query = (
@@ -168,10 +292,20 @@ def take_to_tell(db: Connection, now: datetime, limit: int) -> Sequence[dict[str
         .limit(limit)
         .with_for_update(of=subscriptions, skip_locked=True)
     )
-    return [dict(row) for row in db.execute(query).mappings()]
+    return read_all(ToAnnounce, db.execute(query))
 
 
-def lock_announced(db: Connection, billing_key_id: int) -> Sequence[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A subscription whose next charge was announced."""
+
+    id: int
+    key: str
+    next_period_no: int
+    told_as: str  # the content of the notice
+
+
+def lock_announced(db: Connection, billing_key_id: int) -> list[Announced]:
     """Lock the subscriptions of a card whose next charge was announced, with the content of the notice."""
     s = subscriptions.c
     query = (
@@ -181,7 +315,7 @@ def lock_announced(db: Connection, billing_key_id: int) -> Sequence[dict[str, An
         .order_by(s.id)
         .with_for_update()
     )
-    return [dict(row) for row in db.execute(query).mappings()]
+    return read_all(Announced, db.execute(query))
 
 
 def told(db: Connection, ids: Sequence[int], says: Mapping[int, str]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -31,14 +31,25 @@ class Takeover:
     taken_at: datetime | None
 
 
-def add(db: Connection, row: dict[str, Any], found: Mapped) -> bool:
+class NewTakeover(TypedDict):
+    """The columns of a takeover that is intended, without those of its schedules."""
+
+    billing_key_id: int
+    plan_id: int
+    plan: str  # its code
+    subscription_key: str
+    actor: str
+    why: str
+    another: bool
+    created_at: datetime
+
+
+def add(db: Connection, row: NewTakeover, found: Mapped) -> bool:
     """Insert the intent; False when one_takeover_for_each_card_and_plan refuses it."""
     entries = [[uid, day.isoformat()] for uid, day in found.dates]
-    values = row | {"entries": entries, "billing_time": found.billing_time}
-    return (
-        db.execute(insert(takeovers).values(values).on_conflict_do_nothing().returning(takeovers.c.id)).scalar()
-        is not None
-    )
+    values = {**row, "entries": entries, "billing_time": found.billing_time}
+    statement = insert(takeovers).values(values).on_conflict_do_nothing().returning(takeovers.c.id)
+    return db.execute(statement).scalar() is not None
 
 
 def of_card(db: Connection, billing_key_id: int, plan: str) -> Takeover | None:
@@ -67,7 +78,14 @@ def unfinished(db: Connection, account: str, limit: int) -> Sequence[int]:
     return list(db.execute(query.order_by(t.id).limit(limit)).scalars())
 
 
-def change(db: Connection, takeover_id: int, **values: object) -> None:
+class TakeoverColumns(TypedDict, total=False):
+    """The columns of a takeover that are written later; one that is left out keeps its value."""
+
+    taken_at: datetime
+    words: str | None
+
+
+def change(db: Connection, takeover_id: int, **values: Unpack[TakeoverColumns]) -> None:
     """Write these columns of one takeover."""
     db.execute(update(takeovers).where(takeovers.c.id == takeover_id).values(**values))
 

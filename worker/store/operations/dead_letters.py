@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from worker.broker.messages import DeadLetter
+from worker.broker.messages import DeadLetter, Reason
+from worker.store.rows import read_all
 from worker.store.tables import dead_letters
 
 MOST_KEPT = 1000  # rows; bounded against attackers
@@ -51,7 +52,7 @@ def add(db: Connection, letters: Sequence[DeadLetter], now: datetime, kept: int 
     db.execute(_SUM_UP, {"kept": kept})
 
 
-def _row(letter: DeadLetter, count: int, now: datetime) -> dict[str, Any]:
+def _row(letter: DeadLetter, count: int, now: datetime) -> dict[str, object]:
     return {
         "queue": letter.queue, "reason": letter.reason.value, "digest": letter.digest, "task": letter.task,
         "message_id": letter.message_id, "size": letter.size, "first_at": now, "last_at": now, "count": count,
@@ -63,10 +64,26 @@ def total(db: Connection) -> int:
     return int(db.execute(select(func.coalesce(func.sum(dead_letters.c.count), 0))).scalar_one())
 
 
-def listed(db: Connection, limit: int) -> Sequence[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class ListedLetter:
+    """A refused message, or the count of older ones."""
+
+    id: int
+    queue: str
+    reason: Reason
+    digest: str  # empty for a count of older ones
+    task: str | None
+    message_id: str | None
+    size: int  # bytes
+    first_at: datetime
+    last_at: datetime
+    count: int
+
+
+def listed(db: Connection, limit: int) -> list[ListedLetter]:
     """Return the rows, newest first."""
     newest = select(dead_letters).order_by(dead_letters.c.last_at.desc(), dead_letters.c.id.desc()).limit(limit)
-    return [dict(row) for row in db.execute(newest).mappings()]
+    return read_all(ListedLetter, db.execute(newest))
 
 
 def purge(db: Connection) -> int:

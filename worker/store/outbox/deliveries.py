@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, case, literal, select, update
 
+from schedules.outbox.event_fields import Payload
+from worker.store.rows import read_all, read_first
 from worker.store.tables import archived_outbox, outbox
 
 
@@ -28,7 +30,7 @@ class Taken:
     dedupe_key: str
     kind: str
     subject: str
-    payload: dict[str, Any]
+    payload: Payload
     version: int
     created_at: datetime
     tries: int
@@ -43,7 +45,7 @@ class Listed:
     dedupe_key: str
     kind: str
     subject: str
-    payload: dict[str, Any]
+    payload: Payload
     version: int
     created_at: datetime
     standing: Standing
@@ -121,20 +123,18 @@ def listed(
         query = query.where(outbox.c.kind == kind)
     if subject is not None:
         query = query.where(outbox.c.subject == subject)
-    return [_read(row) for row in db.execute(query).mappings()]
+    return read_all(Listed, db.execute(query))
 
 
 def by_number(db: Connection, number: int, *, lock: bool = False) -> Listed | None:
     """One event; None when there is none of this number."""
     query = select(*_columns()).where(outbox.c.id == number)
-    row = db.execute(query.with_for_update() if lock else query).mappings().first()
-    return _read(row) if row else None
+    return read_first(Listed, db.execute(query.with_for_update() if lock else query))
 
 
 def archived(db: Connection, number: int) -> Listed | None:
     """Return one archived event; None when there is none of this number."""
-    row = db.execute(select(*_columns(archived_outbox)).where(archived_outbox.c.id == number)).mappings().first()
-    return _read(row) if row else None
+    return read_first(Listed, db.execute(select(*_columns(archived_outbox)).where(archived_outbox.c.id == number)))
 
 
 def replay(db: Connection, numbers: Sequence[int], now: datetime) -> None:
@@ -170,7 +170,3 @@ def _columns(table: Table = outbox) -> list[ColumnElement[Any]]:
         o.id, o.dedupe_key, o.kind, o.subject, o.payload, o.version, o.created_at, standing.label("standing"),
         o.tries, o.next_try_at, o.last_answer, o.delivered_at, o.dead_at,
     ]  # fmt: skip
-
-
-def _read(row: Any) -> Listed:
-    return Listed(**(dict(row) | {"standing": Standing(row["standing"])}))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, text, union_all
 from sqlalchemy.dialects.postgresql import insert as insert_or
@@ -80,10 +79,3 @@ def record(
     """Record in the audit who did what to which subject, and why."""
     row = {"at": now, "actor": actor, "verb": verb, "subject": subject, "why": why, "details": details}
     db.execute(insert(audit).values(row))
-
-
-def acts_on(db: Connection, subject: str, verbs: str) -> list[dict[str, Any]]:
-    """Return the audit entries of a subject whose verb has this prefix, in order."""
-    a = audit.c
-    query = select(a.at, a.actor, a.verb, a.why, a.details).where(a.subject == subject, a.verb.startswith(verbs))
-    return [dict(row) for row in db.execute(query.order_by(a.id)).mappings()]

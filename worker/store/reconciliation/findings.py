@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import Connection, case, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import GatewayPayment
 from schedules.operations.findings import Discrepancy, FindingKind, FindingState
+from worker.store.rows import read_all, read_first
 from worker.store.tables import attempts, findings
 
 OVER = [state.value for state in FindingState if state.is_over]
@@ -56,16 +57,10 @@ def note(
         "balance": payment.balance, "currency": payment.currency, "words": found.words,
         "state": FindingState.OPEN.value, "found_at": now, "seen_at": now,
     }  # fmt: skip
-    written = db.execute(
-        insert(findings)
-        .values(row)
-        .on_conflict_do_nothing(constraint="one_finding_for_each_payment")
-        .returning(findings)
-    )
-    fresh = written.mappings().first()
-    if fresh is not None:
-        return _read(dict(fresh)), True
-    return _seen_again(db, row, now)
+    statement = insert(findings).values(row)
+    statement = statement.on_conflict_do_nothing(constraint="one_finding_for_each_payment")
+    fresh = read_first(Finding, db.execute(statement.returning(findings)))
+    return (fresh, True) if fresh is not None else _seen_again(db, row, now)
 
 
 def _seen_again(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Finding, bool]:
@@ -88,7 +83,7 @@ def _seen_again(db: Connection, row: dict[str, Any], now: datetime) -> tuple[Fin
         )
         .returning(findings)
     )
-    found = _read(dict(db.execute(statement).mappings().one()))
+    (found,) = read_all(Finding, db.execute(statement))
     return found, found.state.value != before
 
 
@@ -133,27 +128,37 @@ def open_for(
     query = select(findings).where(f.charge_key == charge_key, f.ended_at.is_(None), f.id != but).limit(1)
     if kind is not None:
         query = query.where(f.kind == kind.value)
-    row = db.execute(query).mappings().first()
-    return _read(dict(row)) if row else None
+    return read_first(Finding, db.execute(query))
 
 
-def change(db: Connection, finding: Finding, state: FindingState, **values: object) -> Finding | None:
+class FindingColumns(TypedDict, total=False):
+    """The columns of a finding that are written with its state; without `lease_until` its lease ends."""
+
+    lease_until: datetime
+    words: str
+    balance: int
+    ended_at: datetime
+    ended_by: str
+    ended_why: str | None
+
+
+def change(
+    db: Connection, finding: Finding, state: FindingState, **values: Unpack[FindingColumns]
+) -> Finding | None:
     """Update a finding under its fence; None when the fence has changed."""
     f = findings.c
     statement = (
         update(findings)
         .where(f.id == finding.id, f.fence == finding.fence, f.state == finding.state.value)
-        .values(state=state.value, fence=f.fence + 1, **({"lease_until": None} | values))
+        .values(state=state.value, fence=f.fence + 1, **{"lease_until": None, **values})
         .returning(findings)
     )
-    row = db.execute(statement).mappings().first()
-    return _read(dict(row)) if row else None
+    return read_first(Finding, db.execute(statement))
 
 
 def locked(db: Connection, finding_id: int) -> Finding | None:
     """A finding, locked until the transaction ends."""
-    row = db.execute(select(findings).where(findings.c.id == finding_id).with_for_update()).mappings().first()
-    return _read(dict(row)) if row else None
+    return read_first(Finding, db.execute(select(findings).where(findings.c.id == finding_id).with_for_update()))
 
 
 def open_of(db: Connection, account: str, uids: Sequence[str]) -> dict[tuple[str, str], Finding]:
@@ -162,7 +167,7 @@ def open_of(db: Connection, account: str, uids: Sequence[str]) -> dict[tuple[str
     judged = [kind.value for kind in FindingKind if kind.is_judged]
     query = select(findings).where(f.ended_at.is_(None), f.account == account, f.merchant_uid.in_(uids))
     query = query.where(f.kind.in_(judged))
-    found = [_read(dict(row)) for row in db.execute(query).mappings()]
+    found = read_all(Finding, db.execute(query))
     return {(finding.merchant_uid, finding.imp_uid): finding for finding in found}
 
 
@@ -173,7 +178,7 @@ def listed(db: Connection, *, ended: bool = False, limit: int = 1000) -> Sequenc
         query = query.order_by(findings.c.id.desc())
     else:
         query = query.where(findings.c.ended_at.is_(None)).order_by(findings.c.id)
-    return [_read(dict(row)) for row in db.execute(query).mappings()]
+    return read_all(Finding, db.execute(query))
 
 
 def open_counts(db: Connection) -> dict[FindingKind, int]:
@@ -197,10 +202,4 @@ def to_refund(db: Connection, now: datetime, limit: int) -> Sequence[Finding]:
         .subquery()
     )
     query = select(findings).join(placed, placed.c.id == f.id).where(placed.c.place <= limit)
-    return [_read(dict(row)) for row in db.execute(query.order_by(f.id)).mappings()]
-
-
-def _read(row: dict[str, Any]) -> Finding:
-    names = Finding.__slots__
-    plain = {name: row[name] for name in names}
-    return Finding(**(plain | {"kind": FindingKind(row["kind"]), "state": FindingState(row["state"])}))
+    return read_all(Finding, db.execute(query.order_by(f.id)))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import (
     ARRAY,
@@ -28,6 +28,7 @@ from schedules.charging.identity import charge_key_of
 from schedules.money.amounts import Money
 from schedules.operations.findings import OurSide
 from schedules.requests.refunds import RefundState
+from worker.store.rows import read_first
 from worker.store.tables import archived_attempts, attempts, billing_keys, charges, reconciliations, refunds
 
 
@@ -78,24 +79,21 @@ def begin(
         "started_at": now, "fence": 0, "lease_until": now, "calls": 0, "payments": 0, "findings": 0,
     }  # fmt: skip
     statement = insert(reconciliations).values(row).on_conflict_do_nothing().returning(reconciliations)
-    written = db.execute(statement).mappings().first()
-    return _read(dict(written)) if written else None
+    return read_first(Run, db.execute(statement))
 
 
 def newest(db: Connection, account: str, kind: RunKind) -> Run | None:
     """Return the newest run of a kind."""
     r = reconciliations.c
     query = select(reconciliations).where(r.account == account, r.kind == kind.value)
-    row = db.execute(query.order_by(r.id.desc()).limit(1)).mappings().first()
-    return _read(dict(row)) if row else None
+    return read_first(Run, db.execute(query.order_by(r.id.desc()).limit(1)))
 
 
 def under_way(db: Connection, account: str, kind: RunKind) -> Run | None:
     """The run of a kind that has not ended."""
     r = reconciliations.c
     query = select(reconciliations).where(r.account == account, r.kind == kind.value, r.ended_at.is_(None))
-    row = db.execute(query).mappings().first()
-    return _read(dict(row)) if row else None
+    return read_first(Run, db.execute(query))
 
 
 def claim(db: Connection, run_id: int, now: datetime, lease_until: datetime) -> Run | None:
@@ -107,11 +105,22 @@ def claim(db: Connection, run_id: int, now: datetime, lease_until: datetime) -> 
         .values(fence=r.fence + 1, lease_until=lease_until)
         .returning(reconciliations)
     )
-    row = db.execute(statement).mappings().first()
-    return _read(dict(row)) if row else None
+    return read_first(Run, db.execute(statement))
 
 
-def advance(db: Connection, run: Run, **values: object) -> Run | None:
+class RunColumns(TypedDict, total=False):
+    """The columns of a run that are written as it advances; one that is left out keeps its value."""
+
+    done_until: datetime
+    lease_until: datetime
+    calls: int
+    payments: int
+    findings: int
+    words: str | None
+    ended_at: datetime | None
+
+
+def advance(db: Connection, run: Run, **values: Unpack[RunColumns]) -> Run | None:
     """Write the progress of a run, under its fence; None when another process has claimed it."""
     r = reconciliations.c
     statement = (
@@ -120,8 +129,7 @@ def advance(db: Connection, run: Run, **values: object) -> Run | None:
         .values(**values)
         .returning(reconciliations)
     )
-    row = db.execute(statement).mappings().first()
-    return _read(dict(row)) if row else None
+    return read_first(Run, db.execute(statement))
 
 
 def debts_of(
@@ -222,7 +230,3 @@ def paid_between(
     )
     both = union_all(*(select(page) for page in pages)).order_by("id").limit(limit)
     return [(row.id, row.merchant_uid) for row in db.execute(both)]
-
-
-def _read(row: dict[str, Any]) -> Run:
-    return Run(**({name: row[name] for name in Run.__slots__} | {"kind": RunKind(row["kind"])}))

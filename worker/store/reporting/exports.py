@@ -93,8 +93,8 @@ def columns(thing: str) -> list[str]:
     return [str(column.name) for column in QUERIES[thing].selected_columns]
 
 
-def rows(db: Connection, thing: str) -> Iterator[dict[str, Any]]:
-    """Yield every row with a server-side cursor."""
+def rows(db: Connection, thing: str) -> Iterator[Mapping[str, object]]:
+    """Yield every row by the names of `columns`, with a server-side cursor."""
     result = db.execution_options(yield_per=AT_ONCE).execute(QUERIES[thing])
     for row in result.mappings():
         yield dict(row)

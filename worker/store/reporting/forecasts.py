@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import date, datetime, time
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, case, func, select
 
@@ -11,7 +11,6 @@ from schedules.charging.charges import SubscriptionStatus, TriedBy
 from worker.store.tables import billing_keys, charges, subscriptions
 
 PAGE = 5000  # rows in memory at once
-STAND = 11  # leading columns of a row that hold the subscription's state
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,30 +22,79 @@ class Reach:
     plans: Collection[int] | None  # row ids; None includes all, and debts without a plan
 
 
-def stands(db: Connection, reach: Reach) -> Iterator[Row[Any]]:
+class StoredStand(NamedTuple):
+    """The state of a subscription that decides its next periods, in the order of `_stand`."""
+
+    plan_id: int
+    billing_time: time | None
+    next_period_no: int
+    next_period_date: date
+    next_due_at: datetime
+    open_at: datetime
+    anchor: date
+    anchor_no: int
+    anchor_day: int | None
+    ends_at: datetime | None
+    skip_to: int | None
+
+
+class CountedStand(NamedTuple):
+    """Equal subscriptions."""
+
+    stand: StoredStand
+    card: str | None  # what prevents a try of the card
+    many: int
+
+
+class SubscriptionStand(NamedTuple):
+    """A subscription."""
+
+    stand: StoredStand
+    card: str | None  # what prevents a try of the card
+    key: str
+    customer_uid: str
+    account: str
+
+
+class NextTry(NamedTuple):
+    """An open charge that is tried, in the order of the query."""
+
+    key: str
+    account: str
+    amount: int
+    currency: str
+    due_at: datetime
+    next_attempt_at: datetime
+    attempts: int
+    declines: int
+    card: str | None  # what prevents a try of the card
+    customer_uid: str
+    subscription: str | None
+
+
+_WIDTH = len(StoredStand._fields)
+
+
+def stands(db: Connection, reach: Reach) -> Iterator[CountedStand]:
     """Count the subscriptions that opening reads by their state, without their keys."""
-    query = _of(select(*_stand(), _card(), func.count().label("many")), reach)
-    return _stream(db, query.group_by(*_stand(), "card"))
+    query = _of(select(*_stand(), _card(), func.count()), reach).group_by(*_stand(), "card")
+    return (CountedStand(StoredStand(*row[:_WIDTH]), *row[_WIDTH:]) for row in _stream(db, query))
 
 
-def each(db: Connection, reach: Reach) -> Iterator[Row[Any]]:
+def each(db: Connection, reach: Reach) -> Iterator[SubscriptionStand]:
     """Yield the subscriptions that opening reads, in no order."""
-    return _stream(
-        db,
-        _of(
-            select(*_stand(), _card(), subscriptions.c.key, billing_keys.c.customer_uid, billing_keys.c.account),
-            reach,
-        ),
-    )
+    k = billing_keys.c
+    query = _of(select(*_stand(), _card(), subscriptions.c.key, k.customer_uid, k.account), reach)
+    return (SubscriptionStand(StoredStand(*row[:_WIDTH]), *row[_WIDTH:]) for row in _stream(db, query))
 
 
-def debts(db: Connection, reach: Reach) -> Iterator[Row[Any]]:
+def debts(db: Connection, reach: Reach) -> Iterator[NextTry]:
     """Yield the open charges whose next attempt is in the requested span, in no order."""
     c = charges.c
     query = (
         select(c.key, c.account, c.amount, c.currency, c.due_at, c.next_attempt_at, c.attempts, c.declines)
         .add_columns(_card(c.tried_by.is_distinct_from(TriedBy.PERSON.value)))
-        .add_columns(billing_keys.c.customer_uid, subscriptions.c.key.label("subscription"))
+        .add_columns(billing_keys.c.customer_uid, subscriptions.c.key)
         .join_from(charges, billing_keys)
         .outerjoin(subscriptions, subscriptions.c.id == c.subscription_id)
         .where(c.next_attempt_at.is_not(None), c.held_why.is_(None), c.next_attempt_at < reach.until)
@@ -55,7 +103,7 @@ def debts(db: Connection, reach: Reach) -> Iterator[Row[Any]]:
         query = query.where(c.next_attempt_at >= reach.since)
     if reach.plans is not None:
         query = query.where(subscriptions.c.plan_id.in_(reach.plans))
-    return _stream(db, query)
+    return map(NextTry._make, _stream(db, query))
 
 
 def _stand() -> tuple[Any, ...]:

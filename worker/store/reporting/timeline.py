@@ -1,13 +1,17 @@
 """Queries for display: the history of a subscription, a charge or a merchant_uid."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, Connection, Table, select, union_all
 
+from schedules.charging.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn, TriedBy
 from schedules.charging.identity import SUBJECT_LENGTH
+from schedules.dunning.declines import DeclineClass
+from schedules.dunning.policies import FinalAction
+from worker.store.rows import read_all, read_first
 from worker.store.tables import (
     archived_attempt_events,
     archived_attempts,
@@ -23,28 +27,99 @@ from worker.store.tables import (
 )
 
 
-def charge_row(db: Connection, key: str) -> dict[str, Any] | None:
-    """A charge with its customer_uid and its subscription's key."""
-    query = (
-        select(charges, billing_keys.c.customer_uid, subscriptions.c.key.label("subscription"))
-        .add_columns(policies.c.code.label("policy"), policies.c.version.label("policy_version"))
-        .join_from(charges, billing_keys)
-        .join(policies, policies.c.id == charges.c.policy_id)
-        .outerjoin(subscriptions, subscriptions.c.id == charges.c.subscription_id)
-        .where(charges.c.key == key)
-    )
-    row = db.execute(query).mappings().first()
-    return dict(row) if row else None
+@dataclass(frozen=True, slots=True)
+class ChargeRow:
+    """A charge as it is shown."""
+
+    id: int
+    key: str
+    kind: ChargeKind
+    period_no: int
+    amount: int
+    currency: str
+    status: ChargeStatus
+    due_at: datetime
+    next_attempt_at: datetime | None
+    held_why: str | None
+    closed_at: datetime | None
+    closed_why: str | None
+    created_at: datetime
+    subscription: str | None  # its key
+    customer_uid: str
+    account: str
+    name: str
+    policy: str  # its code
+    policy_version: int
+    attempts: int
+    declines: int
+    technical_tries: int
+    refusals: int
+    manual_tries: int
+    first_declined_at: datetime | None
+    waits: str | None
+    given_up: FinalAction | None
+    look_at: datetime | None
+    request_key: str | None
+    refunded: int
+    keyed_in: KeyedIn | None
+    archived_at: datetime | None
 
 
-def attempts_of(db: Connection, charge_id: int) -> Sequence[dict[str, Any]]:
+_CHARGES = (
+    select(charges, billing_keys.c.customer_uid, subscriptions.c.key.label("subscription"))
+    .add_columns(policies.c.code.label("policy"), policies.c.version.label("policy_version"))
+    .join_from(charges, billing_keys)
+    .join(policies, policies.c.id == charges.c.policy_id)
+    .outerjoin(subscriptions, subscriptions.c.id == charges.c.subscription_id)
+)
+
+
+def charge_row(db: Connection, key: str) -> ChargeRow | None:
+    """The charge with this key."""
+    return read_first(ChargeRow, db.execute(_CHARGES.where(charges.c.key == key)))
+
+
+def charges_of(db: Connection, subscription_id: int) -> list[ChargeRow]:
+    """The charges of a subscription by period."""
+    query = _CHARGES.where(charges.c.subscription_id == subscription_id).order_by(charges.c.period_no)
+    return read_all(ChargeRow, db.execute(query))
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """An attempt as it is shown."""
+
+    merchant_uid: str
+    state: AttemptState
+    sends: int
+    asks: int
+    imp_uid: str | None
+    reason: str | None
+    decline_class: DeclineClass | None
+    decline_rule: str | None
+    tried_by: TriedBy | None
+    lease_until: datetime | None
+    next_ask_at: datetime | None
+
+
+def attempts_of(db: Connection, charge_id: int) -> list[AttemptRow]:
     """Return the attempts of a charge by number, including archived ones."""
     tables = (attempts, archived_attempts)
     both = union_all(*(select(*_same(t, attempts)).where(t.c.charge_id == charge_id) for t in tables))
-    return [dict(row) for row in db.execute(both.order_by("number")).mappings()]
+    return read_all(AttemptRow, db.execute(both.order_by("number")))
 
 
-def events_of(db: Connection, charge_id: int) -> Sequence[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class AttemptEvent:
+    """An event of an attempt."""
+
+    at: datetime
+    merchant_uid: str
+    state: AttemptState
+    words: str | None
+
+
+def events_of(db: Connection, charge_id: int) -> list[AttemptEvent]:
     """Return the events of a charge's attempts in order, including archived ones."""
     pairs = ((attempt_events, attempts), (archived_attempt_events, archived_attempts))
     both = union_all(
@@ -55,14 +130,22 @@ def events_of(db: Connection, charge_id: int) -> Sequence[dict[str, Any]]:
             for e, a in pairs
         )
     )
-    return [dict(row) for row in db.execute(both.order_by("id")).mappings()]
+    return read_all(AttemptEvent, db.execute(both.order_by("id")))
 
 
-def notices_of(db: Connection, subject: str) -> Sequence[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A notice to the outside."""
+
+    created_at: datetime
+    kind: str
+
+
+def notices_of(db: Connection, subject: str) -> list[Notice]:
     """Return the notices about a charge or subscription in order, including archived ones."""
     tables = (outbox, archived_outbox)
     both = union_all(*(select(*_same(t, outbox)).where(t.c.subject == subject) for t in tables))
-    return [dict(row) for row in db.execute(both.order_by("id")).mappings()]
+    return read_all(Notice, db.execute(both.order_by("id")))
 
 
 def _same(table: Table, like: Table) -> list[Column[Any]]:
@@ -70,10 +153,23 @@ def _same(table: Table, like: Table) -> list[Column[Any]]:
     return [table.c[column.name] for column in like.c]
 
 
-def audit_of(db: Connection, subject: str) -> Sequence[dict[str, Any]]:
-    """Return the audit entries of a subject, in order."""
-    query = select(audit).where(audit.c.subject == subject).order_by(audit.c.id)
-    return [dict(row) for row in db.execute(query).mappings()]
+@dataclass(frozen=True, slots=True)
+class Act:
+    """An audit entry: who did what to which, and why."""
+
+    at: datetime
+    actor: str
+    verb: str
+    subject: str
+    why: str | None
+    details: Mapping[str, object]
+
+
+def audit_of(db: Connection, subject: str, verbs: str = "") -> list[Act]:
+    """Return the audit entries of a subject whose verb has this prefix, in order."""
+    a = audit.c
+    query = select(audit).where(a.subject == subject, a.verb.startswith(verbs)).order_by(a.id)
+    return read_all(Act, db.execute(query))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +182,7 @@ class Acts:
     since: datetime | None = None
 
 
-def audit_page(db: Connection, wanted: Acts, limit: int) -> Sequence[dict[str, Any]]:
+def audit_page(db: Connection, wanted: Acts, limit: int) -> list[Act]:
     """Return the newest audit entries, newest first."""
     a = audit.c
     query = select(audit).order_by(a.id.desc()).limit(limit)
@@ -95,11 +191,11 @@ def audit_page(db: Connection, wanted: Acts, limit: int) -> Sequence[dict[str, A
             query = query.where(column == value)
     if wanted.since is not None:
         query = query.where(a.at >= wanted.since)
-    return [dict(row) for row in db.execute(query).mappings()]
+    return read_all(Act, db.execute(query))
 
 
-def columns_of(db: Connection, key: str | None) -> dict[str, Any] | None:
-    """Return every column of the subscription or charge with this key; None when there is none."""
+def columns_of(db: Connection, key: str | None) -> Mapping[str, object] | None:
+    """Return every column of the subscription or charge with this key, to compare; None when there is none."""
     if key is None:
         return None
     table = subscriptions if len(key) == SUBJECT_LENGTH else charges
