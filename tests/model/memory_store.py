@@ -230,7 +230,7 @@ class Attempts(StandsFor):
     def take(self, db: Transaction, attempt_id: int, state: AttemptState, now: datetime) -> Attempt | None:
         row = db.tables.attempts[attempt_id]
         leased = row["lease_until"] is not None and row["lease_until"] >= now
-        if row["state"] != state.value or leased:
+        if row["state"] != state.value or leased or state is AttemptState.PAID:
             return None
         self._write(db, row, {"fence": row["fence"] + 1})
         return _read(row)

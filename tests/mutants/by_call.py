@@ -145,6 +145,13 @@ BY_CALL: tuple[Mutant, ...] = (
         "                answer = Answer.CLEAR\n",
     ),
     Mutant(
+        "doubt: a payment that is written is not taken again",
+        RECORDLESS + "test_a_payment_that_another_look_up_has_written_meanwhile_stays_paid",
+        "worker/store/charging/attempts.py",
+        "    if state is AttemptState.PAID:\n        return None\n",
+        "",
+    ),
+    Mutant(
         "doubt: a charge with an unsent uid is set aside",
         RECORDLESS + "test_a_charge_with_an_unsent_second_uid_is_set_aside_while_the_first_may_be_paid",
         "worker/charging/prior_attempts.py",

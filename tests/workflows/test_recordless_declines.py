@@ -30,12 +30,13 @@ from worker.charging import attempt_charge, prior_attempts, resolve_unknown
 from worker.charging.claim import Unasked
 from worker.charging.settle import settle
 from worker.customers import cards, enrollment
-from worker.gateway.port import Found
+from worker.gateway.port import Found, NoAnswer
 from worker.operations import operate
 from worker.reconciliation import restore
 from worker.services import Services
 from worker.store.charging import attempts, declines
 from worker.store.charging.attempts import Attempt
+from worker.store.reconciliation import findings
 from worker.store.tables import outbox
 
 NO_KEY = Declined("등록되지 않은 구매자입니다.")  # refused before the gateway looks at the uid: no imp_uid
@@ -386,3 +387,33 @@ def test_an_answer_that_was_not_written_is_asked_for_again(
     assert try_when_due(services) is None
     assert len(gateway.sent) == 2
     assert [row["state"] for row in attempt_rows(services)] == ["unknown"]
+
+
+class Interrupted(ScriptedGateway):
+    """Does something once between a look-up that finds payments and its answer."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def find_all(self, merchant_uid: str) -> Found | NoAnswer:
+        answer = super().find_all(merchant_uid)
+        meanwhile = self.meanwhile
+        if meanwhile is not None and merchant_uid in self.records:
+            self.meanwhile = None
+            meanwhile()
+        return answer
+
+
+def test_a_payment_that_another_look_up_has_written_meanwhile_stays_paid(services: Services) -> None:
+    """Guard: a paid attempt is taken by nobody. Found by the model: seed 1, shop 1547."""
+    gateway = Interrupted()
+    shop = replace(services, gateways={"main": gateway})
+    charge_id = renewal(shop)
+    declined_after_doubt(shop, gateway, charge_id)
+    gateway.remember(gateway.sent[0], "paid", "imps_late", at=shop.clock.now())
+    move_to(shop, charge_rows(shop)[0]["next_attempt_at"])
+    gateway.meanwhile = lambda: prior_attempts.look_up(shop, charge_id)
+    assert not prior_attempts.look_up(shop, charge_id)
+    assert charge_rows(shop)[0]["status"] == ChargeStatus.PAID
+    assert [row["state"] for row in attempt_rows(shop)] == ["paid"]
+    with shop.engine.begin() as db:
+        assert findings.listed(db, ended=True) == []

@@ -136,7 +136,7 @@ def _taken(services: Services, finding: Finding) -> tuple[Attempt, AttemptState]
     with services.engine.begin() as db:
         state = attempts.state_of(db, finding.merchant_uid)
         taken = attempts.take(db, *state, services.clock.now()) if state is not None else None
-    if state is None or taken is None or state[1] is AttemptState.PAID:
+    if state is None or taken is None:
         raise CannotOperate(
             Code.CONFLICT,
             f"the attempt {finding.merchant_uid} is under way, paid, or not in these books; see `again show`",

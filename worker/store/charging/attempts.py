@@ -319,7 +319,12 @@ def account_of(db: Connection, merchant_uid: str) -> str | None:
 
 
 def take(db: Connection, attempt_id: int, state: AttemptState, now: datetime) -> Attempt | None:
-    """Claim an attempt in this state, under the next fence; not one with a valid lease."""
+    """Claim an attempt in this state, under the next fence; not one that is paid, or has a valid lease.
+
+    The payment is written, and a look-up that began before it has nothing to add.
+    """
+    if state is AttemptState.PAID:
+        return None
     a = attempts.c
     statement = (
         update(attempts)
