@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import beating, charging, distance, flow, growth, opening
+from benchmarks import beating, charging, distance, flow, growth, hanging, opening
 from benchmarks.place import PYTHON, LightGateway, placed
 
 HERE = Path(__file__).parent
@@ -57,6 +57,7 @@ def steps(sizes: Sizes) -> dict[str, Callable[[], Any]]:
         "dbos": lambda: _contender("durable", sizes),
         "caps": flow.caps,
         "distance": distance.distance,
+        "hanging": lambda: hanging.hanging(min(hanging.CHARGES, sizes.charges)),
         "backlog": lambda: flow.backlog(sizes.waiting, 100),
         "punctuality": lambda: flow.punctuality(min(2000, sizes.waiting), 100),
         "opening": lambda: opening.run(sizes.subscriptions, sizes.due),
@@ -147,6 +148,11 @@ def _flow(found: Results) -> Iterator[Row]:
         words = f"{figures['used']:.0%} of the cap used, {figures['most_in_a_second']} calls in any second of 50"
         what = f"a round trip of {figures['round_trip'] * 1000:.0f} ms to the database"
         yield Row(what, "more than none", words, figures["used"] > 0 and not figures["doubles"])
+    if figures := found.get("hanging"):
+        what = f"{figures['charges']} charges beside {figures['in_doubt']} look-ups of another account that hang"
+        ratio = figures["beside_s"] / figures["without_s"]
+        words = f"{ratio:.2f} times, {figures['beside_s']:.1f} s beside {figures['without_s']:.1f} s"
+        yield Row(what, "1.1 times", words, ratio <= 1.1)
     for account, figures in (found.get("caps") or {}).items():
         words = f"{figures['most_in_a_second']} in any second of {figures['cap']:g}, {figures['used']:.1%} used"
         kept = figures["most_in_a_second"] <= figures["cap"] and figures["used"] >= 0.98

@@ -113,11 +113,11 @@ def _send_each(place: Place) -> None:
             )
 
 
-def ready(place: Place) -> None:
+def ready(place: Place, workers: int = WORKERS) -> None:
     """Wait until the log of each worker says that it is ready."""
 
     def are_ready() -> bool:
-        return sum(" ready." in log.read_text() for log in place.logs.glob("worker-*.log")) >= WORKERS
+        return sum(" ready." in log.read_text() for log in place.logs.glob("worker-*.log")) >= workers
 
     if not wait_until(are_ready, 60):
         raise SystemExit("the workers were not ready within a minute")

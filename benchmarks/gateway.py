@@ -16,8 +16,9 @@ NOT_FOUND = b'{"code":1,"message":"not found","response":null}'
 class Payments:
     """The payments: when each uid arrived."""
 
-    def __init__(self, latency: float) -> None:
+    def __init__(self, latency: float, look_up: float) -> None:
         self.latency = latency
+        self.look_up = look_up  # seconds until a look-up is answered
         self.arrivals: list[tuple[float, str, str]] = []  # seconds, customer_uid, merchant_uid
         self.paid: set[str] = set()
         self.doubles = 0
@@ -77,7 +78,7 @@ class Connection(asyncio.Protocol):
             elif path == b"/witness":
                 self.answer(self.payments.as_json())
             else:
-                self.answer(NOT_FOUND, b"404 Not Found")
+                self.loop.call_later(self.payments.look_up, self.answer, NOT_FOUND, b"404 Not Found")
 
     def answer(self, body: bytes, status: bytes = b"200 OK") -> None:
         """Send an answer, unless the client has disconnected."""
@@ -86,10 +87,10 @@ class Connection(asyncio.Protocol):
             self.transport.write(head + str(len(body)).encode() + b"\r\n\r\n" + body)
 
 
-async def serve(latency: float) -> None:
+async def serve(latency: float, look_up: float) -> None:
     """Answer until standard input ends."""
     loop = asyncio.get_running_loop()
-    payments = Payments(latency)
+    payments = Payments(latency, look_up)
     server = await loop.create_server(lambda: Connection(payments, loop), "127.0.0.1", 0, backlog=1024)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
@@ -100,7 +101,9 @@ def main() -> None:
     """Serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latency", type=float, default=0.05, help="seconds until a payment is answered")
-    asyncio.run(serve(parser.parse_args().latency))
+    parser.add_argument("--look-up", type=float, default=0.0, help="seconds until a look-up is answered")
+    arguments = parser.parse_args()
+    asyncio.run(serve(arguments.latency, arguments.look_up))
 
 
 if __name__ == "__main__":

@@ -78,8 +78,8 @@ class Seen:
 class LightGateway:
     """A gateway process, as a context manager."""
 
-    def __init__(self, latency: float = 0.05) -> None:
-        command = [PYTHON, "-m", "benchmarks.gateway", "--latency", str(latency)]
+    def __init__(self, latency: float = 0.05, look_up: float = 0.0) -> None:
+        command = [PYTHON, "-m", "benchmarks.gateway", "--latency", str(latency), "--look-up", str(look_up)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
