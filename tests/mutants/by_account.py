@@ -76,15 +76,16 @@ BY_ACCOUNT: tuple[Mutant, ...] = (
         "accounts: what was read since does not stand for the client that sends",
         CHANGED + "test_what_was_lined_up_is_compared_by_the_credentials_that_it_is_sent_with",
         "worker/charging/send_queue.py",
-        "found = obstacle(queued.services, queued.claimed, permit) or found",
-        "found = obstacle(self._services, queued.claimed, permit) or found",
+        "        match queued.decide(permit):\n",
+        "        queued.services = self._services\n        match queued.decide(permit):\n",
     ),
     Mutant(
         "accounts: what is lined up leaves though its account was removed",
         "workflows/test_pacing.py::test_what_is_lined_up_leaves_though_its_account_was_removed_meanwhile",
         "worker/charging/send_queue.py",
-        "            slot_request(queued.services, queued.claimed,",
-        "            slot_request(self._services, queued.claimed,",
+        "            permits = request_permits(self._services, [queued.request() for queued in few], overruns)\n",
+        "            for queued in few:\n                queued.services = self._services\n"
+        "            permits = request_permits(self._services, [queued.request() for queued in few], overruns)\n",
     ),
     Mutant(
         "restore detector: a new secret keeps the mark",

@@ -126,9 +126,9 @@ BY_GROUP: tuple[Mutant, ...] = (
     Mutant(
         "pace: a look that would be stale is looked again",
         PACING + "test_a_slot_that_is_far_away_is_waited_for",
-        "worker/charging/send_queue.py",
-        "        elif permit.is_soon:\n",
-        "        elif True:\n",
+        "worker/charging/rate_limiter.py",
+        "        if permit.is_soon:\n",
+        "        if True:\n",
     ),
     Mutant(
         "a slot that was missed is not used",
@@ -210,9 +210,9 @@ BY_GROUP: tuple[Mutant, ...] = (
     Mutant(
         "pace: who waits long enough is held back",
         PACING + "test_who_never_keeps_a_slot_is_held_back",
-        "worker/charging/send_queue.py",
-        "found = NO_SLOT if permit.looked_at - queued.asked_at > PATIENCE else None",
-        "found = None",
+        "worker/charging/rate_limiter.py",
+        "            found = NO_SLOT if permit.looked_at - self.asked_at > PATIENCE else None\n",
+        "",
     ),
     Mutant(
         "pace: a call that left too late puts off what follows",

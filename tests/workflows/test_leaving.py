@@ -5,14 +5,16 @@ from itertools import pairwise
 import pytest
 
 from tests.factories import many_opened, with_settings
-from worker.charging import attempt_charge, rate_limiter
+from worker.charging import rate_limiter
 from worker.charging.claim import Claimed, claim_many
 from worker.charging.rate_limiter import (
     LATE,
     PATIENCE,
     SLEW,
+    Permit,
     SlotClock,
     SlotRequest,
+    await_permit,
     interval,
     request_permits,
     too_late,
@@ -156,6 +158,6 @@ def test_a_slot_that_was_missed_is_not_used(services: Services) -> None:
     (claimed,) = claimed_many(made, 1)
     (permit,) = request_permits(made, [SlotRequest(claimed.intent.id, "main", 20)])
     wait(permit.latest - elapsed() + 0.02)
-    taken = attempt_charge._await_permit(made, claimed)
-    assert taken.is_granted
+    taken = await_permit(made, claimed)
+    assert isinstance(taken, Permit)
     assert taken.latest > permit.latest

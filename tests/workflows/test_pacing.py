@@ -15,8 +15,8 @@ from schedules.charging.outcomes import Outcome, Paid
 from tests.factories import many_opened, with_settings
 from worker.charging import send_queue
 from worker.charging.claim import Claimed, claim_many
-from worker.charging.rate_limiter import LATE, LATEST, interval, request_permits
-from worker.charging.send_queue import NO_SLOT, QueuedCall, SendQueue
+from worker.charging.rate_limiter import LATE, LATEST, NO_SLOT, interval, request_permits
+from worker.charging.send_queue import QueuedCall, SendQueue
 from worker.clock import elapsed, wait, wait_until
 from worker.gateway.port import Missed, Slot
 from worker.operations import operate

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar, assert_never
 
@@ -13,9 +12,8 @@ from worker.charging import prior_attempts
 from worker.charging.claim import Claimed, Skipped, Unasked, claim_many
 from worker.charging.close import close, quarantine, set_aside
 from worker.charging.current_card import move_to_current_card
-from worker.charging.rate_limiter import PATIENCE, Permit, obstacle, request_permits, slot_request
+from worker.charging.rate_limiter import await_permit
 from worker.charging.settle import Answered, settle, settle_one
-from worker.clock import elapsed, wait
 from worker.failpoints import Failpoint, hit
 from worker.gateway.port import ChargeOrder, Gateway
 from worker.services import Services, right_time
@@ -24,7 +22,6 @@ from worker.store.charging.charges import Obstacle, Then
 from worker.store.customers import subscriptions
 
 log = logging.getLogger("again.charging")
-LOOK_TAKES = 0.06  # seconds to keep for a look
 T = TypeVar("T")
 HELD_BACK = timedelta(seconds=30)  # until a charge that the pre-send check stopped is looked at again
 
@@ -86,10 +83,9 @@ class OneByOne:
         services = self._services
         gateway = services.gateway_to_send(claimed.account)
         gateway.prepare()
-        permit = _await_permit(services, claimed)
-        found = obstacle(services, claimed, permit)
-        if found is not None:
-            return found
+        permit = await_permit(services, claimed)
+        if isinstance(permit, Obstacle):
+            return permit
         hit(Failpoint.CHARGING_LOOKED, claimed.intent.merchant_uid)
         # Counted from before the pre-send check: a process frozen after it that wakes too late does not send.
         return self._ask(gateway, order_of(claimed), permit.looked_at + services.settings.call_deadline)
@@ -177,24 +173,6 @@ def settle_call(
     if state is None and isinstance(outcome, NotSent):
         return hold_back(services, claimed, Obstacle(outcome.reason))
     return state
-
-
-def _await_permit(services: Services, claimed: Claimed) -> Permit:
-    """Wait for a slot that the cap leaves free, with a pre-send check just before it."""
-    tired_at = elapsed() + PATIENCE
-    while True:
-        (permit,) = request_permits(services, [slot_request(services, claimed)])
-        if not permit.is_granted or elapsed() > tired_at:
-            return replace(permit, is_granted=False)
-        if not permit.is_soon:
-            # The look would be stale by then; what is seen at the slot itself counts.
-            wait(max(0.0, permit.earliest - elapsed() - LOOK_TAKES - services.check_times.extra))
-            permit = permit.seen_again(
-                *request_permits(services, [slot_request(services, claimed, has_slot=True)])
-            )
-        wait(max(0.0, permit.earliest - elapsed()))
-        if elapsed() <= min(permit.latest, permit.stale_at):
-            return permit
 
 
 def hold_back(services: Services, claimed: Claimed, obstacle: Obstacle) -> AttemptState | None:

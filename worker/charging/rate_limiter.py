@@ -3,20 +3,22 @@
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import chain, repeat
 
 from sqlalchemy import Connection
 
 from worker.charging.claim import Claimed
-from worker.clock import OtherClock, elapsed
+from worker.clock import OtherClock, elapsed, wait
 from worker.services import Services
 from worker.store.charging import charges, rates
 from worker.store.charging.charges import Obstacle, Sight
 from worker.store.charging.rates import LONGEST_PATIENCE, Moment
 
 PATIENCE = 5.0  # seconds; longer waits go back to the queue, so that the lease is for the call
+NO_SLOT = Obstacle(f"it could not leave within {PATIENCE:g} s")
+LOOK_TAKES = 0.03  # seconds to keep for a look that comes just before the call
 UNCAPPED = (0.0, math.inf, True)
 # A call that leaves late falls into a second that belongs to others. So each slot is longer than its share of a
 # second, and what a call is later than that allows is put between the slots that follow: then no second sees more
@@ -102,10 +104,54 @@ class Permit:
         return replace(self, sight=again.sight, looked_at=again.looked_at, stale_at=again.stale_at)
 
 
-def slot_request(services: Services, claimed: Claimed, *, has_slot: bool = False) -> SlotRequest:
-    """What a claimed attempt asks; one that has a slot is looked at again, and takes no other."""
-    rate = 0.0 if has_slot else services.account(claimed.account).rate
-    return SlotRequest(claimed.intent.id, claimed.account, rate, has_slot)
+@dataclass(slots=True, eq=False)
+class SlotSearch:
+    """The way of a claimed attempt to a slot: it asks by `request`, and decides on each permit."""
+
+    claimed: Claimed
+    services: Services  # those that its call is made with, for the rate and the credentials of its account
+    asked_at: float = field(default=0.0, init=False)  # when a slot was first asked for
+    # A slot that is still to come, when the look at it will be stale by then.
+    permit: Permit | None = field(default=None, init=False)
+
+    def request(self) -> SlotRequest:
+        """What it asks for next; with a slot it is looked at again, and takes no other."""
+        has_slot = self.permit is not None
+        rate = 0.0 if has_slot else self.services.account(self.claimed.account).rate
+        return SlotRequest(self.claimed.intent.id, self.claimed.account, rate, has_slot)
+
+    def decide(self, permit: Permit) -> Permit | float | Obstacle:
+        """Return the permit that it is sent under, when to ask again by `elapsed`, or why it is not sent."""
+        found = None
+        if self.permit is not None:
+            permit, self.permit = self.permit.seen_again(permit), None
+        else:
+            self.asked_at = self.asked_at or permit.looked_at
+            found = NO_SLOT if permit.looked_at - self.asked_at > PATIENCE else None
+        found = obstacle(self.services, self.claimed, permit) or found
+        if found is not None:
+            return found
+        if permit.is_soon:
+            return permit
+        # The look would be stale by then; what is seen at the slot itself counts.
+        self.permit = permit
+        return permit.earliest - LOOK_TAKES - self.services.check_times.extra
+
+
+def await_permit(services: Services, claimed: Claimed) -> Permit | Obstacle:
+    """Wait in this thread for a slot that the cap leaves free, with a pre-send check just before it."""
+    search = SlotSearch(claimed, services)
+    while True:
+        (permit,) = request_permits(services, [search.request()])
+        match search.decide(permit):
+            case Permit() as found:
+                wait(max(0.0, found.earliest - elapsed()))
+                if elapsed() <= min(found.latest, found.stale_at):
+                    return found
+            case Obstacle() as found:
+                return found
+            case look_at:
+                wait(max(0.0, look_at - elapsed()))
 
 
 def request_permits(

@@ -16,16 +16,7 @@ from queue import Empty, SimpleQueue
 
 from schedules.charging.charges import ChargeKind
 from schedules.charging.outcomes import Outcome
-from worker.charging.claim import Claimed
-from worker.charging.rate_limiter import (
-    PATIENCE,
-    Permit,
-    interval,
-    obstacle,
-    request_permits,
-    slot_request,
-    too_late,
-)
+from worker.charging.rate_limiter import Permit, SlotSearch, interval, request_permits, too_late
 from worker.clock import elapsed, wait
 from worker.failpoints import Failpoint, hit
 from worker.gateway.port import Missed, Sending, Slot
@@ -35,28 +26,22 @@ from worker.services import Services
 from worker.store.charging.charges import Obstacle, Then
 
 log = logging.getLogger("again.send_queue")
-LOOK_TAKES = 0.03  # seconds to keep for a look that comes just before the call
 TOGETHER = 64  # charges that look and take slots in one statement
 SPAN = 0.045  # seconds of an account's cap that are taken at once: with more, the last would leave on a stale look
 ASKED_BEFORE = 0.045  # seconds that slots are asked for before those that were given are over
 LINGER = 0.015  # seconds that a group gathers for where there is a crowd
 STOPPING = Obstacle("this process is stopping", Then.AT_ONCE)
-NO_SLOT = Obstacle(f"it could not leave within {PATIENCE:g} s")
 
 
 @dataclass(slots=True, eq=False)
-class QueuedCall:
+class QueuedCall(SlotSearch):
     """A claimed attempt in the queue."""
 
-    claimed: Claimed
-    services: Services  # those that its call is made with, for the rate and the credentials of its account
     sending: Sending
     # Called once: with the gateway's answer, on a thread of the gateway's; with the obstacle for which the charge
     # was not sent; or with the error of its pre-send check, in which case it was not sent.
     answered: Callable[[Outcome | Obstacle | Exception], None]
     begun: Callable[[], object]  # it has left the queue; perhaps called more than once
-    asked_at: float = 0.0  # when a slot was first asked for
-    permit: Permit | None = None  # a slot that is still to come, when the look at it will be stale by then
 
     @property
     def turn(self) -> int:
@@ -192,11 +177,8 @@ class SendQueue:
         return few
 
     def _grant(self, few: Sequence[QueuedCall], overruns: Mapping[str, float]) -> None:
-        asked = [
-            slot_request(queued.services, queued.claimed, has_slot=queued.permit is not None) for queued in few
-        ]
         try:
-            permits = request_permits(self._services, asked, overruns)
+            permits = request_permits(self._services, [queued.request() for queued in few], overruns)
         except Exception as error:  # noqa: BLE001 # raised in the task of each charge; the next may succeed
             self._overran(overruns)
             for queued in few:
@@ -227,28 +209,17 @@ class SendQueue:
 
     def _decide(self, queued: QueuedCall, permit: Permit) -> None:
         """Let one leave that has just been looked at, look at it again, or hold it back."""
-        found = None
-        if queued.permit is not None:
-            permit = queued.permit.seen_again(permit)
-            queued.permit = None
-        else:
-            lane = self._lane(queued)
-            if permit.is_granted and lane.rate:
-                lane.asks_at = (
-                    permit.earliest + interval(lane.rate) - ASKED_BEFORE - self._services.check_times.extra
-                )
-            queued.asked_at = queued.asked_at or permit.looked_at
-            found = NO_SLOT if permit.looked_at - queued.asked_at > PATIENCE else None
-        found = obstacle(queued.services, queued.claimed, permit) or found
-        if found is not None:
-            self._make_room(queued)
-            queued.answered(found)
-        elif permit.is_soon:
-            self._begin(queued, permit)
-        else:
-            queued.permit = permit
-            look_at = permit.earliest - LOOK_TAKES - self._services.check_times.extra
-            heapq.heappush(self._to_look_at, (look_at, next(self._numbers), queued))
+        lane = self._lane(queued)
+        if queued.permit is None and permit.is_granted and lane.rate:
+            lane.asks_at = permit.earliest + interval(lane.rate) - ASKED_BEFORE - self._services.check_times.extra
+        match queued.decide(permit):
+            case Permit() as granted:
+                self._begin(queued, granted)
+            case Obstacle() as found:
+                self._make_room(queued)
+                queued.answered(found)
+            case look_at:
+                heapq.heappush(self._to_look_at, (look_at, next(self._numbers), queued))
 
     def _begin(self, queued: QueuedCall, permit: Permit) -> None:
         hit(Failpoint.CHARGING_LOOKED, queued.claimed.intent.merchant_uid)
