@@ -39,7 +39,6 @@ SLICE = 45.0  # seconds that long work occupies a thread; the next message of be
 # Seconds; beat sends a chore that waits longer again. Both sides judge by the clock of the database: the sender
 # has compared its own clock with it; for the worker see `messages.accepted_headers`.
 CHORE_EXPIRES = 600.0
-HOLD = "hold"  # the threads of what a hold of the whole installation waits for
 MOST_NOTICES = 2000  # messages in the queue above which webhooks are refused; PortOne may send them again
 # One thread of a process delivers at a time, so that a receiver that hangs blocks only one.
 _delivers = threading.Lock()
@@ -202,16 +201,16 @@ def ask_due() -> None:
     resolve_unknown.begin_due(services(), executor().look_ups.begin)
 
 
+@app.task(name="again.ask", queue=RECONCILE)
+def ask(_attempt_id: int) -> None:
+    """Do nothing: an earlier version sends it, and the look-up stays due. Remove it after the first release."""
+
+
 @app.task(name="again.reconcile", queue=RECONCILE)
 @rung_again
 def reconcile() -> None:
     """Begin the runs of the reconciler that are due, and continue unfinished ones."""
-
-    def work(made: Services, account: str, may_continue: Callable[[], bool]) -> None:
-        reconciler.begin_due(made, account)
-        reconciler.go_on(made, account, may_continue)
-
-    _for_each_account("the reconciliation", work)
+    _for_each_account("the reconciliation", reconciler.run_due)
 
 
 @app.task(name="again.refund", queue=RECONCILE)
@@ -242,7 +241,7 @@ def take_over() -> None:
 def lift_hold() -> None:
     """Continue what a restored database needs before its hold ends."""
     may_continue, made = _slice(), services()
-    executor().chores.begin(HOLD, "the hold", lambda: restore.lift_when_known(made, may_continue))
+    executor().chores.begin("hold", "the hold", lambda: restore.lift_when_known(made, may_continue))
 
 
 @app.task(name="again.chase", queue=OPS)

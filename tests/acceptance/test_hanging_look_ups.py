@@ -254,3 +254,25 @@ def test_look_ups_go_on_while_no_worker_takes_the_messages_that_wait_in_another_
             beat.terminate()
             beat.wait(30)
         assert redis.Redis.from_url(broker).llen(RECONCILE) > MOST_CHORES
+
+
+def test_a_look_up_that_an_earlier_version_asks_for_is_no_dead_letter(
+    simulator: RunningSimulator, embedded: EmbeddedServices, migrated_template: str, tmp_path: Path, broker: str
+) -> None:
+    """Guard: in a rolling upgrade workers of both versions take the messages of both."""
+    settings = {
+        "AGAIN_PORTONE_URL": simulator.url, "AGAIN_PORTONE_KEY": "sim_key", "AGAIN_PORTONE_SECRET": "sim_secret",
+    }  # fmt: skip
+    command = (*COMMAND, "--queues", RECONCILE)
+    with working(embedded, migrated_template, broker, tmp_path, command, **settings) as worker:
+        with Celery(broker=broker) as publisher:
+            publisher.send_task("again.ask", (1,), queue=RECONCILE)
+            publisher.send_task("again.reconcile", queue=RECONCILE)
+
+        def follows() -> bool:
+            with worker.services.engine.begin() as db:
+                return bool(db.execute(text("SELECT count(*) FROM reconciliations")).scalar_one())
+
+        assert wait_until(follows, 60), worker.log()[-3000:]
+        assert worker.stop() == 0
+        assert worker.dead_letters() == {}

@@ -20,7 +20,7 @@ def submitted(batcher: Batcher[int, T], *items: int) -> list[T | BaseException]:
     async def submit_all() -> list[T | BaseException]:
         return await asyncio.gather(*(batcher.submit(item) for item in items), return_exceptions=True)
 
-    return event_loop.submit(submit_all).result(10)
+    return event_loop.submit(submit_all()).result(10)
 
 
 def test_each_gets_its_own_answer() -> None:
@@ -39,10 +39,10 @@ def test_those_who_come_meanwhile_are_one_group() -> None:
         return list(items)
 
     batcher = Batcher(Part.CLAIMS, work, most=most)
-    first = event_loop.submit(lambda: batcher.submit(0))
+    first = event_loop.submit(batcher.submit(0))
     assert begun.wait(10)
-    others = [event_loop.submit(lambda: batcher.submit(1)) for _ in range(most + 3)]
-    event_loop.submit(lambda: asyncio.sleep(0)).result(10)  # after those that were submitted before it
+    others = [event_loop.submit(batcher.submit(1)) for _ in range(most + 3)]
+    event_loop.submit(asyncio.sleep(0)).result(10)  # after those that were submitted before it
     go_on.set()
     for future in (first, *others):
         future.result(10)
@@ -57,7 +57,7 @@ def test_what_the_work_raises_is_raised_to_all_of_its_group_and_to_nobody_else()
 
     batcher = Batcher(Part.CLAIMS, work, most=10)
     with pytest.raises(LookupError, match="one is wrong"):
-        event_loop.submit(lambda: batcher.submit(1)).result(10)
+        event_loop.submit(batcher.submit(1)).result(10)
     assert submitted(batcher, 2) == [2]
 
 

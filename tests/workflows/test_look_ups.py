@@ -124,6 +124,22 @@ def test_a_charge_is_tried_after_a_clear_look_up_whatever_waits_in_the_queue(
     assert (len(gateway.asked), len(gateway.sent)) == (1, 1)
 
 
+def test_a_further_message_of_a_charge_that_waits_for_its_look_up_ends(shop: Services, silent: SlowToTell) -> None:
+    """Guard: it would be queued again every few seconds for as long as the look-up hangs."""
+    (charge_id,) = looked_up_first(shop, "second", 1)
+    with shop.engine.begin() as db:
+        db.execute(text("UPDATE charges SET queued_until = now() + interval '1 hour'"))
+    (before,) = charge_rows(shop)
+    executor = Executor(shop)
+    for _ in range(2):
+        assert executor.attempt(charge_id) is None
+    assert charge_rows(shop) == [before]
+    silent.tells.set()
+    assert wait_until(executor.look_ups.is_idle, 20)
+    assert [row["status"] for row in charge_rows(shop)] == [ChargeStatus.PAID]
+    assert len(silent.asked) == 1
+
+
 def test_a_stop_waits_for_the_call_that_follows_a_look_up(
     shop: Services, gateway: ScriptedGateway, not_told: None
 ) -> None:
@@ -230,7 +246,7 @@ def test_look_ups_of_one_account_beyond_its_bound_are_not_begun() -> None:
     look_ups = AccountThreads(places=2, waiting=3)
     assert [look_ups.begin("second", f"{number}", hang) for number in range(7)] == [True] * 5 + [False] * 2
     assert [started.acquire(timeout=20) for _ in range(2)] == [True, True]
-    assert not look_ups.begin("second", "0", hang)
+    assert look_ups.begin("second", "0", hang)  # it has not ended
     done = threading.Event()
     assert look_ups.begin("main", "0", done.set)
     assert done.wait(20)

@@ -31,7 +31,7 @@ class Begin(Protocol):
     """How work of an account is begun; see `AccountThreads.begin`."""
 
     def __call__(self, account: str, name: str, work: Work, if_stopped: Work = ..., /) -> bool:
-        """Begin it; False when it is not."""
+        """Begin it, unless work of this name has not ended; False when there is no place for it."""
 
 
 def at_once(_account: str, _name: str, work: Work, _if_stopped: Work = nothing, /) -> bool:
@@ -57,17 +57,18 @@ class AccountThreads:
         self._lock = threading.Lock()
 
     def begin(self, account: str, name: str, work: Work, if_stopped: Work = nothing, /) -> bool:
-        """Do the work when a place of its account is free; no other work of this name at the same time.
+        """Do the work when a place of its account is free; once, when work of this name has not ended.
 
-        False, and nothing is done, when too much of the account waits, work of this name has not ended, or the
-        process was told to stop. `if_stopped` is called when the process ends before the work has.
+        False, and nothing is done, when too much of the account waits, or the process was told to stop.
+        `if_stopped` is called when the process ends before the work has.
         """
         with self._lock:
             begun = self._begun.setdefault(account, {})
-            if name in begun and self._repeats:
-                self._again.add((id(begun), name))
+            if name in begun:
+                if self._repeats:
+                    self._again.add((id(begun), name))
                 return True
-            if name in begun or len(begun) >= self._most or stop_signal.is_told():
+            if len(begun) >= self._most or stop_signal.is_told():
                 return False
             begun[name] = if_stopped
             pool = self._pools.get(account)

@@ -18,8 +18,9 @@ from worker.charging import attempt_charge, prior_attempts
 from worker.charging.account_threads import CHORE_PLACES, WEBHOOK_PLACES, WEBHOOKS_WAITING, AccountThreads
 from worker.charging.batcher import Batcher
 from worker.charging.claim import Answer, Claimed, Skipped, Unasked, claim_many
+from worker.charging.rate_limiter import NO_SLOT
 from worker.charging.readiness import Readiness
-from worker.charging.send_queue import NO_SLOT, QueuedCall, SendQueue
+from worker.charging.send_queue import QueuedCall, SendQueue
 from worker.charging.settle import Answered, settle_alone, settle_plain
 from worker.charging.unsent_claims import UnsentClaims
 from worker.clock import wait_until
@@ -108,7 +109,7 @@ class Executor:
     def attempt(self, charge_id: int) -> AttemptState | None:
         """Try once to collect a charge, beside all others; None when it is not ours to try now."""
         steps = _Steps(self)
-        return event_loop.submit(lambda: attempt_charge.collect(steps, charge_id)).result()
+        return event_loop.submit(attempt_charge.collect(steps, charge_id)).result()
 
     def attempt_after_look_up(self, charge_id: int, if_stopped: Callable[[], object]) -> None:
         """Try a charge at once, while the answer of its look-up lasts; `finish` waits for it."""
@@ -132,7 +133,7 @@ class Executor:
         if not stop_signal.is_told():
             self._prepare(account)
         over: Future[None] = Future()
-        begun = event_loop.submit(lambda: self._begin_each(charge_ids, self._ahead_of(account), over))
+        begun = event_loop.submit(self._begin_each(charge_ids, self._ahead_of(account), over))
         return Envelope(charge_ids[begun.result() :], over)
 
     def _claim_many(self, ids: Sequence[int]) -> list[Answer]:

@@ -29,6 +29,12 @@ class CannotReconcile(OwnCode):
     """The span cannot be compared; nothing was done."""
 
 
+def run_due(services: Services, account: str, going_on: GoingOn = lambda: True) -> None:
+    """Begin the runs of an account that are due, and continue those that are not over."""
+    begin_due(services, account)
+    go_on(services, account, going_on)
+
+
 def begin_due(services: Services, account: str) -> None:
     """Start the hourly and the daily run when they are due; a missed run is not repeated.
 

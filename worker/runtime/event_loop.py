@@ -62,9 +62,9 @@ def start(
     running().call_soon_threadsafe(_create_task, work, then)
 
 
-def submit(work: Callable[[], Coroutine[Any, Any, T]]) -> "Future[T]":
+def submit(work: Coroutine[Any, Any, T]) -> "Future[T]":
     """Run a coroutine on the loop, from any other thread; its result, or what it raised, is in the future."""
-    return asyncio.run_coroutine_threadsafe(work(), running())
+    return asyncio.run_coroutine_threadsafe(work, running())
 
 
 def resolve_all(answers: "Sequence[tuple[asyncio.Future[T], T | BaseException]]") -> None:
