@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from schedules.charging.charges import ChargeKind
 from schedules.charging.outcomes import Outcome, Paid
 from tests.factories import many_opened, with_settings
-from worker.charging import send_queue
+from worker.charging import rate_limiter, send_queue
 from worker.charging.claim import Claimed, claim_many
 from worker.charging.rate_limiter import LATE, LATEST, NO_SLOT, interval, request_permits
 from worker.charging.send_queue import QueuedCall, SendQueue
@@ -217,7 +217,7 @@ def test_who_misses_a_slot_takes_another_and_stays_first(services: Services) -> 
 
 
 def test_who_never_keeps_a_slot_is_held_back(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(send_queue, "PATIENCE", 0.3)
+    monkeypatch.setattr(rate_limiter, "PATIENCE", 0.3)
     line = Line(answer=lambda name, slot: Missed())
     (claimed,) = claimed_many(services, 1)
     SendQueue(services, 10).submit(line.queued("one", claimed, services))
