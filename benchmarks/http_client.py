@@ -13,7 +13,7 @@ from functools import partial
 from benchmarks.place import LightGateway
 from worker.clock import elapsed
 from worker.gateway.port import AT_ONCE, Missed, Slot
-from worker.gateway.settings import Timeouts
+from worker.gateway.timeouts import Timeouts
 from worker.gateway.transport import Call, Came, HttpClient
 
 AHEAD = 0.01  # seconds before a slot opens

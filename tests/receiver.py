@@ -10,7 +10,7 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
-from worker.gateway.settings import Timeouts
+from worker.gateway.timeouts import Timeouts
 from worker.webhooks.standard import StandardWebhook
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -17,7 +17,9 @@ from worker.charging.executor import Executor
 from worker.clock import Clock, MovedClock, SystemClock, elapsed, wait
 from worker.config import BadSettings, Settings, load_settings
 from worker.gateway.port import Gateway
-from worker.gateway.portone_v1 import PortOneSettings, PortOneV1, Timeouts
+from worker.gateway.portone_v1.client import PortOneV1
+from worker.gateway.portone_v1.settings import PortOneSettings
+from worker.gateway.timeouts import Timeouts
 from worker.gateway.transport import tls_context
 from worker.operations import operate
 from worker.services import Services

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from worker.gateway.port import TokenStore
-from worker.gateway.portone_v1 import MemoryTokens, PortOneSettings, PortOneV1, Timeouts
+from worker.gateway.portone_v1.client import PortOneV1
+from worker.gateway.portone_v1.settings import PortOneSettings
+from worker.gateway.portone_v1.tokens import MemoryTokens, TokenStore
+from worker.gateway.timeouts import Timeouts
 
 IMP_KEY = "scripted-key-8231"
 IMP_SECRET = "scripted-secret-9fd01c"

@@ -11,7 +11,8 @@ from worker.accounts import read_accounts
 from worker.addresses import check_broker, check_database, check_gateway, host_of, is_live, is_private
 from worker.app import celery_settings
 from worker.config import Settings, load_settings
-from worker.gateway.settings import BadGatewaySettings, PortOneSettings
+from worker.gateway.portone_v1.settings import PortOneSettings
+from worker.gateway.timeouts import BadGatewaySettings
 
 NEEDED = {
     "AGAIN_ENVIRONMENT": "test", "AGAIN_DATABASE_URL": "postgresql://a@localhost/b",

@@ -21,7 +21,8 @@ from tests.gateway.samples import (
     page,
     refusal,
 )
-from worker.gateway.answers import (
+from worker.gateway.port import BillingKey, Cancellation, Cancelled, KeyDeclined, KeyMissing, PaymentPage
+from worker.gateway.portone_v1.answers import (
     others_than,
     read_cancel,
     read_charge,
@@ -32,9 +33,8 @@ from worker.gateway.answers import (
     read_list,
     read_token,
 )
-from worker.gateway.payments import read_payment
-from worker.gateway.port import BillingKey, Cancellation, Cancelled, KeyDeclined, KeyMissing, PaymentPage
-from worker.gateway.tokens import Issued
+from worker.gateway.portone_v1.payments import read_payment
+from worker.gateway.portone_v1.tokens import Issued
 
 USED = "이미 주문이 이루어진 건입니다. (동일한 merchant_uid로 결제 또는 취소된 기록이 있습니다)"
 PAID_OUTCOME = Paid(

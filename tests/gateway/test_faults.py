@@ -12,10 +12,10 @@ from schedules.charging.outcomes import Unknown
 from tests.gateway.scripted import IMP_KEY, IMP_SECRET, SHORT, ScriptedServer, scripted
 from tests.gateway.test_slots import PAID_ANSWER, PAID_BODY, Told, with_token
 from worker.clock import elapsed
-from worker.gateway.calls import Calls, request
-from worker.gateway.envelopes import Reply
+from worker.gateway.exchange import Reply
 from worker.gateway.port import AT_ONCE
-from worker.gateway.portone_v1 import PortOneSettings
+from worker.gateway.portone_v1.calls import Calls, request
+from worker.gateway.portone_v1.settings import PortOneSettings
 from worker.gateway.transport import Call, HttpClient
 from worker.runtime import event_loop
 

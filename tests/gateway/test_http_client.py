@@ -27,9 +27,9 @@ from tests.gateway.scripted import SHORT, Act, ScriptedServer, answer, client_of
 from tests.gateway.test_slots import LONG, PAID_ANSWER, PAID_BODY, Told, begun, prepared, soon, with_token
 from worker.clock import elapsed, wait_until
 from worker.gateway import exchange, transport
-from worker.gateway.envelopes import Reply
+from worker.gateway.exchange import Reply
 from worker.gateway.port import AT_ONCE, BillingKey, Cancellation, Cancelled, Found, Missed, PaymentPage, Slot
-from worker.gateway.portone_v1 import PortOneV1
+from worker.gateway.portone_v1.client import PortOneV1
 from worker.gateway.transport import Call, HttpClient
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -559,7 +559,7 @@ FORKS = """
 import asyncio, os, sys
 from worker.clock import elapsed
 from worker.runtime import event_loop
-from worker.gateway.settings import Timeouts
+from worker.gateway.timeouts import Timeouts
 from worker.gateway.transport import Call, HttpClient
 
 client = HttpClient(Timeouts(connect=2, read=2, write=2, deadline=5))
@@ -592,7 +592,7 @@ import os, ssl, sys, threading
 from worker.clock import elapsed
 from worker.runtime import event_loop
 from worker.gateway.port import Slot
-from worker.gateway.settings import Timeouts
+from worker.gateway.timeouts import Timeouts
 from worker.gateway.transport import Call, HttpClient
 
 trust = ssl.create_default_context(cafile=sys.argv[2])

@@ -27,8 +27,9 @@ from tests.gateway.scripted import (
 )
 from worker.clock import elapsed, wait_until
 from worker.gateway.port import Found
-from worker.gateway.portone_v1 import MemoryTokens, PortOneSettings, Timeouts
-from worker.gateway.settings import BadGatewaySettings
+from worker.gateway.portone_v1.settings import PortOneSettings
+from worker.gateway.portone_v1.tokens import MemoryTokens
+from worker.gateway.timeouts import BadGatewaySettings, Timeouts
 from worker.gateway.transport import BODY_LIMIT
 
 PAID_BODY = envelope(PAID)

@@ -21,8 +21,10 @@ from worker.certificates import CertificateFiles
 from worker.clock import elapsed, wait, wait_until
 from worker.config import load_settings
 from worker.gateway.port import Missed, Slot
-from worker.gateway.portone_v1 import MemoryTokens, PortOneSettings, PortOneV1, Timeouts
-from worker.gateway.settings import BadGatewaySettings
+from worker.gateway.portone_v1.client import PortOneV1
+from worker.gateway.portone_v1.settings import PortOneSettings
+from worker.gateway.portone_v1.tokens import MemoryTokens
+from worker.gateway.timeouts import BadGatewaySettings, Timeouts
 from worker.wiring import gateway_settings
 
 PAID_ANSWER = answer(200, envelope(PAID))

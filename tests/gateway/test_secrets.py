@@ -28,8 +28,9 @@ from tests.gateway.scripted import (
 )
 from worker.gateway.masking import told
 from worker.gateway.port import KeyDeclined
-from worker.gateway.portone_v1 import MemoryTokens, PortOneSettings, PortOneV1
-from worker.gateway.tokens import AccessToken, Issued
+from worker.gateway.portone_v1.client import PortOneV1
+from worker.gateway.portone_v1.settings import PortOneSettings
+from worker.gateway.portone_v1.tokens import AccessToken, Issued, MemoryTokens
 from worker.gateway.transport import Call
 from worker.logs import masked
 

@@ -11,7 +11,7 @@ from schedules.money.amounts import Money
 from tests.gateway.samples import CANCELLED, CARD, KEY, ORDER, PAID, UID, envelope, order, page
 from tests.gateway.scripted import ScriptedServer, answer, client_of, scripted
 from worker.gateway.port import BillingKey, Cancellation, Cancelled, Card, ChargeOrder, PaymentPage
-from worker.gateway.portone_v1 import PortOneV1
+from worker.gateway.portone_v1.client import PortOneV1
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -26,7 +26,10 @@ from worker.gateway.port import (
     KeyMissing,
     PaymentPage,
 )
-from worker.gateway.portone_v1 import MemoryTokens, PortOneSettings, PortOneV1, Timeouts
+from worker.gateway.portone_v1.client import PortOneV1
+from worker.gateway.portone_v1.settings import PortOneSettings
+from worker.gateway.portone_v1.tokens import MemoryTokens
+from worker.gateway.timeouts import Timeouts
 
 ROOT = Path(__file__).parents[2]
 TIMEOUTS = Timeouts(connect=2, read=5, write=2, deadline=8)

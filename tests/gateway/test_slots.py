@@ -29,9 +29,11 @@ from tests.gateway.scripted import (
 )
 from worker.clock import elapsed, wait_until
 from worker.gateway import exchange, transport
-from worker.gateway.envelopes import Reply
+from worker.gateway.exchange import Reply
 from worker.gateway.port import AT_ONCE, Missed, Sending, Slot, did_not_reach
-from worker.gateway.portone_v1 import MemoryTokens, PortOneV1, Timeouts
+from worker.gateway.portone_v1.client import PortOneV1
+from worker.gateway.portone_v1.tokens import MemoryTokens
+from worker.gateway.timeouts import Timeouts
 from worker.gateway.transport import Call, HttpClient
 from worker.runtime import event_loop
 

@@ -9,7 +9,7 @@ import pytest
 from schedules.charging.outcomes import Refused, Unknown
 from tests.gateway.scripted import Act, ScriptedServer, answer, client_of, scripted
 from worker.gateway.port import Timed
-from worker.gateway.portone_v1 import PortOneV1
+from worker.gateway.portone_v1.client import PortOneV1
 
 SINCE = datetime(2026, 3, 1, tzinfo=UTC)
 UNTIL = SINCE + timedelta(days=60)

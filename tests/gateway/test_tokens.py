@@ -25,9 +25,7 @@ from tests.gateway.scripted import (
     token_answer,
 )
 from worker.clock import elapsed, wait_until
-from worker.gateway.port import TokenStore
-from worker.gateway.portone_v1 import MemoryTokens
-from worker.gateway.tokens import MARGIN, AccessToken, Issued
+from worker.gateway.portone_v1.tokens import MARGIN, AccessToken, Issued, MemoryTokens, TokenStore
 
 PAID_ANSWER = answer(200, envelope(PAID))
 UNAUTHORIZED = answer(401, refusal("Unauthorized"))

@@ -24,7 +24,8 @@ from worker.customers import adjust, enrollment
 from worker.customers.enrollment import CannotEnroll
 from worker.failpoints import Failpoint
 from worker.gateway.port import KeyAnswer
-from worker.gateway.portone_v1 import MemoryTokens, PortOneV1
+from worker.gateway.portone_v1.client import PortOneV1
+from worker.gateway.portone_v1.tokens import MemoryTokens
 from worker.onboarding import import_file, takeover
 from worker.onboarding.import_file import CannotGoOn
 from worker.onboarding.takeover import CannotTakeOver

@@ -18,9 +18,8 @@ import httpx
 
 from schedules.charging.outcomes import NotSent, Unknown
 from worker.clock import elapsed
-from worker.gateway.envelopes import Reply
 from worker.gateway.port import CONNECTION_TIMEOUT, NO_CONNECTION, Missed, Slot
-from worker.gateway.settings import Timeouts
+from worker.gateway.timeouts import Timeouts
 from worker.runtime import event_loop
 
 log = logging.getLogger("again.http")
@@ -50,6 +49,15 @@ PROBE = 0.001  # seconds
 PROXY = "the proxy of AGAIN_PROXY_URL"
 NOT_TRUSTED = "a certificate is not trusted ({}); AGAIN_TLS_CA adds authorities to the public ones"
 NOT_TAKEN = "the server does not accept our certificate ({}); see AGAIN_TLS_CLIENT_CERT"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One whole HTTP answer."""
+
+    status: int
+    body: bytes = field(repr=False)
+
 
 Origin = tuple[str, str, int | None]  # scheme, host, port
 Came = Reply | NotSent | Unknown | Missed

@@ -138,7 +138,7 @@ AT_ONCE = Slot(0.0, math.inf)
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """A call that has done nothing: its slot had passed, its token was dead, or a stop signal had come.
+    """A call that has done nothing: its slot had passed, the gateway wants new credentials, or a stop had come.
 
     It may be begun in another slot.
     """
@@ -233,22 +233,3 @@ class Gateway(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
-
-
-class TokenStore(Protocol):
-    """Where all processes share one access token, so that one of them refreshes it for all."""
-
-    def read(self) -> tuple[str, float] | None:
-        """The shared token and the seconds it has left, or None when there is none alive."""
-
-    def begin_refresh(self, seconds: float) -> bool:
-        """Take the right to refresh for so many seconds; False when another process has it."""
-
-    def write(self, token: str, seconds_left: float) -> None:
-        """Share a fresh token and give the right to refresh back."""
-
-    def end_refresh(self) -> None:
-        """Give the right to refresh back without a token, after a failed refresh."""
-
-    def drop(self, token: str) -> None:
-        """Forget this token if it is still the shared one: the gateway has refused it."""

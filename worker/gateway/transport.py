@@ -19,10 +19,9 @@ import httpx
 from schedules.charging.outcomes import NotSent, Unknown
 from worker.certificates import CertificateFiles
 from worker.clock import elapsed
-from worker.gateway.envelopes import Reply
-from worker.gateway.exchange import BODY_LIMIT, KEEPALIVE_EXPIRY, Call, Came, Connection, Exchange, Origin
+from worker.gateway.exchange import BODY_LIMIT, KEEPALIVE_EXPIRY, Call, Came, Connection, Exchange, Origin, Reply
 from worker.gateway.port import AT_ONCE, Missed, Slot
-from worker.gateway.settings import Timeouts
+from worker.gateway.timeouts import Timeouts
 from worker.runtime import event_loop
 
 __all__ = ["BODY_LIMIT", "Call", "Came", "HttpClient", "proxy_of", "tls_context"]

@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 from schedules.charging.outcomes import NotSent, Unknown
 from worker.clock import elapsed
 from worker.gateway.masking import told
-from worker.gateway.settings import Timeouts
+from worker.gateway.timeouts import Timeouts
 from worker.gateway.transport import Call, HttpClient
 from worker.webhooks.port import Accepted, Answer, Gone, Message, NotTaken
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 from schedules.charging.outcomes import NotSent, Refused, Unknown
 from schedules.money.amounts import MAX_AMOUNT, minor_units
 from worker.gateway.masking import ID_LIMIT, shortened, told, writable
-from worker.gateway.unclear import is_unclear, is_used, pg_code
+from worker.gateway.portone_v1.unclear import is_unclear, is_used, pg_code
 
 # Client errors that leave open whether the request was, or still is being, worked on: request time-out,
 # conflict, locked, and the two with which proxies note that a client was too impatient.
@@ -19,14 +19,6 @@ UNCLEAR_STATUSES = frozenset({408, 409, 423, 460, 499})
 MESSAGE_LIMIT = 5000  # characters that are looked at; what is kept is shortened
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,20})?")
 _MARKUP = re.compile(r"<[^>]*>")
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One whole HTTP answer."""
-
-    status: int
-    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,32 +1,10 @@
-"""What the gateway's client needs to be told: the account, and how long to wait for what."""
+"""What the client of PortOne V1 needs to know of an account."""
 
 from dataclasses import dataclass, field
 
 from worker.addresses import check_behind_proxy, check_gateway
 from worker.certificates import CertificateFiles
-
-
-class BadGatewaySettings(ValueError):
-    """Settings that cannot be worked with; says which and why, never a secret."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds of patience for each phase of a call, and for the whole of it."""
-
-    connect: float = 5  # a host that is up answers in well under one
-    read: float = 60  # PortOne's own figure for calls that move money: it waits that long for the bank
-    write: float = 10  # a request is under 2 kB
-    # All of a call: token, sending, a repetition after a 401. Above the read time-out, so that a slow bank
-    # is waited for; below the lease, so that nobody else sends while we still may.
-    deadline: float = 75
-
-    def __post_init__(self) -> None:
-        for name in ("connect", "read", "write", "deadline"):
-            if not getattr(self, name) > 0:
-                raise BadGatewaySettings(f"time-out {name} is {getattr(self, name)}; give seconds above 0")
-        if self.read >= self.deadline:
-            raise BadGatewaySettings(f"read time-out {self.read} is not below the deadline {self.deadline}")
+from worker.gateway.timeouts import BadGatewaySettings, Timeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +14,7 @@ class PortOneSettings:
     base_url: str
     imp_key: str = field(repr=False)
     imp_secret: str = field(repr=False)
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = field(default_factory=Timeouts)
     tier: str | None = None  # a sub-merchant's code of three characters
     # Test-channel payments are answered with 404 by GET /payments/{imp_uid}, and by no other call, without it.
     include_sandbox: bool = False

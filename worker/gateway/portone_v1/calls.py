@@ -11,11 +11,11 @@ from typing import Generic, TypeVar
 from schedules.charging.outcomes import NotSent, Refused, Unknown
 from worker.clock import elapsed
 from worker.config import installed_version
-from worker.gateway import answers, orders
-from worker.gateway.envelopes import Reply
-from worker.gateway.port import NO_TOKEN, Missed, NoAnswer, Slot, TokenStore
-from worker.gateway.settings import PortOneSettings
-from worker.gateway.tokens import AccessToken, Issued
+from worker.gateway.exchange import Reply
+from worker.gateway.port import NO_TOKEN, Missed, NoAnswer, Slot
+from worker.gateway.portone_v1 import answers, orders
+from worker.gateway.portone_v1.settings import PortOneSettings
+from worker.gateway.portone_v1.tokens import AccessToken, Issued, TokenStore
 from worker.gateway.transport import Call, Came, HttpClient, proxy_of, tls_context
 from worker.runtime import event_loop, stop_signal
 from worker.runtime.background import Closed, Part, Pool

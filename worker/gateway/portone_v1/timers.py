@@ -7,7 +7,7 @@ from schedules.charging.outcomes import NotSent, Refused, Unknown
 from schedules.errors import BadMoney
 from schedules.money.amounts import Money
 from schedules.requests.imports import TimerEntry
-from worker.gateway.envelopes import (
+from worker.gateway.portone_v1.envelopes import (
     Envelope,
     identifier,
     instant,

@@ -10,8 +10,6 @@ from urllib.parse import quote, urlencode
 
 from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Refused, Unknown
 from schedules.requests.imports import TimerEntry
-from worker.gateway import answers, orders, timers
-from worker.gateway.calls import Calls, LaterCall, Request, request
 from worker.gateway.masking import shortened, without
 from worker.gateway.port import (
     CancelAnswer,
@@ -27,12 +25,11 @@ from worker.gateway.port import (
     Sending,
     Slot,
     Timed,
-    TokenStore,
 )
-from worker.gateway.settings import PortOneSettings, Timeouts
-from worker.gateway.tokens import MemoryTokens
-
-__all__ = ["MemoryTokens", "PortOneSettings", "PortOneV1", "Timeouts"]
+from worker.gateway.portone_v1 import answers, orders, timers
+from worker.gateway.portone_v1.calls import Calls, LaterCall, Request, request
+from worker.gateway.portone_v1.settings import PortOneSettings
+from worker.gateway.portone_v1.tokens import TokenStore
 
 log = logging.getLogger("again.gateway")
 MOST_PAGES = 100  # of one uid's payments; 100,000 payments of one debt are a broken answer, not a list

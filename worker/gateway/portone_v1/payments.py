@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from schedules.charging.outcomes import GatewayPayment, Unknown
-from worker.gateway.envelopes import MESSAGE_LIMIT, identifier, instant, minor, number
 from worker.gateway.masking import ID_LIMIT, shortened, told, writable
 from worker.gateway.port import PaymentPage
-from worker.gateway.unclear import is_unclear
+from worker.gateway.portone_v1.envelopes import MESSAGE_LIMIT, identifier, instant, minor, number
+from worker.gateway.portone_v1.unclear import is_unclear
 
 
 def read_payment(fields: Mapping[str, object]) -> GatewayPayment | None:

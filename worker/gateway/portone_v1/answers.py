@@ -7,19 +7,7 @@ from typing import assert_never
 from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
 from schedules.charging.unknown_outcomes import TEST_CHANNEL
 from schedules.money.amounts import amount_words
-from worker.gateway.envelopes import (
-    Envelope,
-    identifier,
-    instant,
-    is_past_the_end,
-    judged,
-    looked_up,
-    number,
-    opened,
-    read_envelope,
-)
 from worker.gateway.masking import ID_LIMIT, masked_card, shortened, told, without
-from worker.gateway.payments import read_page, read_payment
 from worker.gateway.port import (
     BillingKey,
     CancelAnswer,
@@ -32,8 +20,20 @@ from worker.gateway.port import (
     NoAnswer,
     PaymentPage,
 )
-from worker.gateway.tokens import Issued
-from worker.gateway.unclear import is_definite, is_unclear, is_used, pg_code
+from worker.gateway.portone_v1.envelopes import (
+    Envelope,
+    identifier,
+    instant,
+    is_past_the_end,
+    judged,
+    looked_up,
+    number,
+    opened,
+    read_envelope,
+)
+from worker.gateway.portone_v1.payments import read_page, read_payment
+from worker.gateway.portone_v1.tokens import Issued
+from worker.gateway.portone_v1.unclear import is_definite, is_unclear, is_used, pg_code
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")  # what can stand in a header
 # PortOne's own refusals, given before any PG was asked: our set-up or records are wrong, not the card.

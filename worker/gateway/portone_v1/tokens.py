@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from schedules.charging.outcomes import NotSent, Refused
 from worker.clock import elapsed, wait
-from worker.gateway.port import TokenStore
 
 # Below a minute: asked earlier, PortOne hands out the same token with the same end; asked in a token's last
 # minute, it adds five. And far above the time between taking a token and the gateway looking at it.
@@ -24,6 +24,25 @@ class Issued:
 
     token: str = field(repr=False)
     seconds_left: float
+
+
+class TokenStore(Protocol):
+    """Where all processes share one access token, so that one of them refreshes it for all."""
+
+    def read(self) -> tuple[str, float] | None:
+        """The shared token and the seconds it has left, or None when there is none alive."""
+
+    def begin_refresh(self, seconds: float) -> bool:
+        """Take the right to refresh for so many seconds; False when another process has it."""
+
+    def write(self, token: str, seconds_left: float) -> None:
+        """Share a fresh token and give the right to refresh back."""
+
+    def end_refresh(self) -> None:
+        """Give the right to refresh back without a token, after a failed refresh."""
+
+    def drop(self, token: str) -> None:
+        """Forget this token if it is still the shared one: the gateway has refused it."""
 
 
 Fetch = Callable[[float], Issued | NotSent | Refused]
