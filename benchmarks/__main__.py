@@ -151,7 +151,7 @@ def _flow(found: Results) -> Iterator[Row]:
     if figures := found.get("hanging"):
         what = f"{figures['charges']} charges beside {figures['in_doubt']} look-ups of another account that hang"
         ratio = figures["beside_s"] / figures["without_s"]
-        words = f"{ratio:.2f} times, {figures['beside_s']:.1f} s beside {figures['without_s']:.1f} s"
+        words = f"{ratio:.2f} times, {figures['beside_s']:.1f} s with them, {figures['without_s']:.1f} s without"
         yield Row(what, "1.1 times", words, ratio <= 1.1)
     for account, figures in (found.get("caps") or {}).items():
         words = f"{figures['most_in_a_second']} in any second of {figures['cap']:g}, {figures['used']:.1%} used"
