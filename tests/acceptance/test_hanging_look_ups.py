@@ -205,6 +205,7 @@ def test_refunds_reconciliation_and_cards_of_an_account_go_on_while_those_of_ano
             named = {"customer_uid": f"first-{number}", **fields}
             publisher.send_task("again.card_changed", queue=REQUESTS, kwargs=named)
     chores = ("again.refund", "again.look_at_cards", "again.reconcile", "again.take_over", "again.lift_hold")
+    # As beat does: a chore whose transaction fails once is done by a later message.
     shop.send(*[(chore, (), RECONCILE) for chore in chores] * 4)
     shop.send(*[("again.charge", (charge_id,), BULK) for charge_id in shop.charges["plain"]])
 
@@ -219,7 +220,12 @@ def test_refunds_reconciliation_and_cards_of_an_account_go_on_while_those_of_ano
                 row["status"] in (ChargeStatus.PAID, ChargeStatus.REFUNDED) for row in shop.rows("plain")
             )
 
-    assert wait_until(main_is_done, 90), shop.worker.log()[-3000:]
+    for _ in range(9):
+        if wait_until(main_is_done, 10):
+            break
+        cards_to_look_at(shop)
+        shop.send(*[(chore, (), RECONCILE) for chore in chores])
+    assert main_is_done(), shop.worker.log()
     assert shop.worker.answer("again.card_changed", customer_uid="plain-2", **fields)["ok"]
     refused = shop.worker.answer("again.card_changed", customer_uid="first-0", **fields)
     assert (refused["ok"], refused["code"]) == (False, Code.UNAVAILABLE)
