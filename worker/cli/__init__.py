@@ -26,7 +26,7 @@ from worker.cli import (
     running,
     synthetic,
 )
-from worker.cli.local import clock
+from worker.cli.local import clock, up
 from worker.cli.terminal.examples import add_to_help
 from worker.cli.terminal.jsonable import add_to_commands
 from worker.cli.terminal.output import AsJson, Notices, answer, escaping_output, print_error, use_json, wants_json
@@ -42,7 +42,7 @@ app = typer.Typer(
 )
 for part in (
     batches, charging, customers, onboarding, operations, outbox, reconciliation, refunds, renewals, reporting,
-    clock, running, synthetic,
+    clock, running, synthetic, up,
 ):  # fmt: skip
     app.add_typer(part.app)
 add_to_commands(app)

@@ -97,7 +97,7 @@ def _pencil(plot: Path | None) -> Callable[[Totals], None]:
     """The function that draws the sums; raises before the work begins when drawing is not possible."""
     if plot is None:
         return lambda _: None
-    from worker.cli.terminal.pictures import Picture
+    from worker.cli.reporting.pictures import Picture
 
     return Picture(plot).draw
 
