@@ -1,11 +1,14 @@
 """`again archive`: move old, ended charges to the archive."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from worker.cli.terminal.options import read_month, until_interrupted
-from worker.cli.terminal.output import Actor, actor, answer, print_facts, wants_json, warn
+from worker.cli.terminal.output import Actor, actor, answer, make_console, print_facts, wants_json, warn
 from worker.cli.terminal.wired import services
 from worker.operations import archiving
 from worker.operations.archiving import Tally
@@ -24,8 +27,8 @@ def archive(
     It works in small batches and can be stopped with Ctrl-C; the same command continues with the rest.
     """
     month = read_month(before)
-    with until_interrupted() as going_on, _Bar(quiet=wants_json()) as bar:
-        tally = archiving.archive(services(), month, who, going_on=going_on, on_progress=bar.show, dry_run=dry_run)
+    with until_interrupted() as going_on, _progress() as show:
+        tally = archiving.archive(services(), month, who, going_on=going_on, on_progress=show, dry_run=dry_run)
     answer({"before": before, "dry_run": dry_run, **tally.facts()})
     if not wants_json():
         _print(before, tally, dry_run=dry_run)
@@ -33,31 +36,20 @@ def archive(
         raise typer.Exit(1)
 
 
-class _Bar:
-    """Progress on standard error."""
+@contextmanager
+def _progress() -> Iterator[Callable[[Tally], None]]:
+    """Show the counts so far on standard error."""
+    console = make_console(stderr=True, quiet=wants_json())
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True) as progress:
+        task = progress.add_task("looking", total=None)
 
-    def __init__(self, *, quiet: bool) -> None:
-        from rich.progress import Progress, SpinnerColumn, TextColumn
+        def show(tally: Tally) -> None:
+            words = (
+                f"{tally.looked_at:,} charges looked at, {tally.attempts:,} attempts, {tally.notices:,} notices"
+            )
+            progress.update(task, description=words)
 
-        from worker.cli.terminal.output import make_console
-
-        console = make_console(stderr=True, quiet=quiet)
-        self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True
-        )
-        self._task = self._progress.add_task("looking", total=None)
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, tally: Tally) -> None:
-        """Show the counts so far."""
-        words = f"{tally.looked_at:,} charges looked at, {tally.attempts:,} attempts, {tally.notices:,} notices"
-        self._progress.update(self._task, description=words)
+        yield show
 
 
 def _print(before: str, tally: Tally, *, dry_run: bool) -> None:
