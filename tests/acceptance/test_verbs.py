@@ -1,13 +1,18 @@
 """Commands that are made from the functions of the task API."""
 
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
-from tests.acceptance.again import refused
+from tests.acceptance.again import again, refused, told, told_json
+from tests.factories import move_to, on_sale, subscribed
 from worker.cli import command_line
 from worker.cli.terminal.answers import print_rest
 from worker.cli.terminal.examples import commands_of
+from worker.services import Services
+from worker.store.tables import audit, charges, outbox, requests, subscriptions
 from worker.task_api import answers, verbs
 
 COMMANDS: dict[str, Any] = dict(commands_of(command_line()))
@@ -28,6 +33,48 @@ def test_a_command_takes_each_field_of_its_verb_and_shows_the_verb_s_help(verb: 
     fields = {field.name for field in answers.fields_of(verb)}
     assert taken == {{"reason": "why", "actor": "who"}.get(name, name) for name in fields}
     assert command.help in verb.__doc__
+
+
+@pytest.fixture
+def settings(database: str) -> dict[str, str]:
+    """The settings of commands on the test's own database."""
+    return {
+        "AGAIN_ENVIRONMENT": "test", "AGAIN_DATABASE_URL": database, "AGAIN_BROKER_URL": "redis://127.0.0.1:1/0",
+        "AGAIN_PORTONE_URL": "http://127.0.0.1:1", "AGAIN_PORTONE_KEY": "key", "AGAIN_PORTONE_SECRET": "secret",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def key(services: Services) -> str:
+    """A subscription whose first period is due far in the future of the commands' clock."""
+    move_to(services, datetime(2089, 12, 31, tzinfo=UTC))
+    on_sale(services)
+    return subscribed(services, anchor=date(2090, 1, 31))
+
+
+def written(services: Services) -> list[Any]:
+    """All rows that a verb may write."""
+    with services.engine.begin() as db:
+        return [db.execute(select(table)).all() for table in (subscriptions, charges, audit, outbox, requests)]
+
+
+def test_a_dry_run_of_a_command_writes_nothing(services: Services, settings: dict[str, str], key: str) -> None:
+    """Guard: what a person only wants to see changes no subscription."""
+    before = written(services)
+    for words in (("pause", key), ("skip", key), ("unsubscribe", key, "--now"), ("move-time", key, "21:30")):
+        shown = told(*words, "--why", "to see it", "--dry-run", "--request-key", "seen", settings=settings)
+        assert "nothing is done; it would" in shown
+    assert written(services) == before
+
+
+def test_a_command_is_carried_out_once_for_its_request_key(settings: dict[str, str], key: str) -> None:
+    """Guard: a person who is not sure whether a command was carried out may give it again."""
+    skip = ("skip", key, "--why", "no delivery", "--request-key", "skip-1")
+    first = told_json(*skip, settings=settings)
+    assert "request 'skip-1' was carried out before" in again(*skip, settings=settings).stderr
+    assert told_json(*skip, settings=settings) == first | {"is_new": False}
+    assert "'skip-1' was used for `skip`" in refused("pause", *skip[1:], settings=settings)
+    assert [act["verb"] for act in told_json("audit", key, settings=settings)].count("skip") == 1
 
 
 def test_only_what_an_act_alone_changes_can_be_tried_in_a_dry_run() -> None:
