@@ -59,8 +59,7 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def top(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

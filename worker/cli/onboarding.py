@@ -11,20 +11,9 @@ from schedules.money.amounts import amount_words
 from schedules.requests.imports import COLUMNS, NEEDED
 from schedules.texts import cleaned
 from worker.cli.terminal.options import InAccount, confirm
-from worker.cli.terminal.output import (
-    Actor,
-    Why,
-    actor,
-    answer,
-    make_console,
-    print_table,
-    say,
-)
+from worker.cli.terminal.output import Actor, Why, actor, answer, make_console, print_table, say
 from worker.cli.terminal.sections import Listed
-from worker.cli.terminal.tables import (
-    Encoding,
-    read_csv,
-)
+from worker.cli.terminal.tables import Encoding, read_csv
 from worker.cli.terminal.wired import services
 from worker.onboarding import import_file, takeover
 from worker.onboarding.import_file import Preview

@@ -8,15 +8,7 @@ from schedules.outbox.event_fields import EVENT_FIELDS
 from schedules.outbox.event_kinds import KINDS
 from schedules.outbox.events import VERSION, Event, event_id
 from worker.cli.terminal.options import read_instant
-from worker.cli.terminal.output import (
-    Actor,
-    Why,
-    actor,
-    answer,
-    print_facts,
-    print_table,
-    with_currency,
-)
+from worker.cli.terminal.output import Actor, Why, actor, answer, print_facts, print_table, with_currency
 from worker.cli.terminal.sections import Listed
 from worker.cli.terminal.wired import services
 from worker.outbox import replays
@@ -58,9 +50,7 @@ def events(
 
 
 @events_app.command("show")
-def show(
-    number: Annotated[int, typer.Argument(min=1, max=LAST_NUMBER, help="The event's number.")],
-) -> None:
+def show(number: Annotated[int, typer.Argument(min=1, max=LAST_NUMBER, help="The event's number.")]) -> None:
     """Show one event: its contents and its deliveries."""
     with services().engine.begin() as db:
         event = replays.found(deliveries.by_number(db, number) or deliveries.archived(db, number), number)
@@ -102,9 +92,7 @@ def skip(
 
 
 @events_app.command("schema")
-def schema(
-    kind: Annotated[str | None, typer.Argument(help="A kind; all of them unless given.")] = None,
-) -> None:
+def schema(kind: Annotated[str | None, typer.Argument(help="A kind; all of them unless given.")] = None) -> None:
     """Show the payload of each kind of event; with --json as JSON Schema."""
     chosen = dict(KINDS) if kind is None else {kind: _known(kind)}
     schemas = {name: schema_of(event) for name, event in chosen.items()}

@@ -36,8 +36,7 @@ UntilStdinCloses = Annotated[
     bool, typer.Option("--until-stdin-closes", help="Stop, as on SIGTERM, when standard input closes.")
 ]
 AliveFile = Annotated[
-    Path | None,
-    typer.Option("--alive-file", help="Where this process records that it works, for `again alive`."),
+    Path | None, typer.Option("--alive-file", help="Where this process records that it works, for `again alive`.")
 ]
 
 

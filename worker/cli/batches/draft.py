@@ -39,8 +39,7 @@ def charge_batch(
     status: Annotated[SubscriptionStatus, typer.Option(help="Of those on the plan.")] = SubscriptionStatus.ACTIVE,
     amount: Annotated[str | None, typer.Option(help="For everybody on the plan, in major units.")] = None,
     key: Annotated[
-        str | None,
-        typer.Option(help="Your key of this batch: given again, it is the same. A file has its own."),
+        str | None, typer.Option(help="Your key of this batch: given again, it is the same. A file has its own.")
     ] = None,
     currency: Annotated[str, typer.Option(help="ISO 4217, where a line has none of its own.")] = "KRW",
     policy: Annotated[str, typer.Option(help="The policy by which each is tried again.")] = ONCE.code,

@@ -47,9 +47,7 @@ class NotAllPaid(OwnCode):
 
 
 @group.command("list")
-def list_batches(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 50,
-) -> None:
+def list_batches(limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 50) -> None:
     """List batches, newest first."""
     with services().engine.begin() as db:
         found = batches.listed(db, limit)

@@ -8,16 +8,7 @@ import typer
 from schedules.charging.identity import SUBJECT_LENGTH
 from schedules.money.amounts import amount_words
 from worker.cli.terminal.dry_run import DryRun, context, print_if_dry_run
-from worker.cli.terminal.output import (
-    Actor,
-    Why,
-    actor,
-    age,
-    answer,
-    print_table,
-    say,
-    with_currency,
-)
+from worker.cli.terminal.output import Actor, Why, actor, age, answer, print_table, say, with_currency
 from worker.cli.terminal.verbs import RequestKey, add_verb, carry_out
 from worker.cli.terminal.wired import services
 from worker.store.charging import waits

@@ -13,16 +13,7 @@ from schedules.money.amounts import parse_money
 from schedules.requests.adhoc import ChargeRequest
 from worker.cli.terminal.dry_run import DryRun, context, facts_of, print_if_dry_run
 from worker.cli.terminal.options import InAccount, Pg, read_date
-from worker.cli.terminal.output import (
-    Actor,
-    Why,
-    actor,
-    answer,
-    os_user,
-    print_facts,
-    print_table,
-    say,
-)
+from worker.cli.terminal.output import Actor, Why, actor, answer, os_user, print_facts, print_table, say
 from worker.cli.terminal.sections import Listed
 from worker.cli.terminal.typed_cards import read_card
 from worker.cli.terminal.verbs import RequestKey, add_verb, say_repeated
@@ -148,7 +139,7 @@ def delete(
 
 @cards_app.command("expires")
 def card_expires(
-    customer_uid: Annotated[str, typer.Argument(help="The billing key.")],
+    customer_uid: Uid,
     month: Annotated[str, typer.Argument(help="The month after which the card is no good, YYYY-MM.")],
     who: Actor = actor(),
 ) -> None:

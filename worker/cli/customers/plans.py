@@ -18,16 +18,7 @@ from worker.cli.terminal.options import (
     read_time,
     warn_of_times,
 )
-from worker.cli.terminal.output import (
-    Actor,
-    OfZone,
-    actor,
-    answer,
-    print_facts,
-    print_table,
-    say,
-    with_currency,
-)
+from worker.cli.terminal.output import Actor, OfZone, actor, answer, print_facts, print_table, say, with_currency
 from worker.cli.terminal.sections import Listed
 from worker.cli.terminal.wired import services
 from worker.customers import enrollment

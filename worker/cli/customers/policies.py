@@ -39,8 +39,7 @@ class UnknownPolicy(FixedCode, LookupError, code=ErrorCode.NOT_FOUND):
 
 @group.command("add")
 def add(
-    file: Annotated[Path, typer.Argument(help="A policy in TOML; - reads standard input.")],
-    who: Actor = actor(),
+    file: Annotated[Path, typer.Argument(help="A policy in TOML; - reads standard input.")], who: Actor = actor()
 ) -> None:
     """Add a policy as the next version of its code; charges that were opened before keep their version."""
     policy = read_file(file)
@@ -62,10 +61,7 @@ def list_policies(
 
 
 @group.command("show")
-def show(
-    code: Code,
-    version: Annotated[int | None, typer.Option(help="The newest unless given.")] = None,
-) -> None:
+def show(code: Code, version: Annotated[int | None, typer.Option(help="The newest unless given.")] = None) -> None:
     """Show a policy as its file; `standard` and `once` always exist."""
     versions = _stored(code)
     policy = _version(code, version, versions)

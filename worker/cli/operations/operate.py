@@ -79,8 +79,7 @@ def adopt(
         typer.Option(help="The backup's time, ISO 8601; an hour before the newest thing it knows unless given."),
     ] = None,
     complete: Annotated[
-        bool,
-        typer.Option("--complete", help="Skip the hold; only for a database that was stopped and moved."),
+        bool, typer.Option("--complete", help="Skip the hold; only for a database that was stopped and moved.")
     ] = False,
     account: Annotated[
         str | None, typer.Option(help="Bind this further account to its present credentials, and nothing else.")

@@ -193,10 +193,7 @@ def _sums(totals: Totals) -> dict[str, int]:
 
 
 @app.command("due")
-def due(
-    on: Annotated[str, typer.Option("--on", help="The local day, YYYY-MM-DD.")],
-    zone: OfZone,
-) -> None:
+def due(on: Annotated[str, typer.Option("--on", help="The local day, YYYY-MM-DD.")], zone: OfZone) -> None:
     """List the charges of a day in order of time: customer, amount and reason."""
     day = read_date(on)
     tz = read_zone(zone)

@@ -55,12 +55,7 @@ def recovery(
 
 
 @group.command("failures")
-def failures(
-    zone: OfZone,
-    from_: From = None,
-    to: To = None,
-    as_csv: AsCsv = False,
-) -> None:
+def failures(zone: OfZone, from_: From = None, to: To = None, as_csv: AsCsv = False) -> None:
     """Show the declines by decline class and PG, the most frequent first."""
     _refuse_both(as_csv=as_csv)
     made = services()
