@@ -47,6 +47,7 @@ REAL: Mapping[str, str] = {
     "status": "again status",
     "adopt": f"again adopt --complete {WHY}",
     "show": "again show {try.charge} --ask",
+    "why": "again why {try.charge}",
     "due": "again due --on 2027-01-01",
     "plan add": "again plan add tea --price 9900 --name '월간 차' --unit month",
     "plan archive": "again plan archive tea",

@@ -41,8 +41,8 @@ BY_GROUP: tuple[Mutant, ...] = (
         "group: a row that somebody holds is passed over",
         GROUPING + "test_a_group_waits_for_no_row",
         CLAIM_ROWS,
-        "    FOR UPDATE OF c SKIP LOCKED",
-        "    FOR UPDATE OF c",
+        '"FOR UPDATE OF c SKIP LOCKED"',
+        '"FOR UPDATE OF c"',
     ),
     Mutant(
         "group: a lone charge waits for its lock",

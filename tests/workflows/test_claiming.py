@@ -128,7 +128,8 @@ EVERY_KIND: list[Drawn] = [
 ]
 
 
-def _shop(services: Services, gateway: ScriptedGateway) -> tuple[Services, list[int]]:
+def shop_of(services: Services, gateway: ScriptedGateway) -> tuple[Services, list[int]]:
+    """A shop with RENEWALS renewals and two ad-hoc charges of each of BUYERS, and the row ids of all charges."""
     shop = replace(services, gateways={"main": gateway, "second": ScriptedGateway()})
     on_sale(shop, policy=replace(LADDER, cap=CardCap(2, timedelta(days=30))))
     for number in range(RENEWALS):
@@ -146,7 +147,8 @@ def _shop(services: Services, gateway: ScriptedGateway) -> tuple[Services, list[
         return shop, list(db.execute(text("SELECT id FROM charges ORDER BY id")).scalars())
 
 
-def _arrange(db: Connection, ids: Sequence[int], batch: Sequence[Drawn]) -> None:
+def arrange(db: Connection, ids: Sequence[int], batch: Sequence[Drawn]) -> None:
+    """Make charges what was drawn for them."""
     db.execute(text("SET LOCAL session_replication_role = replica"))
     for place, kind in sorted(batch):
         for statement in KINDS[kind]:
@@ -175,7 +177,7 @@ def test_a_batch_leaves_the_same_rows_as_its_charges_one_by_one(
     services: Services, gateway: ScriptedGateway
 ) -> None:
     """No order is left out: of several charges of one card the first of the batch is the first that is claimed."""
-    shop, ids = _shop(services, gateway)
+    shop, ids = shop_of(services, gateway)
     assert len(ids) == RENEWALS + 2 * BUYERS == 64
     books = PostgresBooks(shop)
     empty = books.backup()
@@ -186,7 +188,7 @@ def test_a_batch_leaves_the_same_rows_as_its_charges_one_by_one(
     def after(batch: Sequence[Drawn], claim: Callable[[list[int]], list[Answer]]) -> tuple[object, object]:
         books.restore(empty)
         with shop.engine.begin() as db:
-            _arrange(db, ids, batch)
+            arrange(db, ids, batch)
         answers = claim([ids[place] for place, _ in batch])
         return [_plain(answer) for answer in answers], _written(shop)
 

@@ -20,7 +20,6 @@ from schedules.charging import claiming
 from schedules.charging.buyers import NOBODY, Buyer
 from schedules.charging.charges import AttemptState, ChargeKind, KeyedIn
 from schedules.charging.claiming import (
-    NOTHING_EARLIER,
     AskAboutLast,
     AskFirst,
     Begin,
@@ -29,7 +28,6 @@ from schedules.charging.claiming import (
     CardStopped,
     ChargeFacts,
     Decision,
-    EarlierFacts,
     GiveBack,
     LeaveToAttempt,
     NotDue,
@@ -43,7 +41,7 @@ from schedules.dunning.settling import in_doubt
 from schedules.errors import BROKEN
 from schedules.money.amounts import Money
 from worker.charging import dunning
-from worker.charging.claim_facts import Earlier, account_facts, charge_facts, load_earlier, or_aside
+from worker.charging.claim_facts import Earlier, account_facts, charge_facts, earlier_facts, load_earlier, or_aside
 from worker.charging.close import set_aside, why_broken
 from worker.renewals.enqueue import GIVEN_BACK
 from worker.services import Services, level_of, right_time
@@ -64,7 +62,6 @@ from worker.store.failures import summary
 
 log = logging.getLogger("again.charging")
 NOT_WRITTEN = "the next attempt cannot be written"
-UNASKED_ALONE = EarlierFacts(is_unasked=True)
 T = TypeVar("T")
 
 
@@ -134,6 +131,11 @@ def begin_attempt(services: Services, db: Connection, charge: Charge) -> Attempt
     return replace(intent, id=begun[charge.id]) if charge.id in begun else None
 
 
+def intent_of(services: Services, row: Locked, now: datetime) -> Attempt:
+    """The next attempt at a charge, which is not written yet; raises where the row breaks a rule."""
+    return _new_attempt(services, row.id, row.key, row.attempts + 1, Money(row.amount, row.currency), now)
+
+
 def _new_attempt(
     services: Services, charge_id: int, key: str, number: int, money: Money, now: datetime
 ) -> Attempt:
@@ -200,19 +202,13 @@ class _Batch:
     def _decided(self, row: Locked, facts: ChargeFacts, earlier: Earlier | SetAside | None) -> _Decided:
         if isinstance(earlier, SetAside):
             return _Decided(row, earlier)
-        nothing = UNASKED_ALONE if row.is_unasked else NOTHING_EARLIER
-        early = earlier.facts if earlier is not None else nothing
-        decision: Decision = claiming.decide(facts, early, self.now)
+        decision: Decision = claiming.decide(facts, earlier_facts(row, earlier), self.now)
         if not isinstance(decision, Begin):
             return _Decided(row, decision, earlier)
-        intent = or_aside(partial(self._intent, row))
+        intent = or_aside(partial(intent_of, self.services, row, self.now))
         if isinstance(intent, SetAside):
             return _Decided(row, intent)
         return _Decided(row, decision, earlier, intent)
-
-    def _intent(self, row: Locked) -> Attempt:
-        money = Money(row.amount, row.currency)
-        return _new_attempt(self.services, row.id, row.key, row.attempts + 1, money, self.now)
 
     def _log(self, decided: Sequence[_Decided], permissions: Mapping[str, Permission]) -> None:
         for row, decision in ((each.row, each.decision) for each in decided):

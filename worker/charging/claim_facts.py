@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from schedules.charging.charges import ChargeKind, ChargeStatus, KeyedIn, TriedBy
-from schedules.charging.claiming import AccountFacts, ChargeFacts, EarlierFacts, SetAside
+from schedules.charging.claiming import NOTHING_EARLIER, AccountFacts, ChargeFacts, EarlierFacts, SetAside
 from schedules.errors import BROKEN
 from worker.charging import decline_rules, dunning
 from worker.charging.close import why_broken
@@ -22,6 +22,7 @@ from worker.store.charging.declines import DeclinedLast
 from worker.store.charging.kill_switch import Permission
 from worker.store.customers import customers
 
+UNASKED_ALONE = EarlierFacts(is_unasked=True)
 T = TypeVar("T")
 
 
@@ -64,6 +65,13 @@ def charge_facts(row: Locked, account: AccountFacts) -> ChargeFacts:
         keyed_in=KeyedIn(row.keyed_in) if row.keyed_in else None,
         is_archived=row.archived_at is not None,
     )
+
+
+def earlier_facts(row: Locked, earlier: Earlier | None) -> EarlierFacts:
+    """The facts beside a charge's own row; `earlier` is None for a charge without a history."""
+    if earlier is not None:
+        return earlier.facts
+    return UNASKED_ALONE if row.is_unasked else NOTHING_EARLIER
 
 
 def load_earlier(db: Connection, rows: Sequence[Locked], now: datetime) -> Mapping[int, Earlier | SetAside]:

@@ -1,4 +1,4 @@
-"""Read only: forecasts, reports, and the history of one subscription or charge.
+"""Read only: forecasts, reports, the history of a subscription or charge, and why it is charged or not.
 
-May import: `worker.charging`, and what that may import.
+May import: `worker.customers`, `worker.charging`, and what these may import.
 """

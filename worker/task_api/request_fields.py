@@ -28,6 +28,7 @@ REQUEST_FIELDS: Mapping[str, str] = {
     "tel": "Telephone number of the customer, at most 16 characters; sent to the gateway with each charge.",
     "time": "Local time `HH:MM`; null for the plan's.",
     "trial_again": "Give the plan's trial again to a customer who has had it.",
+    "why.key": "A customer_uid, or the key of a charge or subscription, or a merchant_uid.",
     "what": "What to undo: `end` or `skip`; null for the one that exists.",
     "charge_adhoc.name": "Name of the charge on the card statement, at most 40 characters.",
     "move_anchor.anchor": "First local date `YYYY-MM-DD` of the next period; later ones are counted from it.",
@@ -55,6 +56,7 @@ ANSWERS: Mapping[str, str] = {
         "request_key, due_at, next_attempt_at, closed_at, attempts, merchant_uid, attempt_state, reason, "
         "decline_class"
     ),
+    "why": "why",
     "try_charge": "charge",
     "release": "key",
     "release_refused": "released, amounts",

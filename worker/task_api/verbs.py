@@ -24,7 +24,7 @@ from worker.refunds import refund_payment
 from worker.renewals import enqueue
 from worker.renewals.enqueue import Publish
 from worker.renewals.open_charges import Opened
-from worker.reporting import history
+from worker.reporting import explain, history
 from worker.services import Services
 from worker.store.refunds import Refund
 
@@ -70,6 +70,11 @@ def charge_status(context: Context, *, charge: Words | None = None, request_key:
     if (charge is None) is (request_key is None):
         raise BadRequest(Code.INVALID, "charge", "give the charge's key, or the request_key, and not both")
     return history.charge_status(context.services, charge, request_key)
+
+
+def why(context: Context, *, key: Words) -> Answer:
+    """Say why charges are tried now, later, or not: what is owed, or else the newest, and what comes next."""
+    return {"why": [asdict(each) | {"at": in_json(each.at)} for each in explain.why(context.services, key)]}
 
 
 def try_charge(context: Context, *, charge: Words, reason: Words, actor: Words) -> Answer:
@@ -357,10 +362,8 @@ def _charge(charge: Next | None) -> Answer | None:
     """A charge that is not made any more, as plain fields."""
     if charge is None:
         return None
-    return {
-        "period_no": charge.period_no, "due_at": in_json(charge.due_at), "amount": charge.amount,
-        "currency": charge.currency,
-    }  # fmt: skip
+    facts = {"period_no": charge.period_no, "due_at": in_json(charge.due_at)}
+    return facts | {"amount": charge.amount, "currency": charge.currency}
 
 
 def _following(following: Next | None, number: str = "next_period_no") -> Answer:
@@ -382,7 +385,7 @@ def _opened(opened: tuple[Opened, ...]) -> list[Answer]:
 
 
 VERBS: tuple[Callable[..., Answer], ...] = (
-    charge_adhoc, charge_status, try_charge, release, release_refused, waive, cancel_charge, paid_elsewhere,
+    charge_adhoc, charge_status, why, try_charge, release, release_refused, waive, cancel_charge, paid_elsewhere,
     add_customer, card_changed, delete_card, subscribe, unsubscribe, pause, resume, undo, skip, move_anchor,
     move_time, change_plan, change_card, refund_charge, refund_status,
 )  # fmt: skip

@@ -1,21 +1,23 @@
 """`again charge`: a charge outside of any plan, and its outcome."""
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from schedules.charging.charges import AttemptState, ChargeStatus
+from schedules.charging.charges import ChargeStatus
+from schedules.charging.reasons import Reason
 from schedules.dunning.policies import ONCE
 from schedules.errors import Code, OwnCode
 from schedules.money.amounts import parse_money
 from schedules.requests.adhoc import ChargeRequest
 from worker.charging import adhoc
+from worker.cli.terminal import output
 from worker.cli.terminal.dry_run import DryRun, context, facts_of, print_if_dry_run
-from worker.cli.terminal.output import Actor, Why, actor, print_json, say, wants_json
+from worker.cli.terminal.output import Actor, actor, print_json, say, wants_json
 from worker.clock import elapsed, wait
 from worker.renewals import enqueue
-from worker.reporting import history
+from worker.reporting import explain, history
+from worker.reporting.explain import Why
 from worker.reporting.history import Story
 from worker.services import Services
 
@@ -36,7 +38,7 @@ def charge(
     request_key: Annotated[
         str, typer.Option(help="Your own key of this debt: given again, it answers with the same charge.")
     ],
-    why: Why,
+    why: output.Why,
     currency: Annotated[str, typer.Option(help="ISO 4217.")] = "KRW",
     policy: Annotated[
         str, typer.Option(help="The policy by which it is tried again; `once` gives up after a decline.")
@@ -80,28 +82,23 @@ def _waited_for(services: Services, key: str, timeout: float) -> tuple[Code, str
         seen = len(story.happenings)
         if story.facts["status"] == ChargeStatus.PAID:
             return None
-        if (rests := _rests(story, services.clock.now())) is not None:
-            return rests[0], f"charge {key} is not paid: {rests[1]}"
+        (why,) = explain.why(services, key)
+        if (code := _rests(story, why)) is not None:
+            return code, why.sentence
         if elapsed() > until:
-            return Code.UNKNOWN, (
-                f"charge {key} is not paid after {timeout:g} seconds; `again show {key}` tells what becomes of it"
-            )
+            return Code.UNKNOWN, f"not paid after {timeout:g} seconds: {why.sentence}"
         wait(LOOK_EVERY)
 
 
-def _rests(story: Story, now: datetime) -> tuple[Code, str] | None:
-    """Why nothing will happen to the charge soon; None while something may happen."""
-    facts: dict[str, Any] = story.facts
-    last = story.parts[-1] if story.parts else None
-    if not ChargeStatus(facts["status"]).is_owed:
-        code = Code.DECLINED if facts["status"] == ChargeStatus.UNCOLLECTIBLE else Code.CONFLICT
-        return code, f"it is {facts['status']}, {facts['closed_why']}"
-    if facts.get("held_why"):
-        return Code.HELD, f"it waits for an operator: {facts['held_why']}"
-    if last is None or AttemptState(last["state"]).is_unresolved:
-        return None
-    again = facts["next_attempt_at"]
-    if again is not None and again <= now:
-        return None
-    then = f"the next try is at {again:%Y-%m-%d %H:%M}Z" if again else "it waits for another card"
-    return Code.DECLINED, f"{last['state']}, {last['reason']}; {then}"
+def _rests(story: Story, why: Why) -> Code | None:
+    """The code of a charge for which nothing will happen soon; None while something may happen."""
+    match why.reason:
+        case Reason.CLOSED:
+            gave_up = story.facts["status"] == ChargeStatus.UNCOLLECTIBLE
+            return Code.DECLINED if gave_up else Code.CONFLICT
+        case Reason.HELD:
+            return Code.HELD
+        case Reason.SCHEDULED | Reason.WAITS_FOR_CARD | Reason.CARD_STOPPED | Reason.CARD_CAP if story.parts:
+            return Code.DECLINED
+        case _:
+            return None

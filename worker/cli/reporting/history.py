@@ -1,4 +1,4 @@
-"""`again show` and `audit`: what happened to a subscription or a charge, and what people did."""
+"""`again show`, `why` and `audit`: what happened, what comes next and why, and what people did."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from worker.cli.terminal.options import read_instant
-from worker.cli.terminal.output import answer, print_facts, print_table, with_currency
+from worker.cli.terminal.output import answer, print_facts, print_table, say, with_currency
 from worker.cli.terminal.wired import services
-from worker.reporting import history
+from worker.reporting import explain, history
 from worker.store.reporting import timeline
+from worker.task_api.request_fields import meaning
 
 app = typer.Typer()
 
@@ -21,9 +22,12 @@ def show(
 ) -> None:
     """Show everything that happened to a subscription, a charge or a merchant_uid, in order."""
     story = history.show(services(), key, ask_gateway=ask)
+    reasons = [each.sentence for each in explain.why(services(), key)]
     happenings = [{"at": h.at, "what": h.what, "words": h.words} for h in story.happenings]
     parts = "charges" if story.kind == "subscription" else "attempts"
-    answer({"kind": story.kind, **story.facts, parts: story.parts, "history": happenings})
+    answer({"kind": story.kind, **story.facts, parts: story.parts, "history": happenings, "why": reasons})
+    for reason in reasons:
+        say(reason)
     print_facts(f"{story.kind} {story.facts['key']}", with_currency(story.facts))
     if story.kind == "subscription":
         names = ("period_no", "key", "amount", "status", "due_at", "next_attempt_at")
@@ -33,6 +37,25 @@ def show(
         for part in story.parts:
             print_facts("attempt", with_currency(part))
     print_table("history", ("at", "what", "words"), ((h.at, h.what, h.words) for h in story.happenings))
+
+
+@app.command("why")
+def why(
+    key: Annotated[str, typer.Argument(help=meaning("why", "key"))],
+) -> None:
+    """Say why a charge is tried now, later, or not.
+
+    A customer_uid or a subscription lists what is owed, oldest first, and then the next period.
+    """
+    found = explain.why(services(), key)
+    answer([asdict(each) for each in found])
+    if not found:
+        say(f"{key} owes nothing and has no subscription")
+    for each in found:
+        say(each.sentence)
+        for title, holds in (("holds", True), ("fails", False)):
+            checks = [one.check.replace("_", " ") for one in each.checks if one.holds is holds]
+            say(f"  {title}: {', '.join(checks) or 'nothing'}")
 
 
 @app.command("audit")

@@ -18,6 +18,7 @@ EXAMPLES: Mapping[str, str] = {
     "status": "again status --healthy",
     "alive": "again alive /run/again/alive",
     "show": f"again show {CHARGE}",
+    "why": "again why ann",
     "due": "again due --on 2026-12-01",
     "forecast": "again forecast --from 2026-12-01 --to 2026-12-31 --plan coffee",
     "held": "again held",

@@ -38,8 +38,9 @@ JSON_FIELDS: Mapping[str, str] = {
         "kind, key, period_no, amount, currency, status, due_at, next_attempt_at, held_why, closed_at, "
         "closed_why, subscription, customer_uid, account, name, policy, declines, technical_tries, "
         "refusals, manual_tries, first_declined_at, waits, given_up, look_at, request_key, refunded, "
-        "keyed_in, archived_at, attempts, history"
+        "keyed_in, archived_at, attempts, history, why"
     ),
+    "why": "list of kind, key, customer_uid, account, amount, currency, reason, at, sentence, checks",
     "due": f"list of {_DUE}",
     "forecast": _DUE,
     "held": "charges, subscriptions, waiting_for_card",

@@ -367,6 +367,13 @@ def owed_of(db: Connection, subscription_id: int) -> list[Charge]:
     return [_read(dict(row)) for row in db.execute(query).mappings()]
 
 
+def newest_of(db: Connection, subscription_id: int) -> list[int]:
+    """Return the row id of a subscription's newest charge, if it has one, with one_charge_for_each_period."""
+    c = charges.c
+    query = select(c.id).where(c.subscription_id == subscription_id).order_by(c.period_no.desc()).limit(1)
+    return list(db.execute(query).scalars())
+
+
 def owed_after(db: Connection, charge_id: int, limit: int) -> list[int]:
     """Return open charges with a row id above this one, in order, with ix_charges_owed."""
     query = (

@@ -10,9 +10,10 @@ batch of ten.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -20,8 +21,7 @@ from schedules.charging.buyers import Buyer
 from worker.store.charging.asked_before_sending import UNASKED
 from worker.store.charging.attempts import Attempt
 
-_LOCK = text(
-    """
+_FACTS = """
     SELECT c.id, c.key, c.account, c.billing_key_id, k.customer_uid, k.pg_provider, c.name, c.kind, c.amount,
         c.currency, c.status, c.held_why, c.next_attempt_at, c.attempts, c.first_declined_at, c.tried_by,
         c.keyed_in, c.archived_at, c.asked_at, k.stopped_as,
@@ -34,9 +34,8 @@ _LOCK = text(
         -- OFFSET 0 prevents a merge join over all billing keys
         JOIN LATERAL (SELECT name, email, tel FROM customers WHERE id = k.customer_id OFFSET 0) u ON true
     WHERE c.id = ANY(:ids)
-    FOR UPDATE OF c SKIP LOCKED
-    """.replace("(unasked)", UNASKED)
-)
+""".replace("(unasked)", UNASKED)
+_READ, _LOCK = text(_FACTS), text(_FACTS + "FOR UPDATE OF c SKIP LOCKED")
 _WAIT = text("SELECT FROM charges WHERE id = :id FOR UPDATE")
 # The unique constraints of attempts say whether another worker was faster, or a call of the card is under way.
 _BEGIN = text(
@@ -123,8 +122,17 @@ def wait_for(db: Connection, charge_id: int) -> None:
 
 def lock(db: Connection, ids: Sequence[int]) -> list[Locked]:
     """Lock these charges and return them; those that another transaction has locked are left out."""
-    found = db.execute(_LOCK, {"ids": list(ids)})
-    return [Locked(Buyer(name, email, tel), *columns) for *columns, name, email, tel in found]
+    return [_row(columns) for columns in db.execute(_LOCK, {"ids": list(ids)})]
+
+
+def read(db: Connection, ids: Sequence[int]) -> list[Locked]:
+    """Return these charges without a lock, for display."""
+    return [_row(columns) for columns in db.execute(_READ, {"ids": list(ids)})]
+
+
+def _row(columns: Iterable[Any]) -> Locked:
+    *own, name, email, tel = columns
+    return Locked(Buyer(name, email, tel), *own)
 
 
 def begin(db: Connection, beginnings: Sequence[Beginning], lease_until: datetime) -> Mapping[int, int]:

@@ -358,9 +358,10 @@ def on_plan(db: Connection, code: str, status: str, after: int, limit: int) -> S
     return [(row.id, row.customer_uid) for row in db.execute(query)]
 
 
-def live_by_card(db: Connection, billing_key_id: int) -> Sequence[tuple[int, str]]:
-    """Row ids and keys of the subscriptions that are charged to a card and have not ended."""
+def live_by_card(db: Connection, billing_key_id: int, *, lock: bool = True) -> Sequence[tuple[int, str]]:
+    """Row ids and keys of the subscriptions that are charged to a card and have not ended; locked by default."""
     s = subscriptions.c
     query = select(s.id, s.key).where(s.billing_key_id == billing_key_id)
-    rows = db.execute(query.where(s.status != SubscriptionStatus.CANCELED.value).order_by(s.id).with_for_update())
+    query = query.where(s.status != SubscriptionStatus.CANCELED.value).order_by(s.id)
+    rows = db.execute(query.with_for_update() if lock else query)
     return [(row.id, row.key) for row in rows]

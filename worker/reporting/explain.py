@@ -1,0 +1,152 @@
+"""Explain why a charge is tried now, later, or not, by the rule and the facts of a claim. Nothing is changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection
+
+from schedules.charging.claiming import AccountFacts, SetAside
+from schedules.charging.identity import CHARGE_KEY_LENGTH, SUBJECT_LENGTH, UID_LENGTH
+from schedules.charging.reasons import (
+    OF_CHARGE,
+    OF_SUBSCRIPTION,
+    Checked,
+    Reason,
+    SubscriptionFacts,
+    Verdict,
+    of_charge,
+    of_subscription,
+)
+from schedules.errors import Code
+from schedules.money.amounts import amount_words
+from worker.charging.claim import intent_of
+from worker.charging.claim_facts import account_facts, charge_facts, earlier_facts, load_earlier, or_aside
+from worker.customers.next_charges import next_of
+from worker.reporting import sentences
+from worker.reporting.history import NothingToShow, charge_of
+from worker.services import Services
+from worker.store.charging import attempts, card_calls, charges, claims, debts, kill_switch
+from worker.store.charging.claims import Locked
+from worker.store.customers import customers, subscriptions
+from worker.store.customers.subscriptions import Subscription
+from worker.store.reporting import timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """The answer for one charge, or for the next period of one subscription."""
+
+    kind: str  # charge or subscription
+    key: str
+    customer_uid: str
+    account: str
+    amount: int  # minor units
+    currency: str
+    reason: Reason
+    at: datetime | None  # when it is tried, if nothing changes before
+    sentence: str
+    checks: tuple[Checked, ...]
+
+
+def why(services: Services, key: str) -> list[Why]:
+    """Explain a charge, a merchant_uid, or what a subscription or a customer_uid owes, oldest first.
+
+    Where nothing is owed, the newest charge is explained; the next period of each subscription comes last. Raises
+    NothingToShow for a key that is not known.
+    """
+    now = services.clock.now()
+    with services.one_moment() as db:
+        if len(key) in (CHARGE_KEY_LENGTH, UID_LENGTH):
+            charge_id = charges.id_of(db, charge_of(key) if len(key) == UID_LENGTH else key)
+            if charge_id is not None:
+                return _of_charges(services, db, [charge_id], now)
+        row = subscriptions.by_key(db, key) if len(key) == SUBJECT_LENGTH else None
+        if row is not None:
+            return _of_subscription(services, db, row, now)
+        stored = customers.key_by_uid(db, key)
+        if stored is None:
+            raise NothingToShow(
+                Code.NOT_FOUND,
+                f"{key!r} is no key of a charge or a subscription, no merchant_uid and no customer_uid",
+            )
+        keys = [own for _, own in subscriptions.live_by_card(db, stored.id, lock=False)]
+        rows = [found for own in keys if (found := subscriptions.by_key(db, own)) is not None]
+        ids = debts.owed_by_card(db, stored.id) or [
+            newest for each in rows for newest in charges.newest_of(db, each.id)
+        ]
+        return _of_charges(services, db, ids, now) + [_of_next(services, db, each, now) for each in rows]
+
+
+def _of_subscription(services: Services, db: Connection, row: Subscription, now: datetime) -> list[Why]:
+    ids = [charge.id for charge in charges.owed_of(db, row.id)] or charges.newest_of(db, row.id)
+    return [*_of_charges(services, db, ids, now), _of_next(services, db, row, now)]
+
+
+def _of_charges(services: Services, db: Connection, ids: Sequence[int], now: datetime) -> list[Why]:
+    rows = {row.id: row for row in claims.read(db, ids)}
+    return [_of_charge(services, db, rows[each], now) for each in ids if each in rows]
+
+
+def _of_charge(services: Services, db: Connection, row: Locked, now: datetime) -> Why:
+    verdict = _verdict(services, db, row, now)
+    return Why(
+        "charge", row.key, row.customer_uid, row.account, row.amount, row.currency, verdict.reason, verdict.at,
+        _sentence(db, row, verdict), verdict.checks(OF_CHARGE),
+    )  # fmt: skip
+
+
+def _verdict(services: Services, db: Connection, row: Locked, now: datetime) -> Verdict:
+    facts = or_aside(partial(charge_facts, row, _account(services, db, row.account)))
+    if isinstance(facts, SetAside):
+        return Verdict(Reason.TO_BE_HELD, None, facts.why)
+    earlier = load_earlier(db, [row], now).get(row.id) if row.has_earlier else None
+    if isinstance(earlier, SetAside):
+        return Verdict(Reason.TO_BE_HELD, None, earlier.why)
+    return _refused(services, db, row, of_charge(facts, earlier_facts(row, earlier), now), now)
+
+
+def _refused(services: Services, db: Connection, row: Locked, verdict: Verdict, now: datetime) -> Verdict:
+    """Return what the unique constraints of attempts make of a charge that the rule would try."""
+    if verdict.is_new:
+        intent = or_aside(partial(intent_of, services, row, now))
+        if isinstance(intent, SetAside):
+            return Verdict(Reason.TO_BE_HELD, None, intent.why)
+        if attempts.is_taken(db, row.id, intent.number, intent.merchant_uid):
+            taken = f"attempt {intent.number}, or {intent.merchant_uid}, exists already"
+            return Verdict(Reason.TO_BE_HELD, None, taken)
+    if verdict.reason is Reason.DUE and (busy := card_calls.under_way(db, row.billing_key_id)) is not None:
+        return Verdict(Reason.CARD_IN_USE, None, busy)
+    return verdict
+
+
+def _account(services: Services, db: Connection, account: str) -> AccountFacts:
+    return account_facts(services, account, kill_switch.permission(db, account))
+
+
+def _of_next(services: Services, db: Connection, row: Subscription, now: datetime) -> Why:
+    coming, account = next_of(db, row), _account(services, db, row.account)
+    facts = SubscriptionFacts(
+        status=row.status,
+        is_held=row.held_why is not None,
+        ends_at=row.ends_at,
+        due_at=coming.due_at,
+        skips=coming.period_no > row.next_period_no,
+        unfit=account.unfit,
+        obstacle=account.obstacle,
+    )
+    verdict = of_subscription(facts, now)
+    money = amount_words(coming.amount, coming.currency)
+    subject = f"period {coming.period_no} of subscription {row.key} of {row.customer_uid} ({money})"
+    return Why(
+        "subscription", row.key, row.customer_uid, row.account, coming.amount, coming.currency,
+        verdict.reason, verdict.at, f"{subject} {sentences.of_period(row, verdict)}",
+        verdict.checks(OF_SUBSCRIPTION),
+    )  # fmt: skip
+
+
+def _sentence(db: Connection, row: Locked, verdict: Verdict) -> str:
+    charge, tried = timeline.charge_row(db, row.key), timeline.attempts_of(db, row.id)
+    words = sentences.of_debt(charge, tried, verdict) if charge is not None else ""
+    return f"charge {row.key} of {row.customer_uid} ({amount_words(row.amount, row.currency)}) {words}"

@@ -1,0 +1,94 @@
+"""Sentences that say why a charge is tried now, later, or not; each continues "charge … of … (…)"."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from schedules.charging.charges import AttemptState
+from schedules.charging.reasons import Reason, Verdict
+from worker.store.customers.subscriptions import Subscription
+from worker.store.reporting.timeline import AttemptRow, ChargeRow
+
+
+def of_period(row: Subscription, verdict: Verdict) -> str:
+    """Say what becomes of a subscription's next period."""
+    match verdict.reason:
+        case Reason.CANCELED:
+            return "is not charged: the subscription was canceled"
+        case Reason.HELD:
+            return f"is not charged: the subscription is held for an operator: {row.held_why}"
+        case Reason.PAUSED:
+            return "is not charged: the subscription is paused"
+        case Reason.ENDS:
+            return f"is not charged: the subscription ends at {_moment(row.ends_at)}"
+        case Reason.SKIPPED:
+            return f"is charged at {_moment(verdict.at)}; the periods before it are skipped"
+        case Reason.SCHEDULED:
+            return f"is charged at {_moment(verdict.at)}"
+        case Reason.DUE:
+            return "is due, and its charge is opened within a minute"
+        case _:
+            return _of_installation(verdict)
+
+
+def of_debt(charge: ChargeRow, tried: Sequence[AttemptRow], verdict: Verdict) -> str:
+    """Say what becomes of a charge."""
+    after = _after(tried)
+    match verdict.reason:
+        case Reason.PAID:
+            return f"is paid since {_moment(charge.closed_at)}, {_paid_by(charge, tried)}"
+        case Reason.CLOSED:
+            return f"is not tried: it was closed as {charge.status} ({charge.closed_why})"
+        case Reason.HELD:
+            return f"is not tried: it is held for an operator: {charge.held_why}"
+        case Reason.UNDER_WAY | Reason.UNKNOWN:
+            return _of_unresolved(next(each for each in tried if AttemptState(each.state).is_unresolved))
+        case Reason.WAITS_FOR_CARD:
+            return f"is not tried: it waits for another card, or for an operator{after}"
+        case Reason.TO_BE_HELD:
+            return f"will be held for an operator at its next try: {verdict.fact}"
+        case Reason.LOOK_UP:
+            return "is tried after an earlier attempt at it has been looked up at the gateway"
+        case Reason.OLDER_DEBT:
+            return f"is not tried: charge {verdict.fact} of the same card is older and goes first"
+        case Reason.CARD_STOPPED:
+            return f"is not tried: its card can never pay; it waits for another card{after}"
+        case Reason.CARD_CAP:
+            until = f" before {_moment(verdict.at)}" if verdict.at is not None else ""
+            return f"is not tried{until}: its card was declined as often as the policy's cap allows{after}"
+        case Reason.CARD_IN_USE:
+            return f"is tried as soon as {verdict.fact}, another call of its card, has ended"
+        case Reason.SCHEDULED:
+            return f"is tried at {_moment(verdict.at)}{after}"
+        case Reason.DUE:
+            return f"is due, and is sent as soon as the account's cap allows{after}"
+        case _:
+            return _of_installation(verdict)
+
+
+def _of_installation(verdict: Verdict) -> str:
+    here = "from here" if verdict.reason is Reason.NOT_HERE else "now"
+    return f"is not sent {here}: {verdict.fact}"
+
+
+def _of_unresolved(attempt: AttemptRow) -> str:
+    if attempt.next_ask_at is None:
+        return f"is being sent as {attempt.merchant_uid}"
+    at = _moment(attempt.next_ask_at)
+    return f"is not tried: the outcome of {attempt.merchant_uid} is unknown, and is looked up again at {at}"
+
+
+def _paid_by(charge: ChargeRow, tried: Sequence[AttemptRow]) -> str:
+    for attempt in tried:
+        if attempt.state == AttemptState.PAID:
+            return f"by {attempt.merchant_uid}, imp_uid {attempt.imp_uid}"
+    return f"by another way: {charge.closed_why}"
+
+
+def _moment(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}Z" if at is not None else "a time that is not known"
+
+
+def _after(tried: Sequence[AttemptRow]) -> str:
+    if not tried or tried[-1].state != AttemptState.DECLINED:
+        return ""
+    return f"; the last attempt was declined: {tried[-1].reason} ({tried[-1].decline_class})"
