@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests import forking
+
 ROOT = Path(__file__).resolve().parents[2]
 AGAIN = Path(sys.executable).with_name("again")
 
@@ -21,11 +23,8 @@ def plain_environment(settings: Mapping[str, str] | None = None) -> dict[str, st
 def again(
     *arguments: str, settings: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end."""
-    return subprocess.run(
-        [AGAIN, *arguments], env=plain_environment(settings), capture_output=True, text=True, check=False,
-        timeout=90, cwd=cwd, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    """Run a command to its end, as a process of its own that is started without the imports."""
+    return forking.run(["worker.cli", *arguments], plain_environment(settings), cwd, 90)
 
 
 def told(*arguments: str, settings: Mapping[str, str] | None = None) -> str:
