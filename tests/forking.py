@@ -1,13 +1,14 @@
 """Start programs of this repository by a fork of a process that has imported them: a start without the imports.
 
-The imports of one command take 0.8 s of processor time, and the tests start some thousand commands. The forked child
-runs the same module as `python -m MODULE`, as a process of its own: environment, folder, arguments, standard streams,
-session, signals and exit status are those of this start. What Python reads once, before the first module, is the
+The imports of one command take 0.8 s of processor time, and the tests start some thousand commands. The forked
+child runs the same module as `python -m MODULE`, as a process of its own: environment, folder, arguments, standard
+streams, session, signals and exit status are those of this start. What Python reads before the first module is the
 server's: a start that sets PYTHON…, LANG, LC_… or TZ, or gives Python other options than -P, is a usual one, as is
 every start elsewhere than on Linux.
 """
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -27,7 +28,8 @@ from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTED = (
-    "worker.cli", "worker.tasks", "worker.beat", "worker.broker.consumer", "worker.listener", "worker.cli.local.stack",
+    "worker.cli", "worker.cli.local.stack", "worker.tasks", "worker.beat", "worker.broker.consumer",
+    "worker.listener", "simulator.api", "simulator.keeping", "uvicorn", "uvicorn.protocols.http.h11_impl",
     "celery.apps.worker", "celery.apps.beat", "celery.concurrency.thread", "celery.backends.redis",
     "celery.worker.consumer", "kombu.transport.redis", "psycopg", "sqlalchemy.dialects.postgresql.psycopg",
     "rich.table", "rich.console",
@@ -105,7 +107,7 @@ class Forked(subprocess.Popen[bytes]):
     def __init__(self, command: Sequence[str], pid: int, status: int) -> None:
         self.args, self.pid, self._status = command, pid, status
         self.stdin = self.stdout = self.stderr = None
-        self.returncode: int | None = None  # type: ignore[assignment] # as in Popen, whose stub leaves the None out
+        self.returncode: int | None = None
 
     def poll(self) -> int | None:
         """The exit status, as Popen's; None while it runs."""
@@ -207,10 +209,8 @@ def _serve(door: socket.socket) -> list[str]:
 
 
 def _tell(pipe: int, number: int) -> None:
-    try:
+    with contextlib.suppress(BrokenPipeError):  # whoever asked no longer wants to know
         os.write(pipe, number.to_bytes(STATUS, signed=True))
-    except BrokenPipeError:
-        pass  # whoever asked no longer wants to know
 
 
 def _become(descriptors: Sequence[int]) -> list[str]:
@@ -239,11 +239,11 @@ def _main() -> None:
         gc.collect()
         gc.freeze()  # a child copies no page for the collector's marks
         command = _serve(door)
-    module = command.index("-m") + 1
+    start = command.index("-m") + 1
     sys.orig_argv[:] = command
-    sys.argv[:] = ["-m", *command[module + 1 :]]
-    sys.path[0:0] = [] if "-P" in command[1:module] else [str(Path.cwd())]
-    runpy.run_module(command[module], run_name="__main__", alter_sys=True)
+    sys.argv[:] = ["-m", *command[start + 1 :]]
+    sys.path[0:0] = [] if "-P" in command[1:start] else [str(Path.cwd())]
+    runpy.run_module(command[start], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """A whole installation of real processes: services, simulator, two beats, workers; and a shop on it."""
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
-from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+from tests import forking
 from tests.acceptance.again import told, told_json
+from tests.services import data_folder
 from worker import wiring
 from worker.cli.local.stack import AGAIN, Standing
 from worker.clock import wait_until
@@ -94,10 +94,9 @@ class Installation:
 @contextmanager
 def installed(settings: Mapping[str, str] = QUICK, program: Sequence[str] = AGAIN) -> Iterator[Installation]:
     """Everything, as `again up` runs it, with two beats and a monthly plan `now`; gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="again-acceptance-", ignore_cleanup_errors=True) as folder:
-        data = Path(folder)
-        data.chmod(0o711)
-        with Standing(
+    with (
+        data_folder("again-acceptance-") as data,
+        Standing(
             data,
             settings=settings,
             beats=2,
@@ -106,11 +105,13 @@ def installed(settings: Mapping[str, str] = QUICK, program: Sequence[str] = AGAI
             named_services=False,
             logs=data / "logs",
             program=program,
-        ) as standing:
-            running = Installation(standing)
-            running.told(
-                "plan", "add", "now", "--price", "9900", "--name", "Now", "--unit", "month", "--time", "00:00"
-            )
-            yield running
-            running.services.engine.dispose()
-            running.services.gateways["main"].close()
+            launch=forking.start,
+        ) as standing,
+    ):
+        running = Installation(standing)
+        running.told(
+            "plan", "add", "now", "--price", "9900", "--name", "Now", "--unit", "month", "--time", "00:00"
+        )
+        yield running
+        running.services.engine.dispose()
+        running.services.gateways["main"].close()

@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery
 from sqlalchemy import text
 
+from tests import forking
 from tests.acceptance.again import plain_environment, told, told_json
 from tests.installation import QUICK
 from tests.services import drop_database, fresh_database
@@ -41,10 +42,9 @@ class Worker:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = forking.start(
                 self._command,
                 env=plain_environment(self.settings),
-                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
             )

@@ -5,7 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -41,9 +42,10 @@ class Standing:
         named_services: bool = True,
         logs: Path | None = None,
         program: Sequence[str] = AGAIN,
+        launch: "Callable[..., subprocess.Popen[bytes]]" = subprocess.Popen,
     ) -> None:
         self.data = data
-        self._program = program
+        self._program, self._launch = program, launch
         self.console = make_console(stderr=True)
         self._simulator_port = simulator_port
         self._extra = dict(settings or {})
@@ -216,7 +218,7 @@ class Standing:
             self._logs.mkdir(parents=True, exist_ok=True)
             output = (self._logs / f"{name}.log").open("ab")
         # A new session: Ctrl-C reaches this process only, which stops the children in order.
-        self._children[name] = subprocess.Popen(
+        self._children[name] = self._launch(
             [*self._program, *command, "--until-stdin-closes"], env=self._full_environment(),
             stdin=self._tie[0], stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
@@ -282,13 +284,14 @@ class Standing:
         self._written = up_environment.Written(self.data, ours)
 
     def _run(self, *command: str) -> None:
-        done = subprocess.run(
-            [*self._program, *command], env=self._full_environment(), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise EmbeddedError(
-                f"`again {' '.join(command)}` failed: {done.stderr.strip().removeprefix('again: ')}"
+        with tempfile.TemporaryFile() as output:
+            child = self._launch(
+                [*self._program, *command], env=self._full_environment(), stdout=output, stderr=output
             )
+            if child.wait():
+                output.seek(0)
+                told = output.read().decode(errors="replace").strip().removeprefix("again: ")
+                raise EmbeddedError(f"`again {' '.join(command)}` failed: {told}")
 
     def _full_environment(self) -> dict[str, str]:
         foreign = {name: value for name, value in os.environ.items() if not name.startswith("AGAIN_")}
