@@ -1,15 +1,19 @@
 """A whole installation of real processes: services, simulator, two beats, workers; and a shop on it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 from tests import forking
 from tests.acceptance.again import told, told_json
 from tests.services import data_folder
+from tests.starting import wait_until_up
 from worker import wiring
 from worker.cli.local.stack import AGAIN, Standing
 from worker.clock import wait_until
@@ -34,10 +38,26 @@ QUICK = {
 class Installation:
     """What a test may ask of the processes that run."""
 
-    def __init__(self, standing: Standing) -> None:
-        self.standing = standing
+    def __init__(self, standing: Standing, starts: "Starts") -> None:
+        self.standing, self._starts = standing, starts
         self.settings = {n: v for n, v in standing.environment.items() if n.startswith("AGAIN_")}
         self.services = wiring.connect(load_settings(self.settings))
+
+    def restart(self, prefix: str) -> None:
+        """Start the ended beats and workers whose names have this prefix again, and wait until they work.
+
+        One that starts while no database answers ends with an error, and no supervisor starts it again here.
+        """
+        self.standing.restart(prefix)
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Wait until each beat and worker that runs has said that it works."""
+        for name in self.standing.names():
+            (process,) = self.standing.children(name)
+            if name.startswith(("beat", "worker")) and process.poll() is None:
+                log = partial(self._starts.log, self.standing.data / "logs" / f"{name}.log")
+                wait_until_up(process, partial(_works, log), log)
 
     def told(self, *arguments: str) -> str:
         """What a command prints."""
@@ -91,9 +111,31 @@ class Installation:
         return seen[0]
 
 
+class Starts:
+    """Start processes without the imports, and know what each has logged since."""
+
+    def __init__(self) -> None:
+        self._began: dict[Path, int] = {}
+
+    def __call__(self, command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
+        """Start one, as `subprocess.Popen` does."""
+        log = options["stdout"]
+        self._began[Path(log.name)] = log.tell()
+        return forking.start(command, **options)
+
+    def log(self, path: Path) -> str:
+        """What the newest process with this log has logged."""
+        return path.read_bytes()[self._began[path] :].decode()
+
+
+def _works(log: Callable[[], str]) -> bool:
+    return " ready." in log() or "beat: Starting..." in log()
+
+
 @contextmanager
 def installed(settings: Mapping[str, str] = QUICK, program: Sequence[str] = AGAIN) -> Iterator[Installation]:
     """Everything, as `again up` runs it, with two beats and a monthly plan `now`; gone afterwards."""
+    starts = Starts()
     with (
         data_folder("again-acceptance-") as data,
         Standing(
@@ -105,10 +147,11 @@ def installed(settings: Mapping[str, str] = QUICK, program: Sequence[str] = AGAI
             named_services=False,
             logs=data / "logs",
             program=program,
-            launch=forking.start,
+            launch=starts,
         ) as standing,
     ):
-        running = Installation(standing)
+        running = Installation(standing, starts)
+        running.wait_until_ready()
         running.told(
             "plan", "add", "now", "--price", "9900", "--name", "Now", "--unit", "month", "--time", "00:00"
         )

@@ -68,7 +68,7 @@ def test_sigterm_lets_the_call_under_way_end_and_loses_nothing(installation: Ins
             assert child.wait(60) == 0
         story = installation.charge(key)
     finally:
-        installation.standing.restart("worker-charges")
+        installation.restart("worker-charges")
     assert story is not None
     assert story.facts["status"] == "paid", story
     assert [happening.what for happening in story.happenings][:3] == ["opened", "sending", "paid"]

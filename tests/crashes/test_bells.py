@@ -34,7 +34,7 @@ def test_row_13_two_beats_that_both_lead_on_the_day_of_a_double_hour_charge_once
     assert wait_until(lambda: leading(shop) > 0 and len(shop.ringing(OPEN_DUE)) == 1, PATIENCE)
     thaw(sleeper)
     assert wait_until(lambda: leading(shop) == 2 and len(set(shop.ringing(OPEN_DUE).values())) == 2, PATIENCE)
-    shop.standing.restart(OPS)
+    shop.installation.restart(OPS)
     shop.let_end(key)
 
     have_both_ring(shop, FIRST_HALF_PAST_TWO + timedelta(hours=1), OPEN_MISSED)
@@ -100,5 +100,5 @@ def have_both_ring(shop: Shop, at: datetime, bell: str) -> None:
 
     assert wait_until(lambda: leading(shop) == 2 and len(set(fresh().values())) == 2, PATIENCE)
     heard = set(fresh())
-    shop.standing.restart(OPS)
+    shop.installation.restart(OPS)
     assert wait_until(lambda: not heard & shop.not_done(), PATIENCE)

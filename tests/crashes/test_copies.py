@@ -33,7 +33,7 @@ def test_row_14_a_restored_database_sends_nothing_that_was_paid_after_its_backup
     for key in keys.values():
         assert wait_until(lambda key=key: shop.first_charge(key) is not None, PATIENCE)  # type: ignore[misc]
     backup = dumps.dump(postgres(shop), DATABASE, tmp_path)
-    shop.standing.restart(WORKERS)
+    shop.installation.restart(WORKERS)
     for key in keys.values():
         shop.let_end(key)
     assert [attempt["state"] for attempt in shop.attempts(keys[declined])] == ["declined", "paid"]
@@ -84,7 +84,7 @@ def test_row_15_a_copy_that_is_started_elsewhere_sends_nothing(shop: Shop, tmp_p
         assert wait_until(lambda: "belongs to another environment" in log.read_text(), PATIENCE)
         copy.check()
     assert shop.charges_sent() == calls
-    shop.standing.restart(WORKERS)
+    shop.installation.restart(WORKERS)
     shop.let_end(key)
     assert shop.charges_sent() == calls + 1
     shop.books_agree("row15")

@@ -49,11 +49,11 @@ def test_row_3_a_dispatcher_that_dies_with_its_messages_out_sends_them_twice_and
     key = shop.customer("row3")
     shop.struck(Failpoint.DISPATCHING_PUBLISHED)
     assert shop.messages() == 1
-    shop.standing.restart(OPS)
+    shop.installation.restart(OPS)
     shop.pass_time(timedelta(seconds=5))
     assert wait_until(lambda: shop.messages() == 2, PATIENCE)
     calls, held = shop.charges_sent(), shop.held_messages()
-    shop.standing.restart(WORKERS)
+    shop.installation.restart(WORKERS)
     shop.let_end(key)
     shop.wait_until_worked_off(held)
     assert shop.charges_sent() == calls + 1
@@ -74,7 +74,7 @@ def test_row_4_a_broker_that_loses_everything_loses_no_charge(shop: Shop, loss: 
         shutil.rmtree(shop.standing.services.valkey.folder / "appendonlydir")
         shop.standing.services.valkey.restart()
     assert shop.messages() == 0
-    shop.standing.restart(WORKERS)
+    shop.installation.restart(WORKERS)
     shop.let_end(key)
     (attempt,) = shop.attempts(key)
     assert attempt["sends"] == 1
