@@ -115,17 +115,17 @@ class Starts:
     """Start processes without the imports, and know what each has logged since."""
 
     def __init__(self) -> None:
-        self._began: dict[Path, int] = {}
+        self._began: dict[str, int] = {}
 
     def __call__(self, command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
         """Start one, as `subprocess.Popen` does."""
         log = options["stdout"]
-        self._began[Path(log.name)] = log.tell()
+        self._began[str(log.name)] = log.tell()
         return forking.start(command, **options)
 
     def log(self, path: Path) -> str:
         """What the newest process with this log has logged."""
-        return path.read_bytes()[self._began[path] :].decode()
+        return path.read_bytes()[self._began[str(path)] :].decode()
 
 
 def _works(log: Callable[[], str]) -> bool:
