@@ -14,6 +14,7 @@ from worker.store.operations import leads, processes
 CLOCKS_GO_BACK = date(2026, 10, 25)  # in Berlin, from 03:00 to 02:00: half past two comes at 00:30 and 01:30 UTC
 OPEN_DUE, OPEN_MISSED = "again.open_due", "again.open_missed"
 FIRST_HALF_PAST_TWO = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+OFTEN = 0.005  # seconds; two beats whose ticks come this close together never lead both
 
 
 def test_row_13_two_beats_that_both_lead_on_the_day_of_a_double_hour_charge_once(shop: Shop) -> None:
@@ -33,7 +34,9 @@ def test_row_13_two_beats_that_both_lead_on_the_day_of_a_double_hour_charge_once
     shop.set_time(FIRST_HALF_PAST_TWO)
     assert wait_until(lambda: leading(shop) > 0 and len(shop.ringing(OPEN_DUE)) == 1, PATIENCE)
     thaw(sleeper)
-    assert wait_until(lambda: leading(shop) == 2 and len(set(shop.ringing(OPEN_DUE).values())) == 2, PATIENCE)
+    assert wait_until(
+        lambda: leading(shop) == 2 and len(set(shop.ringing(OPEN_DUE).values())) == 2, PATIENCE, OFTEN
+    )
     shop.installation.restart(OPS)
     shop.let_end(key)
 
@@ -98,7 +101,7 @@ def have_both_ring(shop: Shop, at: datetime, bell: str) -> None:
     def fresh() -> dict[str, str]:
         return {ring: beat for ring, beat in shop.ringing(bell).items() if ring not in before}
 
-    assert wait_until(lambda: leading(shop) == 2 and len(set(fresh().values())) == 2, PATIENCE)
+    assert wait_until(lambda: leading(shop) == 2 and len(set(fresh().values())) == 2, PATIENCE, OFTEN)
     heard = set(fresh())
     shop.installation.restart(OPS)
     assert wait_until(lambda: not heard & shop.not_done(), PATIENCE)

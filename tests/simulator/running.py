@@ -1,5 +1,6 @@
 """Starts the real simulator as a process, and talks to it as a client of its own would."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from tests import forking
 from worker.clock import wait_until
 
 
@@ -75,7 +77,8 @@ def running_simulator(*arguments: str) -> Iterator[RunningSimulator]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "simulator", "--port", str(port), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    with open(os.devnull, "wb") as nothing:
+        process = forking.start(command, env=os.environ, stdout=nothing)
     running = RunningSimulator(f"http://127.0.0.1:{port}", process)
 
     def answers() -> bool:
