@@ -1,7 +1,7 @@
 """A process one of whose threads fails ends with an ERROR, so that its supervisor starts it again."""
 
+import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,7 +15,7 @@ import redis
 from celery import Celery
 from sqlalchemy import text
 
-from tests import dying
+from tests import dying, forking
 from tests.acceptance.again import ROOT, plain_environment
 from tests.dying import FAILS, FAILS_ONCE, MAIN, UNSTARTABLE
 from tests.factories import many_opened
@@ -76,10 +76,12 @@ class Victim:
         environment = plain_environment(settings) | {
             "PYTHONPATH": str(ROOT), dying.PART: part, dying.HOW: how, dying.ORDER: str(self._order),
         }  # fmt: skip
-        with self._log.open("wb") as output:
-            self.process = subprocess.Popen(
+        its_stdin, stdin = os.pipe()
+        self._stdin = os.fdopen(stdin, "wb")
+        with self._log.open("wb") as output, os.fdopen(its_stdin, "rb"):
+            self.process = forking.start(
                 [sys.executable, "-m", dying.__name__, command, *options, "--until-stdin-closes"],
-                env=environment, stdin=subprocess.PIPE, stdout=output, stderr=output,
+                env=environment, stdin=its_stdin, stdout=output, stderr=output,
             )  # fmt: skip
 
     def _charges(self) -> list[int]:
@@ -129,8 +131,7 @@ class Victim:
 
     def close_stdin(self) -> None:
         """End its standard input."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        self._stdin.close()
 
     def _answers(self, path: str, body: bytes | None = None) -> bool:
         with suppress(URLError, OSError):
@@ -144,8 +145,7 @@ class Victim:
         """Kill it, if it lives."""
         self.process.kill()
         self.process.wait()
-        with suppress(BrokenPipeError):
-            self.close_stdin()
+        self.close_stdin()
         self.services.engine.dispose()
 
 
