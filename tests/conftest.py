@@ -20,7 +20,7 @@ from worker.wiring import fingerprint_in
 
 TESTS = Path(__file__).parent
 
-# The folders whose files take long: they begin first, so that short files fill the end of a run on several processes.
+# The folders whose files take long. They begin first: short files fill the end of a run on several processes.
 LONG = ("acceptance", "benchmarks", "scenarios", "crashes", "model", "mutants")
 
 
