@@ -9,18 +9,20 @@ from pathlib import Path
 import pytest
 import redis
 from celery import Celery
+from kombu import Connection, Queue
 
 from schedules.charging.charges import ChargeKind, ChargeStatus
 from tests import skewed
 from tests.acceptance.again import ROOT
 from tests.factories import charge_rows, on_sale, subscribed
 from tests.installation import QUICK
-from tests.rabbit import NEEDS_RABBITMQ, rabbit
+from tests.rabbit import NEEDS_RABBITMQ, Rabbit, rabbit
 from tests.services import drop_database, fresh_database
 from tests.simulator.running import RunningSimulator, running_simulator
 from tests.skewed import set_ahead
 from tests.working import Worker
 from worker.app import BULK
+from worker.app import QUEUES as WORKER_QUEUES
 from worker.cli.local.stack import AGAIN
 from worker.clock import wait, wait_until
 from worker.embedded import EmbeddedServices
@@ -44,16 +46,25 @@ def simulator() -> Iterator[RunningSimulator]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def node() -> Iterator[Rabbit]:
+    """A RabbitMQ of this module's own."""
+    with rabbit() as running:
+        yield running
+
+
 @pytest.fixture(params=["valkey", pytest.param("rabbitmq", marks=NEEDS_RABBITMQ)])
-def broker(request: pytest.FixtureRequest, embedded: EmbeddedServices) -> Iterator[str]:
-    """A broker of each kind."""
+def broker(request: pytest.FixtureRequest, embedded: EmbeddedServices) -> str:
+    """A broker of each kind, in which nothing waits."""
     if request.param == "rabbitmq":
-        with rabbit() as node:
-            yield node.url
-        return
+        node: Rabbit = request.getfixturevalue("node")
+        with Connection(node.url) as connection:
+            for queue in WORKER_QUEUES:
+                Queue(queue, channel=connection.default_channel).delete()
+        return node.url
     url = embedded.broker_url.rpartition("/")[0] + "/14"  # nobody else is there
     redis.Redis.from_url(url).flushdb()
-    yield url
+    return url
 
 
 class Two:
