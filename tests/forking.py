@@ -61,8 +61,8 @@ def start(
     env: Mapping[str, str],
     cwd: Path | None = None,
     stdin: int = subprocess.DEVNULL,
-    stdout: IO[bytes] | None = None,
-    stderr: IO[bytes] | None = None,
+    stdout: IO[bytes] | int | None = None,
+    stderr: IO[bytes] | int | None = None,
     start_new_session: bool = False,
 ) -> "subprocess.Popen[bytes]":
     """Start a program as `subprocess.Popen` does, by a fork where that is the same."""
@@ -71,16 +71,16 @@ def start(
         return subprocess.Popen(
             words, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=start_new_session
         )
-    with open(os.devnull, "rb") as nothing:
+    with open(os.devnull, "r+b") as nothing:
         streams = [
-            nothing.fileno() if stdin == subprocess.DEVNULL else stdin,
-            1 if stdout is None else stdout.fileno(),
-            2 if stderr is None else stderr.fileno(),
+            nothing if each == subprocess.DEVNULL else standard if each is None else each
+            for standard, each in enumerate((stdin, stdout, stderr))
         ]
         asked = {
             "command": words, "env": dict(env), "cwd": str(cwd or Path.cwd()), "new_session": start_new_session
         }  # fmt: skip
-        return Forked(words, *_server().fork(asked, streams))
+        descriptors = [each if isinstance(each, int) else each.fileno() for each in streams]
+        return Forked(words, *_server().fork(asked, descriptors))
 
 
 def _can_fork(words: Sequence[str], env: Mapping[str, str]) -> bool:

@@ -77,8 +77,7 @@ def running_simulator(*arguments: str) -> Iterator[RunningSimulator]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "simulator", "--port", str(port), *arguments]
-    with open(os.devnull, "wb") as nothing:
-        process = forking.start(command, env=os.environ, stdout=nothing)
+    process = forking.start(command, env=os.environ, stdout=subprocess.DEVNULL)
     running = RunningSimulator(f"http://127.0.0.1:{port}", process)
 
     def answers() -> bool:
