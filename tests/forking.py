@@ -39,12 +39,14 @@ STATUS = 4  # bytes
 
 
 def run(
-    arguments: Sequence[str], environment: Mapping[str, str], cwd: Path | None, timeout: float
+    arguments: Sequence[str], environment: Mapping[str, str], cwd: Path | None, typed: str, timeout: float
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `python -P -m MODULE …` to its end, with nothing on standard input, as `subprocess.run` does."""
+    """Run `python -P -m MODULE …` to its end, with a text on standard input, as `subprocess.run` does."""
     command = [sys.executable, "-P", "-m", *arguments]
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        process = start(command, env=environment, cwd=cwd, stdout=stdout, stderr=stderr)
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        stdin.write(typed.encode())
+        stdin.seek(0)
+        process = start(command, env=environment, cwd=cwd, stdin=stdin.fileno(), stdout=stdout, stderr=stderr)
         try:
             status = process.wait(timeout)
         except BaseException:

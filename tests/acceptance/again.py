@@ -21,10 +21,10 @@ def plain_environment(settings: Mapping[str, str] | None = None) -> dict[str, st
 
 
 def again(
-    *arguments: str, settings: Mapping[str, str] | None = None, cwd: Path | None = None
+    *arguments: str, settings: Mapping[str, str] | None = None, cwd: Path | None = None, typed: str = ""
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end, as a process of its own that is started without the imports."""
-    return forking.run(["worker.cli", *arguments], plain_environment(settings), cwd, 90)
+    """Run a command to its end, with a text on standard input, in a process of its own."""
+    return forking.run(["worker.cli", *arguments], plain_environment(settings), cwd, typed, 90)
 
 
 def told(*arguments: str, settings: Mapping[str, str] | None = None) -> str:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import redis
 
-from tests.acceptance.again import AGAIN, plain_environment
+from tests.acceptance.again import again
 from tests.installation import QUICK, Installation, installed
 
 GOOD = {"number": "5333123412341091", "expiry": "2031-07", "birth": "880717", "password_2_digits": "37"}
@@ -26,10 +26,7 @@ def shop() -> Iterator[Installation]:
 def typed(shop: Installation, card: dict[str, str] | str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """A command that reads a card from standard input."""
     text = card if isinstance(card, str) else json.dumps(card)
-    return subprocess.run(
-        [AGAIN, *arguments], env=plain_environment(shop.settings), capture_output=True, text=True, check=False,
-        timeout=90, input=text,
-    )  # fmt: skip
+    return again(*arguments, settings=shop.settings, typed=text)
 
 
 def shown(shop: Installation, customer_uid: str) -> Any:

@@ -124,22 +124,19 @@ def test_the_version_is_printed() -> None:
     ],
 )
 def test_a_shell_completes_what_is_typed(shell: str, typed: str, expected: str) -> None:
-    environment = plain_environment() | {
+    settings = {
         "_AGAIN_COMPLETE": f"complete_{shell}",
         "_TYPER_COMPLETE_ARGS": typed,
         "_TYPER_COMPLETE_FISH_ACTION": "get-args",
         "COMP_WORDS": typed,
         "COMP_CWORD": str(len(typed.split()) - 1),
     }
-    done = subprocess.run([AGAIN], env=environment, capture_output=True, text=True, check=True, timeout=60)
-    assert expected in done.stdout
+    assert expected in told(settings=settings)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_completion_script_of_a_shell_is_printed(shell: str) -> None:
-    environment = plain_environment() | {"_AGAIN_COMPLETE": f"source_{shell}"}
-    done = subprocess.run([AGAIN], env=environment, capture_output=True, text=True, check=True, timeout=60)
-    assert f"complete_{shell}" in done.stdout
+    assert f"complete_{shell}" in told(settings={"_AGAIN_COMPLETE": f"source_{shell}"})
 
 
 def test_bash_completes_with_the_script_that_is_printed() -> None:
