@@ -3,8 +3,8 @@
 The imports of one command take 0.8 s of processor time, and the tests start some thousand commands. The forked
 child runs the same module as `python -m MODULE`, as a process of its own: environment, folder, arguments, standard
 streams, session, signals and exit status are those of this start. What Python reads before the first module is the
-server's: a start that sets PYTHON…, LANG, LC_… or TZ, or gives Python other options than -P, is a usual one, as is
-every start elsewhere than on Linux.
+server's: a start that sets PYTHON…, LANG, LC_… or TZ, or other options of Python than -P, is a usual one. So is
+that of a module that may replace something before the imports, and every start elsewhere than on Linux.
 """
 
 import atexit
@@ -34,6 +34,7 @@ IMPORTED = (
     "celery.worker.consumer", "kombu.transport.redis", "psycopg", "sqlalchemy.dialects.postgresql.psycopg",
     "rich.table", "rich.console",
 )  # fmt: skip
+PROGRAMS = ("worker.cli", "simulator", "tests.crashes.process")  # those that replace nothing before the imports
 READ_ONCE = ("PYTHON", "LANG", "LC_", "TZ")  # prefixes of the variables that Python reads before the first module
 STATUS = 4  # bytes
 
@@ -88,11 +89,12 @@ def start(
 def _can_fork(words: Sequence[str], env: Mapping[str, str]) -> bool:
     if sys.platform != "linux" or words[0] != sys.executable or "-m" not in words:
         return False
-    options = set(words[1 : words.index("-m")])
+    options, module = set(words[1 : words.index("-m")]), words[words.index("-m") + 1]
     changed = [name for name in {*env, *os.environ} if env.get(name) != os.environ.get(name)]
     paths = {str(ROOT), os.environ.get("PYTHONPATH"), None}
     return (
-        options <= {"-P"}
+        module in PROGRAMS
+        and options <= {"-P"}
         and env.get("PYTHONPATH") in paths
         and not [name for name in changed if name.startswith(READ_ONCE) and name != "PYTHONPATH"]
     )
