@@ -53,6 +53,7 @@ def test_running_processes_charge_an_account_that_is_added_and_drop_one_that_is_
         f'[accounts.second]\nportone_url = "{second.url}"\nkey = "sim_key"\nsecret = "sim_secret"\nrate = 0\n'
     )
     file.write_text(section)
+    assert logged(installation, "accounts: added second")  # its credentials are bound by then
     second.card("ben")
     installation.told("customer", "add", "ben", "--account", "second")
     installation.told("subscribe", "ben", "now", "--request-key", "ben-1")
