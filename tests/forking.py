@@ -36,7 +36,8 @@ IMPORTED = (
 )  # fmt: skip
 PROGRAMS = ("worker.cli", "simulator", "tests.crashes.process")  # those that replace nothing before the imports
 READ_ONCE = ("PYTHON", "LANG", "LC_", "TZ")  # prefixes of the variables that Python reads before the first module
-STATUS = 4  # bytes
+PID, STATUS = b"P", b"S"  # what a message on the pipe of a process tells
+MESSAGE = 5  # bytes
 
 
 def run(
@@ -139,9 +140,7 @@ class Forked(subprocess.Popen[bytes]):
 
     def _ended(self, timeout: float | None) -> int | None:
         if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
-            told = os.read(self._status, STATUS)
-            assert told, "the fork server ended"
-            self.returncode = int.from_bytes(told, signed=True)
+            self.returncode = _told(self._status, STATUS)
         return self.returncode
 
     def __del__(self, *_: object) -> None:
@@ -174,9 +173,7 @@ class _Server:
             request.write(json.dumps(asked).encode())
             request.flush()
             socket.send_fds(self._door, [b"!"], [*streams, request.fileno(), told])
-            pid = int.from_bytes(os.read(status, STATUS), signed=True)
-        assert pid, "the fork server does not run"
-        return pid, status
+        return _told(status, PID), status
 
 
 @cache
@@ -195,11 +192,11 @@ def _serve(door: socket.socket) -> list[str]:
             if descriptor in running:
                 pid, status = running.pop(descriptor)
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                _tell(status, code)
+                _tell(status, STATUS, code)
                 os.close(status)
                 os.close(descriptor)
                 continue
-            word, descriptors, _, _ = socket.recv_fds(door, 1, STATUS + 1)
+            word, descriptors, _, _ = socket.recv_fds(door, 1, 5)
             if not word:
                 os._exit(0)  # whoever asked has ended
             pid = os.fork()
@@ -207,14 +204,19 @@ def _serve(door: socket.socket) -> list[str]:
                 door.detach()
                 return _become(descriptors)
             running[os.pidfd_open(pid)] = pid, descriptors[-1]
-            _tell(descriptors[-1], pid)
             for each in descriptors[:-1]:
                 os.close(each)
 
 
-def _tell(pipe: int, number: int) -> None:
+def _tell(pipe: int, what: bytes, number: int) -> None:
     with contextlib.suppress(BrokenPipeError):  # whoever asked no longer wants to know
-        os.write(pipe, number.to_bytes(STATUS, signed=True))
+        os.write(pipe, what + number.to_bytes(MESSAGE - 1, signed=True))
+
+
+def _told(pipe: int, what: bytes) -> int:
+    message = os.read(pipe, MESSAGE)
+    assert message.startswith(what), "the process or the server of forks did not start, or has ended"
+    return int.from_bytes(message[1:], signed=True)
 
 
 def _become(descriptors: Sequence[int]) -> list[str]:
@@ -222,12 +224,13 @@ def _become(descriptors: Sequence[int]) -> list[str]:
     os.lseek(descriptors[3], 0, os.SEEK_SET)
     with os.fdopen(descriptors[3], "rb") as request:
         asked = json.load(request)
-    for standard, descriptor in enumerate(descriptors[:3]):
-        os.dup2(descriptor, standard)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     if asked["new_session"]:
         os.setsid()
     os.chdir(asked["cwd"])
+    _tell(descriptors[-1], PID, os.getpid())
+    for standard, descriptor in enumerate(descriptors[:3]):
+        os.dup2(descriptor, standard)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
     os.environ.update(asked["env"])
     time.tzset()
