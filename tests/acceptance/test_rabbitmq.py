@@ -146,11 +146,13 @@ def beat_logs(shop: Installation) -> str:
 
 
 def assert_beats_are_seen(shop: Installation) -> None:
-    """Each beat reports once more. Asked of the rows: a node that is blocked keeps the connection of each command."""
+    """Each beat reports once more. The rows are read, because a blocked node keeps the connection of each command."""
 
     def seen() -> dict[int, datetime]:
         with shop.services.engine.begin() as db:
-            return {each.pid: each.seen_at for each in processes.seen(db) if each.kind == "beat"}
+            return {
+                each.pid: each.seen_at for each in processes.seen(db) if each.kind == "beat" and not each.ended
+            }
 
     shown = seen()
     assert len(shown) == 2
