@@ -146,7 +146,7 @@ def beat_logs(shop: Installation) -> str:
 
 
 def assert_beats_are_seen(shop: Installation) -> None:
-    """Each beat reports once more. The rows are read, because a blocked node keeps the connection of each command."""
+    """Each beat reports once more. Read from the rows: a blocked node keeps the connection of each command."""
 
     def seen() -> dict[int, datetime]:
         with shop.services.engine.begin() as db:
