@@ -34,7 +34,7 @@ demo: $(STAMP) ## bill three months of a sample shop with real processes and fau
 	@$(VENV)/bin/again demo
 
 test: $(STAMP) ## all tests, with the services that they start and stop
-	@$(VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP) ## rules, gateway, simulator and structure in under a minute; needs no database
 	@$(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/rules tests/gateway tests/simulator tests/architecture
@@ -42,7 +42,7 @@ test-fast: $(STAMP) ## rules, gateway, simulator and structure in under a minute
 test-oldest: $(STAMP) ## store, workflow, whole-shop and failover tests on the oldest supported PostgreSQL, in OLDEST; needs pgbouncer
 	@test -x $(OLDEST)/postgres || { echo "no PostgreSQL in $(OLDEST): apt-get install postgresql-15, or say: make test-oldest OLDEST=/folder/of/postgres" >&2; exit 1; }
 	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || { echo "no pgbouncer: apt-get install pgbouncer" >&2; exit 1; }
-	@EMBEDDED_POSTGRES=$(OLDEST) $(VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests/store tests/workflows tests/acceptance/test_shop.py tests/acceptance/test_failover.py
+	@EMBEDDED_POSTGRES=$(OLDEST) $(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests/store tests/workflows tests/acceptance/test_shop.py tests/acceptance/test_failover.py
 
 clients: $(STAMP) ## PortOne clients of other authors, run against the simulator; needs Node.js
 	@$(VENV)/bin/python -m tests.clients
