@@ -111,7 +111,7 @@ class Connection:
             await self.stream.aclose()
 
     def is_readable(self) -> bool:
-        """Whether the server has closed the connection, or has sent something that was not asked for.
+        """Whether the server has closed the connection or sent unrequested bytes.
 
         False for a new connection over TLS: its session tickets are readable too.
         """
@@ -180,7 +180,7 @@ class Exchange:
         return self._again is not None and not self._again.done()
 
     def when_over(self, call: Callable[[], None]) -> None:
-        """Call this once nothing more can come of the exchange."""
+        """Call this when the exchange has ended."""
         if self._task is not None:
             self._task.add_done_callback(lambda _: call())
 
@@ -263,7 +263,7 @@ class Exchange:
             await self._take_another_slot()
 
     async def _stay_connected(self) -> None:
-        """Wait for the slot; whatever the server sends or closes meanwhile costs the connection."""
+        """Wait for the slot; if the server sends bytes or closes meanwhile, the connection is lost."""
         stream = self.connection.stream
         probed = self._again is None or self.connection.has_answered or self.connection.tls is None
         while (early := self._slot.earliest - elapsed()) > 0 or not probed:
@@ -319,12 +319,12 @@ class Exchange:
         return is_short and not self.connection.by_tls_proxy and not self.connection.has_unread_bytes()
 
     def cancel(self) -> None:
-        """Give up what waits for another slot."""
+        """Cancel an exchange that waits for another slot."""
         if self._task is not None:
             self._task.cancel()
 
     def _failure(self, error: Exception) -> NotSent | Unknown:
-        """What a failure says of the request, by its phase and its name alone: its text may hold a secret."""
+        """Return the outcome of a failure by its phase and its type; its text may hold a secret."""
         name = "ReadError" if isinstance(error, ssl.SSLError) else type(error).__name__
         is_time_out = isinstance(error, TimeoutError)
         if isinstance(error, httpx.LocalProtocolError) and not self._wrote_headers:
@@ -352,7 +352,7 @@ class Exchange:
 
 
 def _tls_trouble(error: BaseException | None) -> str:
-    """What TLS says of a failure, and the setting that is about it; empty where it says nothing."""
+    """Describe a failure of TLS and the setting for it; empty when it is no failure of TLS."""
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
     reason = error.reason if error is not None and isinstance(error.reason, str) else ""

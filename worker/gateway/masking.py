@@ -1,4 +1,4 @@
-"""What the gateway says is cleaned, masked and shortened here before any of it is kept or shown."""
+"""Clean, mask and shorten texts of the gateway before they are stored or shown."""
 
 import re
 
@@ -18,12 +18,12 @@ def masked_card(number: str) -> str:
 
 
 def writable(text: str) -> str:
-    """The text without what a log line or a table cannot hold."""
+    """The text without characters that a log line or a table cannot hold."""
     return _UNWRITABLE.sub(" ", text).strip()
 
 
 def told(words: object, limit: int = TEXT_LIMIT) -> str | None:
-    """The gateway's own words, fit to be kept; None when it said nothing."""
+    """The gateway's text as it may be stored; None for an empty one."""
     if words is None or isinstance(words, bool):
         return None
     text = masked(writable(str(words)))
@@ -31,12 +31,12 @@ def told(words: object, limit: int = TEXT_LIMIT) -> str | None:
 
 
 def shortened(text: str, limit: int = TEXT_LIMIT) -> str:
-    """The text's beginning, with a sign where it was cut."""
+    """The beginning of the text, with an ellipsis when it was shortened."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def without(text: str, secrets: tuple[str | None, ...]) -> str:
-    """The text without these very strings, should the gateway have repeated what we sent."""
+    """The text without these strings, in case the gateway repeated what we sent."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "…")

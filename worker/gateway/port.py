@@ -1,4 +1,4 @@
-"""What a gateway must be able to do, in words that are no vendor's; its answers are values."""
+"""The port of payment gateways, in vendor-neutral terms; its answers are values."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ class BillingKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyDeclined:
-    """The card was not taken: the gateway's own words."""
+    """The card was refused, with the gateway's text."""
 
     reason: str
     pg_code: str | None = None
@@ -82,7 +82,7 @@ class KeyMissing:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All the payments that the gateway has under a uid; none at all is an answer, not an error."""
+    """All payments that the gateway has under a uid; an empty list is an answer too."""
 
     payments: Sequence[GatewayPayment]
 
@@ -98,7 +98,7 @@ class PaymentPage:
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """A refund; the balance that we believe is left must match, or the gateway does nothing."""
+    """A refund; the gateway refuses it unless the balance matches."""
 
     imp_uid: str
     money: Money  # how much to give back: always said, for the gateway reads 0 or nothing as all of it
@@ -115,7 +115,7 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """What the gateway's own timer was, or is, to charge a customer."""
+    """A charge in the gateway's own schedule."""
 
     entries: Sequence[TimerEntry]
 
@@ -152,7 +152,7 @@ CancelAnswer = Cancelled | NotSent | Refused | Unknown
 
 
 def code_of(answer: KeyDeclined | KeyMissing | NoAnswer) -> Code:
-    """The code of the error for an answer that is not the wanted one: one that asked changed nothing there."""
+    """The error code for an answer other than the wanted one, of a request that changes nothing."""
     match answer:
         case KeyMissing():
             return Code.NOT_FOUND
@@ -165,12 +165,12 @@ def code_of(answer: KeyDeclined | KeyMissing | NoAnswer) -> Code:
 
 
 def did_not_reach(not_sent: NotSent) -> bool:
-    """Whether the gateway did not hear of a call at all, for want of a connection or a token."""
+    """Whether a call did not reach the gateway, for lack of a connection or a token."""
     return not_sent.reason.startswith((NO_CONNECTION, CONNECTION_TIMEOUT, NO_TOKEN))
 
 
 class Sending(Protocol):
-    """One charge on its way to the gateway."""
+    """One charge to be sent."""
 
     def begin(self, until: float, slot: Slot, then: Callable[[Outcome | Missed], None]) -> None:
         """Send it within its slot; what came of it is told to `then`, on a thread of the gateway's own.
@@ -184,7 +184,7 @@ class Gateway(Protocol):
     """A payment gateway. No method raises for what the gateway or the network does: that is an answer."""
 
     def prepare(self) -> None:
-        """Have at hand what a call needs, so that after a pre-send check nothing but the call itself is left."""
+        """Prepare what a call needs, such as a token, so that only the call follows the pre-send check."""
 
     def charge(self, order: ChargeOrder, until: float | None = None) -> Outcome:
         """Charge a stored card, once, under the order's merchant_uid.
@@ -194,10 +194,10 @@ class Gateway(Protocol):
         """
 
     def sending(self, order: ChargeOrder) -> "Sending":
-        """The same charge, to be begun by somebody who does not wait for its answer."""
+        """The same charge for a caller that does not wait for the answer."""
 
     def wrong_with_card(self, card: Card) -> str | None:
-        """What it would not take in this card, without saying any of it; None when it may be sent."""
+        """What the gateway would refuse in this card, without any of its digits; None when it may be sent."""
 
     def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool, until: float | None = None) -> Outcome:
         """Charge keyed-in card data once; with `keep`, store the card under the order's customer_uid too."""
@@ -209,10 +209,10 @@ class Gateway(Protocol):
         """Read the masked facts of a stored card."""
 
     def delete_key(self, customer_uid: str) -> KeyAnswer:
-        """Forget a stored card, for good."""
+        """Delete a stored card for ever."""
 
     def find(self, merchant_uid: str) -> GatewayPayment | NoAnswer | None:
-        """The newest payment of a uid, for showing; never decide on it: another one may be paid."""
+        """The newest payment of a uid, for display; never decide on it, because another one may be paid."""
 
     def find_all(self, merchant_uid: str) -> Found | NoAnswer:
         """Every payment of a uid, all pages."""
@@ -223,13 +223,13 @@ class Gateway(Protocol):
         """One page of the payments started in a window of at most 90 days, oldest first."""
 
     def timed(self, customer_uid: str, since: datetime, until: datetime) -> Timed | NoAnswer:
-        """What the gateway's own timer charges a customer in a span of time, all pages."""
+        """The charges of a customer in the gateway's own schedule within a time span, all pages."""
 
     def unschedule(self, customer_uid: str, merchant_uids: Sequence[str]) -> NoAnswer | None:
         """Revoke these of the timer's charges, at least one; None when the gateway says so. Read them back."""
 
     def cancel(self, cancellation: Cancellation) -> CancelAnswer:
-        """Give money back, guarded by the balance."""
+        """Refund a payment, guarded by the balance."""
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""

@@ -1,4 +1,4 @@
-"""The HTTP client: httpx with one connection for each call under way, and a deadline that nothing outlasts.
+"""The HTTP client: httpx with one connection for each call under way, and a deadline for each call.
 
 A pool that all calls share would look at each of its connections for each request, which takes milliseconds. So
 each connection is a transport of its own, which a call takes and puts back. All of them live on one event loop.
@@ -34,7 +34,7 @@ log = logging.getLogger("again.http")
 
 
 class HttpClient:
-    """As many connections as there have been calls at once. For any thread to use.
+    """The HTTP client, with one connection for each call under way. Thread-safe.
 
     Redirects are not followed, cookies are not kept, and proxies of the environment are not used: a transport of
     httpx does none of these.
@@ -44,7 +44,7 @@ class HttpClient:
         self, timeouts: Timeouts, trust: ssl.SSLContext | None = None,
         may_send: Callable[[], bool] = lambda: True, proxy: httpx.Proxy | None = None,
     ) -> None:  # fmt: skip
-        """`trust` says whose certificates are believed, and holds our own; without it, those of certifi's list.
+        """`trust` has the trusted authorities and our own certificate; without it, certifi's list is trusted.
 
         `may_send` is asked just before each request leaves. `proxy` is for https:// addresses alone.
         """
@@ -56,7 +56,7 @@ class HttpClient:
         self._parked: dict[tuple[str, str, bytes | None], Exchange] = {}
         self._owner = os.getpid()
         self._inherited: list[object] = []  # so that it is not collected
-        self._looks_later = False  # for connections that nobody has used for long
+        self._looks_later = False  # for idle connections
         self._closed = False
 
     async def send(self, call: Call, until: float, slot: Slot = AT_ONCE, *, park: bool = True) -> Came:
@@ -126,14 +126,14 @@ class HttpClient:
         await self._close_until(math.inf)
 
     def _leave_to_parent(self) -> None:
-        """In a forked process: use no connection of the parent's, and close none, which would write to it."""
+        """After a fork, drop the parent's connections without closing them, which would write to them."""
         self._inherited.append((self._idle, self._parked))
         self._idle, self._parked = defaultdict(deque), {}
         self._looks_later = False
         self._owner = os.getpid()
 
     def _take(self, url: httpx.URL) -> Connection:
-        """The connection that was used last and so is the likeliest to be open; else a new one."""
+        """Return the connection that was used last, which is most likely open, or a new one."""
         origin = url.scheme, url.host, url.port
         idle = self._idle[origin]
         if idle and elapsed() - idle[-1].idle_since < KEEPALIVE_EXPIRY:
@@ -146,7 +146,7 @@ class HttpClient:
         return httpx.AsyncHTTPTransport(verify=self._trust, trust_env=False, limits=ONE_CONNECTION, proxy=proxy)
 
     async def _put_back(self, exchange: Exchange) -> None:
-        """Keep the connection for the next call; close it where it is of no use for one."""
+        """Keep the connection for the next call, or close it when it cannot be used again."""
         connection = exchange.connection
         if self._closed or not exchange.leaves_it_clean:
             await connection.close()
@@ -168,7 +168,7 @@ class HttpClient:
             asyncio.get_running_loop().call_later(KEEPALIVE_EXPIRY, self._close_expired)
 
     async def _close_until(self, since: float) -> None:
-        """Close what nobody has used since then."""
+        """Close the connections that were not used since then."""
         for idle in list(self._idle.values()):
             while idle and idle[0].idle_since <= since:
                 await idle.popleft().close()

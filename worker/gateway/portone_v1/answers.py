@@ -1,4 +1,4 @@
-"""What PortOne's answers mean: pure functions from (HTTP status, body) to the values of the port."""
+"""Read PortOne's answers: pure functions from (HTTP status, body) to the values of the port."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ NO_SUCH_KEY = ("등록된 정보를 찾을 수 없습니다", "등록되지 않�
 
 
 def read_charge(status: int, body: bytes, order: ChargeOrder, *, sandbox: bool = False) -> Outcome:
-    """What became of a charge; anything that is not surely one of the other four is Unknown.
+    """Return the outcome of a charge; an answer that is not certainly one of the other four is Unknown.
 
     `sandbox` says that the account is one for tests, so that a payment on a test channel counts as paid.
     """
@@ -65,7 +65,7 @@ def read_charge(status: int, body: bytes, order: ChargeOrder, *, sandbox: bool =
 
 
 def _no_such_customer(status: int, envelope: Envelope | None) -> str | None:
-    """PortOne's words, when they say that there is no billing key under the customer_uid."""
+    """Return PortOne's text if it says that the customer_uid has no billing key."""
     if envelope is None or envelope.code == 0 or status not in (200, 400, 404):
         return None
     words = envelope.message
@@ -100,7 +100,7 @@ def _mismatch(what: str, asked: str, seen: str) -> Unknown:
 
 
 def _read_refusal(refusal: Envelope) -> Declined | Refused | Unknown:
-    """A code other than 0 with words; the code itself tells nothing apart."""
+    """Read an answer with a code other than 0 and a text; the code alone distinguishes nothing."""
     words = refusal.message
     if words is None:
         return Unknown(f"code {refusal.code} without words")
@@ -116,7 +116,7 @@ def _read_refusal(refusal: Envelope) -> Declined | Refused | Unknown:
 
 
 def read_found_one(status: int, body: bytes) -> GatewayPayment | NoAnswer | None:
-    """The payment of a look-up; None when PortOne says that there is none."""
+    """Return the payment of a look-up; None when PortOne says that there is none."""
     match looked_up(status, body):
         case Envelope(code=0, response=dict() as fields):
             return read_payment(fields) or Unknown("a payment that cannot be read")
@@ -127,7 +127,7 @@ def read_found_one(status: int, body: bytes) -> GatewayPayment | NoAnswer | None
 
 
 def read_found_page(status: int, body: bytes, page: int) -> PaymentPage | NoAnswer:
-    """A page of the payments of one uid; when PortOne has none, it says 404."""
+    """Read a page of the payments of one uid; PortOne answers 404 when there are none."""
     answer = looked_up(status, body)
     if answer is None:
         return PaymentPage((), 0, None) if page == 1 else Unknown(f"page {page} has gone")
@@ -135,7 +135,7 @@ def read_found_page(status: int, body: bytes, page: int) -> PaymentPage | NoAnsw
 
 
 def read_list(status: int, body: bytes, page: int) -> PaymentPage | NoAnswer:
-    """A page of payments; a 400 on a later page means that it is past the end."""
+    """Read a page of payments; a 400 for a later page means that it is past the end."""
     if status == 400 and is_past_the_end(body, page):
         return PaymentPage((), 0, None)
     return _paged(opened(status, body))
@@ -152,7 +152,7 @@ def _paged(answer: Envelope | NoAnswer) -> PaymentPage | NoAnswer:
 
 
 def others_than(merchant_uid: str, payments: Sequence[GatewayPayment]) -> Unknown | None:
-    """What to say when a look-up by uid brought payments of another uid."""
+    """The reason when a look-up by uid returned payments of another uid."""
     for payment in payments:
         if payment.merchant_uid != merchant_uid:
             return _mismatch("merchant_uid", merchant_uid, payment.merchant_uid)
@@ -177,7 +177,7 @@ def read_key(status: int, body: bytes, customer_uid: str) -> KeyAnswer:
 
 
 def read_issued(status: int, body: bytes, customer_uid: str) -> KeyAnswer:
-    """What became of storing a card."""
+    """Return the result of storing a card."""
     match opened(status, body):
         case Envelope(code=0, response=dict() as fields):
             return _read_key_facts(fields, customer_uid)
@@ -210,7 +210,7 @@ def _read_key_facts(fields: Mapping[str, object], customer_uid: str) -> BillingK
 
 
 def read_cancel(status: int, body: bytes, cancellation: Cancellation) -> CancelAnswer:
-    """What became of a refund: made only when the payment's balance is what it must now be."""
+    """Return the result of a refund: made only when the payment's balance is the expected one."""
     match opened(status, body):
         case Envelope(code=0, response=dict() as fields):
             payment = read_payment(fields)
@@ -239,7 +239,7 @@ def _no_use(envelope: Envelope) -> str:
 
 
 def read_token(status: int, body: bytes, secrets: tuple[str, ...]) -> Issued | NotSent | Refused:
-    """A token, whose life counts from the gateway's own `now`; without one, nothing was sent."""
+    """Read a token, whose lifetime counts from the gateway's `now`; without a token nothing was sent."""
     match opened(status, body):
         case Envelope(code=0, response=dict() as fields):
             token, now, ends = (

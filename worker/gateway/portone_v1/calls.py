@@ -1,4 +1,4 @@
-"""Calls of one account: each under the shared token, which is fetched where there is none, or a dead one."""
+"""Calls of one account, each with the shared token, which is fetched when it is missing or expired."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ Then = Callable[[A | NoAnswer | Missed], None]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of PortOne."""
+    """A request to PortOne."""
 
     method: str
     path: str
@@ -84,7 +84,7 @@ class Calls:
         return read(reply.status, reply.body) if isinstance(reply, Reply) else reply
 
     def call_later(self, asked: Request, read: Callable[[int, bytes], A]) -> "LaterCall[A]":
-        """The same, for somebody who begins it within a slot, and does not wait for its answer."""
+        """The same for a caller that sends it within a slot and does not wait for the answer."""
         return LaterCall(self, asked, read)
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class Calls:
         return Call(asked.method, self.address + asked.path, headers, asked.body)
 
     def _fetch_token(self, until: float) -> Issued | NotSent | Refused:
-        """Ask for a token. Whatever goes wrong here, the request that needs it was surely not sent."""
+        """Request a token. When this fails, the request that needs the token was certainly not sent."""
         account = {"imp_key": self._settings.imp_key, "imp_secret": self._settings.imp_secret}
         body = json.dumps(account).encode("ascii")
         reply = self._http.send_and_wait(
@@ -120,18 +120,18 @@ class Calls:
         return answers.read_token(reply.status, reply.body, secrets)
 
     async def _aside(self, work: Callable[[], A | NoAnswer | Missed]) -> A | NoAnswer | Missed:
-        """Do on a thread what waits for the token or its store."""
+        """Run on a thread what waits for the token or its store."""
         try:
             return await asyncio.wrap_future(self._threads.submit(work))
         except Closed:  # nothing was sent, or it was refused
             return NotSent("the process ends")
-        except Exception as error:  # noqa: BLE001 # the boundary of the store: the call is told whatever it raises
+        except Exception as error:  # noqa: BLE001 # the boundary of the store: the call gets the error as its result
             log.error("no access token: %s", type(error).__name__)
             return NotSent(f"{NO_TOKEN}: {type(error).__name__}")
 
 
 class LaterCall(Generic[A]):
-    """A call that is sent within a slot; one that has done nothing may be sent again in another."""
+    """A call that is sent within a slot; a call that was not sent may take another slot."""
 
     def __init__(self, calls: Calls, asked: Request, read: Callable[[int, bytes], A]) -> None:
         self._calls = calls
@@ -170,12 +170,12 @@ class LaterCall(Generic[A]):
     def _answered(self, reply: Reply) -> A | Unknown:
         try:
             return self._read(reply.status, reply.body)
-        except Exception as fault:  # noqa: BLE001 # the boundary of a call: whatever its answer does is reported
+        except Exception as fault:  # noqa: BLE001 # the boundary of a call: an error of reading its answer is reported
             log.error("an answer could not be read: %s", event_loop.where(fault))
             return Unknown("an answer that could not be read, for a fault of ours")
 
     def _unauthorized(self, token: str, reply: Reply) -> A | Unknown | Missed:
-        """Refused before it was looked at: it may be sent once more, unless the token was fresh."""
+        """The token was refused before the request was read: send once more, unless the token was new."""
         calls = self._calls
         calls._token.drop(token)
         if self._refused_since is not None and calls._token.issued_at >= self._refused_since:

@@ -58,11 +58,11 @@ class PortOneV1:
         return _noted(order.merchant_uid, self._calls.call(_again(order), self._read_charge(order), until))
 
     def sending(self, order: ChargeOrder) -> Sending:
-        """The same charge, to be begun by somebody who does not wait for its answer."""
+        """The same charge for a caller that does not wait for the answer."""
         return _Sending(order, self._calls.call_later(_again(order), self._read_charge(order)))
 
     def wrong_with_card(self, card: Card) -> str | None:
-        """What PortOne would not take in this card, without saying any of it."""
+        """What PortOne would refuse in this card, without any of its digits."""
         return orders.wrong_with_card(card)
 
     def charge_card(self, order: ChargeOrder, card: Card, *, keep: bool, until: float | None = None) -> Outcome:
@@ -92,11 +92,11 @@ class PortOneV1:
         return self._ask_about_key("GET", customer_uid)
 
     def delete_key(self, customer_uid: str) -> KeyAnswer:
-        """Forget a stored card, for good; the facts are those of the card that is gone."""
+        """Delete a stored card for ever; the facts are those of the deleted card."""
         return _noted(customer_uid, self._ask_about_key("DELETE", customer_uid))
 
     def find(self, merchant_uid: str) -> GatewayPayment | NoAnswer | None:
-        """The newest payment of a uid, for showing; never decide on it: another one may be paid."""
+        """The newest payment of a uid, for display; never decide on it, because another one may be paid."""
         if wrong := orders.wrong_with_path_id("merchant_uid", merchant_uid):
             return Refused(wrong)
         path = f"/payments/find/{quote(merchant_uid, safe='')}?sorting=-started"
@@ -106,7 +106,7 @@ class PortOneV1:
         return found
 
     def find_all(self, merchant_uid: str) -> Found | NoAnswer:
-        """Every payment of a uid, all pages; less than the gateway says it has is no answer."""
+        """Every payment of a uid, all pages; fewer than the gateway counts are no answer."""
         if wrong := orders.wrong_with_path_id("merchant_uid", merchant_uid):
             return Refused(wrong)
         payments: list[GatewayPayment] = []
@@ -171,7 +171,7 @@ class PortOneV1:
         return self._call("POST", "/subscribe/payments/unschedule", fields, timers.read_revoked)
 
     def cancel(self, cancellation: Cancellation) -> CancelAnswer:
-        """Give money back, guarded by the balance."""
+        """Refund a payment, guarded by the balance."""
         if wrong := orders.wrong_with_cancellation(cancellation):
             return _noted(cancellation.imp_uid, Refused(wrong))
         answer = self._call(
@@ -183,7 +183,7 @@ class PortOneV1:
         return _noted(cancellation.imp_uid, answer)
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close all connections."""
         self._calls.close()
 
     def _timed_window(
@@ -241,7 +241,7 @@ class _Sending:
         self._call = call
 
     def begin(self, until: float, slot: Slot, then: Callable[[Outcome | Missed], None]) -> None:
-        """Send it within its slot, and tell what came of it."""
+        """Send it within its slot, and call `then` with the outcome."""
         if wrong := orders.wrong_with_order(self._order):
             then(_noted(self._order.merchant_uid, Refused(wrong)))
         else:
@@ -263,7 +263,7 @@ def _noted(uid: str, answer: A) -> A:
 
 
 def _without_card(answer: A, card: Card) -> A:
-    """The answer, with what we sent of the card taken out of its words."""
+    """The answer, with the card's digits removed from its text."""
     if isinstance(answer, Declined | Refused | NotSent | Unknown | KeyDeclined):
         return replace(answer, reason=without(answer.reason, orders.card_secrets(card)))
     return answer

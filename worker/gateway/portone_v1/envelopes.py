@@ -1,4 +1,4 @@
-"""Reading what came over the line: the status, and PortOne's envelope `{code, message, response}`."""
+"""Read HTTP answers: the status, and PortOne's envelope `{code, message, response}`."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def opened(status: int, body: bytes) -> Envelope | NotSent | Refused | Unknown:
-    """The envelope of a 2xx answer, or what any other answer says about the request having been processed."""
+    """Return the envelope of a 2xx answer, or whether the request was processed by any other answer."""
     return judged(status, body, read_envelope(body))
 
 
@@ -63,7 +63,7 @@ def judged(status: int, body: bytes, envelope: Envelope | None) -> Envelope | No
     if 200 <= status < 300:
         return envelope or Unknown(f"HTTP {status} with {len(body)} bytes that cannot be read as an answer")
     if status == 400 and envelope is not None and envelope.code != 0 and pg_code(envelope.message or ""):
-        return envelope  # the payment gateway's own words, and so its answer, whatever the status
+        return envelope  # the payment gateway's own answer, with any status
     said = shortened(f"HTTP {status}: {envelope.message if envelope else _plain_words(body)}")
     if status == 429:
         return NotSent(said)
@@ -74,14 +74,14 @@ def judged(status: int, body: bytes, envelope: Envelope | None) -> Envelope | No
 
 
 def looked_up(status: int, body: bytes) -> Envelope | NotSent | Refused | Unknown | None:
-    """As `opened`, for look-ups: None when PortOne itself says 404. A proxy's 404 tells nothing of its records."""
+    """As `opened`, for look-ups: None for PortOne's own 404. A proxy's 404 says nothing of its records."""
     if status != 404:
         return opened(status, body)
     return None if read_envelope(body) else Unknown(f"HTTP 404, but not PortOne's: {_plain_words(body)}")
 
 
 def is_past_the_end(body: bytes, page: int) -> bool:
-    """Whether a 400 means a page past the end. The first page is never past it, unless the words say so."""
+    """Whether a 400 means a page past the end. The first page is never past it, unless the text says so."""
     envelope = read_envelope(body)
     if envelope is None:
         return False

@@ -1,4 +1,4 @@
-"""What we send: checked against PortOne's limits, then put into its words; a violation is told, never sent."""
+"""Requests to PortOne, checked against its limits; a violation is reported and not sent."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ Fields = Mapping[str, str | int | float | list[str]]
 
 
 def wrong_with_order(order: ChargeOrder) -> str | None:
-    """What PortOne would not take in this order, or None."""
+    """What PortOne would refuse in this order, or None."""
     if not _UID.fullmatch(order.merchant_uid):
         return f"merchant_uid {shortened(order.merchant_uid, 60)!r} is not 1 to 40 letters and digits"
     if not 1 <= len(order.name) <= 40:
@@ -43,7 +43,7 @@ def wrong_with_path_id(what: str, uid: str, longest: int = 80) -> str | None:
 
 
 def wrong_with_card(card: Card) -> str | None:
-    """What PortOne would not take in this card, without saying any of it, or None."""
+    """What PortOne would refuse in this card, without any of its digits, or None."""
     if not _DIGITS.fullmatch(_plain_number(card)):
         return "card number is not 13 to 19 digits"
     if not _EXPIRY.fullmatch(card.expiry):
@@ -66,7 +66,7 @@ def wrong_with_cancellation(cancellation: Cancellation) -> str | None:
 
 
 def wrong_with_window(status: str, since: datetime, until: datetime, page: int, limit: int) -> str | None:
-    """What is wrong with this question for a list, or None."""
+    """What is wrong with this request for a list, or None."""
     if status not in STATUSES:
         return f"status {status!r} is not one of {', '.join(sorted(STATUSES))}"
     if since.tzinfo is None or until.tzinfo is None:
@@ -79,7 +79,7 @@ def wrong_with_window(status: str, since: datetime, until: datetime, page: int, 
 
 
 def charge_fields(order: ChargeOrder) -> dict[str, str | int | float]:
-    """A charge in PortOne's words, without whom to charge. An over-long buyer's field is left out, never cut."""
+    """A charge in PortOne's fields, without the card. A buyer's field that is too long is left out, not cut."""
     fields: dict[str, str | int | float] = {
         "merchant_uid": order.merchant_uid,
         "amount": _major(order.money.amount, order.money.currency),
@@ -96,7 +96,7 @@ def charge_fields(order: ChargeOrder) -> dict[str, str | int | float]:
 
 
 def card_fields(card: Card) -> dict[str, str | int | float]:
-    """A card in PortOne's words: dddd-dddd-dddd-dddd."""
+    """A card in PortOne's fields: dddd-dddd-dddd-dddd."""
     digits = _plain_number(card)
     fields: dict[str, str | int | float] = {
         "card_number": "-".join(digits[at : at + 4] for at in range(0, len(digits), 4)),
@@ -107,13 +107,13 @@ def card_fields(card: Card) -> dict[str, str | int | float]:
 
 
 def card_secrets(card: Card) -> tuple[str | None, ...]:
-    """What must not be kept even if the gateway repeats it. Two digits alone are in every text."""
+    """The strings that must not be stored even if the gateway repeats them; two digits are in every text."""
     digits = _plain_number(card)
     return (card.number, digits, card.birth, card.expiry)
 
 
 def cancel_fields(cancellation: Cancellation) -> Fields:
-    """A refund in PortOne's words; an amount of 0 or none would be all of it, and Money is never 0."""
+    """A refund in PortOne's fields; an amount of 0 or none means all of it, and Money is never 0."""
     currency = cancellation.money.currency
     return {
         "imp_uid": cancellation.imp_uid,

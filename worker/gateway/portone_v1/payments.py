@@ -1,4 +1,4 @@
-"""PortOne's payment objects, one and in lists, in the words of the port."""
+"""Read PortOne's payment objects, one or in lists, into the values of the port."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from worker.gateway.portone_v1.unclear import is_unclear
 
 
 def read_payment(fields: Mapping[str, object]) -> GatewayPayment | None:
-    """One payment object; None when it lacks what every payment has. Unknown keys are passed over."""
+    """Read one payment object; None when it lacks a required field. Unknown fields are ignored."""
     imp_uid, uid = identifier(fields.get("imp_uid")), identifier(fields.get("merchant_uid"))
     status, currency = identifier(fields.get("status")), identifier(fields.get("currency"))
     if imp_uid is None or uid is None or status is None or currency is None:
@@ -42,13 +42,13 @@ def read_payment(fields: Mapping[str, object]) -> GatewayPayment | None:
 
 
 def _url(value: object) -> str | None:
-    """An address; one too long to keep is left out, for a cut one leads nowhere."""
+    """Return an address; None when it is too long to store, because a shortened one does not work."""
     url = writable(value) if isinstance(value, str) else ""
     return url if 0 < len(url) <= 10 * ID_LIMIT else None
 
 
 def read_page(fields: Mapping[str, object]) -> PaymentPage | Unknown:
-    """The envelope's list; one payment that cannot be read spoils it, for it may be the one that matters."""
+    """Read the envelope's list; None when one payment cannot be read, because that one may decide."""
     listed, total, after = fields.get("list"), number(fields.get("total")), number(fields.get("next"))
     if not isinstance(listed, list):
         return Unknown("a page without a list of payments")

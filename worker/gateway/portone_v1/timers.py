@@ -1,4 +1,4 @@
-"""Reading PortOne's schedules: what its own timer charges, and that it does so no more."""
+"""Read PortOne's own schedules, and the answers to revoking them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class TimerPage:
 
 
 def read_entries(status: int, body: bytes, page: int) -> TimerPage | NotSent | Refused | Unknown:
-    """One page of schedules; one that cannot be read spoils it. A 404 is an empty page.
+    """Read one page of schedules; None when one of them cannot be read. A 404 is an empty page.
 
     PortOne documents a plain array; its own clients read `{total, previous, next, list}`. Both are accepted.
     The object names its next page, 0 after the last one. After an array the next page is asked for, until one

@@ -1,4 +1,4 @@
-"""The gateway's access token: kept in the process, shared by all of them, refreshed by one."""
+"""The gateway's access token: shared by all processes, and refreshed by one of them."""
 
 import threading
 from collections.abc import Callable
@@ -20,7 +20,7 @@ LONGEST_LIFE = 3600.0  # seconds; PortOne's tokens live half an hour, and what c
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A token fresh from the gateway, and how long it lives by the gateway's own clock."""
+    """A new token, and its lifetime by the gateway's clock."""
 
     token: str = field(repr=False)
     seconds_left: float
@@ -30,19 +30,19 @@ class TokenStore(Protocol):
     """Where all processes share one access token, so that one of them refreshes it for all."""
 
     def read(self) -> tuple[str, float] | None:
-        """The shared token and the seconds it has left, or None when there is none alive."""
+        """Return the shared token and its remaining seconds; None when there is no valid one."""
 
     def begin_refresh(self, seconds: float) -> bool:
         """Take the right to refresh for so many seconds; False when another process has it."""
 
     def write(self, token: str, seconds_left: float) -> None:
-        """Share a fresh token and give the right to refresh back."""
+        """Share a new token and release the right to refresh."""
 
     def end_refresh(self) -> None:
-        """Give the right to refresh back without a token, after a failed refresh."""
+        """Release the right to refresh after a failed refresh."""
 
     def drop(self, token: str) -> None:
-        """Forget this token if it is still the shared one: the gateway has refused it."""
+        """Drop this token, which the gateway has refused, if it is still the shared one."""
 
 
 Fetch = Callable[[float], Issued | NotSent | Refused]
@@ -58,13 +58,13 @@ class MemoryTokens:
         self._refresh_until = 0.0
 
     def read(self) -> tuple[str, float] | None:
-        """The shared token and the seconds it has left, or None when there is none alive."""
+        """Return the shared token and its remaining seconds; None when there is no valid one."""
         with self._lock:
             left = self._ends - elapsed()
             return (self._token, left) if self._token is not None and left > 0 else None
 
     def begin_refresh(self, seconds: float) -> bool:
-        """Take the right to refresh for so many seconds; False when another has it."""
+        """Take the right to refresh for so many seconds; False when another thread has it."""
         with self._lock:
             if self._refresh_until > elapsed():
                 return False
@@ -72,24 +72,24 @@ class MemoryTokens:
             return True
 
     def write(self, token: str, seconds_left: float) -> None:
-        """Share a fresh token and give the right to refresh back."""
+        """Share a new token and release the right to refresh."""
         with self._lock:
             self._token, self._ends, self._refresh_until = token, elapsed() + seconds_left, 0.0
 
     def end_refresh(self) -> None:
-        """Give the right to refresh back without a token, after a failed refresh."""
+        """Release the right to refresh after a failed refresh."""
         with self._lock:
             self._refresh_until = 0.0
 
     def drop(self, token: str) -> None:
-        """Forget this token if it is still the shared one: the gateway has refused it."""
+        """Drop this token, which the gateway has refused, if it is still the shared one."""
         with self._lock:
             if self._token == token:
                 self._token = None
 
 
 class AccessToken:
-    """This process's copy of the token. One thread at a time refreshes it; the others take what it brings."""
+    """This process's copy of the token. One thread at a time refreshes it, and the others wait for it."""
 
     def __init__(self, store: TokenStore, fetch: Fetch) -> None:
         self._store = store
@@ -99,7 +99,7 @@ class AccessToken:
         self.issued_at = 0.0  # when this process last fetched one of its own, by `elapsed`
 
     def get(self, until: float) -> str | NotSent | Refused:
-        """A token to send with, waited for until then at most."""
+        """Return a token to send with; wait for one until then at most."""
         if (token := self.at_hand()) is not None:
             return token
         if not self._lock.acquire(timeout=max(0.0, until - elapsed())):
@@ -110,14 +110,14 @@ class AccessToken:
             self._lock.release()
 
     def drop(self, token: str) -> None:
-        """Forget a token that the gateway has refused, unless it has been replaced already."""
+        """Drop a token that the gateway has refused, unless it was replaced already."""
         held = self._held
         if held is not None and held[0] == token:
             self._held = None
         self._store.drop(token)
 
     def at_hand(self) -> str | None:
-        """The token that this process holds, without waiting; None when it holds none that lives long enough."""
+        """Return the token of this process without waiting; None when it is not valid for long enough."""
         held = self._held
         return held[0] if held is not None and held[1] - elapsed() > MARGIN else None
 

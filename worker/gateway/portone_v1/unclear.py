@@ -14,15 +14,15 @@ USED = "general/uid-already-used"  # the rule for a uid that already has a paid 
 
 
 def is_unclear(text: str | None, pg_provider: str | None) -> bool:
-    """Whether these words leave open what became of the money; codes are read in their PG's context."""
+    """Whether this text does not say if the payment was made; codes are read in their PG's context."""
     return any(rule.id != USED for rule in declines.unclear(text, pg_provider, rulebook()))
 
 
 def is_definite(text: str | None) -> bool:
-    """Whether these words, given in answer to a charge, say what became of it."""
+    """Whether this text, as the answer to a charge, says whether the payment was made."""
     return declines.classify(text, None, rulebook()).definite
 
 
 def is_used(text: str | None) -> bool:
-    """Whether these words say that the uid already has a paid or cancelled payment."""
+    """Whether this text says that the uid already has a paid or cancelled payment."""
     return any(rule.id == USED for rule in declines.unclear(text, None, rulebook()))
