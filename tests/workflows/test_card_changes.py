@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from schedules.charging.charges import ChargeStatus
 from schedules.charging.outcomes import Declined, NotSent, Outcome, Refused, Unknown, Voided
 from schedules.dunning.policies import CardCap
 from tests.doubles import ScriptedGateway
@@ -17,6 +18,7 @@ from tests.factories import LADDER, START, blocked_or_over, charge_rows, collect
 from tests.scenarios.living import live_until
 from worker.charging import attempt_charge
 from worker.charging.claim import Claimed
+from worker.charging.close import close
 from worker.customers import adjust, cards, enrollment
 from worker.gateway.port import BillingKey, ChargeOrder
 from worker.renewals import open_charges
@@ -219,3 +221,23 @@ def test_a_new_card_does_not_collect_what_was_declined_before_a_customer_left(
     assert len(gateway.sent) == 1
     (charge,) = charge_rows(services)
     assert (charge["status"], charge["waits"]) == ("past_due", "card")
+
+
+@pytest.mark.parametrize("change", [by_new_card, by_same_key])
+def test_a_debt_that_ends_while_a_change_of_card_waits_for_it_is_left_as_it_is(
+    services: Services, gateway: ScriptedGateway, change: Change
+) -> None:
+    """Guard: its payment is being written; the change of card must not fail for it, nor try or move it."""
+    key = with_second_card(services)
+    open_charges.open_due(services)
+    (before,) = charge_rows(services)
+    gateway.keys["ann"] = BillingKey("ann", "kcp", "A52LD", "BC카드", "53331234****9999", None, None)
+    with ThreadPoolExecutor(1) as thread:
+        with services.engine.begin() as db:
+            close(db, before["id"], ChargeStatus.PAID, None, services.clock.now())
+            changing = thread.submit(change, services, key)
+            assert blocked_or_over(services, changing.done)
+        changing.result(20)
+    (after,) = charge_rows(services)
+    assert (after["status"], after["next_attempt_at"]) == (ChargeStatus.PAID, None)
+    assert after["billing_key_id"] == before["billing_key_id"]

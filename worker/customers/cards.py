@@ -87,7 +87,9 @@ def changed(
         key = _known(db, customer_uid)
         # Lock order everywhere: subscriptions, then debts, then the card.
         announced = subscriptions.lock_announced(db, key.id)
-        open_charges = [charges.locked(db, charge_id) for charge_id in debts.owed_by_card(db, key.id)]
+        owed = [charges.locked(db, charge_id) for charge_id in debts.owed_by_card(db, key.id)]
+        # One that was being paid has ended by now.
+        open_charges = [charge for charge in owed if charge is not None and charge.status.is_owed]
         before = customers.card_facts(db, key.id)
         differs = {name for name, value in facts.items() if value != getattr(before, name)}
         if before.seen_updated_at is None:
