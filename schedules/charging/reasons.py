@@ -95,7 +95,9 @@ FAILS: dict[Reason, Check] = {
 
 
 OF_CHARGE = tuple(check for check in Check if check is not Check.GOES_ON)
-OF_SUBSCRIPTION = (Check.GOES_ON, Check.NOT_HELD, Check.MAY_SEND, Check.NOT_STOPPED, Check.IS_TIME)
+OF_SUBSCRIPTION = (
+    Check.IS_SOUND, Check.GOES_ON, Check.NOT_HELD, Check.MAY_SEND, Check.NOT_STOPPED, Check.IS_TIME,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

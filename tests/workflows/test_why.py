@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from schedules.charging.outcomes import Declined, Unknown
 from schedules.charging.reasons import Check, Reason
@@ -130,6 +131,23 @@ def test_a_subscription_says_what_a_person_has_decided(services: Services) -> No
     stopped = _why(services, key)
     assert stopped.reason is Reason.STOPPED
     assert "a fire" in stopped.sentence
+
+
+def test_a_plan_that_breaks_a_rule_is_named(services: Services) -> None:
+    on_sale(services)
+    key = subscribed(services)
+    with services.engine.begin() as db:
+        db.execute(text("SET LOCAL session_replication_role = replica"))
+        db.execute(text("UPDATE plans SET zone = 'Mars/Olympus'"))
+    found = explain.why(services, key)[-1]
+    assert (found.kind, found.reason) == ("subscription", Reason.TO_BE_HELD)
+    assert "Mars/Olympus" in found.sentence
+
+
+def test_a_customer_uid_may_be_as_long_as_a_merchant_uid(services: Services) -> None:
+    on_sale(services)
+    subscribed(services, "a" * 38)
+    assert _why(services, "a" * 38).kind == "subscription"
 
 
 def test_a_key_that_is_not_known_is_refused(services: Services) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from schedules.charging.claiming import AccountFacts, SetAside
-from schedules.charging.identity import CHARGE_KEY_LENGTH, SUBJECT_LENGTH, UID_LENGTH
+from schedules.charging.identity import SUBJECT_LENGTH, parse_merchant_uid
 from schedules.charging.reasons import (
     OF_CHARGE,
     OF_SUBSCRIPTION,
@@ -19,13 +19,13 @@ from schedules.charging.reasons import (
     of_charge,
     of_subscription,
 )
-from schedules.errors import Code
+from schedules.errors import BadUid, Code
 from schedules.money.amounts import amount_words
 from worker.charging.claim import intent_of
 from worker.charging.claim_facts import account_facts, charge_facts, earlier_facts, load_earlier, or_aside
 from worker.customers.next_charges import next_of
 from worker.reporting import sentences
-from worker.reporting.history import NothingToShow, charge_of
+from worker.reporting.history import NothingToShow
 from worker.services import Services
 from worker.store.charging import attempts, card_calls, charges, claims, debts, kill_switch
 from worker.store.charging.claims import Locked
@@ -58,10 +58,8 @@ def why(services: Services, key: str) -> list[Why]:
     """
     now = services.clock.now()
     with services.one_moment() as db:
-        if len(key) in (CHARGE_KEY_LENGTH, UID_LENGTH):
-            charge_id = charges.id_of(db, charge_of(key) if len(key) == UID_LENGTH else key)
-            if charge_id is not None:
-                return _of_charges(services, db, [charge_id], now)
+        if (charge_id := charges.id_of(db, _charge_key(key))) is not None:
+            return _of_charges(services, db, [charge_id], now)
         row = subscriptions.by_key(db, key) if len(key) == SUBJECT_LENGTH else None
         if row is not None:
             return _of_subscription(services, db, row, now)
@@ -74,14 +72,20 @@ def why(services: Services, key: str) -> list[Why]:
         keys = [own for _, own in subscriptions.live_by_card(db, stored.id, lock=False)]
         rows = [found for own in keys if (found := subscriptions.by_key(db, own)) is not None]
         ids = debts.owed_by_card(db, stored.id) or [
-            newest for each in rows for newest in charges.newest_of(db, each.id)
+            newest for each in rows for newest in charges.owed_or_newest(db, each.id)
         ]
         return _of_charges(services, db, ids, now) + [_of_next(services, db, each, now) for each in rows]
 
 
+def _charge_key(key: str) -> str:
+    try:
+        return parse_merchant_uid(key).charge_key
+    except BadUid:
+        return key
+
+
 def _of_subscription(services: Services, db: Connection, row: Subscription, now: datetime) -> list[Why]:
-    ids = [charge.id for charge in charges.owed_of(db, row.id)] or charges.newest_of(db, row.id)
-    return [*_of_charges(services, db, ids, now), _of_next(services, db, row, now)]
+    return [*_of_charges(services, db, charges.owed_or_newest(db, row.id), now), _of_next(services, db, row, now)]
 
 
 def _of_charges(services: Services, db: Connection, ids: Sequence[int], now: datetime) -> list[Why]:
@@ -126,7 +130,14 @@ def _account(services: Services, db: Connection, account: str) -> AccountFacts:
 
 
 def _of_next(services: Services, db: Connection, row: Subscription, now: datetime) -> Why:
-    coming, account = next_of(db, row), _account(services, db, row.account)
+    who, account = f"subscription {row.key} of {row.customer_uid}", _account(services, db, row.account)
+    coming = or_aside(partial(next_of, db, row))
+    if isinstance(coming, SetAside):
+        broken = Verdict(Reason.TO_BE_HELD, None, coming.why)
+        return Why(
+            "subscription", row.key, row.customer_uid, row.account, row.price, row.currency, broken.reason, None,
+            f"the next period of {who} is not charged: {coming.why}", broken.checks(OF_SUBSCRIPTION),
+        )  # fmt: skip
     facts = SubscriptionFacts(
         status=row.status,
         is_held=row.held_why is not None,
@@ -138,7 +149,7 @@ def _of_next(services: Services, db: Connection, row: Subscription, now: datetim
     )
     verdict = of_subscription(facts, now)
     money = amount_words(coming.amount, coming.currency)
-    subject = f"period {coming.period_no} of subscription {row.key} of {row.customer_uid} ({money})"
+    subject = f"period {coming.period_no} of {who} ({money})"
     return Why(
         "subscription", row.key, row.customer_uid, row.account, coming.amount, coming.currency,
         verdict.reason, verdict.at, f"{subject} {sentences.of_period(row, verdict)}",

@@ -59,15 +59,14 @@ def show(services: Services, key: str, *, ask_gateway: bool = False) -> Story:
                 f"{key!r} has {len(key)} characters; a subscription's key has {SUBJECT_LENGTH}, "
                 f"a charge's {CHARGE_KEY_LENGTH}, a merchant_uid {UID_LENGTH}",
             )
-        story = _charge(db, charge_of(key))
+        story = _charge(db, _charge_of(key))
         account = story.facts["account"]
     if ask_gateway:
         story.parts.extend(_at_gateway(services, account, key))
     return story
 
 
-def charge_of(uid: str) -> str:
-    """Return the key of the charge that a merchant_uid belongs to; NothingToShow when it is not one of ours."""
+def _charge_of(uid: str) -> str:
     try:
         return parse_merchant_uid(uid).charge_key
     except BadUid as error:
