@@ -129,7 +129,7 @@ class Services:
     def one_moment(self, *, for_long: bool = False) -> Iterator[Connection]:
         """A read-only transaction on one snapshot; `for_long` raises its time-outs for a slow reader.
 
-        A charge beside attempts of a second later would be a tale of nothing.
+        Otherwise a charge could be shown beside attempts that were made a second later.
         """
         with self.engine.connect() as connection:
             db = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)

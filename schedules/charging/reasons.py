@@ -96,7 +96,8 @@ FAILS: dict[Reason, Check] = {
 
 OF_CHARGE = tuple(check for check in Check if check is not Check.GOES_ON)
 OF_SUBSCRIPTION = (
-    Check.IS_SOUND, Check.GOES_ON, Check.NOT_HELD, Check.MAY_SEND, Check.NOT_STOPPED, Check.IS_TIME,
+    Check.IS_SOUND, Check.GOES_ON, Check.NOT_HELD, Check.MAY_SEND, Check.NOT_STOPPED, Check.IS_OLDEST,
+    Check.CARD_CAN_PAY, Check.IS_TIME,
 )  # fmt: skip
 
 
@@ -135,6 +136,8 @@ class SubscriptionFacts:
     skips: bool  # whether a period before that one is skipped
     unfit: str | None  # why this installation may not send for the account
     obstacle: str | None  # why nothing is sent for the account
+    ahead: str | None  # the key of an open charge of the subscription, which goes first
+    card_stopped: bool  # its card can never pay
 
 
 def of_charge(charge: ChargeFacts, earlier: EarlierFacts, now: datetime) -> Verdict:
@@ -163,6 +166,10 @@ def of_subscription(facts: SubscriptionFacts, now: datetime) -> Verdict:
         return Verdict(Reason.NOT_HERE, None, facts.unfit)
     if facts.obstacle is not None:
         return Verdict(Reason.STOPPED, None, facts.obstacle)
+    if facts.ahead is not None:
+        return Verdict(Reason.OLDER_DEBT, None, facts.ahead)
+    if facts.card_stopped:
+        return Verdict(Reason.CARD_STOPPED)
     if facts.due_at <= now:
         return Verdict(Reason.DUE, now)
     return Verdict(Reason.SKIPPED if facts.skips else Reason.SCHEDULED, facts.due_at)
@@ -172,10 +179,10 @@ def _without_time(unresolved: AttemptState | None) -> Reason:
     match unresolved:
         case AttemptState.UNKNOWN:
             return Reason.UNKNOWN
-        case None:
-            return Reason.WAITS_FOR_CARD
-        case _:
+        case AttemptState.SENDING:
             return Reason.UNDER_WAY
+        case _:  # an attempt that was not sent waits with its charge
+            return Reason.WAITS_FOR_CARD
 
 
 def _verdict(charge: ChargeFacts, earlier: EarlierFacts, now: datetime, at: datetime) -> Verdict:

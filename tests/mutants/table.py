@@ -1150,6 +1150,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "    if False:\n",
     ),
     Mutant(
+        "refund: one of a debt at a time",
+        REFUNDING + "test_two_refunds_of_one_debt_leave_the_last_payment",
+        "worker/refunds/duplicates.py",
+        "        if findings.is_another_refunded(db, finding):\n            return None\n",
+        "",
+    ),
+    Mutant(
         "refund: not from a copy",
         REFUNDING + "test_a_copy_of_the_database_gives_nothing_back",
         "worker/refunds/duplicates.py",

@@ -11,9 +11,10 @@ from schedules.errors import Code
 from schedules.money.amounts import Money
 from schedules.operations.findings import Discrepancy, FindingKind, FindingState
 from tests.doubles import ScriptedGateway
-from tests.factories import attempt_rows, charge_rows, move, opened
+from tests.factories import attempt_rows, charge_rows, collect_due, move, opened
 from tests.workflows.test_reconciling import cancelled_there, found, only, paid_twice, reconciled
 from worker.charging import attempt_charge, resolve_unknown
+from worker.gateway.port import CancelAnswer, Cancellation, Found, NoAnswer
 from worker.operations.operate import CannotOperate
 from worker.reconciliation import resolve_finding
 from worker.reconciliation.resolve_finding import Verdict
@@ -302,3 +303,41 @@ def test_a_refund_whose_lease_has_ended_is_taken_up_by_one_process(services: Ser
         assert lapsed is not None
         assert findings.change(db, lapsed, FindingState.REFUNDING, lease_until=now) is not None
         assert findings.change(db, lapsed, FindingState.REFUNDING, lease_until=now) is None
+
+
+def test_two_refunds_of_one_debt_leave_the_last_payment(services: Services, gateway: ScriptedGateway) -> None:
+    """Guard: one refund of a debt at a time."""
+    opened(services)
+    collect_due(services)
+    (order,) = gateway.sent
+    for imp_uid in ("imps_second", "imps_third"):
+        gateway.remember(order, "paid", imp_uid, at=services.clock.now())
+    reconciled(services)
+    doubles = found(services)
+    assert [finding.kind for finding in doubles] == [FindingKind.DOUBLE] * 2
+    for finding in doubles:
+        duplicates.approve(services, finding.id, "kim", "paid three times")
+    ours, *others = gateway.records[order.merchant_uid]
+    gateway.records[order.merchant_uid] = [replace(ours, status="cancelled", cancelled_amount=9900), *others]
+    first, second = found(services)
+
+    class Meanwhile(ScriptedGateway):
+        """Carries the other refund out between the first one's last look and its answer."""
+
+        looks = 0
+
+        def find_all(self, merchant_uid: str) -> Found | NoAnswer:
+            answer = gateway.find_all(merchant_uid)
+            self.looks += 1
+            if self.looks == 2:
+                duplicates.refund(shop, second)
+            return answer
+
+        def cancel(self, cancellation: Cancellation) -> CancelAnswer:
+            return gateway.cancel(cancellation)
+
+    shop = replace(services, gateways={"main": Meanwhile()})
+    duplicates.refund(shop, first)
+    duplicates.refund_due(services)
+    assert len(gateway.cancellations) == 1
+    assert {finding.state for finding in found(services)} == {FindingState.REFUNDED, FindingState.OPEN}

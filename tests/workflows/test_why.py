@@ -5,20 +5,23 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from schedules.charging.outcomes import Declined, Unknown
+from schedules.charging.outcomes import Declined, NotSent, Unknown
 from schedules.charging.reasons import Check, Reason
+from schedules.errors import Code
 from tests.doubles import ScriptedGateway
-from tests.factories import charge_rows, collect, collect_due, move_to, on_sale, opened, subscribed
+from tests.factories import charge_rows, collect, collect_due, move_to, on_sale, opened, subscribed, write
 from tests.model.postgres import PostgresBooks
 from tests.workflows.test_claiming import KINDS, arrange, shop_of
 from worker.charging import attempt_charge
 from worker.charging.claim import Claimed, claim_many
-from worker.customers import adjust
+from worker.cli.charging.charge import code_at_rest
+from worker.customers import adjust, enrollment
 from worker.operations import operate
-from worker.reporting import explain
+from worker.reporting import explain, history
 from worker.reporting.explain import Why
 from worker.reporting.history import NothingToShow
 from worker.services import Services
+from worker.store.charging.charges import Obstacle
 
 DECLINE = Declined("[CC10]통장 잔액부족", "kcp")
 NEVER = Declined("[8030]해지카드", "kcp")
@@ -98,7 +101,7 @@ def test_a_customer_has_an_answer_for_each_debt_and_each_subscription(
     collect_due(services)
     debt, coming = explain.why(services, "ann")
     assert (debt.kind, debt.reason) == ("charge", Reason.SCHEDULED)
-    assert (coming.kind, coming.key, coming.reason) == ("subscription", key, Reason.SCHEDULED)
+    assert (coming.kind, coming.key, coming.reason) == ("subscription", key, Reason.OLDER_DEBT)
     assert explain.why(services, key) == [debt, coming]
 
 
@@ -108,6 +111,53 @@ def test_without_a_debt_the_newest_charge_is_explained(services: Services) -> No
     collect_due(services)
     last, coming = explain.why(services, "ann")
     assert (last.reason, coming.key, coming.reason) == (Reason.PAID, key, Reason.SCHEDULED)
+
+
+def test_an_attempt_that_was_not_sent_is_not_under_way(services: Services) -> None:
+    """Its charge waits for another card, with the attempt unsent."""
+    charge_id = opened(services)
+    claimed = attempt_charge.claim(services, charge_id)
+    assert claimed is not None
+    attempt_charge.hold_back(services, claimed, Obstacle("no slot"))
+    write(
+        services,
+        "UPDATE charges SET next_attempt_at = NULL, waits = 'card', look_at = due_at WHERE id = :charge",
+        charge_id,
+    )
+    assert _why(services, _key(services, charge_id)).reason is Reason.WAITS_FOR_CARD
+
+
+def test_who_waits_for_a_charge_that_was_not_sent_is_not_told_of_a_decline(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    """Guard: it is sent again; a backend that reads `declined` might charge under another request key."""
+    charge_id = opened(services)
+    key = _key(services, charge_id)
+    gateway.answers.extend([NotSent("ConnectError"), DECLINE])
+    collect(services, charge_id)
+    assert _why(services, key).reason is Reason.SCHEDULED
+    assert code_at_rest(history.show(services, key), _why(services, key)) is None
+    move_to(services, charge_rows(services)[0]["next_attempt_at"])
+    collect(services, charge_id)
+    assert code_at_rest(history.show(services, key), _why(services, key)) is Code.DECLINED
+
+
+def test_a_stopped_card_is_named_before_the_next_period(services: Services) -> None:
+    on_sale(services)
+    key = subscribed(services)
+    collect_due(services)
+    with services.engine.begin() as db:
+        db.execute(text("UPDATE billing_keys SET stopped_as = 'never_again'"))
+    assert explain.why(services, key)[-1].reason is Reason.CARD_STOPPED
+
+
+def test_a_customer_whose_subscription_has_ended_has_an_answer(services: Services) -> None:
+    on_sale(services)
+    key = subscribed(services)
+    collect_due(services)
+    enrollment.unsubscribe(services, key, "kim", "moved away", at_period_end=False)
+    last, ended = explain.why(services, "ann")
+    assert (last.reason, ended.reason) == (Reason.PAID, Reason.CANCELED)
 
 
 def test_a_merchant_uid_is_explained_by_its_charge(services: Services) -> None:

@@ -19,7 +19,7 @@ log = logging.getLogger("again.account_threads")
 PLACES = 8  # of an account under way in one process: some 25 a second at a gateway that answers in 0.3 s
 WAITING = 64  # of an account that wait for a place: about what the places take until the next dispatch
 WEBHOOK_PLACES = 4  # for look-ups that webhooks cause: 5 a second that take 0.8 s each
-WEBHOOKS_WAITING = 20  # at 5 a second, each waits 2 s at most for its turn; twice that many
+WEBHOOKS_WAITING = 20  # twice as many as come in the 2 s that each waits at most
 CHORE_PLACES = 4  # for refunds, and for the reconciler, the readings of cards and the takeovers together
 
 
@@ -113,7 +113,8 @@ class AccountThreads:
     def _work(self, name: str, work: Work) -> None:
         try:
             work()
-        except DATABASE_ERRORS as error:
-            failures.outage.failed(f"{name} of an account failed, and is still due: {failures.summary(error)}")
-        except Exception:  # the end of a task: it is logged, and the account's next one runs
-            log.exception("%s of an account failed", name)
+        except Exception as error:  # the end of a task: it is logged, and the account's next one runs
+            if failures.is_transient(error):
+                failures.outage.failed(f"{name} of an account failed, and is still due: {failures.summary(error)}")
+            else:
+                log.exception("%s of an account failed", name)

@@ -16,7 +16,7 @@ from worker.failpoints import Failpoint, hit
 from worker.gateway.port import Cancellation, Cancelled, Found, Gateway
 from worker.operations.operate import CannotOperate
 from worker.services import Services
-from worker.store.charging import kill_switch
+from worker.store.charging import charges, kill_switch
 from worker.store.outbox import event_log
 from worker.store.reconciliation import findings, reconciliations
 from worker.store.reconciliation.findings import Finding
@@ -58,9 +58,9 @@ def refund_due(services: Services, begin: Begin = at_once) -> None:
     with services.engine.begin() as db:
         waiting = findings.to_refund(db, services.clock.now(), AT_ONCE)
     for finding in waiting:
-        begin(
-            threads_of(finding.account), f"the refund of finding {finding.id}", partial(refund, services, finding)
-        )
+        debt = finding.charge_key or finding.merchant_uid
+        # Where another one of the debt is begun already, this one stays due.
+        begin(threads_of(finding.account), f"the refund of {debt}", partial(refund, services, finding))
 
 
 def threads_of(account: str) -> str:
@@ -83,6 +83,10 @@ def refund(services: Services, finding: Finding) -> FindingState | None:
         obstacle = permission.foreign(services.identity, services.clock)
         if obstacle is not None:
             log.warning("the refund of %s waits: %s", finding.imp_uid, obstacle)
+            return None
+        # Of two refunds of one debt at once, each would count the other's payment as the one that is left.
+        charges.locked_by_key(db, finding.charge_key)
+        if findings.is_another_refunded(db, finding):
             return None
         lease_until = services.clock.now() + LOOK_AGAIN
         claimed = findings.change(db, finding, FindingState.REFUNDING, lease_until=lease_until)

@@ -70,10 +70,9 @@ def why(services: Services, key: str) -> list[Why]:
                 f"{key!r} is no key of a charge or a subscription, no merchant_uid and no customer_uid",
             )
         keys = [own for _, own in subscriptions.live_by_card(db, stored.id, lock=False)]
+        keys = keys or subscriptions.newest_by_card(db, stored.id)
         rows = [found for own in keys if (found := subscriptions.by_key(db, own)) is not None]
-        ids = debts.owed_by_card(db, stored.id) or [
-            newest for each in rows for newest in charges.owed_or_newest(db, each.id)
-        ]
+        ids = debts.owed_by_card(db, stored.id) or timeline.newest_of_card(db, stored.id)
         return _of_charges(services, db, ids, now) + [_of_next(services, db, each, now) for each in rows]
 
 
@@ -85,7 +84,7 @@ def _charge_key(key: str) -> str:
 
 
 def _of_subscription(services: Services, db: Connection, row: Subscription, now: datetime) -> list[Why]:
-    return [*_of_charges(services, db, charges.owed_or_newest(db, row.id), now), _of_next(services, db, row, now)]
+    return [*_of_charges(services, db, timeline.owed_or_newest(db, row.id), now), _of_next(services, db, row, now)]
 
 
 def _of_charges(services: Services, db: Connection, ids: Sequence[int], now: datetime) -> list[Why]:
@@ -133,10 +132,11 @@ def _of_next(services: Services, db: Connection, row: Subscription, now: datetim
     who, account = f"subscription {row.key} of {row.customer_uid}", _account(services, db, row.account)
     coming = or_aside(partial(next_of, db, row))
     if isinstance(coming, SetAside):
-        broken = Verdict(Reason.TO_BE_HELD, None, coming.why)
+        held = row.held_why is not None
+        broken = Verdict(Reason.HELD if held else Reason.TO_BE_HELD, None, row.held_why or coming.why)
         return Why(
             "subscription", row.key, row.customer_uid, row.account, row.price, row.currency, broken.reason, None,
-            f"the next period of {who} is not charged: {coming.why}", broken.checks(OF_SUBSCRIPTION),
+            f"the next period of {who} is not charged: {broken.fact}", broken.checks(OF_SUBSCRIPTION),
         )  # fmt: skip
     facts = SubscriptionFacts(
         status=row.status,
@@ -146,13 +146,15 @@ def _of_next(services: Services, db: Connection, row: Subscription, now: datetim
         skips=coming.period_no > row.next_period_no,
         unfit=account.unfit,
         obstacle=account.obstacle,
+        ahead=timeline.oldest_owed(db, row.id),
+        card_stopped=row.billing_key_id in customers.stopped_as(db, [row.billing_key_id]),
     )
     verdict = of_subscription(facts, now)
     money = amount_words(coming.amount, coming.currency)
     subject = f"period {coming.period_no} of {who} ({money})"
     return Why(
         "subscription", row.key, row.customer_uid, row.account, coming.amount, coming.currency,
-        verdict.reason, verdict.at, f"{subject} {sentences.of_period(row, verdict)}",
+        verdict.reason, verdict.at, f"{subject} {sentences.of_period(row, verdict, coming.due_at)}",
         verdict.checks(OF_SUBSCRIPTION),
     )  # fmt: skip
 

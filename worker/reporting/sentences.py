@@ -9,8 +9,9 @@ from worker.store.customers.subscriptions import Subscription
 from worker.store.reporting.timeline import AttemptRow, ChargeRow
 
 
-def of_period(row: Subscription, verdict: Verdict) -> str:
-    """Say what becomes of a subscription's next period."""
+def of_period(row: Subscription, verdict: Verdict, due_at: datetime) -> str:
+    """Say what becomes of a subscription's next period, which is due at `due_at`."""
+    opened = f"is opened at {_moment(due_at)}"
     match verdict.reason:
         case Reason.CANCELED:
             return "is not charged: the subscription was canceled"
@@ -21,9 +22,13 @@ def of_period(row: Subscription, verdict: Verdict) -> str:
         case Reason.ENDS:
             return f"is not charged: the subscription ends at {_moment(row.ends_at)}"
         case Reason.SKIPPED:
-            return f"is charged at {_moment(verdict.at)}; the periods before it are skipped"
+            return f"{opened}; the periods before it are skipped"
         case Reason.SCHEDULED:
-            return f"is charged at {_moment(verdict.at)}"
+            return opened
+        case Reason.OLDER_DEBT:
+            return f"{opened}, and is not tried before charge {verdict.fact}, which is older"
+        case Reason.CARD_STOPPED:
+            return f"{opened}, and waits for another card: the present one can never pay"
         case Reason.DUE:
             return "is due, and its charge is opened within a minute"
         case _:
@@ -37,7 +42,7 @@ def of_debt(charge: ChargeRow, tried: Sequence[AttemptRow], verdict: Verdict) ->
         case Reason.PAID:
             return f"is paid since {_moment(charge.closed_at)}, {_paid_by(charge, tried)}"
         case Reason.CLOSED:
-            return f"is not tried: it was closed as {charge.status} ({charge.closed_why})"
+            return f"is not tried: it is {charge.status}" + (f", {charge.closed_why}" if charge.closed_why else "")
         case Reason.HELD:
             return f"is not tried: it is held for an operator: {charge.held_why}"
         case Reason.UNDER_WAY | Reason.UNKNOWN:
@@ -71,7 +76,7 @@ def _of_installation(verdict: Verdict) -> str:
 
 
 def _of_unresolved(attempt: AttemptRow) -> str:
-    if attempt.next_ask_at is None:
+    if attempt.state == AttemptState.SENDING:
         return f"is being sent as {attempt.merchant_uid}"
     at = _moment(attempt.next_ask_at)
     return f"is not tried: the outcome of {attempt.merchant_uid} is unknown, and is looked up again at {at}"

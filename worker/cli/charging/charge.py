@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from schedules.charging.charges import ChargeStatus
+from schedules.charging.charges import AttemptState, ChargeStatus
 from schedules.charging.reasons import Reason
 from schedules.dunning.policies import ONCE
 from schedules.errors import Code, OwnCode
@@ -83,14 +83,14 @@ def _waited_for(services: Services, key: str, timeout: float) -> tuple[Code, str
         if story.facts["status"] == ChargeStatus.PAID:
             return None
         (why,) = explain.why(services, key)
-        if (code := _rests(story, why)) is not None:
+        if (code := code_at_rest(story, why)) is not None:
             return code, why.sentence
         if elapsed() > until:
             return Code.UNKNOWN, f"not paid after {timeout:g} seconds: {why.sentence}"
         wait(LOOK_EVERY)
 
 
-def _rests(story: Story, why: Why) -> Code | None:
+def code_at_rest(story: Story, why: Why) -> Code | None:
     """The code of a charge for which nothing will happen soon; None while something may happen."""
     match why.reason:
         case Reason.CLOSED:
@@ -98,7 +98,9 @@ def _rests(story: Story, why: Why) -> Code | None:
             return Code.DECLINED if gave_up else Code.CONFLICT
         case Reason.HELD:
             return Code.HELD
-        case Reason.SCHEDULED | Reason.WAITS_FOR_CARD | Reason.CARD_STOPPED | Reason.CARD_CAP if story.parts:
-            return Code.DECLINED
+        case Reason.SCHEDULED | Reason.WAITS_FOR_CARD | Reason.CARD_STOPPED | Reason.CARD_CAP:
+            # An attempt that was not sent, or not sent to its end, is sent again: the charge is not declined.
+            ended = story.parts and not AttemptState(story.parts[-1]["state"]).is_unresolved
+            return Code.DECLINED if ended else None
         case _:
             return None

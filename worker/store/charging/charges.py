@@ -367,17 +367,6 @@ def owed_of(db: Connection, subscription_id: int) -> list[Charge]:
     return [_read(dict(row)) for row in db.execute(query).mappings()]
 
 
-def owed_or_newest(db: Connection, subscription_id: int) -> list[int]:
-    """Return the row ids of a subscription's open charges, oldest first, or else that of its newest charge.
-
-    It reads nothing else of the rows, so that a row that breaks a rule is found too.
-    """
-    c = charges.c
-    query = select(c.id).where(c.subscription_id == subscription_id)
-    owed = list(db.execute(query.where(c.status.in_(OWED_STATUSES)).order_by(c.period_no)).scalars())
-    return owed or list(db.execute(query.order_by(c.period_no.desc()).limit(1)).scalars())
-
-
 def owed_after(db: Connection, charge_id: int, limit: int) -> list[int]:
     """Return open charges with a row id above this one, in order, with ix_charges_owed."""
     query = (

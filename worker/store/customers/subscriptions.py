@@ -365,3 +365,10 @@ def live_by_card(db: Connection, billing_key_id: int, *, lock: bool = True) -> S
     query = query.where(s.status != SubscriptionStatus.CANCELED.value).order_by(s.id)
     rows = db.execute(query.with_for_update() if lock else query)
     return [(row.id, row.key) for row in rows]
+
+
+def newest_by_card(db: Connection, billing_key_id: int) -> list[str]:
+    """The key of the newest subscription that is, or was, charged to a card; empty when there was none."""
+    s = subscriptions.c
+    query = select(s.key).where(s.billing_key_id == billing_key_id).order_by(s.id.desc()).limit(1)
+    return list(db.execute(query).scalars())

@@ -156,6 +156,13 @@ def change(
     return read_first(Finding, db.execute(statement))
 
 
+def is_another_refunded(db: Connection, finding: Finding) -> bool:
+    """Whether the refund of another finding of the same charge is under way; the caller has locked the charge."""
+    f = findings.c
+    query = select(f.id).where(f.charge_key == finding.charge_key, f.id != finding.id)
+    return db.execute(query.where(f.state == FindingState.REFUNDING.value)).first() is not None
+
+
 def locked(db: Connection, finding_id: int) -> Finding | None:
     """A finding, locked until the transaction ends."""
     return read_first(Finding, db.execute(select(findings).where(findings.c.id == finding_id).with_for_update()))

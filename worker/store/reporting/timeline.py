@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, select, union_all
+from sqlalchemy import Column, Connection, Table, select, text, union_all
 
 from schedules.charging.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn, TriedBy
 from schedules.charging.identity import SUBJECT_LENGTH
@@ -13,6 +13,7 @@ from schedules.dunning.declines import DeclineClass
 from schedules.dunning.policies import FinalAction
 from worker.store.rows import read_all, read_first
 from worker.store.tables import (
+    OWED,
     archived_attempt_events,
     archived_attempts,
     archived_outbox,
@@ -100,6 +101,33 @@ class AttemptRow:
     tried_by: TriedBy | None
     lease_until: datetime | None
     next_ask_at: datetime | None
+
+
+def newest_of_card(db: Connection, billing_key_id: int) -> list[int]:
+    """Return the row id of a billing key's newest charge, if it has one."""
+    c = charges.c
+    # By due time: by id, the planner could read all newer charges of other cards.
+    query = select(c.id).where(c.billing_key_id == billing_key_id).order_by(c.due_at.desc()).limit(1)
+    return list(db.execute(query).scalars())
+
+
+def oldest_owed(db: Connection, subscription_id: int) -> str | None:
+    """Return the key of a subscription's oldest open charge that its later charges wait for; None without one."""
+    c = charges.c
+    query = select(c.key).where(c.subscription_id == subscription_id, text(OWED))
+    query = query.where(c.held_why.is_(None), c.given_up.is_distinct_from(FinalAction.KEEP.value))
+    return db.execute(query.order_by(c.period_no).limit(1)).scalar()
+
+
+def owed_or_newest(db: Connection, subscription_id: int) -> list[int]:
+    """Return the row ids of a subscription's open charges, oldest first, or else that of its newest charge.
+
+    It reads nothing else of the rows, so that a row that breaks a rule is found too.
+    """
+    c = charges.c
+    query = select(c.id).where(c.subscription_id == subscription_id)
+    owed = list(db.execute(query.where(text(OWED)).order_by(c.period_no)).scalars())
+    return owed or list(db.execute(query.order_by(c.period_no.desc()).limit(1)).scalars())
 
 
 def attempts_of(db: Connection, charge_id: int) -> list[AttemptRow]:
