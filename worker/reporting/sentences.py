@@ -52,7 +52,10 @@ def of_debt(charge: ChargeRow, tried: Sequence[AttemptRow], verdict: Verdict) ->
         case Reason.TO_BE_HELD:
             return f"will be held for an operator at its next try: {verdict.fact}"
         case Reason.LOOK_UP:
-            return "is tried after an earlier attempt at it has been looked up at the gateway"
+            due = _moment(charge.next_attempt_at)
+            return (
+                f"is due at {due}, and is tried when an earlier attempt has been looked up at the gateway{after}"
+            )
         case Reason.OLDER_DEBT:
             return f"is not tried: charge {verdict.fact} of the same card is older and goes first"
         case Reason.CARD_STOPPED:

@@ -1,5 +1,6 @@
 """`again charge`: a charge outside of any plan, and its outcome."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -83,14 +84,14 @@ def _waited_for(services: Services, key: str, timeout: float) -> tuple[Code, str
         if story.facts["status"] == ChargeStatus.PAID:
             return None
         (why,) = explain.why(services, key)
-        if (code := code_at_rest(story, why)) is not None:
+        if (code := code_at_rest(story, why, services.clock.now())) is not None:
             return code, why.sentence
         if elapsed() > until:
             return Code.UNKNOWN, f"not paid after {timeout:g} seconds: {why.sentence}"
         wait(LOOK_EVERY)
 
 
-def code_at_rest(story: Story, why: Why) -> Code | None:
+def code_at_rest(story: Story, why: Why, now: datetime) -> Code | None:
     """The code of a charge for which nothing will happen soon; None while something may happen."""
     match why.reason:
         case Reason.CLOSED:
@@ -98,9 +99,10 @@ def code_at_rest(story: Story, why: Why) -> Code | None:
             return Code.DECLINED if gave_up else Code.CONFLICT
         case Reason.HELD:
             return Code.HELD
-        case Reason.SCHEDULED | Reason.WAITS_FOR_CARD | Reason.CARD_STOPPED | Reason.CARD_CAP:
-            # An attempt that was not sent, or not sent to its end, is sent again: the charge is not declined.
+        case Reason.SCHEDULED | Reason.WAITS_FOR_CARD | Reason.CARD_STOPPED | Reason.CARD_CAP | Reason.LOOK_UP:
+            # An attempt that was not sent is sent again: the charge is not declined.
             ended = story.parts and not AttemptState(story.parts[-1]["state"]).is_unresolved
-            return Code.DECLINED if ended else None
+            again = story.facts["next_attempt_at"]
+            return Code.DECLINED if ended and (again is None or again > now) else None
         case _:
             return None
