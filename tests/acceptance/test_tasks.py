@@ -235,7 +235,7 @@ def test_a_person_who_waits_for_a_decline_is_told_why(shop: Installation) -> Non
     arguments = ("charge", "dan", "5000", "--name", "Fee", "--request-key", "cli-2", "--why", "late")
     done = again(*arguments, "--wait", settings=shop.settings)
     assert done.returncode == 1
-    assert "is not tried: it was closed as uncollectible" in done.stderr
+    assert "is not tried: it is uncollectible" in done.stderr
 
 
 def test_a_charge_that_cannot_be_is_refused_in_words(shop: Installation) -> None:
