@@ -115,7 +115,7 @@ def findings(
     context: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="Those that are over too, newest first.")] = False,
 ) -> None:
-    """List where the gateway's records and our books do not agree."""
+    """List where the gateway's records and the database differ."""
     if context.invoked_subcommand is not None:
         return
     with services().engine.begin() as db:
@@ -128,7 +128,7 @@ def findings(
 def resolve(
     number: Number,
     why: Why,
-    accept: Annotated[bool, typer.Option("--accept", help="Our books follow the gateway.")] = False,
+    accept: Annotated[bool, typer.Option("--accept", help="Write what the gateway has to the database.")] = False,
     unpaid: Annotated[
         bool, typer.Option("--unpaid", help="The money is back: the debt may be tried again, under a new uid.")
     ] = False,

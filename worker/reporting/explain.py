@@ -7,6 +7,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from schedules.charging.charges import SubscriptionStatus
 from schedules.charging.claiming import AccountFacts, SetAside
 from schedules.charging.identity import SUBJECT_LENGTH, parse_merchant_uid
 from schedules.charging.reasons import (
@@ -132,8 +133,7 @@ def _of_next(services: Services, db: Connection, row: Subscription, now: datetim
     who, account = f"subscription {row.key} of {row.customer_uid}", _account(services, db, row.account)
     coming = or_aside(partial(next_of, db, row))
     if isinstance(coming, SetAside):
-        held = row.held_why is not None
-        broken = Verdict(Reason.HELD if held else Reason.TO_BE_HELD, None, row.held_why or coming.why)
+        broken = _of_broken(row, coming.why)
         return Why(
             "subscription", row.key, row.customer_uid, row.account, row.price, row.currency, broken.reason, None,
             f"the next period of {who} is not charged: {broken.fact}", broken.checks(OF_SUBSCRIPTION),
@@ -157,6 +157,18 @@ def _of_next(services: Services, db: Connection, row: Subscription, now: datetim
         verdict.reason, verdict.at, f"{subject} {sentences.of_period(row, verdict, coming.due_at)}",
         verdict.checks(OF_SUBSCRIPTION),
     )  # fmt: skip
+
+
+def _of_broken(row: Subscription, why: str) -> Verdict:
+    match row.status:
+        case SubscriptionStatus.CANCELED:
+            return Verdict(Reason.CANCELED, None, "the subscription was canceled")
+        case SubscriptionStatus.PAUSED:
+            return Verdict(Reason.PAUSED, None, f"the subscription is paused, and {why}")
+        case _ if row.held_why is not None:
+            return Verdict(Reason.HELD, None, row.held_why)
+        case _:
+            return Verdict(Reason.TO_BE_HELD, None, why)
 
 
 def _sentence(db: Connection, row: Locked, verdict: Verdict) -> str:

@@ -30,6 +30,7 @@ REQUEST_FIELDS: Mapping[str, str] = {
     "trial_again": "Give the plan's trial again to a customer who has had it.",
     "why.key": "A customer_uid, or the key of a charge or subscription, or a merchant_uid.",
     "what": "What to undo: `end` or `skip`; null for the one that exists.",
+    "change_card.customer_uid": "Billing key of another card of the same customer.",
     "charge_adhoc.name": "Name of the charge on the card statement, at most 40 characters.",
     "move_anchor.anchor": "First local date `YYYY-MM-DD` of the next period; later ones are counted from it.",
     "refund_charge.another": "Permit a refund beside one that Again does not know.",

@@ -285,7 +285,7 @@ def change_plan(
 def change_card(
     context: Context, *, subscription: Words, customer_uid: Words, reason: Words, actor: Words
 ) -> Answer:
-    """Charge another card of the same customer from now on; what the subscription owes moves to that card.
+    """Charge another card of the same customer from now on; open debts move to it and are tried at once.
 
     `debts` lists each open charge with what it `became`; the numbers count them.
     """

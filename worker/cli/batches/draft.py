@@ -50,7 +50,7 @@ def charge_batch(
     ] = "",
     encoding: Encoding = None,
     yes: Annotated[bool, typer.Option("--yes", help="Go on without asking.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Show how it goes on, until it is over.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Show its progress until it ends.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check and preview only; nothing is charged.")
     ] = False,

@@ -77,13 +77,14 @@ def _waited_for(services: Services, key: str, timeout: float) -> tuple[Code, str
     """Show the history of a charge until it is paid (None) or stops otherwise (the code and reason)."""
     until, seen = elapsed() + timeout, 0
     while True:
+        # Before the history, which is then not older than the reason.
+        (why,) = explain.why(services, key)
         story = history.show(services, key)
         for happening in story.happenings[seen:]:
             say(f"  {happening.at:%Y-%m-%d %H:%M:%S}Z {happening.what}: {happening.words}")
         seen = len(story.happenings)
         if story.facts["status"] == ChargeStatus.PAID:
             return None
-        (why,) = explain.why(services, key)
         if (code := code_at_rest(story, why, services.clock.now())) is not None:
             return code, why.sentence
         if elapsed() > until:

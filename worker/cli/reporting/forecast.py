@@ -55,7 +55,7 @@ def forecast(
 ) -> None:
     """Forecast the coming days if every card pays: sums by day, or with --json or --csv each charge.
 
-    --json prints a line for each charge as it is found, in no order; nothing is written to the books.
+    --json prints a line for each charge as it is found, in no order; nothing is written to the database.
     """
     if wants_json() and as_csv:
         raise typer.BadParameter("give --json or --csv, not both")

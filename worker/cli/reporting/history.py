@@ -22,12 +22,20 @@ def show(
 ) -> None:
     """Show everything that happened to a subscription, a charge or a merchant_uid, in order."""
     story = history.show(services(), key, ask_gateway=ask)
-    reasons = [each.sentence for each in explain.why(services(), key)]
+    reasons = explain.why(services(), key)
     happenings = [{"at": h.at, "what": h.what, "words": h.words} for h in story.happenings]
     parts = "charges" if story.kind == "subscription" else "attempts"
-    answer({"kind": story.kind, **story.facts, parts: story.parts, "history": happenings, "why": reasons})
+    answer(
+        {
+            "kind": story.kind,
+            **story.facts,
+            parts: story.parts,
+            "history": happenings,
+            "why": list(map(asdict, reasons)),
+        }
+    )
     for reason in reasons:
-        say(reason)
+        say(reason.sentence)
     print_facts(f"{story.kind} {story.facts['key']}", with_currency(story.facts))
     if story.kind == "subscription":
         names = ("period_no", "key", "amount", "status", "due_at", "next_attempt_at")

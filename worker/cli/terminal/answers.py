@@ -55,13 +55,14 @@ def print_rest(done: "Answer") -> None:
         say(f"period {each['period_no']}, {each['amount']}, was due {each['due_at']} and {became}{why}")
     if stops := done.get("stops"):
         stopped = in_words(stops)
-        say(f"period {stopped['period_no']}, {stopped['amount']}, due {stopped['due_at']}, is not charged")
+        until = "" if "ends_at" in done else " unless it is resumed before"
+        say(f"period {stopped['period_no']}, {stopped['amount']}, due {stopped['due_at']}, is not charged{until}")
     for charge in map(in_words, done.get("canceled", ())):
         say(f"canceled: charge {charge['charge']}, {charge['amount']}")
     for charge in map(in_words, done.get("unclear", ())):
         say(
             f"unclear: charge {charge['charge']}, {charge['amount']}, may be paid yet; "
-            "a payment is told as charge.paid_after_end"
+            "a payment causes the event charge.paid_after_end"
         )
 
 
