@@ -116,5 +116,5 @@ def test_whatever_an_answer_says_of_charges_is_printed(capsys: pytest.CaptureFix
         f"period 3, 9.90 USD, was due {due} and is not charged: skipped",
         f"period 2, 9.90 USD, due {due}, is not charged unless it is resumed before",
         "canceled: charge r4, 9.90 USD",
-        "unclear: charge r5, 9.90 USD, may be paid yet; a payment is told as charge.paid_after_end",
+        "unclear: charge r5, 9.90 USD, may be paid yet; a payment causes the event charge.paid_after_end",
     ]
