@@ -119,7 +119,7 @@ def _argument(place: int, before: str, text: str) -> str:
     if os.path.exists(text):
         return text
     option = text.partition("=")[0] if text.startswith("--") else before
-    field = option.removeprefix("--")
+    field = option.removeprefix("--") if option.startswith("--") else ""  # the command `why` is no option
     return cleaned(field if field in FREE_TEXTS else f"argument {place}", text)
 
 
