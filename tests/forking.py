@@ -198,7 +198,7 @@ def _serve(door: socket.socket) -> list[str]:
                 continue
             word, descriptors, _, _ = socket.recv_fds(door, 1, 5)
             if not word:
-                os._exit(0)  # whoever asked has ended
+                os._exit(0)  # the caller has ended
             pid = os.fork()
             if pid == 0:
                 door.detach()
@@ -209,7 +209,7 @@ def _serve(door: socket.socket) -> list[str]:
 
 
 def _tell(pipe: int, what: bytes, number: int) -> None:
-    with contextlib.suppress(BrokenPipeError):  # whoever asked no longer wants to know
+    with contextlib.suppress(BrokenPipeError):  # the caller no longer reads
         os.write(pipe, what + number.to_bytes(MESSAGE - 1, signed=True))
 
 

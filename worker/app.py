@@ -17,7 +17,7 @@ BULK = "charges.bulk"  # renewals
 EVENTS = "events"  # telling the shop
 REQUESTS = "requests"  # what other backends ask for
 QUEUES = (OPS, RECONCILE, CHARGES, BULK, EVENTS, REQUESTS)
-ANSWER_LIVES = 3600  # seconds; whoever asked has long stopped waiting, and may ask again
+ANSWER_LIVES = 3600  # seconds; the caller has stopped waiting long before, and may ask again
 
 app = Celery("again", set_as_current=True)
 

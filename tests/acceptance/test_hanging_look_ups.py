@@ -198,7 +198,7 @@ def test_refunds_reconciliation_and_cards_of_an_account_go_on_while_those_of_ano
     """Guard: a call of a chore that hangs holds no thread of the worker, and one of a request holds few."""
     ready_to_refund(shop)
     cards_to_look_at(shop)
-    # Celery publishes a request like any other task; nobody waits for the answers of these.
+    # Celery publishes a request like any other task; the answers of these are not awaited.
     fields = {"reason": "the page says so", "actor": "shop"}
     with Celery(broker=shop.worker.settings["AGAIN_BROKER_URL"]) as publisher:
         for number in range(ASKED_FIRST):

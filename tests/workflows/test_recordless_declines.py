@@ -404,7 +404,7 @@ class Interrupted(ScriptedGateway):
 
 
 def test_a_payment_that_another_look_up_has_written_meanwhile_stays_paid(services: Services) -> None:
-    """Guard: a paid attempt is taken by nobody. Found by the model: seed 1, shop 1547."""
+    """Guard: no process can take a paid attempt. Found by the model: seed 1, shop 1547."""
     gateway = Interrupted()
     shop = replace(services, gateways={"main": gateway})
     charge_id = renewal(shop)

@@ -51,7 +51,7 @@ def _try(descriptor: int) -> bool:
 
 def _owner(descriptor: int) -> int:
     told = os.pread(descriptor, 20, 0).strip()
-    return int(told) if told.isdigit() else 0  # 0: the new owner has not written its process id yet
+    return int(told) if told.isdigit() else 0  # 0 until the new owner has written its process id
 
 
 def _is_running(pid: int) -> bool:

@@ -15,7 +15,7 @@ class Timeouts:
     read: float = 60  # PortOne's own figure for calls that move money: it waits that long for the bank
     write: float = 10  # a request is under 2 kB
     # All of a call: token, sending, a repetition after a 401. Above the read time-out, so that a slow bank
-    # is waited for; below the lease, so that nobody else sends while we still may.
+    # is waited for; below the lease, so that no other worker sends meanwhile.
     deadline: float = 75
 
     def __post_init__(self) -> None:

@@ -125,7 +125,7 @@ def show(code: Code) -> None:
 
 @group.command("archive")
 def archive(code: Code, who: Actor = actor()) -> None:
-    """Archive a plan, so that nobody can subscribe to it; its subscriptions continue."""
+    """Archive a plan: new subscriptions are refused; its present ones continue."""
     count = enrollment.archive_plan(services(), code, who)
     answer(
         {"code": code, "versions": count},
