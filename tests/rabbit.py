@@ -98,9 +98,10 @@ class Rabbit:
         told = self._control("list_queues", "name", "type", "--quiet", "--no-table-headers")
         return dict(line.split("\t") for line in told.splitlines() if line)
 
-    def connections(self) -> int:
-        """How many connections it has, those that the other side has closed and it has not seen end too."""
-        return len(self._control("list_connections", "pid", "--quiet", "--no-table-headers").splitlines())
+    def connections(self) -> set[int]:
+        """The clients' ports of its connections, those that a client has closed and it has not seen end too."""
+        told = self._control("list_connections", "peer_port", "--quiet", "--no-table-headers")
+        return {int(port) for port in told.split()}
 
     def forget(self, queues: Sequence[str]) -> None:
         """Lose whatever waits in these queues."""

@@ -106,8 +106,10 @@ def test_messages_that_the_broker_loses_cost_time_alone(shop: Installation, node
 def test_a_worker_that_dies_during_a_call_neither_loses_nor_doubles_the_charge(shop: Installation) -> None:
     """Crash row 7: its message comes back, and finds the attempt under way; the lease and the gateway decide."""
     shop.simulator("faults", {"rules": [{"fault": "slow", "customer_uid": "row7", "times": 1, "seconds": 3}]})
+    had = shop.calls("again")
     key = shop.customer("row7", "now")
-    assert wait_until(lambda: "sending" in shop.attempt_states(key), 60)
+    # A claim alone does not say that the call has left: then the gateway has no payment to find.
+    assert wait_until(lambda: shop.calls("again") > had, 60)
     for worker in shop.standing.children("worker-charges"):
         worker.kill()
         worker.wait()
@@ -126,7 +128,8 @@ def test_a_memory_alarm_holds_up_neither_beat_nor_a_stop(shop: Installation, nod
         had = node.connections()
         for _ in range(3):
             assert_beats_are_seen(shop)
-        assert node.connections() <= had + 5  # it keeps each that is closed while it is blocked
+        # It keeps each that is closed while it is blocked. The shop's own come and go, by a dozen at most.
+        assert len(node.connections()) <= len(had) + 20
         codes = {cause["code"] for cause in shop.told_json("status")["causes"]}
         assert CauseCode.BROKER_REFUSES_WRITES in codes
         assert not codes & {CauseCode.BROKER_AWAY, CauseCode.NO_BEAT}
@@ -175,13 +178,15 @@ def test_a_connection_that_a_node_blocks_takes_no_message_until_the_alarm_ends(n
 
 def test_a_connection_that_a_node_blocks_is_closed_without_an_answer(node: Rabbit) -> None:
     """The node sees its end by the lack of heartbeats, if it has any."""
-    had = node.connections()
+    ports = set()
     with node.memory_alarm():
         for _ in range(3):
-            with publisher(node, heartbeat=2) as (_, publish), suppress(rabbitmq.Blocked):
+            with publisher(node, heartbeat=2) as (connection, publish), suppress(rabbitmq.Blocked):
+                ports.add(connection.connection.sock.getsockname()[1])
                 publish()
                 publish()
-        assert wait_until(lambda: node.connections() <= had, 60)
+        assert len(ports) == 3
+        assert wait_until(lambda: not ports & node.connections(), 60)
 
 
 def test_a_publisher_whose_connection_was_lost_goes_on_over_a_new_one(node: Rabbit) -> None:
