@@ -1,0 +1,38 @@
+"""Names, e-mail addresses and telephone numbers in lists: a person is recognized, and cannot be reached."""
+
+import pytest
+
+from schedules.masking import masked_email, masked_name, masked_tel
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("김영준", "김*준"), ("김준", "김*"), ("남궁민수", "남**수"), ("Ann Kim", "A*n K*m"), ("X", "*"),
+        ("  Ann   Kim ", "A*n K*m"), ("", ""), (None, None),
+    ],
+)  # fmt: skip
+def test_a_name_shows_the_ends_of_each_word(name: str | None, shown: str | None) -> None:
+    assert masked_name(name) == shown
+
+
+@pytest.mark.parametrize(
+    ("email", "shown"),
+    [
+        ("ann.kim@example.com", "a***@example.com"), ("a@example.com", "***@example.com"),
+        ("a@b@example.com", "a***@example.com"), ("no address", "n***"), ("", "***"), (None, None),
+    ],
+)  # fmt: skip
+def test_an_address_shows_its_first_character_and_its_domain(email: str | None, shown: str | None) -> None:
+    assert masked_email(email) == shown
+
+
+@pytest.mark.parametrize(
+    ("tel", "shown"),
+    [
+        ("010-1234-5678", "010-****-5678"), ("01012345678", "010****5678"), ("02-123-4567", "**-***-4567"),
+        ("+82 10-1234-5678", "+82 1*-****-5678"), ("1234", "**34"), ("1", "*"), ("none", "****"), (None, None),
+    ],
+)  # fmt: skip
+def test_a_telephone_number_shows_its_ends(tel: str | None, shown: str | None) -> None:
+    assert masked_tel(tel) == shown
