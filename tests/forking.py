@@ -28,7 +28,7 @@ from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTED = (
-    "worker.cli", "worker.cli.local.stack", "worker.tasks", "worker.beat", "worker.broker.consumer",
+    "worker.cli.every_command", "worker.cli.local.stack", "worker.tasks", "worker.beat", "worker.broker.consumer",
     "worker.listener", "simulator.api", "simulator.keeping", "uvicorn", "uvicorn.protocols.http.h11_impl",
     "celery.apps.worker", "celery.apps.beat", "celery.concurrency.thread", "celery.backends.redis",
     "celery.worker.consumer", "kombu.transport.redis", "psycopg", "sqlalchemy.dialects.postgresql.psycopg",

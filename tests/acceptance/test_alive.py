@@ -23,6 +23,18 @@ print("begun", flush=True)
 sys.stdin.read()
 """
 
+# The command itself, and then the modules that it has imported.
+IMPORTS = """
+import sys
+from worker.cli import main
+try:
+    main()
+except SystemExit as ended:
+    print("status", ended.code or 0)
+print("imported", *sys.modules)
+"""
+SLOW = ("celery", "kombu", "sqlalchemy", "psycopg", "httpx", "worker.config", "worker.store", "worker.task_api")
+
 
 def recorder(file: Path) -> "subprocess.Popen[str]":
     """Start it, and wait until it records."""
@@ -136,3 +148,26 @@ def test_it_records_again_and_again_and_others_cannot_read_it(
     first = json.loads(file.read_bytes())["written_at"]
     assert wait_until(lambda: json.loads(file.read_bytes())["written_at"] > first, 30)
     assert os.stat(file).st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["alive"], ["--json", "alive"], ["status", "--self"], ["status", "--healthy", "--self"]]
+)
+def test_a_check_of_one_process_imports_neither_the_task_api_nor_a_driver(
+    arguments: list[str], file: Path, running: "subprocess.Popen[str]"
+) -> None:
+    """Guard: supervisors run it every few seconds for each process, and those imports take a second."""
+    command = [sys.executable, "-c", IMPORTS, *arguments, str(file)]
+    done = subprocess.run(command, env=plain_environment(), text=True, capture_output=True, check=True)
+    said_first, _, imported = done.stdout.partition("imported ")
+    assert f"worker (process {running.pid}) runs" in said_first
+    assert said_first.endswith("status 0\n")
+    assert "worker.cli.status" in imported.split()
+    assert not {*SLOW} & {*imported.split()}
+
+
+def test_the_status_of_one_process_is_the_answer_of_alive(file: Path, running: "subprocess.Popen[str]") -> None:
+    running.kill()
+    running.wait()
+    done = again("status", "--self", str(file))
+    assert (done.returncode, done.stdout + done.stderr) == said(file)

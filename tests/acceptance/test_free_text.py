@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-import typer
 from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
@@ -55,7 +54,7 @@ def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 def texts(given: Callable[[str], tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
     """The arguments that give such a text in each place of each command that takes a text."""
-    for path, command in commands(cast("TyperGroup", typer.main.get_command(cli.app))):
+    for path, command in commands(cli.command_line()):
         for parameter in command.params:
             if not isinstance(parameter, TyperOption):
                 yield from ((*path, text) for text in given("key"))
@@ -119,7 +118,7 @@ def test_an_id_on_the_command_line_may_have_groups_of_digits(monkeypatch: pytest
     asked = list(texts(lambda field: () if field in FREE_TEXTS else (KEY,)))
     taken: list[list[str]] = []
     parser = SimpleNamespace(main=lambda args, **_: taken.append(args))
-    monkeypatch.setattr(cli, "command_line", lambda: parser)
+    monkeypatch.setattr(cli, "command_line", lambda _: parser)
     for arguments in asked:
         monkeypatch.setattr(sys, "argv", ["again", *arguments])
         with pytest.raises(SystemExit):

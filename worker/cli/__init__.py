@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from typing import Annotated, NoReturn, cast
 
@@ -12,40 +13,11 @@ from typer.main import get_command
 
 from schedules.errors import BadRequest, Code, UserError
 from schedules.texts import FREE_TEXTS, cleaned
-from worker.cli import (
-    batches,
-    charging,
-    customers,
-    onboarding,
-    operations,
-    outbox,
-    reconciliation,
-    refunds,
-    renewals,
-    reporting,
-    running,
-    synthetic,
-)
-from worker.cli.local import clock, up
+from worker.cli import status
 from worker.cli.terminal.examples import add_to_help
 from worker.cli.terminal.jsonable import add_to_commands
 from worker.cli.terminal.output import AsJson, Notices, answer, escaping_output, print_error, use_json, wants_json
 from worker.cli.terminal.sections import Sectioned
-
-app = typer.Typer(
-    name="again",
-    cls=Sectioned,
-    help="Recurring billing for PortOne: each period is charged exactly once.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for part in (
-    batches, charging, customers, onboarding, operations, outbox, reconciliation, refunds, renewals, reporting,
-    clock, running, synthetic, up,
-):  # fmt: skip
-    app.add_typer(part.app)
-add_to_commands(app)
 
 
 def _print_version(asked: bool) -> None:
@@ -56,7 +28,6 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def top(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
@@ -66,11 +37,35 @@ def top(
     """What holds for every command."""
 
 
-def command_line() -> TyperGroup:
-    """All commands, each with an example in its help."""
+def command_line(arguments: Sequence[str] = ()) -> TyperGroup:
+    """All commands, each with an example in its help; for arguments that begin with one of `status`, only those.
+
+    Health checks run every few seconds, and the imports of the other commands take most of their time.
+    """
+    app = typer.Typer(
+        name="again",
+        cls=Sectioned,
+        help="Recurring billing for PortOne: each period is charged exactly once.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(top)
+    for part in _parts(arguments):
+        app.add_typer(part)
+    add_to_commands(app)
     commands = cast("TyperGroup", get_command(app))
     add_to_help(commands)
     return commands
+
+
+def _parts(arguments: Sequence[str]) -> Sequence[typer.Typer]:
+    command = next((each for each in arguments if not each.startswith("-")), None)
+    if command in {each.name for each in status.app.registered_commands}:
+        return [status.app]
+    from worker.cli.every_command import PARTS
+
+    return PARTS
 
 
 def main() -> None:
@@ -91,7 +86,7 @@ def _run() -> None:
     try:
         arguments = [_argument(place, *pair) for place, pair in enumerate(pairwise(sys.argv), start=1)]
         # With --json, errors of the parser are printed as JSON below.
-        status = command_line().main(arguments, prog_name="again", standalone_mode=not wants_json())
+        ended = command_line(arguments).main(arguments, prog_name="again", standalone_mode=not wants_json())
     except typer.TyperException as error:
         _fail(Code.INVALID, error.format_message(), error.exit_code)
     except typer.Abort:
@@ -111,7 +106,7 @@ def _run() -> None:
     except _database_errors() as error:
         _fail(_database_code(error), str(error))
     else:
-        sys.exit(status)
+        sys.exit(ended)
 
 
 def _argument(place: int, before: str, text: str) -> str:

@@ -1,9 +1,9 @@
-"""Migration, stops, health, the archive and refused messages."""
+"""Migration, stops, the archive and refused messages."""
 
 import typer
 
-from worker.cli.operations import archive, dead_letters, operate, status
+from worker.cli.operations import archive, dead_letters, operate
 
 app = typer.Typer()
-for part in (archive, dead_letters, operate, status):
+for part in (archive, dead_letters, operate):
     app.add_typer(part.app)

@@ -29,6 +29,8 @@ def add_to_commands(app: typer.Typer) -> None:
 
 def _with_json(command: Callable[..., Any]) -> Callable[..., Any]:
     taken = signature(command, eval_str=True)
+    if NAME in taken.parameters:
+        return command  # added when these commands were put together before
 
     @wraps(command)
     def run(**arguments: Any) -> Any:

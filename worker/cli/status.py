@@ -1,20 +1,24 @@
-"""`again status`, `alive` and `accounts`: the processes, what waits, every cause of a fault, and the accounts."""
+"""`again status`, `alive` and `accounts`: the processes, what waits, every cause of a fault, and the accounts.
+
+Nothing that talks to a database or a broker is imported before it is used: a check of one process uses none, and a
+supervisor runs it every few seconds.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from schedules.errors import Code, FixedCode
 from schedules.operations.health import Cause, CauseCode, ProcessSeen
 from worker.cli.terminal.output import answer, print_facts, print_table
-from worker.operations import health
-from worker.operations.health import Health, database_cause
 from worker.runtime.alive import check
-from worker.services import Services
-from worker.store.failures import DATABASE_ERRORS
+
+if TYPE_CHECKING:
+    from worker.operations.health import Health
+    from worker.services import Services
 
 app = typer.Typer()
 
@@ -31,8 +35,19 @@ def status(
             "--healthy", help="Exit non-zero when something does not work; docs/how-to/runbook.md lists what."
         ),
     ] = False,
+    this: Annotated[
+        Path | None,
+        typer.Option(
+            "--self",
+            help="Check only the process that was started with this --alive-file, as `again alive` does.",
+        ),
+    ] = None,
 ) -> None:
     """Show the processes, whether charging is stopped, what waits, and what is wrong."""
+    if this is not None:
+        alive(this)
+        return
+    from worker.store.failures import DATABASE_ERRORS
     from worker.wiring import BadDatabase, services
 
     try:
@@ -56,10 +71,11 @@ def alive(
     answer({"file": file, "words": words}, words)
 
 
-def _look(made: Services) -> tuple[dict[str, Any], "Health"]:
+def _look(made: "Services") -> tuple[dict[str, Any], "Health"]:
     from worker import tasks
     from worker.app import QUEUES
     from worker.broker import probe
+    from worker.operations import health
     from worker.wiring import wrong_accounts, wrong_place
 
     broker = probe.find_cause(tasks.app)
@@ -87,6 +103,7 @@ def _look(made: Services) -> tuple[dict[str, Any], "Health"]:
 
 
 def _unreadable(error: Exception) -> Cause:
+    from worker.operations.health import database_cause
     from worker.wiring import BadDatabase, Unreachable
 
     match error:
@@ -126,7 +143,7 @@ def _hold_words(hold: Any) -> str | None:
     return f"since {hold.since:%Y-%m-%d %H:%M:%S}Z; all since {hold.hold_from:%Y-%m-%d %H:%M}Z is being asked for"
 
 
-def _print(facts: dict[str, Any], found: Health) -> None:
+def _print(facts: dict[str, Any], found: "Health") -> None:
     lists = ("beats", "processes", "stops", "wrong_accounts", "queues")
     print_facts("again", {name: value for name, value in facts.items() if name not in lists})
     rows = ((b["name"], b["leads"], b["plans"], f"{b['seconds_ago']:.0f} s ago") for b in facts["beats"])
