@@ -179,7 +179,7 @@ def test_bytes_that_are_changed_at_random_end_no_worker(valkey_worker: Worker, v
         valkey.lpush(name, *(rng.randbytes(rng.randrange(200)) for _ in range(60)))
     assert wait_until(lambda: is_drained(valkey), 90), valkey_worker.log()[-3000:]
     assert_unharmed(valkey_worker)
-    assert wait_until(lambda: sum(valkey_worker.dead_letters().values()) > 1000, 10)
+    assert wait_until(lambda: sum(valkey_worker.dead_letters().values()) > 1000, 20)
 
 
 def test_a_message_is_taken_for_one_of_the_list_that_it_was_in(valkey_worker: Worker, valkey: redis.Redis) -> None:
@@ -214,7 +214,7 @@ def test_size_compression_and_delay_cost_no_memory(valkey_worker: Worker, valkey
     assert_unharmed(valkey_worker)
     assert valkey_worker.memory() - before < MOST_MEMORY
     # A flood is recorded as far as it fits in the recorder's own bound; the log has the rest.
-    assert wait_until(lambda: valkey_worker.dead_letters().get((REQUESTS, Reason.DELAYED), 0) >= 1000, 10)
+    assert wait_until(lambda: valkey_worker.dead_letters().get((REQUESTS, Reason.DELAYED), 0) >= 1000, 20)
     assert valkey_worker.dead_letters()[REQUESTS, Reason.COMPRESSED] == 3
 
 

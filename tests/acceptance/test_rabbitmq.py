@@ -95,7 +95,7 @@ def test_messages_that_the_broker_loses_cost_time_alone(shop: Installation, node
         worker.kill()
         worker.wait()
     key = shop.customer("lost", "now")
-    assert wait_until(lambda: shop.charge(key) is None, 5)
+    assert wait_until(lambda: shop.charge(key) is None, 20)
     node.forget(QUEUES)
     for name in ("worker-ops", "worker-charges-1", "worker-charges-2"):
         shop.standing.restart(name)

@@ -139,7 +139,7 @@ def test_a_body_does_not_follow_its_headers_once_the_time_of_the_call_is_over(
     with closing(HttpClient(SHORT)) as client:
         came = client.send_and_wait(call_of(server), elapsed() + 5)
     assert came == Unknown("the process was suspended while it sent the request")
-    assert wait_until(lambda: server.closed == 1, 5)
+    assert wait_until(lambda: server.closed == 1, 20)
     assert server.received == []
 
 
@@ -162,7 +162,7 @@ def test_a_body_does_not_follow_its_headers_long_after_the_slot(
         client.begin(call_of(server), elapsed() + 5, Slot(0, elapsed() + 5), told)
         late = Unknown("the process was suspended while it sent the request")
         assert told.first() == (Reply(200, PAID_BODY) if is_sent else late)
-    assert wait_until(lambda: server.closed == 1, 5)
+    assert wait_until(lambda: server.closed == 1, 20)
     assert len(server.received) == int(is_sent)
 
 
@@ -383,10 +383,10 @@ def test_a_call_that_waits_for_its_slot_does_not_leave_after_a_stop_signal(serve
     with closing(HttpClient(LONG, may_send=lambda: not stopped.is_set())) as client:
         told = Told()
         client.begin(call_of(server), elapsed() + 8, soon(0.3), told)
-        assert wait_until(lambda: server.connections == 1, 5)
+        assert wait_until(lambda: server.connections == 1, 20)
         stopped.set()
         assert told.first() == Missed()
-        assert wait_until(lambda: server.closed == 1, 5)
+        assert wait_until(lambda: server.closed == 1, 20)
     assert server.received == []
 
 
@@ -434,7 +434,7 @@ def test_a_call_that_somebody_waits_for_keeps_no_connection_for_another_slot(cer
     ):
         came = client.send_and_wait(call_of(server, "https"), elapsed() + 8, elapsed() + 0.1)
         assert came == NotSent("too little time left to wait for an answer")
-        assert wait_until(lambda: server.closed == 1, 2)
+        assert wait_until(lambda: server.closed == 1, 20)
         assert server.received == []
 
 
@@ -449,7 +449,7 @@ def test_a_call_that_takes_no_other_slot_lets_its_connection_go(
         told = Told()
         client.begin(call_of(server, "https"), elapsed() + 8, Slot(0, elapsed() + 0.1), told)
         assert told.first() == Missed()
-        assert wait_until(lambda: server.closed == 1 and not client._parked, 5)
+        assert wait_until(lambda: server.closed == 1 and not client._parked, 20)
         assert server.received == []
         assert told.came == [Missed()]
 
@@ -600,7 +600,7 @@ client = HttpClient(Timeouts(connect=4, read=2, write=2, deadline=8), trust)
 call = Call("POST", sys.argv[1], {}, b"{}")
 missed = threading.Event()
 client.begin(call, elapsed() + 8, Slot(0, elapsed() + 0.1), lambda _: missed.set())
-assert missed.wait(8)
+assert missed.wait(20)
 event_loop._making.acquire()  # as another thread may at that moment
 child = os.fork()
 if child == 0:

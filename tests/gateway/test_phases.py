@@ -193,7 +193,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_used_again(server
     server.will(exactly(head + PAID_BODY, keep=False), answer(200, PAID_BODY))
     with client_of(server.url) as gateway:
         assert isinstance(gateway.charge(ORDER), Paid)
-        assert wait_until(lambda: server.closed == 1, 5)
+        assert wait_until(lambda: server.closed == 1, 20)
         assert isinstance(gateway.charge(ORDER), Paid)
     assert len(server.received) == 2
 
@@ -223,7 +223,7 @@ def test_closing_lets_go_of_all_connections_even_of_one_in_use(server: ScriptedS
         gateway.charge(ORDER)
         late = threading.Thread(target=gateway.charge, args=(ORDER,))
         late.start()
-        assert wait_until(lambda: len(server.received) == 2, 5)
+        assert wait_until(lambda: len(server.received) == 2, 20)
         gateway.close()
         late.join(10)
         assert not late.is_alive()

@@ -166,7 +166,7 @@ def test_the_proxy_is_open_before_the_slot_begins(server: ScriptedServer, certif
 
 
 def wait_for_tunnel(proxy: Proxy, server: ScriptedServer) -> bool:
-    return wait_until(lambda: bool(proxy.asked) and server.connections == 1, 5)
+    return wait_until(lambda: bool(proxy.asked) and server.connections == 1, 20)
 
 
 REFUSALS = {

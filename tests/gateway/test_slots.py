@@ -78,7 +78,7 @@ class Told:
 
     def first(self) -> object:
         """The first thing that was told, once it is."""
-        assert wait_until(lambda: bool(self.came), 10)
+        assert wait_until(lambda: bool(self.came), 20)
         return self.came[0]
 
 
@@ -178,9 +178,9 @@ def test_a_line_that_is_closed_behind_our_back_is_not_sent_on(server: ScriptedSe
     with prepared(server, timeouts=LONG) as gateway:
         gateway.charge(ORDER)
         event_loop.running().call_soon_threadsafe(hold_up)
-        assert busy.wait(5)
+        assert busy.wait(20)
         may_close.set()
-        assert wait_until(lambda: server.closed == 1, 5)
+        assert wait_until(lambda: server.closed == 1, 20)
         told = begun(gateway.sending(ORDER))  # the loop comes to it before it sees the end of the connection
         go_on.set()
         assert isinstance(told.first(), Paid)
@@ -212,7 +212,7 @@ def test_words_that_come_while_nobody_asks_end_the_line(server: ScriptedServer) 
     server.will(answer_and_speak, PAID_ANSWER)
     with prepared(server) as gateway:
         gateway.charge(ORDER)
-        assert spoken.wait(5)
+        assert spoken.wait(20)
         assert isinstance(gateway.charge(ORDER), Paid)
     assert server.connections == 2
 

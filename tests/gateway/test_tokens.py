@@ -215,7 +215,7 @@ def test_waiting_for_another_thread_ends() -> None:
     token = AccessToken(MemoryTokens(), fetch)
     slow = threading.Thread(target=token.get, args=(elapsed() + 10,))
     slow.start()
-    assert asked.wait(5)
+    assert asked.wait(20)
     assert token.get(elapsed() + 0.05) == NotSent("no access token in time")
     release.set()
     slow.join(10)
@@ -254,7 +254,7 @@ def test_a_shared_token_ends_when_its_time_is_over() -> None:
     store = MemoryTokens()
     store.write("short", 0.05)
     assert store.read() is not None
-    assert wait_until(lambda: store.read() is None, 5)
+    assert wait_until(lambda: store.read() is None, 20)
 
 
 def test_a_life_that_is_too_long_to_be_true_is_cut() -> None:

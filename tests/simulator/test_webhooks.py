@@ -37,7 +37,7 @@ class Listener:
 
     def heard(self, count: int) -> list[tuple[str, dict[str, Any]]]:
         """What was told, once it was told so often."""
-        assert wait_until(lambda: len(self.told) >= count, 10), self.told
+        assert wait_until(lambda: len(self.told) >= count, 20), self.told
         return self.told
 
 

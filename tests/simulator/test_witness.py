@@ -65,7 +65,7 @@ def test_a_client_that_went_away_before_the_answer_was_not_answered(simulator: R
             simulator.again()
     finally:
         simulator.client.timeout = httpx.Timeout(5)
-    assert wait_until(lambda: len(simulator.movements()) == 1, 5)
+    assert wait_until(lambda: len(simulator.movements()) == 1, 20)
     assert [movement["answered"] for movement in simulator.movements()] == [False]
 
 
@@ -80,7 +80,7 @@ def test_a_second_call_is_taken_while_the_first_hangs_and_refused_when_it_has_en
         headers = {"Authorization": str(simulator._token)}
         body = {"customer_uid": "ann", "merchant_uid": "order1", "amount": 9900, "name": "Coffee"}
         first = pool.submit(other.post, "/subscribe/payments/again", json=body, headers=headers)
-        assert wait_until(lambda: len(simulator.movements()) == 1, 5)
+        assert wait_until(lambda: len(simulator.movements()) == 1, 20)
         assert simulator.again().json()["response"]["status"] == "paid"
         with pytest.raises(httpx.ReadTimeout):
             first.result()
@@ -100,7 +100,7 @@ def test_the_clock_is_set_runs_on_and_is_reset(simulator: RunningSimulator) -> N
     assert abs(simulator.see("clock")["now"] - time.time()) < 5
     set_to = simulator.tell("clock", {"now": "2026-01-31T09:00:00+09:00"})["now"]
     assert 1769817600 <= set_to < 1769817605
-    assert wait_until(lambda: simulator.see("clock")["now"] > set_to, 5), "it stands"
+    assert wait_until(lambda: simulator.see("clock")["now"] > set_to, 20), "it stands"
     assert simulator.tell("clock", {"advance": 86400})["now"] >= set_to + 86400
     assert simulator.tell("clock", {"now": 1000})["now"] < 1005
     assert abs(simulator.tell("clock", {"reset": True})["now"] - time.time()) < 5

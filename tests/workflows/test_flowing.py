@@ -267,7 +267,7 @@ def test_an_envelope_claims_no_more_than_leaves_soon(
     executor = Executor(with_settings(services, concurrency=2))
     done = threading.Thread(target=carried_out, args=(executor, ids))
     done.start()
-    assert wait_until(lambda: len(attempt_rows(services)) == 2 + 3, 10)
+    assert wait_until(lambda: len(attempt_rows(services)) == 2 + 3, 20)
     assert not wait_until(lambda: len(attempt_rows(services)) > 2 + 3, 0.3)
     assert len(gateway.sent) == 2
     go_on.set()
@@ -311,11 +311,11 @@ def test_what_is_claimed_and_has_not_left_is_given_back_when_the_process_stops(
     gateway.answers.append(slow)
     executor = Executor(with_settings(services, concurrency=1))
     under_way = executor.begin_many(ids, "main")
-    assert wait_until(lambda: len(gateway.sent) == 1 and len(attempt_rows(services)) == len(ids), 10)
+    assert wait_until(lambda: len(gateway.sent) == 1 and len(attempt_rows(services)) == len(ids), 20)
     stop_signal.begin()
     executor.stop()
     ready = [row["id"] for row in charge_rows(services)][1:]
-    assert wait_until(lambda: [row["state"] for row in attempt_rows(services)].count("ready") == len(ready), 10)
+    assert wait_until(lambda: [row["state"] for row in attempt_rows(services)].count("ready") == len(ready), 20)
     go_on.set()
     under_way.wait()
     due = [row["next_attempt_at"] for row in charge_rows(services)]
@@ -369,7 +369,7 @@ def test_an_envelope_that_cannot_be_given_back_waits_for_what_it_has_begun(
     with ThreadPoolExecutor(1) as pool:
         envelope = pool.submit(tasks.carry_out_envelope, ids, "main")
         assert stop_signal.wait(10)
-        assert wait_until(lambda: tasks._places["main"].opens.acquire(blocking=False), 10)  # no more is begun
+        assert wait_until(lambda: tasks._places["main"].opens.acquire(blocking=False), 20)  # no more is begun
         with pytest.raises(TimeoutError):
             envelope.result(0.3)
         go_on.set()
@@ -405,7 +405,7 @@ def test_an_envelope_is_over_when_its_last_charge_is(together: Services, gateway
     envelope = threading.Thread(target=tasks.carry_out_envelope, args=(ids, "main"))
     envelope.start()
     assert begun.wait(10)
-    assert wait_until(lambda: [row["status"] for row in charge_rows(together)].count("paid") == 2, 10)
+    assert wait_until(lambda: [row["status"] for row in charge_rows(together)].count("paid") == 2, 20)
     assert envelope.is_alive()
     go_on.set()
     envelope.join(10)

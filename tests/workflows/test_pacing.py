@@ -258,7 +258,7 @@ def test_no_account_waits_for_another_whose_calls_hang(services: Services) -> No
     assert line.told == [("other", PAID)]
     assert not wait_until(lambda: line.order.count("slow") > 2, 0.2)
     line.unanswered.pop()(PAID)
-    assert wait_until(lambda: line.order.count("slow") == 3, 5)
+    assert wait_until(lambda: line.order.count("slow") == 3, 20)
 
 
 def _away(*_: object, **__: object) -> Any:

@@ -18,14 +18,14 @@ def test_no_more_threads_are_started_than_are_allowed_or_needed() -> None:
     pool = Pool(Part.NOTICES, 3)
     go_on = threading.Event()
     assert pool.submit(lambda: 1).result(10) == 1
-    assert wait_until(lambda: running(Part.NOTICES) == 1, 10)
+    assert wait_until(lambda: running(Part.NOTICES) == 1, 20)
     waiting = [pool.submit(lambda: go_on.wait(30)) for _ in range(6)]
-    assert wait_until(lambda: running(Part.NOTICES) == 3, 10)
+    assert wait_until(lambda: running(Part.NOTICES) == 3, 20)
     go_on.set()
     assert all(future.result(10) for future in waiting)
     assert running(Part.NOTICES) == 3
     pool.close()
-    assert wait_until(lambda: running(Part.NOTICES) == 0, 10)
+    assert wait_until(lambda: running(Part.NOTICES) == 0, 20)
 
 
 def test_what_the_work_raises_is_raised_to_who_asked() -> None:
@@ -59,7 +59,7 @@ def test_a_closed_pool_takes_no_work() -> None:
 def test_the_threads_of_a_pool_that_nobody_has_any_more_end() -> None:
     pool = Pool(Part.NOTICES, 2)
     pool.start()
-    assert wait_until(lambda: running(Part.NOTICES) == 2, 10)
+    assert wait_until(lambda: running(Part.NOTICES) == 2, 20)
     del pool
     gc.collect()
-    assert wait_until(lambda: running(Part.NOTICES) == 0, 10)
+    assert wait_until(lambda: running(Part.NOTICES) == 0, 20)
