@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 from schedules.charging.charges import ChargeKind
 from schedules.charging.identity import charge_key, merchant_uid, subject_of_entropy
-from schedules.charging.outcomes import GatewayPayment
+from schedules.charging.outcomes import GatewayPayment, PaymentState
 from schedules.operations.findings import FindingKind
 from tests.doubles import ScriptedGateway
 from worker.clock import FixedClock, elapsed
@@ -88,16 +88,23 @@ class ListingGateway(ScriptedGateway):
         self.pages = 0
 
     def list_payments(
-        self, status: str, since: datetime, until: datetime, *, page: int = 1, limit: int = 1000
+        self,
+        state: PaymentState,
+        since: datetime,
+        until: datetime,
+        *,
+        cursor: str | None = None,
+        limit: int = 1000,
     ) -> PaymentPage | NoAnswer:
         self.pages += 1
-        if status != "paid":
+        if state is not PaymentState.PAID:
             return PaymentPage((), 0, None)
         first, last = self.shop.first_at(since), self.shop.first_at(until)
+        page = int(cursor or 1)
         begin = first + (page - 1) * limit
         numbers = range(begin, min(last, begin + limit))
         rows = [self.payment(number) for number in numbers if not self.shop.is_ghost(number)]
-        return PaymentPage(rows, last - first, page + 1 if begin + limit < last else None)
+        return PaymentPage(rows, last - first, str(page + 1) if begin + limit < last else None)
 
     def find_all(self, merchant_uid: str) -> Found | NoAnswer:
         self.asked.append(merchant_uid)
@@ -106,7 +113,7 @@ class ListingGateway(ScriptedGateway):
     def payment(self, number: int) -> GatewayPayment:
         at = self.shop.at(number)
         return GatewayPayment(
-            imp_uid=f"imps_{number:012d}", merchant_uid=uid_of(number), status="paid", amount=AMOUNT,
+            imp_uid=f"imps_{number:012d}", merchant_uid=uid_of(number), state=PaymentState.PAID, amount=AMOUNT,
             cancelled_amount=0, currency="KRW", started_at=at, paid_at=at, failed_at=None, cancelled_at=None,
             fail_reason=None, pg_provider="kcp", pg_tid=None, receipt_url=None, customer_uid="ann",
         )  # fmt: skip

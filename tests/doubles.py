@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from schedules.charging.outcomes import GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.outcomes import GatewayPayment, NotSent, Outcome, Paid, PaymentState, Refused, Unknown
 from schedules.money.amounts import Money
 from schedules.requests.imports import TimerEntry
 from worker.clock import elapsed, wait
@@ -111,7 +111,7 @@ class ScriptedGateway:
     ) -> None:
         paid = money or order.money
         payment = GatewayPayment(
-            imp_uid=imp_uid, merchant_uid=order.merchant_uid, status=status, amount=paid.amount,
+            imp_uid=imp_uid, merchant_uid=order.merchant_uid, state=PaymentState(status), amount=paid.amount,
             cancelled_amount=0, currency=paid.currency, started_at=at, paid_at=at if status == "paid" else None,
             failed_at=at if status == "failed" else None, cancelled_at=None,
             fail_reason=reason if status == "failed" else None, pg_provider=pg_provider, pg_tid=None,
@@ -173,26 +173,29 @@ class ScriptedGateway:
             ]
         return None
 
-    def find(self, merchant_uid: str) -> GatewayPayment | NoAnswer | None:
-        payments: Sequence[GatewayPayment] = self.records.get(merchant_uid, ())
-        return payments[-1] if payments else None
-
     def list_payments(
-        self, status: str, since: datetime, until: datetime, *, page: int = 1, limit: int = 1000
+        self,
+        state: PaymentState,
+        since: datetime,
+        until: datetime,
+        *,
+        cursor: str | None = None,
+        limit: int = 1000,
     ) -> PaymentPage | NoAnswer:
-        """The payments that came to the status in the window; those without a time are in every window."""
+        """The payments that came to the state in the window; those without a time are in every window."""
         found = [
             payment
             for payments in self.records.values()
             for payment in payments
-            if payment.status == status
+            if payment.state is state
             and ((at := payment.cancelled_at or payment.paid_at) is None or since <= at <= until)
         ]
-        self.listed.append((status, since, until, page))
+        page = int(cursor or 1)
+        self.listed.append((state, since, until, page))
         if self.list_answer is not None:
             return self.list_answer
         last = page * limit >= len(found)
-        return PaymentPage(found[(page - 1) * limit : page * limit], len(found), None if last else page + 1)
+        return PaymentPage(found[(page - 1) * limit : page * limit], len(found), None if last else str(page + 1))
 
     def cancel(self, cancellation: Cancellation) -> CancelAnswer:
         """Give back what is asked for, if the balance is as believed; then lose the answer if told to."""
@@ -203,7 +206,7 @@ class ScriptedGateway:
                     if payment.balance != cancellation.balance or not payment.balance:
                         return Refused("취소 가능 금액이 일치하지 않습니다.")
                     given_back = payment.cancelled_amount + cancellation.money.amount
-                    payments[place] = replace(payment, status="cancelled", cancelled_amount=given_back)
+                    payments[place] = replace(payment, state=PaymentState.CANCELLED, cancelled_amount=given_back)
                     return self.cancel_answers.popleft() if self.cancel_answers else Cancelled(payments[place])
         return Refused("취소할 결제건이 존재하지 않습니다.")
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from schedules.money.amounts import Money
 
@@ -60,13 +61,23 @@ class Voided:
 Outcome = Paid | Declined | Refused | NotSent | Unknown | Voided
 
 
+class PaymentState(StrEnum):
+    """The state of a payment in the gateway's records."""
+
+    READY = "ready"  # not finished
+    PAID = "paid"
+    CANCELLED = "cancelled"  # refunded, in whole or in part; the balance says what is left
+    FAILED = "failed"
+    OTHER = "other"  # none of these: it decides nothing, and may still become any of them
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayPayment:
     """One payment in the gateway's records, in vendor-neutral terms."""
 
     imp_uid: str
     merchant_uid: str
-    status: str  # ready, paid, cancelled or failed; an unknown value is kept unchanged
+    state: PaymentState
     amount: int  # minor units
     cancelled_amount: int  # minor units, cumulative
     currency: str
@@ -83,10 +94,10 @@ class GatewayPayment:
     unclear: bool = False  # failed with a text that names a time-out or a connection error: not definite
 
     @classmethod
-    def of(cls, merchant_uid: str, imp_uid: str, status: str, money: Money) -> "GatewayPayment":
+    def of(cls, merchant_uid: str, imp_uid: str, state: PaymentState, money: Money) -> "GatewayPayment":
         """A payment with these fields alone."""
         return cls(
-            imp_uid=imp_uid, merchant_uid=merchant_uid, status=status, amount=money.amount, cancelled_amount=0,
+            imp_uid=imp_uid, merchant_uid=merchant_uid, state=state, amount=money.amount, cancelled_amount=0,
             currency=money.currency, started_at=None, paid_at=None, failed_at=None, cancelled_at=None,
             fail_reason=None, pg_provider=None, pg_tid=None, receipt_url=None, customer_uid=None,
         )  # fmt: skip
@@ -94,6 +105,11 @@ class GatewayPayment:
     def is_of_other_than(self, customer_uids: Collection[str]) -> bool:
         """Whether a billing key outside these was charged; False for a payment without one."""
         return self.customer_uid is not None and self.customer_uid not in customer_uids
+
+    @property
+    def was_paid(self) -> bool:
+        """Whether it was paid, also when it was refunded since."""
+        return self.state in (PaymentState.PAID, PaymentState.CANCELLED)
 
     @property
     def balance(self) -> int:

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.outcomes import (
+    Declined,
+    GatewayPayment,
+    NotSent,
+    Outcome,
+    Paid,
+    PaymentState,
+    Refused,
+    Unknown,
+)
 from schedules.money.amounts import Money, amount_words
 
 FIRST_ASKS = tuple(timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200))
@@ -55,14 +64,14 @@ def read_found(
     and a cancelled payment. No record, or a failure whose text is not definite, counts when it is the answer twice
     in a row after the quiet time. A decline that follows from such a failure keeps its uid: see `Said.keeps_uid`.
     """
-    paid = [payment for payment in found if payment.status == "paid"]
+    paid = [payment for payment in found if payment.state is PaymentState.PAID]
     if len(paid) > 1:
         return _aside(f"{len(paid)} paid records under {asked.merchant_uid}", asked)
     if paid:
         return _read_paid(paid[0], asked)
-    if any(payment.status == "cancelled" for payment in found):
+    if any(payment.state is PaymentState.CANCELLED for payment in found):
         return _aside(f"{asked.merchant_uid} was paid and cancelled at the gateway, not by us", asked)
-    if any(payment.status != "failed" for payment in found):
+    if any(payment.state is not PaymentState.FAILED for payment in found):
         return Verdict(Unknown("the gateway has not finished this payment"), 0)
     if found and not any(payment.unclear for payment in found) and now - asked.quiet_since >= quiet_time:
         return Verdict(_declined(found), 0)
@@ -79,15 +88,15 @@ def may_hold_money(found: Sequence[GatewayPayment]) -> bool:
 
 
 def _may_hold_money(payment: GatewayPayment) -> bool:
-    if payment.status == "failed":
+    if payment.state is PaymentState.FAILED:
         return payment.unclear
-    is_given_back = payment.status == "cancelled" and payment.balance == 0
+    is_given_back = payment.state is PaymentState.CANCELLED and payment.balance == 0
     return not payment.sandbox and not is_given_back
 
 
 def is_settled_by(found: Sequence[GatewayPayment], imp_uid: str | None) -> bool:
     """Whether the gateway has only failures under a uid, and this settled record is the newest."""
-    failed = bool(found) and all(payment.status == "failed" for payment in found)
+    failed = bool(found) and all(payment.state is PaymentState.FAILED for payment in found)
     return failed and max(found, key=_failed_at).imp_uid == imp_uid
 
 

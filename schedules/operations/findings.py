@@ -87,7 +87,7 @@ def judge(payment: GatewayPayment, ours: OurSide | None, environment: str) -> Di
     `ours` is None when the database has no such debt. A fully refunded payment is a finding only while the
     database calls it paid. A payment on a test channel moved no money, so it pays no debt.
     """
-    if payment.status not in ("paid", "cancelled") or payment.sandbox:
+    if not payment.was_paid or payment.sandbox:
         return None
     if ours is None:
         return _judge_foreign(payment, environment)

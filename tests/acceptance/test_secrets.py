@@ -31,8 +31,8 @@ from worker.services import Services
 from worker.store.tokens import SealedTokens
 
 CARDS = (
-    Card("4000-0000-0000-7301", "2031-07", birth="7301926458", password_2_digits="83", pg="kcp"),
-    Card("4000-0001-0011-0000", "2032-11", birth="6194837205", password_2_digits="47", pg="nice"),
+    Card("4000-0000-0000-7301", "2031-07", birth="7301926458", password_2_digits="83", channel="kcp"),
+    Card("4000-0001-0011-0000", "2032-11", birth="6194837205", password_2_digits="47", channel="nice"),
 )
 KEY, SECRET = "imp-key-4471902635", "imp-secret-b81f0c92aa7d4e63"
 WEBHOOK, SIGNS = "http://127.0.0.1:1/hooks/4b7e11d09a", "ZXZlbnRzLWFyZS1zaWduZWQtd2l0aC10aGlz"

@@ -6,7 +6,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.outcomes import (
+    Declined,
+    GatewayPayment,
+    NotSent,
+    Outcome,
+    Paid,
+    PaymentState,
+    Refused,
+    Unknown,
+)
 from schedules.charging.unknown_outcomes import TEST_CHANNEL
 from schedules.money.amounts import Money
 from tests.gateway.samples import (
@@ -399,7 +408,7 @@ def test_a_payment_is_read_with_every_field_and_tolerates_more_and_fewer() -> No
     assert paid == GatewayPayment(
         imp_uid="imps_156288298043",
         merchant_uid=UID,
-        status="paid",
+        state=PaymentState.PAID,
         amount=8900,
         cancelled_amount=0,
         currency="KRW",
@@ -419,6 +428,13 @@ def test_a_payment_is_read_with_every_field_and_tolerates_more_and_fewer() -> No
     payment = read_payment(few)
     assert payment is not None
     assert (payment.amount, payment.cancelled_amount, payment.paid_at) == (1000, 0, None)
+
+
+@pytest.mark.parametrize("status", ["a status of next year", "other", "PAID", "partial_cancelled"])
+def test_a_status_that_portone_does_not_document_is_kept_apart(status: str) -> None:
+    payment = read_payment(PAID | {"status": status})
+    assert payment is not None
+    assert (payment.state, payment.was_paid) == (PaymentState.OTHER, False)
 
 
 def test_a_partial_cancel_leaves_a_balance() -> None:
@@ -478,12 +494,12 @@ def test_a_uid_without_payments_is_an_empty_page_only_when_portone_says_so() -> 
 def test_a_page_of_payments_is_read_with_its_successor() -> None:
     listed = read_list(200, page([PAID, FAILED], total=7, following=2), 1)
     assert isinstance(listed, PaymentPage)
-    assert [payment.status for payment in listed.payments] == ["paid", "failed"]
-    assert (listed.total, listed.next_page) == (7, 2)
+    assert [payment.state for payment in listed.payments] == ["paid", "failed"]
+    assert (listed.total, listed.next_cursor) == (7, "2")
     assert read_list(200, page([]), 1) == PaymentPage((), 0, None)
     without_counts = read_list(200, envelope({"list": [PAID]}), 1)
     assert isinstance(without_counts, PaymentPage)
-    assert (without_counts.total, without_counts.next_page) == (1, None)
+    assert (without_counts.total, without_counts.next_cursor) == (1, None)
 
 
 def test_a_page_past_the_end_is_empty_but_a_bad_question_is_refused() -> None:

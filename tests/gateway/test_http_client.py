@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from schedules.charging.outcomes import NotSent, Paid, Unknown
+from schedules.charging.outcomes import NotSent, Paid, PaymentState, Unknown
 from tests.gateway.certificates import own_certificate
 from tests.gateway.proxying import corked
 from tests.gateway.samples import CANCELLED, CARD_NUMBER, KEY, ORDER, PAID, envelope, page
@@ -180,7 +180,7 @@ READS: dict[str, tuple[bytes, Callable[[PortOneV1], object], type]] = {
     "a look-up": (page([PAID], total=1), lambda gateway: gateway.find_all(ORDER.merchant_uid), Found),
     "a list": (
         page([PAID], total=1),
-        lambda gateway: gateway.list_payments("paid", SINCE, SINCE),
+        lambda gateway: gateway.list_payments(PaymentState.PAID, SINCE, SINCE),
         PaymentPage,
     ),
 }

@@ -269,7 +269,7 @@ def test_pages_are_read_until_the_last_and_less_than_promised_is_no_answer(serve
     with client_of(server.url) as gateway:
         found = gateway.find_all(ORDER.merchant_uid)
         assert isinstance(found, Found)
-        assert [payment.status for payment in found.payments] == ["failed", "paid"]
+        assert [payment.state for payment in found.payments] == ["failed", "paid"]
         assert gateway.find_all(ORDER.merchant_uid) == Unknown("only 1 of 2 payments of a uid were listed")
         assert gateway.find_all(ORDER.merchant_uid) == Unknown("page 1 of the payments of a uid leads to page 1")
         assert gateway.find_all(ORDER.merchant_uid) == Unknown("HTTP 502: no words")

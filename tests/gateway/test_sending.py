@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from schedules.charging.outcomes import Paid, Refused, Unknown
+from schedules.charging.outcomes import Paid, PaymentState, Refused, Unknown
 from schedules.money.amounts import Money
 from tests.gateway.samples import CANCELLED, CARD, KEY, ORDER, PAID, UID, envelope, order, page
 from tests.gateway.scripted import ScriptedServer, answer, client_of, scripted
@@ -96,7 +96,7 @@ def test_an_order_at_the_limits_is_sent(server: ScriptedServer, portone: PortOne
 
 def test_a_keyed_in_card_is_kept_only_when_asked(server: ScriptedServer, portone: PortOneV1) -> None:
     server.will(answer(200, envelope(PAID)), answer(200, envelope(PAID)))
-    card = replace(CARD, number="4111111111111111", pg="kcp.A52LD")
+    card = replace(CARD, number="4111111111111111", channel="kcp.A52LD")
     assert isinstance(portone.charge_card(ORDER, card, keep=False), Paid)
     assert isinstance(portone.charge_card(ORDER, card, keep=True), Paid)
     once, kept = (request.fields for request in server.received)
@@ -125,7 +125,7 @@ def test_a_keyed_in_card_is_kept_only_when_asked(server: ScriptedServer, portone
         replace(CARD, expiry="2031-13"),
         replace(CARD, birth="1982-02-13"),
         replace(CARD, password_2_digits="4711"),
-        replace(CARD, pg=""),
+        replace(CARD, channel=""),
     ],
 )
 def test_a_card_that_portone_would_not_take_is_refused_without_saying_any_of_it(
@@ -164,7 +164,6 @@ def test_an_id_that_would_lead_to_another_call_is_refused(
         portone.delete_key(uid),
         portone.read_key(uid),
         portone.issue_key(uid, CARD),
-        portone.find(uid),
         portone.find_all(uid),
         portone.find_payment(uid),
         portone.cancel(Cancellation(uid, ORDER.money, 8900, "x")),
@@ -178,52 +177,48 @@ def test_a_key_is_answered_with_the_channel_that_it_was_issued_on(
 ) -> None:
     server.will(*[answer(200, envelope(KEY))] * 3)
     for pg, is_there in (("nice.nictest04m", True), ("kcp", False), ("nice.other", False)):
-        answered = portone.issue_key("cus_1", replace(CARD, pg=pg))
+        answered = portone.issue_key("cus_1", replace(CARD, channel=pg))
         assert isinstance(answered, BillingKey)
         assert answered.channel == "nice.nictest04m"
         assert answered.is_on(pg) is is_there
 
 
-def test_look_ups_ask_for_one_the_newest_or_by_the_gateway_s_id(
-    server: ScriptedServer, portone: PortOneV1
-) -> None:
-    server.will(*[answer(200, envelope(PAID))] * 2)
-    portone.find(UID)
+def test_a_payment_is_looked_up_by_the_gateway_s_id(server: ScriptedServer, portone: PortOneV1) -> None:
+    server.will(answer(200, envelope(PAID)))
     portone.find_payment("imps_156288298043")
-    assert [request.path for request in server.received] == [
-        f"/payments/find/{UID}?sorting=-started",
-        "/payments/imps_156288298043",
-    ]
+    assert [request.path for request in server.received] == ["/payments/imps_156288298043"]
 
 
 def test_a_list_is_asked_for_oldest_first_in_unix_seconds(server: ScriptedServer, portone: PortOneV1) -> None:
     server.will(answer(200, page([PAID], total=9, following=3)))
-    listed = portone.list_payments("paid", SINCE, SINCE + timedelta(days=90), page=2, limit=4)
+    listed = portone.list_payments(PaymentState.PAID, SINCE, SINCE + timedelta(days=90), cursor="2", limit=4)
     assert isinstance(listed, PaymentPage)
-    assert listed.next_page == 3
+    assert listed.next_cursor == "3"
     assert server.received[0].path == (
         "/payments/status/paid?page=2&limit=4&from=1767225600&to=1775001600&sorting=started"
     )
 
 
 @pytest.mark.parametrize(
-    ("status", "days", "number", "limit"),
+    ("state", "days", "cursor", "limit"),
     [
-        ("unpaid", 1, 1, 10),
-        ("paid", 91, 1, 10),
-        ("paid", -1, 1, 10),
-        ("paid", 1, 0, 10),
-        ("paid", 1, 1, 0),
-        ("paid", 1, 1, 1001),
+        (PaymentState.OTHER, 1, None, 10),
+        (PaymentState.PAID, 91, None, 10),
+        (PaymentState.PAID, -1, None, 10),
+        (PaymentState.PAID, 1, "0", 10),
+        (PaymentState.PAID, 1, "2 OR 1", 10),
+        (PaymentState.PAID, 1, "", 10),
+        (PaymentState.PAID, 1, None, 0),
+        (PaymentState.PAID, 1, None, 1001),
     ],
 )
 def test_a_list_that_portone_would_not_give_is_refused_without_a_call(
-    server: ScriptedServer, portone: PortOneV1, status: str, days: int, number: int, limit: int
+    server: ScriptedServer, portone: PortOneV1, state: PaymentState, days: int, cursor: str | None, limit: int
 ) -> None:
     until = SINCE + timedelta(days=days)
-    assert isinstance(portone.list_payments(status, SINCE, until, page=number, limit=limit), Refused)
+    assert isinstance(portone.list_payments(state, SINCE, until, cursor=cursor, limit=limit), Refused)
     naive = datetime(2026, 1, 1)  # noqa: DTZ001
-    assert isinstance(portone.list_payments("paid", naive, naive), Refused)
+    assert isinstance(portone.list_payments(PaymentState.PAID, naive, naive), Refused)
     assert server.received == []
 
 

@@ -7,7 +7,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from schedules.charging.identity import parse_merchant_uid
-from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.outcomes import (
+    Declined,
+    GatewayPayment,
+    NotSent,
+    Outcome,
+    Paid,
+    PaymentState,
+    Refused,
+    Unknown,
+)
 from schedules.money.amounts import Money
 from tests.doubles import OnAThread
 from tests.model.stage import Stage
@@ -96,7 +105,8 @@ class Payment:
         paid = self.is_paid(now) and (self.paid_shown_at is None or self.paid_shown_at <= now)
         paid_at = (self.turns_paid_at if self.has_turned(now) else self.at) if paid else None
         return GatewayPayment(
-            imp_uid=self.imp_uid, merchant_uid=self.merchant_uid, status="paid" if paid else "failed",
+            imp_uid=self.imp_uid, merchant_uid=self.merchant_uid,
+            state=PaymentState.PAID if paid else PaymentState.FAILED,
             amount=self.money.amount, cancelled_amount=0, currency=self.money.currency, started_at=self.at,
             paid_at=paid_at, failed_at=None if paid else self.at, cancelled_at=None,
             fail_reason=None if paid else UNCLEAR_WORDS if self.unclear else "[CC10]통장 잔액부족",
@@ -217,15 +227,14 @@ class ModelGateway:
         shown = [payment.shown(now) for payment in self.ledger.get(merchant_uid, ()) if payment.shown_at <= now]
         return Found(tuple(shown))
 
-    def find(self, merchant_uid: str) -> GatewayPayment | NoAnswer | None:
-        match self.find_all(merchant_uid):
-            case Found(payments):
-                return payments[-1] if payments else None
-            case no_answer:
-                return no_answer
-
     def list_payments(
-        self, status: str, since: datetime, until: datetime, *, page: int = 1, limit: int = 1000
+        self,
+        state: PaymentState,
+        since: datetime,
+        until: datetime,
+        *,
+        cursor: str | None = None,
+        limit: int = 1000,
     ) -> PaymentPage | NoAnswer:
         if not self.answers_asks():
             return Unknown("503")
@@ -239,9 +248,10 @@ class ModelGateway:
             ),
             key=lambda payment: payment.imp_uid,
         )
-        wanted = [payment for payment in listed if payment.status == status]
+        wanted = [payment for payment in listed if payment.state is state]
+        page = int(cursor or 1)
         part = wanted[(page - 1) * limit : page * limit]
-        return PaymentPage(tuple(part), len(wanted), page + 1 if len(wanted) > page * limit else None)
+        return PaymentPage(tuple(part), len(wanted), str(page + 1) if len(wanted) > page * limit else None)
 
     def read_key(self, customer_uid: str) -> KeyAnswer:
         return BillingKey(customer_uid, "kcp", "A52LD", "BC카드", "53331234****1234", None, None)

@@ -121,7 +121,7 @@ BY_CALL: tuple[Mutant, ...] = (
         RECORDLESS + "test_nothing_leaves_while_it_is_unclear_whether_the_first_sending_is_paid",
         "schedules/charging/unknown_outcomes.py",
         "    return not payment.sandbox and not is_given_back\n",
-        '    return payment.status == "paid" and not payment.sandbox and not is_given_back\n',
+        "    return payment.state is PaymentState.PAID and not payment.sandbox and not is_given_back\n",
     ),
     Mutant(
         "doubt: a record in a text that decides nothing keeps the uid",

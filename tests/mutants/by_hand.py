@@ -2,7 +2,7 @@
 
 from tests.mutants.by_state import BY_STATE
 from tests.mutants.old_months import OLD_MONTHS
-from tests.mutants.table import DELIVERING, GUARDS, Mutant, drop_constraint, drop_index
+from tests.mutants.table import DELIVERING, GUARDS, REFUNDING, Mutant, drop_constraint, drop_index
 
 REQUESTING = "workflows/test_requesting.py::"
 RETURNING = "workflows/test_returning.py::"
@@ -298,6 +298,13 @@ BY_HAND: tuple[Mutant, ...] = (
         "worker/reconciliation/resolve_finding.py",
         "            waits = allowances.unapproved_of(db, charge.id)\n",
         "            waits = None\n",
+    ),
+    Mutant(
+        "by hand: a debt with a payment that is not finished is not called unpaid",
+        REFUNDING + "test_a_debt_with_a_payment_that_is_not_finished_is_not_called_unpaid",
+        "worker/reconciliation/resolve_finding.py",
+        "    if any(payment.state in (PaymentState.READY, PaymentState.OTHER) for payment in answer.payments):\n",
+        "    if False:\n",
     ),
     Mutant(
         "by hand: an account's day is added to under its lock",

@@ -449,7 +449,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "code 0 is not paid",
         ANSWERS + "test_what_is_surely_neither_paid_nor_declined_is_unknown",
         "worker/gateway/portone_v1/answers.py",
-        '    if payment.status != "paid":',
+        "    if payment.state is not PaymentState.PAID:",
         "    if False:",
     ),
     Mutant(
@@ -985,7 +985,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "reconciler: a ghost is confirmed by asking",
         RECONCILING + "test_a_payment_that_only_the_list_leaves_out_is_no_ghost",
         "worker/charging/payment_lists.py",
-        'if not any(payment.status in ("paid", "cancelled") for payment in found.payments):',
+        "if not any(payment.was_paid for payment in found.payments):",
         "if True:",
     ),
     Mutant(

@@ -6,22 +6,22 @@ import pytest
 
 from schedules.charging.charges import AttemptState, ChargeStatus
 from schedules.charging.identity import merchant_uid
-from schedules.charging.outcomes import GatewayPayment
+from schedules.charging.outcomes import GatewayPayment, PaymentState
 from schedules.money.amounts import Money
 from schedules.operations.findings import FindingKind, OurSide, judge
 
 UID = merchant_uid("prod", "r" + "0" * 25, 1)
 OTHER_UID = merchant_uid("prod", "r" + "0" * 25, 2)
 PAYMENT = GatewayPayment(
-    imp_uid="imps_1", merchant_uid=UID, status="paid", amount=9900, cancelled_amount=0, currency="KRW",
+    imp_uid="imps_1", merchant_uid=UID, state=PaymentState.PAID, amount=9900, cancelled_amount=0, currency="KRW",
     started_at=None, paid_at=None, failed_at=None, cancelled_at=None, fail_reason=None, pg_provider="kcp",
     pg_tid=None, receipt_url=None, customer_uid="ann",
 )  # fmt: skip
 ANNS = frozenset({"ann", "ann-2"})
 OPEN = OurSide(AttemptState.UNKNOWN, None, Money(9900, "KRW"), ANNS, False, ChargeStatus.OPEN, None, 0)
 PAID = OurSide(AttemptState.PAID, "imps_1", Money(9900, "KRW"), ANNS, False, ChargeStatus.PAID, UID, 0)
-BACK = replace(PAYMENT, status="cancelled", cancelled_amount=9900)
-PART = replace(PAYMENT, status="cancelled", cancelled_amount=900)
+BACK = replace(PAYMENT, state=PaymentState.CANCELLED, cancelled_amount=9900)
+PART = replace(PAYMENT, state=PaymentState.CANCELLED, cancelled_amount=900)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ PART = replace(PAYMENT, status="cancelled", cancelled_amount=900)
         (replace(PAYMENT, merchant_uid="order-1"), None, FindingKind.ORPHAN),
         (replace(PAYMENT, merchant_uid="order-1", customer_uid=None), None, None),
         (replace(PAYMENT, merchant_uid=merchant_uid("stag", "r" + "0" * 25, 1)), None, FindingKind.ORPHAN),
-        (replace(PAYMENT, status="failed"), OPEN, None),
-        (replace(PAYMENT, status="ready"), PAID, None),
+        (replace(PAYMENT, state=PaymentState.FAILED), OPEN, None),
+        (replace(PAYMENT, state=PaymentState.READY), PAID, None),
     ],
 )
 def test_each_case_has_its_name(payment: GatewayPayment, ours: OurSide | None, kind: FindingKind | None) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from schedules.charging.outcomes import Declined, GatewayPayment, NotSent
+from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, PaymentState
 from schedules.operations.findings import Discrepancy, FindingKind, FindingState
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, held_events, move, opened
@@ -27,8 +27,7 @@ def paid(services: Services, gateway: ScriptedGateway) -> GatewayPayment:
     """The payment of a charge that the books call paid."""
     attempt_charge.attempt(services, opened(services))
     (order,) = gateway.sent
-    found = gateway.find(order.merchant_uid)
-    assert isinstance(found, GatewayPayment)
+    (found,) = gateway.records[order.merchant_uid]
     return found
 
 
@@ -87,8 +86,7 @@ def test_a_hold_passes_from_an_ended_finding_to_a_person_after_the_patience_of_a
     gateway.answers.append(Declined("도난 카드", None, None, "kcp"))
     attempt_charge.attempt(services, opened(services))
     gateway.approve(gateway.sent[0])
-    payment = gateway.find(gateway.sent[0].merchant_uid)
-    assert isinstance(payment, GatewayPayment)
+    (payment,) = gateway.records[gateway.sent[0].merchant_uid]
     gateway.ask_answer = NotSent("ConnectError")
     match_payments.compare(services, "main", [payment])
     gateway.ask_answer = None
@@ -97,7 +95,7 @@ def test_a_hold_passes_from_an_ended_finding_to_a_person_after_the_patience_of_a
     (row,) = charge_rows(services)
     assert (row["waits"], row["look_at"], row["held_why"] is None) == ("card", None, False)
     match_payments.compare(
-        services, "main", [replace(payment, status="cancelled", cancelled_amount=payment.amount)]
+        services, "main", [replace(payment, state=PaymentState.CANCELLED, cancelled_amount=payment.amount)]
     )
     assert [finding.state for finding in listed(services)] == [FindingState.REPAIRED]
     assert "finding 1 has ended" in charge_rows(services)[0]["held_why"]

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from schedules.charging.identity import parse_merchant_uid
-from schedules.charging.outcomes import Declined, Refused
+from schedules.charging.outcomes import Declined, PaymentState, Refused
 from schedules.money.amounts import Money
 from schedules.requests.batches import Line, Terms
 from schedules.requests.imports import COLUMNS
@@ -151,8 +151,11 @@ class Shop:
 
     def paid(self) -> dict[str, int]:
         """How many payments the gateway has under each uid."""
-        statuses = {uid: [each.status for each in found] for uid, found in self.gateway.records.items()}
-        return {uid: found.count("paid") for uid, found in statuses.items() if "paid" in found}
+        counts = {
+            uid: [payment.state for payment in found].count(PaymentState.PAID)
+            for uid, found in self.gateway.records.items()
+        }
+        return {uid: count for uid, count in counts.items() if count}
 
 
 Prepared = tuple[Callable[..., dict[str, Any]], dict[str, Any]]

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from schedules.charging.outcomes import Declined, Outcome, Unknown
+from schedules.charging.outcomes import Declined, Outcome, PaymentState, Unknown
 from schedules.money.amounts import Money
 from schedules.operations.findings import FindingKind, FindingState
 from schedules.requests.refunds import RefundRequest
@@ -170,7 +170,7 @@ def test_a_refund_in_the_console_ends_it_when_it_is_accepted(
 ) -> None:
     uid = attempt_rows(services)[0]["merchant_uid"]
     (payment,) = gateway.records[uid]
-    gateway.records[uid] = [replace(payment, status="cancelled", cancelled_amount=9900)]
+    gateway.records[uid] = [replace(payment, state=PaymentState.CANCELLED, cancelled_amount=9900)]
     reconciled(services)
     (drift,) = [each for each in found(services) if each.kind is FindingKind.REFUND_DRIFT]
     resolve_finding.resolve(services, drift.id, Verdict.ACCEPTED, "kim", "refunded in the console")

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from schedules.charging.charges import ChargeStatus, KeyedIn
 from schedules.charging.identity import merchant_uid
+from schedules.charging.outcomes import PaymentState
 from schedules.errors import BadMoney
 from schedules.money.amount_limits import parse_limits
 from schedules.money.amounts import Money
@@ -234,7 +235,7 @@ def test_the_end_of_a_finding_leaves_the_hold_for_a_second_person(
     gateway.remember(order, "paid", at=shop.clock.now())
     assert prior_attempts.ask(shop, charge_rows(shop)[0]["id"])
     (payment,) = gateway.records.pop(order.merchant_uid)
-    gateway.records[order.merchant_uid] = [replace(payment, status="cancelled", cancelled_amount=5002)]
+    gateway.records[order.merchant_uid] = [replace(payment, state=PaymentState.CANCELLED, cancelled_amount=5002)]
     with shop.engine.begin() as db:
         (finding,) = findings.listed(db)
     resolve_finding.resolve(shop, finding.id, Verdict.UNPAID, "kim", "it was given back")

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import text
 
 from schedules.charging.identity import parse_merchant_uid
-from schedules.charging.outcomes import Declined, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.outcomes import Declined, NotSent, Outcome, Paid, PaymentState, Refused, Unknown
 from schedules.dunning.policies import FinalAction
 from schedules.errors import UserError
 from schedules.money.amounts import Money
@@ -106,19 +106,19 @@ class Shop(RuleBasedStateMachine):
             if gateway.sent:
                 order = gateway.sent[at % len(gateway.sent)]
                 order = replace(order, customer_uid="zoe") if stranger else order
-                if not any(found.status == "paid" for found in gateway.records.get(order.merchant_uid, ())):
+                if not any(found.state == "paid" for found in gateway.records.get(order.merchant_uid, ())):
                     gateway.remember(order, "paid", f"imps_late{at}", at=self.shop.clock.now(), money=other)
 
     @rule(at=AT, part=st.sampled_from((None, 900)))
     def somebody_gives_money_back_in_the_console(self, at: int, part: int | None) -> None:
         for gateway in self.gateways.values():
             paid = [(uid, n) for uid, found in gateway.records.items() for n, p in enumerate(found)
-                    if p.status == "paid"]  # fmt: skip
+                    if p.state == "paid"]  # fmt: skip
             if paid:
                 uid, place = paid[at % len(paid)]
                 payment = gateway.records[uid][place]
                 back = min(part or payment.amount, payment.amount)
-                gateway.records[uid][place] = replace(payment, status="cancelled", cancelled_amount=back)
+                gateway.records[uid][place] = replace(payment, state=PaymentState.CANCELLED, cancelled_amount=back)
 
     @rule(is_there=st.booleans())
     def the_second_account_is_configured_or_not(self, is_there: bool) -> None:
@@ -314,7 +314,7 @@ def failing(
     """A card whose calls end so; the gateway shows a record of a decline, or of a payment that nobody heard of."""
 
     def answers(order: ChargeOrder) -> Outcome:
-        if any(found.status == "paid" for found in gateway.records.get(order.merchant_uid, ())):
+        if any(found.state == "paid" for found in gateway.records.get(order.merchant_uid, ())):
             return Refused("이미 결제된 주문번호입니다")
         if isinstance(answer, Declined):
             gateway.remember(order, "failed", at=shop.clock.now(), reason=answer.reason)

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from schedules.charging.identity import merchant_uid
-from schedules.charging.outcomes import Declined, NotSent, Unknown
+from schedules.charging.outcomes import Declined, NotSent, PaymentState, Unknown
 from schedules.money.amounts import Money
 from schedules.operations.findings import FindingKind, FindingState
 from tests.doubles import ScriptedGateway
@@ -398,7 +398,7 @@ def cancelled_there(gateway: ScriptedGateway, amount: int) -> None:
     """Somebody gives money back in the gateway's console."""
     uid = gateway.sent[0].merchant_uid
     (payment,) = gateway.records[uid]
-    gateway.records[uid] = [replace(payment, status="cancelled", cancelled_amount=amount)]
+    gateway.records[uid] = [replace(payment, state=PaymentState.CANCELLED, cancelled_amount=amount)]
 
 
 def test_refund_drift_is_found(services: Services, gateway: ScriptedGateway) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from schedules.charging.charges import AttemptState, ChargeStatus
-from schedules.charging.outcomes import Declined, NotSent, Unknown
+from schedules.charging.outcomes import Declined, NotSent, PaymentState, Unknown
 from schedules.money.amounts import Money
 from schedules.outbox.events import AttemptUnknown
 from schedules.requests.adhoc import ChargeRequest
@@ -306,7 +306,7 @@ def test_an_attempt_that_is_asked_about_again_is_unknown_since_then(
     gateway.records[record.merchant_uid] = [replace(record, sandbox=True)]
     move(services, minutes=1)
     assert resolve_unknown.ask(services, attempt_rows(services)[0]["id"]) is AttemptState.REFUSED
-    gateway.records[record.merchant_uid] = [replace(record, status="ready")]
+    gateway.records[record.merchant_uid] = [replace(record, state=PaymentState.READY)]
     assert try_when_due(services) is None
     (attempt,) = attempt_rows(services)
     assert attempt["state"] == AttemptState.UNKNOWN.value

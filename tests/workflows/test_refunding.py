@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from schedules.charging.charges import AttemptState
-from schedules.charging.outcomes import Declined, GatewayPayment, Refused, Unknown
+from schedules.charging.outcomes import Declined, GatewayPayment, PaymentState, Refused, Unknown
 from schedules.errors import Code
 from schedules.money.amounts import Money
 from schedules.operations.findings import Discrepancy, FindingKind, FindingState
@@ -50,7 +50,7 @@ def test_the_only_payment_that_is_left_is_not_given_back(
     """Somebody has given the other one back in the gateway's console meanwhile."""
     paid_uid = gateway.sent[1].merchant_uid
     (payment,) = gateway.records[paid_uid]
-    gateway.records[paid_uid] = [replace(payment, status="cancelled", cancelled_amount=9900)]
+    gateway.records[paid_uid] = [replace(payment, state=PaymentState.CANCELLED, cancelled_amount=9900)]
     duplicates.approve(services, double, "kim", "a late payment")
     duplicates.refund_due(services)
     assert gateway.cancellations == []
@@ -73,7 +73,7 @@ def test_what_was_approved_is_not_changed_by_a_later_look(
     duplicates.approve(services, double, "kim", "a late payment")
     uid = gateway.sent[0].merchant_uid
     (payment,) = gateway.records[uid]
-    gateway.records[uid] = [replace(payment, status="cancelled", cancelled_amount=900)]
+    gateway.records[uid] = [replace(payment, state=PaymentState.CANCELLED, cancelled_amount=900)]
     move(services, hours=1)
     reconciled(services)
     assert only(services).balance == 9900
@@ -124,7 +124,7 @@ def test_a_balance_that_has_changed_since_is_for_a_person_again(
 ) -> None:
     duplicates.approve(services, double, "kim", "a late payment")
     (payment,) = gateway.records[gateway.sent[0].merchant_uid]
-    part = replace(payment, status="cancelled", cancelled_amount=900)
+    part = replace(payment, state=PaymentState.CANCELLED, cancelled_amount=900)
     gateway.records[gateway.sent[0].merchant_uid] = [part]
     duplicates.refund_due(services)
     assert only(services).state is FindingState.OPEN
@@ -197,7 +197,7 @@ def test_a_finding_that_was_ended_comes_back_when_its_payment_changes(
     resolve_finding.resolve(services, double, Verdict.NOTED, "kim", "x")
     uid = gateway.sent[0].merchant_uid
     (payment,) = gateway.records[uid]
-    gateway.records[uid] = [replace(payment, status="cancelled", cancelled_amount=900)]
+    gateway.records[uid] = [replace(payment, state=PaymentState.CANCELLED, cancelled_amount=900)]
     move(services, hours=1)
     reconciled(services)
     assert (only(services).state, only(services).balance) == (FindingState.OPEN, 9000)
@@ -223,6 +223,19 @@ def test_an_accepted_amount_pays_the_debt(services: Services, gateway: ScriptedG
     assert reconciled(services).findings == 0
 
 
+@pytest.mark.parametrize("state", [PaymentState.READY, PaymentState.OTHER])
+def test_a_debt_with_a_payment_that_is_not_finished_is_not_called_unpaid(
+    services: Services, gateway: ScriptedGateway, state: PaymentState
+) -> None:
+    """Guard: such a payment may still be paid, and a new uid would be paid beside it."""
+    number = wrong_amount(services, gateway)
+    uid = gateway.sent[0].merchant_uid
+    (payment,) = gateway.records[uid]
+    gateway.records[uid] = [replace(payment, state=state, cancelled_amount=10_000)]
+    with pytest.raises(CannotOperate, match="not finished"):
+        resolve_finding.resolve(services, number, Verdict.UNPAID, "kim", "x")
+
+
 def test_a_debt_whose_money_is_back_is_tried_again_under_a_new_uid(
     services: Services, gateway: ScriptedGateway
 ) -> None:
@@ -231,7 +244,7 @@ def test_a_debt_whose_money_is_back_is_tried_again_under_a_new_uid(
         resolve_finding.resolve(services, number, Verdict.UNPAID, "kim", "x")
     uid = gateway.sent[0].merchant_uid
     (payment,) = gateway.records[uid]
-    gateway.records[uid] = [replace(payment, status="cancelled", cancelled_amount=10_000)]
+    gateway.records[uid] = [replace(payment, state=PaymentState.CANCELLED, cancelled_amount=10_000)]
     resolve_finding.resolve(services, number, Verdict.UNPAID, "kim", "given back in the console")
     move(services, seconds=1)
 
@@ -293,9 +306,9 @@ def test_a_refund_whose_lease_has_ended_is_taken_up_by_one_process(services: Ser
     """The fence alone: the finding is in the same state before and after it is taken up."""
     now = services.clock.now()
     payment = GatewayPayment(
-        imp_uid="imps_late", merchant_uid="x", status="paid", amount=9900, cancelled_amount=0, currency="KRW",
-        started_at=now, paid_at=now, failed_at=None, cancelled_at=None, fail_reason=None, pg_provider=None,
-        pg_tid=None, receipt_url=None, customer_uid="ann",
+        imp_uid="imps_late", merchant_uid="x", state=PaymentState.PAID, amount=9900, cancelled_amount=0,
+        currency="KRW", started_at=now, paid_at=now, failed_at=None, cancelled_at=None, fail_reason=None,
+        pg_provider=None, pg_tid=None, receipt_url=None, customer_uid="ann",
     )  # fmt: skip
     with services.engine.begin() as db:
         finding, _ = findings.note(db, "main", payment, None, Discrepancy(FindingKind.DOUBLE, "x"), now)
@@ -318,7 +331,10 @@ def test_two_refunds_of_one_debt_leave_the_last_payment(services: Services, gate
     for finding in doubles:
         duplicates.approve(services, finding.id, "kim", "paid three times")
     ours, *others = gateway.records[order.merchant_uid]
-    gateway.records[order.merchant_uid] = [replace(ours, status="cancelled", cancelled_amount=9900), *others]
+    gateway.records[order.merchant_uid] = [
+        replace(ours, state=PaymentState.CANCELLED, cancelled_amount=9900),
+        *others,
+    ]
     first, second = found(services)
 
     class Meanwhile(ScriptedGateway):

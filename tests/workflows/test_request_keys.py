@@ -281,7 +281,7 @@ def test_a_card_on_another_channel_gets_the_same_answer_again(
     context: verbs.Context, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = issue_calls(gateway, monkeypatch)
-    elsewhere = replace(CARD, pg="welcome.M1")
+    elsewhere = replace(CARD, channel="welcome.M1")
     for _ in range(2):
         with pytest.raises(issued_keys.CannotIssue, match="stored, but on channel kcp"):
             typed(context.services, "card-1", elsewhere)

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from schedules.charging.outcomes import Refused, Unknown
+from schedules.charging.outcomes import PaymentState, Refused, Unknown
 from schedules.errors import BadRequest
 from schedules.money.amounts import Money
 from schedules.requests.refunds import Fate, RefundRequest, RefundState
@@ -203,7 +203,7 @@ def test_what_somebody_gave_back_elsewhere_is_not_taken_for_ours(
     """The guard: an amount that is back before we sent anything is another's refund."""
     refund_payment.ask(services, wanted(charge, amount=900), "kim")
     (uid,) = gateway.records
-    gateway.records[uid] = [replace(gateway.records[uid][0], status="cancelled", cancelled_amount=900)]
+    gateway.records[uid] = [replace(gateway.records[uid][0], state=PaymentState.CANCELLED, cancelled_amount=900)]
     refund_payment.make_due(services)
     assert not gateway.cancellations
     assert state(services) is RefundState.REFUSED

@@ -66,7 +66,7 @@ def test_a_card_that_was_replaced_on_another_channel_is_taken_over_and_said(
     collect_due(services)
     issued_elsewhere(gateway)
     with pytest.raises(CannotIssue, match=r"is stored, but on channel nice\.M2, not on kcp\.M1"):
-        issued_keys.issue(services, "ann", replace(CARD, pg="kcp.M1"), "kim", "another card")
+        issued_keys.issue(services, "ann", replace(CARD, channel="kcp.M1"), "kim", "another card")
     row = key_row(services)
     assert (row["pg_provider"], row["pg_id"], row["card_number"]) == ("nice", "M2", "40000000****1091")
     assert row["expires_on"] == date(2026, 4, 30)
@@ -83,7 +83,7 @@ def test_a_new_card_on_another_channel_is_known_here(
 ) -> None:
     answers(gateway)
     with pytest.raises(CannotIssue, match="is stored, but on channel"):
-        issued_keys.issue(services, "ann", replace(CARD, pg="welcome.M1"), "kim", "at the desk")
+        issued_keys.issue(services, "ann", replace(CARD, channel="welcome.M1"), "kim", "at the desk")
     row = key_row(services)
     assert (row["deleted_at"], row["card_number"]) == (None, "40000000****1091")
 

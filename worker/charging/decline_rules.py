@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from schedules.charging.outcomes import Declined, GatewayPayment, Outcome
+from schedules.charging.outcomes import Declined, GatewayPayment, Outcome, PaymentState
 from schedules.dunning.declines import Placed, classify
 from schedules.dunning.settling import placed_columns
 from worker.rules import rulebook
@@ -36,7 +36,7 @@ def is_definite(reason: str | None, pg_provider: str | None) -> bool:
 
 def read_again(payment: GatewayPayment, stored_at: str | None) -> GatewayPayment:
     """A payment from the gateway's records, marked unclear when its text is no definite answer for its PG."""
-    if payment.status != "failed" or payment.unclear:
+    if payment.state is not PaymentState.FAILED or payment.unclear:
         return payment
     found = classify(payment.fail_reason, payment.pg_provider or stored_at, rulebook())
     return replace(payment, unclear=not found.definite)

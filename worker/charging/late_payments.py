@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from schedules.charging.outcomes import GatewayPayment
+from schedules.charging.outcomes import GatewayPayment, PaymentState
 from schedules.operations.findings import Discrepancy, FindingKind, FindingState
 from schedules.outbox import events
 from schedules.outbox.payment_events import FoundPaidAfterEnd
@@ -29,7 +29,7 @@ def note(db: Connection, charge: Charge, uid: str | None, imp_uid: str, now: dat
         return
     ended = "its subscription was canceled" if charge.is_of_canceled else f"it was {charge.status}"
     words = f"the debt was paid after its end: {ended}; refund the payment, or resolve this to keep it"
-    payment = GatewayPayment.of(uid, imp_uid, "paid", charge.money)
+    payment = GatewayPayment.of(uid, imp_uid, PaymentState.PAID, charge.money)
     finding, _ = findings.note(db, charge.account, payment, charge.key, Discrepancy(KIND, words), now)
     found = FoundPaidAfterEnd(
         finding=finding.id, charge=charge.key, merchant_uid=uid, imp_uid=imp_uid, amount=finding.amount,

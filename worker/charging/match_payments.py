@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from schedules.charging.charges import AttemptState
 from schedules.charging.identity import charge_key_of, parse_merchant_uid
-from schedules.charging.outcomes import GatewayPayment, Paid, Voided
+from schedules.charging.outcomes import GatewayPayment, Paid, PaymentState, Voided
 from schedules.charging.unknown_outcomes import AskedAbout, read_found
 from schedules.errors import BROKEN
 from schedules.operations.findings import Discrepancy, FindingKind, FindingState, judge
@@ -40,11 +40,7 @@ def compare(services: Services, account: str, payments: Sequence[GatewayPayment]
     """
     # In an account for tests, test payments count as payments.
     is_real = not services.account(account).sandbox
-    moved = [
-        replace(payment, sandbox=payment.sandbox and is_real)
-        for payment in payments
-        if payment.status in ("paid", "cancelled")
-    ]
+    moved = [replace(payment, sandbox=payment.sandbox and is_real) for payment in payments if payment.was_paid]
     if not moved:
         return 0
     now = services.clock.now()
@@ -123,7 +119,7 @@ def note_ghost(services: Services, account: str, uid: str) -> bool:
         if debt is None or debt.side.paid_uid != uid:
             return False
         money, imp_uid = debt.side.money, debt.side.attempt_imp_uid or ""
-        absent = GatewayPayment.of(uid, imp_uid, "absent", money)
+        absent = GatewayPayment.of(uid, imp_uid, PaymentState.OTHER, money)
         found = Discrepancy(
             FindingKind.GHOST, f"our books call it paid by {imp_uid}, and the gateway has no such payment"
         )
@@ -237,7 +233,7 @@ def _mend(services: Services, finding: Finding, debt: Debt) -> None:
     with services.engine.begin() as db:
         if _end_repaired(db, finding, "the attempt is paid now", services.clock.now()):
             log.warning("finding %d, %s: %s is mended", finding.id, finding.kind, finding.merchant_uid)
-    if sum(payment.status == "paid" for payment in answer.payments) > 1:
+    if sum(payment.state is PaymentState.PAID for payment in answer.payments) > 1:
         compare(services, finding.account, answer.payments)  # the others are doubles now
 
 
@@ -248,11 +244,11 @@ def _end_repaired(db: Connection, finding: Finding, why: str, now: datetime) -> 
 
 def _first_paid(payments: Sequence[GatewayPayment]) -> Sequence[GatewayPayment]:
     """The payments with the earliest paid one alone: it pays the debt, and what else was paid is a double."""
-    paid = [payment for payment in payments if payment.status == "paid"]
+    paid = [payment for payment in payments if payment.state is PaymentState.PAID]
     if len(paid) < 2:
         return payments
     first = min(paid, key=lambda payment: (payment.paid_at or _EVER, payment.imp_uid))
-    return [payment for payment in payments if payment is first or payment.status != "paid"]
+    return [payment for payment in payments if payment is first or payment.state is not PaymentState.PAID]
 
 
 def _take(

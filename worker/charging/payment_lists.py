@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from schedules.charging.outcomes import NotSent, Refused, Unknown
+from schedules.charging.outcomes import NotSent, PaymentState, Refused, Unknown
 from worker.charging.match_payments import compare, note_ghost
 from worker.clock import wait
 from worker.failpoints import Failpoint, hit
@@ -17,7 +17,10 @@ from worker.store.reconciliation import reconciliations
 SHORTEST_WINDOW = timedelta(seconds=1)  # the gateway's list counts whole seconds
 MOST_IN_WINDOW = 10_000  # payments whose uids are in memory at once; a window with more is cut in two
 PAGE = 1000
-STATUSES = ("paid", "cancelled")  # a failed record does not prove that nothing was paid; a look-up by uid does
+STATES = (
+    PaymentState.PAID,
+    PaymentState.CANCELLED,
+)  # a failed record does not prove that nothing was paid; a look-up by uid does
 REREADS = 3  # times that a list which changes between its pages is read again; the next run reads the rest
 PATIENCE = 60.0  # seconds a call waits for its turn under the rate cap before it asks for another
 A = TypeVar("A")
@@ -44,17 +47,17 @@ class Window:
 
     def read(self) -> bool:
         """Compare both sides of the span; False when it holds too many payments and must be cut."""
-        for status in STATUSES:
-            if not self._read_list(status):
+        for state in STATES:
+            if not self._read_list(state):
                 return False
         self._look_for_ghosts()
         hit(Failpoint.RECONCILING_READ, self.account)
         return True
 
-    def _read_list(self, status: str) -> bool:
+    def _read_list(self, state: PaymentState) -> bool:
         for _ in range(REREADS):
             totals = set()
-            for page in self._pages(status):
+            for page in self._pages(state):
                 if page.total > self.most and self.until - self.since > SHORTEST_WINDOW:
                     return False
                 totals.add(page.total)
@@ -65,14 +68,15 @@ class Window:
                 return True
         return True
 
-    def _pages(self, status: str) -> Iterator[PaymentPage]:
+    def _pages(self, state: PaymentState) -> Iterator[PaymentPage]:
         gateway = self._gateway()
-        number: int | None = 1
-        while number is not None:
+        is_over, cursor = False, None
+        while not is_over:
             self._await_turn()
-            page = _answered(gateway.list_payments(status, self.since, self.until, page=number, limit=PAGE))
+            page = _answered(gateway.list_payments(state, self.since, self.until, cursor=cursor, limit=PAGE))
             yield page
-            number = page.next_page
+            cursor = page.next_cursor
+            is_over = cursor is None
 
     def _look_for_ghosts(self) -> None:
         """Look up by uid each payment of the database that is not in the list."""
@@ -91,7 +95,7 @@ class Window:
         self._await_turn()
         found = _answered(self._gateway().find_all(uid))
         self.findings += compare(self.services, self.account, found.payments)
-        if not any(payment.status in ("paid", "cancelled") for payment in found.payments):
+        if not any(payment.was_paid for payment in found.payments):
             self.findings += note_ghost(self.services, self.account, uid)
 
     def _gateway(self) -> Gateway:

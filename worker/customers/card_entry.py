@@ -110,7 +110,7 @@ def _read_facts(services: Services, request: ChargeRequest, actor: str) -> None:
 def _with(card: Card, keep: KeyedIn) -> attempt_charge.Ask:
     def ask(gateway: Gateway, order: ChargeOrder, until: float) -> Outcome:
         outcome = gateway.charge_card(order, card, keep=keep is KeyedIn.KEEP, until=until)
-        channel = (card.pg or "").partition(".")[0]
+        channel = (card.channel or "").partition(".")[0]
         if isinstance(outcome, Paid) and channel and outcome.pg_provider not in (channel, None):
             # PortOne uses the default channel, without an error, when the requested one is not set up.
             log.error("%s was paid through %s, not %s", order.merchant_uid, outcome.pg_provider, channel)
@@ -138,7 +138,7 @@ def _refuse_used_key(services: Services, request: ChargeRequest, holder: Holder)
             "gateway does not answer; nothing was charged",
         )
     if found:
-        seen = ", ".join(f"{payment.imp_uid} ({payment.status})" for payment in found)
+        seen = ", ".join(f"{payment.imp_uid} ({payment.state})" for payment in found)
         raise CannotRequest(
             Code.CONFLICT,
             f"request key {request.request_key!r} was used before the database was restored: the gateway has "

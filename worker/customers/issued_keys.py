@@ -81,7 +81,7 @@ def issue(
     if request_key is None:
         issued = _issue(services, customer_uid, card, actor, why, holder)
     else:
-        arguments = {"customer_uid": customer_uid, "pg": card.pg, "why": why} | asdict(holder)
+        arguments = {"customer_uid": customer_uid, "pg": card.channel, "why": why} | asdict(holder)
         request = VerbRequest(request_key=request_key, verb="card_issue", arguments=arguments)
 
         def store(at: Services) -> dict[str, Any]:
@@ -124,10 +124,10 @@ def _issue(services: Services, customer_uid: str, card: Card, actor: str, why: s
         elif known.deleted_at is not None:
             customers.change_key(db, key_id, deleted_at=None, stopped_as=None)
         event_log.record(db, actor, "card.issue", customer_uid, why, now, card_name=key.card_name,
-                     card_number=key.card_number, pg=card.pg, on_pg=key.channel)  # fmt: skip
+                     card_number=key.card_number, pg=card.channel, on_pg=key.channel)  # fmt: skip
     if known is not None:
         cards.changed(services, customer_uid, actor, why, typed=cards.TypedCard(key, last_day))
-    asked_channel = None if key.is_on(card.pg) else card.pg
+    asked_channel = None if key.is_on(card.channel) else card.channel
     return Issued(customer_uid, key.channel, asked_channel, key.card_name, key.card_number)
 
 

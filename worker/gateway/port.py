@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, assert_never
 
-from schedules.charging.outcomes import GatewayPayment, NotSent, Outcome, Refused, Unknown
+from schedules.charging.outcomes import GatewayPayment, NotSent, Outcome, PaymentState, Refused, Unknown
 from schedules.errors import Code
 from schedules.money.amounts import Money
 from schedules.requests.imports import TimerEntry
@@ -34,7 +34,7 @@ class Card:
     expiry: str = field(repr=False)  # YYYY-MM
     birth: str | None = field(default=None, repr=False)  # YYMMDD, or a business number of 10 digits
     password_2_digits: str | None = field(default=None, repr=False)
-    pg: str | None = None  # name or name.MID
+    channel: str | None = None  # where it is to be stored; None is the account's default
 
     def __str__(self) -> str:
         return "Card(…)"
@@ -57,11 +57,11 @@ class BillingKey:
         """Where it is stored, as `name.MID`."""
         return f"{self.pg_provider}.{self.pg_id}"
 
-    def is_on(self, pg: str | None) -> bool:
-        """Whether it is stored on this channel; a wrong `pg` falls back to the default channel in silence."""
-        if pg is None:
+    def is_on(self, channel: str | None) -> bool:
+        """Whether it is stored on this channel. The gateway takes its default channel for one it does not know."""
+        if channel is None:
             return True
-        name, _, mid = pg.partition(".")
+        name, _, mid = channel.partition(".")
         return self.pg_provider in (name, None) and (not mid or self.pg_id in (mid, None))
 
 
@@ -93,7 +93,7 @@ class PaymentPage:
 
     payments: Sequence[GatewayPayment]
     total: int
-    next_page: int | None
+    next_cursor: str | None  # of the gateway; None after the last page
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,16 +211,22 @@ class Gateway(Protocol):
     def delete_key(self, customer_uid: str) -> KeyAnswer:
         """Delete a stored card for ever."""
 
-    def find(self, merchant_uid: str) -> GatewayPayment | NoAnswer | None:
-        """The newest payment of a uid, for display; never decide on it, because another one may be paid."""
-
     def find_all(self, merchant_uid: str) -> Found | NoAnswer:
         """Every payment of a uid, all pages."""
 
     def list_payments(
-        self, status: str, since: datetime, until: datetime, *, page: int = 1, limit: int = 1000
+        self,
+        state: PaymentState,
+        since: datetime,
+        until: datetime,
+        *,
+        cursor: str | None = None,
+        limit: int = 1000,
     ) -> PaymentPage | NoAnswer:
-        """One page of the payments started in a window of at most 90 days, oldest first."""
+        """One page of the payments started in a window of at most 90 days, oldest first.
+
+        `cursor` is the `next_cursor` of the page before; None begins with the first page.
+        """
 
     def timed(self, customer_uid: str, since: datetime, until: datetime) -> Timed | NoAnswer:
         """The charges of a customer in the gateway's own schedule within a time span, all pages."""

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from schedules.charging.charges import AttemptState, ChargeStatus
-from schedules.charging.outcomes import Paid, Voided
+from schedules.charging.outcomes import Paid, PaymentState, Voided
 from schedules.errors import WHEN_KNOWN, Code
 from schedules.money.amounts import amount_words
 from schedules.operations.findings import FindingKind, FindingState
@@ -120,8 +120,13 @@ def _call_unpaid(services: Services, finding: Finding) -> None:
         raise CannotOperate(
             code_of(answer), f"the gateway does not say what is left of {finding.merchant_uid}: {answer.reason}"
         )
-    left = sum(payment.balance for payment in answer.payments if payment.status in ("paid", "cancelled"))
-    if left or any(payment.status == "ready" for payment in answer.payments):
+    left = sum(payment.balance for payment in answer.payments if payment.was_paid)
+    if any(payment.state in (PaymentState.READY, PaymentState.OTHER) for payment in answer.payments):
+        raise CannotOperate(
+            Code.CONFLICT,
+            f"the gateway has a payment of {finding.merchant_uid} that is not finished; try again when it is",
+        )
+    if left:
         still_paid = amount_words(left, finding.currency)
         raise CannotOperate(
             Code.CONFLICT, f"{still_paid} of {finding.merchant_uid} are still paid; refund them first"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
-from schedules.charging.outcomes import GatewayPayment, NotSent, Refused, Unknown
+from schedules.charging.outcomes import GatewayPayment, NotSent, PaymentState, Refused, Unknown
 from schedules.errors import Code
 from schedules.money.amounts import Money, amount_words
 from schedules.operations.findings import FindingKind, FindingState
@@ -144,7 +144,7 @@ def _is_paid_otherwise(services: Services, gateway: Gateway, finding: Finding) -
     if payments is None:
         return None
     others = (payment for payment in payments if payment.imp_uid != finding.imp_uid)
-    return any(payment.status == "paid" and payment.cancelled_amount == 0 for payment in others)
+    return any(payment.state is PaymentState.PAID and payment.cancelled_amount == 0 for payment in others)
 
 
 def _ended(services: Services, finding: Finding, why: str) -> FindingState | None:

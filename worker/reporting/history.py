@@ -151,7 +151,7 @@ def _at_gateway(services: Services, account: str, uid: str) -> list[Document]:
     if not isinstance(answer, Found):
         return [{"at_gateway": f"no answer: {answer.reason}"}]
     return [
-        {"at_gateway": p.status, "imp_uid": p.imp_uid, "amount": p.amount, "reason": p.fail_reason}
+        {"at_gateway": p.state, "imp_uid": p.imp_uid, "amount": p.amount, "reason": p.fail_reason}
         for p in answer.payments
     ]
 

@@ -4,7 +4,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
-from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Paid, Refused, Unknown
+from schedules.charging.outcomes import (
+    Declined,
+    GatewayPayment,
+    NotSent,
+    Outcome,
+    Paid,
+    PaymentState,
+    Refused,
+    Unknown,
+)
 from schedules.charging.unknown_outcomes import TEST_CHANNEL
 from schedules.money.amounts import amount_words
 from worker.gateway.masking import ID_LIMIT, masked_card, shortened, told, without
@@ -78,13 +87,13 @@ def _read_charged(fields: Mapping[str, object], order: ChargeOrder, *, sandbox: 
         return Unknown("code 0 with a payment that cannot be read")
     if payment.merchant_uid != order.merchant_uid:
         return _mismatch("merchant_uid", order.merchant_uid, payment.merchant_uid)
-    if payment.status == "failed":
+    if payment.state is PaymentState.FAILED:
         words = payment.fail_reason or "failed, without a reason"
         if payment.unclear or is_used(words):
             return Unknown(shortened(f"unclear failure: {words}"))
         return Declined(words, pg_code(words), payment.imp_uid, payment.pg_provider)
-    if payment.status != "paid":
-        return Unknown(f"code 0 with status {payment.status}")
+    if payment.state is not PaymentState.PAID:
+        return Unknown(f"code 0 with status {payment.state}")
     asked = (order.money.amount, order.money.currency)
     if (payment.amount, payment.currency) != asked:
         return _mismatch("amount", str(order.money), amount_words(payment.amount, payment.currency))
@@ -229,8 +238,8 @@ def read_cancel(status: int, body: bytes, cancellation: Cancellation) -> CancelA
     seen = (payment.imp_uid, payment.balance, payment.currency)
     if seen != asked:
         return _mismatch("payment, balance left and currency", str(asked), str(seen))
-    if payment.status != "cancelled":
-        return Unknown(f"code 0 with status {payment.status}")
+    if payment.state is not PaymentState.CANCELLED:
+        return Unknown(f"code 0 with status {payment.state}")
     return Cancelled(payment)
 
 

@@ -8,7 +8,15 @@ from functools import partial
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
-from schedules.charging.outcomes import Declined, GatewayPayment, NotSent, Outcome, Refused, Unknown
+from schedules.charging.outcomes import (
+    Declined,
+    GatewayPayment,
+    NotSent,
+    Outcome,
+    PaymentState,
+    Refused,
+    Unknown,
+)
 from schedules.requests.imports import TimerEntry
 from worker.gateway.masking import shortened, without
 from worker.gateway.port import (
@@ -95,16 +103,6 @@ class PortOneV1:
         """Delete a stored card for ever; the facts are those of the deleted card."""
         return _noted(customer_uid, self._ask_about_key("DELETE", customer_uid))
 
-    def find(self, merchant_uid: str) -> GatewayPayment | NoAnswer | None:
-        """The newest payment of a uid, for display; never decide on it, because another one may be paid."""
-        if wrong := orders.wrong_with_path_id("merchant_uid", merchant_uid):
-            return Refused(wrong)
-        path = f"/payments/find/{quote(merchant_uid, safe='')}?sorting=-started"
-        found = self._call("GET", path, None, answers.read_found_one)
-        if isinstance(found, GatewayPayment):
-            return answers.others_than(merchant_uid, [found]) or found
-        return found
-
     def find_all(self, merchant_uid: str) -> Found | NoAnswer:
         """Every payment of a uid, all pages; fewer than the gateway counts are no answer."""
         if wrong := orders.wrong_with_path_id("merchant_uid", merchant_uid):
@@ -118,7 +116,7 @@ class PortOneV1:
             # An account for tests takes its payments for what they say.
             payments += [replace(payment, sandbox=payment.sandbox and not self._settings.include_sandbox)
                          for payment in listed.payments]  # fmt: skip
-            total, following = max(total, listed.total), listed.next_page or 0
+            total, following = max(total, listed.total), int(listed.next_cursor or 0)
             if following and not page < following <= MOST_PAGES:
                 return Unknown(f"page {page} of the payments of a uid leads to page {following}")
             page = following
@@ -134,11 +132,21 @@ class PortOneV1:
         return self._call("GET", f"/payments/{quote(imp_uid, safe='')}{sandbox}", None, answers.read_found_one)
 
     def list_payments(
-        self, status: str, since: datetime, until: datetime, *, page: int = 1, limit: int = orders.PAGE_LIMIT
+        self,
+        state: PaymentState,
+        since: datetime,
+        until: datetime,
+        *,
+        cursor: str | None = None,
+        limit: int = orders.PAGE_LIMIT,
     ) -> PaymentPage | NoAnswer:
-        """One page of the payments of a window of at most 90 days, both ends included, oldest first."""
-        if wrong := orders.wrong_with_window(status, since, until, page, limit):
+        """One page of the payments of a window of at most 90 days, both ends included, oldest first.
+
+        The cursor is the number of the page.
+        """
+        if wrong := orders.wrong_with_window(state, since, until, cursor, limit):
             return Refused(wrong)
+        page = int(cursor or 1)
         query = {
             "page": page,
             "limit": limit,
@@ -146,7 +154,7 @@ class PortOneV1:
             "to": int(until.timestamp()),
             "sorting": "started",
         }
-        path = f"/payments/status/{status}?{urlencode(query)}"
+        path = f"/payments/status/{state}?{urlencode(query)}"
         return self._call("GET", path, None, lambda status, body: answers.read_list(status, body, page))
 
     def timed(self, customer_uid: str, since: datetime, until: datetime) -> Timed | NoAnswer:

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from schedules.charging.outcomes import PaymentState
 from schedules.money.amounts import MINOR_DIGITS, amount_words
 from worker.gateway.masking import shortened
 from worker.gateway.port import Cancellation, Card, ChargeOrder
+from worker.gateway.portone_v1.payments import STATES
 
-STATUSES = frozenset({"all", "ready", "paid", "cancelled", "failed"})
 PAGE_LIMIT = 1000
 LONGEST_WINDOW = timedelta(days=90)
 BUYER_LIMITS = {"buyer_name": 16, "buyer_email": 64, "buyer_tel": 16}  # characters
@@ -18,6 +19,7 @@ _UID = re.compile(r"[A-Za-z0-9]{1,40}")
 _DIGITS = re.compile(r"[0-9]{13,19}")
 _EXPIRY = re.compile(r"20[0-9]{2}-(0[1-9]|1[0-2])")
 _BIRTH = re.compile(r"[0-9]{6}|[0-9]{10}")
+_PAGE_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _PASSWORD = re.compile(r"[0-9]{2}")
 
 Fields = Mapping[str, str | int | float | list[str]]
@@ -52,8 +54,8 @@ def wrong_with_card(card: Card) -> str | None:
         return "birth is neither YYMMDD nor a business number of 10 digits"
     if card.password_2_digits is not None and not _PASSWORD.fullmatch(card.password_2_digits):
         return "password is not 2 digits"
-    if card.pg is not None and not 1 <= len(card.pg) <= 80:
-        return f"pg of {len(card.pg)} characters is not 1 to 80 long"
+    if card.channel is not None and not 1 <= len(card.channel) <= 80:
+        return f"pg of {len(card.channel)} characters is not 1 to 80 long"
     return None
 
 
@@ -65,16 +67,20 @@ def wrong_with_cancellation(cancellation: Cancellation) -> str | None:
     return wrong_with_path_id("imp_uid", cancellation.imp_uid)
 
 
-def wrong_with_window(status: str, since: datetime, until: datetime, page: int, limit: int) -> str | None:
+def wrong_with_window(
+    state: PaymentState, since: datetime, until: datetime, cursor: str | None, limit: int
+) -> str | None:
     """What is wrong with this request for a list, or None."""
-    if status not in STATUSES:
-        return f"status {status!r} is not one of {', '.join(sorted(STATUSES))}"
+    if state not in STATES:
+        return f"PortOne has no list of the payments that are {state}"
     if since.tzinfo is None or until.tzinfo is None:
         return "a window's ends need a time zone"
     if not timedelta(0) <= until - since <= LONGEST_WINDOW:
         return f"a window from {since} to {until} is not 0 to {LONGEST_WINDOW.days} days long"
-    if page < 1 or not 1 <= limit <= PAGE_LIMIT:
-        return f"page {page} of {limit} payments: pages start at 1 and hold 1 to {PAGE_LIMIT}"
+    if cursor is not None and not _PAGE_NUMBER.fullmatch(cursor):
+        return f"cursor {cursor!r} is not the number of a page"
+    if not 1 <= limit <= PAGE_LIMIT:
+        return f"a page of {limit} payments: pages hold 1 to {PAGE_LIMIT}"
     return None
 
 
@@ -102,7 +108,7 @@ def card_fields(card: Card) -> dict[str, str | int | float]:
         "card_number": "-".join(digits[at : at + 4] for at in range(0, len(digits), 4)),
         "expiry": card.expiry,
     }
-    optional = {"birth": card.birth, "pwd_2digit": card.password_2_digits, "pg": card.pg}
+    optional = {"birth": card.birth, "pwd_2digit": card.password_2_digits, "pg": card.channel}
     return fields | {name: value for name, value in optional.items() if value is not None}
 
 

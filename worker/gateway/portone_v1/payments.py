@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
-from schedules.charging.outcomes import GatewayPayment, Unknown
+from schedules.charging.outcomes import GatewayPayment, PaymentState, Unknown
 from worker.gateway.masking import ID_LIMIT, shortened, told, writable
 from worker.gateway.port import PaymentPage
 from worker.gateway.portone_v1.envelopes import MESSAGE_LIMIT, identifier, instant, minor, number
 from worker.gateway.portone_v1.unclear import is_unclear
+
+STATES = frozenset({PaymentState.READY, PaymentState.PAID, PaymentState.CANCELLED, PaymentState.FAILED})
 
 
 def read_payment(fields: Mapping[str, object]) -> GatewayPayment | None:
@@ -20,10 +22,11 @@ def read_payment(fields: Mapping[str, object]) -> GatewayPayment | None:
     if amount is None or cancelled is None:
         return None
     pg_provider, words = identifier(fields.get("pg_provider")), told(fields.get("fail_reason"), MESSAGE_LIMIT)
+    state = PaymentState(status) if status in STATES else PaymentState.OTHER
     return GatewayPayment(
         imp_uid=imp_uid,
         merchant_uid=uid,
-        status=status,
+        state=state,
         amount=amount,
         cancelled_amount=cancelled,
         currency=currency,
@@ -37,7 +40,7 @@ def read_payment(fields: Mapping[str, object]) -> GatewayPayment | None:
         receipt_url=_url(fields.get("receipt_url")),
         customer_uid=identifier(fields.get("customer_uid")),
         sandbox=fields.get("sandbox") is True,
-        unclear=status == "failed" and is_unclear(words, pg_provider),
+        unclear=state is PaymentState.FAILED and is_unclear(words, pg_provider),
     )
 
 
@@ -59,4 +62,5 @@ def read_page(fields: Mapping[str, object]) -> PaymentPage | Unknown:
             return Unknown(f"payment {len(payments) + 1} of {len(listed)} on the page cannot be read")
         payments.append(payment)
     # The envelope's `next` is a page number, and 0 after the last page.
-    return PaymentPage(tuple(payments), len(payments) if total is None else int(total), int(after or 0) or None)
+    cursor = str(int(after)) if after else None
+    return PaymentPage(tuple(payments), len(payments) if total is None else int(total), cursor)
