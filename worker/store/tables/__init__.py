@@ -17,15 +17,14 @@ from worker.store.tables.charges import (
     UNRESOLVED_STATES,
     attempt_events,
     attempts,
-    billing_keys,
     charges,
-    customers,
     plan_revision,
     plans,
     policies,
     refunds,
     subscriptions,
 )
+from worker.store.tables.customers import billing_keys, customers
 from worker.store.tables.operations import (
     account_bindings,
     allowances,

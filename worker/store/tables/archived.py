@@ -36,6 +36,7 @@ archived_attempts = Table(
     ),
     Index("ix_archived_attempts_paid", "last_sent_at", postgresql_where=text("state = 'paid'")),
     Index("ix_archived_attempts_declined", "settled_at", postgresql_where=text("state = 'declined'")),
+    Index("ix_archived_attempts_imp_uid", "imp_uid", postgresql_where=text("imp_uid IS NOT NULL")),
     comment="Attempts of old months: no worker looks here, and nothing here is changed.",
     postgresql_with=COLD,
 )

@@ -1,6 +1,6 @@
 """The parts of every table: metadata, instants with zones, row ids, closed sets as checks."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, MetaData
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Label, MetaData, Text, literal_column, text
 
 metadata = MetaData(
     naming_convention={
@@ -18,6 +18,15 @@ HOT = {
     "autovacuum_vacuum_scale_factor": "0.02",
     "autovacuum_analyze_scale_factor": "0.02",
 }
+BYTES = "text_pattern_ops"  # prefixes are found by bytes, whatever the collation of the database
+
+
+def by_prefix(name: str, expression: str, *, where: str | None = None) -> Index:
+    """Return an index by which the prefixes of an expression are found."""
+    searched: Label[str] = literal_column(expression, Text).label("searched")
+    return Index(
+        name, searched, postgresql_ops={"searched": BYTES}, postgresql_where=None if where is None else text(where)
+    )
 
 
 def one_of(column: str, values: list[str]) -> str:

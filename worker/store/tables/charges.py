@@ -26,11 +26,10 @@ from schedules.charging.charges import (
     SubscriptionStatus,
     TriedBy,
 )
-from schedules.dunning.decisions import NEEDS_CARD
 from schedules.dunning.declines import DeclineClass
 from schedules.dunning.policies import FinalAction
 from schedules.requests.refunds import RefundState
-from worker.store.tables.base import HOT, INSTANT, metadata, one_of, row_id
+from worker.store.tables.base import BYTES, HOT, INSTANT, by_prefix, metadata, one_of, row_id
 
 OWED = "status IN ('open', 'past_due')"
 NOT_ENDED = "closed_at IS NULL"  # the same as OWED, in a constraint
@@ -43,6 +42,7 @@ TO_ARCHIVE = "kind = 'renewal' AND closed_at IS NOT NULL AND archived_at IS NULL
 REFUSED = "(state = 'refused' OR decline_class = 'setup_fault')"  # our set-up is wrong, by the gateway or PG
 UNDER_CALL = "state = 'sending'"
 UNRESOLVED_STATES = one_of("state", sorted(UNRESOLVED))
+EXTERNAL_REF = "lower(external_ref)"  # as it is searched
 
 policies = Table(
     "policies",
@@ -95,49 +95,6 @@ plan_revision = Table(
     comment="Counts the changes of plans, so that beat sees one by reading one row.",
 )
 
-customers = Table(
-    "customers",
-    metadata,
-    row_id(),
-    Column("reference", Text, nullable=False),
-    Column("name", Text),
-    Column("email", Text),
-    Column("tel", Text),
-    Column("created_at", INSTANT, nullable=False),
-    UniqueConstraint("reference", name="one_customer_for_each_reference"),
-    comment="Who pays, by the shop's own reference.",
-)
-
-billing_keys = Table(
-    "billing_keys",
-    metadata,
-    row_id(),
-    Column("customer_id", BigInteger, ForeignKey("customers.id"), nullable=False, index=True),
-    Column("customer_uid", Text, nullable=False),
-    Column("account", Text, nullable=False),
-    Column("pg_provider", Text),
-    Column("pg_id", Text),
-    Column("card_name", Text),
-    Column("card_number", Text, comment="masked"),
-    Column("created_at", INSTANT, nullable=False),
-    Column("deleted_at", INSTANT),
-    Column("changed_at", INSTANT, comment="when another card was last put behind the key, or the card was mended"),
-    Column("stopped_as", Text, comment="the class of the decline after which the card is not tried any more"),
-    CheckConstraint(one_of("stopped_as", sorted(NEEDS_CARD)), name="known_stop"),
-    Column("seen_updated_at", INSTANT, comment="when the gateway last changed the key, as it told us"),
-    Column("ask_at", INSTANT, comment="when the gateway is asked whether the card has changed; debts wait for it"),
-    Index("ix_billing_keys_to_ask", "ask_at", postgresql_where=text("ask_at IS NOT NULL")),
-    Column("unclear_since", INSTANT, comment="since when it is unclear whether a typed-in card is stored"),
-    CheckConstraint("unclear_since IS NULL OR ask_at IS NOT NULL", name="unclear_is_asked_about"),
-    Column("expires_on", Date, comment="the card's last day, where the shop has told it"),
-    Column("tell_expiry_at", INSTANT, comment="when it is told that the card expires soon"),
-    Index("ix_billing_keys_expiring", "tell_expiry_at", postgresql_where=text("tell_expiry_at IS NOT NULL")),
-    CheckConstraint("char_length(customer_uid) BETWEEN 1 AND 80", name="customer_uid_fits"),
-    CheckConstraint("card_number !~ '[0-9]{13}'", name="card_number_is_masked"),
-    UniqueConstraint("customer_uid", name="one_billing_key_for_each_customer_uid"),
-    comment="A stored card at a gateway account: masked facts only.",
-)
-
 subscriptions = Table(
     "subscriptions",
     metadata,
@@ -185,6 +142,8 @@ subscriptions = Table(
         "anchor_day > date_part('day', anchor) AND anchor_day <= 31", name="anchor_day_is_beyond_the_anchor"
     ),
     UniqueConstraint("key", name="one_subscription_for_each_key"),
+    Index("ix_subscriptions_key", "key", postgresql_ops={"key": BYTES}),
+    by_prefix("ix_subscriptions_external_ref", EXTERNAL_REF, where="external_ref IS NOT NULL"),
     CheckConstraint("next_period_no >= 0", name="period_number_counts_up"),
     CheckConstraint(
         "status <> 'active' OR open_at IS NOT NULL OR ends_at IS NOT NULL OR held_why IS NOT NULL",
@@ -346,6 +305,7 @@ attempts = Table(
     Index("ix_attempts_declined", "settled_at", postgresql_where=text("state = 'declined'")),
     Index("ix_attempts_paid", "last_sent_at", postgresql_where=text("state = 'paid'")),
     Index("ix_attempts_refused", "settled_at", postgresql_where=text(REFUSED)),
+    Index("ix_attempts_imp_uid", "imp_uid", postgresql_where=text("imp_uid IS NOT NULL")),
     comment="One merchant_uid at the gateway: what was asked and what came of it.",
     postgresql_with=HOT,
 )

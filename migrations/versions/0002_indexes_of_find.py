@@ -1,0 +1,32 @@
+"""Add the indexes by which customers, cards, subscriptions and payments are found."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+# text_pattern_ops: prefixes are found by bytes, whatever the collation of the database.
+DIGITS = "regexp_replace(tel, '[^0-9]', '', 'g')"
+INDEXES = {
+    "ix_customers_name": "customers (lower(name) text_pattern_ops)",
+    "ix_customers_email": "customers (lower(email) text_pattern_ops)",
+    "ix_customers_tel": f"customers (reverse({DIGITS}) text_pattern_ops)",
+    "ix_billing_keys_customer_uid": "billing_keys (lower(customer_uid) text_pattern_ops)",
+    "ix_billing_keys_last_digits": "billing_keys (right(card_number, 4))",
+    "ix_subscriptions_key": "subscriptions (key text_pattern_ops)",
+    "ix_subscriptions_external_ref": (
+        "subscriptions (lower(external_ref) text_pattern_ops) WHERE external_ref IS NOT NULL"
+    ),
+    "ix_attempts_imp_uid": "attempts (imp_uid) WHERE imp_uid IS NOT NULL",
+    "ix_archived_attempts_imp_uid": "archived_attempts (imp_uid) WHERE imp_uid IS NOT NULL",
+}
+
+
+def upgrade() -> None:
+    """Build them while the shop charges; one that an interrupted build left behind is dropped first."""
+    with op.get_context().autocommit_block():
+        for name, rows in INDEXES.items():
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {rows}")
