@@ -18,7 +18,8 @@ from worker.gateway.timeouts import Timeouts
 IMP_KEY = "scripted-key-8231"
 IMP_SECRET = "scripted-secret-9fd01c"
 TOKEN_BEGIN = "token-of-the-script-"
-SHORT = Timeouts(connect=0.5, read=0.3, write=0.5, deadline=2)
+SHORT = Timeouts(connect=0.5, read=0.3, write=0.5, deadline=2)  # for a time-out that a test wants to see
+AMPLE = Timeouts(connect=4, read=4, write=4, deadline=8)  # for all other tests, on a loaded machine too
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def scripted(*acts: Act, tls: ssl.SSLContext | None = None) -> Iterator[Scripted
 
 @contextmanager
 def client_of(
-    url: str, *, tokens: TokenStore | None = None, timeouts: Timeouts = SHORT, tier: str | None = None
+    url: str, *, tokens: TokenStore | None = None, timeouts: Timeouts = AMPLE, tier: str | None = None
 ) -> Iterator[PortOneV1]:
     """A client of a gateway at that address, closed in the end."""
     settings = PortOneSettings(url, IMP_KEY, IMP_SECRET, timeouts, tier)

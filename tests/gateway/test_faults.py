@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from schedules.charging.outcomes import Unknown
-from tests.gateway.scripted import IMP_KEY, IMP_SECRET, SHORT, ScriptedServer, scripted
+from tests.gateway.scripted import AMPLE, IMP_KEY, IMP_SECRET, ScriptedServer, scripted
 from tests.gateway.test_slots import PAID_ANSWER, PAID_BODY, Told, with_token
 from worker.clock import elapsed
 from worker.gateway.exchange import Reply
@@ -41,10 +41,10 @@ def test_an_answer_whose_reading_raises_is_unknown(
 ) -> None:
     """Guard: a call that is never reported holds its charge until the lease ends."""
     server.will(PAID_ANSWER)
-    with closing(Calls(PortOneSettings(server.url, IMP_KEY, IMP_SECRET, SHORT), with_token())) as calls:
+    with closing(Calls(PortOneSettings(server.url, IMP_KEY, IMP_SECRET, AMPLE), with_token())) as calls:
         calls.prepare()
         told = Told()
-        calls.call_later(request("POST", "/x", {}), raising(fault(SECRET))).begin(elapsed() + 5, AT_ONCE, told)
+        calls.call_later(request("POST", "/x", {}), raising(fault(SECRET))).begin(elapsed() + 8, AT_ONCE, told)
         assert told.first() == Unknown("an answer that could not be read, for a fault of ours")
     assert len(told.came) == 1
     assert f"{fault.__name__} at test_faults.py:" in caplog.text
@@ -54,11 +54,11 @@ def test_an_answer_whose_reading_raises_is_unknown(
 def test_a_call_that_raises_is_unknown(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with closing(Calls(PortOneSettings(server.url, IMP_KEY, IMP_SECRET, SHORT), with_token())) as calls:
+    with closing(Calls(PortOneSettings(server.url, IMP_KEY, IMP_SECRET, AMPLE), with_token())) as calls:
         calls.prepare()
         monkeypatch.setattr(calls, "_under", raising(AssertionError(SECRET)))
         told = Told()
-        calls.call_later(request("POST", "/x", {}), lambda *_: "read").begin(elapsed() + 5, AT_ONCE, told)
+        calls.call_later(request("POST", "/x", {}), lambda *_: "read").begin(elapsed() + 8, AT_ONCE, told)
         assert told.first() == Unknown("a fault of ours")
     assert "AssertionError at test_faults.py:" in caplog.text
     assert SECRET not in caplog.text
@@ -67,7 +67,7 @@ def test_a_call_that_raises_is_unknown(
 def test_who_waits_for_a_request_that_raises_is_told_at_once(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(HttpClient(SHORT)) as client:
+    with closing(HttpClient(AMPLE)) as client:
         monkeypatch.setattr(client, "_take", raising(AssertionError(SECRET)))
         began = elapsed()
         came = client.send_and_wait(Call("POST", f"{server.url}/x", {}, b"{}"), began + 30)
@@ -81,7 +81,7 @@ def test_an_answer_is_reported_though_its_connection_cannot_be_put_back(
 ) -> None:
     """Guard: the answer of a charge that was paid would be lost, and the charge would be in doubt."""
     server.will(PAID_ANSWER)
-    with closing(HttpClient(SHORT)) as client:
+    with closing(HttpClient(AMPLE)) as client:
         monkeypatch.setattr(client, "_put_back", raising(fault))
         came = client.send_and_wait(Call("POST", f"{server.url}/x", {}, b"{}"), elapsed() + 5)
     assert came == Reply(200, PAID_BODY)

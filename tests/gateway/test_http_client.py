@@ -23,7 +23,7 @@ from schedules.charging.outcomes import NotSent, Paid, PaymentState, Unknown
 from tests.gateway.certificates import own_certificate
 from tests.gateway.proxying import corked
 from tests.gateway.samples import CANCELLED, CARD_NUMBER, KEY, ORDER, PAID, envelope, page
-from tests.gateway.scripted import SHORT, Act, ScriptedServer, answer, client_of, exactly, scripted
+from tests.gateway.scripted import AMPLE, Act, ScriptedServer, answer, client_of, exactly, scripted
 from tests.gateway.test_slots import LONG, PAID_ANSWER, PAID_BODY, Told, begun, prepared, soon, with_token
 from worker.clock import elapsed, wait_until
 from worker.gateway import exchange, transport
@@ -110,7 +110,7 @@ def test_no_other_work_of_the_process_comes_between_the_last_look_and_the_first_
             )
             return True
 
-        with closing(HttpClient(SHORT, may_send=may_send)) as client:
+        with closing(HttpClient(AMPLE, may_send=may_send)) as client:
             call = Call("POST", f"http://127.0.0.1:{listener.getsockname()[1]}/x", {}, b"{}")
             slot = Slot(elapsed() + 0.05, elapsed() + 5)
             listener.settimeout(0)
@@ -136,7 +136,7 @@ def test_a_body_does_not_follow_its_headers_once_the_time_of_the_call_is_over(
         await follow(self, event, info)
 
     monkeypatch.setattr(exchange.Exchange, "_trace", sleep_before_the_body)
-    with closing(HttpClient(SHORT)) as client:
+    with closing(HttpClient(AMPLE)) as client:
         came = client.send_and_wait(call_of(server), elapsed() + 5)
     assert came == Unknown("the process was suspended while it sent the request")
     assert wait_until(lambda: server.closed == 1, 20)
@@ -509,7 +509,7 @@ def test_a_second_address_is_tried_beside_the_first(
     "url", ["http://", "ftp://127.0.0.1/x", "//127.0.0.1/x", "http://[::1/x", "http://a b/x", ""]
 )
 def test_an_address_that_is_none_is_not_sent_to(url: str) -> None:
-    with closing(HttpClient(SHORT)) as client:
+    with closing(HttpClient(AMPLE)) as client:
         assert isinstance(client.send_and_wait(Call("POST", url, {}, b"{}"), elapsed() + 5), NotSent)
 
 
@@ -518,7 +518,7 @@ def test_an_address_that_is_none_is_not_sent_to(url: str) -> None:
 
 def test_no_cookie_is_kept(server: ScriptedServer) -> None:
     server.will(answer(200, PAID_BODY, **{"Set-Cookie": "session=1; Path=/"}), PAID_ANSWER)
-    with closing(HttpClient(SHORT)) as client:
+    with closing(HttpClient(AMPLE)) as client:
         for _ in range(2):
             client.send_and_wait(call_of(server), elapsed() + 5)
     assert "cookie" not in server.received[1].headers

@@ -12,6 +12,7 @@ import pytest
 from schedules.charging.outcomes import NotSent, Outcome, Paid, Refused, Unknown
 from tests.gateway.samples import FAILED, ORDER, PAID, envelope, page
 from tests.gateway.scripted import (
+    AMPLE,
     SHORT,
     Act,
     ScriptedServer,
@@ -41,7 +42,7 @@ def server() -> Iterator[ScriptedServer]:
         yield running
 
 
-def charge(server: ScriptedServer, act: Act, timeouts: Timeouts = SHORT) -> Outcome:
+def charge(server: ScriptedServer, act: Act, timeouts: Timeouts = AMPLE) -> Outcome:
     server.will(act)
     with client_of(server.url, timeouts=timeouts) as gateway:
         return gateway.charge(ORDER)
@@ -75,7 +76,7 @@ def test_a_host_that_does_not_take_the_connection_is_not_sent() -> None:
         for one in waiting:
             one.setblocking(False)
             one.connect_ex(address)
-        with client_of(f"http://127.0.0.1:{address[1]}", tokens=with_token()) as gateway:
+        with client_of(f"http://127.0.0.1:{address[1]}", tokens=with_token(), timeouts=SHORT) as gateway:
             outcome = gateway.charge(ORDER)
         for one in waiting:
             one.close()
@@ -84,12 +85,12 @@ def test_a_host_that_does_not_take_the_connection_is_not_sent() -> None:
 
 def test_a_server_that_speaks_no_tls_is_not_sent(server: ScriptedServer) -> None:
     server.will(close)
-    with client_of(server.url.replace("http:", "https:"), tokens=with_token()) as gateway:
+    with client_of(server.url.replace("http:", "https:"), tokens=with_token(), timeouts=SHORT) as gateway:
         assert gateway.charge(ORDER) in (NotSent("ConnectError"), NotSent("ConnectTimeout"))
 
 
 def test_silence_after_the_request_is_unknown(server: ScriptedServer) -> None:
-    assert charge(server, hang) == Unknown("ReadTimeout")
+    assert charge(server, hang, replace(AMPLE, read=0.3)) == Unknown("ReadTimeout")
     assert len(server.received) == 1
 
 
@@ -163,7 +164,7 @@ def test_a_slow_drip_ends_at_the_deadline_though_no_read_ever_timed_out(server: 
 
 def test_a_time_out_on_one_call_does_not_spoil_the_next(server: ScriptedServer) -> None:
     server.will(hang, answer(200, PAID_BODY))
-    with client_of(server.url) as gateway:
+    with client_of(server.url, timeouts=replace(AMPLE, read=1)) as gateway:
         assert gateway.charge(ORDER) == Unknown("ReadTimeout")
         assert isinstance(gateway.charge(ORDER), Paid)
 
@@ -254,7 +255,8 @@ def test_a_name_that_is_looked_up_for_too_long_is_not_sent(
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     server.will(answer(200, PAID_BODY))
-    with client_of(server.url.replace("127.0.0.1", "localhost"), tokens=with_token()) as gateway:
+    url = server.url.replace("127.0.0.1", "localhost")
+    with client_of(url, tokens=with_token(), timeouts=SHORT) as gateway:
         assert gateway.charge(ORDER) == NotSent("ConnectTimeout")
     assert server.received == []
 

@@ -14,7 +14,7 @@ from schedules.errors import UserError
 from tests.gateway.certificates import own_certificate
 from tests.gateway.proxying import Proxy, corked, proxying
 from tests.gateway.samples import ORDER, PAID, envelope
-from tests.gateway.scripted import IMP_KEY, IMP_SECRET, SHORT, ScriptedServer, answer, scripted
+from tests.gateway.scripted import AMPLE, IMP_KEY, IMP_SECRET, SHORT, ScriptedServer, answer, scripted
 from tests.gateway.test_addresses import NEEDED
 from tests.gateway.test_slots import LONG, begun, with_token
 from worker.certificates import CertificateFiles
@@ -186,7 +186,12 @@ def test_a_proxy_that_opens_no_tunnel_is_named_and_nothing_is_sent(
 ) -> None:
     with (
         proxying(said) as proxy,
-        client(server, CertificateFiles(certificate), proxy.url(f"me:{PASSWORD}@"), timeouts=SHORT) as gateway,
+        client(
+            server,
+            CertificateFiles(certificate),
+            proxy.url(f"me:{PASSWORD}@"),
+            timeouts=SHORT if said is None else AMPLE,
+        ) as gateway,
     ):
         for came in (gateway.charge(ORDER), begun(gateway.sending(ORDER)).first()):
             assert isinstance(came, NotSent)

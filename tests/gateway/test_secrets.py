@@ -12,6 +12,7 @@ from schedules.charging.identity import charge_key, merchant_uid
 from schedules.charging.outcomes import Declined, Unknown
 from tests.gateway.samples import CARD, CARD_NUMBER, KEY, ORDER, PAID, envelope, refusal
 from tests.gateway.scripted import (
+    AMPLE,
     IMP_SECRET,
     SHORT,
     TOKEN_BEGIN,
@@ -75,7 +76,7 @@ def test_no_secret_is_in_any_value_or_log_line(
     for name in ("asyncio", "again.http", "again.gateway"):
         caplog.set_level(logging.DEBUG, logger=name)
     server.will(*[act] * 6)
-    with client_of(server.url) as gateway:
+    with client_of(server.url, timeouts=SHORT if act is hang else AMPLE) as gateway:
         values = [
             gateway.charge_card(ORDER, CARD, keep=True),
             gateway.issue_key("cus_1", CARD),
@@ -141,7 +142,7 @@ def test_a_network_error_leaves_nothing_but_its_name(server: ScriptedServer) -> 
     # What httpx raises carries the request, and with it the card; it must not be chained to anything of ours.
     server.token_acts.append(token_answer(1))
     server.will(reset)
-    with client_of(server.url, timeouts=SHORT) as gateway:
+    with client_of(server.url, timeouts=AMPLE) as gateway:
         outcome = gateway.charge_card(ORDER, CARD, keep=False)
     assert outcome == Unknown("ReadError")
 

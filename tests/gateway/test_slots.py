@@ -16,6 +16,7 @@ from schedules.charging.outcomes import NotSent, Paid, Refused, Unknown
 from tests.gateway.certificates import own_certificate
 from tests.gateway.samples import ORDER, PAID, envelope, order, refusal
 from tests.gateway.scripted import (
+    AMPLE,
     SHORT,
     TOKEN_BEGIN,
     Received,
@@ -57,7 +58,7 @@ def with_token(token: str = "from-the-store") -> MemoryTokens:
 
 @contextmanager
 def prepared(
-    server: ScriptedServer, tokens: MemoryTokens | None = None, timeouts: Timeouts = SHORT
+    server: ScriptedServer, tokens: MemoryTokens | None = None, timeouts: Timeouts = AMPLE
 ) -> Iterator[PortOneV1]:
     """A client that holds a token."""
     with client_of(server.url, tokens=tokens or with_token(), timeouts=timeouts) as gateway:
@@ -282,7 +283,7 @@ def test_who_needs_a_token_of_a_closed_client_is_told(server: ScriptedServer) ->
 )
 def test_what_cannot_be_written_is_not_sent(server: ScriptedServer, url: str, headers: dict[str, str]) -> None:
     """Guard: whoever waits for it would wait for ever."""
-    with closing(HttpClient(SHORT)) as client:
+    with closing(HttpClient(AMPLE)) as client:
         came = client.send_and_wait(Call("POST", url.format(server.url), headers, b"{}"), elapsed() + 5)
     assert isinstance(came, NotSent)
     assert server.received == []
@@ -290,7 +291,7 @@ def test_what_cannot_be_written_is_not_sent(server: ScriptedServer, url: str, he
 
 def test_a_process_that_was_told_to_stop_sends_nothing_more(server: ScriptedServer) -> None:
     """Guard: a call that waits for its slot, or for its connection, does not leave after SIGTERM."""
-    with closing(HttpClient(SHORT, may_send=lambda: False)) as client:
+    with closing(HttpClient(AMPLE, may_send=lambda: False)) as client:
         came = client.send_and_wait(Call("POST", f"{server.url}/x", {}, b"{}"), elapsed() + 5)
     assert came == NotSent("this process is stopping")
     assert server.received == []
@@ -301,7 +302,7 @@ def test_a_process_that_ends_and_looks_no_name_up_has_not_sent(monkeypatch: pyte
         raise RuntimeError("cannot schedule new futures after shutdown")
 
     monkeypatch.setattr(event_loop.running(), "getaddrinfo", ends)
-    with closing(HttpClient(SHORT)) as client:
+    with closing(HttpClient(AMPLE)) as client:
         came = client.send_and_wait(Call("POST", "http://pay.example/x", {}, b"{}"), elapsed() + 5)
     assert came == NotSent("RuntimeError")
 
@@ -312,7 +313,7 @@ def test_who_waits_for_lines_that_say_nothing_is_told(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(transport, "REPORTED_WITHIN", 0.1)
     monkeypatch.setattr(HttpClient, "send", silent)
-    with closing(HttpClient(SHORT)) as client:
+    with closing(HttpClient(AMPLE)) as client:
         came = client.send_and_wait(Call("POST", "http://127.0.0.1:1/x", {}, b"{}"), elapsed() + 0.1)
     assert came == Unknown("the HTTP client did not report")
 
@@ -340,7 +341,7 @@ def test_who_fails_when_told_keeps_nobody_else_waiting(server: ScriptedServer) -
         raise RuntimeError("a fault of ours")
 
     with prepared(server) as gateway:
-        gateway.sending(ORDER).begin(elapsed() + 5, AT_ONCE, fail)
+        gateway.sending(ORDER).begin(elapsed() + 8, AT_ONCE, fail)
         assert isinstance(begun(gateway.sending(ORDER)).first(), Paid)
 
 
@@ -436,5 +437,5 @@ def test_a_certificate_that_nobody_vouches_for_is_not_sent_to(certificate: Path)
 def test_a_handshake_that_never_ends_is_not_sent(server: ScriptedServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"https://127.0.0.1:{mute.getsockname()[1]}"
-        with client_of(address, tokens=with_token()) as gateway:
+        with client_of(address, tokens=with_token(), timeouts=SHORT) as gateway:
             assert gateway.charge(ORDER) == NotSent("ConnectTimeout")

@@ -146,7 +146,7 @@ def test_threads_whose_token_was_revoked_cost_one_refresh(server: ScriptedServer
 def test_when_the_token_server_fails_the_charge_was_surely_not_sent(server: ScriptedServer, act: Act) -> None:
     server.token_acts.append(act)
     server.will(PAID_ANSWER, PAID_ANSWER)
-    with client_of(server.url) as gateway:
+    with client_of(server.url, timeouts=replace(PATIENT, read=1) if act is hang else PATIENT) as gateway:
         outcome = gateway.charge(ORDER)
         assert isinstance(outcome, NotSent)
         assert "token" in outcome.reason

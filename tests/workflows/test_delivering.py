@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from standardwebhooks import Webhook
 from schedules.outbox.deliveries import WAITS
 from schedules.outbox.events import AccountStopped, ChargeHeld, ChargePaid, Event
 from tests.factories import move, move_to
-from tests.receiver import HANGS, OTHER_SECRET, SECRET, SHORT, Shop, open_shop
+from tests.receiver import AMPLE, HANGS, OTHER_SECRET, SECRET, Shop, open_shop
 from worker.clock import MovedClock, SystemClock
 from worker.outbox import replays
 from worker.outbox.delivery import BATCH, ENOUGH, LEASE, deliver_due
@@ -31,6 +32,8 @@ PAID = ChargePaid(
     charge="r1", subscription=None, customer_uid="ann", merchant_uid="u1", amount=9900, currency="KRW",
     recovered=False,
 )  # fmt: skip
+
+ONE_SECOND = replace(AMPLE, read=1)
 
 
 @pytest.fixture
@@ -138,7 +141,8 @@ def test_a_receiver_that_is_gone_makes_it_dead_at_once(telling: Services, shop: 
 def test_an_event_that_hangs_keeps_no_other_from_being_sent(telling: Services, shop: Shop) -> None:
     shop.answers.append(HANGS)
     owe_many(telling, 4)
-    assert deliver_due(telling) == 3
+    with closing(shop.receiver(patience=ONE_SECOND)) as receiver:
+        assert deliver_due(replace(telling, receiver=receiver)) == 3
     first, *others = rows(telling)
     assert first["last_answer"] == "ReadTimeout"
     assert first["next_try_at"] > telling.clock.now()
@@ -218,7 +222,7 @@ def test_an_answer_is_left_out_when_somebody_else_has_the_event_since(telling: S
 
 def test_what_one_delivers_another_does_not_send_too(telling: Services, shop: Shop) -> None:
     shop.answers.append(HANGS)
-    slow = shop.receiver(patience=replace(SHORT, read=30, deadline=31))
+    slow = shop.receiver(patience=replace(AMPLE, read=30, deadline=31))
     owe(telling)
     first = threading.Thread(target=deliver_due, args=(replace(telling, receiver=slow),))
     first.start()
@@ -288,7 +292,8 @@ def test_no_secret_is_logged_or_kept(telling: Services, shop: Shop, caplog: pyte
     caplog.set_level(logging.DEBUG)
     shop.answers.extend([500, 410, 204, HANGS])
     owe_many(telling, 5)
-    deliver_due(telling)
+    with closing(shop.receiver(patience=ONE_SECOND)) as receiver:
+        deliver_due(replace(telling, receiver=receiver))
     assert len(shop.sent) == 5
     key = SECRET.removeprefix("whsec_")
     found = caplog.text + repr(telling.receiver) + json.dumps(rows(telling), default=str)
