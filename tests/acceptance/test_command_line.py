@@ -141,9 +141,9 @@ def test_the_completion_script_of_a_shell_is_printed(shell: str) -> None:
 
 def test_bash_completes_with_the_script_that_is_printed() -> None:
     script = (
-        f'eval "$(_AGAIN_COMPLETE=source_bash {AGAIN})"; COMP_WORDS=({AGAIN} subs); COMP_CWORD=1; '
+        f'eval "$(_AGAIN_COMPLETE=source_bash {AGAIN})"; COMP_WORDS=({AGAIN} unsubs); COMP_CWORD=1; '
         f'_again_completion {AGAIN}; echo "${{COMPREPLY[@]}}"'
     )
     environment = plain_environment() | {"PATH": os.environ["PATH"]}
     done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=60)
-    assert done.stdout == "subscribe\n", done.stderr
+    assert done.stdout == "unsubscribe\n", done.stderr

@@ -1,19 +1,16 @@
 """The hot statements' plans: each finds its rows by an index, reads no table through, and sorts no backlog."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import Declined, Paid, Unknown
 from tests.doubles import ScriptedGateway
-from tests.factories import on_sale
+from tests.store.plans import LARGE, fill, forget_figures, nodes, seen
 from worker.charging import attempt_charge, overdue, resolve_unknown, unsendable
 from worker.charging.claim import Claimed, claim_many
 from worker.charging.rate_limiter import SlotRequest, request_permits
@@ -24,78 +21,17 @@ from worker.services import Services
 from worker.store.customers import rival_subscriptions
 from worker.store.customers.rival_subscriptions import Wanted
 
-MANY = 20_000  # rows of each table: enough that reading one through is never the cheapest
-LARGE = {"subscriptions", "charges", "attempts", "attempt_events", "outbox", "billing_keys", "customers"}
 # Indexes that hold what is under way or in trouble alone, or that are read in their order up to a limit.
 SHORT = {
     "ix_charges_in_flight", "ix_charges_waiting", "ix_charges_held", "one_unresolved_attempt_for_each_charge",
 }  # fmt: skip
 FEW = 2500  # rows that a sort may be thought to take: a batch, never a backlog
-# Of the rows, a tenth is due, and the rest are settled; each was paid last month.
-SHOP = (
-    "INSERT INTO customers (reference, created_at) SELECT 'c' || n, now() FROM generate_series(1, :many) n",
-    "INSERT INTO billing_keys (customer_id, customer_uid, account, created_at) "
-    "SELECT n, 'customer-' || n, 'main', now() FROM generate_series(1, :many) n",
-    "INSERT INTO subscriptions (key, customer_id, billing_key_id, plan_id, plan_code, anchor, status, "
-    "next_period_no, next_period_date, next_due_at, open_at, created_at) SELECT lpad(to_hex(n), 20, '0'), n, n, "
-    "1, 'monthly', '2025-12-31', 'active', 1, '2026-01-31', "
-    "CAST(:now AS timestamptz) + (n - :many / 10) * interval '1 second', "
-    "CAST(:now AS timestamptz) + (n - :many / 10) * interval '1 second', now() FROM generate_series(1, :many) n",
-    "INSERT INTO charges (key, kind, subscription_id, period_no, billing_key_id, account, amount, currency, name, "
-    "policy_id, status, due_at, attempts, created_at, closed_at) "
-    "SELECT 'r' || lpad(to_hex(n), 20, '0') || '00000', 'renewal', n, 0, n, 'main', 9900, 'KRW', 'x', 1, 'paid', "
-    "'2025-12-31', 1, now(), now() "
-    "FROM generate_series(1, :many) n",
-    "INSERT INTO attempts (charge_id, number, merchant_uid, state, amount, currency, fence, sends, last_sent_at, "
-    "imp_uid, created_at, settled_at) SELECT n, 1, 'u' || n, 'paid', 9900, 'KRW', 1, 1, '2025-12-31', 'i' || n, "
-    "now(), now() FROM generate_series(1, :many) n",
-    "INSERT INTO attempt_events (attempt_id, at, state, fence) SELECT n, now(), 'paid', 1 "
-    "FROM generate_series(1, :many) n",
-    "INSERT INTO outbox (kind, subject, dedupe_key, payload, created_at, delivered_at) "
-    "SELECT 'charge.paid', 's' || n, 'd' || n, '{}', now(), now() FROM generate_series(1, :many) n",
-)
-
-
-def _fill(services: Services) -> None:
-    on_sale(services)
-    with services.engine.begin() as db:
-        db.execute(text("SET LOCAL session_replication_role = replica"))
-        for statement in SHOP:
-            db.execute(text(statement), {"many": MANY, "now": services.clock.now()})
-    with services.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
-        db.execute(text("VACUUM ANALYZE"))
-
-
-@contextmanager
-def _seen(services: Services) -> Iterator[dict[str, list[Any]]]:
-    """The plan of every statement that runs meanwhile, as PostgreSQL makes it at that moment."""
-    plans: dict[str, list[Any]] = {}
-
-    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        if not statement.lstrip().upper().startswith(("SELECT", "UPDATE", "INSERT", "WITH")) or many:
-            return
-        with connection.connection.cursor() as beside:
-            beside.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
-            found = beside.fetchone()[0]
-        plans.setdefault(statement, []).append(found if isinstance(found, list) else json.loads(found))
-
-    event.listen(services.engine, "before_cursor_execute", explain)
-    try:
-        yield plans
-    finally:
-        event.remove(services.engine, "before_cursor_execute", explain)
-
-
-def _nodes(plan: Any) -> Iterator[dict[str, Any]]:
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from _nodes(child)
 
 
 def _faults(plans: dict[str, list[Any]]) -> list[str]:
     faults = []
     for statement, made in plans.items():
-        for node in _nodes(made[0][0]["Plan"]):
+        for node in nodes(made[0][0]["Plan"]):
             if node["Node Type"] == "Seq Scan" and node.get("Relation Name") in LARGE:
                 faults.append(f"reads {node['Relation Name']} through: {statement}")
             is_walk = "Index" in node["Node Type"] and "Index Cond" not in node
@@ -139,15 +75,11 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
     services: Services, gateway: ScriptedGateway, analyzed: bool
 ) -> None:
     """Without figures the planner takes tables for empty, as on the first day of a shop that grows fast."""
-    _fill(services)
+    fill(services)
     if not analyzed:
-        with services.engine.begin() as db:
-            for table in LARGE:
-                # PostgreSQL 18 has pg_clear_relation_stats for this; 15 has not.
-                figures = "relpages = 0, reltuples = -1, relallvisible = 0"
-                db.execute(text(f"UPDATE pg_class SET {figures} WHERE oid = 'public.{table}'::regclass"))
+        forget_figures(services)
     queued: list[int] = []
-    with _seen(services) as plans:
+    with seen(services) as plans:
         going = iter([True, True, False])
         assert open_charges.open_due(services, going_on=lambda: next(going)) == 2 * open_charges.BATCH
         assert open_charges.open_due(services, 1, going_on=iter([True, False]).__next__) == open_charges.BATCH
@@ -187,8 +119,8 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
 
 def test_the_status_reads_no_table_through(services: Services) -> None:
     """Its cost grows with what is due or owed, not with what was ever charged."""
-    _fill(services)
-    with _seen(services) as plans:
+    fill(services)
+    with seen(services) as plans:
         found = health.examine(services, {})
     assert found.counts["due"] == 0
     assert len(plans) > 8

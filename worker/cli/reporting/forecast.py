@@ -13,7 +13,7 @@ import typer
 from schedules.calendar.zones import local_date
 from schedules.calendar.zones import zone as read_zone
 from schedules.money.amounts import amount_words
-from worker.cli.terminal.options import read_date
+from worker.cli.terminal.options import AsCsv, read_date, refuse_json_with_csv
 from worker.cli.terminal.output import (
     OfZone,
     answer,
@@ -47,7 +47,7 @@ def forecast(
         str | None, typer.Option("--to", help="Last local day, included; a month of 30 days unless given.")
     ] = None,
     plan: Annotated[str | None, typer.Option(help="Only this plan, by its code, in all its versions.")] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with money in minor units.")] = False,
+    as_csv: AsCsv = False,
     by_day: Annotated[
         bool, typer.Option("--by-day", help="Sums by day, where --json or --csv would print each charge.")
     ] = False,
@@ -57,8 +57,7 @@ def forecast(
 
     --json prints a line for each charge as it is found, in no order; nothing is written to the database.
     """
-    if wants_json() and as_csv:
-        raise typer.BadParameter("give --json or --csv, not both")
+    refuse_json_with_csv(as_csv=as_csv)
     made = services()
     asked = _asked(made, from_, to, zone, plan)
     draw = _pencil(plot)

@@ -10,8 +10,8 @@ import typer
 from schedules.calendar.zones import local_date
 from schedules.calendar.zones import zone as read_zone
 from schedules.money.amounts import amount_words
-from worker.cli.terminal.options import read_date
-from worker.cli.terminal.output import OfZone, answer, print_table, wants_json
+from worker.cli.terminal.options import AsCsv, read_date, refuse_json_with_csv
+from worker.cli.terminal.output import OfZone, answer, print_table
 from worker.cli.terminal.sections import Listed
 from worker.cli.terminal.tables import print_csv
 from worker.cli.terminal.wired import services
@@ -22,7 +22,6 @@ from worker.store.reporting.reports import Cohort, Failures
 
 USUAL_DAYS = 30
 BAR = 20  # characters of a rate of 100%
-AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV, with money in minor units.")]
 From = Annotated[str | None, typer.Option("--from", help="First local day; thirty days ago unless given.")]
 To = Annotated[str | None, typer.Option("--to", help="Last local day, included; today unless given.")]
 app = typer.Typer()
@@ -42,7 +41,7 @@ def recovery(
 
     A cohort of the last weeks is not complete: charges that are still owed may be paid.
     """
-    _refuse_both(as_csv=as_csv)
+    refuse_json_with_csv(as_csv=as_csv)
     made = services()
     each, sums = reports.recovery(made, _span(made, from_, to, zone), by)
     if as_csv:
@@ -57,7 +56,7 @@ def recovery(
 @group.command("failures")
 def failures(zone: OfZone, from_: From = None, to: To = None, as_csv: AsCsv = False) -> None:
     """Show the declines by decline class and PG, the most frequent first."""
-    _refuse_both(as_csv=as_csv)
+    refuse_json_with_csv(as_csv=as_csv)
     made = services()
     found = reports.failures(made, _span(made, from_, to, zone))
     total = sum(row.declines for row in found)
@@ -68,11 +67,6 @@ def failures(zone: OfZone, from_: From = None, to: To = None, as_csv: AsCsv = Fa
     answer(facts)
     names = ("class", "PG", "declines", "share", "charges", "money")
     print_table("declines", names, (_failure_cells(row, total) for row in found))
-
-
-def _refuse_both(*, as_csv: bool) -> None:
-    if wants_json() and as_csv:
-        raise typer.BadParameter("give --json or --csv, not both")
 
 
 def _span(made: Services, first: str | None, last: str | None, zone: str) -> Span:

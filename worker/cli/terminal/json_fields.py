@@ -41,6 +41,10 @@ JSON_FIELDS: Mapping[str, str] = {
         "keyed_in, archived_at, attempts, history, why"
     ),
     "why": "list of kind, key, customer_uid, account, amount, currency, reason, at, sentence, checks",
+    "customers": "customers, next",
+    "subscriptions": "subscriptions, next",
+    "charges": "charges, next",
+    "attempts": "attempts, next",
     "due": f"list of {_DUE}",
     "forecast": _DUE,
     "held": "charges, subscriptions, waiting_for_card",

@@ -13,12 +13,13 @@ import typer
 from schedules.calendar.cadence import Cadence, Cron, Every, Unit, many_times_warning
 from schedules.dunning.policies import DunningPolicy, FinalAction
 from schedules.errors import BadPolicy
-from worker.cli.terminal.output import warn
+from worker.cli.terminal.output import wants_json, warn
 
 Pg = Annotated[str | None, typer.Option(help="The channel, as PortOne names it: kcp, or kcp.MID.")]
 InAccount = Annotated[
     str | None, typer.Option("--account", help="The gateway account; the main one unless given.")
 ]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV, with money in minor units.")]
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -92,6 +93,12 @@ def cadence_words(cadence: Cadence) -> str:
             return f"every {unit.value}"
         case Every(every, unit):
             return f"every {every} {unit.value}s"
+
+
+def refuse_json_with_csv(*, as_csv: bool) -> None:
+    """Raise when both --json and --csv are given."""
+    if wants_json() and as_csv:
+        raise typer.BadParameter("give --json or --csv, not both")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Index, Tab
 
 from schedules.charging.charges import UNRESOLVED, AttemptState
 from worker.store.tables.base import metadata, one_of
-from worker.store.tables.charges import attempt_events, attempts
+from worker.store.tables.charges import REFUSED, attempt_events, attempts
 from worker.store.tables.outbox import outbox
 
 # Rows are rarely updated: they are frozen early, so that no large vacuum is needed.
@@ -37,6 +37,7 @@ archived_attempts = Table(
     Index("ix_archived_attempts_paid", "last_sent_at", postgresql_where=text("state = 'paid'")),
     Index("ix_archived_attempts_declined", "settled_at", postgresql_where=text("state = 'declined'")),
     Index("ix_archived_attempts_imp_uid", "imp_uid", postgresql_where=text("imp_uid IS NOT NULL")),
+    Index("ix_archived_attempts_refused", "settled_at", postgresql_where=text(REFUSED)),
     comment="Attempts of old months: no worker looks here, and nothing here is changed.",
     postgresql_with=COLD,
 )
