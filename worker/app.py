@@ -6,17 +6,11 @@ from urllib.parse import urlsplit
 from celery import Celery
 from kombu import Queue
 
+from schedules.operations.queues import OPS, QUEUES
 from worker import wiring
 from worker.broker import rabbitmq
 from worker.config import Settings
 
-OPS = "ops"  # opening, dispatching, sweeping: never behind charges
-RECONCILE = "reconcile"  # asking the gateway
-CHARGES = "charges"  # ad-hoc charges: a person waits for them
-BULK = "charges.bulk"  # renewals
-EVENTS = "events"  # telling the shop
-REQUESTS = "requests"  # what other backends ask for
-QUEUES = (OPS, RECONCILE, CHARGES, BULK, EVENTS, REQUESTS)
 ANSWER_LIVES = 3600  # seconds; the caller has stopped waiting long before, and may ask again
 
 app = Celery("again", set_as_current=True)

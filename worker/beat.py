@@ -18,8 +18,8 @@ from sqlalchemy import Connection
 
 from schedules.calendar.zones import local_date, wall_to_utc, zone
 from schedules.operations.health import ProcessKind
+from schedules.operations.queues import EVENTS, OPS, RECONCILE
 from worker import tasks
-from worker.app import EVENTS, OPS, RECONCILE
 from worker.broker import rabbitmq
 from worker.clock import elapsed
 from worker.operations.heartbeats import Heartbeats

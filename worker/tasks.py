@@ -11,8 +11,8 @@ from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from schedules.charging.charges import ChargeKind
+from schedules.operations.queues import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker import restore_detector, wiring
-from worker.app import BULK, CHARGES, EVENTS, OPS, RECONCILE, REQUESTS
 from worker.app import app as app  # imported from here, it has the tasks registered
 from worker.batches import run_batch
 from worker.broker.transient_failures import returned_if_transient, rung_again

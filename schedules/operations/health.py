@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-LATE_AFTER = 300.0  # seconds that a due charge may wait beyond what the cap explains
-SHARE_OF_CAP = 1.25  # allowed duration as a multiple of that at the full cap
-UNSENT_AFTER = 600.0  # seconds beyond what the cap explains; the retries of a short outage take as long
+from schedules.operations.due_work import AccountDue, Comparison, Unopened
+from schedules.operations.queues import BULK, CHARGES, OPS
+
 UNKNOWN_AFTER = timedelta(hours=1)  # three quiet times; a gateway that answers resolves it much earlier
 UNOPENED_AFTER = 600.0  # seconds after its due time until which a period must be opened
 STUCK_AFTER = 300.0  # seconds without progress; a call and a slice of long work each take less
@@ -21,6 +21,7 @@ FIX_CHANNEL = (
     "fix the channel at PortOne or the PG, then for each charge `again release KEY`, or `again release --refused` "
     "for all accounts"
 )
+MOST_NAMED = 4  # silent workers in one sentence
 SILENT_AFTER = 30.0  # seconds within which a running process sends a heartbeat
 GONE_AFTER = 60.0  # seconds without a heartbeat; a process sends one every ten, a slow beat every 25
 
@@ -64,6 +65,16 @@ class ProcessSeen:
         """Whether it has not stopped, and sends heartbeats."""
         return not self.ended and self.seconds_ago < GONE_AFTER
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has sent no heartbeat for longer than a running process may, and was not stopped."""
+        return not self.ended and self.seconds_ago >= SILENT_AFTER
+
+    @property
+    def stands(self) -> bool:
+        """Whether it sends heartbeats and finishes nothing, although it may work."""
+        return self.is_alive and self.obstacle is None and self.progress_ago > STUCK_AFTER
+
 
 class CauseCode(StrEnum):
     """The causes of an unhealthy installation, and warnings. The runbook has a section for each."""
@@ -85,22 +96,31 @@ class CauseCode(StrEnum):
     STOPPED_BY_PERSON = "stopped_by_person"
     NO_BEAT = "no_beat"
     CRASH_LOOP = "crash_loop"
+    NO_WORKER = "no_worker"
     UNREAD_QUEUE = "unread_queue"
+    STUCK_WORKER = "stuck_worker"
     STUCK_QUEUE = "stuck_queue"
     LATE_CHARGES = "late_charges"
     UNSENT_CHARGES = "unsent_charges"
     OLD_UNKNOWN = "old_unknown"
     LATE_OPENING = "late_opening"
+    LATE_RECONCILING = "late_reconciling"
     SLOW_CHECKS = "slow_checks"
 
     @property
     def is_failure(self) -> bool:
         """Whether `again status --healthy` fails for it.
 
-        A person's stop is intended, and slow checks only reduce the calls: both are reported and are no
-        failures. When the calls are too few, LATE_CHARGES fails.
+        It fails when due work does not move. A person's stop is intended; slow checks and a worker that stands
+        beside others only reduce the calls; and charging goes on while the comparison is late. These are reported
+        and are no failures. When the calls are too few, LATE_CHARGES fails.
         """
-        return self not in (CauseCode.STOPPED_BY_PERSON, CauseCode.SLOW_CHECKS)
+        return self not in _NOTICES
+
+
+_NOTICES = frozenset(
+    (CauseCode.STOPPED_BY_PERSON, CauseCode.SLOW_CHECKS, CauseCode.STUCK_WORKER, CauseCode.LATE_RECONCILING)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,33 +142,6 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountDue:
-    """The due charges of a gateway account now."""
-
-    account: str
-    due: int
-    oldest: datetime | None  # due time of the charge that waits longest
-    since: datetime | None  # since when it could be sent: later than `oldest` after a stop or a hold
-    rate: float  # calls a second; 0 without a cap
-    last_slot_ago: float | None  # seconds since the last slot under the cap; None without one
-    unsent: int = 0  # charges that were claimed, not sent, and wait for their next try
-    unsent_since: datetime | None = None  # since when the oldest of them could be sent
-
-    @property
-    def explained(self) -> float:
-        """Seconds that the oldest one may wait: the duration of all due charges at the cap, with a margin."""
-        return LATE_AFTER + self._takes(self.due)
-
-    @property
-    def unsent_explained(self) -> float:
-        """Seconds for which the oldest of the unsent ones may be tried."""
-        return UNSENT_AFTER + self._takes(self.due + self.unsent)
-
-    def _takes(self, many: int) -> float:
-        return SHARE_OF_CAP * many / self.rate if self.rate else 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Observed:
     """The observations of one moment."""
 
@@ -158,9 +151,16 @@ class Observed:
     stops: Sequence[Stop]
     hold_since: datetime | None
     accounts: Sequence[AccountDue]
-    oldest_unopened: datetime | None  # due time of the oldest period that is not opened
+    unopened: Sequence[Unopened]
     oldest_unknown: datetime | None = None  # start of the oldest attempt whose outcome is unknown
     refused_channels: Sequence[tuple[str, str, datetime]] = ()  # account, channel, start of the failures
+    comparisons: Sequence[Comparison] = ()
+
+    def may_charge(self, account: str) -> bool:
+        """Whether neither a stop nor a hold keeps the account's charges."""
+        return self.hold_since is None and not any(
+            stop.all_accounts or stop.account == account for stop in self.stops
+        )
 
 
 def causes(observed: Observed) -> list[Cause]:
@@ -168,6 +168,7 @@ def causes(observed: Observed) -> list[Cause]:
     return [
         *_stops(observed),
         *_processes(observed),
+        *_unserved(observed),
         *_queues(observed),
         *_late(observed),
     ]
@@ -238,31 +239,72 @@ def _crash_loops(processes: Sequence[ProcessSeen]) -> Iterator[Cause]:
             )
 
 
+def _unserved(observed: Observed) -> Iterator[Cause]:
+    """Work that is due while no worker of its queue sends heartbeats: all hang or were killed, or none ran."""
+    for its in observed.accounts:
+        is_due = its.since is not None and _seconds(observed.now, its.since) > SILENT_AFTER
+        if is_due and observed.may_charge(its.account):
+            due = f"charges of account {its.account} are due ({its.due})"
+            yield from _without_worker(observed.processes, (CHARGES, BULK), due)
+    if any(_seconds(observed.now, each.since) > SILENT_AFTER for each in observed.unopened):
+        yield from _without_worker(observed.processes, (OPS,), "a period is due and not opened")
+
+
+def _without_worker(processes: Sequence[ProcessSeen], queues: Sequence[str], because: str) -> Iterator[Cause]:
+    workers = [each for each in processes if set(queues) & set(each.queues)]
+    # One that was stopped in good order counts too: its successor is starting.
+    if any(each.seconds_ago < SILENT_AFTER for each in workers):
+        return
+    start = f"start `again worker --queues {','.join(queues)}`"
+    newest = sorted((each for each in workers if each.is_silent), key=lambda each: each.seconds_ago)[:MOST_NAMED]
+    silent = [f"{each.name} ({each.seconds_ago:.0f} s ago)" for each in newest]
+    if silent:
+        them = f"the last heartbeats came from {', '.join(silent)}: restart what hangs there, or {start}"
+    else:
+        them = start
+    yield Cause(
+        CauseCode.NO_WORKER,
+        f"{because}, and no worker of {' or '.join(queues)} has sent a heartbeat for {SILENT_AFTER:.0f} seconds; "
+        f"{them}",
+    )
+
+
 def _queues(observed: Observed) -> Iterator[Cause]:
+    standing: dict[str, ProcessSeen] = {}  # workers that stand beside others, by name
     for queue, messages in observed.messages.items():
         if not messages:
             continue
         readers = [each for each in observed.processes if each.is_alive and queue in each.queues]
+        stuck = [each for each in readers if each.stands]
         if not readers:
             yield Cause(
                 CauseCode.UNREAD_QUEUE,
                 f"{messages} messages wait in queue {queue}, and no worker takes them; start "
                 f"`again worker --queues {queue}`",
             )
-        elif (idle := min(reader.progress_ago for reader in readers)) > STUCK_AFTER:
+        elif len(stuck) == len(readers):
+            idle = min(each.progress_ago for each in stuck)
             yield Cause(
                 CauseCode.STUCK_QUEUE,
                 f"{messages} messages wait in queue {queue}, and its workers have finished none for "
-                f"{idle / 60:.0f} minutes",
+                f"{idle / 60:.0f} minutes: restart {', '.join(each.name for each in stuck)}",
             )
+        else:
+            standing |= {each.name: each for each in stuck}
+    for name, each in standing.items():
+        yield Cause(
+            CauseCode.STUCK_WORKER,
+            f"worker {name} sends heartbeats and has finished nothing for {each.progress_ago / 60:.0f} minutes, "
+            f"while messages wait in its queues ({', '.join(each.queues)}) and other workers take them; "
+            "restart it",
+        )
 
 
 def _late(observed: Observed) -> Iterator[Cause]:
-    stopped = {stop.account for stop in observed.stops}
-    all_stopped = observed.hold_since is not None or any(stop.all_accounts for stop in observed.stops)
     for its in observed.accounts:
-        if not all_stopped and its.account not in stopped:
+        if observed.may_charge(its.account):
             yield from _late_of(its, observed.now)
+    stopped = {stop.account for stop in observed.stops}
     for account, channel, since in observed.refused_channels:
         if account not in stopped:
             yield Cause(
@@ -276,11 +318,21 @@ def _late(observed: Observed) -> Iterator[Cause]:
             CauseCode.OLD_UNKNOWN,
             f"an attempt that began at {_instant(unknown)} has an unknown outcome; `again unknown` lists them",
         )
-    oldest = observed.oldest_unopened
-    if oldest is not None and (observed.now - oldest).total_seconds() > UNOPENED_AFTER:
-        yield Cause(
-            CauseCode.LATE_OPENING, f"a period that was due at {_instant(oldest)} is not opened: see beat and ops"
-        )
+    for period in observed.unopened:
+        if _seconds(observed.now, period.since) > UNOPENED_AFTER:
+            yield Cause(
+                CauseCode.LATE_OPENING,
+                f"a period of account {period.account} that was due at {_instant(period.due_at)} is not opened "
+                f"(subscription {period.subscription}): see beat and the workers of {OPS}",
+            )
+    for each in observed.comparisons:
+        if each.is_late(observed.now):
+            last = f"ended at {_instant(each.ended_at)}" if each.ended_at else "has not ended yet"
+            yield Cause(
+                CauseCode.LATE_RECONCILING,
+                f"the last {each.kind} comparison of account {each.account} {last}; see beat and the log of the "
+                "workers of reconcile",
+            )
 
 
 def _late_of(its: AccountDue, now: datetime) -> Iterator[Cause]:
@@ -290,8 +342,8 @@ def _late_of(its: AccountDue, now: datetime) -> Iterator[Cause]:
         slot = f"; the last slot was taken {its.last_slot_ago:.0f} s ago" if its.last_slot_ago else ""
         yield Cause(
             CauseCode.LATE_CHARGES,
-            f"{its.due} charges of account {its.account} are due, the oldest since {_instant(its.oldest)}; "
-            f"{cap}{slot}",
+            f"{its.due} charges of account {its.account} are due, the oldest since {_instant(its.oldest)}"
+            f"{_key(its.oldest_key)}; {cap}{slot}",
         )
     if its.unsent_since is not None and _seconds(now, its.unsent_since) > its.unsent_explained:
         yield Cause(
@@ -303,6 +355,10 @@ def _late_of(its: AccountDue, now: datetime) -> Iterator[Cause]:
 
 def _seconds(now: datetime, since: datetime) -> float:
     return (now - since).total_seconds()
+
+
+def _key(key: str | None) -> str:
+    return f" ({key})" if key else ""
 
 
 def _instant(at: datetime) -> str:

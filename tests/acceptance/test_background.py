@@ -15,6 +15,7 @@ import redis
 from celery import Celery
 from sqlalchemy import text
 
+from schedules.operations.queues import BULK, REQUESTS
 from tests import dying, forking
 from tests.acceptance.again import ROOT, plain_environment
 from tests.dying import FAILS, FAILS_ONCE, MAIN, UNSTARTABLE
@@ -22,7 +23,6 @@ from tests.factories import many_opened
 from tests.installation import QUICK
 from tests.simulator.running import RunningSimulator, running_simulator
 from worker import wiring
-from worker.app import BULK, REQUESTS
 from worker.clock import wait, wait_until
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices, free_port

@@ -12,9 +12,9 @@ import pytest
 import redis
 from celery import Celery
 
+from schedules.operations.queues import CHARGES, OPS, REQUESTS
 from tests.rabbit import NEEDS_RABBITMQ, rabbit
 from tests.working import working
-from worker.app import CHARGES, OPS, REQUESTS
 from worker.embedded import EmbeddedServices
 
 pytestmark = pytest.mark.timeout(300)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import redis
 
+from schedules.operations.queues import REQUESTS
 from tests.working import Worker, working
-from worker.app import REQUESTS
 from worker.broker.messages import Reason
 from worker.clock import wait, wait_until
 from worker.embedded import EmbeddedServices, ValkeyServer, free_port

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from schedules.charging.charges import AttemptState, ChargeStatus
 from schedules.charging.outcomes import Unknown
 from schedules.errors import Code
+from schedules.operations.queues import BULK, OPS, RECONCILE, REQUESTS
 from schedules.requests.refunds import Fate, RefundRequest, RefundState
 from tests.acceptance.again import plain_environment
 from tests.doubles import ScriptedGateway
@@ -22,7 +23,6 @@ from tests.factories import attempt_rows, charge_rows, on_sale, opened
 from tests.gateway.scripted import Act, Received, ScriptedServer, scripted
 from tests.simulator.running import RunningSimulator, running_simulator
 from tests.working import COMMAND, Worker, working
-from worker.app import BULK, OPS, RECONCILE, REQUESTS
 from worker.beat import MOST_CHORES
 from worker.charging import attempt_charge
 from worker.clock import wait_until

@@ -19,7 +19,9 @@ from sqlalchemy import text
 
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import NotSent, Unknown
+from schedules.operations.due_work import COMPARED_WITHIN
 from schedules.operations.health import CauseCode, ProcessKind
+from schedules.operations.queues import QUEUES
 from tests.acceptance.again import again
 from tests.doubles import ScriptedGateway
 from tests.factories import charge_rows, on_sale, subscribed
@@ -27,7 +29,6 @@ from tests.installation import QUICK
 from tests.rabbit import NEEDS_RABBITMQ, rabbit
 from tests.services import drop_database, fresh_database
 from worker import wiring
-from worker.app import QUEUES
 from worker.charging import attempt_charge, circuit_breaker
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices
@@ -45,6 +46,12 @@ WORKER = Report(
     check_seconds=0.004, obstacle=None,
 )  # fmt: skip
 BEAT = replace(WORKER, kind=ProcessKind.BEAT, pid=2, queues=(), leads=True)
+
+COMPARED = """
+    INSERT INTO reconciliations (account, kind, since, until, done_until, started_at, ended_at, fence, lease_until,
+        calls, payments, findings)
+    VALUES ('main', :kind, now() - interval '1 day', now(), now(), now(), now(), 1, now(), 1, 0, 0)
+"""
 
 
 @dataclass
@@ -108,6 +115,8 @@ def shop(embedded: EmbeddedServices, migrated_template: str) -> Iterator[Shop]:
         made = Shop(settings, services, embedded, broker, undo)
         made.report(WORKER)
         made.report(BEAT)
+        for kind in COMPARED_WITHIN:
+            made.run(COMPARED, kind=kind)
         yield made
 
 
@@ -211,7 +220,8 @@ def age_attempt(shop: Shop, by: str) -> None:
 def nothing_opens(shop: Shop) -> None:
     on_sale(shop.services)
     subscribed(shop.services)
-    shop.run("UPDATE subscriptions SET open_at = open_at - interval '11 minutes'")
+    earlier = "open_at = open_at - interval '11 minutes', created_at = created_at - interval '11 minutes'"
+    shop.run(f"UPDATE subscriptions SET {earlier}")
 
 
 def stopped_by_breaker(shop: Shop) -> None:
@@ -238,6 +248,14 @@ def crash_loop(shop: Shop) -> None:
 def unread_queue(shop: Shop) -> None:
     shop.run("UPDATE processes SET queues = array_remove(queues, 'events')")
     shop.broker.lpush("events", "{}")
+
+
+def no_worker(shop: Shop) -> None:
+    """A charge is due for a minute, and the workers of charges have sent no heartbeat for half of it."""
+    shop.open_charge()
+    shop.run("UPDATE charges SET next_attempt_at = next_attempt_at - interval '1 minute'")
+    shop.run("UPDATE installation SET bound_at = bound_at - interval '1 day'")
+    shop.run("UPDATE processes SET seen_at = seen_at - interval '45 seconds' WHERE kind = 'worker'")
 
 
 def stuck_queue(shop: Shop) -> None:
@@ -277,6 +295,7 @@ def another_environment(shop: Shop) -> None:
         (held, CauseCode.HOLD),
         (no_beat, CauseCode.NO_BEAT),
         (crash_loop, CauseCode.CRASH_LOOP),
+        (no_worker, CauseCode.NO_WORKER),
         (unread_queue, CauseCode.UNREAD_QUEUE),
         (stuck_queue, CauseCode.STUCK_QUEUE),
         (wrong_clock, CauseCode.WRONG_CLOCK),
@@ -395,6 +414,36 @@ def test_a_database_of_another_revision_is_a_cause(shop: Shop) -> None:
     status, told = shop.status()
     assert status == 1
     assert [each["code"] for each in told["causes"]] == [CauseCode.WRONG_REVISION]
+
+
+def test_the_status_has_what_waits_longest_in_each_account_and_the_last_comparison(shop: Shop) -> None:
+    on_sale(shop.services)
+    period = subscribed(shop.services)
+    _, told = shop.status()
+    (account,) = told["accounts"]
+    assert (account["unopened"], account["oldest_due"], account["due"]) == (period, None, 0)
+    assert account["unopened_age"] > 0
+    assert open_charges.open_due(shop.services) == 1
+    _, told = shop.status()
+    (account,) = told["accounts"]
+    (charge,) = charge_rows(shop.services)
+    assert (account["unopened"], account["oldest_due"], account["due"]) == (None, charge["key"], 1)
+    assert account["oldest_due_age"] > 0
+    assert [(each["kind"], each["late"]) for each in told["reconciled"]] == [("hourly", False), ("daily", False)]
+    shop.run("DELETE FROM reconciliations WHERE kind = 'hourly'")
+    shop.run("UPDATE installation SET bound_at = bound_at - interval '4 hours'")
+    status, told = shop.status()
+    assert [(each["code"], each["failure"]) for each in told["causes"]] == [("late_reconciling", False)]
+    assert status == 0
+
+
+def test_the_status_counts_dead_events(shop: Shop) -> None:
+    shop.run(
+        "INSERT INTO outbox (kind, subject, dedupe_key, payload, created_at, dead_at) "
+        "SELECT 'charge.paid', 's', 'd' || n, '{}', now(), now() FROM generate_series(1, 3) n"
+    )
+    assert shop.status()[1]["dead_events"] == 3
+    assert "again events --dead" in again("status", settings=shop.settings).stdout
 
 
 def test_the_rows_of_old_processes_are_deleted(shop: Shop) -> None:

@@ -14,9 +14,9 @@ import pytest
 import redis
 from kombu import Connection
 
+from schedules.operations.queues import BULK, CHARGES, QUEUES, REQUESTS
 from tests.rabbit import NEEDS_RABBITMQ, rabbit
 from tests.working import Worker, working
-from worker.app import BULK, CHARGES, QUEUES, REQUESTS
 from worker.broker.messages import LARGEST, Reason
 from worker.clock import SystemClock, wait_until
 from worker.embedded import EmbeddedServices

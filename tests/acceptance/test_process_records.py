@@ -5,8 +5,8 @@ from pathlib import Path
 from sqlalchemy import text
 
 from schedules.operations.health import CauseCode, ProcessSeen
+from schedules.operations.queues import QUEUES
 from tests.working import Worker, working
-from worker.app import QUEUES
 from worker.embedded import EmbeddedServices
 from worker.store.charging import kill_switch
 from worker.store.operations import processes

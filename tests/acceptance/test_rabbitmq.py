@@ -12,10 +12,10 @@ from celery import Celery
 from kombu import Connection
 
 from schedules.operations.health import CauseCode
+from schedules.operations.queues import QUEUES
 from tests.installation import QUICK, Installation, installed
 from tests.rabbit import NEEDS_RABBITMQ, Rabbit, rabbit
 from tests.services import drop_database, fresh_database
-from worker.app import QUEUES
 from worker.broker import rabbitmq
 from worker.clock import wait_until
 from worker.embedded import EmbeddedServices

@@ -12,6 +12,7 @@ from celery import Celery
 from sqlalchemy import text
 
 from schedules.charging.charges import AttemptState
+from schedules.operations.queues import BULK
 from tests.acceptance.again import plain_environment
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, many_opened
@@ -20,7 +21,6 @@ from tests.installation import QUICK
 from tests.services import drop_database, fresh_database
 from tests.working import Worker, working
 from worker import wiring
-from worker.app import BULK
 from worker.clock import wait_until
 from worker.config import load_settings
 from worker.embedded import EmbeddedServices

@@ -12,6 +12,8 @@ from celery import Celery
 from kombu import Connection, Queue
 
 from schedules.charging.charges import ChargeKind, ChargeStatus
+from schedules.operations.queues import BULK
+from schedules.operations.queues import QUEUES as WORKER_QUEUES
 from tests import skewed
 from tests.acceptance.again import ROOT
 from tests.factories import charge_rows, on_sale, subscribed
@@ -21,8 +23,6 @@ from tests.services import drop_database, fresh_database
 from tests.simulator.running import RunningSimulator, running_simulator
 from tests.skewed import set_ahead
 from tests.working import Worker
-from worker.app import BULK
-from worker.app import QUEUES as WORKER_QUEUES
 from worker.cli.local.stack import AGAIN
 from worker.clock import wait, wait_until
 from worker.embedded import EmbeddedServices

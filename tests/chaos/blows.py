@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from worker.app import BULK
+from schedules.operations.queues import BULK
 from worker.cli.local.stack import Standing
 from worker.clock import elapsed
 from worker.embedded import EmbeddedServices

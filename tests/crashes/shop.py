@@ -11,10 +11,10 @@ from celery import Celery
 from redis import Redis
 
 from schedules.charging.charges import AttemptState, ChargeStatus
+from schedules.operations.queues import BULK
 from tests.crashes.books import Books, Row, check
 from tests.crashes.process import KILL, obeyed_by, write_order
 from tests.installation import Installation
-from worker.app import BULK
 from worker.clock import MovedClock, wait_until
 from worker.failpoints import Failpoint
 

@@ -1,12 +1,15 @@
-"""When due charges are late, and which starts are a crash loop."""
+"""When due work does not move, and which starts are a crash loop."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
-from schedules.operations.health import AccountDue, CauseCode, Observed, ProcessKind, ProcessSeen, causes
+from schedules.operations.due_work import AccountDue, Comparison, Unopened
+from schedules.operations.health import Cause, CauseCode, Observed, ProcessKind, ProcessSeen, Stop, causes
 
 NOW = datetime(2026, 12, 1, 0, 0, tzinfo=UTC)
 WORKER = ProcessSeen(
@@ -14,14 +17,23 @@ WORKER = ProcessSeen(
     leads=False, plans=0, clock_ahead=0.0, check_seconds=0.0, obstacle=None, ended=False, started_ago=100.0,
     seconds_ago=1.0, progress_ago=1.0,
 )  # fmt: skip
+NONE: Mapping[str, int] = MappingProxyType({})
 BEAT = replace(WORKER, kind=ProcessKind.BEAT, pid=2, queues=())
 
 
 def codes(
     *accounts: AccountDue, processes: Sequence[ProcessSeen] = (WORKER, BEAT), unknown: datetime | None = None
 ) -> list[CauseCode]:
-    observed = Observed(NOW, processes, {}, (), None, accounts, None, unknown)
-    return [cause.code for cause in causes(observed)]
+    return [cause.code for cause in found(*accounts, processes=processes, oldest_unknown=unknown)]
+
+
+def found(
+    *accounts: AccountDue, processes: Sequence[ProcessSeen] = (WORKER, BEAT), messages: Mapping[str, int] = NONE,
+    **others: Any,
+) -> list[Cause]:  # fmt: skip
+    """The causes of an installation in which nothing else is wrong."""
+    nothing: dict[str, Any] = {"stops": (), "hold_since": None, "unopened": ()}
+    return causes(Observed(now=NOW, processes=processes, messages=messages, accounts=accounts, **nothing | others))
 
 
 def due(many: int, seconds: float, rate: float = 50.0) -> AccountDue:
@@ -113,3 +125,88 @@ def test_live_workers_with_one_host_name_and_process_id_are_no_crash_loop() -> N
 def test_workers_that_died_and_were_replaced_under_their_process_id_are_a_crash_loop() -> None:
     died = [same_pid(started_ago, started_ago - 5) for started_ago in (65, 55, 45)]
     assert codes(processes=(*died, same_pid(20, 1), BEAT)) == [CauseCode.CRASH_LOOP]
+
+
+FROZEN = replace(WORKER, seconds_ago=31.0, progress_ago=31.0)
+OPS = replace(WORKER, pid=3, queues=("ops", "reconcile"))
+
+
+def unopened(seconds: float) -> Unopened:
+    """A period that is due for so long."""
+    since = NOW - timedelta(seconds=seconds)
+    return Unopened("main", since, "7k3v9q0m2x5c4t8b1n6w", since)
+
+
+def test_due_charges_without_a_worker_that_sends_heartbeats_are_told_after_half_a_minute() -> None:
+    """Guard: frozen workers take the messages that their broker has handed out, so that none waits in a queue."""
+    (cause,) = found(due(1, 40), processes=(FROZEN, OPS, BEAT))
+    assert cause.code is CauseCode.NO_WORKER
+    assert "charges of account main are due (1)" in cause.sentence
+    assert "a:1 (31 s ago)" in cause.sentence
+    (cause,) = found(due(1, 40), processes=(OPS, BEAT))
+    assert cause.code is CauseCode.NO_WORKER
+    assert cause.sentence.endswith("start `again worker --queues charges,charges.bulk`")
+
+
+def test_many_due_charges_are_no_reason_while_a_worker_sends_heartbeats_or_restarts() -> None:
+    assert codes(due(150_000, 900)) == []
+    assert codes(due(1, 20), processes=(FROZEN, OPS, BEAT)) == []
+    stopped = replace(WORKER, ended=True, seconds_ago=12.0)
+    assert codes(due(1, 40), processes=(FROZEN, stopped, OPS, BEAT)) == []
+
+
+def test_a_period_that_is_due_without_a_worker_of_its_queue_is_told_after_half_a_minute() -> None:
+    (cause,) = found(unopened=[unopened(40)])
+    assert (cause.code, "again worker --queues ops" in cause.sentence) == (CauseCode.NO_WORKER, True)
+    assert found(unopened=[unopened(40)], processes=(WORKER, OPS, BEAT)) == []
+
+
+def test_a_period_that_is_not_opened_names_its_account_and_subscription() -> None:
+    (cause,) = found(unopened=[unopened(601)], processes=(WORKER, OPS, BEAT))
+    assert cause.code is CauseCode.LATE_OPENING
+    assert "account main" in cause.sentence
+    assert "7k3v9q0m2x5c4t8b1n6w" in cause.sentence
+
+
+@pytest.mark.parametrize("workers", [(WORKER,), (FROZEN,), ()], ids=["works", "frozen", "none"])
+def test_a_stop_or_a_hold_keeps_charges_without_being_late(workers: Sequence[ProcessSeen]) -> None:
+    """Guard: charges of a stopped account are not due work, however old they are, and the stop is said."""
+    processes = (*workers, OPS, BEAT)
+    one = Stop("main", "a fire", by_breaker=False, all_accounts=False)
+    everything = Stop("*", "a fire", by_breaker=False, all_accounts=True)
+    for stop in (one, everything):
+        (cause,) = found(due(1000, 90_000), processes=processes, stops=[stop])
+        assert (cause.code, cause.code.is_failure) == (CauseCode.STOPPED_BY_PERSON, False)
+    assert [each.code for each in found(due(1000, 90_000), processes=processes, hold_since=NOW)] == [
+        CauseCode.HOLD
+    ]
+    other = replace(one, account="other")
+    loud = {each.code for each in found(due(1000, 90_000), processes=processes, stops=[other])}
+    assert CauseCode.LATE_CHARGES in loud
+
+
+def test_a_worker_that_stands_while_others_work_is_named_and_is_no_failure() -> None:
+    standing = replace(WORKER, pid=7, progress_ago=400.0)
+    (cause,) = found(processes=(standing, WORKER, BEAT), messages={"charges": 5})
+    assert (cause.code, cause.code.is_failure) == (CauseCode.STUCK_WORKER, False)
+    assert "a:7" in cause.sentence
+    assert "a:1" not in cause.sentence
+    assert found(processes=(standing, WORKER, BEAT), messages={"charges": 0}) == []
+
+
+def test_workers_that_all_stand_while_their_queue_holds_messages_are_named() -> None:
+    standing = [replace(WORKER, pid=pid, progress_ago=400.0) for pid in (7, 8)]
+    (cause,) = found(processes=(*standing, BEAT), messages={"charges": 5})
+    assert (cause.code, cause.code.is_failure) == (CauseCode.STUCK_QUEUE, True)
+    assert "restart a:7, a:8" in cause.sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "hours", "late"),
+    [("hourly", 2.9, False), ("hourly", 3.1, True), ("daily", 35, False), ("daily", 37, True)],
+)
+def test_a_comparison_that_is_late_is_told_and_is_no_failure(kind: str, hours: float, late: bool) -> None:
+    at = NOW - timedelta(hours=hours)
+    for ended_at in (at, None):  # None: it was bound then, and never compared
+        told = found(comparisons=[Comparison("main", kind, ended_at, at)])
+        assert [(each.code, each.code.is_failure) for each in told] == [(CauseCode.LATE_RECONCILING, False)] * late

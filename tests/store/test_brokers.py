@@ -14,7 +14,8 @@ from amqp import spec
 from amqp.exceptions import RecoverableConnectionError
 from kombu import Connection, Queue
 
-from worker.app import QUEUES, celery_settings
+from schedules.operations.queues import QUEUES
+from worker.app import celery_settings
 from worker.broker import rabbitmq, redis_broker
 from worker.config import Settings
 from worker.embedded import EmbeddedServices, ValkeyServer

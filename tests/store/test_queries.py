@@ -10,7 +10,7 @@ from sqlalchemy import text
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import Declined, Paid, Unknown
 from tests.doubles import ScriptedGateway
-from tests.store.plans import LARGE, fill, forget_figures, nodes, seen
+from tests.store.plans import LARGE, MANY, fill, forget_figures, nodes, seen
 from worker.charging import attempt_charge, overdue, resolve_unknown, unsendable
 from worker.charging.claim import Claimed, claim_many
 from worker.charging.rate_limiter import SlotRequest, request_permits
@@ -24,8 +24,13 @@ from worker.store.customers.rival_subscriptions import Wanted
 # Indexes that hold what is under way or in trouble alone, or that are read in their order up to a limit.
 SHORT = {
     "ix_charges_in_flight", "ix_charges_waiting", "ix_charges_held", "one_unresolved_attempt_for_each_charge",
+    "ix_outbox_dead",
 }  # fmt: skip
 FEW = 2500  # rows that a sort may be thought to take: a batch, never a backlog
+BACKLOG = (
+    "UPDATE charges SET status = 'open', closed_at = NULL, next_attempt_at = CAST(:now AS timestamptz) - "
+    "(:many - id) * interval '1 second' WHERE id <= :many / 10"
+)
 
 
 def _faults(plans: dict[str, list[Any]]) -> list[str]:
@@ -117,13 +122,28 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
     assert "\n".join(fault[:150].replace("\n", " ") for fault in _faults(plans)) == ""
 
 
-def test_the_status_reads_no_table_through(services: Services) -> None:
-    """Its cost grows with what is due or owed, not with what was ever charged."""
+@pytest.mark.parametrize("backlog", [False, True])
+def test_the_status_reads_no_table_through(services: Services, backlog: bool) -> None:
+    """Its cost grows with what is due or owed, not with what was ever charged.
+
+    The oldest charge and the oldest period of each account are read from the beginning of an index.
+    """
     fill(services)
+    if backlog:
+        with services.engine.begin() as db:
+            db.execute(text("SET LOCAL session_replication_role = replica"))
+            db.execute(text(BACKLOG), {"many": MANY, "now": services.clock.now()})
     with seen(services) as plans:
         found = health.examine(services, {})
-    assert found.counts["due"] == 0
+    assert found.counts["due"] == (MANY // 10 if backlog else 0)
+    assert [(each.account, each.subscription) for each in found.unopened] == [("main", f"{1:020x}")]
+    for its in found.accounts:
+        assert its.oldest_key == (f"r{1:020x}00000" if backlog and its.account == "main" else None)
     assert len(plans) > 8
+    for first in ("ORDER BY next_attempt_at LIMIT 1", "ORDER BY open_at LIMIT", "ORDER BY id DESC LIMIT 1"):
+        (plan,) = (made for statement, made in plans.items() if first in statement)
+        limits = [node for node in nodes(plan[0][0]["Plan"]) if node["Node Type"] == "Limit"]
+        assert [node["Plans"][0]["Node Type"] for node in limits] == ["Index Scan"]
     # These hold what is owed, and what is unknown.
     counted = ("walks through ix_charges_owed_by_card:", "walks through ix_attempts_to_ask:")
     assert [fault for fault in _faults(plans) if not fault.startswith(counted)] == []

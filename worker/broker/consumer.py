@@ -17,8 +17,8 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from schedules.operations.queues import BULK, CHARGES, OPS, QUEUES
 from worker import tasks
-from worker.app import BULK, CHARGES, OPS, QUEUES
 from worker.broker import messages, redis_broker
 from worker.broker.messages import DeadLetter, MessageRefused, Reason, Received
 from worker.clock import Clock, SystemClock

@@ -51,8 +51,8 @@ def worker(
     until_stdin_closes: UntilStdinCloses = False,
 ) -> None:
     """Run a worker until SIGTERM; then it finishes the calls under way and begins no others."""
+    from schedules.operations.queues import BULK, CHARGES, QUEUES
     from worker import wiring
-    from worker.app import BULK, CHARGES, QUEUES
 
     chosen = [queue.strip() for queue in queues.split(",") if queue.strip()] or list(QUEUES)
     unknown = sorted(set(chosen) - set(QUEUES))

@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from schedules.dunning.decisions import TECHNICAL_DELAYS
-from schedules.operations.health import AccountDue, Cause, CauseCode, Observed, ProcessSeen, Stop, causes
+from schedules.operations.due_work import COMPARED_WITHIN, AccountDue, Comparison, Unopened
+from schedules.operations.health import Cause, CauseCode, Observed, ProcessSeen, Stop, causes
 from worker.charging import circuit_breaker
 from worker.services import Services, clock_is_right
 from worker.store import failures
@@ -18,13 +19,14 @@ from worker.store.charging.kill_switch import Hold, Stopped
 from worker.store.engine import allow_briefly
 from worker.store.operations import dead_letters, processes
 from worker.store.operations import health as rows
+from worker.store.outbox import deliveries
 from worker.store.reconciliation import findings
 
 LOCKED = "55P03"
 TIMED_OUT = "57014"
 DISK_FULL = "53100"
 READ_ONLY = "25006"
-WAITING = ("due", "in_flight", "waits_for_card", "held", "refused", "unknown")
+WAITING = ("due", "in_flight", "waits_for_card", "held", "refused", "unknown", "dead_events")
 T = TypeVar("T")
 
 
@@ -36,6 +38,9 @@ class Health:
     stops: Sequence[Stopped] = ()
     hold: Hold | None = None
     counts: dict[str, int | None] = field(default_factory=dict)
+    accounts: Sequence[AccountDue] = ()
+    unopened: Sequence[Unopened] = ()
+    comparisons: Sequence[Comparison] = ()
     causes: list[Cause] = field(default_factory=list)
 
     @property
@@ -50,7 +55,7 @@ class _Waiting:
 
     counts: Mapping[str, int] = field(default_factory=dict)
     accounts: Sequence[AccountDue] = ()
-    oldest_unopened: datetime | None = None
+    unopened: Sequence[Unopened] = ()
     oldest_unknown: datetime | None = None
     refused_channels: Sequence[tuple[str, str, datetime]] = ()
 
@@ -66,6 +71,8 @@ def examine(services: Services, messages: Mapping[str, int]) -> Health:
         return found
     waiting = _read(services, found, lambda db: _read_waiting(services, db, now)) or _Waiting()
     found.counts |= waiting.counts
+    found.accounts, found.unopened = waiting.accounts, waiting.unopened
+    found.comparisons = _read(services, found, lambda db: _comparisons(services, db, now)) or ()
     found.causes += causes(
         Observed(
             now=now,
@@ -74,9 +81,10 @@ def examine(services: Services, messages: Mapping[str, int]) -> Health:
             stops=[_stop(stopped) for stopped in found.stops],
             hold_since=found.hold.since if found.hold is not None else None,
             accounts=waiting.accounts,
-            oldest_unopened=waiting.oldest_unopened,
+            unopened=waiting.unopened,
             oldest_unknown=waiting.oldest_unknown,
             refused_channels=waiting.refused_channels,
+            comparisons=found.comparisons,
         )
     )
     found.causes += _probe_writes(services)
@@ -101,9 +109,10 @@ def _read_waiting(services: Services, db: Connection, now: datetime) -> _Waiting
     due = rows.due(db, services.account_names, now)
     unsent = rows.unsent(db, now + TECHNICAL_DELAYS[-1])  # a later attempt waits for another reason
     return _Waiting(
-        counts=waits.waiting(db, now) | {"unknown": attempts.unknown_count(db)},
+        counts=waits.waiting(db, now)
+        | {"unknown": attempts.unknown_count(db), "dead_events": deliveries.dead_count(db)},
         accounts=[_account_due(services, its, unsent.get(its.account), released) for its in due],
-        oldest_unopened=rows.oldest_unopened(db, now),
+        unopened=rows.unopened(db, now),
         oldest_unknown=rows.oldest_unknown(db),
         refused_channels=_refused_channels(services, db, now),
     )
@@ -131,7 +140,15 @@ def _account_due(
         its.last_slot_ago,
         many,
         _could_leave(oldest_unsent, its.counted_from, released),
+        its.oldest_key,
     )
+
+
+def _comparisons(services: Services, db: Connection, now: datetime) -> list[Comparison]:
+    """The last comparison of each account; one that was never compared could have been since it was bound."""
+    bound = rows.released_at(db) or now
+    compared = rows.compared(db, services.account_names, COMPARED_WITHIN)
+    return [Comparison(account, kind, ended_at, ended_at or bound) for account, kind, ended_at in compared]
 
 
 def _could_leave(oldest: datetime | None, *released: datetime | None) -> datetime | None:

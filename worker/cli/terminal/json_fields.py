@@ -29,9 +29,9 @@ JSON_FIELDS: Mapping[str, str] = {
     "migrate": "revision, environment, bound_now",
     "clock": "now, real_time, next_at, next, steps",
     "status": (
-        "environment, may_send, why_not, wrong_accounts, beats, processes, queues, stops, due, "
-        "in_flight, waits_for_card, held, refused, unknown, findings, dead_letters, hold, healthy, "
-        "causes"
+        "environment, may_send, why_not, wrong_accounts, beats, processes, queues, accounts, reconciled, stops, "
+        "due, in_flight, waits_for_card, held, refused, unknown, dead_events, findings, dead_letters, hold, "
+        "healthy, causes"
     ),
     "alive": "file, words",
     "show": (

@@ -183,8 +183,8 @@ def print_table(
         return
     # Keys are not truncated or wrapped, so that they can be copied.
     longest = [
-        min(LONGEST_KEY, max(cell_len(word) for row in cells for word in ("", *row[at].split())))
-        for at in range(len(columns))
+        min(LONGEST_KEY, max(cell_len(word) for text in (column, *column_cells) for word in ("", *text.split())))
+        for column, *column_cells in zip(columns, *cells, strict=True)
     ]
     shown = make_console()
     if shown.is_terminal and sum(longest) + 3 * len(columns) + 1 > shown.width:

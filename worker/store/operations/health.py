@@ -6,18 +6,26 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from schedules.operations.due_work import Unopened
 from worker.store.tables import IS_DUE, UNRESOLVED_STATES
 
+MOST_UNOPENED = 1000  # periods, oldest first, among which each account's oldest is found
 BLOCKS = 64  # of 8 kB, that the probe writes
 _DUE = text(
     f"""
-    SELECT known.name AS account, waiting.due, waiting.oldest, breakers.counted_from,
+    SELECT known.name AS account, waiting.due, first.next_attempt_at AS oldest, first.key AS oldest_key,
+        breakers.counted_from,
         extract(epoch FROM clock_timestamp() - rate_buckets.next_free_at)::float8 AS last_slot_ago
     FROM unnest(CAST(:accounts AS text[])) AS known (name)
     CROSS JOIN LATERAL (
-        SELECT count(*) AS due, min(next_attempt_at) AS oldest FROM charges
+        SELECT count(*) AS due FROM charges
         WHERE account = known.name AND {IS_DUE} AND next_attempt_at <= :now
     ) AS waiting
+    LEFT JOIN LATERAL (
+        SELECT key, next_attempt_at FROM charges
+        WHERE account = known.name AND {IS_DUE} AND next_attempt_at <= :now
+        ORDER BY next_attempt_at LIMIT 1
+    ) AS first ON true
     LEFT JOIN breakers ON breakers.account = known.name
     LEFT JOIN rate_buckets ON rate_buckets.account = known.name
     ORDER BY known.name
@@ -39,7 +47,34 @@ _UNSENT = text(
 # By created_at: an attempt becomes unknown again after each call, and is sent again after look-ups without a
 # result.
 _UNKNOWN = text("SELECT min(created_at) FROM attempts WHERE state = 'unknown'")
-_UNOPENED = text("SELECT min(open_at) FROM subscriptions WHERE status = 'active' AND open_at <= :now")
+# The account is looked up for each of the oldest: a join with all accounts' cards could read these through.
+_UNOPENED = text(
+    """
+    WITH oldest AS MATERIALIZED (
+        SELECT key, open_at, created_at,
+            (SELECT card.account FROM billing_keys AS card WHERE card.id = subscription.billing_key_id) AS account
+        FROM subscriptions AS subscription
+        WHERE status = 'active' AND open_at <= :now
+        ORDER BY open_at LIMIT :most
+    )
+    SELECT DISTINCT ON (account) account, key AS subscription, open_at AS due_at,
+        greatest(open_at, created_at) AS since
+    FROM oldest ORDER BY account, open_at
+    """
+)
+_COMPARED = text(
+    """
+    SELECT known.name AS account, kinds.name AS kind, last.ended_at
+    FROM unnest(CAST(:accounts AS text[])) AS known (name)
+    CROSS JOIN unnest(CAST(:kinds AS text[])) WITH ORDINALITY AS kinds (name, place)
+    LEFT JOIN LATERAL (
+        SELECT ended_at FROM reconciliations
+        WHERE account = known.name AND kind = kinds.name AND ended_at IS NOT NULL
+        ORDER BY id DESC LIMIT 1
+    ) AS last ON true
+    ORDER BY known.name, kinds.place
+    """
+)
 _RELEASED = text("SELECT greatest(bound_at, restored_at) FROM installation")
 # The lock serializes probes; it is released with the transaction.
 _ALONE = text("SELECT pg_try_advisory_xact_lock(hashtextextended('again write probe', 0))")
@@ -54,6 +89,7 @@ class Due:
     account: str
     due: int
     oldest: datetime | None
+    oldest_key: str | None
     counted_from: datetime | None  # when a person last resumed its charging
     last_slot_ago: float | None  # seconds
 
@@ -74,10 +110,17 @@ def oldest_unknown(db: Connection) -> datetime | None:
     return at
 
 
-def oldest_unopened(db: Connection, now: datetime) -> datetime | None:
-    """Return the due time of the oldest period that is not opened."""
-    at: datetime | None = db.execute(_UNOPENED, {"now": now}).scalar()
-    return at
+def unopened(db: Connection, now: datetime) -> list[Unopened]:
+    """Return each account's oldest period that is due and not opened, among the oldest of all accounts."""
+    return [Unopened(**row) for row in db.execute(_UNOPENED, {"now": now, "most": MOST_UNOPENED}).mappings()]
+
+
+def compared(
+    db: Connection, accounts: Collection[str], kinds: Collection[str]
+) -> list[tuple[str, str, datetime | None]]:
+    """Return, for each account and kind of reconciliation, when the newest run that has ended ended."""
+    values = {"accounts": sorted(accounts), "kinds": list(kinds)}
+    return [(row.account, row.kind, row.ended_at) for row in db.execute(_COMPARED, values)]
 
 
 def released_at(db: Connection) -> datetime | None:
