@@ -46,6 +46,7 @@ REAL: Mapping[str, str] = {
     "migrate": "again migrate",
     "status": "again status",
     "adopt": f"again adopt --complete {WHY}",
+    "find": "again find card-try",
     "show": "again show {try.charge} --ask",
     "why": "again why {try.charge}",
     "due": "again due --on 2027-01-01",

@@ -97,6 +97,8 @@ REFUSALS: list[tuple[str, dict[str, Any], Code]] = [
     ("charge_adhoc", FEE | {"request_key": "k", "colour": "red"}, Code.INVALID),
     ("charge_adhoc", FEE | {"request_key": "k", "customer_uid": "zoe"}, Code.NOT_FOUND),
     ("charge_adhoc", FEE | {"request_key": "k", "policy": "none"}, Code.NOT_FOUND),
+    ("find", {"query": "  "}, Code.INVALID),
+    ("find", {"query": "4111-1111-1111-1111"}, Code.INVALID),
     ("why", {"key": "nobody"}, Code.NOT_FOUND),
     ("charge_status", {}, Code.INVALID),
     ("charge_status", {"request_key": "never"}, Code.NOT_FOUND),

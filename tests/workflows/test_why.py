@@ -202,5 +202,5 @@ def test_a_customer_uid_may_be_as_long_as_a_merchant_uid(services: Services) -> 
 
 
 def test_a_key_that_is_not_known_is_refused(services: Services) -> None:
-    with pytest.raises(NothingToShow, match="'nobody' is no key"):
+    with pytest.raises(NothingToShow, match="'nobody' is not known"):
         explain.why(services, "nobody")

@@ -20,19 +20,22 @@ from schedules.charging.reasons import (
     of_charge,
     of_subscription,
 )
-from schedules.errors import BadUid, Code
+from schedules.errors import BadUid
 from schedules.money.amounts import amount_words
 from worker.charging.claim import intent_of
 from worker.charging.claim_facts import account_facts, charge_facts, earlier_facts, load_earlier, or_aside
 from worker.customers.next_charges import next_of
-from worker.reporting import sentences
-from worker.reporting.history import NothingToShow
+from worker.reporting import find, sentences
+from worker.reporting.find import Kind
 from worker.services import Services
 from worker.store.charging import attempts, card_calls, charges, claims, debts, kill_switch
 from worker.store.charging.claims import Locked
 from worker.store.customers import customers, subscriptions
 from worker.store.customers.subscriptions import Subscription
-from worker.store.reporting import timeline
+from worker.store.reporting import customer_facts, timeline
+
+MOST_CARDS = 20  # of a customer
+ENDED = frozenset({Reason.PAID, Reason.CLOSED, Reason.CANCELED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +55,51 @@ class Why:
 
 
 def why(services: Services, key: str) -> list[Why]:
-    """Explain a charge, a merchant_uid, or what a subscription or a customer_uid owes, oldest first.
+    """Explain a charge, a merchant_uid, or what a subscription, a card or a customer owes, oldest first.
 
-    Where nothing is owed, the newest charge is explained; the next period of each subscription comes last. Raises
-    NothingToShow for a key that is not known.
+    Where nothing is owed, the newest charge is explained; the next period of each subscription comes last. A text
+    that is no such key is found as in `find.one`, which raises NothingToShow or SeveralMatches.
     """
     now = services.clock.now()
     with services.one_moment() as db:
-        if (charge_id := charges.id_of(db, _charge_key(key))) is not None:
-            return _of_charges(services, db, [charge_id], now)
-        row = subscriptions.by_key(db, key) if len(key) == SUBJECT_LENGTH else None
-        if row is not None:
-            return _of_subscription(services, db, row, now)
-        stored = customers.key_by_uid(db, key)
-        if stored is None:
-            raise NothingToShow(
-                Code.NOT_FOUND,
-                f"{key!r} is no key of a charge or a subscription, no merchant_uid and no customer_uid",
-            )
-        keys = [own for _, own in subscriptions.live_by_card(db, stored.id, lock=False)]
-        keys = keys or subscriptions.newest_by_card(db, stored.id)
-        rows = [found for own in keys if (found := subscriptions.by_key(db, own)) is not None]
-        ids = debts.owed_by_card(db, stored.id) or timeline.newest_of_card(db, stored.id)
-        return _of_charges(services, db, ids, now) + [_of_next(services, db, each, now) for each in rows]
+        found = _of_key(services, db, key, now)
+        if found is not None:
+            return found
+        match = find.one(db, key)
+        if match.kind is Kind.CUSTOMER and match.customer_id is not None:
+            return _of_customer(services, db, match.customer_id, now)
+        return _of_key(services, db, match.key, now) or []
+
+
+def why_of_customer(services: Services, customer_id: int) -> list[Why]:
+    """As `why`, of all cards of a customer, by row id."""
+    with services.one_moment() as db:
+        return _of_customer(services, db, customer_id, services.clock.now())
+
+
+def _of_customer(services: Services, db: Connection, customer_id: int, now: datetime) -> list[Why]:
+    cards = customer_facts.cards_of(db, customer_id, MOST_CARDS)
+    found = [each for card in cards for each in _of_key(services, db, card.customer_uid, now) or ()]
+    # Of former cards the newest charge says nothing.
+    open_ones = [each for each in found if each.reason not in ENDED] if len(cards) > 1 else []
+    return open_ones or found
+
+
+def _of_key(services: Services, db: Connection, key: str, now: datetime) -> list[Why] | None:
+    """Explain what has exactly this key; None when nothing has it."""
+    if (charge_id := charges.id_of(db, _charge_key(key))) is not None:
+        return _of_charges(services, db, [charge_id], now)
+    row = subscriptions.by_key(db, key) if len(key) == SUBJECT_LENGTH else None
+    if row is not None:
+        return _of_subscription(services, db, row, now)
+    stored = customers.key_by_uid(db, key)
+    if stored is None:
+        return None
+    keys = [own for _, own in subscriptions.live_by_card(db, stored.id, lock=False)]
+    keys = keys or subscriptions.newest_by_card(db, stored.id)
+    rows = [found for own in keys if (found := subscriptions.by_key(db, own)) is not None]
+    ids = debts.owed_by_card(db, stored.id) or timeline.newest_of_card(db, stored.id)
+    return _of_charges(services, db, ids, now) + [_of_next(services, db, each, now) for each in rows]
 
 
 def _charge_key(key: str) -> str:

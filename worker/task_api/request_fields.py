@@ -22,13 +22,17 @@ REQUEST_FIELDS: Mapping[str, str] = {
     "period_no": "Number of the period; null for the next one.",
     "plan": "Code of the plan; its newest version is taken.",
     "policy": "Code of the dunning policy. `once` gives up after a decline.",
+    "query": (
+        "An id of Again, the gateway or the shop, the beginning of a name, an e-mail address or a key, or the "
+        "last digits of a telephone or card number."
+    ),
     "reason": "Why, for the audit.",
     "request_key": "The caller's own key of this request; the same request under it is carried out once.",
     "subscription": "Key of the subscription.",
     "tel": "Telephone number of the customer, at most 16 characters; sent to the gateway with each charge.",
     "time": "Local time `HH:MM`; null for the plan's.",
     "trial_again": "Give the plan's trial again to a customer who has had it.",
-    "why.key": "A customer_uid, or the key of a charge or subscription, or a merchant_uid.",
+    "why.key": "A customer_uid, the key of a charge or subscription, a merchant_uid, or what `find` finds once.",
     "what": "What to undo: `end` or `skip`; null for the one that exists.",
     "change_card.customer_uid": "Billing key of another card of the same customer.",
     "charge_adhoc.name": "Name of the charge on the card statement, at most 40 characters.",
@@ -57,6 +61,7 @@ ANSWERS: Mapping[str, str] = {
         "request_key, due_at, next_attempt_at, closed_at, attempts, merchant_uid, attempt_state, reason, "
         "decline_class"
     ),
+    "find": "matches, more",
     "why": "why",
     "try_charge": "charge",
     "release": "key",

@@ -17,16 +17,22 @@ from schedules.requests.adhoc import ChargeRequest
 from schedules.requests.refunds import Fate, RefundRequest
 from worker.charging import adhoc
 from worker.customers import adjust, cards, enrollment, issued_keys
-from worker.customers.adjustments import Moved, Undoable
-from worker.customers.next_charges import Next
+from worker.customers.adjustments import Undoable
 from worker.operations import operate
 from worker.refunds import refund_payment
 from worker.renewals import enqueue
 from worker.renewals.enqueue import Publish
-from worker.renewals.open_charges import Opened
 from worker.reporting import explain, history
+from worker.reporting import find as finding
 from worker.services import Services
 from worker.store.refunds import Refund
+from worker.task_api.change_fields import (
+    changed_fields,
+    charge_fields,
+    following_fields,
+    moved_fields,
+    opened_fields,
+)
 
 Words = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Answer = dict[str, Any]
@@ -70,6 +76,12 @@ def charge_status(context: Context, *, charge: Words | None = None, request_key:
     if (charge is None) is (request_key is None):
         raise BadRequest(Code.INVALID, "charge", "give the charge's key, or the request_key, and not both")
     return history.charge_status(context.services, charge, request_key)
+
+
+def find(context: Context, *, query: Words) -> Answer:
+    """Say what a text names: exact ids first, then what begins or ends with it; at most 20, with masked names."""
+    found = finding.find(context.services, query, finding.LISTED)
+    return {"matches": [finding.as_fields(match) for match in found.matches], "more": found.more}
 
 
 def why(context: Context, *, key: Words) -> Answer:
@@ -198,8 +210,8 @@ def unsubscribe(
     return {
         "subscription": subscription, "ends_at": in_json(ended.ends_at),
         "charges_canceled": len(ended.debts.closed), "canceled": [asdict(owed) for owed in ended.debts.closed],
-        "unclear": [asdict(owed) for owed in ended.debts.unclear], "opened": _opened(ended.opened),
-        "stops": _charge(ended.not_charged),
+        "unclear": [asdict(owed) for owed in ended.debts.unclear], "opened": opened_fields(ended.opened),
+        "stops": charge_fields(ended.not_charged),
     }  # fmt: skip
 
 
@@ -210,7 +222,8 @@ def pause(context: Context, *, subscription: Words, reason: Words, actor: Words)
     """
     paused = adjust.pause(context.services, subscription, actor, reason)
     return {
-        "subscription": subscription, "opened": _opened(paused.opened), "stops": _charge(paused.not_charged),
+        "subscription": subscription, "opened": opened_fields(paused.opened),
+        "stops": charge_fields(paused.not_charged),
     }  # fmt: skip
 
 
@@ -220,8 +233,8 @@ def resume(context: Context, *, subscription: Words, reason: Words, actor: Words
     `periods_not_charged` lists them.
     """
     resumed = adjust.resume(context.services, subscription, actor, reason)
-    facts = {"subscription": subscription, "periods_not_charged": _opened(resumed.not_charged)}
-    return facts | _following(resumed.following)
+    facts = {"subscription": subscription, "periods_not_charged": opened_fields(resumed.not_charged)}
+    return facts | following_fields(resumed.following)
 
 
 def undo(context: Context, *, subscription: Words, what: Undoable | None, reason: Words, actor: Words) -> Answer:
@@ -232,8 +245,8 @@ def undo(context: Context, *, subscription: Words, what: Undoable | None, reason
     undone = adjust.undo(context.services, subscription, actor, reason, what)
     facts = {"undone": undone.what.value, "ended_at": in_json(undone.ended_at)}
     facts |= {"skipped_below": undone.skipped_below, "debts_tried": undone.debts_tried}
-    facts |= {"opened": _opened(undone.opened)}
-    return {"subscription": subscription} | facts | _following(undone.following)
+    facts |= {"opened": opened_fields(undone.opened)}
+    return {"subscription": subscription} | facts | following_fields(undone.following)
 
 
 def skip(context: Context, *, subscription: Words, period_no: int | None, reason: Words, actor: Words) -> Answer:
@@ -244,13 +257,13 @@ def skip(context: Context, *, subscription: Words, period_no: int | None, reason
     skipped = adjust.skip(context.services, subscription, actor, reason, period_no)
     facts = {"period_no": skipped.period_no, "period_date": in_json(skipped.period_date)}
     facts |= {"due_at": in_json(skipped.due_at)}
-    facts |= {"not_charged": skipped.amount, "opened": _opened(skipped.opened)}
-    return {"subscription": subscription} | facts | _following(skipped.following, "following_period_no")
+    facts |= {"not_charged": skipped.amount, "opened": opened_fields(skipped.opened)}
+    return {"subscription": subscription} | facts | following_fields(skipped.following, "following_period_no")
 
 
 def move_anchor(context: Context, *, subscription: Words, anchor: date, reason: Words, actor: Words) -> Answer:
     """Begin the next period on another day, and count later periods from there; nothing is prorated."""
-    return _moved(subscription, adjust.move_anchor(context.services, subscription, anchor, actor, reason))
+    return moved_fields(subscription, adjust.move_anchor(context.services, subscription, anchor, actor, reason))
 
 
 def move_time(
@@ -260,7 +273,7 @@ def move_time(
 
     Null restores the plan's time.
     """
-    return _moved(subscription, adjust.move_time(context.services, subscription, time, actor, reason))
+    return moved_fields(subscription, adjust.move_time(context.services, subscription, time, actor, reason))
 
 
 def change_plan(
@@ -277,7 +290,7 @@ def change_plan(
     change = adjust.change_plan(
         context.services, subscription, plan, actor, reason, another=another, other_currency=other_currency
     )
-    return _changed(subscription, change.next, change.next_before, change.opened) | {
+    return changed_fields(subscription, change.next, change.next_before, change.opened) | {
         "version": change.after.version, "version_before": change.before.version,
     }  # fmt: skip
 
@@ -292,8 +305,8 @@ def change_card(
     change = adjust.change_card(context.services, subscription, customer_uid, actor, reason)
     debts = [asdict(debt) | {"due_at": in_json(debt.due_at), "became": debt.became.value} for debt in change.debts]
     counts = {became.value: count for became, count in change.counts.items()}
-    facts = {"subscription": subscription, **counts, "debts": debts, "opened": _opened(change.opened)}
-    return facts | _following(change.following)
+    facts = {"subscription": subscription, **counts, "debts": debts, "opened": opened_fields(change.opened)}
+    return facts | following_fields(change.following)
 
 
 def refund_charge(
@@ -344,50 +357,10 @@ def money(amount: int, currency: str) -> Money:
         raise BadRequest(Code.INVALID, "amount", str(error)) from None
 
 
-def _moved(subscription: str, moved: Moved) -> Answer:
-    return _changed(subscription, moved.next, moved.before, moved.opened)
-
-
-def _changed(subscription: str, after: Next, before: Next, opened: tuple[Opened, ...]) -> Answer:
-    """The next charge after and before a change, as plain fields."""
-    return {
-        "subscription": subscription, "period_no": after.period_no, "period_date": in_json(after.period_date),
-        "next_due_at": in_json(after.due_at), "amount": after.amount, "currency": after.currency,
-        "due_at_before": in_json(before.due_at), "amount_before": before.amount,
-        "currency_before": before.currency, "opened": _opened(opened),
-    }  # fmt: skip
-
-
-def _charge(charge: Next | None) -> Answer | None:
-    """A charge that is not made any more, as plain fields."""
-    if charge is None:
-        return None
-    facts = {"period_no": charge.period_no, "due_at": in_json(charge.due_at)}
-    return facts | {"amount": charge.amount, "currency": charge.currency}
-
-
-def _following(following: Next | None, number: str = "next_period_no") -> Answer:
-    """The next charge as plain fields; all null without one."""
-    if following is None:
-        return {number: None, "next_due_at": None, "next_amount": None, "currency": None}
-    due = in_json(following.due_at)
-    facts = {number: following.period_no, "next_due_at": due}
-    return facts | {"next_amount": following.amount, "currency": following.currency}
-
-
-def _opened(opened: tuple[Opened, ...]) -> list[Answer]:
-    return [
-        {"charge": each.charge, "period_no": each.period_no, "due_at": in_json(each.due_at),
-         "amount": each.amount, "currency": each.currency, "status": each.status.value,
-         "closed_why": each.closed_why}
-        for each in opened
-    ]  # fmt: skip
-
-
 VERBS: tuple[Callable[..., Answer], ...] = (
-    charge_adhoc, charge_status, why, try_charge, release, release_refused, waive, cancel_charge, paid_elsewhere,
-    add_customer, card_changed, delete_card, subscribe, unsubscribe, pause, resume, undo, skip, move_anchor,
-    move_time, change_plan, change_card, refund_charge, refund_status,
+    charge_adhoc, charge_status, find, why, try_charge, release, release_refused, waive, cancel_charge,
+    paid_elsewhere, add_customer, card_changed, delete_card, subscribe, unsubscribe, pause, resume, undo, skip,
+    move_anchor, move_time, change_plan, change_card, refund_charge, refund_status,
 )  # fmt: skip
 # Verbs that create or charge need a request key. Three store the key themselves: charge_adhoc and refund_charge in
 # their own rows, delete_card because it continues at the gateway after its first transaction.

@@ -2,8 +2,8 @@
 
 import typer
 
-from worker.cli.reporting import export, forecast, history, lists, reports
+from worker.cli.reporting import export, find, forecast, history, lists, reports
 
 app = typer.Typer()
-for part in (export, forecast, history, lists, reports):
+for part in (export, find, forecast, history, lists, reports):
     app.add_typer(part.app)

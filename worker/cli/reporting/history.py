@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from worker.cli.reporting.find import listing_matches, print_customer
 from worker.cli.terminal.options import read_instant
 from worker.cli.terminal.output import answer, print_facts, print_table, say, with_currency
 from worker.cli.terminal.wired import services
-from worker.reporting import explain, history
+from worker.reporting import customer_story, explain
+from worker.reporting.customer_story import CustomerStory
 from worker.store.reporting import timeline
 from worker.task_api.request_fields import meaning
 
@@ -17,12 +19,16 @@ app = typer.Typer()
 
 @app.command("show")
 def show(
-    key: Annotated[str, typer.Argument(help="A subscription's key, a charge's key, or a merchant_uid.")],
+    key: Annotated[str, typer.Argument(help="An id, a name, an e-mail address, or last digits, as for `find`.")],
     ask: Annotated[bool, typer.Option("--ask", help="Ask the gateway too, for a merchant_uid.")] = False,
 ) -> None:
-    """Show everything that happened to a subscription, a charge or a merchant_uid, in order."""
-    story = history.show(services(), key, ask_gateway=ask)
-    reasons = explain.why(services(), key)
+    """Show a customer, or everything that happened to a subscription, a charge or a merchant_uid, in order."""
+    with listing_matches():
+        story = customer_story.show(services(), key, ask_gateway=ask)
+    if isinstance(story, CustomerStory):
+        print_customer(story, explain.why_of_customer(services(), story.customer_id))
+        return
+    reasons = explain.why(services(), story.facts["key"])
     happenings = [{"at": h.at, "what": h.what, "words": h.words} for h in story.happenings]
     parts = "charges" if story.kind == "subscription" else "attempts"
     answer(
@@ -53,9 +59,10 @@ def why(
 ) -> None:
     """Say why a charge is tried now, later, or not.
 
-    A customer_uid or a subscription lists what is owed, oldest first, and then the next period.
+    A customer, a card or a subscription lists what is owed, oldest first, and then the next period.
     """
-    found = explain.why(services(), key)
+    with listing_matches():
+        found = explain.why(services(), key)
     answer([asdict(each) for each in found])
     if not found:
         say(f"{key} owes nothing and has no subscription")

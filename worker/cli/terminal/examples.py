@@ -17,6 +17,7 @@ EXAMPLES: Mapping[str, str] = {
     "demo": "again demo --customers 100 --days 30",
     "status": "again status --healthy",
     "alive": "again alive /run/again/alive",
+    "find": "again find 010-1234-5678",
     "show": f"again show {CHARGE}",
     "why": "again why ann",
     "customers": "again customers --plan coffee",

@@ -34,6 +34,7 @@ JSON_FIELDS: Mapping[str, str] = {
         "healthy, causes"
     ),
     "alive": "file, words",
+    "find": "matches, more",
     "show": (
         "kind, key, period_no, amount, currency, status, due_at, next_attempt_at, held_why, closed_at, "
         "closed_why, subscription, customer_uid, account, name, policy, declines, technical_tries, "

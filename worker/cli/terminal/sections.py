@@ -11,8 +11,8 @@ from worker.cli.terminal.output import wants_json
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Set up and run": ("up", "clock", "migrate", "worker", "beat", "listen", "simulator", "demo"),
     "Look": (
-        "status", "alive", "show", "why", "customers", "subscriptions", "charges", "attempts", "due", "forecast",
-        "held", "unknown", "dates", "report", "audit", "accounts",
+        "status", "alive", "find", "show", "why", "customers", "subscriptions", "charges", "attempts", "due",
+        "forecast", "held", "unknown", "dates", "report", "audit", "accounts",
     ),
     "Sell": ("plan", "policy", "customer", "card", "subscribe", "unsubscribe"),
     "Change a subscription": (
