@@ -140,7 +140,10 @@ def _round(place: Place, number: int, batch: int, every: int) -> dict[str, float
             ])  # fmt: skip
 
     step("opening", lambda: open_charges.open_due(services))
-    step("dispatching", lambda: enqueue.top_up(services, lambda them: queued.extend(i for i, _ in them)))
+    step(
+        "dispatching",
+        lambda: enqueue.top_up(services, lambda them: queued.extend(each.charge_id for each in them)),
+    )
     step("claiming", claim)
     step("pre-send check", permit)
     step("settling", settle)

@@ -17,6 +17,7 @@ from worker.app import app as app  # imported from here, it has the tasks regist
 from worker.batches import run_batch
 from worker.broker.transient_failures import returned_if_transient, rung_again
 from worker.charging import overdue, resolve_unknown, unsendable
+from worker.charging.account_places import AccountPlaces, most_charges, most_envelopes
 from worker.charging.executor import Executor
 from worker.clock import elapsed, wait
 from worker.customers import cards
@@ -45,8 +46,7 @@ _delivers = threading.Lock()
 # One thread dispatches: beat sends a message each second, and a backlog is topped up more often than that.
 _dispatches = threading.Lock()
 _request_places = RequestPlaces()
-_places_lock = threading.Lock()  # guards _places
-_places: dict[str, "_Place"] = {}
+_places = AccountPlaces()
 DISPATCH_SLICE = 2.0  # seconds
 DISPATCH_PAUSE = 0.15  # seconds between two passes while more is due
 
@@ -85,9 +85,9 @@ def dispatch() -> None:
 
 @app.task(name="again.charge", queue=BULK)
 @rung_again
-def charge(charge_id: int) -> None:
+def charge(charge_id: int, account: str = "") -> None:
     """Try once to collect a charge."""
-    carry_out(charge_id)
+    carry_out(charge_id, account)
 
 
 @app.task(name="again.charge_many", queue=BULK)
@@ -97,33 +97,32 @@ def charge_many(charge_ids: list[int], account: str = "") -> None:
     carry_out_envelope(charge_ids, account)
 
 
-def carry_out(charge_id: int) -> None:
-    """Try a charge; give it back to the queue when this process cannot send, or received a stop signal."""
-    if stop_signal.is_told() or executor().readiness.obstacle is not None or _rests(charge_id):
+def carry_out(charge_id: int, account: str) -> None:
+    """Try a charge; give it back to the queue when this process cannot send it now."""
+    if stop_signal.is_told() or _may_not_send(account):
         enqueue.give_back(services(), [charge_id])
-    else:
+        return
+    charges = _places.of(account).charges
+    if not charges.take(most_charges(services())):
+        enqueue.give_back(services(), [charge_id])
+        return
+    try:
         executor().attempt(charge_id)
-
-
-def _rests(charge_id: int) -> bool:
-    """Whether charges of its account are given back for now; the message of a charge does not name the account."""
-    resting = executor().readiness.resting()
-    return bool(resting) and enqueue.is_of(services(), charge_id, resting)
+    finally:
+        charges.give()
 
 
 def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
     """Try each charge if the account has a free thread in this process; otherwise give them back."""
-    readiness = executor().readiness
-    if readiness.obstacle is not None or readiness.rests(account):
+    if _may_not_send(account):
         enqueue.give_back(services(), charge_ids)
         return
-    place = _place_of(account)
-    if not place.take(_share()):
-        # Other queues and other accounts need threads too.
+    places = _places.of(account)
+    if not places.envelopes.take(most_envelopes(services())):
         enqueue.give_back(services(), charge_ids)
         return
     try:
-        with place.opens:
+        with places.opens:
             under_way = executor().begin_many(charge_ids, account)
         try:
             if under_way.not_begun:
@@ -131,7 +130,12 @@ def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:
         finally:
             under_way.wait()
     finally:
-        place.give()
+        places.envelopes.give()
+
+
+def _may_not_send(account: str) -> bool:
+    readiness = executor().readiness
+    return readiness.obstacle is not None or readiness.rests(account)
 
 
 @worker_shutting_down.connect
@@ -143,41 +147,6 @@ def executor() -> Executor:
     """The executor of this process, with the accounts that its files hold now."""
     services()  # reads changed files
     return wiring.executor()
-
-
-class _Place:
-    """The threads of this process that one account's envelopes occupy. With a low cap an envelope takes long."""
-
-    def __init__(self) -> None:
-        self._held = 0  # threads with an envelope, open or waiting
-        self._lock = threading.Lock()
-        self.opens = threading.Lock()  # one envelope begins at a time, oldest first
-
-    def take(self, most: int) -> bool:
-        """Take a thread for an envelope; False when `most` are taken."""
-        with self._lock:
-            if self._held >= most:
-                return False
-            self._held += 1
-            return True
-
-    def give(self) -> None:
-        """Release the thread."""
-        with self._lock:
-            self._held -= 1
-
-
-def _share() -> int:
-    """How many threads one account's envelopes may occupy: an equal share of half of all threads."""
-    made = services()
-    return max(1, made.settings.concurrency // 2 // max(1, len(made.account_names)))
-
-
-def _place_of(account: str) -> _Place:
-    with _places_lock:
-        if account not in _places:
-            _places[account] = _Place()
-        return _places[account]
 
 
 @app.task(name="again.sweep", queue=OPS)
@@ -334,7 +303,7 @@ def context(before_calls: Callable[[str], object] = lambda _: None) -> verbs.Con
 
 def _request_share() -> int:
     """How many threads requests of one account may occupy with calls: one less than its envelopes may."""
-    return max(1, _share() - 1)
+    return max(1, most_envelopes(services()) - 1)
 
 
 for _verb in verbs.VERBS:
@@ -349,9 +318,9 @@ def allowed_on(queue: str) -> frozenset[str]:
     return frozenset(own | ({charge.name, charge_many.name} if queue in QUEUE_OF.values() else set()))
 
 
-def publish_charges(queued: Sequence[tuple[int, ChargeKind]]) -> None:
+def publish_charges(queued: Sequence[enqueue.Queued]) -> None:
     """Publish one message for each charge, in batches; raises BrokerUnreachable when the broker takes none."""
-    _publish([(charge, (charge_id,), QUEUE_OF[kind]) for charge_id, kind in queued])
+    _publish([(charge, (each.charge_id, each.account), QUEUE_OF[each.kind]) for each in queued])
 
 
 def publish_envelopes(envelopes: Sequence[enqueue.Envelope]) -> None:

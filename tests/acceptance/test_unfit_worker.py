@@ -11,7 +11,7 @@ import redis
 from celery import Celery
 from kombu import Connection, Queue
 
-from schedules.charging.charges import ChargeKind, ChargeStatus
+from schedules.charging.charges import ChargeStatus
 from schedules.operations.queues import BULK
 from schedules.operations.queues import QUEUES as WORKER_QUEUES
 from tests import skewed
@@ -87,9 +87,9 @@ class Two:
         with Celery(broker=self.good.settings["AGAIN_BROKER_URL"]) as publisher:
             publisher.conf.task_create_missing_queue_type = "quorum"
 
-            def publish(queued: Sequence[tuple[int, ChargeKind]]) -> None:
-                for charge_id, _ in queued:
-                    publisher.send_task("again.charge", (charge_id,), queue=BULK)
+            def publish(queued: Sequence[enqueue.Queued]) -> None:
+                for each in queued:
+                    publisher.send_task("again.charge", (each.charge_id, each.account), queue=BULK)
 
             enqueue.top_up(self.services, publish)
 

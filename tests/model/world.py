@@ -10,7 +10,6 @@ from typing import Protocol
 from sqlalchemy.exc import IntegrityError
 
 from schedules.calendar.cadence import Every, Unit
-from schedules.charging.charges import ChargeKind
 from schedules.charging.identity import subject_of_request
 from schedules.dunning.policies import DunningPolicy, FinalAction
 from schedules.money.amounts import Money
@@ -21,6 +20,7 @@ from tests.model.memory import Refusal, Row
 from tests.model.stage import Choose, Process, Stage, straight_on
 from worker.clock import FixedClock
 from worker.failpoints import Failpoint
+from worker.renewals.enqueue import Queued
 from worker.services import Services
 
 WEEKLY = Plan(
@@ -237,8 +237,8 @@ class World:
         assert callable(verb)
         return self.stage.begin(name, verb, choose, parks=parks)
 
-    def _publish(self, queued: Sequence[tuple[int, ChargeKind]]) -> None:
-        self.broker += [Message("charge", row_id) for row_id, _ in sorted(queued)]
+    def _publish(self, queued: Sequence[Queued]) -> None:
+        self.broker += [Message("charge", row_id) for row_id, *_ in sorted(queued)]
 
     def _reconcile(self) -> None:
         account = self.services.settings.account

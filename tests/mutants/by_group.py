@@ -68,9 +68,16 @@ BY_GROUP: tuple[Mutant, ...] = (
     Mutant(
         "group: each account's own share of the threads",
         FLOWING + "test_envelopes_of_one_account_leave_threads_for_the_others",
-        "worker/tasks.py",
-        "        if account not in _places:\n",
-        "        account = ''\n        if account not in _places:\n",
+        "worker/charging/account_places.py",
+        "            return self._places[account]\n",
+        "            return self._places['']\n",
+    ),
+    Mutant(
+        "group: single charges of an account that hangs leave threads for the others",
+        FLOWING + "test_single_charges_of_an_account_that_hangs_leave_threads_for_the_others",
+        "worker/charging/account_places.py",
+        "    if accounts == 1:\n",
+        "    if accounts:\n",
     ),
     Mutant(
         "settling by the set: the fence of an answer",

@@ -292,7 +292,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "dispatching: a broker that is away leaves everything due",
         "workflows/test_dispatching.py::test_a_broker_that_is_away_leaves_everything_due",
         "worker/renewals/enqueue.py",
-        "charges.unqueue(db, [charge_id for few in queued.values() for charge_id, _ in few])",
+        "charges.unqueue(db, [each.charge_id for few in queued.values() for each in few])",
         "pass",
     ),
     Mutant(

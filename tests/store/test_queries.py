@@ -88,7 +88,7 @@ def test_every_hot_statement_finds_its_rows_through_an_index(
         going = iter([True, True, False])
         assert open_charges.open_due(services, going_on=lambda: next(going)) == 2 * open_charges.BATCH
         assert open_charges.open_due(services, 1, going_on=iter([True, False]).__next__) == open_charges.BATCH
-        enqueue.top_up(services, lambda messages: queued.extend(charge for charge, _ in messages))
+        enqueue.top_up(services, lambda messages: queued.extend(each.charge_id for each in messages))
         claimed = [each for each in claim_many(services, queued[:64]) if isinstance(each, Claimed)]
         assert len(claimed) == 64
         request_permits(services, [SlotRequest(each.intent.id, "main", 50) for each in claimed])

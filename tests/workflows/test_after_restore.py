@@ -153,7 +153,7 @@ def test_a_charge_whose_earlier_attempt_is_not_finished_is_asked_about_and_not_q
     gateway.remember(order(1), "ready", "imps_1", at=worker.clock.now())
     restored(worker)
     adhoc.charge(worker, FEE, "shop")
-    queued: list[tuple[int, ChargeKind]] = []
+    queued: list[enqueue.Queued] = []
     assert enqueue.top_up(worker, queued.extend) == 1
     collect_due(worker)
     (row,), (attempt,) = charge_rows(worker), attempt_rows(worker)

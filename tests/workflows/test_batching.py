@@ -315,11 +315,11 @@ def test_a_batch_leaves_half_of_the_queue_to_renewals(shop: Services) -> None:
     renewals = many_opened(shop, 8)
     begun(shop)
     run_batch.go_on(shop)
-    queued: list[tuple[int, ChargeKind]] = []
+    queued: list[enqueue.Queued] = []
     few = with_settings(shop, queue_bound=8)
     enqueue.top_up(few, queued.extend)
-    assert [kind for _, kind in queued].count(ChargeKind.ADHOC) == 4
-    assert {charge for charge, kind in queued if kind is ChargeKind.RENEWAL} <= set(renewals)
+    assert [each.kind for each in queued].count(ChargeKind.ADHOC) == 4
+    assert {each.charge_id for each in queued if each.kind is ChargeKind.RENEWAL} <= set(renewals)
     wide = with_settings(shop, queue_bound=40)
     enqueue.top_up(wide, queued.extend)
     assert len(queued) == 18
@@ -328,7 +328,7 @@ def test_a_batch_leaves_half_of_the_queue_to_renewals(shop: Services) -> None:
 def test_a_batch_alone_takes_the_whole_queue(shop: Services) -> None:
     begun(shop)
     run_batch.go_on(shop)
-    queued: list[tuple[int, ChargeKind]] = []
+    queued: list[enqueue.Queued] = []
     enqueue.top_up(with_settings(shop, queue_bound=8), queued.extend)
     assert len(queued) == 8
 

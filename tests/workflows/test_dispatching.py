@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event, text
 
-from schedules.charging.charges import ChargeKind
 from tests.factories import charge_rows, move, on_sale, subscribed
 from worker.operations import operate
 from worker.renewals import enqueue, open_charges
@@ -20,10 +19,10 @@ class Broker:
         self.taken: list[int] = []
         self.away = False
 
-    def __call__(self, queued: Sequence[tuple[int, ChargeKind]]) -> None:
+    def __call__(self, queued: Sequence[enqueue.Queued]) -> None:
         if self.away:
             raise enqueue.BrokerUnreachable("away")
-        self.taken += [charge_id for charge_id, _ in queued]
+        self.taken += [each.charge_id for each in queued]
 
 
 def customers(services: Services, count: int) -> None:
@@ -108,11 +107,10 @@ def test_nothing_is_queued_while_charging_is_stopped(services: Services) -> None
 def test_nothing_more_is_queued_while_nobody_takes_what_waits(services: Services) -> None:
     """A gateway that hangs drains nothing; without the guard each patience would send every charge once more."""
     customers(services, 3)
-    sent: list[int] = []
-    bound = services.settings.queue_bound
-    assert enqueue.top_up(services, lambda queued: sent.extend(i for i, _ in queued), lambda: bound) == 0
-    assert sent == []
-    assert enqueue.top_up(services, lambda queued: sent.extend(i for i, _ in queued), lambda: bound - 1) == 3
+    broker, bound = Broker(), services.settings.queue_bound
+    assert enqueue.top_up(services, broker, lambda: bound) == 0
+    assert broker.taken == []
+    assert enqueue.top_up(services, broker, lambda: bound - 1) == 3
 
 
 def test_what_was_asked_for_goes_before_tries_again_and_those_before_renewals(services: Services) -> None:

@@ -3,6 +3,7 @@
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.factories import (
 from worker import tasks
 from worker.charging import attempt_charge, send_queue
 from worker.charging import executor as executor_module
+from worker.charging.account_places import AccountPlaces, most_charges, most_envelopes
 from worker.charging.executor import Envelope, Executor
 from worker.clock import wait_until
 from worker.gateway.port import ChargeOrder
@@ -335,7 +337,7 @@ def together(services: Services, executor: Executor, monkeypatch: pytest.MonkeyP
     """The tasks of a worker, with these services."""
     monkeypatch.setattr(tasks, "services", lambda: services)
     monkeypatch.setattr(tasks, "executor", lambda: executor)
-    monkeypatch.setattr(tasks, "_places", {})
+    monkeypatch.setattr(tasks, "_places", AccountPlaces())
     return services
 
 
@@ -344,7 +346,7 @@ def test_what_a_stopping_worker_has_not_begun_is_queued_again(together: Services
     enqueue.top_up(together, lambda _: None)
     worker_shutting_down.send(None, sig="SIGTERM", how="Warm", exitcode=0)
     assert stop_signal.is_told()
-    tasks.carry_out(ids[0])
+    tasks.carry_out(ids[0], "main")
     tasks.carry_out_envelope(ids, "main")
     assert not attempt_rows(together)
     move(together, seconds=enqueue.GIVEN_BACK.total_seconds())
@@ -369,7 +371,7 @@ def test_an_envelope_that_cannot_be_given_back_waits_for_what_it_has_begun(
     with ThreadPoolExecutor(1) as pool:
         envelope = pool.submit(tasks.carry_out_envelope, ids, "main")
         assert stop_signal.wait(10)
-        assert wait_until(lambda: tasks._places["main"].opens.acquire(blocking=False), 20)  # no more is begun
+        assert wait_until(lambda: tasks._places.of("main").opens.acquire(blocking=False), 20)  # no more is begun
         with pytest.raises(TimeoutError):
             envelope.result(0.3)
         go_on.set()
@@ -381,14 +383,47 @@ def test_an_envelope_that_cannot_be_given_back_waits_for_what_it_has_begun(
 def test_envelopes_of_one_account_leave_threads_for_the_others(together: Services) -> None:
     """Guard: with a low cap an envelope is open for long; what is more than its share is queued again."""
     ids = many_opened(together, 2)
-    tasks.carry_out_envelope(ids[:0], "slow")
-    slow = tasks._places["slow"]
-    while slow.take(tasks._share()):
+    while tasks._places.of("slow").envelopes.take(most_envelopes(together)):
         pass
     tasks.carry_out_envelope(ids, "slow")
     assert not attempt_rows(together)
     tasks.carry_out_envelope(ids, "main")
     assert [row["status"] for row in charge_rows(together)] == ["paid", "paid"]
+
+
+def test_single_charges_of_an_account_that_hangs_leave_threads_for_the_others(
+    together: Services, gateway: ScriptedGateway, executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard: calls that last up to their deadline would occupy every thread of the worker."""
+    gateways = {"main": gateway, "slow": gateway}
+    two = replace(with_settings(together, concurrency=4), gateways=gateways)
+    monkeypatch.setattr(tasks, "services", lambda: two)
+    ids = many_opened(together, 4)
+    go_on = threading.Event()
+
+    def hang(order: ChargeOrder) -> Outcome:
+        assert go_on.wait(30)
+        return gateway.approve(order)
+
+    gateway.answers += [hang] * most_charges(two)
+    with ThreadPoolExecutor(4) as pool:
+        hanging = [pool.submit(tasks.carry_out, charge_id, "slow") for charge_id in ids[:2]]
+        assert wait_until(lambda: len(gateway.sent) == 2, 20)
+        tasks.carry_out(ids[2], "slow")
+        tasks.carry_out(ids[3], "main")
+        states = [row["status"] for row in charge_rows(together)]
+        assert states.count("paid") == 1
+        assert len(attempt_rows(together)) == 3
+        go_on.set()
+        for each in hanging:
+            each.result(30)
+    assert [row["status"] for row in charge_rows(together)].count("paid") == 3
+    move(together, seconds=enqueue.GIVEN_BACK.total_seconds())
+    assert enqueue.top_up(together, lambda _: None) == 1
+
+
+def test_the_only_account_of_a_worker_may_occupy_each_of_its_threads(services: Services) -> None:
+    assert most_charges(with_settings(services, concurrency=4)) == 4
 
 
 def test_an_envelope_is_over_when_its_last_charge_is(together: Services, gateway: ScriptedGateway) -> None:

@@ -90,7 +90,7 @@ def of_two_subscriptions(services: Services) -> Sequence[int]:
 def queued(services: Services) -> Sequence[int]:
     """The charges that dispatching would send a message for."""
     found: list[int] = []
-    enqueue.top_up(services, lambda messages: found.extend(charge for charge, _ in messages))
+    enqueue.top_up(services, lambda messages: found.extend(each.charge_id for each in messages))
     return found
 
 

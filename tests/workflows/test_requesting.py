@@ -198,10 +198,10 @@ def test_it_goes_before_what_waits_to_be_queued(context: verbs.Context) -> None:
     """A thousand older charges may wait for their turn; a person waits for this one."""
     on_sale(context.services)
     subscribed(context.services, "ben")
-    published: list[tuple[int, ChargeKind]] = []
+    published: list[enqueue.Queued] = []
     answer = asked(replace(context, publish=published.extend))
     row = next(row for row in charge_rows(context.services) if row["key"] == answer["charge"])
-    assert published == [(row["id"], ChargeKind.ADHOC)]
+    assert published == [(row["id"], ChargeKind.ADHOC, "main")]
     assert row["queued_until"] > context.services.clock.now()
 
 
@@ -210,7 +210,7 @@ def test_a_broker_that_is_away_costs_time_alone(context: verbs.Context) -> None:
         raise enqueue.BrokerUnreachable("away")
 
     assert asked(replace(context, publish=away))["ok"]
-    published: list[tuple[int, ChargeKind]] = []
+    published: list[enqueue.Queued] = []
     enqueue.top_up(context.services, published.extend)
     assert len(published) == 1
 

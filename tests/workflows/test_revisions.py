@@ -1,6 +1,7 @@
 """A database that was migrated under running processes: those that it does not serve send nothing, and say so."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -86,7 +87,7 @@ def test_a_process_of_another_revision_claims_and_queues_nothing(
     """Guard: the revision, asked with every claim."""
     charge = opened(services)
     migrated(services)
-    queued: list[Queued] = []
+    queued: list[Sequence[Queued]] = []
     assert attempt_charge.attempt(services, charge) is None
     Executor(services).begin_many([charge], "main").wait()
     assert enqueue.top_up(services, queued.append) == 0

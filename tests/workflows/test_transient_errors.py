@@ -128,7 +128,7 @@ def test_a_charge_requested_while_charging_is_stopped_is_dispatched_at_once_afte
     enrollment.add_customer(services, "ann", None, None, None, "test")
     operate.stop_charging(services, "test", "a fire")
     sent: list[int] = []
-    context = verbs.Context(services, lambda queued: sent.extend(charge_id for charge_id, _ in queued))
+    context = verbs.Context(services, lambda queued: sent.extend(each.charge_id for each in queued))
     assert answers.answer(context, verbs.charge_adhoc, (), FIELDS)["ok"]
     assert sent == []
     operate.resume_charging(services, "test", "it is out")

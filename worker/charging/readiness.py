@@ -85,11 +85,6 @@ class Readiness:
             tries = self._tries.get(account)
             return tries is not None and elapsed() < tries.rests_until
 
-    def resting(self) -> frozenset[str]:
-        """The accounts whose charges are given back for a while."""
-        with self._lock:
-            return frozenset(name for name, tries in self._tries.items() if elapsed() < tries.rests_until)
-
     def came(self, account: str, outcome: Outcome) -> None:
         """Record the result of a call."""
         if isinstance(outcome, NotSent) and did_not_reach(outcome):

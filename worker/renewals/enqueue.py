@@ -1,10 +1,10 @@
 """Dispatch: send messages for due charges, oldest first, up to a bound for each account."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
@@ -15,8 +15,7 @@ from worker.services import Services, right_time
 from worker.store.charging import adhoc_charges, charges, kill_switch, queue
 
 log = logging.getLogger("again.enqueue")
-Queued = Sequence[tuple[int, ChargeKind]]
-Publish = Callable[[Queued], None]  # a message for each
+Publish = Callable[[Sequence["Queued"]], None]  # a message for each
 PublishMany = Callable[[Sequence["Envelope"]], None]  # a message for each
 T = TypeVar("T")
 Waiting = Callable[[], int]
@@ -27,6 +26,14 @@ GIVEN_BACK = timedelta(seconds=3)  # time until released charges are queued agai
 MANY = 200  # charges queued at once from which envelopes are used; for a lower cap, one second of it
 MOST_IN_ENVELOPE = 100
 ENVELOPE_SECONDS = 0.5  # largest size of an envelope, in seconds of the account's cap
+
+
+class Queued(NamedTuple):
+    """A charge that is marked as queued, with what its message says."""
+
+    charge_id: int
+    kind: ChargeKind
+    account: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ def top_up(
         _publish(services, queued, publish, publish_many)
     except BrokerUnreachable:
         with services.engine.begin() as db:
-            charges.unqueue(db, [charge_id for few in queued.values() for charge_id, _ in few])
+            charges.unqueue(db, [each.charge_id for few in queued.values() for each in few])
         raise
     for account, few in queued.items():
         hit(Failpoint.DISPATCHING_PUBLISHED, account)
@@ -97,7 +104,7 @@ def send_now(services: Services, charge_id: int, publish: Publish) -> None:
         return
     hit(Failpoint.DISPATCHING_QUEUED, str(charge_id))
     try:
-        publish([(charge_id, ChargeKind(kind))])
+        publish([Queued(charge_id, ChargeKind(kind), account)])
     except BrokerUnreachable as error:
         log.warning("charge %d is queued later: %s", charge_id, error)
         with services.engine.begin() as db:
@@ -108,7 +115,7 @@ def _may_not_send(services: Services, db: Connection, account: str) -> bool:
     return kill_switch.permission(db, account).obstacle(services.identity, services.clock) is not None
 
 
-def _queue(services: Services, account: str) -> Queued:
+def _queue(services: Services, account: str) -> Sequence[Queued]:
     """Mark an account's charges as queued, up to its bound."""
     now = services.clock.now()
     patience = timedelta(seconds=services.settings.queue_patience)
@@ -121,11 +128,12 @@ def _queue(services: Services, account: str) -> Queued:
         room = bound - charges.queued_count(db, account, now)
         if room < max(1, bound // REFILL):
             return []
-        return [(charge, ChargeKind(kind)) for charge, kind in queue.queue_due(db, account, now, patience, room)]
+        due = queue.queue_due(db, account, now, patience, room)
+    return [Queued(charge_id, ChargeKind(kind), account) for charge_id, kind in due]
 
 
 def _publish(
-    services: Services, queued: Mapping[str, Queued], publish: Publish, publish_many: PublishMany | None
+    services: Services, queued: Mapping[str, Sequence[Queued]], publish: Publish, publish_many: PublishMany | None
 ) -> None:
     many = {account for account, few in queued.items() if publish_many and len(few) >= _many(services, account)}
     one_by_one = _mixed([few for account, few in queued.items() if account not in many])
@@ -145,10 +153,10 @@ def _mixed(lines: Sequence[Sequence[T]]) -> list[T]:
     return [one for _, _, one in sorted(placed, key=lambda each: each[:2])]
 
 
-def _envelopes(services: Services, account: str, queued: Queued) -> list[Envelope]:
+def _envelopes(services: Services, account: str, queued: Sequence[Queued]) -> list[Envelope]:
     """Yield the charges of each kind, in order, in chunks."""
     size = _size(services, account)
-    ids = {kind: [charge for charge, its in queued if its is kind] for kind in ChargeKind}
+    ids = {kind: [each.charge_id for each in queued if each.kind is kind] for kind in ChargeKind}
     return [
         Envelope(few[begin : begin + size], kind, account)
         for kind, few in ids.items()
@@ -160,12 +168,6 @@ def give_back(services: Services, charge_ids: Sequence[int]) -> None:
     """Queue charges again soon that a worker received and has no room for."""
     with services.engine.begin() as db:
         charges.queue_again(db, charge_ids, right_time(services, db) + GIVEN_BACK)
-
-
-def is_of(services: Services, charge_id: int, accounts: Collection[str]) -> bool:
-    """Whether a charge belongs to one of these accounts."""
-    with services.engine.begin() as db:
-        return charges.account_of(db, charge_id) in accounts
 
 
 def _bound(services: Services, account: str) -> int:

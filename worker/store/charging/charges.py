@@ -199,11 +199,6 @@ def id_of(db: Connection, key: str) -> int | None:
     return db.execute(select(charges.c.id).where(charges.c.key == key)).scalar()
 
 
-def account_of(db: Connection, charge_id: int) -> str | None:
-    """The gateway account of a charge."""
-    return db.execute(select(charges.c.account).where(charges.c.id == charge_id)).scalar()
-
-
 def accounts_with_work(db: Connection, accounts: Collection[str], now: datetime) -> list[str]:
     """Return those of these gateway accounts that have a due charge, with one step in ix_charges_due for each."""
     c = charges.c
