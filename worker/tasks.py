@@ -103,13 +103,14 @@ def carry_out(charge_id: int, account: str) -> None:
         enqueue.give_back(services(), [charge_id])
         return
     charges = _places.of(account).charges
-    if not charges.take(most_charges(services())):
+    taken = charges.take(most_charges(services()))
+    if taken is None:
         enqueue.give_back(services(), [charge_id])
         return
     try:
         executor().attempt(charge_id)
     finally:
-        charges.give()
+        charges.give(taken)
 
 
 def carry_out_envelope(charge_ids: Sequence[int], account: str) -> None:

@@ -85,7 +85,7 @@ class Shop:
     silent: ScriptedServer
     charges: dict[str, list[int]]  # row ids, by the beginning of the customer's uid
 
-    def send(self, *messages: tuple[str, tuple[int, ...], str]) -> None:
+    def send(self, *messages: tuple[str, tuple[object, ...], str]) -> None:
         """Send tasks to the worker."""
         with Celery(broker=self.worker.settings["AGAIN_BROKER_URL"]) as publisher:
             for task, arguments, queue in messages:
@@ -148,8 +148,8 @@ def arranged(services: Services) -> dict[str, list[int]]:
 
 def test_charges_and_look_ups_of_an_account_go_on_while_all_look_ups_of_another_one_hang(shop: Shop) -> None:
     """Guard: look-ups that hang hold no thread of the worker, and none of another account's places."""
-    firsts = [("again.charge", (charge_id,), BULK) for charge_id in shop.charges["first"]]
-    plain = [("again.charge", (charge_id,), BULK) for charge_id in shop.charges["plain"]]
+    firsts = [("again.charge", (charge_id, "second"), BULK) for charge_id in shop.charges["first"]]
+    plain = [("again.charge", (charge_id, "main"), BULK) for charge_id in shop.charges["plain"]]
     shop.send(*firsts, ("again.ask_due", (), OPS))
     assert wait_until(lambda: bool(shop.silent.received), 30), shop.worker.log()[-3000:]
     shop.send(*plain, ("again.ask_due", (), OPS))
@@ -207,7 +207,7 @@ def test_refunds_reconciliation_and_cards_of_an_account_go_on_while_those_of_ano
     chores = ("again.refund", "again.look_at_cards", "again.reconcile", "again.take_over", "again.lift_hold")
     # As beat does: a chore whose transaction fails once is done by a later message.
     shop.send(*[(chore, (), RECONCILE) for chore in chores] * 4)
-    shop.send(*[("again.charge", (charge_id,), BULK) for charge_id in shop.charges["plain"]])
+    shop.send(*[("again.charge", (charge_id, "main"), BULK) for charge_id in shop.charges["plain"]])
 
     def main_is_done() -> bool:
         with shop.worker.services.engine.begin() as db:

@@ -337,7 +337,7 @@ def together(services: Services, executor: Executor, monkeypatch: pytest.MonkeyP
     """The tasks of a worker, with these services."""
     monkeypatch.setattr(tasks, "services", lambda: services)
     monkeypatch.setattr(tasks, "executor", lambda: executor)
-    monkeypatch.setattr(tasks, "_places", AccountPlaces())
+    monkeypatch.setattr(tasks, "_places", AccountPlaces(hangs=0))
     return services
 
 
@@ -420,6 +420,12 @@ def test_single_charges_of_an_account_that_hangs_leave_threads_for_the_others(
     assert [row["status"] for row in charge_rows(together)].count("paid") == 3
     move(together, seconds=enqueue.GIVEN_BACK.total_seconds())
     assert enqueue.top_up(together, lambda _: None) == 1
+
+
+def test_single_charges_of_an_account_that_answers_may_occupy_each_thread() -> None:
+    charges = AccountPlaces(hangs=60).of("main").charges
+    taken = [charges.take(1) for _ in range(9)]
+    assert None not in taken
 
 
 def test_the_only_account_of_a_worker_may_occupy_each_of_its_threads(services: Services) -> None:

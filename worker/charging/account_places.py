@@ -3,7 +3,10 @@
 import threading
 from collections import defaultdict
 
+from worker.clock import elapsed
 from worker.services import Services
+
+HANGS = 3.0  # seconds; the work of an account that answers, and whose calls wait for no slot, is shorter
 
 
 class Bound:
@@ -27,20 +30,43 @@ class Bound:
             self._held -= 1
 
 
+class HangingBound:
+    """Threads that are bounded only while the oldest work on them lasts long. For any thread to use."""
+
+    def __init__(self, hangs: float) -> None:
+        self._hangs = hangs
+        self._begun: list[float] = []  # when each began, oldest first
+        self._lock = threading.Lock()
+
+    def take(self, most: int) -> float | None:
+        """Take a thread, to be released with what is returned; None when `most` are taken and the oldest hangs."""
+        now = elapsed()
+        with self._lock:
+            if len(self._begun) >= most and now - self._begun[0] >= self._hangs:
+                return None
+            self._begun.append(now)
+            return now
+
+    def give(self, taken: float) -> None:
+        """Release the thread."""
+        with self._lock:
+            self._begun.remove(taken)
+
+
 class Places:
     """The threads that one account's messages occupy, each from its message to the end of its charges."""
 
-    def __init__(self) -> None:
+    def __init__(self, hangs: float) -> None:
         self.envelopes = Bound()
-        self.charges = Bound()  # with a message of their own
+        self.charges = HangingBound(hangs)  # with a message of their own
         self.opens = threading.Lock()  # one envelope begins at a time, oldest first
 
 
 class AccountPlaces:
     """The places of each account of a process. For any thread to use."""
 
-    def __init__(self) -> None:
-        self._places: defaultdict[str, Places] = defaultdict(Places)
+    def __init__(self, hangs: float = HANGS) -> None:
+        self._places: defaultdict[str, Places] = defaultdict(lambda: Places(hangs))
         self._lock = threading.Lock()
 
     def of(self, account: str) -> Places:
@@ -58,10 +84,10 @@ def most_envelopes(services: Services) -> int:
 
 
 def most_charges(services: Services) -> int:
-    """How many threads one account's single charges may occupy: all, less one share of envelopes for each account.
+    """How many threads the single charges of an account that hangs may occupy.
 
-    While the gateway of one account does not answer, its calls last up to their deadline. Then the shares of the
-    other accounts stay free. The only account may occupy every thread.
+    All, less one share of envelopes for each account: while the gateway of one account does not answer, its calls
+    last up to their deadline, and the shares of the others stay free. The only account may occupy every thread.
     """
     accounts = _accounts(services)
     if accounts == 1:

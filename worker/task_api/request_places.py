@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from schedules.errors import Code
+from worker.charging.account_places import HANGS
 from worker.clock import elapsed
 from worker.services import AccountBusy
-
-HANGS = 3.0  # seconds; an account one of whose requests has called for longer lets no further one wait for a place
 
 
 class RequestPlaces:
@@ -23,8 +22,8 @@ class RequestPlaces:
     def request(self, most: int) -> Iterator[Callable[[str], None]]:
         """Give a function that takes a place of an account for the rest of one request.
 
-        It waits for a place while the account answers, and raises AccountBusy when it does not: then the request
-        has called no gateway.
+        It waits for a place while the account answers, and raises AccountBusy when one of its requests has called
+        for longer than HANGS: then this request has called no gateway.
         """
         taken: set[str] = set()
         with ExitStack() as places:
