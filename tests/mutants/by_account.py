@@ -132,7 +132,7 @@ BY_ACCOUNT: tuple[Mutant, ...] = (
     Mutant(
         "account: a request waits for a place while its account answers",
         THREADS + "test_a_request_waits_for_a_place_while_its_account_answers",
-        "worker/task_api/request_places.py",
+        "worker/charging/account_places.py",
         "HANGS = 3.0",
         "HANGS = 0.0",
     ),
