@@ -8,7 +8,7 @@ import pytest
 from schedules.charging.charges import AttemptState, ChargeStatus, SubscriptionStatus
 from tests.factories import START
 from tests.store.plans import LARGE, fill, forget_figures, nodes, seen
-from worker.reporting import listing
+from worker.reporting import customer_reads, listing
 from worker.reporting.listing import ATTEMPTS, CHARGES, CUSTOMERS, SUBSCRIPTIONS, Filters, Kind
 from worker.services import Services
 from worker.store.reporting.pages import READ_AT_ONCE
@@ -63,6 +63,19 @@ def test_every_page_of_every_list_is_read_by_an_index_in_its_order(services: Ser
         if found:
             wrong[f"{kind.name} {filters}"] = found
     assert wrong == {}
+
+
+@pytest.mark.parametrize("analyzed", [True, False], ids=["with figures", "as if it were new"])
+def test_what_is_read_of_a_customer_is_found_by_an_index(services: Services, analyzed: bool) -> None:
+    fill(services)
+    if not analyzed:
+        forget_figures(services)
+    with seen(services) as plans:
+        for read in (customer_reads.charges_of, customer_reads.subscriptions_of, customer_reads.cards_of):
+            assert len(read(services, "customer-7", None, 50).rows) == 1
+        assert len(customer_reads.standings(services, None, None, "customer-7")) == 1
+    assert [each for made, plan in plans.items() for each in faults(made, plan[0][0]["Plan"])] == []
+    assert len(plans) >= 6
 
 
 def test_a_page_reads_a_bounded_number_of_rows_where_the_filters_leave_none(services: Services) -> None:

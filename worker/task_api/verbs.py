@@ -1,12 +1,9 @@
 """The verbs of the task API: each function is a task, and its parameters are the fields of the message."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
 from datetime import time as clock_time
-from typing import Annotated, Any
-
-from pydantic import StringConstraints
 
 from schedules.charging.identity import SUBJECT_LENGTH
 from schedules.dunning.policies import ONCE
@@ -21,11 +18,10 @@ from worker.customers.adjustments import Undoable
 from worker.operations import operate
 from worker.refunds import refund_payment
 from worker.renewals import enqueue
-from worker.renewals.enqueue import Publish
 from worker.reporting import explain, history
 from worker.reporting import find as finding
-from worker.services import Services
 from worker.store.refunds import Refund
+from worker.task_api import customer_reads
 from worker.task_api.change_fields import (
     changed_fields,
     charge_fields,
@@ -33,18 +29,9 @@ from worker.task_api.change_fields import (
     moved_fields,
     opened_fields,
 )
+from worker.task_api.context import Answer, Context, Words
 
-Words = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-Answer = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a verb needs: the services, and the function that publishes charges to workers."""
-
-    services: Services
-    publish: Publish
-    os_user: str | None = None  # the OS user of the command line; None in a task
+__all__ = ["Answer", "Context", "Words"]  # of `context`: their users import the verbs too
 
 
 def charge_adhoc(
@@ -358,7 +345,9 @@ def money(amount: int, currency: str) -> Money:
 
 
 VERBS: tuple[Callable[..., Answer], ...] = (
-    charge_adhoc, charge_status, find, why, try_charge, release, release_refused, waive, cancel_charge,
+    charge_adhoc, charge_status, find, why, customer_reads.subscription_standing,
+    customer_reads.customer_subscriptions, customer_reads.customer_charges, customer_reads.customer_cards,
+    try_charge, release, release_refused, waive, cancel_charge,
     paid_elsewhere, add_customer, card_changed, delete_card, subscribe, unsubscribe, pause, resume, undo, skip,
     move_anchor, move_time, change_plan, change_card, refund_charge, refund_status,
 )  # fmt: skip

@@ -96,7 +96,11 @@ def charge_list(wanted: Wanted) -> Listing[ChargeLine]:
     )  # fmt: skip
     by_id = ("id",)
     served: tuple[str, ...]
-    if wanted.cards is not None:
+    if wanted.customer is not None:
+        own = select(billing_keys.c.id).where(billing_keys.c.customer_id == wanted.customer)
+        of_customer = base.add_columns(_place(charges)).where(c.billing_key_id.in_(own))
+        walk, served = Walk((of_customer,), ("place",)), ("customer",)
+    elif wanted.cards is not None:
         walk, served = _of_cards(base, wanted.cards), ("cards",)
     elif wanted.span is not None:
         walk, served = Walk((base.where(instants(*wanted.span, c.due_at)),), ("due_at", "id")), ("span",)
@@ -290,6 +294,34 @@ def customer_list(wanted: Wanted) -> Listing[CustomerLine]:
         return query
 
     return Listing(CustomerLine, Walk((base,), ("id",)), shown, not wanted.served_by("customer"))
+
+
+@dataclass(frozen=True, slots=True)
+class CardLine:
+    """A card of a customer; masked facts only."""
+
+    customer_uid: str
+    account: str
+    pg_provider: str | None
+    card_name: str | None
+    card_number: str | None  # masked
+    stopped_as: DeclineClass | None  # the decline class after which the card is not tried
+    expires_on: date | None
+    created_at: datetime
+    changed_at: datetime | None
+    deleted_at: datetime | None
+
+
+def card_list(wanted: Wanted) -> Listing[CardLine]:
+    """The cards of a customer, newest first."""
+    k = billing_keys.c
+    base = select(
+        k.customer_uid, k.account, k.pg_provider, k.card_name, k.card_number, k.stopped_as, k.expires_on,
+        k.created_at, k.changed_at, k.deleted_at,
+    )  # fmt: skip
+    of_customer = base.add_columns(_place(billing_keys)).where(k.customer_id == wanted.customer)
+    walk = Walk((of_customer,), ("place",))
+    return Listing(CardLine, walk, select, not wanted.served_by("customer"))
 
 
 def _of_cards(base: Select[Any], cards: Sequence[int]) -> Walk:

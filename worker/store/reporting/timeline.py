@@ -7,7 +7,14 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Table, select, text, union_all
 
-from schedules.charging.charges import AttemptState, ChargeKind, ChargeStatus, KeyedIn, TriedBy
+from schedules.charging.charges import (
+    AttemptState,
+    ChargeKind,
+    ChargeStatus,
+    KeyedIn,
+    SubscriptionStatus,
+    TriedBy,
+)
 from schedules.charging.identity import SUBJECT_LENGTH
 from schedules.dunning.declines import DeclineClass
 from schedules.dunning.policies import FinalAction
@@ -26,6 +33,8 @@ from worker.store.tables import (
     policies,
     subscriptions,
 )
+
+MOST_LIVE = 100  # subscriptions of a customer whose standings are answered together
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,18 @@ def owed_or_newest(db: Connection, subscription_id: int) -> list[int]:
     query = select(c.id).where(c.subscription_id == subscription_id)
     owed = list(db.execute(query.where(text(OWED)).order_by(c.period_no)).scalars())
     return owed or list(db.execute(query.order_by(c.period_no.desc()).limit(1)).scalars())
+
+
+def subscriptions_of(db: Connection, customer_id: int) -> list[str]:
+    """Return the keys of a customer's subscriptions that have not ended, oldest first, or else of the newest."""
+    s = subscriptions.c
+    query = select(s.key).where(s.customer_id == customer_id)
+    live = (
+        query.where(s.status != SubscriptionStatus.CANCELED.value).order_by(s.created_at, s.key).limit(MOST_LIVE)
+    )
+    found = list(db.execute(live).scalars())
+    # By the time: by id, the planner could read all newer subscriptions of other customers.
+    return found or list(db.execute(query.order_by(s.created_at.desc(), s.key).limit(1)).scalars())
 
 
 def attempts_of(db: Connection, charge_id: int) -> list[AttemptRow]:
