@@ -83,6 +83,7 @@ def keys(services: Services) -> dict[str, str]:
     return found | {"paid": by_status["paid"], "owed": by_status["past_due"]}
 
 
+TASKS = {verb.__name__: verb for verb in verbs.VERBS}
 REFUSALS: list[tuple[str, dict[str, Any], Code]] = [
     ("charge_adhoc", FEE, Code.INVALID),  # no request key
     ("charge_adhoc", FEE | {"request_key": "k", "amount": "3000"}, Code.INVALID),
@@ -175,7 +176,7 @@ REFUSALS: list[tuple[str, dict[str, Any], Code]] = [
 
 def refused(context: Context, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
     """The answer to a task that is refused."""
-    answer = answers.answer(context, getattr(verbs, verb), (), fields)
+    answer = answers.answer(context, TASKS[verb], (), fields)
     assert not answer["ok"], answer
     return answer
 
