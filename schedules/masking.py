@@ -1,4 +1,4 @@
-"""Mask names, e-mail addresses and telephone numbers where many people are listed."""
+"""Mask names, e-mail addresses and telephone numbers where many people are listed, and cards everywhere."""
 
 STAR = "*"
 HIDDEN = STAR * 3  # for a part whose length is hidden too
@@ -38,6 +38,13 @@ def masked_tel(tel: str | None) -> str | None:
         else:
             shown += STAR if each.isalnum() else each
     return shown
+
+
+def named_card(name: str | None, number: str | None) -> str | None:
+    """A card by its issuer and its last four digits: Shinhan *1234. None when neither is known."""
+    last = (number or "")[-TAIL:]
+    shown = f"{STAR}{last}" if len(last) == TAIL and last.isdecimal() else None
+    return " ".join(part for part in (name, shown) if part) or None
 
 
 def _masked_word(word: str) -> str:

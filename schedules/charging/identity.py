@@ -95,6 +95,15 @@ def charge_key_of(uid: str, environment: str) -> str | None:
     return parts.charge_key if parts.environment == environment else None
 
 
+def period_of(key: str) -> int | None:
+    """The period number in the key of a renewal; None for any other key."""
+    try:
+        kind, _, period_no = _split_charge_key(key)
+    except BadUid:
+        return None
+    return period_no if kind is ChargeKind.RENEWAL else None
+
+
 def _split_charge_key(key: str) -> tuple[ChargeKind, str, int]:
     for kind in ChargeKind:
         if (

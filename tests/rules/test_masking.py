@@ -2,7 +2,7 @@
 
 import pytest
 
-from schedules.masking import masked_email, masked_name, masked_tel
+from schedules.masking import masked_email, masked_name, masked_tel, named_card
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,16 @@ def test_an_address_shows_its_first_character_and_its_domain(email: str | None, 
 )  # fmt: skip
 def test_a_telephone_number_shows_its_ends(tel: str | None, shown: str | None) -> None:
     assert masked_tel(tel) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "shown"),
+    [
+        ("신한카드", "536510******1234", "신한카드 *1234"), (None, "536510******1234", "*1234"),
+        ("신한카드", "5365-10**-****-***4", "신한카드"), ("신한카드", None, "신한카드"), (None, None, None), ("", "", None),
+    ],
+)  # fmt: skip
+def test_a_card_shows_its_issuer_and_its_last_four_digits(
+    name: str | None, number: str | None, shown: str | None
+) -> None:
+    assert named_card(name, number) == shown

@@ -7,6 +7,8 @@ from sqlalchemy import Connection
 
 from schedules.calendar.periods import kept_month_day
 from schedules.errors import Code
+from schedules.masking import named_card
+from schedules.outbox.events import in_json
 from schedules.subscriptions.cursor import first_cursor
 from schedules.subscriptions.plans import due_at
 from schedules.subscriptions.verbs import Verb
@@ -59,7 +61,8 @@ def pause(services: Services, key: str, actor: str, why: str) -> Paused:
         admitted = admit(services, db, key, Verb.PAUSE, now)
         not_charged = next_of(db, admitted.row)
         pause_subscription(db, admitted.row.id, why, now)
-        event_log.record(db, actor, "pause", key, why, now)
+        stops = {"period_no": not_charged.period_no, "due_at": in_json(not_charged.due_at)}
+        event_log.record(db, actor, "pause", key, why, now, **stops)
     return Paused(admitted.opened, not_charged)
 
 
@@ -101,7 +104,8 @@ def undo(services: Services, key: str, actor: str, why: str, what: Undoable | No
         write(db, row, plans.by_id(db, row.plan_id), "undo", now)
         if what is Undoable.END:
             tried = dunning.start_ladders(db, row.id, now)
-        event_log.record(db, actor, "undo", key, why, now, undone=what.value, tried=tried)
+        was = in_json(ended_at if what is Undoable.END else skip_to)
+        event_log.record(db, actor, "undo", key, why, now, undone=what.value, was=was, tried=tried)
         following = next_if_on(db, row)
     if what is Undoable.END:
         return Undone(what, ended_at, None, tried, following, admitted.opened)
@@ -131,7 +135,8 @@ def skip(services: Services, key: str, actor: str, why: str, period_no: int | No
                 )
             row = replace(row, skip_to=skipped + 1)
             write(db, row, plan, "skip", now)
-            event_log.record(db, actor, "skip", key, why, now, period_no=skipped)
+            due = in_json(cursor_at(row, plan, skipped).due_at)
+            event_log.record(db, actor, "skip", key, why, now, period_no=skipped, due_at=due)
         at, price = cursor_at(row, plan, skipped), plan.plan.price
         return Skipped(
             skipped, at.period_date, at.due_at, price.amount, price.currency, next_of(db, row), admitted.opened
@@ -211,7 +216,8 @@ def change_plan(
         write(db, row, plan, "plan", now)
         words = {"before": f"{before.plan.code}/{before.plan.version}", "after": f"{code}/{plan.plan.version}"}
         prices = {"price_before": str(before.plan.price), "price_after": str(plan.plan.price)}
-        event_log.record(db, actor, "change-plan", key, why, now, **words, **prices)
+        dates = {"anchor_before": str(admitted.row.anchor), "anchor_after": str(row.anchor)}
+        event_log.record(db, actor, "change-plan", key, why, now, **words, **prices, **dates)
         return PlanChange(next_of(db, row), next_before, before.plan, plan.plan, admitted.opened)
 
 
@@ -248,8 +254,16 @@ def change_card(services: Services, key: str, customer_uid: str, actor: str, why
         debts = tuple(_move_debt(db, charge, card, now) for charge in open_charges if charge is not None)
         change = CardChange(debts, following, admitted.opened)
         tried = change.counts[Became.TRIED]
-        event_log.record(db, actor, "change-card", key, why, now, before=before, after=customer_uid, tried=tried)
+        shown = {"card_before": _shown(db, admitted.row.billing_key_id), "card_after": _shown(db, card.id)}
+        event_log.record(db, actor, "change-card", key, why, now, before=before, after=customer_uid, tried=tried,
+                     **shown)  # fmt: skip
     return change
+
+
+def _shown(db: Connection, key_id: int) -> str | None:
+    """A card as the audit names it: issuer and last four digits."""
+    facts = customers.card_facts(db, key_id)
+    return named_card(facts.card_name, facts.card_number)
 
 
 def _move_debt(db: Connection, charge: Charge, card: StoredKey, now: datetime) -> MovedDebt:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from schedules.errors import Code, FixedCode
+from schedules.outbox.events import in_json
 from worker.services import Services
 from worker.store.outbox import deliveries, event_log
 
@@ -27,7 +28,8 @@ def replay(services: Services, numbers: Sequence[int], actor: str, why: str) -> 
                 raise Archived(f"event {number} was delivered long ago and is archived; it is not sent again")
             event = found(deliveries.by_number(db, number, lock=True), number)
             event_log.record(db, actor, "events.replay", event.subject, why, now,
-                         event=number, kind=event.kind, was=event.standing.value, tries=event.tries)  # fmt: skip
+                         event=number, kind=event.kind, was=event.standing.value, tries=event.tries,
+                         over_at=in_json(event.delivered_at or event.dead_at))  # fmt: skip
         deliveries.replay(db, numbers, now)
 
 

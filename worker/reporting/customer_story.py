@@ -11,12 +11,14 @@ from schedules.dunning.standings import Standing
 from schedules.masking import masked_email, masked_name, masked_tel
 from worker.reporting import find, history
 from worker.reporting.explain import MOST_CARDS
-from worker.reporting.history import Happening, Story
+from worker.reporting.happenings import Happening
+from worker.reporting.history import Story
 from worker.services import Services
 from worker.store.customers import subscriptions
 from worker.store.customers.subscriptions import Subscription
 from worker.store.reporting import customer_facts, timeline
 from worker.store.reporting.customer_facts import CardRow, ChargeOfCustomer, CustomerRow, Owed
+from worker.store.reporting.stories import Page
 
 MOST_SUBSCRIPTIONS = 20
 MOST_CHARGES = 10
@@ -79,7 +81,9 @@ class CustomerStory:
     more: list[str]  # which of these lists were cut
 
 
-def show(services: Services, text: str, *, ask_gateway: bool = False) -> Story | CustomerStory:
+def show(
+    services: Services, text: str, *, ask_gateway: bool = False, page: Page = Page()
+) -> Story | CustomerStory:
     """Show what a text names: a customer, a subscription, a charge or an attempt with its charge.
 
     Raises what `find.one` raises.
@@ -89,7 +93,7 @@ def show(services: Services, text: str, *, ask_gateway: bool = False) -> Story |
         row = None if match.customer_id is None else customer_facts.customer(db, match.customer_id)
         if row is not None:
             return _customer(db, row, services.clock.now())
-    return history.show(services, match.key, ask_gateway=ask_gateway)
+    return history.show(services, match.key, ask_gateway=ask_gateway, page=page)
 
 
 def _customer(db: Connection, row: CustomerRow, now: datetime) -> CustomerStory:

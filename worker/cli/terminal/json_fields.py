@@ -39,7 +39,7 @@ JSON_FIELDS: Mapping[str, str] = {
         "kind, key, period_no, amount, currency, status, due_at, next_attempt_at, held_why, closed_at, "
         "closed_why, subscription, customer_uid, account, name, policy, declines, technical_tries, "
         "refusals, manual_tries, first_declined_at, waits, given_up, look_at, request_key, refunded, "
-        "keyed_in, archived_at, attempts, history, why"
+        "keyed_in, archived_at, attempts, zone, history, has_older, why"
     ),
     "why": "list of kind, key, customer_uid, account, amount, currency, reason, at, sentence, checks",
     "customers": "customers, next",

@@ -209,15 +209,18 @@ def _print_records(shown: Console, title: str, columns: Sequence[str], cells: It
             shown.print(("- " if at == 0 else "  ") + line, markup=False, highlight=False, soft_wrap=True)
 
 
-def print_facts(title: str, facts: Mapping[str, Any]) -> None:
-    """Print names and values, one line each, without empty ones. Nothing with --json."""
+def print_facts(title: str, facts: Mapping[str, Any], local: ZoneInfo | None = None) -> None:
+    """Print names and values, one line each, without empty ones. Nothing with --json.
+
+    Local times are those of the shop, or of `local`.
+    """
     if wants_json():
         return
     shown = make_console(soft_wrap=True)
-    shown.print(with_local_times(title), style="bold", markup=False)
+    shown.print(with_local_times(title, local), style="bold", markup=False)
     for name, value in facts.items():
         if value is not None:
-            shown.print(f"  {name.replace('_', ' ')}: {as_words(value)}", markup=False, highlight=False)
+            shown.print(f"  {name.replace('_', ' ')}: {as_words(value, local)}", markup=False, highlight=False)
 
 
 def with_currency(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,15 +21,11 @@ from schedules.dunning.policies import FinalAction
 from worker.store.rows import read_all, read_first
 from worker.store.tables import (
     OWED,
-    archived_attempt_events,
     archived_attempts,
-    archived_outbox,
-    attempt_events,
     attempts,
     audit,
     billing_keys,
     charges,
-    outbox,
     policies,
     subscriptions,
 )
@@ -89,10 +85,10 @@ def charge_row(db: Connection, key: str) -> ChargeRow | None:
     return read_first(ChargeRow, db.execute(_CHARGES.where(charges.c.key == key)))
 
 
-def charges_of(db: Connection, subscription_id: int) -> list[ChargeRow]:
-    """The charges of a subscription by period."""
-    query = _CHARGES.where(charges.c.subscription_id == subscription_id).order_by(charges.c.period_no)
-    return read_all(ChargeRow, db.execute(query))
+def charges_of(db: Connection, subscription_id: int, limit: int | None = None) -> list[ChargeRow]:
+    """The charges of a subscription by period; the newest `limit` of them."""
+    query = _CHARGES.where(charges.c.subscription_id == subscription_id).order_by(charges.c.period_no.desc())
+    return read_all(ChargeRow, db.execute(query.limit(limit)))[::-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,45 +152,6 @@ def attempts_of(db: Connection, charge_id: int) -> list[AttemptRow]:
     tables = (attempts, archived_attempts)
     both = union_all(*(select(*_same(t, attempts)).where(t.c.charge_id == charge_id) for t in tables))
     return read_all(AttemptRow, db.execute(both.order_by("number")))
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptEvent:
-    """An event of an attempt."""
-
-    at: datetime
-    merchant_uid: str
-    state: AttemptState
-    words: str | None
-
-
-def events_of(db: Connection, charge_id: int) -> list[AttemptEvent]:
-    """Return the events of a charge's attempts in order, including archived ones."""
-    pairs = ((attempt_events, attempts), (archived_attempt_events, archived_attempts))
-    both = union_all(
-        *(
-            select(e.c.id, e.c.at, e.c.state, e.c.fence, e.c.words, a.c.merchant_uid, a.c.number)
-            .join_from(e, a, a.c.id == e.c.attempt_id)
-            .where(a.c.charge_id == charge_id)
-            for e, a in pairs
-        )
-    )
-    return read_all(AttemptEvent, db.execute(both.order_by("id")))
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A notice to the outside."""
-
-    created_at: datetime
-    kind: str
-
-
-def notices_of(db: Connection, subject: str) -> list[Notice]:
-    """Return the notices about a charge or subscription in order, including archived ones."""
-    tables = (outbox, archived_outbox)
-    both = union_all(*(select(*_same(t, outbox)).where(t.c.subject == subject) for t in tables))
-    return read_all(Notice, db.execute(both.order_by("id")))
 
 
 def _same(table: Table, like: Table) -> list[Column[Any]]:
