@@ -42,7 +42,8 @@ def test_a_telephone_number_shows_its_ends(tel: str | None, shown: str | None) -
     ("name", "number", "shown"),
     [
         ("신한카드", "536510******1234", "신한카드 *1234"), (None, "536510******1234", "*1234"),
-        ("신한카드", "5365-10**-****-***4", "신한카드"), ("신한카드", None, "신한카드"), (None, None, None), ("", "", None),
+        ("신한카드", "5365-10**-****-***4", "신한카드"), ("신한카드", None, "신한카드"), (None, None, None),
+        ("", "", None),
     ],
 )  # fmt: skip
 def test_a_card_shows_its_issuer_and_its_last_four_digits(

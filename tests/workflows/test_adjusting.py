@@ -343,7 +343,7 @@ def test_a_change_is_told_and_written_down_with_its_reason(services: Services, k
         payload = db.execute(text("SELECT payload FROM outbox WHERE kind = 'subscription.changed'")).scalar_one()
         act = db.execute(text("SELECT actor, why, details FROM audit WHERE verb = 'skip'")).one()
     assert (payload["what"], payload["next_due_at"]) == ("skip", "2026-03-31T00:00:00Z")
-    assert tuple(act) == ("kim", "he asked for it", {"period_no": 1})
+    assert tuple(act) == ("kim", "he asked for it", {"period_no": 1, "due_at": "2026-02-28T00:00:00Z"})
 
 
 def test_a_skipped_charge_is_not_announced(services: Services) -> None:

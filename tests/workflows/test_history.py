@@ -88,12 +88,12 @@ def test_each_act_says_from_what_to_what_by_whom_and_why(services: Services) -> 
     told = {entry.what: entry.words for entry in history.show(services, key).happenings if entry.actor}
     assert told["move-time"] == "the plan's time -> 11:00:00, by kim: x"
     assert told["move-anchor"] == "2026-01-31 -> 2026-02-09, by kim: x"
-    assert told["skip"] == "period no 1, due 2026-02-09 02:00Z, by kim: x"
-    assert told["pause"] == "period no 1, due 2026-02-09 02:00Z, by kim: x"
+    assert told["skip"] == "due 2026-02-09 02:00Z, period 1, by kim: x"
+    assert told["pause"] == "due 2026-02-09 02:00Z, period 1, by kim: x"
     assert told["resume"] == "not charged 0, by kim: x"
     assert told["change-card"].startswith("ann -> ann-2, ")
     assert told["unsubscribe.at_period_end"].startswith("ends 2026-02-09 02:00Z, ")
-    assert told["undo"] == "undone end, was 2026-02-09 02:00Z, tried 0, by kim: x"
+    assert told["undo"] == "was 2026-02-09 02:00Z, tried 0, undone end, by kim: x"
 
 
 def change_plan(services: Services, key: str) -> None:

@@ -262,7 +262,7 @@ def _known(details: Mapping[str, object]) -> dict[str, object]:
 
 
 def _label(name: str) -> str:
-    return name.removesuffix("_at").replace("_", " ")
+    return name.removesuffix("_at").removesuffix("_no").replace("_", " ")
 
 
 def _as_moment(text: str) -> datetime | None:
