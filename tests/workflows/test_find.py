@@ -16,7 +16,7 @@ from schedules.requests.refunds import RefundRequest
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect, move, on_sale
 from worker.charging import adhoc
-from worker.customers import enrollment
+from worker.customers import adjust, enrollment
 from worker.refunds import refund_payment
 from worker.renewals import open_charges
 from worker.reporting import customer_story, explain, find
@@ -240,6 +240,19 @@ def test_a_customer_is_shown_with_cards_standing_debts_and_what_comes_next(
     reasons = explain.why_of_customer(services, story.customer_id)
     assert [why.reason for why in reasons] == [Reason.SCHEDULED, Reason.OLDER_DEBT]
     assert explain.why(services, "ann kim") == reasons
+
+
+def test_of_a_customer_the_cards_that_pay_are_explained(services: Services, shop: dict[str, str]) -> None:
+    enrollment.add_customer(services, "ann-2", None, None, None, "test", of="ann")
+    for charge_id in [row["id"] for row in charge_rows(services) if row["key"].startswith(f"r{shop['ann']}")]:
+        collect(services, charge_id)
+    assert [why.reason for why in explain.why(services, "Ann Kim")] == [Reason.PAID, Reason.SCHEDULED]
+    with services.one_moment() as db:
+        customer_id = find.one(db, "ann").customer_id
+    assert customer_id is not None
+    adjust.change_card(services, shop["ann"], "ann-2", "test", "r")
+    (coming,) = explain.why_of_customer(services, customer_id)
+    assert (coming.customer_uid, coming.reason) == ("ann-2", Reason.SCHEDULED)
 
 
 @pytest.mark.usefixtures("shop")

@@ -79,10 +79,10 @@ def why_of_customer(services: Services, customer_id: int) -> list[Why]:
 
 def _of_customer(services: Services, db: Connection, customer_id: int, now: datetime) -> list[Why]:
     cards = customer_facts.cards_of(db, customer_id, MOST_CARDS)
-    found = [each for card in cards for each in _of_key(services, db, card.customer_uid, now) or ()]
-    # Of former cards the newest charge says nothing.
-    open_ones = [each for each in found if each.reason not in ENDED] if len(cards) > 1 else []
-    return open_ones or found
+    of_cards = [_of_key(services, db, card.customer_uid, now) or [] for card in cards]
+    # A card that pays for nothing any more has only its last charge.
+    of_live = [found for found in of_cards if any(each.reason not in ENDED for each in found)]
+    return [each for found in of_live or of_cards for each in found]
 
 
 def _of_key(services: Services, db: Connection, key: str, now: datetime) -> list[Why] | None:
