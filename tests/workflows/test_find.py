@@ -13,6 +13,7 @@ from schedules.errors import BadRequest, Code
 from schedules.money.amounts import Money
 from schedules.requests.adhoc import ChargeRequest
 from schedules.requests.refunds import RefundRequest
+from tests.acceptance.again import again, refused, told, told_json
 from tests.doubles import ScriptedGateway
 from tests.factories import attempt_rows, charge_rows, collect, move, on_sale
 from worker.charging import adhoc
@@ -280,6 +281,30 @@ def test_a_match_says_how_many_subscriptions_there_are_and_whether_a_card_is_usa
     assert [(match.key, match.state) for match in matches] == [
         ("ann", "1 active"), ("ann-2", "never_again"), ("ann-3", "deleted"),
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("shop")
+def test_matches_are_printed_and_listed_by_a_command_that_needs_one(database: str) -> None:
+    settings = {
+        "AGAIN_DATABASE_URL": database, "AGAIN_ENVIRONMENT": "test", "AGAIN_PORTONE_KEY": "key",
+        "AGAIN_PORTONE_URL": "http://127.0.0.1:1", "AGAIN_PORTONE_SECRET": "secret",
+        "AGAIN_BROKER_URL": "redis://127.0.0.1:1/0",
+    }  # fmt: skip
+    table = told("find", "김", "--limit", "1", settings=settings)
+    assert "김*서" in table
+    assert "there are more" in table
+    answer = told_json("find", "김", settings=settings)
+    assert ([match["key"] for match in answer["matches"]], answer["more"]) == (["kim-2", "kim-1"], False)
+    assert "nothing is found" in told("find", "%", settings=settings)
+    assert "customer kim-1" in told("show", "minjun@", settings=settings)
+    for command in ("show", "why"):
+        done = again(command, "김민", settings=settings)
+        assert done.returncode == 1
+        assert "kim-1" in done.stdout
+        assert "give the key of one: customer kim-2" in done.stderr
+        assert "is not known" in refused(command, "nobody", settings=settings)
+    assert "it is empty" in refused("find", " ", settings=settings)
+    assert "at most 500" in refused("find", "x" * 501, settings=settings)
 
 
 def test_a_found_list_without_matches_is_empty(services: Services) -> None:
