@@ -46,7 +46,7 @@ def are_silent(shop: Installation, pids: list[int]) -> bool:
 def test_frozen_workers_with_work_due_are_a_named_failure_unless_charging_is_stopped() -> None:
     """Guard: workers that hang take the messages that were handed out to them, so that none waits in a queue."""
     with installed() as shop:
-        assert wait_until(lambda: status(shop) == (0, {}), SOON, every=1)
+        assert wait_until(lambda: status(shop)[0] == 0, SOON, every=1)
         with frozen(shop, "worker") as pids:
             first = shop.customer("ann", "now")
             assert wait_until(lambda: CauseCode.NO_WORKER in status(shop)[1], SOON, every=1)
@@ -55,7 +55,7 @@ def test_frozen_workers_with_work_due_are_a_named_failure_unless_charging_is_sto
             assert "again worker --queues ops" in causes[CauseCode.NO_WORKER]
             assert any(f":{pid} " in causes[CauseCode.NO_WORKER] for pid in pids)
         shop.wait_for(first, "paid", SOON)
-        assert wait_until(lambda: status(shop) == (0, {}), SOON, every=1)
+        assert wait_until(lambda: status(shop)[0] == 0, SOON, every=1)
         shop.told("stop-charging", "--why", "a test")
         with frozen(shop, "worker-charges") as pids:
             assert len(pids) == 2
@@ -63,6 +63,6 @@ def test_frozen_workers_with_work_due_are_a_named_failure_unless_charging_is_sto
             assert wait_until(lambda: shop.charge(second) is not None, SOON)
             assert wait_until(lambda: are_silent(shop, pids), SOON)
             code, causes = status(shop)
-            assert (code, list(causes)) == (0, [CauseCode.STOPPED_BY_PERSON])
+            assert (code, CauseCode.STOPPED_BY_PERSON in causes, CauseCode.NO_WORKER in causes) == (0, True, False)
         shop.told("resume-charging", "--why", "a test")
         shop.wait_for(second, "paid", SOON)
