@@ -110,11 +110,9 @@ class Settings(BaseSettings):
         "ask", description="Refund a second payment for one charge when a person asks for it, or at once."
     )
     breaker_refusals: int = Field(
-        5,
-        ge=1,
-        le=10_000,
+        5, ge=1, le=10_000,
         description="Customers refused within ten minutes without a paid call: the breaker stops the account.",
-    )
+    )  # fmt: skip
     charge_limit: str = Field(
         "KRW=1000000 JPY=100000 USD=1000 EUR=1000",
         description="Amounts, in major units, above which an ad-hoc charge waits for a second person.",
@@ -141,6 +139,10 @@ class Settings(BaseSettings):
     clock_file: Path | None = Field(
         None, description="File with seconds to move the clock by; demos and tests only."
     )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65_535, description="Port of /metrics, /healthz and /readyz of a process; none unless set."
+    )
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="Address of AGAIN_METRICS_PORT.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level to log.")
     log_format: Literal["text", "json"] = Field("text", description="Format of log lines.")
 
@@ -388,9 +390,7 @@ def shop_zone_name() -> str:
 def _settings_with(values: Mapping[str, str]) -> Settings:
     """Read the environment; what it does not have is taken from these values."""
     own = {name.upper() for name in os.environ}
-    short = {name.removeprefix(PREFIX).lower(): value for name, value in values.items() if name not in own}
-    given: dict[str, Any] = {name: value for name, value in short.items() if name in Settings.model_fields}
-    return Settings(**given)
+    return _settings_of({name: value for name, value in values.items() if name not in own})
 
 
 def _settings_of(environment: Mapping[str, str]) -> Settings:

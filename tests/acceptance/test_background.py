@@ -157,7 +157,7 @@ def places(simulator: RunningSimulator, embedded: EmbeddedServices, database: st
     return QUICK | {
         "AGAIN_DATABASE_URL": database, "AGAIN_BROKER_URL": broker, "AGAIN_PORTONE_URL": simulator.url,
         "AGAIN_PORTONE_KEY": "sim_key", "AGAIN_PORTONE_SECRET": "sim_secret",
-        "AGAIN_LISTENER_ALLOW": "127.0.0.0/8", "AGAIN_LOG_LEVEL": "INFO",
+        "AGAIN_LISTENER_ALLOW": "127.0.0.0/8", "AGAIN_LOG_LEVEL": "INFO", "AGAIN_METRICS_PORT": str(free_port()),
     }  # fmt: skip
 
 

@@ -73,6 +73,7 @@ def worker(
     executor.start()
     stop_signal.call_when_told(executor.stop)
     alive.begin(alive_file, "worker", lambda: executor.readiness.obstacle)
+    _serve_metrics("worker", lambda: executor.readiness.obstacle)
     background.start(Part.STOP_LIMIT, partial(_limit_stop, made.settings.call_deadline + STOP_MARGIN))
     if {CHARGES, BULK} & set(chosen):
         executor.readiness.look()  # before the first message
@@ -180,6 +181,7 @@ def beat(alive_file: AliveFile = None, until_stdin_closes: UntilStdinCloses = Fa
         scheduler="worker.beat:PlanScheduler", loglevel=made.settings.log_level, quiet=True, redirect_stdouts=False
     )
     alive.begin(alive_file, "beat")
+    _serve_metrics("beat")
     runner.run()
 
 
@@ -229,6 +231,7 @@ def listen(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     heartbeats = Heartbeats(made, ProcessKind.LISTENER)
     alive.begin(alive_file, "listener")
+    _serve_metrics("listener")
     heartbeats.start()
     try:
         server(door, host, port).run()
@@ -255,6 +258,17 @@ def _warn_of_wrong_place(made: "Services") -> None:
         log.warning("%s", wrong)
         return
     wiring.bind_and_warn(made, "start")
+
+
+def _serve_metrics(kind: str, obstacle: Callable[[], str | None] = lambda: None) -> None:
+    from worker import wiring
+    from worker.config import installed_version
+    from worker.runtime import metrics, outages
+    from worker.store import failures
+
+    settings = wiring.settings()
+    its = metrics.Served(kind, installed_version(), obstacle, (failures.outage, outages.broker))
+    metrics.serve(settings.metrics_host, settings.metrics_port, its)
 
 
 def _use_our_logs() -> None:

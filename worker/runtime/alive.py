@@ -88,7 +88,7 @@ def begin(file: Path | None, kind: str, obstacle: Callable[[], str | None] = lam
     round_begins()
 
     def write() -> None:
-        its = _record(kind, obstacle())
+        its = current(kind, obstacle())
         try:
             os.pwrite(descriptor, json.dumps(asdict(its)).encode().ljust(LENGTH), 0)
         except OSError as error:
@@ -143,7 +143,8 @@ def check(file: Path) -> str:
     return state(record, now)
 
 
-def _record(kind: str, obstacle: str | None) -> AliveRecord:
+def current(kind: str, obstacle: str | None) -> AliveRecord:
+    """The state of this process now."""
     return AliveRecord(
         kind=kind,
         pid=os.getpid(),

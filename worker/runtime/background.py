@@ -37,6 +37,7 @@ class Part(StrEnum):
     READINESS = "readiness"  # checks whether this worker may and can send charges
     STOP_LIMIT = "stop-limit"  # ends a stop that takes too long
     ALIVE = "alive"  # records that the process works, for `again alive`
+    METRICS = "metrics"  # answers /metrics, /healthz and /readyz
     STDIN = "stdin"  # waits until standard input closes
 
 

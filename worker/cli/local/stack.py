@@ -219,7 +219,8 @@ class Standing:
             output = (self._logs / f"{name}.log").open("ab")
         # A new session: Ctrl-C reaches this process only, which stops the children in order.
         self._children[name] = self._launch(
-            [*self._program, *command, "--until-stdin-closes"], env=self._full_environment(),
+            [*self._program, *command, "--until-stdin-closes"],
+            env=self._full_environment() | self._metrics_port(name),
             stdin=self._tie[0], stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
         if output is not None:
@@ -292,6 +293,14 @@ class Standing:
                 output.seek(0)
                 told = output.read().decode(errors="replace").strip().removeprefix("again: ")
                 raise EmbeddedError(f"`again {' '.join(command)}` failed: {told}")
+
+    def _metrics_port(self, name: str) -> dict[str, str]:
+        """AGAIN_METRICS_PORT for a child: the first one has the port that is set, each next one the next port."""
+        first = self.environment.get("AGAIN_METRICS_PORT", "")
+        if not first.isdecimal():
+            return {}  # none, or a wrong one, which the child reports
+        ours = [each for each in self._commands if each != "simulator"]
+        return {"AGAIN_METRICS_PORT": str(int(first) + ours.index(name))} if name in ours else {}
 
     def _full_environment(self) -> dict[str, str]:
         foreign = {name: value for name, value in os.environ.items() if not name.startswith("AGAIN_")}
