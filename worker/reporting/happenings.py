@@ -14,7 +14,7 @@ BEGAN = ("subscribe", "take-over")  # acts that a subscription begins with; its 
 CARD_FACTS = frozenset({"pg_provider", "pg_id", "card_name", "card_number"})
 # The fields of an event that its entry says, in their order.
 SAID = (
-    "what", "plan", "was", "decline_class", "reason", "why", "final", "next_attempt_at", "due_at", "next_due_at",
+    "plan", "was", "decline_class", "reason", "why", "final", "next_attempt_at", "due_at", "old_due_at", "next_due_at",
     "usable_until", "gives_up_at", "expires_on",
 )  # fmt: skip
 # Entries of one instant: what a person did, what it opened, what the gateway answered, what the shop is sent.
@@ -159,7 +159,7 @@ def of_event(event: StoryEvent) -> list[Happening]:
     amount, currency = payload.get("amount"), payload.get("currency")
     if isinstance(amount, int) and isinstance(currency, str):
         said.insert(0, amount_words(amount, currency))
-    words = "event for the shop" + (f": {', '.join(said)}" if said else "")
+    words = f"event for the shop about {event.subject}" + (f": {', '.join(said)}" if said else "")
     details: dict[str, object] = {"event": event.id} | _known({name: payload.get(name) for name in SAID})
     written = Happening(
         event.created_at, event.kind, words, event.subject, details=details, place=(EVENT, event.id)
@@ -170,7 +170,7 @@ def of_event(event: StoryEvent) -> list[Happening]:
     tries = f"{event.tries} tries" if event.tries != 1 else "1 try"
     what, after = ("delivered", "") if event.delivered_at else ("not delivered", f": {event.last_answer}")
     over = Happening(
-        over_at, what, f"{event.kind} after {tries}{after}", event.subject,
+        over_at, what, f"{event.kind} about {event.subject} after {tries}{after}", event.subject,
         details={"event": event.id, "kind": event.kind, "tries": event.tries}, place=(DELIVERY, event.id),
     )  # fmt: skip
     return [written, over]
