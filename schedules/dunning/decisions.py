@@ -183,6 +183,12 @@ def deadline(policy: DunningPolicy, ladder_began_at: datetime) -> datetime:
     return ladder_began_at + policy.patience
 
 
+def is_dated(at: datetime, debt: Debt, decline_class: DeclineClass, declined_at: datetime) -> bool:
+    """Whether a try after a decline is planned for a payday or the first day of a month, not for a rung."""
+    dated = next(_dates(debt.policy.way(_acts_as(decline_class)), debt, declined_at), None)
+    return dated is not None and _allowed(dated, debt) == at
+
+
 def _after_decline(debt: Debt, said: Said, reason: str, now: datetime) -> Decision:
     history = debt.history
     if debt.old_card and not debt.stopped:

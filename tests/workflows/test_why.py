@@ -1,5 +1,6 @@
 """`again why`: what it says will be tried at a time is tried then, and what it says will not be tried is not."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,15 +8,28 @@ from sqlalchemy import text
 
 from schedules.charging.outcomes import Declined, NotSent, Unknown
 from schedules.charging.reasons import Check, Reason
+from schedules.dunning.declines import DeclineClass
+from schedules.dunning.policies import Way
 from schedules.errors import Code
 from tests.doubles import ScriptedGateway
-from tests.factories import charge_rows, collect, collect_due, move_to, on_sale, opened, subscribed, write
+from tests.factories import (
+    LADDER,
+    charge_rows,
+    collect,
+    collect_due,
+    move,
+    move_to,
+    on_sale,
+    opened,
+    subscribed,
+    write,
+)
 from tests.model.postgres import PostgresBooks
 from tests.workflows.test_claiming import KINDS, arrange, shop_of
 from worker.charging import attempt_charge
 from worker.charging.claim import Claimed, claim_many
 from worker.cli.charging.charge import code_at_rest
-from worker.customers import adjust, enrollment
+from worker.customers import adjust, cards, enrollment
 from worker.operations import operate
 from worker.reporting import explain, history
 from worker.reporting.explain import Why
@@ -81,6 +95,54 @@ def test_a_decline_says_when_the_charge_is_tried_again(services: Services, gatew
     assert found.at == charge_rows(services)[0]["next_attempt_at"]
     assert "[CC10]통장 잔액부족 (money_short)" in found.sentence
     assert found.checks[-1].check is Check.IS_TIME
+
+
+def test_a_decline_says_which_rung_of_the_ladder_follows_and_the_end_of_the_grace(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    charge_id = opened(services, policy=replace(LADDER, grace=timedelta(days=7)))
+    gateway.answers.append(DECLINE)
+    collect(services, charge_id)
+    found = _why(services, _key(services, charge_id))
+    assert "is tried at 2026-02-01 00:00Z, by rung 1 of 2 of the ladder" in found.sentence
+    assert found.sentence.endswith("the grace of its subscription ends at 2026-02-07 00:00Z")
+
+
+def test_a_decline_says_that_a_try_waits_for_a_payday(services: Services, gateway: ScriptedGateway) -> None:
+    policy = replace(LADDER, ways={DeclineClass.MONEY_SHORT: Way((timedelta(days=20),), paydays=(10,))})
+    charge_id = opened(services, policy=policy)
+    gateway.answers.append(DECLINE)
+    collect(services, charge_id)
+    assert ", a payday or the first day of a month;" in _why(services, _key(services, charge_id)).sentence
+
+
+def test_a_stopped_card_is_named_with_the_time_of_its_decline(
+    services: Services, gateway: ScriptedGateway
+) -> None:
+    on_sale(services)
+    key = subscribed(services)
+    write(services, "UPDATE billing_keys SET card_name = 'Shinhan', card_number = '536510******1234'", 0)
+    gateway.answers.append(NEVER)
+    collect_due(services)
+    debt, coming = explain.why(services, key)
+    named = "its card (Shinhan *1234) is stopped since its decline at 2026-01-31 00:00Z (never_again)"
+    assert (debt.reason, named in debt.sentence) == (Reason.WAITS_FOR_CARD, True)
+    operate.waive(services, debt.key, "kim", "x")
+    coming = explain.why(services, key)[-1]
+    assert "its card (Shinhan *1234) can never pay since its decline at 2026-01-31 00:00Z" in coming.sentence
+
+
+def test_the_next_period_says_that_its_card_expires_before(services: Services) -> None:
+    on_sale(services)
+    key = subscribed(services)
+    collect_due(services)
+    tried = "is opened at 2026-02-28 00:00Z, and tried then with its card"
+    assert tried in explain.why(services, key)[-1].sentence
+    cards.expires(services, "ann", 2026, 2, "kim")
+    assert "which expires" not in explain.why(services, key)[-1].sentence
+    move(services, minutes=1)
+    adjust.skip(services, key, "kim", "x")
+    assert "which expires before, on 2026-02-28" in explain.why(services, key)[-1].sentence
 
 
 def test_an_unknown_outcome_says_when_it_is_looked_up(services: Services, gateway: ScriptedGateway) -> None:

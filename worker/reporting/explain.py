@@ -7,7 +7,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from schedules.charging.charges import SubscriptionStatus
+from schedules.charging.charges import AttemptState, SubscriptionStatus, TriedBy
 from schedules.charging.claiming import AccountFacts, SetAside
 from schedules.charging.identity import SUBJECT_LENGTH, parse_merchant_uid
 from schedules.charging.reasons import (
@@ -20,19 +20,25 @@ from schedules.charging.reasons import (
     of_charge,
     of_subscription,
 )
+from schedules.dunning.decisions import Debt, is_dated
+from schedules.dunning.standings import usable_until
 from schedules.errors import BadUid
 from schedules.money.amounts import amount_words
+from worker.charging import dunning
 from worker.charging.claim import intent_of
 from worker.charging.claim_facts import account_facts, charge_facts, earlier_facts, load_earlier, or_aside
 from worker.customers.next_charges import next_of
 from worker.reporting import find, sentences
 from worker.reporting.find import Kind
+from worker.reporting.sentences import Beside
 from worker.services import Services
 from worker.store.charging import attempts, card_calls, charges, claims, debts, kill_switch
+from worker.store.charging.charges import Charge
 from worker.store.charging.claims import Locked
 from worker.store.customers import customers, subscriptions
 from worker.store.customers.subscriptions import Subscription
 from worker.store.reporting import customer_facts, timeline
+from worker.store.reporting.timeline import AttemptRow
 
 MOST_CARDS = 20  # of a customer
 ENDED = frozenset({Reason.PAID, Reason.CLOSED, Reason.CANCELED})
@@ -122,7 +128,7 @@ def _of_charge(services: Services, db: Connection, row: Locked, now: datetime) -
     verdict = _verdict(services, db, row, now)
     return Why(
         "charge", row.key, row.customer_uid, row.account, row.amount, row.currency, verdict.reason, verdict.at,
-        _sentence(db, row, verdict), verdict.checks(OF_CHARGE),
+        _sentence(services, db, row, verdict), verdict.checks(OF_CHARGE),
     )  # fmt: skip
 
 
@@ -174,12 +180,12 @@ def _of_next(services: Services, db: Connection, row: Subscription, now: datetim
         ahead=timeline.oldest_owed(db, row.id),
         card_stopped=row.billing_key_id in customers.stopped_as(db, [row.billing_key_id]),
     )
-    verdict = of_subscription(facts, now)
+    verdict, card = of_subscription(facts, now), timeline.card_stop(db, row.billing_key_id)
     money = amount_words(coming.amount, coming.currency)
     subject = f"period {coming.period_no} of {who} ({money})"
     return Why(
         "subscription", row.key, row.customer_uid, row.account, coming.amount, coming.currency,
-        verdict.reason, verdict.at, f"{subject} {sentences.of_period(row, verdict, coming.due_at)}",
+        verdict.reason, verdict.at, f"{subject} {sentences.of_period(row, verdict, coming.due_at, card)}",
         verdict.checks(OF_SUBSCRIPTION),
     )  # fmt: skip
 
@@ -196,7 +202,33 @@ def _of_broken(row: Subscription, why: str) -> Verdict:
             return Verdict(Reason.TO_BE_HELD, None, why)
 
 
-def _sentence(db: Connection, row: Locked, verdict: Verdict) -> str:
+def _sentence(services: Services, db: Connection, row: Locked, verdict: Verdict) -> str:
     charge, tried = timeline.charge_row(db, row.key), timeline.attempts_of(db, row.id)
-    words = sentences.of_debt(charge, tried, verdict) if charge is not None else ""
+    own = or_aside(lambda: charges.of_ids(db, [row.id]).get(row.id))
+    debt = None if isinstance(own, SetAside) else own
+    beside = Beside(
+        timeline.card_stop(db, row.billing_key_id),
+        "" if debt is None else _planned_as(services, debt, tried, verdict.at),
+        None if debt is None else usable_until(dunning.overdue(debt)),
+    )
+    words = sentences.of_debt(charge, tried, verdict, beside) if charge is not None else ""
     return f"charge {row.key} of {row.customer_uid} ({amount_words(row.amount, row.currency)}) {words}"
+
+
+def _planned_as(services: Services, charge: Charge, tried: Sequence[AttemptRow], at: datetime | None) -> str:
+    """Why a try is planned for its time: a person, a payday, a rung of the ladder, a call that was not sent."""
+    if at is None or at != charge.next_attempt_at:
+        return ""
+    if charge.tried_by is not None:
+        return f", as a {charge.tried_by} asked" if charge.tried_by is TriedBy.PERSON else ", with a changed card"
+    last = tried[-1] if tried else None
+    if last is None:
+        return ", for the first time"
+    if last.state != AttemptState.DECLINED or last.decline_class is None or last.settled_at is None:
+        return ", again"
+    debt = Debt(charge.policy, charge.history, last.merchant_uid, charge.zone or services.settings.zone)
+    if is_dated(at, debt, last.decline_class, last.settled_at):
+        return ", a payday or the first day of a month"
+    rungs = len(charge.policy.way(last.decline_class).ladder)
+    done = charge.history.declines
+    return f", by rung {done} of {rungs} of the ladder" if 0 < done <= rungs else ", again"

@@ -14,8 +14,8 @@ BEGAN = ("subscribe", "take-over")  # acts that a subscription begins with; its 
 CARD_FACTS = frozenset({"pg_provider", "pg_id", "card_name", "card_number"})
 # The fields of an event that its entry says, in their order.
 SAID = (
-    "plan", "was", "decline_class", "reason", "why", "final", "next_attempt_at", "due_at", "old_due_at", "next_due_at",
-    "usable_until", "gives_up_at", "expires_on",
+    "plan", "was", "decline_class", "reason", "why", "final", "next_attempt_at", "due_at", "old_due_at",
+    "next_due_at", "usable_until", "gives_up_at", "expires_on",
 )  # fmt: skip
 # Entries of one instant: what a person did, what it opened, what the gateway answered, what the shop is sent.
 BEGINNING, ACT, OPENED, STEP, ENDED, EVENT, DELIVERY = range(7)

@@ -1,17 +1,30 @@
 """Sentences that say why a charge is tried now, later, or not; each continues "charge … of … (…)"."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
+from schedules.charging.cards import has_expired
 from schedules.charging.charges import AttemptState
 from schedules.charging.reasons import Reason, Verdict
+from schedules.masking import named_card
 from worker.store.customers.subscriptions import Subscription
-from worker.store.reporting.timeline import AttemptRow, ChargeRow
+from worker.store.reporting.timeline import AttemptRow, CardStop, ChargeRow
 
 
-def of_period(row: Subscription, verdict: Verdict, due_at: datetime) -> str:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a sentence says beside the verdict."""
+
+    card: CardStop | None = None  # the card that is charged
+    planned_as: str = ""  # why a try is planned for its time
+    usable_until: datetime | None = None  # the end of the grace of a declined debt
+
+
+def of_period(row: Subscription, verdict: Verdict, due_at: datetime, card: CardStop | None) -> str:
     """Say what becomes of a subscription's next period, which is due at `due_at`."""
     opened = f"is opened at {_moment(due_at)}"
+    tried = f"{opened}, and tried then with {_named(card)}{_expiry(card, due_at)}"
     match verdict.reason:
         case Reason.CANCELED:
             return "is not charged: the subscription was canceled"
@@ -22,22 +35,22 @@ def of_period(row: Subscription, verdict: Verdict, due_at: datetime) -> str:
         case Reason.ENDS:
             return f"is not charged: the subscription ends at {_moment(row.ends_at)}"
         case Reason.SKIPPED:
-            return f"{opened}; the periods before it are skipped"
+            return f"{tried}; the periods before it are skipped"
         case Reason.SCHEDULED:
-            return opened
+            return tried
         case Reason.OLDER_DEBT:
             return f"{opened}, and is not tried before charge {verdict.fact}, which is older"
         case Reason.CARD_STOPPED:
-            return f"{opened}, and waits for another card: the present one can never pay"
+            return f"{opened}, and waits for another card: {_named(card)} can never pay{_stopped(card)}"
         case Reason.DUE:
             return "is due, and its charge is opened within a minute"
         case _:
             return _of_installation(verdict)
 
 
-def of_debt(charge: ChargeRow, tried: Sequence[AttemptRow], verdict: Verdict) -> str:
+def of_debt(charge: ChargeRow, tried: Sequence[AttemptRow], verdict: Verdict, beside: Beside) -> str:
     """Say what becomes of a charge."""
-    after = _after(tried)
+    after = _after(tried) + _grace(charge, beside)
     match verdict.reason:
         case Reason.PAID:
             return f"is paid since {_moment(charge.closed_at)}, {_paid_by(charge, tried)}"
@@ -48,7 +61,7 @@ def of_debt(charge: ChargeRow, tried: Sequence[AttemptRow], verdict: Verdict) ->
         case Reason.UNDER_WAY | Reason.UNKNOWN:
             return _of_unresolved(next(each for each in tried if AttemptState(each.state).is_unresolved))
         case Reason.WAITS_FOR_CARD:
-            return f"is not tried: it waits for another card, or for an operator{after}"
+            return f"is not tried: it waits for another card, or for an operator{_why_stopped(beside.card)}{after}"
         case Reason.TO_BE_HELD:
             return f"will be held for an operator at its next try: {verdict.fact}"
         case Reason.LOOK_UP:
@@ -59,18 +72,47 @@ def of_debt(charge: ChargeRow, tried: Sequence[AttemptRow], verdict: Verdict) ->
         case Reason.OLDER_DEBT:
             return f"is not tried: charge {verdict.fact} of the same card is older and goes first"
         case Reason.CARD_STOPPED:
-            return f"is not tried: its card can never pay; it waits for another card{after}"
+            card = beside.card
+            return f"is not tried: {_named(card)} can never pay{_stopped(card)}; it waits for another card{after}"
         case Reason.CARD_CAP:
             until = f" before {_moment(verdict.at)}" if verdict.at is not None else ""
             return f"is not tried{until}: its card was declined as often as the policy's cap allows{after}"
         case Reason.CARD_IN_USE:
             return f"is tried as soon as {verdict.fact}, another call of its card, has ended"
         case Reason.SCHEDULED:
-            return f"is tried at {_moment(verdict.at)}{after}"
+            return f"is tried at {_moment(verdict.at)}{beside.planned_as}{after}"
         case Reason.DUE:
             return f"is due, and is sent as soon as the account's cap allows{after}"
         case _:
             return _of_installation(verdict)
+
+
+def _named(card: CardStop | None) -> str:
+    shown = named_card(card.card_name, card.card_number) if card is not None else None
+    return f"its card ({shown})" if shown is not None else "its card"
+
+
+def _stopped(card: CardStop | None) -> str:
+    if card is None or card.stopped_as is None:
+        return ""
+    when = f" at {_moment(card.declined_at)}" if card.declined_at is not None else ""
+    return f" since its decline{when} ({card.stopped_as})"
+
+
+def _why_stopped(card: CardStop | None) -> str:
+    return f"; {_named(card)} is stopped{_stopped(card)}" if card is not None and card.stopped_as else ""
+
+
+def _expiry(card: CardStop | None, due_at: datetime) -> str:
+    if card is None or card.expires_on is None or not has_expired(card.expires_on, due_at):
+        return ""
+    return f", which expires before, on {card.expires_on}"
+
+
+def _grace(charge: ChargeRow, beside: Beside) -> str:
+    if charge.subscription is None or beside.usable_until is None or charge.closed_at is not None:
+        return ""
+    return f"; the grace of its subscription ends at {_moment(beside.usable_until)}"
 
 
 def _of_installation(verdict: Verdict) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, select, text, union_all
+from sqlalchemy import Column, Connection, Table, func, select, text, union_all
 
 from schedules.charging.charges import (
     AttemptState,
@@ -18,14 +18,17 @@ from schedules.charging.charges import (
 from schedules.charging.identity import SUBJECT_LENGTH
 from schedules.dunning.declines import DeclineClass
 from schedules.dunning.policies import FinalAction
+from schedules.outbox.events import CardNeedsUpdate
 from worker.store.rows import read_all, read_first
 from worker.store.tables import (
     OWED,
     archived_attempts,
+    archived_outbox,
     attempts,
     audit,
     billing_keys,
     charges,
+    outbox,
     policies,
     subscriptions,
 )
@@ -106,6 +109,7 @@ class AttemptRow:
     tried_by: TriedBy | None
     lease_until: datetime | None
     next_ask_at: datetime | None
+    settled_at: datetime | None
 
 
 def newest_of_card(db: Connection, billing_key_id: int) -> list[int]:
@@ -114,6 +118,33 @@ def newest_of_card(db: Connection, billing_key_id: int) -> list[int]:
     # By due time: by id, the planner could read all newer charges of other cards.
     query = select(c.id).where(c.billing_key_id == billing_key_id).order_by(c.due_at.desc()).limit(1)
     return list(db.execute(query).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class CardStop:
+    """A card, and the decline after which it is not tried."""
+
+    customer_uid: str
+    card_name: str | None
+    card_number: str | None
+    expires_on: date | None
+    stopped_as: DeclineClass | None  # None while it may be tried
+    declined_at: datetime | None  # when it was last declined so; None when that is not recorded
+
+
+def card_stop(db: Connection, billing_key_id: int) -> CardStop | None:
+    """Return a card with its last decline that only another card, or an act of a person, can answer."""
+    k = billing_keys.c
+    both = union_all(*(
+        select(o.c.created_at)
+        .where(o.c.subject == k.customer_uid, o.c.kind == CardNeedsUpdate.kind)
+        .where(o.c.payload["reason"].astext.is_not(None))
+        .correlate(billing_keys)
+        for o in (outbox, archived_outbox)
+    )).subquery().lateral()  # fmt: skip
+    declined_at = select(func.max(both.c.created_at)).scalar_subquery()
+    query = select(billing_keys, declined_at.label("declined_at")).where(k.id == billing_key_id)
+    return read_first(CardStop, db.execute(query))
 
 
 def oldest_owed(db: Connection, subscription_id: int) -> str | None:
