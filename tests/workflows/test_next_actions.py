@@ -284,7 +284,7 @@ class Shop(RuleBasedStateMachine):
             self.no_charge_waits_in_silence()
             self._stop_or_resume(stops=False)  # the breaker may have stopped it
         with self.services.engine.begin() as db:
-            listed = {row.key for row in waits.held(db)} | {row.key for row in waits.for_card(db, 1000)}
+            listed = {row.key for row in waits.held(db, 1000)} | {row.key for row in waits.for_card(db, 1000)}
             listed |= {parse_merchant_uid(row.merchant_uid).charge_key for row in waits.unknown(db, 1000)}
         recent = self.shop.clock.now() - timedelta(days=20)
         late = [row for row in charge_rows(self.shop) if row["closed_at"] is None and row["due_at"] < recent]

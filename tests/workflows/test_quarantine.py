@@ -36,7 +36,7 @@ def test_a_subscription_that_opening_cannot_work_on_is_set_aside_and_the_others_
     open_charges.open_due(services)
     assert [row["status"] for row in charge_rows(services)] == ["open"]
     with services.engine.begin() as db:
-        (aside,) = subscriptions.held(db)
+        (aside,) = subscriptions.held(db, 10)
     assert aside.key == poisoned
     assert "Mars/Olympus" in aside.held_why
     assert ("subscription.held", poisoned) in notices(services)

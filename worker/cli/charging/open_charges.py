@@ -8,7 +8,7 @@ import typer
 from schedules.charging.identity import SUBJECT_LENGTH
 from schedules.money.amounts import amount_words
 from worker.cli.terminal.dry_run import DryRun, context, print_if_dry_run
-from worker.cli.terminal.output import Actor, Why, actor, age, answer, print_table, say, with_currency
+from worker.cli.terminal.output import Actor, Why, actor, age, answer, print_table, say, warn, with_currency
 from worker.cli.terminal.verbs import RequestKey, add_verb, carry_out
 from worker.cli.terminal.wired import services
 from worker.store.charging import waits
@@ -54,11 +54,14 @@ def release(
 
 @app.command("held")
 def held(
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many that wait for a card.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many of each kind.")] = 1000,
 ) -> None:
-    """List what waits for an operator or for another card, with the reasons."""
+    """List what waits for an operator or for another card, oldest first, with the reasons.
+
+    `again charges --held` and `again subscriptions --held` list all in pages, newest first.
+    """
     with services().engine.begin() as db:
-        waiting, aside, for_card = waits.held(db), subscriptions.held(db), waits.for_card(db, limit)
+        waiting, aside, for_card = waits.held(db, limit), subscriptions.held(db, limit), waits.for_card(db, limit)
     documents = {
         "charges": [asdict(charge) for charge in waiting],
         "subscriptions": [asdict(subscription) for subscription in aside],
@@ -69,6 +72,8 @@ def held(
     _print_rows("held subscriptions", ("key", "status", "next_due_at", "held_why"), documents["subscriptions"])
     of_card = ("key", "customer_uid", "status", "amount", "due_at", "look_at", "why")
     _print_rows("charges that wait for a card", of_card, documents["waiting_for_card"])
+    if limit in (len(waiting), len(aside), len(for_card)):
+        warn(f"at most {limit:,} of each kind are listed; give a larger --limit to see whether there are more")
 
 
 def _print_rows(title: str, names: tuple[str, ...], rows: list[dict[str, Any]]) -> None:

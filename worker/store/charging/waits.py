@@ -40,9 +40,9 @@ class WaitsForCard:
     reason: str | None  # the last answer
 
 
-def held(db: Connection) -> list[Held]:
+def held(db: Connection, limit: int) -> list[Held]:
     """The charges that wait for an operator, oldest first."""
-    query = select(charges).where(charges.c.held_why.is_not(None)).order_by(charges.c.id)
+    query = select(charges).where(charges.c.held_why.is_not(None)).order_by(charges.c.id).limit(limit)
     return read_all(Held, db.execute(query))
 
 

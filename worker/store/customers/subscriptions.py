@@ -253,10 +253,10 @@ class HeldSubscription:
     held_why: str
 
 
-def held(db: Connection) -> list[HeldSubscription]:
+def held(db: Connection, limit: int) -> list[HeldSubscription]:
     """Return the quarantined subscriptions, oldest first."""
     query = select(subscriptions).where(subscriptions.c.held_why.is_not(None)).order_by(subscriptions.c.id)
-    return read_all(HeldSubscription, db.execute(query))
+    return read_all(HeldSubscription, db.execute(query.limit(limit)))
 
 
 @dataclass(frozen=True, slots=True)
