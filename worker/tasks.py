@@ -87,7 +87,7 @@ def dispatch() -> None:
 @rung_again
 def charge(charge_id: int, account: str = "") -> None:
     """Try once to collect a charge."""
-    carry_out(charge_id, account)
+    carry_out(charge_id, account, str((charge.request.delivery_info or {}).get("routing_key", BULK)))
 
 
 @app.task(name="again.charge_many", queue=BULK)
@@ -97,12 +97,12 @@ def charge_many(charge_ids: list[int], account: str = "") -> None:
     carry_out_envelope(charge_ids, account)
 
 
-def carry_out(charge_id: int, account: str) -> None:
+def carry_out(charge_id: int, account: str, queue: str) -> None:
     """Try a charge; give it back to the queue when this process cannot send it now."""
     if stop_signal.is_told() or _may_not_send(account):
         enqueue.give_back(services(), [charge_id])
         return
-    charges = _places.of(account).charges
+    charges = _places.of(account).charges[queue]
     taken = charges.take(most_charges(services()))
     if taken is None:
         enqueue.give_back(services(), [charge_id])

@@ -72,7 +72,7 @@ def read_found(
     if any(payment.state is PaymentState.CANCELLED for payment in found):
         return _aside(f"{asked.merchant_uid} was paid and cancelled at the gateway, not by us", asked)
     if any(payment.state is not PaymentState.FAILED for payment in found):
-        return Verdict(Unknown("the gateway has not finished this payment"), 0)
+        return Verdict(Unknown("the gateway has a payment that is neither paid nor failed"), 0)
     if found and not any(payment.unclear for payment in found) and now - asked.quiet_since >= quiet_time:
         return Verdict(_declined(found), 0)
     # Records of earlier sendings under this uid were judged before it was sent again.

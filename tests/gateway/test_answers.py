@@ -431,9 +431,12 @@ def test_a_payment_is_read_with_every_field_and_tolerates_more_and_fewer() -> No
 
 
 @pytest.mark.parametrize("status", ["a status of next year", "other", "PAID", "partial_cancelled"])
-def test_a_status_that_portone_does_not_document_is_kept_apart(status: str) -> None:
+def test_a_status_that_portone_does_not_document_is_kept_apart(
+    status: str, caplog: pytest.LogCaptureFixture
+) -> None:
     payment = read_payment(PAID | {"status": status})
     assert payment is not None
+    assert caplog.messages == [f"payment {payment.imp_uid} has a status that Again does not know: {status}"]
     assert (payment.state, payment.was_paid) == (PaymentState.OTHER, False)
 
 

@@ -73,6 +73,13 @@ BY_GROUP: tuple[Mutant, ...] = (
         "            return self._places['']\n",
     ),
     Mutant(
+        "group: an account that hung gets its threads back by a quick answer alone",
+        FLOWING + "test_an_account_that_hung_gets_its_threads_back_by_a_quick_answer_alone",
+        "worker/charging/account_places.py",
+        "            self._is_slow = self._seconds() - taken >= self._hangs\n",
+        "            self._is_slow = False\n",
+    ),
+    Mutant(
         "group: single charges of an account that hangs leave threads for the others",
         FLOWING + "test_single_charges_of_an_account_that_hangs_leave_threads_for_the_others",
         "worker/charging/account_places.py",

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from schedules.charging.charges import AttemptState
 from schedules.charging.outcomes import Declined, NotSent, Outcome, Paid, Unknown
+from schedules.operations.queues import BULK, CHARGES
 from tests.doubles import ScriptedGateway
 from tests.factories import (
     OTHER_DEBT,
@@ -346,7 +347,7 @@ def test_what_a_stopping_worker_has_not_begun_is_queued_again(together: Services
     enqueue.top_up(together, lambda _: None)
     worker_shutting_down.send(None, sig="SIGTERM", how="Warm", exitcode=0)
     assert stop_signal.is_told()
-    tasks.carry_out(ids[0], "main")
+    tasks.carry_out(ids[0], "main", BULK)
     tasks.carry_out_envelope(ids, "main")
     assert not attempt_rows(together)
     move(together, seconds=enqueue.GIVEN_BACK.total_seconds())
@@ -392,11 +393,10 @@ def test_envelopes_of_one_account_leave_threads_for_the_others(together: Service
 
 
 def test_single_charges_of_an_account_that_hangs_leave_threads_for_the_others(
-    together: Services, gateway: ScriptedGateway, executor: Executor, monkeypatch: pytest.MonkeyPatch
+    together: Services, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guard: calls that last up to their deadline would occupy every thread of the worker."""
-    gateways = {"main": gateway, "slow": gateway}
-    two = replace(with_settings(together, concurrency=4), gateways=gateways)
+    """Guard: calls that last up to their deadline would occupy every thread of the worker, one after another."""
+    two = replace(with_settings(together, concurrency=4), gateways={"main": gateway, "slow": gateway})
     monkeypatch.setattr(tasks, "services", lambda: two)
     ids = many_opened(together, 4)
     go_on = threading.Event()
@@ -405,31 +405,45 @@ def test_single_charges_of_an_account_that_hangs_leave_threads_for_the_others(
         assert go_on.wait(30)
         return gateway.approve(order)
 
-    gateway.answers += [hang] * most_charges(two)
+    gateway.answers.append(hang)
     with ThreadPoolExecutor(4) as pool:
-        hanging = [pool.submit(tasks.carry_out, charge_id, "slow") for charge_id in ids[:2]]
-        assert wait_until(lambda: len(gateway.sent) == 2, 20)
-        tasks.carry_out(ids[2], "slow")
-        tasks.carry_out(ids[3], "main")
-        states = [row["status"] for row in charge_rows(together)]
-        assert states.count("paid") == 1
-        assert len(attempt_rows(together)) == 3
+        hanging = pool.submit(tasks.carry_out, ids[0], "slow", BULK)
+        assert wait_until(lambda: len(gateway.sent) == 1, 20)
+        tasks.carry_out(ids[1], "slow", BULK)
+        assert len(attempt_rows(together)) == 1
+        tasks.carry_out(ids[2], "slow", CHARGES)  # requested charges do not wait for renewals
+        tasks.carry_out(ids[3], "main", BULK)
+        assert [row["status"] for row in charge_rows(together)].count("paid") == 2
         go_on.set()
-        for each in hanging:
-            each.result(30)
-    assert [row["status"] for row in charge_rows(together)].count("paid") == 3
+        hanging.result(30)
     move(together, seconds=enqueue.GIVEN_BACK.total_seconds())
     assert enqueue.top_up(together, lambda _: None) == 1
 
 
-def test_single_charges_of_an_account_that_answers_may_occupy_each_thread() -> None:
-    charges = AccountPlaces(hangs=60).of("main").charges
-    taken = [charges.take(1) for _ in range(9)]
-    assert None not in taken
+def test_an_account_that_hung_gets_its_threads_back_by_a_quick_answer_alone() -> None:
+    """Guard: when all calls of a wave have timed out, the next wave would occupy every thread again."""
+    now = [0.0]
+    charges = AccountPlaces(seconds=lambda: now[0]).of("slow").charges[BULK]
+    wave = [charges.take(2) for _ in range(4)]
+    assert None not in wave
+    now[0] = 60.0
+    for taken in wave:
+        charges.give(taken or 0.0)
+    second = [charges.take(2) for _ in range(4)]
+    assert second == [60.0, 60.0, None, None]
+    now[0] = 61.0
+    charges.give(60.0)
+    assert None not in [charges.take(2) for _ in range(4)]
 
 
 def test_the_only_account_of_a_worker_may_occupy_each_of_its_threads(services: Services) -> None:
     assert most_charges(with_settings(services, concurrency=4)) == 4
+
+
+def test_two_accounts_keep_a_share_for_each_other(services: Services, gateway: ScriptedGateway) -> None:
+    two = replace(with_settings(services, concurrency=16), gateways={"main": gateway, "slow": gateway})
+    occupied = most_envelopes(two) + 2 * most_charges(two)  # one account's, of both queues
+    assert 16 - occupied == most_envelopes(two)
 
 
 def test_an_envelope_is_over_when_its_last_charge_is(together: Services, gateway: ScriptedGateway) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from schedules.charging.outcomes import Declined, NotSent, Paid
+from schedules.operations.queues import BULK
 from tests.doubles import ScriptedGateway
 from tests.factories import START, charge_rows, many_opened, move, opened
 from worker import tasks
@@ -100,7 +101,7 @@ def test_an_unfit_worker_carries_out_neither_a_message_nor_an_envelope(
     ids = many_opened(services, 3)
     assert enqueue.top_up(services, lambda _: None) == 3
     executor.readiness.obstacle = "a test"
-    tasks.carry_out(ids[0], "main")
+    tasks.carry_out(ids[0], "main", BULK)
     tasks.carry_out_envelope(ids[1:], "main")
     assert gateway.sent == []
     move(services, seconds=enqueue.GIVEN_BACK.total_seconds())
@@ -218,16 +219,16 @@ def test_one_account_is_charged_while_the_gateway_of_another_one_is_away(
     with services.engine.begin() as db:
         db.execute(text("UPDATE charges SET account = 'other' WHERE id = ANY(:ids)"), {"ids": ids[: IN_VAIN + 2]})
     ready = executor.readiness
-    tasks.carry_out(ids[-1], "main")
+    tasks.carry_out(ids[-1], "main", BULK)
     away.answers += [REFUSED] * IN_VAIN
     for charge_id in others:
-        tasks.carry_out(charge_id, "other")
+        tasks.carry_out(charge_id, "other", BULK)
     assert ready.rests("other")
     ready.look()
     assert why(ready) is None
-    tasks.carry_out(ids[IN_VAIN], "other")
+    tasks.carry_out(ids[IN_VAIN], "other", BULK)
     tasks.carry_out_envelope([ids[IN_VAIN + 1]], "other")
-    tasks.carry_out(ids[-2], "main")
+    tasks.carry_out(ids[-2], "main", BULK)
     tasks.carry_out_envelope(ids[-4:-2], "main")
     assert len(away.sent) == IN_VAIN
     assert len(gateway.sent) == 4

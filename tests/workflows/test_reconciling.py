@@ -321,6 +321,20 @@ def test_a_payment_that_only_the_list_leaves_out_is_no_ghost(services: Services,
     assert found(services) == []
 
 
+@pytest.mark.parametrize("state", [PaymentState.READY, PaymentState.OTHER])
+def test_a_payment_in_a_state_that_says_nothing_is_no_ghost(
+    services: Services, gateway: ScriptedGateway, state: PaymentState
+) -> None:
+    """The gateway has it, so the finding that it has none would be wrong."""
+    attempt_charge.attempt(services, opened(services))
+    uid = gateway.sent[0].merchant_uid
+    (payment,) = gateway.records[uid]
+    gateway.records[uid] = [replace(payment, state=state)]
+    move(services, minutes=5)
+    reconciled(services)
+    assert found(services) == []
+
+
 def test_amount_is_found_and_the_debt_waits_for_a_person(services: Services, gateway: ScriptedGateway) -> None:
     charge = opened(services)
     gateway.answers.append(Declined("은행 점검 중입니다"))

@@ -232,7 +232,7 @@ def test_a_debt_with_a_payment_that_is_not_finished_is_not_called_unpaid(
     uid = gateway.sent[0].merchant_uid
     (payment,) = gateway.records[uid]
     gateway.records[uid] = [replace(payment, state=state, cancelled_amount=10_000)]
-    with pytest.raises(CannotOperate, match="not finished"):
+    with pytest.raises(CannotOperate, match="neither paid nor failed"):
         resolve_finding.resolve(services, number, Verdict.UNPAID, "kim", "x")
 
 

@@ -95,7 +95,7 @@ class Window:
         self._await_turn()
         found = _answered(self._gateway().find_all(uid))
         self.findings += compare(self.services, self.account, found.payments)
-        if not any(payment.was_paid for payment in found.payments):
+        if all(payment.state is PaymentState.FAILED for payment in found.payments):
             self.findings += note_ghost(self.services, self.account, uid)
 
     def _gateway(self) -> Gateway:

@@ -124,7 +124,7 @@ def _call_unpaid(services: Services, finding: Finding) -> None:
     if any(payment.state in (PaymentState.READY, PaymentState.OTHER) for payment in answer.payments):
         raise CannotOperate(
             Code.CONFLICT,
-            f"the gateway has a payment of {finding.merchant_uid} that is not finished; resolve this when it is",
+            f"a payment of {finding.merchant_uid} is neither paid nor failed; resolve this when it is",
         )
     if left:
         still_paid = amount_words(left, finding.currency)

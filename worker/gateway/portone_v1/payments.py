@@ -1,5 +1,6 @@
 """Read PortOne's payment objects, one or in lists, into the values of the port."""
 
+import logging
 from collections.abc import Mapping
 
 from schedules.charging.outcomes import GatewayPayment, PaymentState, Unknown
@@ -8,6 +9,7 @@ from worker.gateway.port import PaymentPage
 from worker.gateway.portone_v1.envelopes import MESSAGE_LIMIT, identifier, instant, minor, number
 from worker.gateway.portone_v1.unclear import is_unclear
 
+log = logging.getLogger("again.gateway")
 STATES = frozenset({PaymentState.READY, PaymentState.PAID, PaymentState.CANCELLED, PaymentState.FAILED})
 
 
@@ -23,6 +25,8 @@ def read_payment(fields: Mapping[str, object]) -> GatewayPayment | None:
         return None
     pg_provider, words = identifier(fields.get("pg_provider")), told(fields.get("fail_reason"), MESSAGE_LIMIT)
     state = PaymentState(status) if status in STATES else PaymentState.OTHER
+    if state is PaymentState.OTHER:
+        log.warning("payment %s has a status that Again does not know: %s", imp_uid, shortened(status, 40))
     return GatewayPayment(
         imp_uid=imp_uid,
         merchant_uid=uid,
