@@ -1,6 +1,7 @@
 """Work that is due, by gateway account, and for how long the rate limit and the retries explain its wait."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 LATE_AFTER = 300.0  # seconds that a due charge may wait beyond what the cap explains
@@ -23,16 +24,26 @@ class AccountDue:
     unsent: int = 0  # charges that were claimed, not sent, and wait for their next try
     unsent_since: datetime | None = None  # since when the oldest of them could be sent
     oldest_key: str | None = None  # of the charge that waits longest
+    # Since when the longest waiting charge of each queue could be sent; a queue without a due charge is missing.
+    since_by_queue: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def explained(self) -> float:
-        """Seconds that the oldest one may wait: the duration of all due charges at the cap, with a margin."""
-        return LATE_AFTER + self._takes(self.due)
+        """Seconds that the oldest one may wait: the duration of all due charges at the cap, with a margin.
+
+        The cap explains nothing when its slots are not taken.
+        """
+        return LATE_AFTER + (self._takes(self.due) if self._takes_slots else 0.0)
 
     @property
     def unsent_explained(self) -> float:
         """Seconds for which the oldest of the unsent ones may be tried."""
         return UNSENT_AFTER + self._takes(self.due + self.unsent)
+
+    @property
+    def _takes_slots(self) -> bool:
+        between = max(LATE_AFTER, 2 / self.rate) if self.rate else LATE_AFTER
+        return self.last_slot_ago is not None and self.last_slot_ago <= between
 
     def _takes(self, many: int) -> float:
         return SHARE_OF_CAP * many / self.rate if self.rate else 0.0

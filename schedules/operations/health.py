@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from schedules.operations.due_work import AccountDue, Comparison, Unopened
-from schedules.operations.queues import BULK, CHARGES, OPS
+from schedules.operations.queues import OPS
 
 UNKNOWN_AFTER = timedelta(hours=1)  # three quiet times; a gateway that answers resolves it much earlier
 UNOPENED_AFTER = 600.0  # seconds after its due time until which a period must be opened
@@ -23,6 +23,7 @@ FIX_CHANNEL = (
 )
 MOST_NAMED = 4  # silent workers in one sentence
 SILENT_AFTER = 30.0  # seconds within which a running process sends a heartbeat
+RESTART = 120.0  # seconds after an orderly end within which its successor starts, as in an upgrade
 GONE_AFTER = 60.0  # seconds without a heartbeat; a process sends one every ten, a slow beat every 25
 
 
@@ -241,21 +242,24 @@ def _crash_loops(processes: Sequence[ProcessSeen]) -> Iterator[Cause]:
 
 def _unserved(observed: Observed) -> Iterator[Cause]:
     """Work that is due while no worker of its queue sends heartbeats: all hang or were killed, or none ran."""
+    late: dict[str, list[str]] = {}  # accounts with a charge that waits in a queue
     for its in observed.accounts:
-        is_due = its.since is not None and _seconds(observed.now, its.since) > SILENT_AFTER
-        if is_due and observed.may_charge(its.account):
-            due = f"charges of account {its.account} are due ({its.due})"
-            yield from _without_worker(observed.processes, (CHARGES, BULK), due)
-    if any(_seconds(observed.now, each.since) > SILENT_AFTER for each in observed.unopened):
-        yield from _without_worker(observed.processes, (OPS,), "a period is due and not opened")
+        for queue, since in its.since_by_queue.items():
+            if observed.may_charge(its.account) and _seconds(observed.now, since) > GONE_AFTER:
+                late.setdefault(queue, []).append(its.account)
+    for queue, accounts in late.items():
+        due = f"charges of account {' and '.join(accounts)} are due"
+        yield from _without_worker(observed.processes, queue, due)
+    if any(_seconds(observed.now, each.since) > GONE_AFTER for each in observed.unopened):
+        yield from _without_worker(observed.processes, OPS, "a period is due and not opened")
 
 
-def _without_worker(processes: Sequence[ProcessSeen], queues: Sequence[str], because: str) -> Iterator[Cause]:
-    workers = [each for each in processes if set(queues) & set(each.queues)]
-    # One that was stopped in good order counts too: its successor is starting.
-    if any(each.seconds_ago < SILENT_AFTER for each in workers):
+def _without_worker(processes: Sequence[ProcessSeen], queue: str, because: str) -> Iterator[Cause]:
+    workers = [each for each in processes if queue in each.queues]
+    # The successor of one that was stopped in good order is starting.
+    if any(each.seconds_ago < (RESTART if each.ended else GONE_AFTER) for each in workers):
         return
-    start = f"start `again worker --queues {','.join(queues)}`"
+    start = f"start `again worker --queues {queue}`"
     newest = sorted((each for each in workers if each.is_silent), key=lambda each: each.seconds_ago)[:MOST_NAMED]
     silent = [f"{each.name} ({each.seconds_ago:.0f} s ago)" for each in newest]
     if silent:
@@ -264,8 +268,7 @@ def _without_worker(processes: Sequence[ProcessSeen], queues: Sequence[str], bec
         them = start
     yield Cause(
         CauseCode.NO_WORKER,
-        f"{because}, and no worker of {' or '.join(queues)} has sent a heartbeat for {SILENT_AFTER:.0f} seconds; "
-        f"{them}",
+        f"{because}, and no worker of {queue} has sent a heartbeat for {GONE_AFTER:.0f} seconds; {them}",
     )
 
 
@@ -304,9 +307,8 @@ def _late(observed: Observed) -> Iterator[Cause]:
     for its in observed.accounts:
         if observed.may_charge(its.account):
             yield from _late_of(its, observed.now)
-    stopped = {stop.account for stop in observed.stops}
     for account, channel, since in observed.refused_channels:
-        if account not in stopped:
+        if observed.may_charge(account):
             yield Cause(
                 CauseCode.CHANNEL_REFUSED,
                 f"channel {channel} of account {account} has refused all calls since {_instant(since)}; "
@@ -339,7 +341,8 @@ def _late_of(its: AccountDue, now: datetime) -> Iterator[Cause]:
     """What is late of an account whose charges may leave."""
     if its.since is not None and its.oldest is not None and _seconds(now, its.since) > its.explained:
         cap = f"at {its.rate:g} a second they take {its.due / its.rate:.0f} s" if its.rate else "there is no cap"
-        slot = f"; the last slot was taken {its.last_slot_ago:.0f} s ago" if its.last_slot_ago else ""
+        ago = its.last_slot_ago  # below zero while slots are taken in advance
+        slot = "" if ago is None else f"; the last slot was taken {max(0, ago):.0f} s ago"
         yield Cause(
             CauseCode.LATE_CHARGES,
             f"{its.due} charges of account {its.account} are due, the oldest since {_instant(its.oldest)}"

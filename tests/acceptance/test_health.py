@@ -230,6 +230,14 @@ def nothing_opens(shop: Shop) -> None:
     shop.run(f"UPDATE subscriptions SET {earlier}")
 
 
+def one_does_not_open(shop: Shop) -> None:
+    """A subscription that was made just now, due a day earlier, is no reason to overlook it."""
+    nothing_opens(shop)
+    subscribed(shop.services, "bob")
+    newest = "(SELECT max(id) FROM subscriptions)"
+    shop.run(f"UPDATE subscriptions SET open_at = now() - interval '1 day' WHERE id = {newest}")
+
+
 def stopped_by_breaker(shop: Shop) -> None:
     with shop.services.engine.begin() as db:
         circuit_breaker.break_account(db, "main", "5 charges were refused", shop.services.clock.now())
@@ -257,11 +265,11 @@ def unread_queue(shop: Shop) -> None:
 
 
 def no_worker(shop: Shop) -> None:
-    """A charge is due for a minute, and the workers of charges have sent no heartbeat for half of it."""
+    """A charge is due for two minutes, and the workers of charges have sent no heartbeat for most of it."""
     shop.open_charge()
-    shop.run("UPDATE charges SET next_attempt_at = next_attempt_at - interval '1 minute'")
+    shop.run("UPDATE charges SET next_attempt_at = next_attempt_at - interval '2 minutes'")
     shop.run("UPDATE installation SET bound_at = bound_at - interval '1 day'")
-    shop.run("UPDATE processes SET seen_at = seen_at - interval '45 seconds' WHERE kind = 'worker'")
+    shop.run("UPDATE processes SET seen_at = seen_at - interval '90 seconds' WHERE kind = 'worker'")
 
 
 def stuck_queue(shop: Shop) -> None:
@@ -297,6 +305,7 @@ def another_environment(shop: Shop) -> None:
         (no_call_leaves, CauseCode.UNSENT_CHARGES),
         (calls_time_out, CauseCode.OLD_UNKNOWN),
         (nothing_opens, CauseCode.LATE_OPENING),
+        (one_does_not_open, CauseCode.LATE_OPENING),
         (stopped_by_breaker, CauseCode.STOPPED_BY_BREAKER),
         (held, CauseCode.HOLD),
         (no_beat, CauseCode.NO_BEAT),

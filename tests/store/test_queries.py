@@ -143,7 +143,8 @@ def test_the_status_reads_no_table_through(services: Services, backlog: bool) ->
     for first in ("ORDER BY next_attempt_at LIMIT 1", "ORDER BY open_at LIMIT", "ORDER BY id DESC LIMIT 1"):
         (plan,) = (made for statement, made in plans.items() if first in statement)
         limits = [node for node in nodes(plan[0][0]["Plan"]) if node["Node Type"] == "Limit"]
-        assert [node["Plans"][0]["Node Type"] for node in limits] == ["Index Scan"]
+        assert limits
+        assert {node["Plans"][0]["Node Type"] for node in limits} <= {"Index Scan", "Index Only Scan"}
     # These hold what is owed, and what is unknown.
     counted = ("walks through ix_charges_owed_by_card:", "walks through ix_attempts_to_ask:")
     assert [fault for fault in _faults(plans) if not fault.startswith(counted)] == []

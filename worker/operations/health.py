@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from schedules.dunning.decisions import TECHNICAL_DELAYS
 from schedules.operations.due_work import COMPARED_WITHIN, AccountDue, Comparison, Unopened
 from schedules.operations.health import Cause, CauseCode, Observed, ProcessSeen, Stop, causes
+from schedules.operations.queues import BULK, CHARGES
 from worker.charging import circuit_breaker
 from worker.services import Services, clock_is_right
 from worker.store import failures
@@ -141,6 +142,11 @@ def _account_due(
         many,
         _could_leave(oldest_unsent, its.counted_from, released),
         its.oldest_key,
+        {
+            queue: since
+            for queue, oldest in ((CHARGES, its.oldest_requested), (BULK, its.oldest_renewal))
+            if (since := _could_leave(oldest, its.counted_from, released)) is not None
+        },
     )
 
 

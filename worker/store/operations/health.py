@@ -7,13 +7,14 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from schedules.operations.due_work import Unopened
-from worker.store.tables import IS_DUE, UNRESOLVED_STATES
+from worker.store.tables import DUE_ADHOC, IS_DUE, UNRESOLVED_STATES
 
 MOST_UNOPENED = 1000  # periods, oldest first, among which each account's oldest is found
 BLOCKS = 64  # of 8 kB, that the probe writes
 _DUE = text(
     f"""
     SELECT known.name AS account, waiting.due, first.next_attempt_at AS oldest, first.key AS oldest_key,
+        requested.next_attempt_at AS oldest_requested, renewal.next_attempt_at AS oldest_renewal,
         breakers.counted_from,
         extract(epoch FROM clock_timestamp() - rate_buckets.next_free_at)::float8 AS last_slot_ago
     FROM unnest(CAST(:accounts AS text[])) AS known (name)
@@ -26,6 +27,16 @@ _DUE = text(
         WHERE account = known.name AND {IS_DUE} AND next_attempt_at <= :now
         ORDER BY next_attempt_at LIMIT 1
     ) AS first ON true
+    LEFT JOIN LATERAL (
+        SELECT next_attempt_at FROM charges
+        WHERE account = known.name AND {DUE_ADHOC} AND next_attempt_at <= :now
+        ORDER BY next_attempt_at LIMIT 1
+    ) AS requested ON true
+    LEFT JOIN LATERAL (
+        SELECT next_attempt_at FROM charges
+        WHERE account = known.name AND {IS_DUE} AND kind = 'renewal' AND next_attempt_at <= :now
+        ORDER BY next_attempt_at LIMIT 1
+    ) AS renewal ON true
     LEFT JOIN breakers ON breakers.account = known.name
     LEFT JOIN rate_buckets ON rate_buckets.account = known.name
     ORDER BY known.name
@@ -59,7 +70,7 @@ _UNOPENED = text(
     )
     SELECT DISTINCT ON (account) account, key AS subscription, open_at AS due_at,
         greatest(open_at, created_at) AS since
-    FROM oldest ORDER BY account, open_at
+    FROM oldest ORDER BY account, greatest(open_at, created_at)
     """
 )
 _COMPARED = text(
@@ -90,6 +101,8 @@ class Due:
     due: int
     oldest: datetime | None
     oldest_key: str | None
+    oldest_requested: datetime | None
+    oldest_renewal: datetime | None
     counted_from: datetime | None  # when a person last resumed its charging
     last_slot_ago: float | None  # seconds
 
