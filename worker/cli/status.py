@@ -190,8 +190,7 @@ def _hold_words(hold: Any) -> str | None:
 def _print(facts: dict[str, Any], found: "Health") -> None:
     lists = ("beats", "processes", "stops", "wrong_accounts", "queues", "causes", "accounts", "reconciled")
     print_facts("again", {name: _counted(name, value) for name, value in facts.items() if name not in lists})
-    # Older silent ones were replaced, or are named as a cause.
-    seen = [each for each in found.processes if not each.ended and each.seconds_ago < CRASHES_WITHIN]
+    seen = [each for each in found.processes if not each.ended and not _is_replaced(each, found.processes)]
     _print_lines("processes", ("kind", "name", "version", "works on", "seen", "progress"), (
         (p.kind, p.name, p.version, _works_on(p), f"{_age(p.seconds_ago)} ago", f"{_age(p.progress_ago)} ago",
          _todo(p))
@@ -249,6 +248,15 @@ def _works_on(process: ProcessSeen) -> str:
     if process.kind == ProcessKind.BEAT:
         return f"plans: {process.plans}" if process.leads else "waits for the lead"
     return ", ".join(process.queues)
+
+
+def _is_replaced(process: ProcessSeen, others: Sequence[ProcessSeen]) -> bool:
+    """Whether a process that has been silent for long has a successor, which started after its last heartbeat."""
+    program = (process.kind, process.host, process.queues)
+    return process.seconds_ago >= CRASHES_WITHIN and any(
+        other.started_at > process.seen_at and (other.kind, other.host, other.queues) == program
+        for other in others
+    )
 
 
 def _todo(process: ProcessSeen) -> str | None:
