@@ -12,6 +12,7 @@ FEWEST_DIGITS = 4  # of the end of a telephone number
 CARD_DIGITS = 4  # at the end of a masked card number
 WHOLE_TEL = 9  # digits; a longer number begins with an area, whose leading zero is not written after +82
 KOREA = "82"
+WITH_COUNTRY = 11  # digits; a number that begins with 82 and is shorter is of no country
 _BETWEEN = frozenset(" -./()")  # characters between the digits of a telephone number
 _MASKS = frozenset("*xX•")
 
@@ -57,7 +58,9 @@ def _tel(text: str) -> str | None:
     """The digits by which a stored telephone number ends, whether it is stored with 0 or with +82."""
     plain = unicodedata.normalize("NFKC", text)
     abroad = plain.startswith("+")
-    digits = "".join(each for each in plain.removeprefix("+") if each not in _BETWEEN)
+    digits = "".join(each for each in plain.removeprefix("+") if not _is_between(each))
+    if not abroad and len(digits) >= WITH_COUNTRY and digits.startswith((f"00{KOREA}", KOREA)):
+        abroad, digits = True, digits.removeprefix("00")
     if not (digits.isascii() and digits.isdecimal()) or len(digits) < FEWEST_DIGITS:
         return None
     if abroad:
@@ -65,6 +68,10 @@ def _tel(text: str) -> str | None:
     if abroad or len(digits) >= WHOLE_TEL:
         digits = digits.lstrip("0")
     return digits if len(digits) >= FEWEST_DIGITS else None
+
+
+def _is_between(character: str) -> bool:
+    return character in _BETWEEN or unicodedata.category(character) in ("Pd", "Zs")
 
 
 def _card(text: str) -> str | None:

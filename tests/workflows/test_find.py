@@ -256,6 +256,24 @@ def test_of_a_customer_the_cards_that_pay_are_explained(services: Services, shop
     assert (coming.customer_uid, coming.reason) == ("ann-2", Reason.SCHEDULED)
 
 
+def test_the_key_that_is_found_for_a_customer_explains_all_cards(services: Services, shop: dict[str, str]) -> None:
+    """Guard: the key of a customer is the customer_uid of the first card, which may pay for nothing any more."""
+    enrollment.add_customer(services, "ann-2", None, None, None, "test", of="ann")
+    adjust.change_card(services, shop["ann"], "ann-2", "test", "r")
+    by_name = explain.why(services, "Ann Kim")
+    assert by_name
+    assert explain.why(services, find.find(services, "Ann Kim", 20).matches[0].key) == by_name
+
+
+@pytest.mark.parametrize("query", ["Nobody Knows", "nobody@example.com", "010-9999-1111"])
+def test_no_log_has_what_was_looked_for(services: Services, query: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Guard: names, e-mail addresses and telephone numbers reach no log."""
+    answered = answers.answer(Context(services, lambda _: None), verbs.why, (), {"key": query})
+    assert (answered["ok"], answered["code"]) == (False, Code.NOT_FOUND)
+    assert "again.why is not done, not_found" in caplog.text
+    assert query not in caplog.text
+
+
 @pytest.mark.usefixtures("shop")
 def test_a_task_finds_as_the_command_does(services: Services) -> None:
     answer = answers.answer(Context(services, lambda messages: None), verbs.find, (), {"query": "김민준"})

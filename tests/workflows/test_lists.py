@@ -99,6 +99,32 @@ def test_attempts_are_filtered(shop: Services) -> None:
     assert customers_in(shop, ATTEMPTS, plan="large", state=AttemptState.PAID) == []
 
 
+def test_attempts_are_of_the_card_that_they_were_sent_with(shop: Services, gateway: ScriptedGateway) -> None:
+    """Also where the charge was moved to another card of the customer since, and in a search."""
+    enrollment.add_customer(shop, "dan-2", None, None, None, "test", of="dan")
+    (key,) = [row.subscription for row in listing.each(shop, CHARGES, Filters(card="dan"), None)]
+    assert key is not None
+    adjust.change_card(shop, key, "dan-2", "test", "a new card")
+    collect_due(shop)
+    (declined,) = listing.each(shop, ATTEMPTS, Filters(card="dan"), None)
+    assert (declined.customer_uid, declined.state) == ("dan", AttemptState.DECLINED)
+    (paid,) = listing.each(shop, ATTEMPTS, Filters(card="dan-2"), None)
+    assert (paid.customer_uid, paid.state) == ("dan-2", AttemptState.PAID)
+    assert listing.page(shop, ATTEMPTS, Filters(card="dan"), None, 1).rows == [declined]
+
+
+@pytest.mark.parametrize("state", [SubscriptionStatus.PAUSED, SubscriptionStatus.CANCELED])
+def test_a_day_of_subscriptions_that_have_none_is_refused(shop: Services, state: SubscriptionStatus) -> None:
+    with pytest.raises(BadRequest, match="has no day"):
+        list(listing.each(shop, SUBSCRIPTIONS, Filters(state=state, day=DAY), None))
+
+
+def test_the_times_of_a_day_are_in_its_zone(shop: Services) -> None:
+    assert listing.zone_of(shop, Filters(day=EVE, plan="large")) == "America/New_York"
+    assert listing.zone_of(shop, Filters(day=EVE, plan="large", zone="Asia/Seoul")) == "Asia/Seoul"
+    assert listing.zone_of(shop, Filters(plan="large")) is None
+
+
 def test_refused_attempts_are_listed(services: Services, gateway: ScriptedGateway) -> None:
     on_sale(services)
     subscribed(services)

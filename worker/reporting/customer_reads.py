@@ -73,7 +73,7 @@ def standings(
         elif external_ref is not None:
             keys = [_by_reference(db, external_ref)]
         else:
-            keys = [subscription or ""]
+            keys = [(subscription or "").lower()]
         return [_service(db, key, now) for key in keys]
 
 

@@ -63,14 +63,11 @@ class Why:
 def why(services: Services, key: str) -> list[Why]:
     """Explain a charge, a merchant_uid, or what a subscription, a card or a customer owes, oldest first.
 
-    Where nothing is owed, the newest charge is explained; the next period of each subscription comes last. A text
-    that is no such key is found as in `find.one`, which raises NothingToShow or SeveralMatches.
+    Where nothing is owed, the newest charge is explained; the next period of each subscription comes last. The
+    text is read as by `find.one`, which raises NothingToShow or SeveralMatches.
     """
     now = services.clock.now()
     with services.one_moment() as db:
-        found = _of_key(services, db, key, now)
-        if found is not None:
-            return found
         match = find.one(db, key)
         if match.kind is Kind.CUSTOMER and match.customer_id is not None:
             return _of_customer(services, db, match.customer_id, now)

@@ -1,13 +1,15 @@
 """Lists of customers, subscriptions, charges and attempts: their filters, and pages with a cursor."""
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
 
 from schedules.calendar.zones import day_bounds, zone
+from schedules.charging.charges import SubscriptionStatus
 from schedules.errors import BadRequest, Code
 from schedules.masking import masked_email, masked_name, masked_tel
 from schedules.paging import Key, read_cursor, write_cursor
@@ -79,7 +81,8 @@ def each(services: Services, kind: Kind[T], filters: Filters, after: str | None)
 
 def page_of(db: Connection, kind: Kind[T], wanted: Wanted, after: str | None, limit: int) -> Page[T]:
     """Return a page of a list under resolved filters."""
-    listing, filters = kind.listing(wanted), repr(wanted)
+    given = {name: str(value) for name, value in asdict(wanted).items() if value not in (None, False)}
+    listing, filters = kind.listing(wanted), json.dumps(given, sort_keys=True)
     key: Key | None = None
     if after is not None:
         key = read_cursor(after, kind.name, filters, listing.walk.kinds)
@@ -106,6 +109,8 @@ def _resolved(services: Services, db: Connection, kind: Kind[T], filters: Filter
         is_person = kind.is_of_customer
         wanted = replace(wanted, customer=stored.customer_id) if is_person else replace(wanted, cards=(stored.id,))
     if filters.day is not None:
+        if kind.name == SUBSCRIPTIONS.name and filters.state not in (None, SubscriptionStatus.ACTIVE):
+            raise BadRequest(Code.INVALID, "day", f"a {filters.state} subscription has no day; leave one out")
         since, last = day_bounds(
             filters.day, filters.day, zone(filters.zone or plan_zone or services.settings.zone)
         )
@@ -113,6 +118,14 @@ def _resolved(services: Services, db: Connection, kind: Kind[T], filters: Filter
     elif filters.zone is not None:
         raise BadRequest(Code.INVALID, "zone", "it is the zone of a day; give the day too")
     return wanted
+
+
+def zone_of(services: Services, filters: Filters) -> str | None:
+    """Return the name of the zone in which the day of these filters was read; None without a day."""
+    if filters.day is None or filters.zone is not None or filters.plan is None:
+        return filters.zone
+    with services.one_moment() as db:
+        return _zone_of_plan(db, filters.plan)
 
 
 def _zone_of_plan(db: Connection, code: str) -> str:

@@ -19,6 +19,7 @@ from worker.logs import masked
 from worker.store import failures
 from worker.task_api.verbs import NEEDS_KEY, NULL_NEEDS_KEY, TAKES_KEY, Answer, Context, Words
 
+QUOTE_PERSONS = frozenset({"find", "why"})  # their errors have names, e-mail addresses and telephone numbers
 log = logging.getLogger("again.answers")
 LONGEST_FIELD = 80  # characters of a field's name in answers and logs
 
@@ -94,9 +95,12 @@ def _no(
     for error in errors:  # the sender of a message chooses its field names
         field = error["field"]
         error["field"] = masked(escaped(field[:LONGEST_FIELD], lines=False)) if field is not None else None
-    summary = "; ".join(
-        f"{error['field']}: {error['words']}" if error["field"] else f"{error['words']}" for error in errors
-    )
+    if verb.__name__ in QUOTE_PERSONS:
+        summary = "the answer quotes what was looked for"
+    else:
+        summary = "; ".join(
+            f"{error['field']}: {error['words']}" if error["field"] else f"{error['words']}" for error in errors
+        )
     log.warning("again.%s is not done, %s: %s", verb.__name__, code, summary)
     return {"ok": False, "code": code.value, "error": error_kind, "errors": errors}
 

@@ -108,7 +108,7 @@ def why(
         found = explain.why(services(), key)
     answer([asdict(each) for each in found])
     if not found:
-        say(f"{key} owes nothing and has no subscription")
+        say(f"{key} has no charge and no subscription")
     for each in found:
         say(each.sentence)
         for title, holds in (("holds", True), ("fails", False)):

@@ -118,9 +118,7 @@ def attempts(
         str | None, typer.Option("--on", help="Only those of charges due on this local day, YYYY-MM-DD.")
     ] = None,
     zone: Zone = None,
-    card: Annotated[
-        str | None, typer.Option("--card", help="Only those of charges that this customer_uid pays.")
-    ] = None,
+    card: Annotated[str | None, typer.Option("--card", help="Only those sent with this customer_uid.")] = None,
     limit: Limit = None,
     after: After = None,
     as_csv: AsCsv = False,
@@ -145,5 +143,6 @@ def _print(
         found = listing.page(made, kind, filters, after, limit)
         return Page([facts(row) for row in found.rows], found.next)
 
-    local = read_zone(filters.zone) if filters.zone else None
+    zone = listing.zone_of(made, filters)
+    local = read_zone(zone) if zone is not None else None
     print_list(Paged(kind.name, output.limit, output.as_csv, columns, local), output.after, read)

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from schedules.charging.charges import SubscriptionStatus
 from schedules.subscriptions.cursor import Cursor, Opening, Series
+from schedules.texts import forms
 from worker.store.customers import plans as plan_rows
 from worker.store.rows import as_rows, given_rows, read_all, read_first
 from worker.store.tables import billing_keys, charges, plans, subscriptions
@@ -144,8 +145,9 @@ def add(db: Connection, row: NewSubscription) -> bool:
 
 
 def by_external_ref(db: Connection, external_ref: str) -> str | None:
-    """Return the key of the subscription with this reference of the former system."""
-    return db.execute(select(subscriptions.c.key).where(subscriptions.c.external_ref == external_ref)).scalar()
+    """Return the key of the subscription with this reference of the former system, in any normal form."""
+    is_it = subscriptions.c.external_ref.in_(forms(external_ref))
+    return db.execute(select(subscriptions.c.key).where(is_it)).scalar()
 
 
 def take_due(db: Connection, plan_id: int | None, now: datetime, limit: int) -> Sequence[DueSubscription]:

@@ -31,6 +31,7 @@ from schedules.charging.charges import (
 )
 from schedules.dunning.declines import DeclineClass
 from worker.store.reporting.pages import Listing, Walk, instants
+from worker.store.reporting.search import card_of_attempt
 from worker.store.tables import (
     NOT_ENDED,
     REFUSED,
@@ -153,9 +154,10 @@ def attempt_list(wanted: Wanted) -> Listing[AttemptLine]:
         w, c, s, k = walked.c, charges.c, subscriptions.c, billing_keys.c
         query = select(walked, c.key.label("charge"), c.account, k.customer_uid)
         query = query.join_from(walked, charges, c.id == w.charge_id)
-        # The card of a call is not stored with a typed-in card.
-        query = query.join(billing_keys, k.id == func.coalesce(w.billing_key_id, c.billing_key_id))
+        query = query.join(billing_keys, k.id == card_of_attempt(w))
         query = query.outerjoin(subscriptions, s.id == c.subscription_id)
+        if wanted.cards is not None:
+            query = query.where(k.id.in_(wanted.cards))
         return query.where(*_tests(wanted, state=w.state, plan=s.plan_code, account=c.account, due=c.due_at))
 
     return Listing(AttemptLine, walk, shown, not wanted.served_by(*served))
@@ -164,9 +166,12 @@ def attempt_list(wanted: Wanted) -> Listing[AttemptLine]:
 def _walk_of_attempts(wanted: Wanted) -> tuple[Walk, Sequence[str]]:
     both, c = (attempts, archived_attempts), charges.c
     if wanted.cards is not None:
-        of_cards = select(c.id).where(c.billing_key_id.in_(wanted.cards))
+        # A charge may have been moved to another card of its customer since the attempt.
+        k = billing_keys.c
+        of_whom = select(k.customer_id).where(k.id.in_(wanted.cards))
+        of_cards = select(c.id).where(c.billing_key_id.in_(select(k.id).where(k.customer_id.in_(of_whom))))
         branches = (_attempts(t).add_columns(_place(t)).where(t.c.charge_id.in_(of_cards)) for t in both)
-        return Walk(tuple(branches), ("place",)), ("cards",)
+        return Walk(tuple(branches), ("place",)), ()
     if wanted.span is not None:
         due = instants(*wanted.span, c.due_at)
         branches = (

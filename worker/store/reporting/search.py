@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Label,
     Select,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     text,
     union_all,
 )
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from schedules.charging.charges import AttemptState, ChargeStatus, SubscriptionStatus
 from schedules.dunning.declines import DeclineClass
@@ -227,8 +229,13 @@ def attempts_by_imp_uid(db: Connection, imp_uids: Sequence[str]) -> list[FoundAt
     return _attempts(db, "imp_uid", imp_uids)
 
 
+def card_of_attempt(attempt: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[int]:
+    """Return the card that an attempt was sent with; that of a typed-in card is not stored, then its charge's."""
+    return func.coalesce(attempt.billing_key_id, charges.c.billing_key_id)
+
+
 def _attempts(db: Connection, column: str, values: Sequence[str]) -> list[FoundAttempt]:
-    names = ("charge_id", "merchant_uid", "amount", "currency", "state", "last_sent_at")
+    names = ("charge_id", "billing_key_id", "merchant_uid", "amount", "currency", "state", "last_sent_at")
     both = union_all(
         *(
             select(*(table.c[name] for name in names)).where(table.c[column].in_(values))
@@ -238,7 +245,7 @@ def _attempts(db: Connection, column: str, values: Sequence[str]) -> list[FoundA
     a, c, k, p = both.c, charges.c, billing_keys.c, customers.c
     query = select(a.merchant_uid, a.amount, a.currency, a.state, a.last_sent_at, k.customer_uid, p.name)
     query = query.join_from(both, charges, c.id == a.charge_id)
-    query = query.join(billing_keys, k.id == c.billing_key_id).join(customers, p.id == k.customer_id)
+    query = query.join(billing_keys, k.id == card_of_attempt(a)).join(customers, p.id == k.customer_id)
     return read_all(FoundAttempt, db.execute(query.order_by(a.last_sent_at)))
 
 
