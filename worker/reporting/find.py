@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from itertools import chain
 
 from sqlalchemy import Connection
 
@@ -130,10 +131,13 @@ def one(db: Connection, text: str) -> Match:
     """
     sought = read_sought(text)
     surest: dict[tuple[Kind, object], Match] = {}
-    for match in _matches(db, sought, LISTED + 1):
-        if surest and match.rank > next(iter(surest.values())).rank:
+    for matches in _by_rank(db, sought, LISTED + 1):
+        for match in matches:
+            if surest and match.rank > next(iter(surest.values())).rank:
+                break
+            surest.setdefault(match.subject, match)
+        if surest:
             break
-        surest.setdefault(match.subject, match)
     if not surest:
         raise _nothing(sought)
     if len(surest) > 1:
@@ -165,10 +169,14 @@ def _first(matches: Iterator[Match], limit: int) -> Found:
 
 def _matches(db: Connection, sought: Sought, limit: int) -> Iterator[Match]:
     """Yield the matches, the surest first; a query reads up to `limit`, and runs when its matches are wanted."""
-    yield from _own(db, sought)
-    yield from _others(db, sought)
-    yield from _described(db, sought, limit)
-    yield from _beginning(db, sought, limit)
+    for matches in _by_rank(db, sought, limit):
+        yield from matches
+
+
+def _by_rank(db: Connection, sought: Sought, limit: int) -> Sequence[Iterator[Match]]:
+    """Return the matches that may be of one rank together, the surest first."""
+    described = chain(_described(db, sought, limit), _beginning(db, sought, limit))
+    return _own(db, sought), _others(db, sought), described
 
 
 def _own(db: Connection, sought: Sought) -> Iterator[Match]:
