@@ -1,21 +1,31 @@
 """A Redis broker that refuses writes for a while: the worker stays up, logs it once, and goes on afterwards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 
-from schedules.operations.queues import REQUESTS
+from schedules.charging.charges import ChargeStatus
+from schedules.operations.queues import BULK, REQUESTS
+from tests.doubles import ScriptedGateway
+from tests.factories import charge_rows, on_sale, subscribed
+from tests.simulator.running import RunningSimulator, running_simulator
 from tests.working import Worker, working
 from worker.broker.messages import Reason
 from worker.clock import wait, wait_until
 from worker.embedded import EmbeddedServices, ValkeyServer, free_port
+from worker.renewals import open_charges
+from worker.services import Services
 
 STATUS = "again.charge_status"
 AS_REPLICA = 4.0  # seconds
 FULL = 11.0  # seconds; a worker looks for what must be returned every ten
+THREADS = 2
+OUTAGE = 5.0  # seconds after the last call; acknowledgements fail within the first
 SENT = 5  # messages that are sent in the moment in which the broker becomes full
 
 
@@ -90,6 +100,56 @@ def test_a_connection_that_is_lost_after_an_acknowledgement_delivers_nothing_aga
     assert wait_until(lambda: worker.dead_letters() == counted, 20), (worker.dead_letters(), worker.log()[-3000:])
     wait(FULL)
     assert worker.dead_letters() == counted
+
+
+def test_a_worker_whose_acknowledgements_all_fail_in_an_outage_takes_messages_again(
+    embedded: EmbeddedServices, migrated_template: str, server: ValkeyServer, tmp_path: Path
+) -> None:
+    """Guard: kombu counts a message that could not be acknowledged as one that is being worked on, for ever.
+
+    A worker that has as many of them as threads would read no queue again, and would not even see the outage.
+    """
+    with running_simulator() as simulator:
+        settings = {
+            "AGAIN_PORTONE_URL": simulator.url, "AGAIN_PORTONE_KEY": "sim_key",
+            "AGAIN_PORTONE_SECRET": "sim_secret", "AGAIN_CONCURRENCY": str(THREADS),
+        }  # fmt: skip
+        with working(embedded, migrated_template, server.url, tmp_path, **settings) as worker:
+            *before, after = due_charges(worker.services, simulator, THREADS + 1)
+            simulator.fault("slow", seconds=1)
+            publish(server, before)
+            assert wait_until(lambda: simulator.see("ledger")["calls"].get("again") == THREADS, 60), worker.log()
+            server.crash()
+            assert wait_until(lambda: paid(worker.services) == set(before), 60), worker.log()
+            wait(OUTAGE)
+            server.restart()
+            publish(server, [after])
+            assert wait_until(lambda: after in paid(worker.services), 120), worker.log()
+            assert worker.starts() == 1
+        assert len(simulator.movements()) == THREADS + 1
+
+
+def due_charges(services: Services, simulator: RunningSimulator, many: int) -> list[int]:
+    """The row ids of so many charges that are due, each of a customer with a card."""
+    offline = replace(services, gateways={"main": ScriptedGateway()})
+    on_sale(offline)
+    for number in range(many):
+        simulator.card(f"customer-{number}")
+        subscribed(offline, f"customer-{number}")
+    open_charges.open_due(offline)
+    return [row["id"] for row in charge_rows(offline)]
+
+
+def publish(server: ValkeyServer, charge_ids: Sequence[int]) -> None:
+    """Send the message of each charge."""
+    with Celery(broker=server.url) as publisher:
+        for charge_id in charge_ids:
+            publisher.send_task("again.charge", (charge_id, "main"), queue=BULK)
+
+
+def paid(services: Services) -> set[int]:
+    """The row ids of the charges that are paid."""
+    return {row["id"] for row in charge_rows(services) if row["status"] == ChargeStatus.PAID}
 
 
 def blocked(broker: redis.Redis) -> int:

@@ -73,6 +73,14 @@ BY_GROUP: tuple[Mutant, ...] = (
         "            return self._places['']\n",
     ),
     Mutant(
+        "broker: a failed acknowledgement costs the connection",
+        "acceptance/test_broker_refusals.py::"
+        "test_a_worker_whose_acknowledgements_all_fail_in_an_outage_takes_messages_again",
+        "worker/broker/consumer.py",
+        "        if self._is_unacknowledged:\n",
+        "        if False:\n",
+    ),
+    Mutant(
         "group: an account that hung gets its threads back by a quick answer alone",
         FLOWING + "test_an_account_that_hung_gets_its_threads_back_by_a_quick_answer_alone",
         "worker/charging/account_places.py",

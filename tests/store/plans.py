@@ -28,8 +28,9 @@ SHOP = (
     "'2025-12-31', 1, now(), now() "
     "FROM generate_series(1, :many) n",
     "INSERT INTO attempts (charge_id, number, merchant_uid, state, amount, currency, fence, sends, last_sent_at, "
-    "imp_uid, created_at, settled_at) SELECT n, 1, 'u' || n, 'paid', 9900, 'KRW', 1, 1, '2025-12-31', 'i' || n, "
-    "now(), now() FROM generate_series(1, :many) n",
+    "imp_uid, created_at, settled_at) SELECT n, 1, 'u' || n, 'paid', 9900, 'KRW', 1, 1, "
+    "CAST('2025-12-31' AS timestamptz) + n * interval '1 second', 'i' || n, now(), now() "
+    "FROM generate_series(1, :many) n",
     "INSERT INTO attempt_events (attempt_id, at, state, fence) SELECT n, now(), 'paid', 1 "
     "FROM generate_series(1, :many) n",
     "INSERT INTO outbox (kind, subject, dedupe_key, payload, created_at, delivered_at) "

@@ -32,12 +32,12 @@ LISTS: list[tuple[Kind[Any], Filters]] = [
 
 
 def faults(statement: str, node: dict[str, Any], *, limited: bool = False) -> list[str]:
-    """Large tables that a plan reads through, or walks through without a limit above, and sorts of many rows."""
+    """Large tables that a plan reads through, walks of more than a page without a limit, and sorts of many rows."""
     limited = limited or node["Node Type"] == "Limit"
     found = []
     if node.get("Relation Name") in LARGE:
         is_walk = "Index" in node["Node Type"] and "Index Cond" not in node
-        if node["Node Type"] == "Seq Scan" or (is_walk and not limited):
+        if node["Node Type"] == "Seq Scan" or (is_walk and not limited and node["Plan Rows"] > READ_AT_ONCE):
             found.append(
                 f"{node['Node Type']} of {node.get('Index Name', node['Relation Name'])}: {statement[:300]}"
             )

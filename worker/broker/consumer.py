@@ -9,6 +9,7 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from celery.worker import consumer
@@ -102,6 +103,7 @@ class Consumer(consumer.Consumer):
         _refuse_compression()
         self._recorder = Recorder()
         self._popped = redis_broker.LastPopped()
+        self._is_unacknowledged = False  # a message whose acknowledgement failed
         self._clock: Clock = SystemClock()
         self._queue_of_tag: dict[str, str] = {}  # RabbitMQ's, those of queues that are not read any more too
         chosen: Any = self.app.amqp.queues.consume_from
@@ -130,6 +132,7 @@ class Consumer(consumer.Consumer):
 
         def on_message(message: Any) -> None:
             self._popped.settle()
+            message.ack_log_error = partial(self._acknowledge, message)
             try:
                 message.headers = self._checked(message)
                 carry_out(message)
@@ -152,6 +155,16 @@ class Consumer(consumer.Consumer):
             hub.call_repeatedly(redis_broker.REPAIR_EVERY, self._repair),
         )
 
+    def _acknowledge(self, message: Any, logger: Any, errors: Any, multiple: bool = False) -> None:  # kombu's
+        """Acknowledge a message; one that could not be acknowledged costs the connection, at the next look.
+
+        kombu logs the failure, and counts the message against the prefetch limit for ever. With as many of them as
+        threads, it would read no queue again, and would not see that the broker came back.
+        """
+        type(message).ack_log_error(message, logger, errors, multiple)
+        if not message.acknowledged:
+            self._is_unacknowledged = True
+
     def _repair(self) -> None:
         if self.connection is not None and _is_redis(self.connection):
             redis_broker.repair_or_log(self.connection, QUEUES, self._clock.now())
@@ -163,6 +176,9 @@ class Consumer(consumer.Consumer):
         and opens nothing.
         """
         alive.round_begins()
+        if self._is_unacknowledged:
+            self._is_unacknowledged = False
+            raise ConnectionResetError("a message could not be acknowledged; the worker connects anew")
         self._popped.settle()  # what came on this connection is stored: the loop goes on
         if stop_signal.is_told() or self.task_consumer is None:
             return
@@ -238,7 +254,7 @@ class Consumer(consumer.Consumer):
             messages.refused_letter(name, message.properties) or messages.dead_letter(name, raw, headers, reason)
         )
         if not message.acknowledged:
-            message.ack_log_error(log, self.connection_errors)
+            self._acknowledge(message, log, self.connection_errors)
 
 
 def _is_redis(connection: Any) -> bool:
