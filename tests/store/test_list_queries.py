@@ -32,7 +32,7 @@ LISTS: list[tuple[Kind[Any], Filters]] = [
 
 
 def faults(statement: str, node: dict[str, Any], *, limited: bool = False) -> list[str]:
-    """Large tables that a plan reads through, walks of more than a page without a limit, and sorts of many rows."""
+    """Large tables that a plan reads through, long walks without a limit, and sorts of many rows."""
     limited = limited or node["Node Type"] == "Limit"
     found = []
     if node.get("Relation Name") in LARGE:
