@@ -8,7 +8,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# text_pattern_ops: prefixes are found by bytes, whatever the collation of the database.
+# text_pattern_ops compares bytes, so a prefix search does not depend on the collation of the database.
 DIGITS = "regexp_replace(tel, '[^0-9]', '', 'g')"
 INDEXES = {
     "ix_customers_name": "customers (lower(name) text_pattern_ops)",

@@ -1,4 +1,4 @@
-"""The plans of a search: every statement finds its rows by an index, whatever is typed and however many fit."""
+"""The plans of a search: each statement uses an index, for any text and any number of matches."""
 
 from typing import Any
 

@@ -199,7 +199,7 @@ def test_several_matches_are_listed_with_what_to_give(services: Services) -> Non
 
 
 def test_an_id_is_shown_although_something_else_begins_with_it(services: Services, shop: dict[str, str]) -> None:
-    """Guard: what is listed as a key can be given, whatever other rows have for a name or a reference."""
+    """Guard: a listed key selects its own row, also when it is the name or the reference of another row."""
     _write(services, "UPDATE subscriptions SET external_ref = 'ann' WHERE key = :key", key=shop["kim-1"])
     _write(services, "UPDATE customers SET name = 'ann' WHERE reference = 'kim-2'")
     assert len(_found(services, "ann")) == 3

@@ -25,7 +25,7 @@ def entries(services: Services, key: str, what: str) -> list[Happening]:
 
 
 def test_the_first_entry_has_the_version_that_was_subscribed_to(services: Services) -> None:
-    """Guard: the present version is not told as the first one."""
+    """Guard: the history shows the version that was subscribed to, not the present one."""
     on_sale(services)
     key = subscribed(services)
     collect_due(services)
@@ -45,7 +45,7 @@ def test_the_first_entry_has_the_version_that_was_subscribed_to(services: Servic
 
 
 def test_an_answer_has_its_class_and_the_card_of_that_time(services: Services, gateway: ScriptedGateway) -> None:
-    """Guard: the facts of a later card are not told of an earlier attempt."""
+    """Guard: an attempt is shown with its own card, not with a later one."""
     on_sale(services)
     key = subscribed(services)
     with services.engine.begin() as db:

@@ -18,7 +18,7 @@ HOT = {
     "autovacuum_vacuum_scale_factor": "0.02",
     "autovacuum_analyze_scale_factor": "0.02",
 }
-BYTES = "text_pattern_ops"  # prefixes are found by bytes, whatever the collation of the database
+BYTES = "text_pattern_ops"  # compares bytes: a prefix search does not depend on the collation
 
 
 def by_prefix(name: str, expression: str, *, where: str | None = None) -> Index:
